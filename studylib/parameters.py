@@ -1,0 +1,54 @@
+"""The parameters of a notebook: names, defaults and types come from its parameters cell, values from a YAML.
+
+    >>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
+"""
+
+from ast import literal_eval
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from papermill import inspect_notebook
+
+from studylib.errors import StudyError
+
+
+def defaults(notebook: Path) -> dict:
+    """Names and default values of the notebook's parameters cell."""
+    return {name: literal_eval(found["default"]) for name, found in inspect_notebook(str(notebook)).items()}
+
+
+def read(notebook: Path, file: Path) -> dict:
+    """The values of a YAML file, checked against the notebook's parameters.
+
+    Raises StudyError for a missing or unreadable file, an unknown name or a wrong type.
+    """
+    if not file.is_file():
+        raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(given, Mapping):
+        raise StudyError(f"{file} must map parameter names to values.")
+    known = defaults(notebook)
+    return {name: _checked(name, value, known, file) for name, value in given.items()}
+
+
+def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
+    if name not in known:
+        near = get_close_matches(str(name), known, n=1, cutoff=0.0)
+        raise StudyError(f"{file}: parameter {name!r} is unknown, did you mean {near[0]!r}?")
+    default = known[name]
+    if isinstance(default, float) and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    kinds = (int, dict) if name == "student_steps" else type(default)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__} ({value!r}).")
+    return value

@@ -1,0 +1,17 @@
+"""Where the project's own files lie, from whatever folder it is called."""
+
+from pathlib import Path
+
+from studylib.errors import StudyError
+
+
+def root() -> Path:
+    """The checkout that holds `notebooks/` and `params/`: above the working folder, or around the package.
+
+    Raises StudyError when there is none.
+    """
+    for start in (Path.cwd(), Path(__file__).parent):
+        for folder in (start, *start.parents):
+            if (folder / "notebooks" / "capacity_gap.ipynb").is_file() and (folder / "params").is_dir():
+                return folder
+    raise StudyError("`study` needs the project's notebooks and params: run it inside a checkout of the project.")

@@ -1,0 +1,206 @@
+"""The run store: one thing computed once and kept. Knows nothing of the study.
+
+A run's key is a digest of what matters: its parameters, the digests of what it builds on, and the recipe
+number of the code that makes it. Its folder is `runs/<kind>/<key>/`; `result.json` is written last, by an
+atomic rename, with a digest of every file beside it. Without `result.json` it did not happen.
+
+    >>> store = Store(); run = Run("number", {"value": 3}); store.complete(run, lambda run, folder: {})
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from studylib.errors import StudyError
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas")
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """Something a run builds on that is no run: a data set or a model from outside, with the digest of its content."""
+
+    label: str
+    value: object
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Something to compute: its kind, the parameters that matter, and the runs it builds on.
+
+    `label` is for people and is no part of the key; `recipe` is raised when the code that makes this
+    kind changes what it makes.
+    """
+
+    kind: str
+    parameters: Mapping
+    needs: Mapping[str, "Run | Input"] = field(default_factory=dict)
+    recipe: int = 1
+    label: str = ""
+
+    def ancestry(self) -> Iterator["Run"]:
+        """The runs it builds on, deepest first, then itself."""
+        for need in self.needs.values():
+            if isinstance(need, Run):
+                yield from need.ancestry()
+        yield self
+
+
+def home() -> Path:
+    """Where runs and downloads are kept: `STUDY_HOME`, or the user's cache folder."""
+    return Path(os.environ.get("STUDY_HOME") or user_cache_path("studylib")).expanduser().absolute()
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys and no blanks: the same bytes for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: object) -> str:
+    """sha256 of the canonical JSON of `value`, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON by atomic rename: a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    os.replace(draft, path)
+
+
+class Store:
+    """Folders of finished, unfinished and failed runs under one root."""
+
+    def __init__(self, root: Path | None = None):
+        self.root = (root or home()) / "runs"
+
+    def key(self, run: Run) -> str | None:
+        """The run's key (24 hex digits), or None while something it builds on is missing."""
+        needs = {name: self.digest(need) for name, need in run.needs.items()}
+        if None in needs.values():
+            return None
+        return digest({"kind": run.kind, "parameters": run.parameters, "needs": needs, "recipe": run.recipe})[:24]
+
+    def digest(self, need: Run | Input) -> str | None:
+        """Digest of what a need holds, or None if it is a run that is not finished."""
+        if isinstance(need, Input):
+            return need.digest
+        result = self.result(need)
+        return result and result["digest"]
+
+    def folder(self, run: Run) -> Path:
+        """Where the run's files lie. Raises StudyError while something it builds on is missing."""
+        key = self.key(run)
+        if key is None:
+            raise StudyError(f"{run.label or run.kind} builds on a run that is not there yet: complete that first.")
+        return self.root / run.kind / key
+
+    def result(self, run: Run) -> dict | None:
+        """What `result.json` says, or None if the run is not finished."""
+        key = self.key(run)
+        path = self.root / run.kind / str(key) / "result.json"
+        return json.loads(path.read_text(encoding="utf-8")) if key and path.exists() else None
+
+    def state(self, run: Run) -> tuple[str, str]:
+        """('done' | 'failed' | 'started' | 'missing', why)."""
+        if self.result(run) is not None:
+            return "done", ""
+        if self.key(run) is None:
+            return "missing", "waits for " + next(n.label or n.kind for n in run.ancestry() if self.result(n) is None)
+        folder = self.folder(run)
+        if (folder / "error.json").exists():
+            return "failed", json.loads((folder / "error.json").read_text(encoding="utf-8"))["error"]
+        return ("started", "goes on from its last checkpoint") if (folder / "work").exists() else ("missing", "")
+
+    def path(self, run: Run, name: str = "") -> Path:
+        """A file or folder of a finished run, checked against its digests. Raises StudyError when it was changed."""
+        result, folder = self.result(run), self.folder(run)
+        if result is None:
+            raise StudyError(f"{run.label or run.kind} is not finished: run `study run` first.")
+        for file, expected in result["files"].items():
+            if not name or file == name or file.startswith(name + "/"):
+                if not (folder / file).exists() or file_digest(folder / file) != expected:
+                    raise StudyError(f"{folder / file} is not what the run stored (digest differs): delete {folder} and run again.")
+        return folder / name
+
+    def complete(self, run: Run, make: Callable[[Run, Path], dict]) -> dict:
+        """Make the run unless it is finished, and return its result.
+
+        `make(run, folder)` writes files into `folder` (and what it needs to go on with into `folder/work`)
+        and returns facts worth keeping. One process at a time per key: others wait, then find it done.
+        """
+        folder = self.folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if (found := self.result(run)) is not None:
+                return found
+            (folder / "error.json").unlink(missing_ok=True)
+            write_json(folder / "manifest.json", self._manifest(run))
+            started = time.time()
+            try:
+                facts = make(run, folder)
+            except Exception as error:
+                write_json(folder / "error.json", {"error": f"{type(error).__name__}: {error}"})
+                raise
+            shutil.rmtree(folder / "work", ignore_errors=True)
+            files = {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"}
+            result = {"digest": digest(files), "files": files, "facts": facts, "seconds": round(time.time() - started, 1)}
+            write_json(folder / "result.json", result)
+            return result
+
+    def find(self, key: str) -> Path:
+        """The folder of the run whose key starts with `key`. Raises StudyError unless there is exactly one."""
+        found = [p.parent for p in self.root.glob(f"*/{key}*/manifest.json")] if key.isalnum() else []
+        if len(found) != 1:
+            raise StudyError(f"{len(found)} runs in {self.root} have a key that starts with {key!r}: `study status` lists them.")
+        return found[0]
+
+    def _manifest(self, run: Run) -> dict:
+        needs = {
+            name: {"kind": need.kind, "key": self.key(need)} if isinstance(need, Run) else {"input": need.value, "digest": need.digest}
+            for name, need in run.needs.items()
+        }
+        return {"kind": run.kind, "label": run.label, "parameters": run.parameters, "needs": needs, "recipe": run.recipe, **provenance()}
+
+
+def provenance() -> dict:
+    """Versions, code and machine, as a manifest records them."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "unicode": unicodedata.unidata_version,
+        "versions": {name: version(name) for name in LIBRARIES},
+        "git": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
+    }
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

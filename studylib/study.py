@@ -1,0 +1,198 @@
+"""Plans, and the few verbs a notebook calls: plan, complete, then read rows and curves.
+
+    plan = study.capacity_gap(families={"gpt_neox": "tiny:gpt_neox"}, ...)
+    study.complete(plan)
+    rows = study.rows(plan)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from studylib import figures, kinds, objectives, prompts, scoring
+from studylib.errors import StudyError
+from studylib.progress import Progress
+from studylib.project import root
+from studylib.runs import Run, Store, digest
+
+IDENTITY = ["family", "teacher", "student", "role", "start", "targets", "objective", "trained", "asked", "test_set", "language", "seed", "steps"]
+COUNTS = ["parameters_total", "parameters_nonembedding"]
+
+
+@dataclass
+class Plan:
+    """What an experiment needs: sets of answers with what each is called in tables, and trained models with theirs."""
+
+    threads: int
+    answers: list[tuple[Run, dict]] = field(default_factory=list)
+    trained: list[tuple[Run, dict]] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, each once, in an order in which they can be made."""
+        return kinds.each_run([run for run, _ in self.answers])
+
+
+def capacity_gap(
+    *,
+    families: Mapping[str, str],
+    train: Mapping,
+    dev: Mapping,
+    tests: Mapping[str, Mapping],
+    trained: str,
+    asked: Sequence[str],
+    seeds: Sequence[int],
+    depths: Sequence[int],
+    twins: Sequence[int],
+    raw_starts: Sequence[int],
+    staged: bool,
+    objective: Mapping[str, float],
+    layer_packs: int,
+    teacher_steps: int,
+    teacher_rate: float,
+    student_steps: int | Mapping[int, int],
+    student_rate: float,
+    packs: int,
+    micro: int,
+    evaluations: int,
+    threads: int,
+) -> Plan:
+    """How much of its teacher a student of each depth keeps: per family and seed a tuned teacher, students
+    taught by it (`depths`), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
+
+    With `staged`, a student starts from the next deeper one instead of from the uncut model.
+    Raises StudyError for values that cannot be.
+    """
+    _check_depths(depths, twins, raw_starts)
+    objectives.check(objective)
+    for mode in (trained, *asked):
+        if mode not in prompts.MODES:
+            raise StudyError(f"prompting {mode!r} is unknown: use {' or '.join(prompts.MODES)}.")
+    gold = {"cross_entropy": 1.0}
+    plan = Plan(threads)
+    train_set, dev_set = kinds.dataset("train", train), kinds.dataset("dev", dev)
+    test_sets = {name: kinds.dataset(name, test) for name, test in tests.items()}
+    common = {"packs": packs, "micro": micro, "evaluations": evaluations}
+
+    for family, reference in families.items():
+        raw = kinds.raw_model(reference)
+        for seed in seeds:
+            name = f"{family} s{seed}"
+            recipe = {"steps": teacher_steps, "rate": teacher_rate, "seed": seed, **common}
+            tuned = kinds.teacher(raw, train_set, dev_set, trained=trained, recipe=recipe, label=f"{name} teacher")
+            shown = kinds.states(tuned, train_set, trained=trained, seed=seed, label=f"{name} teacher states")
+            order = kinds.layers(tuned, train_set, trained=trained, seed=seed, smallest=min(depths), packs=layer_packs, label=f"{name} layer choice")
+            base = {"family": family, "teacher": family, "trained": trained, "seed": seed}
+            _add(plan, tuned, base | {"student": "", "role": "teacher", "start": "raw", "targets": "gold", "objective": objectives.title(gold), "steps": teacher_steps}, test_sets, train_set, asked)
+
+            for start, targets, wanted in (("tuned", "teacher", depths), ("tuned", "gold", twins), ("raw", "teacher", raw_starts), ("raw", "gold", raw_starts)):
+                begin, steps = (tuned if start == "tuned" else raw), 0
+                for depth in sorted(depths, reverse=True):
+                    if depth not in wanted and not (staged and any(depth > other for other in wanted)):
+                        continue
+                    own = student_steps[depth] if isinstance(student_steps, Mapping) else student_steps
+                    weights = objective if targets == "teacher" else gold
+                    recipe = {"steps": own, "rate": student_rate, "seed": seed, **common}
+                    label = f"{name} {depth} layers, {targets}, {start} start"
+                    one = kinds.student(begin, order, tuned, shown, train_set, dev_set, depth=depth, trained=trained, weights=weights, recipe=recipe, label=label)
+                    steps = steps + own if staged else own
+                    begin = one if staged else begin
+                    role = "student" if targets == "teacher" else "twin"
+                    called = {"student": f"{family}-{depth}", "role": role, "start": start, "targets": targets, "objective": objectives.title(weights), "steps": steps}
+                    _add(plan, one, base | called, test_sets, train_set, asked)
+    return plan
+
+
+EXPERIMENTS = {"capacity_gap": capacity_gap}
+
+
+def _add(plan: Plan, model: Run, called: dict, test_sets: Mapping, pool, asked: Sequence[str]) -> None:
+    plan.trained.append((model, called))
+    for test_name, test in test_sets.items():
+        for mode in asked:
+            run = kinds.answers(model, test, pool, asked=mode, seed=called["seed"], label=f"{model.label}: {test_name} {mode}")
+            plan.answers.append((run, called | {"asked": mode, "test_set": test_name, "language": test.value.get("language", "en")}))
+
+
+def _check_depths(depths: Sequence[int], twins: Sequence[int], raw_starts: Sequence[int]) -> None:
+    for name, chosen in (("depths", depths), ("twins", twins), ("raw_starts", raw_starts)):
+        for depth in chosen:
+            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+                raise StudyError(f"{name}: {depth!r} is no number of layers.")
+            if depth not in depths:
+                raise StudyError(f"{name} names {depth} layers, which `depths` does not: add it there.")
+    if not depths:
+        raise StudyError("depths is empty: name at least one number of layers.")
+
+
+def complete(plan: Plan, store: Store | None = None) -> None:
+    """Make whatever runs of the plan are missing, one after the other, with a bar each."""
+    store = store or Store()
+    kinds.use_threads(plan.threads)
+    maker = kinds.make(store, Progress())
+    for run in plan.runs:
+        if store.result(run) is None:
+            store.complete(run, maker)
+
+
+def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
+    """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer."""
+    store, frames = store or Store(), []
+    for run, called in plan.answers:
+        if store.result(run) is None:
+            continue
+        said = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
+        counts = store.result(run.needs["model"])["facts"]["parameters"]
+        table = [
+            {"question": q.id, "article": q.article, **scoring.score(said[q.id], [text for text, _ in q.answers]), "answer": digest(said[q.id])[:16]}
+            for q in kinds.questions(run.needs["test"])
+        ]
+        fixed = called | {"run": store.key(run), "parameters_total": counts["total"], "parameters_nonembedding": counts["nonembedding"]}
+        frames.append(pd.DataFrame(table).assign(**fixed))
+    if not frames:
+        raise StudyError("No answers are there yet: complete the plan first.")
+    return pd.concat(frames, ignore_index=True)[[*IDENTITY, *COUNTS, "run", "article", "question", *scoring.METRICS, "answer"]]
+
+
+def results(table: pd.DataFrame) -> pd.DataFrame:
+    """Tidy results: a line per run, test set and metric, values of 0 to 100."""
+    keys = [*IDENTITY, *COUNTS, "run"]
+    long = table.melt(id_vars=keys, value_vars=list(scoring.METRICS), var_name="metric")
+    tidy = long.groupby([*keys, "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
+    tidy["value"] = (100 * tidy.pop("mean")).round(4)
+    return tidy.rename(columns={"size": "n"})[[*IDENTITY, "metric", "value", "n", "run", *COUNTS]]
+
+
+def curves(plan: Plan, store: Store | None = None) -> pd.DataFrame:
+    """The loss of every step of every trained model, and the dev F1 where it was measured."""
+    store, frames = store or Store(), []
+    for run, called in plan.trained:
+        if store.result(run) is not None:
+            curve = json.loads(store.path(run, "curve.json").read_text())
+            fixed = {key: called[key] for key in ("family", "student", "role", "start", "targets", "seed")}
+            frames.append(pd.DataFrame(curve).assign(**fixed, run=store.key(run)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
+    """Every run of the plan: kind, what it is, whether it is done, and its key once that is known."""
+    store = store or Store()
+    return pd.DataFrame([{"kind": run.kind, "run": run.label, "state": store.state(run)[0], "key": store.key(run) or ""} for run in plan.runs])
+
+
+def export(profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFrame) -> Path:
+    """Write rows, results, curves, table and figures into `figures/<profile>/<notebook>/`; return that folder."""
+    folder = root() / "figures" / profile / notebook
+    folder.mkdir(parents=True, exist_ok=True)
+    tidy = results(table)
+    kept = figures.retention(tidy)
+    table.to_parquet(folder / "rows.parquet", index=False)
+    tidy.to_csv(folder / "results.csv", index=False)
+    learned.to_csv(folder / "learning.csv", index=False)
+    (folder / "table.md").write_text(figures.table(kept), encoding="utf-8")
+    figures.save(figures.retention_figure(kept), folder, "retention")
+    figures.save(figures.learning_figure(learned), folder, "learning")
+    return folder
