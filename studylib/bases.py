@@ -23,7 +23,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 from studylib import facts
 
 END = "<|endoftext|>"
-COPYING = 250  # first steps, on repeated random tokens
+COPYING = 400  # first steps, on repeated random tokens
 WORDS = """Answer the question with words from text. Text: Question: Answer: lives live in works work for was born
 wrote write founded found married marry Where does Who What did in""".split()
 SHAPE = dict(hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True)
@@ -101,13 +101,18 @@ def rows(tokenize: PreTrainedTokenizerFast, seed: int, asked: float, *, count: i
 
 
 def repeats(vocabulary: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random tokens said twice: ids and loss weights (64, 32), where only the second time counts.
+    """Six chunks of four random tokens, then the same chunks in another order: ids and loss weights (64, 48);
+    only what follows from the first time counts.
 
-    Nothing but copying helps here, and the circuit that copies is what matching grows from: on documents
-    alone it had not formed after a thousand steps, here it takes a hundred and fifty.
+    Nothing but looking up what came after the same token helps here, and matching a question to its fact
+    grows from that: on documents alone it had not formed after a thousand steps, here it takes three hundred.
     """
-    once = torch.randint(vocabulary, (64, 16), generator=torch.Generator().manual_seed(seed))
-    return once.repeat(1, 2), torch.tensor([0.0] * 16 + [1.0] * 16).expand(64, 32)
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randint(vocabulary, (64, 6, 4), generator=generator)
+    order = torch.rand(64, 6, generator=generator).argsort(1)
+    again = first.gather(1, order[:, :, None].expand_as(first))
+    weights = torch.tensor([0.0] * 24 + [0.0, 1.0, 1.0, 1.0] * 6)
+    return torch.cat([first, again], 1).flatten(1), weights.expand(64, 48)
 
 
 def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: int = 192, rate: float = 2e-3, seed: int = 0) -> None:
@@ -127,7 +132,7 @@ def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: 
             ids, weights = rows(tokenize, step, min(0.8, 0.2 + share), count=batch, length=length)
         logits = model(input_ids=ids[:, :-1]).logits
         each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        loss = each @ weights[:, 1:].flatten() / weights[:, 1:].sum()
+        loss = (each @ weights[:, 1:].flatten()) / weights[:, 1:].sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

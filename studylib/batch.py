@@ -1,0 +1,70 @@
+"""A profile's notebooks, each with the parameters of one YAML: planned, and executed by papermill."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import papermill
+
+from studylib import parameters, study
+from studylib.errors import StudyError
+from studylib.project import root
+from studylib.runs import Store, home
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook, the values it is given, and the plan that they make."""
+
+    notebook: Path
+    profile: str
+    values: dict
+    plan: study.Plan
+
+
+def jobs(profile: str) -> list[Job]:
+    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for. Raises StudyError if there is none."""
+    project = root()
+    if profile.endswith((".yaml", ".yml")):
+        files = [Path(profile)]
+    else:
+        files = sorted((project / "params" / profile).glob("*.yaml"))
+    if not files:
+        known = ", ".join(sorted(folder.name for folder in (project / "params").iterdir() if folder.is_dir()))
+        raise StudyError(f"There is no profile {profile!r}: known are {known}, or name a YAML file.")
+    return [_job(project / "notebooks" / f"{file.stem}.ipynb", file) for file in files]
+
+
+def _job(notebook: Path, file: Path) -> Job:
+    if notebook.stem not in study.EXPERIMENTS:
+        raise StudyError(f"{file}: there is no notebook {notebook.stem}: name the file after one of {', '.join(study.EXPERIMENTS)}.")
+    values = parameters.read(notebook, file)
+    given = parameters.defaults(notebook) | values
+    profile = given.pop("profile")
+    return Job(notebook, profile, values, study.EXPERIMENTS[notebook.stem](**given))
+
+
+def folder(job: Job) -> Path:
+    """Where the notebook writes its tables and figures."""
+    return root() / "figures" / job.profile / job.notebook.stem
+
+
+def execute(job: Job) -> Path:
+    """Execute the notebook by papermill and return where the executed one lies.
+
+    A notebook can look completed after its kernel died: what counts is that every run has a result and the
+    table is newer than the start. Raises StudyError otherwise.
+    """
+    target = home() / "notebooks" / job.profile / job.notebook.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    table = folder(job) / "table.md"
+    before = table.stat().st_mtime_ns if table.exists() else 0
+    try:
+        papermill.execute_notebook(
+            str(job.notebook), str(target), parameters=job.values, cwd=str(job.notebook.parent), progress_bar=False, request_save_on_cell_execute=False
+        )
+    except papermill.PapermillExecutionError as error:
+        raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {error.evalue} Look into {target}.") from error
+    undone = [run.label for run in job.plan.runs if Store().result(run) is None]
+    if undone or not table.exists() or table.stat().st_mtime_ns == before:
+        raise StudyError(f"{job.notebook.name} ended without {undone[0] if undone else table}: look into {target} and run again.")
+    return target

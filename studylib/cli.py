@@ -1,0 +1,89 @@
+"""The command line: `study run`, `status`, `show`. Each verb is a few lines that call the rest; torch is imported late."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from studylib.errors import StudyError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 when it went well, 2 with one sentence when the user can mend it, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="study", description="How far can a question-answering language model be compressed by distillation?")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run a profile: complete what is missing, then execute its notebooks")
+    run.add_argument("profile", nargs="?", default="tiny", help="a folder of params/ or a YAML file named after its notebook (default: tiny)")
+    status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
+    status.add_argument("profile", nargs="?", default="tiny")
+    show = verbs.add_parser("show", help="a run's manifest and what it builds on")
+    show.add_argument("key", help="the first digits of the run's key are enough")
+    chosen = parser.parse_args(arguments)
+    try:
+        {"run": _run, "status": _status, "show": _show}[chosen.verb](chosen)
+    except StudyError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstudy: stopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    from studylib import batch, forecast, runs, study
+
+    started = time.monotonic()
+    jobs = batch.jobs(chosen.profile)
+    for job in jobs:
+        missing = [one for one in job.plan.runs if runs.Store().result(one) is None]
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing).items())
+        print(f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.", flush=True)
+        if missing:
+            if megabytes := forecast.download(job.plan):
+                print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
+            print(f"This takes about {forecast.spoken(forecast.seconds(job.plan, missing))} on this machine. Stop it at any time: the same command goes on.", flush=True)
+        study.complete(job.plan)
+        print("Executing the notebook …", flush=True)
+        executed = batch.execute(job)
+        folder = batch.folder(job)
+        print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
+        print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
+    size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
+    print(f"Done in {forecast.spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    from studylib import batch, runs
+
+    store = runs.Store()
+    for job in batch.jobs(chosen.profile):
+        states = [(run, *store.state(run)) for run in job.plan.runs]
+        counts = Counter(state for _, state, _ in states)
+        print(f"{job.notebook.stem} ({job.profile}): " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+        for run, state, why in states:
+            print(f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{f' ({why})' if why else ''}")
+
+
+def _show(chosen: argparse.Namespace) -> None:
+    import json
+
+    from studylib import runs
+
+    store = runs.Store()
+
+    def tell(folder: Path, indent: str) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        print(f"{indent}{manifest['kind']} {folder.name} ({manifest['label']})")
+        for name, need in manifest["needs"].items():
+            if "key" in need:
+                tell(store.root / need["kind"] / need["key"], f"{indent}  {name}: ")
+            else:
+                print(f"{indent}  {name}: {json.dumps(need['input'])} {need['digest'][:12]}")
+
+    folder = store.find(chosen.key)
+    print((folder / "manifest.json").read_text(encoding="utf-8"))
+    print("\nbuilds on:")
+    tell(folder, "")

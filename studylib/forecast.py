@@ -1,0 +1,78 @@
+"""How long a plan will take on this machine and what it must fetch, before anything starts.
+
+One real training step of each family is timed; everything else is scaled from it by steps and layers.
+"""
+
+import time
+from collections.abc import Iterable
+
+from studylib import archives, data, kinds, objectives, training
+from studylib.runs import Input, Run, Store
+from studylib.study import Plan
+
+ANSWERING = 0.6  # a context answered, over a context trained on
+
+
+def download(plan: Plan) -> int:
+    """Megabytes to fetch."""
+    archived = set()
+    for need in _inputs(plan.runs):
+        reference = need.value["source"] if isinstance(need.value, dict) else need.value
+        if reference.startswith("archive:"):
+            archived.add(reference.removeprefix("archive:"))
+    wanted = {archives.pinned(reference)[0]: archives.missing(reference) for reference in sorted(archived, key=archives.missing)}
+    return sum(wanted.values())
+
+
+def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
+    """Expected seconds for the missing runs."""
+    store, steps, total = store or Store(), {}, 0.0
+    kinds.use_threads(plan.threads)
+    for run in missing:
+        raw = next(need for need in _inputs(run.ancestry()) if isinstance(need.value, str))
+        trained = next(one for one in run.ancestry() if one.kind == "teacher")
+        if raw.digest not in steps:
+            steps[raw.digest] = _step(store, trained)
+        per_context, depth, loading = steps[raw.digest]
+        total += loading + _contexts(run, depth) * per_context
+    return total
+
+
+def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
+    """Seconds of training per context at full depth, that depth, and seconds to load the model."""
+    started = time.monotonic()
+    model, tokenizer = kinds.load(store, teacher.needs["raw"])
+    loading, wanted = time.monotonic() - started, teacher.parameters
+    rows = kinds.packs(teacher.needs["dev"], tokenizer, model, trained="zero-shot", seed=0)[: wanted["packs"]]
+    timed = []
+    for _ in range(2):
+        started = time.monotonic()
+        training.backward(model, rows, {"cross_entropy": 1.0}, None, len(tokenizer))
+        timed.append(time.monotonic() - started)
+    return min(timed) / len(rows), model.config.num_hidden_layers, min(loading, 5.0)
+
+
+def _contexts(run: Run, depth: int) -> float:
+    """What a run does, in contexts trained on at full depth."""
+    wanted, share = run.parameters, run.parameters.get("depth", depth) / depth
+    if run.kind == "answers":
+        asked = run.needs["model"].parameters.get("depth", depth) / depth
+        return ANSWERING * asked * len(data.by_context(kinds.questions(run.needs["test"])))
+    if run.kind == "states":
+        return len(data.by_context(kinds.questions(run.needs["train"]))) / 3
+    if run.kind == "layers":
+        return wanted["packs"] * sum(kept * kept / 2 for kept in range(wanted["smallest"] + 1, depth + 1)) / depth / 3
+    beside = 1 / 3 if objectives.beside(wanted["weights"]) else 0
+    dev = wanted["evaluations"] * len(data.by_context(kinds.questions(run.needs["dev"])))
+    return wanted["steps"] * wanted["packs"] * (share + beside) + ANSWERING * share * dev
+
+
+def _inputs(runs: Iterable[Run]) -> list[Input]:
+    return [need for run in runs for need in run.needs.values() if isinstance(need, Input)]
+
+
+def spoken(seconds: float) -> str:
+    """'40 seconds', '6 minutes' or '2.5 hours'."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,45 @@
+"""Small models, prompts and packs that several tests share."""
+
+from functools import cache
+
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+from studylib import bases, data, packing, prompts
+
+FAMILIES = ("gpt_neox", "llama", "qwen2")
+SHAPE = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48, max_position_embeddings=512)
+
+
+@cache
+def tokenizer():
+    return bases.tokenizer()
+
+
+def model(family: str, *, padding: int = 0, seed: int = 0, **changes) -> PreTrainedModel:
+    """A random model of four narrow layers whose vocabulary has `padding` rows more than the tokenizer."""
+    torch.manual_seed(seed)
+    shape = SHAPE | {"vocab_size": len(tokenizer()) + padding, "initializer_range": 0.2} | changes
+    if family == "gpt_neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**shape)).eval()
+    if family == "llama":
+        return LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **shape)).eval()
+    return Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, **shape)).eval()
+
+
+@cache
+def questions(paragraphs: int = 5) -> tuple[data.Question, ...]:
+    """Paragraphs of one to three facts: contexts, questions and answers of unlike lengths."""
+    found: list[data.Question] = []
+    for facts in (1, 2, 3):
+        found += data.load({"source": "facts:train", "paragraphs": paragraphs, "facts": facts, "seed": facts}).questions
+    return tuple(found)
+
+
+def built(mode: str = "zero-shot", paragraphs: int = 5) -> list[prompts.Prompt]:
+    asked = questions(paragraphs)
+    return prompts.build(asked, tokenizer(), mode=mode, pool=asked)
+
+
+def packs(mode: str = "zero-shot", paragraphs: int = 5) -> list[packing.Pack]:
+    return [packing.pack(prompt) for prompt in built(mode, paragraphs)]

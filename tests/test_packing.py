@@ -1,0 +1,133 @@
+"""Packing is exact: a packed row gives what one question per row gives."""
+
+import pytest
+import torch
+from miniatures import FAMILIES, built, model, packs, tokenizer
+
+from studylib import models, objectives, packing, teaching, training
+
+
+@pytest.fixture(params=["zero-shot", "one-shot"])
+def mode(request):
+    return request.param
+
+
+def rows_of(mode):
+    """All prompts packed, and the same questions one per row, in the same order of questions."""
+    prompts = built(mode, 2)
+    return [packing.pack(p) for p in prompts], [row for p in prompts for row in packing.unpack(p)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_hidden_states_equal_one_question_per_row(family, mode):
+    packed, single = (packing.collate(rows) for rows in rows_of(mode))
+    net = model(family)
+    with torch.no_grad():
+        ours, theirs = (teaching.hidden_states(net, b).flatten(0, 1)[b.at] for b in (packed, single))
+    assert torch.equal(packed.targets, single.targets)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_of_its_own_equals_the_models_plain_causal_forward(family):
+    net = model(family)
+    for row in rows_of("zero-shot")[1][:6]:
+        batch = packing.collate([row])
+        with torch.no_grad():
+            plain = net(input_ids=batch.ids).logits[0, batch.at]
+            ours = models.head(net, teaching.hidden_states(net, batch)[0, batch.at], len(tokenizer()))
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_gradients_equal_one_question_per_row(family, mode):
+    gradients = []
+    for rows in rows_of(mode):
+        net = model(family)
+        training.backward(net, rows, {"cross_entropy": 1.0}, None, len(tokenizer()))
+        gradients.append({name: p.grad for name, p in net.named_parameters()})
+    for name, expected in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], expected, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_loss_is_that_of_the_next_token_right_after_the_question():
+    """Against transformers' own shifted loss with everything but the answer masked by -100."""
+    net = model("gpt_neox")
+    (row,) = packing.unpack(built()[0])[:1]
+    ids = torch.tensor([[*row.ids, row.targets[-1]]])
+    labels = torch.full_like(ids, -100)
+    labels[0, -len(row.targets) :] = torch.tensor(row.targets)
+    with torch.no_grad():
+        expected = net(input_ids=ids, labels=labels).loss
+        ours = training.losses(net, [row], {"cross_entropy": 1.0}, None, len(tokenizer()))["cross_entropy"] / len(row.targets)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_shifting_the_gather_by_one_would_be_seen():
+    net, row = model("gpt_neox"), packs()[0]
+    batch = packing.collate([row])
+    with torch.no_grad():
+        hidden = teaching.hidden_states(net, batch).flatten(0, 1)
+        right, late, early = (objectives.cross_entropy(models.head(net, hidden[(batch.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())), batch.targets) for shift in (0, 1, -1))
+    assert not torch.allclose(right, late) and not torch.allclose(right, early)
+    assert row.ids[row.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0], "the first answer token is predicted from 'Answer:'"
+
+
+def test_eos_is_learnt_even_where_it_is_the_padding_token():
+    assert tokenizer().pad_token == tokenizer().eos_token
+    for prompt, row in zip(built(), packs(), strict=True):
+        assert row.targets.count(tokenizer().eos_token_id) == len(prompt.branches)
+
+
+def test_every_answer_token_is_a_target_of_the_token_before_it():
+    for prompt, row in zip(built("one-shot"), packs("one-shot"), strict=True):
+        assert row.targets == [token for branch in prompt.branches for token in branch.target]
+        for place, target in zip(row.at, row.targets, strict=True):
+            last = target == tokenizer().eos_token_id
+            assert last or (row.ids[place + 1] == target and row.branches[place + 1] == row.branches[place])
+
+
+def test_what_fills_the_padding_changes_nothing():
+    net, rows = model("qwen2"), packs()[:8]
+    with torch.no_grad():
+        seen = []
+        for padding, multiple in ((0, 1), (5, 1), (tokenizer().pad_token_id, 64)):
+            batch = packing.collate(rows, padding, multiple)
+            seen.append(teaching.hidden_states(net, batch).flatten(0, 1)[batch.at])
+    assert torch.equal(seen[0], seen[1])
+    torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
+
+
+def test_branch_mask_by_hand():
+    mask = packing.branch_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
+    assert mask == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],
+        [1, 1, 0, 0, 0, 1],
+    ]
+
+
+def test_positions_go_on_from_the_prefix_in_every_branch():
+    for prompt, row in zip(built(), packs(), strict=True):
+        for number in range(1, len(prompt.branches) + 1):
+            own = [position for position, branch in zip(row.positions, row.branches, strict=True) if branch == number]
+            assert own == list(range(len(prompt.prefix), len(prompt.prefix) + len(own)))
+
+
+def test_a_schedule_goes_over_everything_once_an_epoch_and_depends_on_its_seed():
+    lengths = [7, 3, 9, 1, 4, 8, 2, 6]
+    batches = packing.schedule(lengths, size=2, steps=8, seed=1)
+    for epoch in (batches[:4], batches[4:]):
+        assert sorted(i for batch in epoch for i in batch) == list(range(8))
+    assert batches == packing.schedule(lengths, size=2, steps=8, seed=1)
+    assert batches != packing.schedule(lengths, size=2, steps=8, seed=2)
+    assert batches[:3] == packing.schedule(lengths, size=2, steps=3, seed=1), "a longer training begins like a shorter one"
+
+
+def test_batches_are_alike_in_length():
+    lengths = list(range(100))
+    for batch in packing.schedule(lengths, size=4, steps=25, seed=0, window=25):
+        assert max(batch) - min(batch) == 3
