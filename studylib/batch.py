@@ -60,7 +60,12 @@ def execute(job: Job) -> Path:
     before = table.stat().st_mtime_ns if table.exists() else 0
     try:
         papermill.execute_notebook(
-            str(job.notebook), str(target), parameters=job.values, cwd=str(job.notebook.parent), progress_bar=False, request_save_on_cell_execute=False
+            str(job.notebook),
+            str(target),
+            parameters=job.values,
+            cwd=str(job.notebook.parent),
+            progress_bar=False,
+            request_save_on_cell_execute=False,
         )
     except papermill.PapermillExecutionError as error:
         raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {error.evalue} Look into {target}.") from error

@@ -12,10 +12,17 @@ from studylib.errors import StudyError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it went well, 2 with one sentence when the user can mend it, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="study", description="How far can a question-answering language model be compressed by distillation?")
+    parser = argparse.ArgumentParser(
+        prog="study", description="How far can a question-answering language model be compressed by distillation?"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="run a profile: complete what is missing, then execute its notebooks")
-    run.add_argument("profile", nargs="?", default="tiny", help="a folder of params/ or a YAML file named after its notebook (default: tiny)")
+    run.add_argument(
+        "profile",
+        nargs="?",
+        default="tiny",
+        help="a folder of params/ or a YAML file named after its notebook (default: tiny)",
+    )
     status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
     status.add_argument("profile", nargs="?", default="tiny")
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
@@ -40,11 +47,17 @@ def _run(chosen: argparse.Namespace) -> None:
     for job in jobs:
         missing = [one for one in job.plan.runs if runs.Store().result(one) is None]
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing).items())
-        print(f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.", flush=True)
+        print(
+            f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.",
+            flush=True,
+        )
         if missing:
             if megabytes := forecast.download(job.plan):
                 print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
-            print(f"This takes about {forecast.spoken(forecast.seconds(job.plan, missing))} on this machine. Stop it at any time: the same command goes on.", flush=True)
+            print(
+                f"This takes about {forecast.spoken(forecast.seconds(job.plan, missing))} on this machine. Stop it at any time: the same command goes on.",
+                flush=True,
+            )
         study.complete(job.plan)
         print("Executing the notebook …", flush=True)
         executed = batch.execute(job)

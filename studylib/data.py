@@ -63,8 +63,16 @@ def load(dataset: Mapping) -> Loaded:
     """Read, check and select questions. Raises StudyError naming the file and question that is at fault."""
     kind, rest = _source(dataset)
     if kind == "facts":
-        wanted = dict(contexts=int(dataset.get("paragraphs", 100)), facts=int(dataset.get("facts", 5)), seed=int(dataset.get("seed", 0)))
-        return parse({"data": [{"title": p["title"], "paragraphs": [p]} for p in facts.paragraphs(rest, **wanted)]}, f"facts:{rest}", "en")
+        wanted = dict(
+            contexts=int(dataset.get("paragraphs", 100)),
+            facts=int(dataset.get("facts", 5)),
+            seed=int(dataset.get("seed", 0)),
+        )
+        return parse(
+            {"data": [{"title": p["title"], "paragraphs": [p]} for p in facts.paragraphs(rest, **wanted)]},
+            f"facts:{rest}",
+            "en",
+        )
     path = archives.member(rest) if kind == "archive" else _local(rest)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -94,7 +102,9 @@ def parse(content: object, name: str, language: str) -> Loaded:
                         answers.append((text, start))
                     questions.append(Question(item["id"], article["title"], context, item["question"], tuple(answers), language))
     except (KeyError, TypeError, AttributeError) as error:
-        raise StudyError(f"{name} is not in SQuAD format ({type(error).__name__}: {error}): it needs data, paragraphs, context, qas, id, question, answers.") from error
+        raise StudyError(
+            f"{name} is not in SQuAD format ({type(error).__name__}: {error}): it needs data, paragraphs, context, qas, id, question, answers."
+        ) from error
     for question in questions:
         _check(question, name)
         if question.id in seen:

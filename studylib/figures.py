@@ -14,7 +14,12 @@ from matplotlib.ticker import PercentFormatter
 
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
 PALETTE = sns.color_palette("colorblind")
-LOOKS = {("student", "tuned"): ("o", "-"), ("twin", "tuned"): ("s", "--"), ("student", "raw"): ("^", "-."), ("twin", "raw"): ("v", ":")}
+LOOKS = {
+    ("student", "tuned"): ("o", "-"),
+    ("twin", "tuned"): ("s", "--"),
+    ("student", "raw"): ("^", "-."),
+    ("twin", "raw"): ("v", ":"),
+}
 SIDES = {"reduction_total": "all parameters", "reduction_nonembedding": "non-embedding parameters"}
 NAMES = {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L"}
 
@@ -22,14 +27,39 @@ NAMES = {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L"}
 def look() -> None:
     """The one look of all figures."""
     sns.set_theme(context="paper", style="ticks", palette=PALETTE, font_scale=1.05)
-    mpl.rcParams.update({"svg.hashsalt": "studylib", "svg.fonttype": "none", "savefig.dpi": 160, "figure.constrained_layout.use": True, "axes.grid": True, "grid.alpha": 0.3})
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "studylib",
+            "svg.fonttype": "none",
+            "savefig.dpi": 160,
+            "figure.constrained_layout.use": True,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+        }
+    )
 
 
 def retention(results: pd.DataFrame) -> pd.DataFrame:
     """A line per student, test set, prompting and seed: scores, retention of F1 and EM (student over teacher,
     on the same questions) and both reductions, in percent. Retention is missing where the teacher is below 20 F1."""
     keys = ["family", "trained", "asked", "test_set", "language", "seed"]
-    wide = results.pivot_table(index=[*keys, "role", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding", "n"], columns="metric", values="value", sort=False).reset_index()
+    wide = results.pivot_table(
+        index=[
+            *keys,
+            "role",
+            "student",
+            "start",
+            "targets",
+            "objective",
+            "steps",
+            "parameters_total",
+            "parameters_nonembedding",
+            "n",
+        ],
+        columns="metric",
+        values="value",
+        sort=False,
+    ).reset_index()
     teachers = wide[wide.role == "teacher"].set_index(keys)
     joined = wide.join(teachers[["exact_match", "f1", "parameters_total", "parameters_nonembedding"]], on=keys, rsuffix="_teacher")
     for metric in ("f1", "exact_match"):
@@ -68,14 +98,32 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
     colours = dict(zip(kept.family.unique(), PALETTE, strict=False))
     for row, test in enumerate(tests):
         for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
-            for (family, role, start), points in kept[(kept.test_set == test) & (kept.role != "teacher")].groupby(["family", "role", "start"], sort=False):
+            for (family, role, start), points in kept[(kept.test_set == test) & (kept.role != "teacher")].groupby(
+                ["family", "role", "start"], sort=False
+            ):
                 marker, style = LOOKS[role, start]
                 points = points.sort_values(side)
-                axis.plot(points[side], points.retention_f1, style, marker=marker, color=colours[family], label=f"{family}, {role}, {start} start", markersize=5)
+                axis.plot(
+                    points[side],
+                    points.retention_f1,
+                    style,
+                    marker=marker,
+                    color=colours[family],
+                    label=f"{family}, {role}, {start} start",
+                    markersize=5,
+                )
             axis.axhline(90, color="0.25", linewidth=1)
             axis.annotate("90 %", (0.995, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
             axis.axvline(57.1, color="0.25", linewidth=1, linestyle=(0, (1, 2)))
-            axis.annotate("57.1 %", (57.1, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom", fontsize="small")
+            axis.annotate(
+                "57.1 %",
+                (57.1, 0.02),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                ha="right",
+                va="bottom",
+                fontsize="small",
+            )
             axis.set(xlabel=f"fewer {name}", xlim=(0, 100), ylim=(0, max(105, 1.04 * kept.retention_f1.max(skipna=True))))
             axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
             axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
@@ -118,7 +166,14 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
 
 def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(4, max(1, len(entries))), frameon=False, fontsize="small")
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=min(4, max(1, len(entries))),
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
@@ -138,7 +193,11 @@ def conclusion(kept: pd.DataFrame, asked: str) -> str:
             said.append(f"- **{family}, {test}**: the teacher is below {FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
         enough = students[students.retention_f1 >= 90]
-        best = f"the smallest student that keeps 90 % of F1 has {enough.reduction_total.iloc[-1]:.1f} % fewer parameters ({enough.retention_f1.iloc[-1]:.1f} % kept)" if len(enough) else "no student keeps 90 % of F1"
+        best = (
+            f"the smallest student that keeps 90 % of F1 has {enough.reduction_total.iloc[-1]:.1f} % fewer parameters ({enough.retention_f1.iloc[-1]:.1f} % kept)"
+            if len(enough)
+            else "no student keeps 90 % of F1"
+        )
         last = students.iloc[-1]
         sentence = f"- **{family}, {test}**: {best}; at {last.reduction_total:.1f} % fewer, {last.retention_f1:.1f} % is kept."
         both = students.merge(mean[mean.role == "twin"], on="student", suffixes=("", "_twin"))
@@ -146,4 +205,9 @@ def conclusion(kept: pd.DataFrame, asked: str) -> str:
             gains = ", ".join(f"{row.retention_f1 - row.retention_f1_twin:+.1f} ({row.student})" for row in both.itertuples())
             sentence += f" Student minus twin, in points of F1 kept: {gains}."
         said.append(sentence)
-    return "\n".join(said) + "\n\nPoint estimates" + (f" of {kept.seed.nunique()} seeds" if kept.seed.nunique() > 1 else " of one seed") + ", without intervals: a difference of a few points may be chance."
+    return (
+        "\n".join(said)
+        + "\n\nPoint estimates"
+        + (f" of {kept.seed.nunique()} seeds" if kept.seed.nunique() > 1 else " of one seed")
+        + ", without intervals: a difference of a few points may be chance."
+    )

@@ -6,6 +6,7 @@ parameters and needs, so that its key says all that matters.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,31 +31,61 @@ def raw_model(reference: str) -> Input:
     return Input(reference, reference, models.fingerprint(reference))
 
 
-def teacher(raw: Input, train: Input, dev: Input, *, trained: str, recipe: Mapping, label: str) -> Run:
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of one seed share: data, prompting in training, the seed, and how a training is batched and watched."""
+
+    train: Input
+    dev: Input
+    trained: str
+    seed: int
+    packs: int
+    micro: int
+    evaluations: int
+
+    def recipe(self, weights: Mapping[str, float], steps: int, rate: float) -> dict:
+        """The parameters of a training, as its key holds them."""
+        batching = {"packs": self.packs, "micro": self.micro, "evaluations": self.evaluations}
+        return {"trained": self.trained, "weights": dict(weights), "steps": steps, "rate": rate, "seed": self.seed, **batching}
+
+
+def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str) -> Run:
     """The raw model, tuned on gold answers."""
-    weights = {"cross_entropy": 1.0}
-    return Run("teacher", {"trained": trained, "weights": weights, **recipe}, {"raw": raw, "train": train, "dev": dev}, _TRAINED, label)
+    needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
+    return Run("teacher", setting.recipe(GOLD, steps, rate), needs, _TRAINED, f"{label} teacher")
 
 
-def states(taught_by: Run, train: Input, *, trained: str, seed: int, label: str) -> Run:
+def states(taught_by: Run, setting: Setting, *, label: str) -> Run:
     """The teacher's hidden states at the answer positions of the training questions."""
-    return Run("states", {"trained": trained, "seed": seed}, {"teacher": taught_by, "train": train}, _PROMPTED + teaching.RECIPE, label)
+    parameters = {"trained": setting.trained, "seed": setting.seed}
+    return Run("states", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + teaching.RECIPE, f"{label} teacher states")
 
 
-def layers(taught_by: Run, train: Input, *, trained: str, seed: int, smallest: int, packs: int, label: str) -> Run:
+def layers(taught_by: Run, setting: Setting, *, smallest: int, packs: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to `smallest`, by the answer loss on `packs` rows without them."""
-    parameters = {"trained": trained, "seed": seed, "smallest": smallest, "packs": packs}
-    return Run("layers", parameters, {"teacher": taught_by, "train": train}, _PROMPTED + models.RECIPE, label)
+    parameters = {"trained": setting.trained, "seed": setting.seed, "smallest": smallest, "packs": packs}
+    return Run("layers", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + models.RECIPE, f"{label} layer choice")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What students of one teacher are made from: the teacher, its states, and the order in which its layers go."""
+
+    teacher: Run
+    states: Run
+    layers: Run
 
 
 def student(
-    start: Run | Input, keep_from: Run, taught_by: Run, shown: Run, train: Input, dev: Input, *, depth: int, trained: str, weights: Mapping, recipe: Mapping, label: str
+    start: Run | Input, lesson: Lesson, setting: Setting, *, depth: int, weights: Mapping[str, float], steps: int, rate: float, label: str
 ) -> Run:
-    """`start` cut to `depth` layers and trained. `start` is the raw model, the tuned teacher or a deeper student."""
-    needs = {"start": start, "layers": keep_from, "train": train, "dev": dev}
+    """`start` (the raw model, the tuned teacher or a deeper student) cut to `depth` layers and trained on the mixture `weights`."""
+    needs = {"start": start, "layers": lesson.layers, "train": setting.train, "dev": setting.dev}
     if objectives.uses_teacher(weights):
-        needs |= {"teacher": taught_by} if objectives.beside(weights) else {"teacher": taught_by, "states": shown}
-    return Run("student", {"depth": depth, "trained": trained, "weights": dict(weights), **recipe}, needs, _TRAINED, label)
+        needs["teacher"] = lesson.teacher
+        if not objectives.beside(weights):
+            needs["states"] = lesson.states
+    return Run("student", {"depth": depth, **setting.recipe(weights, steps, rate)}, needs, _TRAINED, label)
 
 
 def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
@@ -63,13 +94,20 @@ def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int
     return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _PROMPTED + answering.RECIPE, label)
 
 
+GOLD = {"cross_entropy": 1.0}
 _PROMPTED = 100 * (data.RECIPE + prompts.RECIPE + packing.RECIPE)
 _TRAINED = _PROMPTED + models.RECIPE + objectives.RECIPE + training.RECIPE
 
 
 def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
     """The function that makes any run, for `Store.complete`."""
-    makers = {"teacher": _make_teacher, "states": _make_states, "layers": _make_layers, "student": _make_student, "answers": _make_answers}
+    makers = {
+        "teacher": _make_teacher,
+        "states": _make_states,
+        "layers": _make_layers,
+        "student": _make_student,
+        "answers": _make_answers,
+    }
 
     def maker(run: Run, folder: Path) -> dict:
         with progress.run(run.label) as bar:
@@ -165,7 +203,14 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, keep: l
     return training.Teacher(head, model=model, aligned=aligned)
 
 
-def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, guide: training.Teacher | None, folder: Path, bar: Progress) -> dict:
+def _train(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    guide: training.Teacher | None,
+    folder: Path,
+    bar: Progress,
+) -> dict:
     wanted = run.parameters
     rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
     dev = questions(run.needs["dev"])
@@ -177,12 +222,20 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         return {"dev_f1": 100 * sum(scoring.f1(a.text, golds[a.question_id]) for a in said) / len(said)}
 
     recipe = training.Recipe(**{key: wanted[key] for key in ("steps", "packs", "rate", "seed", "micro")})
-    # Deeper and shallower students of one seed see different parts of the data, teacher and twin of one depth the same.
-    recipe = training.Recipe(**{**vars(recipe), "seed": 1000 * recipe.seed + wanted.get("depth", 0)})
+    # Students of unlike depth see the data in unlike order, so that stages go on to new rows; teacher's and gold targets in the same.
+    recipe = replace(recipe, seed=1000 * recipe.seed + wanted.get("depth", 0))
     bar.total(recipe.steps)
     curve = training.train(
-        model, rows, weights=wanted["weights"], recipe=recipe, vocabulary=len(tokenizer), work=folder / "work", teacher=guide,
-        evaluate=evaluate, evaluations=wanted["evaluations"], report=lambda step, values: bar.step(step, **{k: v for k, v in values.items() if k in ("loss", "dev_f1")}),
+        model,
+        rows,
+        weights=wanted["weights"],
+        recipe=recipe,
+        vocabulary=len(tokenizer),
+        work=folder / "work",
+        teacher=guide,
+        evaluate=evaluate,
+        evaluations=wanted["evaluations"],
+        report=lambda step, values: bar.step(step, **{k: v for k, v in values.items() if k in ("loss", "dev_f1")}),
     )
     models.save(model, tokenizer, folder / "model")
     write_json(folder / "curve.json", curve)
@@ -192,8 +245,12 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     built = prompts.build(
-        questions(run.needs["test"]), tokenizer, mode=run.parameters["asked"], pool=questions(run.needs["pool"]),
-        seed=run.parameters["seed"], longest=model.config.max_position_embeddings,
+        questions(run.needs["test"]),
+        tokenizer,
+        mode=run.parameters["asked"],
+        pool=questions(run.needs["pool"]),
+        seed=run.parameters["seed"],
+        longest=model.config.max_position_embeddings,
     )
     said = answering.answer(model, tokenizer, built, progress=bar.over)
     write_json(folder / "answers.json", {a.question_id: a.text for a in said})

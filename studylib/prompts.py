@@ -88,7 +88,9 @@ def build(
         branches = [_branch(question, tokenizer) for question in group]
         reach = len(prefix) + max(len(b.given) + len(b.target) for b in branches)
         if longest is not None and reach > longest:
-            raise StudyError(f"question {group[0].id!r}: its context needs {reach} tokens, the model has {longest} positions: leave it out or take a model with more.")
+            raise StudyError(
+                f"question {group[0].id!r}: its context needs {reach} tokens, the model has {longest} positions: leave it out or take a model with more."
+            )
         prompts.append(Prompt(prefix, branches))
     return prompts
 

@@ -139,9 +139,9 @@ class Store:
         if result is None:
             raise StudyError(f"{run.label or run.kind} is not finished: run `study run` first.")
         for file, expected in result["files"].items():
-            if not name or file == name or file.startswith(name + "/"):
-                if not (folder / file).exists() or file_digest(folder / file) != expected:
-                    raise StudyError(f"{folder / file} is not what the run stored (digest differs): delete {folder} and run again.")
+            wanted = not name or file == name or file.startswith(name + "/")
+            if wanted and (not (folder / file).exists() or file_digest(folder / file) != expected):
+                raise StudyError(f"{folder / file} is not what the run stored (digest differs): delete {folder} and run again.")
         return folder / name
 
     def complete(self, run: Run, make: Callable[[Run, Path], dict]) -> dict:
@@ -164,8 +164,15 @@ class Store:
                 write_json(folder / "error.json", {"error": f"{type(error).__name__}: {error}"})
                 raise
             shutil.rmtree(folder / "work", ignore_errors=True)
-            files = {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"}
-            result = {"digest": digest(files), "files": files, "facts": facts, "seconds": round(time.time() - started, 1)}
+            files = {
+                str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"
+            }
+            result = {
+                "digest": digest(files),
+                "files": files,
+                "facts": facts,
+                "seconds": round(time.time() - started, 1),
+            }
             write_json(folder / "result.json", result)
             return result
 
@@ -181,7 +188,14 @@ class Store:
             name: {"kind": need.kind, "key": self.key(need)} if isinstance(need, Run) else {"input": need.value, "digest": need.digest}
             for name, need in run.needs.items()
         }
-        return {"kind": run.kind, "label": run.label, "parameters": run.parameters, "needs": needs, "recipe": run.recipe, **provenance()}
+        return {
+            "kind": run.kind,
+            "label": run.label,
+            "parameters": run.parameters,
+            "needs": needs,
+            "recipe": run.recipe,
+            **provenance(),
+        }
 
 
 def provenance() -> dict:

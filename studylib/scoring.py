@@ -48,4 +48,8 @@ def rouge_l(prediction: str, golds: Sequence[str]) -> float:
 
 def score(prediction: str, golds: Sequence[str]) -> dict[str, float]:
     """All metrics of one answer."""
-    return {"exact_match": exact_match(prediction, golds), "f1": f1(prediction, golds), "rouge_l": rouge_l(prediction, golds)}
+    return {
+        "exact_match": exact_match(prediction, golds),
+        "f1": f1(prediction, golds),
+        "rouge_l": rouge_l(prediction, golds),
+    }

@@ -1,13 +1,14 @@
 """Plans, and the few verbs a notebook calls: plan, complete, then read rows and curves.
 
-    plan = study.capacity_gap(families={"gpt_neox": "tiny:gpt_neox"}, ...)
-    study.complete(plan)
-    rows = study.rows(plan)
+plan = study.capacity_gap(families={"gpt_neox": "tiny:gpt_neox"}, ...)
+study.complete(plan)
+rows = study.rows(plan)
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,23 @@ from studylib import figures, kinds, objectives, prompts, scoring
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
-from studylib.runs import Run, Store, digest
+from studylib.runs import Input, Run, Store, digest
 
-IDENTITY = ["family", "teacher", "student", "role", "start", "targets", "objective", "trained", "asked", "test_set", "language", "seed", "steps"]
+IDENTITY = [
+    "family",
+    "teacher",
+    "student",
+    "role",
+    "start",
+    "targets",
+    "objective",
+    "trained",
+    "asked",
+    "test_set",
+    "language",
+    "seed",
+    "steps",
+]
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 
 
@@ -29,6 +44,14 @@ class Plan:
     threads: int
     answers: list[tuple[Run, dict]] = field(default_factory=list)
     trained: list[tuple[Run, dict]] = field(default_factory=list)
+
+    def add(self, model: Run, called: dict, test_sets: Sequence[Input], pool: Input, asked: Sequence[str]) -> None:
+        """A trained model and its answers on every test set in every way of asking."""
+        self.trained.append((model, called))
+        for test, mode in product(test_sets, asked):
+            run = kinds.answers(model, test, pool, asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
+            more = {"asked": mode, "test_set": test.label, "language": test.value.get("language", "en")}
+            self.answers.append((run, called | more))
 
     @property
     def runs(self) -> list[Run]:
@@ -66,58 +89,57 @@ def capacity_gap(
     With `staged`, a student starts from the next deeper one instead of from the uncut model.
     Raises StudyError for values that cannot be.
     """
-    _check_depths(depths, twins, raw_starts)
-    objectives.check(objective)
-    for mode in (trained, *asked):
-        if mode not in prompts.MODES:
-            raise StudyError(f"prompting {mode!r} is unknown: use {' or '.join(prompts.MODES)}.")
-    gold = {"cross_entropy": 1.0}
-    plan = Plan(threads)
-    train_set, dev_set = kinds.dataset("train", train), kinds.dataset("dev", dev)
-    test_sets = {name: kinds.dataset(name, test) for name, test in tests.items()}
-    common = {"packs": packs, "micro": micro, "evaluations": evaluations}
+    _check(depths, twins, raw_starts, objective, [trained, *asked])
+    plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
+    test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
+    arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
-    for family, reference in families.items():
-        raw = kinds.raw_model(reference)
-        for seed in seeds:
-            name = f"{family} s{seed}"
-            recipe = {"steps": teacher_steps, "rate": teacher_rate, "seed": seed, **common}
-            tuned = kinds.teacher(raw, train_set, dev_set, trained=trained, recipe=recipe, label=f"{name} teacher")
-            shown = kinds.states(tuned, train_set, trained=trained, seed=seed, label=f"{name} teacher states")
-            order = kinds.layers(tuned, train_set, trained=trained, seed=seed, smallest=min(depths), packs=layer_packs, label=f"{name} layer choice")
-            base = {"family": family, "teacher": family, "trained": trained, "seed": seed}
-            _add(plan, tuned, base | {"student": "", "role": "teacher", "start": "raw", "targets": "gold", "objective": objectives.title(gold), "steps": teacher_steps}, test_sets, train_set, asked)
+    for (family, reference), seed in product(families.items(), seeds):
+        label, raw = f"{family} s{seed}", kinds.raw_model(reference)
+        setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, evaluations)
+        tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
+        order = kinds.layers(tuned, setting, smallest=min(depths), packs=layer_packs, label=label)
+        lesson = kinds.Lesson(tuned, kinds.states(tuned, setting, label=label), order)
+        called = {"family": family, "teacher": family, "student": "", "role": "teacher", "start": "raw", "targets": "gold"}
+        called |= {"objective": objectives.title(kinds.GOLD), "trained": trained, "seed": seed, "steps": teacher_steps}
+        plan.add(tuned, called, test_sets, pool, asked)
 
-            for start, targets, wanted in (("tuned", "teacher", depths), ("tuned", "gold", twins), ("raw", "teacher", raw_starts), ("raw", "gold", raw_starts)):
-                begin, steps = (tuned if start == "tuned" else raw), 0
-                for depth in sorted(depths, reverse=True):
-                    if depth not in wanted and not (staged and any(depth > other for other in wanted)):
-                        continue
-                    own = student_steps[depth] if isinstance(student_steps, Mapping) else student_steps
-                    weights = objective if targets == "teacher" else gold
-                    recipe = {"steps": own, "rate": student_rate, "seed": seed, **common}
-                    label = f"{name} {depth} layers, {targets}, {start} start"
-                    one = kinds.student(begin, order, tuned, shown, train_set, dev_set, depth=depth, trained=trained, weights=weights, recipe=recipe, label=label)
-                    steps = steps + own if staged else own
-                    begin = one if staged else begin
-                    role = "student" if targets == "teacher" else "twin"
-                    called = {"student": f"{family}-{depth}", "role": role, "start": start, "targets": targets, "objective": objectives.title(weights), "steps": steps}
-                    _add(plan, one, base | called, test_sets, train_set, asked)
+        for (start, targets), wanted in arms.items():
+            weights = objective if targets == "teacher" else kinds.GOLD
+            role, title = "student" if targets == "teacher" else "twin", objectives.title(weights)
+            begin, steps = tuned if start == "tuned" else raw, 0
+            for depth in _steps_down(depths, wanted, staged):
+                own = student_steps[depth] if isinstance(student_steps, Mapping) else student_steps
+                named = f"{label} {depth} layers, {targets}, {start} start"
+                one = kinds.student(begin, lesson, setting, depth=depth, weights=weights, steps=own, rate=student_rate, label=named)
+                begin, steps = (one, steps + own) if staged else (begin, own)
+                about = {
+                    "student": f"{family}-{depth}",
+                    "role": role,
+                    "start": start,
+                    "targets": targets,
+                    "objective": title,
+                    "steps": steps,
+                }
+                plan.add(one, called | about, test_sets, pool, asked)
     return plan
 
 
 EXPERIMENTS = {"capacity_gap": capacity_gap}
 
 
-def _add(plan: Plan, model: Run, called: dict, test_sets: Mapping, pool, asked: Sequence[str]) -> None:
-    plan.trained.append((model, called))
-    for test_name, test in test_sets.items():
-        for mode in asked:
-            run = kinds.answers(model, test, pool, asked=mode, seed=called["seed"], label=f"{model.label}: {test_name} {mode}")
-            plan.answers.append((run, called | {"asked": mode, "test_set": test_name, "language": test.value.get("language", "en")}))
+def _steps_down(depths: Sequence[int], wanted: Sequence[int], staged: bool) -> list[int]:
+    """The depths to train, from deep to shallow: those wanted and, with stages, those on the way to them."""
+    return [depth for depth in sorted(depths, reverse=True) if depth in wanted or (staged and any(depth > other for other in wanted))]
 
 
-def _check_depths(depths: Sequence[int], twins: Sequence[int], raw_starts: Sequence[int]) -> None:
+def _check(
+    depths: Sequence[int], twins: Sequence[int], raw_starts: Sequence[int], objective: Mapping[str, float], modes: Sequence[str]
+) -> None:
+    objectives.check(objective)
+    for mode in modes:
+        if mode not in prompts.MODES:
+            raise StudyError(f"prompting {mode!r} is unknown: use {' or '.join(prompts.MODES)}.")
     for name, chosen in (("depths", depths), ("twins", twins), ("raw_starts", raw_starts)):
         for depth in chosen:
             if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
@@ -147,10 +169,19 @@ def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
         said = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
         counts = store.result(run.needs["model"])["facts"]["parameters"]
         table = [
-            {"question": q.id, "article": q.article, **scoring.score(said[q.id], [text for text, _ in q.answers]), "answer": digest(said[q.id])[:16]}
+            {
+                "question": q.id,
+                "article": q.article,
+                **scoring.score(said[q.id], [text for text, _ in q.answers]),
+                "answer": digest(said[q.id])[:16],
+            }
             for q in kinds.questions(run.needs["test"])
         ]
-        fixed = called | {"run": store.key(run), "parameters_total": counts["total"], "parameters_nonembedding": counts["nonembedding"]}
+        fixed = called | {
+            "run": store.key(run),
+            "parameters_total": counts["total"],
+            "parameters_nonembedding": counts["nonembedding"],
+        }
         frames.append(pd.DataFrame(table).assign(**fixed))
     if not frames:
         raise StudyError("No answers are there yet: complete the plan first.")
@@ -180,7 +211,9 @@ def curves(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     """Every run of the plan: kind, what it is, whether it is done, and its key once that is known."""
     store = store or Store()
-    return pd.DataFrame([{"kind": run.kind, "run": run.label, "state": store.state(run)[0], "key": store.key(run) or ""} for run in plan.runs])
+    return pd.DataFrame(
+        [{"kind": run.kind, "run": run.label, "state": store.state(run)[0], "key": store.key(run) or ""} for run in plan.runs]
+    )
 
 
 def export(profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFrame) -> Path:

@@ -51,7 +51,7 @@ class StoredStates:
 
     def __init__(self, files: Iterable[Path]):
         self.shards = [safe_open(file, "pt") for file in sorted(files)]
-        self.where = {name: shard for shard in self.shards for name in shard.keys()}
+        self.where = {name: shard for shard in self.shards for name in shard.offset_keys()}
 
     def __call__(self, pack: Pack) -> Tensor:
         if pack.digest not in self.where:

@@ -67,7 +67,13 @@ class Recipe:
         return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
 
 
-def losses(model: PreTrainedModel, packs: Sequence[Pack], weights: Mapping[str, float], teacher: Teacher | None, vocabulary: int) -> dict[str, Tensor]:
+def losses(
+    model: PreTrainedModel,
+    packs: Sequence[Pack],
+    weights: Mapping[str, float],
+    teacher: Teacher | None,
+    vocabulary: int,
+) -> dict[str, Tensor]:
     """Each loss of the mixture, summed over the rows' answer tokens (feature losses: averaged over layers
     and over tokens, times answer tokens, so that all are divided alike)."""
     batch = collate(packs)
@@ -97,12 +103,23 @@ def losses(model: PreTrainedModel, packs: Sequence[Pack], weights: Mapping[str, 
 def _states(model: PreTrainedModel, batch: Batch, every_layer: bool) -> tuple[Tensor, ...]:
     """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
     out = model.base_model(
-        input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False, output_hidden_states=every_layer
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        use_cache=False,
+        output_hidden_states=every_layer,
     )
     return out.hidden_states if every_layer else (out.last_hidden_state,)
 
 
-def backward(model: PreTrainedModel, packs: Sequence[Pack], weights: Mapping[str, float], teacher: Teacher | None, vocabulary: int, micro: int = 0) -> dict[str, float]:
+def backward(
+    model: PreTrainedModel,
+    packs: Sequence[Pack],
+    weights: Mapping[str, float],
+    teacher: Teacher | None,
+    vocabulary: int,
+    micro: int = 0,
+) -> dict[str, float]:
     """Add one step's gradient to the model's; return each loss per answer token, in nats, and their weighted sum `loss`."""
     tokens = sum(len(pack.targets) for pack in packs)
     logged = dict.fromkeys(weights, 0.0)

@@ -11,7 +11,14 @@ from studylib import answering, archives, data, models, prompts
 
 def generated(net, prompt, branch, longest):
     ids = torch.tensor([[*prompt.prefix, *branch.given]])
-    out = net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=longest, do_sample=False, eos_token_id=tokenizer().eos_token_id, pad_token_id=tokenizer().pad_token_id)
+    out = net.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=longest,
+        do_sample=False,
+        eos_token_id=tokenizer().eos_token_id,
+        pad_token_id=tokenizer().pad_token_id,
+    )
     return answering.clean(tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True))
 
 
@@ -23,7 +30,9 @@ def test_answers_are_those_of_generate(family, mode):
     found = answering.answer(net, tokenizer(), asked, batch=3, longest=6)
     close = [a.margin < 1e-3 for a in found]
     assert sum(close) < len(close) / 4
-    assert [a.text for a, skip in zip(found, close, strict=True) if not skip] == [e for e, skip in zip(expected, close, strict=True) if not skip]
+    assert [a.text for a, skip in zip(found, close, strict=True) if not skip] == [
+        e for e, skip in zip(expected, close, strict=True) if not skip
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
@@ -52,7 +61,14 @@ def test_an_answer_ends_at_eos():
 
 @pytest.mark.parametrize(
     ("said", "expected"),
-    [(" Paris", "Paris"), ("\nParis\n\nQuestion: Who", "Paris"), ("\n\n Paris ", "Paris"), ("", ""), ("\n\n", ""), ("Paris\nLyon", "Paris")],
+    [
+        (" Paris", "Paris"),
+        ("\nParis\n\nQuestion: Who", "Paris"),
+        ("\n\n Paris ", "Paris"),
+        ("", ""),
+        ("\n\n", ""),
+        ("Paris\nLyon", "Paris"),
+    ],
 )
 def test_a_leading_newline_is_no_empty_answer(said, expected):
     assert answering.clean(said) == expected
@@ -73,5 +89,7 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
         pairs = list(zip(answers[1], answers[size], strict=True))
         differ = [(a, b) for a, b in pairs if a.text != b.text]
         with capsys.disabled():
-            print(f"\nbatch {size} against 1: {len(pairs)} questions, {len(differ)} answers differ, margins {[round(min(a.margin, b.margin), 6) for a, b in differ]}")
+            print(
+                f"\nbatch {size} against 1: {len(pairs)} questions, {len(differ)} answers differ, margins {[round(min(a.margin, b.margin), 6) for a, b in differ]}"
+            )
         assert len(pairs) >= 300 and all(min(a.margin, b.margin) < 1e-3 for a, b in differ)

@@ -23,7 +23,10 @@ def test_parameters_in_closed_form(family, tied):
         block = 2 * d * d + 2 * d * (d // 2) + 3 * d * inner + 2 * d + (2 * d if family == "qwen2" else 0)
         norm = d
     embeddings = rows * d * (1 if tied else 2)
-    assert models.parameters(net) == {"total": layers * block + norm + embeddings, "nonembedding": layers * block + norm}
+    assert models.parameters(net) == {
+        "total": layers * block + norm + embeddings,
+        "nonembedding": layers * block + norm,
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)

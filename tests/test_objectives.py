@@ -68,7 +68,16 @@ def test_padded_vocabularies_cut_to_the_tokenizer_give_the_same_loss():
         torch.testing.assert_close(objectives.forward_kl(STUDENT, teacher), objectives.forward_kl(STUDENT, TEACHER))
 
 
-@pytest.mark.parametrize(("weights", "word"), [({"kl": 1.0}, "kl"), ({"forward_kl": 0}, "forward_kl"), ({"forward_kl": True}, "forward_kl"), ({"forward_kl": "1"}, "forward_kl"), ({}, "at least one")])
+@pytest.mark.parametrize(
+    ("weights", "word"),
+    [
+        ({"kl": 1.0}, "kl"),
+        ({"forward_kl": 0}, "forward_kl"),
+        ({"forward_kl": True}, "forward_kl"),
+        ({"forward_kl": "1"}, "forward_kl"),
+        ({}, "at least one"),
+    ],
+)
 def test_what_is_no_objective_is_refused(weights, word):
     with pytest.raises(StudyError, match=word):
         objectives.check(weights)

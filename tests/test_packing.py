@@ -68,9 +68,17 @@ def test_shifting_the_gather_by_one_would_be_seen():
     batch = packing.collate([row])
     with torch.no_grad():
         hidden = teaching.hidden_states(net, batch).flatten(0, 1)
-        right, late, early = (objectives.cross_entropy(models.head(net, hidden[(batch.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())), batch.targets) for shift in (0, 1, -1))
+        right, late, early = (
+            objectives.cross_entropy(
+                models.head(net, hidden[(batch.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())),
+                batch.targets,
+            )
+            for shift in (0, 1, -1)
+        )
     assert not torch.allclose(right, late) and not torch.allclose(right, early)
-    assert row.ids[row.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0], "the first answer token is predicted from 'Answer:'"
+    assert row.ids[row.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0], (
+        "the first answer token is predicted from 'Answer:'"
+    )
 
 
 def test_eos_is_learnt_even_where_it_is_the_padding_token():

@@ -69,7 +69,11 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_
 
 def test_a_half_written_checkpoint_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
-    fixed = dict(weights={"cross_entropy": 1.0}, recipe=training.Recipe(steps=2, packs=3, rate=1e-3, seed=5), vocabulary=VOCABULARY)
+    fixed = dict(
+        weights={"cross_entropy": 1.0},
+        recipe=training.Recipe(steps=2, packs=3, rate=1e-3, seed=5),
+        vocabulary=VOCABULARY,
+    )
     training.train(model("qwen2"), packs(), work=tmp_path, **fixed)
     (tmp_path / "step-9.draft").mkdir()
     (tmp_path / "step-9.draft" / "curve.json").write_text("[{}")
@@ -79,7 +83,14 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path, monkeypatch):
 def test_same_seed_same_bits_and_another_seed_others(tmp_path):
     def trained(seed):
         net = model("llama")
-        training.train(net, packs(), weights={"cross_entropy": 1.0}, recipe=training.Recipe(3, 4, 1e-3, seed), vocabulary=VOCABULARY, work=tmp_path / str(seed))
+        training.train(
+            net,
+            packs(),
+            weights={"cross_entropy": 1.0},
+            recipe=training.Recipe(3, 4, 1e-3, seed),
+            vocabulary=VOCABULARY,
+            work=tmp_path / str(seed),
+        )
         return torch.cat([p.flatten() for p in net.parameters()])
 
     assert torch.equal(trained(0), trained(0))
@@ -92,7 +103,15 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_pa
     teaching.store(teacher, rows, tmp_path, iter)
     for served in (teaching.LiveStates(teacher), teaching.StoredStates(tmp_path.glob("*.safetensors"))):
         net = models.cut(model(family), [0, 3])
-        training.train(net, rows, weights=DISTIL, recipe=training.Recipe(4, 4, 1e-3, 0), vocabulary=VOCABULARY, work=tmp_path / "work", teacher=teacher_of(teacher, served))
+        training.train(
+            net,
+            rows,
+            weights=DISTIL,
+            recipe=training.Recipe(4, 4, 1e-3, 0),
+            vocabulary=VOCABULARY,
+            work=tmp_path / "work",
+            teacher=teacher_of(teacher, served),
+        )
         trained.append(torch.cat([p.flatten() for p in net.parameters()]))
     assert torch.equal(*trained)
 
@@ -125,7 +144,13 @@ def test_feature_losses_do_not_see_the_padding():
     net, rows = models.cut(teacher, [0, 2]), packs()[:6]
     guide = teacher_of(teacher, aligned=[1, 3])
     joint = training.losses(net, rows, {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item() / sum(len(r.targets) for r in rows)
-    each = [(training.losses(net, [row], {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item() / len(row.targets), len(row.ids)) for row in rows]
+    each = [
+        (
+            training.losses(net, [row], {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item() / len(row.targets),
+            len(row.ids),
+        )
+        for row in rows
+    ]
     assert joint == pytest.approx(sum(value * size for value, size in each) / sum(size for _, size in each), rel=1e-4)
 
 
@@ -151,19 +176,43 @@ def test_storing_states_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 
 def test_a_tuned_model_knows_what_it_was_shown(tmp_path):
     net, rows = model("llama", initializer_range=0.05), packs()[:2]
-    curve = training.train(net, rows, weights={"cross_entropy": 1.0}, recipe=training.Recipe(60, 2, 1e-2, 0), vocabulary=VOCABULARY, work=tmp_path)
+    curve = training.train(
+        net,
+        rows,
+        weights={"cross_entropy": 1.0},
+        recipe=training.Recipe(60, 2, 1e-2, 0),
+        vocabulary=VOCABULARY,
+        work=tmp_path,
+    )
     assert curve[-1]["loss"] < 0.1 * curve[0]["loss"]
 
 
 def test_a_distilled_student_comes_nearer_to_its_teacher(tmp_path):
     teacher, net, rows = model("llama", seed=1), model("llama", seed=2), packs()[:4]
-    curve = training.train(net, rows, weights={"forward_kl": 1.0}, recipe=training.Recipe(30, 4, 3e-3, 0), vocabulary=VOCABULARY, work=tmp_path, teacher=teacher_of(teacher))
+    curve = training.train(
+        net,
+        rows,
+        weights={"forward_kl": 1.0},
+        recipe=training.Recipe(30, 4, 3e-3, 0),
+        vocabulary=VOCABULARY,
+        work=tmp_path,
+        teacher=teacher_of(teacher),
+    )
     assert curve[-1]["forward_kl"] < 0.5 * curve[0]["forward_kl"]
 
 
 def test_dev_is_measured_at_even_points(tmp_path):
     recipe = training.Recipe(6, 2, 1e-3, 0)
-    curve = training.train(model("llama"), packs(), weights={"cross_entropy": 1.0}, recipe=recipe, vocabulary=VOCABULARY, work=tmp_path, evaluate=lambda net: {"dev_f1": 1.0}, evaluations=2)
+    curve = training.train(
+        model("llama"),
+        packs(),
+        weights={"cross_entropy": 1.0},
+        recipe=recipe,
+        vocabulary=VOCABULARY,
+        work=tmp_path,
+        evaluate=lambda net: {"dev_f1": 1.0},
+        evaluations=2,
+    )
     assert [entry["step"] for entry in curve if "dev_f1" in entry] == [3, 6]
 
 
@@ -184,9 +233,23 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     net = model("llama")
     net.get_output_embeddings().weight.data.fill_(float("nan"))
     with pytest.raises(StudyError, match="learning rate"):
-        training.train(net, packs(), weights={"cross_entropy": 1.0}, recipe=training.Recipe(1, 1, 1e-3, 0), vocabulary=VOCABULARY, work=tmp_path)
+        training.train(
+            net,
+            packs(),
+            weights={"cross_entropy": 1.0},
+            recipe=training.Recipe(1, 1, 1e-3, 0),
+            vocabulary=VOCABULARY,
+            work=tmp_path,
+        )
 
 
 def test_distilling_without_a_teacher_is_refused(tmp_path):
     with pytest.raises(StudyError, match="needs a teacher"):
-        training.train(model("llama"), packs(), weights=DISTIL, recipe=training.Recipe(1, 1, 1e-3, 0), vocabulary=VOCABULARY, work=tmp_path)
+        training.train(
+            model("llama"),
+            packs(),
+            weights=DISTIL,
+            recipe=training.Recipe(1, 1, 1e-3, 0),
+            vocabulary=VOCABULARY,
+            work=tmp_path,
+        )

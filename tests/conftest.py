@@ -1,0 +1,56 @@
+"""What the tests share: a home of their own, SQuAD-format content, a small web server on this machine."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """STUDY_HOME of this test alone. Nothing is asked through a proxy."""
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def squad() -> dict:
+    """A sound SQuAD file's content: one article, one paragraph, two questions."""
+    qas = [
+        {"id": "q1", "question": "Where does Kamo live?", "answers": [{"text": "Tiru", "answer_start": 14}]},
+        {"id": "q2", "question": "What did Belu write?", "answers": [{"text": "Sado", "answer_start": 31}]},
+    ]
+    return {"data": [{"title": "Kamo", "paragraphs": [{"context": "Kamo lives in Tiru. Belu wrote Sado.", "qas": qas}]}]}
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a value as JSON into a file of its own and returns where."""
+
+    def write(content: object, name: str = "mine.json") -> Path:
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address under which this machine serves it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder)) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -1,0 +1,284 @@
+"""The run store: keys say what matters, one process computes, and nothing half done is taken for done."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from platformdirs import user_cache_path
+
+from studylib import runs
+from studylib.errors import StudyError
+from studylib.runs import Input, Run, Store
+
+
+def number(value: int = 3, **other) -> Run:
+    return Run("number", {"value": value}, **other)
+
+
+def write(run: Run, folder: Path) -> dict:
+    """A maker: the value in two files."""
+    (folder / "part").mkdir(exist_ok=True)
+    (folder / "value.txt").write_text(str(run.parameters["value"]))
+    (folder / "part" / "twice.txt").write_text(str(2 * run.parameters["value"]))
+    return {"value": run.parameters["value"]}
+
+
+def refuse(run: Run, folder: Path) -> dict:
+    raise AssertionError("the maker was called")
+
+
+def test_key_is_a_digest_of_kind_parameters_needs_and_recipe():
+    text = b'{"kind":"number","needs":{"set":"d1"},"parameters":{"a":[1,2.5],"value":"\xc3\xa9"},"recipe":7}'
+    run = Run("number", {"value": "é", "a": [1, 2.5]}, {"set": Input("a set", "anything", "d1")}, recipe=7)
+    assert Store().key(run) == hashlib.sha256(text).hexdigest()[:24]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Run("figure", {"value": 3}, {"set": Input("a", 1, "d1")}),
+        Run("number", {"value": 4}, {"set": Input("a", 1, "d1")}),
+        Run("number", {"value": 3, "more": None}, {"set": Input("a", 1, "d1")}),
+        Run("number", {"value": 3}, {"set": Input("a", 1, "d2")}),
+        Run("number", {"value": 3}, {"pool": Input("a", 1, "d1")}),
+        Run("number", {"value": 3}, {"set": Input("a", 1, "d1")}, recipe=2),
+    ],
+    ids=["kind", "parameter", "new parameter", "digest of a need", "name of a need", "recipe"],
+)
+def test_key_changes_with_what_matters(other: Run):
+    assert Store().key(other) != Store().key(number(needs={"set": Input("a", 1, "d1")}))
+
+
+def test_key_does_not_change_with_labels():
+    assert Store().key(number(needs={"set": Input("a", 1, "d1")}, label="x")) == Store().key(number(needs={"set": Input("b", 2, "d1")}, label="y"))
+
+
+def test_key_follows_the_content_of_what_a_run_builds_on(tmp_path: Path):
+    def other(run: Run, folder: Path) -> dict:
+        return write(run, folder) | {"changed": bool((folder / "value.txt").write_text("changed"))}
+
+    keys = []
+    for name, maker in (("a", write), ("b", write), ("c", other)):
+        store, upstream = Store(tmp_path / name), number()
+        store.complete(upstream, maker)
+        keys.append(store.key(Run("sum", {}, {"first": upstream})))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_without_its_need_a_run_has_no_key():
+    store, upstream = Store(), number(label="the number")
+    run = Run("sum", {}, {"first": upstream, "set": Input("a", 1, "d1")}, label="the sum")
+    assert store.key(run) is None
+    assert store.result(run) is None
+    assert store.state(run) == ("missing", "waits for the number")
+    with pytest.raises(StudyError, match="the sum builds on a run that is not there yet"):
+        store.complete(run, refuse)
+    store.complete(upstream, write)
+    assert len(store.key(run)) == 24
+    assert store.state(run) == ("missing", "")
+
+
+def test_ancestry_is_deepest_first():
+    first = number(1)
+    second = Run("sum", {}, {"first": first, "set": Input("a", 1, "d1")})
+    third = Run("sum", {"more": 1}, {"second": second})
+    assert list(third.ancestry()) == [first, second, third]
+
+
+def test_complete_computes_once():
+    store = Store()
+    made = store.complete(number(), write)
+    assert made["facts"] == {"value": 3}
+    assert store.state(number()) == ("done", "")
+    assert Store().complete(number(label="another name"), refuse) == made
+
+
+def test_result_holds_the_digest_of_every_file():
+    store = Store()
+    result = store.complete(number(), write)
+    expected = {name: hashlib.sha256(content).hexdigest() for name, content in (("value.txt", b"3"), ("part/twice.txt", b"6"))}
+    assert result["files"] == expected
+    assert store.digest(number()) == result["digest"] == runs.digest(expected)
+
+
+def test_result_is_written_last(monkeypatch: pytest.MonkeyPatch):
+    there: dict[str, set[Path]] = {}
+    plain = runs.write_json
+
+    def noting(path: Path, value: object) -> None:
+        there[path.name] = set(path.parent.rglob("*"))
+        plain(path, value)
+
+    def maker(run: Run, folder: Path) -> dict:
+        (folder / "work").mkdir()
+        assert (folder / "manifest.json").exists()
+        return write(run, folder)
+
+    monkeypatch.setattr(runs, "write_json", noting)
+    Store().complete(number(), maker)
+    folder = Store().folder(number())
+    assert set(folder.rglob("*")) == there["result.json"] | {folder / "result.json"}
+    assert not (folder / "work").exists()
+
+
+def test_a_failed_run_keeps_its_work_and_goes_on():
+    store = Store()
+
+    def fails(run: Run, folder: Path) -> dict:
+        (folder / "work").mkdir()
+        (folder / "work" / "half").write_text("half")
+        raise ValueError("no luck")
+
+    def goes_on(run: Run, folder: Path) -> dict:
+        assert not (folder / "error.json").exists()
+        return write(run, folder) | {"found": (folder / "work" / "half").read_text()}
+
+    with pytest.raises(ValueError, match="no luck"):
+        store.complete(number(), fails)
+    assert store.state(number()) == ("failed", "ValueError: no luck")
+    assert sorted(p.name for p in store.folder(number()).iterdir()) == ["error.json", "manifest.json", "work"]
+    assert store.result(number()) is None
+    with pytest.raises(StudyError, match="number is not finished"):
+        store.path(number(), "value.txt")
+
+    assert store.complete(number(), goes_on)["facts"]["found"] == "half"
+    assert store.state(number()) == ("done", "")
+    assert sorted(p.name for p in store.folder(number()).iterdir()) == ["manifest.json", "part", "result.json", "value.txt"]
+
+
+def test_an_interrupted_run_is_started_and_not_failed():
+    store = Store()
+
+    def stopped(run: Run, folder: Path) -> dict:
+        (folder / "work").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.complete(number(), stopped)
+    assert store.state(number()) == ("started", "goes on from its last checkpoint")
+
+
+def test_manifest_says_what_a_run_builds_on():
+    store, upstream = Store(), number()
+    store.complete(upstream, write)
+    run = Run("sum", {"x": 1}, {"first": upstream, "set": Input("a", {"source": "s"}, "d1")}, recipe=4, label="the sum")
+    store.complete(run, lambda run, folder: {})
+    manifest = json.loads((store.folder(run) / "manifest.json").read_text())
+    assert manifest["needs"] == {"first": {"kind": "number", "key": store.key(upstream)}, "set": {"input": {"source": "s"}, "digest": "d1"}}
+    assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == ("sum", {"x": 1}, 4, "the sum")
+    assert manifest["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert set(manifest["versions"]) == set(runs.LIBRARIES)
+
+
+def test_a_changed_byte_is_refused_by_name():
+    store = Store()
+    store.complete(number(), write)
+    changed = store.folder(number()) / "part" / "twice.txt"
+    assert store.path(number(), "part/twice.txt") == changed
+    changed.write_bytes(b"7")
+    for name in ("part/twice.txt", "part", ""):
+        with pytest.raises(StudyError, match=f"{changed} is not what the run stored"):
+            store.path(number(), name)
+    assert store.path(number(), "value.txt").read_text() == "3"
+
+
+def test_a_lost_file_is_refused_by_name():
+    store = Store()
+    store.complete(number(), write)
+    (store.folder(number()) / "value.txt").unlink()
+    with pytest.raises(StudyError, match=r"value\.txt is not what the run stored"):
+        store.path(number(), "value.txt")
+
+
+def slow(run: Run, folder: Path) -> dict:
+    (folder.parent / f"made-{os.getpid()}").touch()
+    time.sleep(0.3)
+    return {"by": os.getpid()}
+
+
+def compute(root: Path, together: "multiprocessing.Barrier", told: "multiprocessing.SimpleQueue") -> None:
+    together.wait(20)
+    told.put(Store(root).complete(number(), slow)["facts"]["by"])
+
+
+def test_two_processes_compute_once(tmp_path: Path):
+    fresh = multiprocessing.get_context("spawn")
+    together, told = fresh.Barrier(2), fresh.SimpleQueue()
+    processes = [fresh.Process(target=compute, args=(tmp_path, together, told)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0]
+    made = [int(path.name.removeprefix("made-")) for path in (tmp_path / "runs" / "number").glob("made-*")]
+    assert len(made) == 1
+    assert [told.get(), told.get()] == made * 2
+
+
+OWNER = """
+import sys, time
+from studylib.runs import Run, Store
+
+def make(run, folder):
+    (folder / "work").mkdir(exist_ok=True)
+    if sys.argv[1] == "hang":
+        print("making", flush=True)
+        time.sleep(60)
+    return {}
+
+Store().complete(Run("number", {"value": 3}), make)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_taken_over():
+    with subprocess.Popen([sys.executable, "-c", OWNER, "hang"], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "making\n"
+        owner.send_signal(signal.SIGKILL)
+    assert Store().state(number())[0] == "started"
+    subprocess.run([sys.executable, "-c", OWNER, "go on"], check=True, timeout=20)
+    assert Store().state(number())[0] == "done"
+
+
+def test_find_by_the_first_digits_of_a_key():
+    store = Store()
+    for value in range(17):  # more than there are first digits: two keys begin alike
+        store.complete(number(value), write)
+    keys = [store.key(number(value)) for value in range(17)]
+    alike = next(first for first in "0123456789abcdef" if sum(key.startswith(first) for key in keys) > 1)
+    assert store.find(keys[0]) == store.find(keys[0][:16]) == store.folder(number(0))
+    for unclear in (alike, "nothing", "", "*", "../number"):
+        with pytest.raises(StudyError, match="have a key that starts with"):
+            store.find(unclear)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "new" / "value.json"
+    runs.write_json(path, {"a": "é"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "é"}
+    for impossible in ({"a": object()}, {"a": float("nan")}):
+        with pytest.raises((TypeError, ValueError)):
+            runs.write_json(path, impossible)
+    assert [p.name for p in path.parent.iterdir()] == ["value.json"]
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "é"}
+
+    def cut(draft: Path, target: Path) -> None:
+        assert json.loads(Path(draft).read_text()) == {"a": 2}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        runs.write_json(path, {"a": 2})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "é"}
+
+
+def test_home_is_the_named_folder_or_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch):
+    assert runs.home() == home
+    monkeypatch.setenv("STUDY_HOME", "")
+    assert runs.home() == user_cache_path("studylib")
