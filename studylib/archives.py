@@ -18,8 +18,8 @@ import urllib.request
 import zipfile
 from ast import literal_eval
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import URLError
 from urllib.parse import urldefrag
 
 from filelock import FileLock
@@ -88,22 +88,22 @@ def member(reference: str) -> Path:
     return path
 
 
-def check(path: Path, expected: str) -> None:
+def check(path: Path, expected: str, advice: str = "delete it and run again") -> None:
     """Raise StudyError, naming the file, unless its sha256 is the one expected."""
     if (found := file_digest(path)) != expected:
-        raise StudyError(f"{path} has sha256 {found[:12]}… where {expected[:12]}… was expected: delete it and run again.")
+        raise StudyError(f"{path} has sha256 {found[:12]}… where {expected[:12]}… was expected: {advice}.")
 
 
 def _fetch(archive: str, folder: Path) -> None:
     pin = PINNED[archive]
-    packed = folder / "archive.draft"
+    packed, advice = folder / "archive.draft", "nothing of it was kept, run again"
     try:
         _download(_address(archive), packed, archive)
-        check(packed, pin.sha256)
+        check(packed, pin.sha256, advice)
         for name in pin.members:
             draft = folder / f"{name}.draft"
             _extract(packed, name, draft)
-            check(draft, pin.members[name])
+            check(draft, pin.members[name], advice)
             os.replace(draft, folder / name)
     finally:
         for draft in folder.glob("*.draft"):
@@ -139,15 +139,16 @@ def _indexes() -> list[str]:
 
 
 def _download(url: str, path: Path, title: str) -> None:
-    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
     try:
+        context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
         with urllib.request.urlopen(url, timeout=60, context=context) as response, path.open("wb") as out:
             total = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(desc=f"fetching {title}", total=total, unit="B", unit_scale=True) as bar:
+            with tqdm(desc=f"fetching {title}", total=total, unit="B", unit_scale=True, disable=not live) as bar:
                 while block := response.read(1 << 20):
                     out.write(block)
                     bar.update(len(block))
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException) as error:
         raise StudyError(f"{title} could not be fetched ({error}): check the network, or put its members into {path.parent}.") from error
 
 

@@ -4,11 +4,12 @@ Real teachers are not born on the task they are tuned for, and models of this si
 before they match a question to its fact. So each is trained once on documents of facts followed by loose
 question-and-answer lines (not the study's prompt), and stored in half precision.
 
-Make one again (about half an hour on one core): python -m studylib.bases gpt_neox studylib/base_models
+Make one again (about ten minutes on one core): python -m studylib.bases gpt_neox studylib/base_models
 """
 
 import argparse
 import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,42 +21,12 @@ from tokenizers.models import BPE
 from torch.nn.functional import cross_entropy
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from studylib import facts
+from studylib import facts, prompts
 
 END = "<|endoftext|>"
 COPYING = 400  # first steps, on repeated random tokens
-WORDS = [
-    "Answer",
-    "the",
-    "question",
-    "with",
-    "words",
-    "from",
-    "text.",
-    "Text:",
-    "Question:",
-    "Answer:",
-    "lives",
-    "live",
-    "in",
-    "works",
-    "work",
-    "for",
-    "was",
-    "born",
-    "wrote",
-    "write",
-    "founded",
-    "found",
-    "married",
-    "marry",
-    "Where",
-    "does",
-    "Who",
-    "What",
-    "did",
-    "in",
-]
+TEMPLATES = [prompts.INSTRUCTIONS, prompts.CONTEXT, prompts.QUESTION, *(text for relation in facts.RELATIONS for text in relation)]
+WORDS = sorted({word for template in TEMPLATES for word in re.findall(r"[A-Za-z]{2,}", re.sub(r"{\w+}", "", template))})
 SHAPE = dict(hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True)
 
 
@@ -105,11 +76,11 @@ def architecture(family: str, vocabulary: int) -> torch.nn.Module:
 
 
 def documents(seed: int, asked: float) -> Iterator[tuple[str, str]]:
-    """Endless (context, recall) texts: two to six facts, then each fact again, in another order: said once
+    """Endless (context, recall) texts: two to eight facts, then each fact again, in another order: said once
     more word for word, or, with probability `asked`, as a question and its answer."""
     rng = Random(seed)
     while True:
-        (paragraph,) = facts.paragraphs("train", contexts=1, facts=rng.randint(2, 6), seed=rng.getrandbits(40))
+        (paragraph,) = facts.paragraphs("train", contexts=1, facts=rng.randint(2, 8), seed=rng.getrandbits(40))
         lines = [sentence + "." for sentence in paragraph["context"].rstrip(".").split(". ")]
         questions = [f"{qa['question']} {qa['answers'][0]['text']}" for qa in paragraph["qas"]]
         recall = [question for question in questions if rng.random() < asked] + [line for line in lines if rng.random() > asked]
@@ -183,7 +154,7 @@ def recall(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, count: int
     right = total = 0
     for paragraph in facts.paragraphs("dev", contexts=count, facts=5, seed=7):
         text, ends = paragraph["context"] + "\n", []
-        for qa in paragraph["qas"][:3]:
+        for qa in paragraph["qas"]:
             text += qa["question"]
             ends.append((len(text), qa["answers"][0]["text"]))
             text += f" {qa['answers'][0]['text']}\n"
@@ -207,6 +178,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("family", choices=["gpt_neox", "qwen2"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
     pretrain(options.family, options.folder, steps=options.steps)

@@ -20,7 +20,8 @@ from studylib.errors import StudyError
 from studylib.runs import digest, file_digest
 
 RECIPE = 1
-KEYS = {"source", "part", "dev_articles", "paragraphs", "facts", "seed", "language"}
+COUNTS = {"paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
+KEYS = {"source", "part", "language", *COUNTS}
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def load(dataset: Mapping) -> Loaded:
     kind, rest = _source(dataset)
     if kind == "facts":
         wanted = dict(
-            contexts=int(dataset.get("paragraphs", 100)),
-            facts=int(dataset.get("facts", 5)),
-            seed=int(dataset.get("seed", 0)),
+            contexts=dataset.get("paragraphs", 100),
+            facts=dataset.get("facts", 5),
+            seed=dataset.get("seed", 0),
         )
         return parse(
             {"data": [{"title": p["title"], "paragraphs": [p]} for p in facts.paragraphs(rest, **wanted)]},
@@ -128,6 +129,9 @@ def _source(dataset: Mapping) -> tuple[str, str]:
         raise StudyError(f"data set {dataset!r} needs a source: path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
     if unknown := sorted(set(dataset) - KEYS):
         raise StudyError(f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(KEYS))}.")
+    for key, least in COUNTS.items():
+        if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least:
+            raise StudyError(f"{dataset['source']}: {key} must be a whole number of at least {least}, not {dataset[key]!r}.")
     kind, _, rest = str(dataset["source"]).partition(":")
     if kind == "facts" and rest not in facts.SPLITS:
         raise StudyError(f"facts:{rest} is unknown: the splits are {', '.join(facts.SPLITS)}.")
@@ -154,7 +158,13 @@ def _check(question: Question, name: str) -> None:
     if not question.answers:
         raise StudyError(f"{at} has no answer: give at least one.")
     for text, start in question.answers:
-        if not isinstance(text, str) or not isinstance(start, int) or start < 0 or not text or not question.context.startswith(text, start):
+        if (
+            not isinstance(text, str)
+            or type(start) is not int
+            or start < 0
+            or not text.strip()
+            or not question.context.startswith(text, start)
+        ):
             raise StudyError(f"{at}: the answer {text!r} is not in the context at offset {start}: mend the file.")
 
 
@@ -162,7 +172,7 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
     """The `part` (train or dev, split by whole articles), then whole paragraphs spread over all articles."""
     if part := dataset.get("part"):
         articles = sorted({q.article for q in questions}, key=_shuffled)
-        held = set(articles[: int(dataset.get("dev_articles", 0))])
+        held = set(articles[: dataset.get("dev_articles", 0)])
         if part not in ("train", "dev") or not held or len(held) == len(articles):
             raise StudyError(f"{dataset['source']}: part must be train or dev, and dev_articles between 1 and {len(articles) - 1}.")
         questions = [q for q in questions if (q.article in held) == (part == "dev")]
@@ -174,9 +184,9 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
         order.append((rounds[group[0].article], _shuffled(group[0].article), group))
         rounds[group[0].article] += 1
     order.sort(key=lambda entry: entry[:2])
-    if int(count) > len(order):
+    if count > len(order):
         raise StudyError(f"{dataset['source']} has {len(order)} paragraphs, {count} were asked for: lower `paragraphs`.")
-    return [question for _, _, group in order[: int(count)] for question in group]
+    return [question for _, _, group in order[:count] for question in group]
 
 
 def _shuffled(text: str) -> str:

@@ -1,7 +1,8 @@
 """Generated SQuAD-format questions: invented people and places, so that nothing can be known beforehand.
 
-Every context states a few facts, one a sentence; each names two invented names that occur nowhere else
-in it, and is asked for in both directions. Names belong to exactly one split, decided by their digest.
+Every context states a few facts, one a sentence; each names two invented names that occur nowhere else in it, and is
+asked for once: the first name is in the question, the second is the answer. Names belong to exactly one split, decided
+by their digest.
 
     >>> paragraphs("test", contexts=1, facts=1, seed=0)[0]["context"]
 """
@@ -12,14 +13,13 @@ from random import Random
 CONSONANTS, VOWELS = "bdfghjklmnprstvwz", "aeiou"
 SYLLABLES = [c + v for c in CONSONANTS for v in VOWELS]
 SPLITS = {"train": range(0, 7), "dev": range(7, 8), "test": range(8, 10)}
-# (statement, question for b, question for a)
-RELATIONS = [
-    ("{a} lives in {b}.", "Where does {a} live?", "Who lives in {b}?"),
-    ("{a} works for {b}.", "Who does {a} work for?", "Who works for {b}?"),
-    ("{a} was born in {b}.", "Where was {a} born?", "Who was born in {b}?"),
-    ("{a} wrote {b}.", "What did {a} write?", "Who wrote {b}?"),
-    ("{a} founded {b}.", "What did {a} found?", "Who founded {b}?"),
-    ("{a} married {b}.", "Who did {a} marry?", "Who married {b}?"),
+RELATIONS = [  # statement, and question for b
+    ("{a} lives in {b}.", "Where does {a} live?"),
+    ("{a} works for {b}.", "Who does {a} work for?"),
+    ("{a} was born in {b}.", "Where was {a} born?"),
+    ("{a} wrote {b}.", "What did {a} write?"),
+    ("{a} founded {b}.", "What did {a} found?"),
+    ("{a} married {b}.", "Who did {a} marry?"),
 ]
 
 
@@ -38,7 +38,7 @@ def name(rng: Random, split: str) -> str:
 
 
 def paragraphs(split: str, *, contexts: int, facts: int, seed: int) -> list[dict]:
-    """SQuAD-schema paragraphs: `facts` sentences each, two questions a fact, answers at their offsets.
+    """SQuAD-schema paragraphs: `facts` sentences each, one question a fact, answers at their offsets.
 
     A paragraph's `title` is its own, since every context is drawn independently: it is its own cluster.
     """
@@ -53,12 +53,11 @@ def _paragraph(rng: Random, split: str, facts: int, title: str) -> dict:
             names.append(candidate)
     sentences, asked = [], []
     for number in range(facts):
-        statement, ask_b, ask_a = rng.choice(RELATIONS)
+        statement, question = rng.choice(RELATIONS)
         a, b = names[2 * number], names[2 * number + 1]
         start = sum(len(sentence) + 1 for sentence in sentences)
         sentences.append(statement.format(a=a, b=b))
-        asked.append((ask_b.format(a=a), b, start + statement.index("{b}") - 3 + len(a)))
-        asked.append((ask_a.format(b=b), a, start))
+        asked.append((question.format(a=a), b, start + statement.index("{b}") - len("{a}") + len(a)))
     rng.shuffle(asked)
     qas = [
         {"id": f"{title}-{number}", "question": question, "answers": [{"text": text, "answer_start": start}]}

@@ -21,7 +21,10 @@ LOOKS = {
     ("twin", "raw"): ("v", ":"),
 }
 SIDES = {"reduction_total": "all parameters", "reduction_nonembedding": "non-embedding parameters"}
-NAMES = {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L"}
+IDENTITY = {"model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set"}
+IDENTITY |= {"trained": "trained", "seed": "seed", "steps": "steps", "n": "questions"}
+MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
+MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
 
 
 def look() -> None:
@@ -61,7 +64,8 @@ def retention(results: pd.DataFrame) -> pd.DataFrame:
         sort=False,
     ).reset_index()
     teachers = wide[wide.role == "teacher"].set_index(keys)
-    joined = wide.join(teachers[["exact_match", "f1", "parameters_total", "parameters_nonembedding"]], on=keys, rsuffix="_teacher")
+    measured = ["exact_match", "f1", "parameters_total", "parameters_nonembedding"]
+    joined = wide.merge(teachers[measured].reset_index(), on=keys, how="left", suffixes=("", "_teacher"))
     for metric in ("f1", "exact_match"):
         joined[f"retention_{metric}"] = (100 * joined[metric] / joined[f"{metric}_teacher"]).where(joined.f1_teacher >= FLOOR)
     for kind in ("total", "nonembedding"):
@@ -70,16 +74,13 @@ def retention(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(kept: pd.DataFrame) -> str:
-    """The retention table in Markdown."""
+    """The retention table in Markdown; what is the same in every line is said once, below it."""
     shown = kept.assign(model=np.where(kept.role == "teacher", kept.family + " teacher", kept.student))
-    columns = {
-        "model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set", "seed": "seed", "steps": "steps", "n": "questions",
-        "reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %", **NAMES, "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %",
-    }  # fmt: skip
-    lines = ["| " + " | ".join(columns.values()) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    for row in shown.to_dict("records"):
-        lines.append("| " + " | ".join(_cell(row[name]) for name in columns) + " |")
-    return "\n".join(lines) + "\n"
+    same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
+    columns = {name: title for name, title in IDENTITY.items() if shown[name].nunique() > 1} | MEASURES
+    lines = [list(columns.values()), ["---"] * len(columns)]
+    lines += [[_cell(row[name]) for name in columns] for row in shown.to_dict("records")]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\nIn every line: {', '.join(same)}.\n"
 
 
 def _cell(value: object) -> str:

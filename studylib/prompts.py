@@ -56,11 +56,13 @@ def render_prefix(context: str, demonstration: Question | None) -> str:
 def demonstration(pool: Sequence[Question], *, seed: int, avoid: Question) -> Question:
     """The fixed demonstration of a seed: the same for every context but those of its own article.
 
-    Drawn among the shorter half of the pool's contexts. Raises StudyError if the pool is one article only.
+    Drawn among the shorter half of the pool's contexts; the shortest other one if all of that half are of its article.
+    Raises StudyError if the pool is one article only.
     """
-    shorter = sorted(pool, key=lambda question: (len(question.context), question.id))[: max(1, len(pool) // 2)]
+    by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
+    shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
     Random(seed).shuffle(shorter)
-    for candidate in shorter:
+    for candidate in (*shorter, *longer):
         if candidate.article != avoid.article and candidate.context != avoid.context:
             return candidate
     raise StudyError(f"No demonstration for article {avoid.article!r}: the training set needs a second article.")
@@ -86,10 +88,11 @@ def build(
         shown = demonstration(pool, seed=seed, avoid=group[0]) if mode == "one-shot" else None
         prefix = _ids(tokenizer, render_prefix(group[0].context, shown))
         branches = [_branch(question, tokenizer) for question in group]
-        reach = len(prefix) + max(len(b.given) + len(b.target) for b in branches)
+        furthest = max(branches, key=lambda branch: len(branch.given) + len(branch.target))
+        reach = len(prefix) + len(furthest.given) + len(furthest.target)
         if longest is not None and reach > longest:
             raise StudyError(
-                f"question {group[0].id!r}: its context needs {reach} tokens, the model has {longest} positions: leave it out or take a model with more."
+                f"question {furthest.question.id!r}: with its context it needs {reach} tokens, the model has {longest} positions: leave it out or take a model with more."
             )
         prompts.append(Prompt(prefix, branches))
     return prompts

@@ -90,6 +90,10 @@ def capacity_gap(
     Raises StudyError for values that cannot be.
     """
     _check(depths, twins, raw_starts, objective, [trained, *asked])
+    if not (seeds and families and tests and asked):
+        raise StudyError("seeds, families, tests and asked must each name at least one.")
+    if isinstance(student_steps, Mapping) and set(student_steps) != set(depths):
+        raise StudyError(f"student_steps must give a number for each of the depths {sorted(depths)}, not for {sorted(student_steps)}.")
     plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
     test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}

@@ -57,7 +57,9 @@ def test_key_changes_with_what_matters(other: Run):
 
 
 def test_key_does_not_change_with_labels():
-    assert Store().key(number(needs={"set": Input("a", 1, "d1")}, label="x")) == Store().key(number(needs={"set": Input("b", 2, "d1")}, label="y"))
+    assert Store().key(number(needs={"set": Input("a", 1, "d1")}, label="x")) == Store().key(
+        number(needs={"set": Input("b", 2, "d1")}, label="y")
+    )
 
 
 def test_key_follows_the_content_of_what_a_run_builds_on(tmp_path: Path):

