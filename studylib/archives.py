@@ -139,12 +139,14 @@ def _indexes() -> list[str]:
 
 
 def _download(url: str, path: Path, title: str) -> None:
-    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
     try:
         context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
         with urllib.request.urlopen(url, timeout=60, context=context) as response, path.open("wb") as out:
             total = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(desc=f"fetching {title}", total=total, unit="B", unit_scale=True, disable=not live) as bar:
+            with tqdm(
+                desc=f"fetching {title}", total=total, unit="B", unit_scale=True, disable=not (in_notebook or sys.stderr.isatty())
+            ) as bar:
                 while block := response.read(1 << 20):
                     out.write(block)
                     bar.update(len(block))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 
 from studylib import parameters, study
 from studylib.errors import StudyError
@@ -68,7 +69,10 @@ def execute(job: Job) -> Path:
             request_save_on_cell_execute=False,
         )
     except papermill.PapermillExecutionError as error:
-        raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {error.evalue} Look into {target}.") from error
+        reason = " ".join(error.evalue.split()).rstrip(".")
+        raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {target}.") from error
+    except DeadKernelError as error:
+        raise StudyError(f"{job.notebook.name} stopped, its kernel died: look into {target} and run again.") from error
     undone = [run.label for run in job.plan.runs if Store().result(run) is None]
     if undone or not table.exists() or table.stat().st_mtime_ns == before:
         raise StudyError(f"{job.notebook.name} ended without {undone[0] if undone else table}: look into {target} and run again.")

@@ -87,16 +87,19 @@ def _show(chosen: argparse.Namespace) -> None:
 
     store = runs.Store()
 
-    def tell(folder: Path, indent: str) -> None:
+    def tell(folder: Path, role: str, indent: str) -> None:
+        if not (folder / "manifest.json").exists():
+            print(f"{indent}{role}{folder.parent.name} {folder.name} (deleted)")
+            return
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        print(f"{indent}{manifest['kind']} {folder.name} ({manifest['label']})")
+        print(f"{indent}{role}{manifest['kind']} {folder.name} ({manifest['label']})")
         for name, need in manifest["needs"].items():
             if "key" in need:
-                tell(store.root / need["kind"] / need["key"], f"{indent}  {name}: ")
+                tell(store.root / need["kind"] / need["key"], f"{name}: ", indent + "  ")
             else:
                 print(f"{indent}  {name}: {json.dumps(need['input'])} {need['digest'][:12]}")
 
     folder = store.find(chosen.key)
     print((folder / "manifest.json").read_text(encoding="utf-8"))
     print("\nbuilds on:")
-    tell(folder, "")
+    tell(folder, "", "")

@@ -13,6 +13,7 @@ import yaml
 from papermill import inspect_notebook
 
 from studylib.errors import StudyError
+from studylib.runs import canonical
 
 
 def defaults(notebook: Path) -> dict:
@@ -23,7 +24,7 @@ def defaults(notebook: Path) -> dict:
 def read(notebook: Path, file: Path) -> dict:
     """The values of a YAML file, checked against the notebook's parameters.
 
-    Raises StudyError for a missing or unreadable file, an unknown name or a wrong type.
+    Raises StudyError for a missing or unreadable file, an unknown name, a wrong type or a value that is no JSON.
     """
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
@@ -50,4 +51,8 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     kinds = (int, dict) if name == "student_steps" else type(default)
     if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__} ({value!r}).")
+    try:
+        canonical(value)  # as the keys of runs need it
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings only, not {value!r}.") from error
     return value

@@ -92,8 +92,7 @@ def capacity_gap(
     _check(depths, twins, raw_starts, objective, [trained, *asked])
     if not (seeds and families and tests and asked):
         raise StudyError("seeds, families, tests and asked must each name at least one.")
-    if isinstance(student_steps, Mapping) and set(student_steps) != set(depths):
-        raise StudyError(f"student_steps must give a number for each of the depths {sorted(depths)}, not for {sorted(student_steps)}.")
+    own_steps = _by_depth(student_steps, depths)
     plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
     test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
@@ -113,7 +112,7 @@ def capacity_gap(
             role, title = "student" if targets == "teacher" else "twin", objectives.title(weights)
             begin, steps = tuned if start == "tuned" else raw, 0
             for depth in _steps_down(depths, wanted, staged):
-                own = student_steps[depth] if isinstance(student_steps, Mapping) else student_steps
+                own = own_steps[depth]
                 named = f"{label} {depth} layers, {targets}, {start} start"
                 one = kinds.student(begin, lesson, setting, depth=depth, weights=weights, steps=own, rate=student_rate, label=named)
                 begin, steps = (one, steps + own) if staged else (begin, own)
@@ -130,6 +129,15 @@ def capacity_gap(
 
 
 EXPERIMENTS = {"capacity_gap": capacity_gap}
+
+
+def _by_depth(steps: int | Mapping, depths: Sequence[int]) -> dict[int, int]:
+    if not isinstance(steps, Mapping):
+        return dict.fromkeys(depths, steps)
+    found = {int(depth): count for depth, count in steps.items() if str(depth).isdigit()}  # papermill turns the keys into text
+    if set(found) != set(depths):
+        raise StudyError(f"student_steps must give a number for each of the depths {sorted(depths)}, not for {list(steps)}.")
+    return found
 
 
 def _steps_down(depths: Sequence[int], wanted: Sequence[int], staged: bool) -> list[int]:

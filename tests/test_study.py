@@ -86,6 +86,13 @@ def test_with_stages_a_student_starts_from_the_next_deeper_of_its_own_kind(raw):
     assert [called["steps"] for _, called in plan.trained if called["role"] == "student"] == [2, 4]
 
 
+def test_steps_by_depth_come_through_papermill(raw):
+    """Which injects the mapping with its keys as text."""
+    given, injected = (study.capacity_gap(**settings(raw, student_steps=steps)) for steps in ({3: 7, 2: 9}, {"3": 7, "2": 9}))
+    assert [run.parameters for run in given.runs] == [run.parameters for run in injected.runs]
+    assert {called["student"]: called["steps"] for _, called in given.trained if called["role"] == "twin"} == {"mini-3": 7, "mini-2": 9}
+
+
 def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
     stored, beside = (students(study.capacity_gap(**settings(raw, objective={name: 1.0}))) for name in ("forward_kl", "hidden_mse"))
     assert "states" in stored["student", "tuned", "mini-3"].needs
