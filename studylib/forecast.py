@@ -6,6 +6,8 @@ One real training step of each family is timed; everything else is scaled from i
 import time
 from collections.abc import Iterable
 
+import torch
+
 from studylib import archives, data, kinds, objectives, training
 from studylib.runs import Input, Run, Store
 from studylib.study import Plan
@@ -47,7 +49,8 @@ def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
     timed = []
     for _ in range(2):
         started = time.monotonic()
-        training.backward(model, rows, {"cross_entropy": 1.0}, None, len(tokenizer))
+        with torch.autocast("cpu", torch.bfloat16, enabled=wanted["precision"] == "bf16"):
+            training.backward(model, rows, {"cross_entropy": 1.0}, None, len(tokenizer), wanted["micro"])
         timed.append(time.monotonic() - started)
     return min(timed) / len(rows), model.config.num_hidden_layers, min(loading, 5.0)
 

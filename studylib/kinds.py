@@ -41,11 +41,12 @@ class Setting:
     seed: int
     packs: int
     micro: int
+    precision: str
     evaluations: int
 
     def recipe(self, weights: Mapping[str, float], steps: int, rate: float) -> dict:
         """The parameters of a training, as its key holds them."""
-        batching = {"packs": self.packs, "micro": self.micro, "evaluations": self.evaluations}
+        batching = {"packs": self.packs, "micro": self.micro, "precision": self.precision, "evaluations": self.evaluations}
         return {"trained": self.trained, "weights": dict(weights), "steps": steps, "rate": rate, "seed": self.seed, **batching}
 
 
@@ -221,7 +222,7 @@ def _train(
         golds = {question.id: [text for text, _ in question.answers] for question in dev}
         return {"dev_f1": 100 * sum(scoring.f1(a.text, golds[a.question_id]) for a in said) / len(said)}
 
-    recipe = training.Recipe(**{key: wanted[key] for key in ("steps", "packs", "rate", "seed", "micro")})
+    recipe = training.Recipe(**{key: wanted[key] for key in ("steps", "packs", "rate", "seed", "micro", "precision")})
     # Students of unlike depth see the data in unlike order, so that stages go on to new rows; teacher's and gold targets in the same.
     recipe = replace(recipe, seed=1000 * recipe.seed + wanted.get("depth", 0))
     bar.total(recipe.steps)

@@ -80,6 +80,7 @@ def capacity_gap(
     student_rate: float,
     packs: int,
     micro: int,
+    precision: str,
     evaluations: int,
     threads: int,
 ) -> Plan:
@@ -99,7 +100,7 @@ def capacity_gap(
 
     for (family, reference), seed in product(families.items(), seeds):
         label, raw = f"{family} s{seed}", kinds.raw_model(reference)
-        setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, evaluations)
+        setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, precision, evaluations)
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
         order = kinds.layers(tuned, setting, smallest=min(depths), packs=layer_packs, label=label)
         lesson = kinds.Lesson(tuned, kinds.states(tuned, setting, label=label), order)

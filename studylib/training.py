@@ -44,19 +44,23 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast: steps of `packs` rows in micro-batches of `micro`, peak learning rate, seed of the order."""
+    """How long and how fast: steps of `packs` rows in micro-batches of `micro`, peak learning rate, seed of the order,
+    and the precision of matrix products (weights, optimiser, norms and losses are in fp32 always)."""
 
     steps: int
     packs: int
     rate: float
     seed: int
     micro: int = 0
+    precision: str = "fp32"
     warmup: float = 0.1
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.packs < 1 or not 0 < self.rate < 1 or not 0 <= self.warmup < 1 or self.micro < 0:
             raise StudyError(f"{self}: steps and packs must be at least 1, rate between 0 and 1, warmup in [0, 1).")
+        if self.precision not in ("fp32", "bf16"):
+            raise StudyError(f"precision {self.precision!r} is unknown: use fp32 or bf16.")
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine down to a tenth."""
@@ -159,7 +163,8 @@ def train(
     for step in range(len(curve), recipe.steps):
         model.train()
         optimizer.param_groups[0]["lr"] = recipe.rate_at(step)
-        values = backward(model, [packs[i] for i in order[step]], weights, teacher, vocabulary, recipe.micro)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            values = backward(model, [packs[i] for i in order[step]], weights, teacher, vocabulary, recipe.micro)
         if not math.isfinite(values["loss"]):
             raise StudyError(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,19 +1,30 @@
 """What the tests share: a home of their own, SQuAD-format content, a small web server on this machine."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A home for the notebooks that are run as tests, which fixtures do not reach."""
+    if config.option.markexpr != "small":
+        place = TemporaryDirectory()
+        config.add_cleanup(place.cleanup)
+        os.environ["STUDY_HOME"] = place.name
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """STUDY_HOME of this test alone. Nothing is asked through a proxy."""
-    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """STUDY_HOME of this test alone; tests marked `small` keep the user's, where the archives are. No proxy is asked."""
+    if request.node.get_closest_marker("small") is None:
+        monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     return tmp_path / "home"

@@ -139,7 +139,7 @@ def unused(plan: study.Plan) -> set[str]:
     return {"states"} if any("hidden_mse" in run.parameters.get("weights", {}) for run in plan.runs) else set()
 
 
-def test_the_notebook_s_own_values_make_a_plan():
+def test_the_defaults_of_the_notebook_make_a_plan():
     values = parameters.defaults(NOTEBOOK)
     assert values.pop("profile") == "smoke"
     assert study.capacity_gap(**values).runs

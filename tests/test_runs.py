@@ -252,7 +252,7 @@ def test_find_by_the_first_digits_of_a_key():
     store = Store()
     store.complete(number(0), write)
     for pattern in ("", "*", "?*", "[0-9a-f]"):
-        with pytest.raises(StudyError, match="0 runs in .* have a key that starts with"):
+        with pytest.raises(StudyError, match=r"0 runs in .* have a key that starts with"):
             store.find(pattern)
     for value in range(17):  # more than there are first digits: two keys begin alike
         store.complete(number(value), write)

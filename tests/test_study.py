@@ -41,6 +41,7 @@ def settings(raw, **changes):
         "student_rate": 1e-3,
         "packs": 2,
         "micro": 0,
+        "precision": "fp32",
         "evaluations": 1,
         "threads": 1,
     } | changes
