@@ -20,7 +20,7 @@ LOOKS = {
     ("student", "raw"): ("^", "-."),
     ("twin", "raw"): ("v", ":"),
 }
-SIDES = {"reduction_total": "all parameters", "reduction_nonembedding": "non-embedding parameters"}
+SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
 IDENTITY = {"model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set"}
 IDENTITY |= {"trained": "trained", "seed": "seed", "steps": "steps", "n": "questions"}
 MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
@@ -125,7 +125,7 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                 va="bottom",
                 fontsize="small",
             )
-            axis.set(xlabel=f"fewer {name}", xlim=(0, 100), ylim=(0, max(105, 1.04 * kept.retention_f1.max(skipna=True))))
+            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept.retention_f1.max(skipna=True))))
             axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
             axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes[row][0].set_ylabel(f"F1 kept, {test}")
@@ -154,7 +154,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
             axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
     for number, family in enumerate(families):
         axes[2 * number][0].set_ylabel(f"{family}\nloss per token")
-        axes[2 * number + 1][0].set(ylabel=f"{family}\ndev F1", ylim=(0, 100))
+        axes[2 * number + 1][0].set(ylabel=f"{family}\ndev F1", ylim=(0, 105))
         for axis in axes[2 * number]:
             axis.set(yscale="log")
     for axis, who in zip(axes[0], kinds, strict=True):
@@ -171,7 +171,7 @@ def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=min(4, max(1, len(entries))),
+        ncols=2 if max(map(len, entries)) > 20 else 6,
         frameon=False,
         fontsize="small",
     )
