@@ -193,22 +193,19 @@ def conclusion(kept: pd.DataFrame, asked: str) -> str:
         if students.empty:
             said.append(f"- **{family}, {test}**: the teacher is below {FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
-        enough = students[students.retention_f1 >= 90]
-        best = (
-            f"the smallest student that keeps 90 % of F1 has {enough.reduction_total.iloc[-1]:.1f} % fewer parameters ({enough.retention_f1.iloc[-1]:.1f} % kept)"
-            if len(enough)
-            else "no student keeps 90 % of F1"
-        )
-        last = students.iloc[-1]
-        sentence = f"- **{family}, {test}**: {best}; at {last.reduction_total:.1f} % fewer, {last.retention_f1:.1f} % is kept."
+        enough, last = students[students.retention_f1 >= 90], students.iloc[-1]
+        best = _best(enough.iloc[-1]) if len(enough) else "no student keeps 90 % of F1"
+        sentence = f"- **{family}, {test}**: {best}; the smallest of all has {last.reduction_total:.1f} % fewer and keeps {last.retention_f1:.1f} %."
         both = students.merge(mean[mean.role == "twin"], on="student", suffixes=("", "_twin"))
         if len(both):
             gains = ", ".join(f"{row.retention_f1 - row.retention_f1_twin:+.1f} ({row.student})" for row in both.itertuples())
             sentence += f" Student minus twin, in points of F1 kept: {gains}."
         said.append(sentence)
-    return (
-        "\n".join(said)
-        + "\n\nPoint estimates"
-        + (f" of {kept.seed.nunique()} seeds" if kept.seed.nunique() > 1 else " of one seed")
-        + ", without intervals: a difference of a few points may be chance."
-    )
+    seeds = kept.seed.nunique()
+    caveat = f"Point estimates of {seeds} seed{'s' * (seeds > 1)}, without intervals: a difference of a few points may be chance."
+    return "\n".join(said) + "\n\n" + caveat
+
+
+def _best(student: pd.Series) -> str:
+    reduction, share = student.reduction_total, student.retention_f1
+    return f"the smallest student that keeps 90 % of F1 has {reduction:.1f} % fewer parameters ({share:.1f} % kept)"
