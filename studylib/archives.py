@@ -81,7 +81,7 @@ def member(reference: str) -> Path:
     archive, _, expected = pinned(reference)
     path = location(reference)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent.with_suffix(".lock")):
+    with FileLock(path.parent.with_name(f"{archive}.lock")):
         if not path.exists():
             _fetch(archive, path.parent)
     check(path, expected)
@@ -116,6 +116,8 @@ def _address(archive: str) -> str:
     try:
         finder = PackageFinder(index_urls=_indexes(), ignore_compatibility=True)
         package = finder.find_best_match(archive).best
+    except StudyError:
+        raise
     except Exception as error:
         raise StudyError(
             f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration."
@@ -128,13 +130,17 @@ def _address(archive: str) -> str:
 
 
 def _indexes() -> list[str]:
+    if "PIP_INDEX_URL" in os.environ:
+        return [os.environ["PIP_INDEX_URL"]]
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
     found = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
-    for key in (":env:.index-url", "global.index-url", "user.index-url", "site.index-url"):
+    for key in ("global.index-url", "user.index-url", "site.index-url"):
         if key in found:
             return [literal_eval(found[key])]
-    from pip._internal.models.index import PyPI  # pip keeps its default index nowhere public
-
+    try:
+        from pip._internal.models.index import PyPI  # pip keeps its default index nowhere public
+    except ImportError as error:
+        raise StudyError("pip is not installed here, and it knows the package index: install it, or set PIP_INDEX_URL.") from error
     return [PyPI.simple_url]
 
 

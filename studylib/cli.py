@@ -54,6 +54,8 @@ def _run(chosen: argparse.Namespace) -> None:
         if missing:
             if megabytes := forecast.download(job.plan):
                 print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
+            for said in forecast.datasets(job.plan):
+                print(said, flush=True)
             print(
                 f"This takes about {forecast.spoken(forecast.seconds(job.plan, missing))} on this machine. Stop it at any time: the same command goes on.",
                 flush=True,

@@ -21,7 +21,8 @@ from studylib.runs import digest, file_digest
 
 RECIPE = 1
 COUNTS = {"paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
-KEYS = {"source", "part", "language", *COUNTS}
+FILE_KEYS = {"source", "part", "dev_articles", "paragraphs", "language"}
+KEYS = {"path": FILE_KEYS, "archive": FILE_KEYS, "facts": {"source", "paragraphs", "facts", "seed"}}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Questions of one data set, and how many answers were shifted over a leading blank."""
+    """Questions of one data set, and how many answers were shifted by one character."""
 
     questions: list[Question]
     shifted: int
@@ -125,18 +126,21 @@ def by_context(questions: Sequence[Question]) -> list[list[Question]]:
 
 
 def _source(dataset: Mapping) -> tuple[str, str]:
+    """The kind of source and what follows it. Raises StudyError for anything in `dataset` that is unknown or cannot be."""
     if not isinstance(dataset, Mapping) or "source" not in dataset:
         raise StudyError(f"data set {dataset!r} needs a source: path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
-    if unknown := sorted(set(dataset) - KEYS):
-        raise StudyError(f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(KEYS))}.")
+    kind, _, rest = str(dataset["source"]).partition(":")
+    if kind not in KEYS:
+        raise StudyError(f"data source {dataset['source']!r} is unknown: use path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
+    if kind == "facts" and rest not in facts.SPLITS:
+        raise StudyError(f"facts:{rest} is unknown: the splits are {', '.join(facts.SPLITS)}.")
+    if unknown := sorted(set(dataset) - KEYS[kind]):
+        raise StudyError(f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(KEYS[kind]))}.")
     for key, least in COUNTS.items():
         if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least:
             raise StudyError(f"{dataset['source']}: {key} must be a whole number of at least {least}, not {dataset[key]!r}.")
-    kind, _, rest = str(dataset["source"]).partition(":")
-    if kind == "facts" and rest not in facts.SPLITS:
-        raise StudyError(f"facts:{rest} is unknown: the splits are {', '.join(facts.SPLITS)}.")
-    if kind not in {"path", "archive", "facts"}:
-        raise StudyError(f"data source {dataset['source']!r} is unknown: use path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
+    if not isinstance(dataset.get("language", "en"), str):
+        raise StudyError(f"{dataset['source']}: language must be text, not {dataset['language']!r}.")
     return kind, rest
 
 

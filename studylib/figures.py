@@ -92,18 +92,19 @@ def _cell(value: object) -> str:
 def retention_figure(kept: pd.DataFrame) -> Figure:
     """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role and start; the 90 % line and the 57.1 % mark."""
     look()
-    kept = kept[kept.asked == kept.asked.iloc[0]]
+    mode = kept.asked.iloc[0]
+    kept = kept[kept.asked == mode]
     tests = list(kept.test_set.unique())
     figure = Figure(figsize=(7.2, 3.3 * len(tests) + 0.6))
     axes = figure.subplots(len(tests), 2, sharey=True, squeeze=False)
-    colours = dict(zip(kept.family.unique(), PALETTE, strict=False))
+    colours = dict(zip(kept.family.unique(), sns.color_palette("colorblind", kept.family.nunique()), strict=True))
     for row, test in enumerate(tests):
         for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
             for (family, role, start), points in kept[(kept.test_set == test) & (kept.role != "teacher")].groupby(
                 ["family", "role", "start"], sort=False
             ):
                 marker, style = LOOKS[role, start]
-                points = points.sort_values(side)
+                points = points.groupby(side).retention_f1.mean().reset_index()
                 axis.plot(
                     points[side],
                     points.retention_f1,
@@ -128,7 +129,7 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
             axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept.retention_f1.max(skipna=True))))
             axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
             axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-        axes[row][0].set_ylabel(f"F1 kept, {test}")
+        axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
     _legend(figure, axes[0][0])
     return figure
 
@@ -142,7 +143,8 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
     names = sorted(curves.student.unique(), key=lambda name: int(name.rpartition("-")[2] or 10**6), reverse=True)
     depth = {name: name.rpartition("-")[2] for name in names}
-    shades = dict(zip(sorted({int(d) for d in depth.values() if d}, reverse=True), PALETTE, strict=False))
+    depths = sorted({int(d) for d in depth.values() if d}, reverse=True)
+    shades = dict(zip(depths, sns.color_palette("colorblind", len(depths)), strict=True))
     for (family, who, student, _), curve in curves.groupby(["family", "who", "student", "seed"], sort=False):
         top, column = 2 * families.index(family), kinds.index(who)
         colour = shades[int(depth[student])] if depth[student] else "0.2"

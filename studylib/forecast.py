@@ -26,6 +26,17 @@ def download(plan: Plan) -> int:
     return sum(wanted.values())
 
 
+def datasets(plan: Plan) -> list[str]:
+    """A line per data set: what it holds, and how many answers were shifted onto their text."""
+    sets = {need.digest: need for need in _inputs(plan.runs) if isinstance(need.value, dict)}
+    lines = []
+    for need in sets.values():
+        found = kinds.loaded(need)
+        shifted = f", {found.shifted} answers of the file stood one character late" if found.shifted else ""
+        lines.append(f"{need.label}: {len(found.questions)} questions on {len(data.by_context(found.questions))} contexts{shifted}.")
+    return lines
+
+
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
     store, steps, total = store or Store(), {}, 0.0
@@ -64,7 +75,7 @@ def _contexts(run: Run, depth: int) -> float:
     if run.kind == "states":
         return len(data.by_context(kinds.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
-        return wanted["packs"] * sum(kept * kept / 2 for kept in range(wanted["smallest"] + 1, depth + 1)) / depth / 3
+        return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     beside = 1 / 3 if objectives.beside(wanted["weights"]) else 0
     dev = wanted["evaluations"] * len(data.by_context(kinds.questions(run.needs["dev"])))
     return wanted["steps"] * wanted["packs"] * (share + beside) + ANSWERING * share * dev

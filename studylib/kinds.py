@@ -62,9 +62,9 @@ def states(taught_by: Run, setting: Setting, *, label: str) -> Run:
     return Run("states", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + teaching.RECIPE, f"{label} teacher states")
 
 
-def layers(taught_by: Run, setting: Setting, *, smallest: int, packs: int, label: str) -> Run:
-    """The order in which the teacher's layers can go, down to `smallest`, by the answer loss on `packs` rows without them."""
-    parameters = {"trained": setting.trained, "seed": setting.seed, "smallest": smallest, "packs": packs}
+def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
+    """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
+    parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
     return Run("layers", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + models.RECIPE, f"{label} layer choice")
 
 
@@ -118,13 +118,18 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
 
 
 @lru_cache(maxsize=8)
-def _questions(description: bytes) -> tuple[Question, ...]:
-    return tuple(data.load(json.loads(description)).questions)
+def _loaded(description: bytes, content: str) -> data.Loaded:
+    return data.load(json.loads(description))
 
 
-def questions(source: Input) -> tuple[Question, ...]:
-    """The questions of a planned data set, loaded once per process."""
-    return _questions(canonical(source.value))
+def loaded(source: Input) -> data.Loaded:
+    """A planned data set, loaded once per process and content."""
+    return _loaded(canonical(source.value), source.digest)
+
+
+def questions(source: Input) -> list[Question]:
+    """The questions of a planned data set."""
+    return loaded(source).questions
 
 
 def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -156,10 +161,7 @@ def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
     wanted = dict(run.parameters)
-    smallest, size = wanted.pop("smallest"), wanted.pop("packs")
-    count = model.config.num_hidden_layers - smallest
-    if count < 0:
-        raise StudyError(f"{run.label}: the model has {model.config.num_hidden_layers} layers, {smallest} cannot be kept: lower `depths`.")
+    size, count = wanted.pop("packs"), model.config.num_hidden_layers - 1
     rows = packs(run.needs["train"], tokenizer, model, **wanted)
     chosen = packing.schedule([len(row.ids) for row in rows], size=size, steps=1, seed=wanted["seed"])[0]
     batch = packing.collate([rows[i] for i in chosen])
@@ -171,6 +173,8 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     found = json.loads(store.path(run.needs["layers"], "order.json").read_text())
+    if run.parameters["depth"] > found["depth"]:
+        raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `depths`.")
     gone = {block for block, _ in found["order"][: found["depth"] - run.parameters["depth"]]}
     keep = [block for block in range(found["depth"]) if block not in gone]
     model, tokenizer = load(store, run.needs["start"])
@@ -215,7 +219,14 @@ def _train(
     wanted = run.parameters
     rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
     dev = questions(run.needs["dev"])
-    built = prompts.build(dev, tokenizer, mode=wanted["trained"], pool=questions(run.needs["train"]), seed=wanted["seed"])
+    built = prompts.build(
+        dev,
+        tokenizer,
+        mode=wanted["trained"],
+        pool=questions(run.needs["train"]),
+        seed=wanted["seed"],
+        longest=model.config.max_position_embeddings,
+    )
 
     def evaluate(current: PreTrainedModel) -> dict[str, float]:
         said = answering.answer(current, tokenizer, built)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -21,6 +22,8 @@ from studylib.project import root
 from studylib.runs import digest, file_digest
 
 RECIPE = 1
+ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 BASES = Path(__file__).parent / "base_models"
 transformers_logging.disable_progress_bar()
 
@@ -42,11 +45,11 @@ def locate(reference: str) -> tuple[str, Path]:
 
 
 def fingerprint(reference: str) -> str:
-    """Digest of the weights a reference means; known without loading or fetching them."""
+    """Digest of what a reference means, weights, configuration and tokenizer; known without loading or fetching them."""
     kind, place = locate(reference)
     if kind == "archive":
         return archives.pinned(reference.partition(":")[2])[2]
-    return digest([file_digest(file) for file in sorted(place.glob("*.safetensors"))])
+    return digest({file.name: file_digest(file) for file in place.iterdir() if file.suffix in {".safetensors", ".json", ".model", ".txt"}})
 
 
 def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -55,17 +58,28 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if kind != "archive":
         return load_folder(place)
     place = archives.member(reference.partition(":")[2])
-    model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, dtype=torch.float32, **LOCAL)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
-    return model, AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name)
+    return model, AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
 
 
 def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a folder written by `save`, or any transformers folder with safetensors, in float32."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    """Load a folder written by `save`, or a transformers folder with safetensors, in float32.
+
+    Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is not known here.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise StudyError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]}): mend or replace it.") from error
+    if model.config.model_type not in ARCHITECTURES:
+        raise StudyError(f"{folder} holds a {model.config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
+    if tokenizer.eos_token_id is None:
+        raise StudyError(f"the tokenizer in {folder} has no end-of-sequence token: answers need one to end in.")
+    return model, tokenizer
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

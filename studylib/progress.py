@@ -20,7 +20,7 @@ class Progress:
     @contextmanager
     def run(self, label: str) -> Iterator["Progress"]:
         """The bar of one run."""
-        self.label, self.started, self.shown, self.count = label, time.monotonic(), 0.0, 0
+        self.label, self.started, self.shown, self.count, self.first = label, time.monotonic(), 0.0, 0, None
         self.bar = tqdm(desc=label, leave=True, disable=not self.live, dynamic_ncols=True)
         try:
             yield self
@@ -37,11 +37,12 @@ class Progress:
     def step(self, number: int, **values: float) -> None:
         """Step `number` (from 1) is done; `values` stand beside the bar."""
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        self.first = number if self.first is None else self.first  # a resumed run does not begin at 1
         self.bar.update(number - self.bar.n)
         now = time.monotonic()
         if not self.live and now - self.shown > QUIET_SECONDS:
             self.shown = now
-            left = (now - self.started) / number * (self.count - number)
+            left = (now - self.started) / (number - self.first + 1) * (self.count - number)
             said = "".join(f", {name} {value:.3f}" for name, value in values.items())
             print(f"{self.label}: {number}/{self.count}{said}, {left:.0f} s left", flush=True)
 

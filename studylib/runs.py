@@ -163,17 +163,10 @@ class Store:
             except Exception as error:
                 write_json(folder / "error.json", {"error": f"{type(error).__name__}: {error}"})
                 raise
-            shutil.rmtree(folder / "work", ignore_errors=True)
-            files = {
-                str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.json"
-            }
-            result = {
-                "digest": digest(files),
-                "files": files,
-                "facts": facts,
-                "seconds": round(time.time() - started, 1),
-            }
+            files = {path.relative_to(folder).as_posix(): file_digest(path) for path in _made(folder)}
+            result = {"digest": digest(files), "files": files, "facts": facts, "seconds": round(time.time() - started, 1)}
             write_json(folder / "result.json", result)
+            shutil.rmtree(folder / "work", ignore_errors=True)  # only now: until there is a result, the checkpoint is all there is
             return result
 
     def find(self, key: str) -> Path:
@@ -196,6 +189,12 @@ class Store:
             "recipe": run.recipe,
             **provenance(),
         }
+
+
+def _made(folder: Path) -> list[Path]:
+    """The files that make up a result: not the manifest, not work in progress, not what was left half-written."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".draft")
+    return [path for path in found if path.name != "manifest.json" and folder / "work" not in path.parents]
 
 
 def provenance() -> dict:

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib import figures, kinds, objectives, prompts, scoring
+from studylib import figures, kinds, objectives, prompts, scoring, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -90,10 +91,12 @@ def capacity_gap(
     With `staged`, a student starts from the next deeper one instead of from the uncut model.
     Raises StudyError for values that cannot be.
     """
-    _check(depths, twins, raw_starts, objective, [trained, *asked])
-    if not (seeds and families and tests and asked):
-        raise StudyError("seeds, families, tests and asked must each name at least one.")
+    _check_lists(families=list(families), tests=list(tests), asked=asked, seeds=seeds, depths=depths, twins=twins, raw_starts=raw_starts)
+    _check_choices(families, [trained, *asked], objective, {"threads": threads, "layer_packs": layer_packs, "evaluations": evaluations})
+    teacher_rate, student_rate = float(teacher_rate), float(student_rate)  # papermill injects 1e-3 as text
     own_steps = _by_depth(student_steps, depths)
+    for steps, rate, seed in product({teacher_steps, *own_steps.values()}, (teacher_rate, student_rate), seeds):
+        training.Recipe(steps, packs, rate, seed, micro, precision)
     plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
     test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
@@ -102,7 +105,7 @@ def capacity_gap(
         label, raw = f"{family} s{seed}", kinds.raw_model(reference)
         setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, precision, evaluations)
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
-        order = kinds.layers(tuned, setting, smallest=min(depths), packs=layer_packs, label=label)
+        order = kinds.layers(tuned, setting, packs=layer_packs, label=label)
         lesson = kinds.Lesson(tuned, kinds.states(tuned, setting, label=label), order)
         called = {"family": family, "teacher": family, "student": "", "role": "teacher", "start": "raw", "targets": "gold"}
         called |= {"objective": objectives.title(kinds.GOLD), "trained": trained, "seed": seed, "steps": teacher_steps}
@@ -146,21 +149,33 @@ def _steps_down(depths: Sequence[int], wanted: Sequence[int], staged: bool) -> l
     return [depth for depth in sorted(depths, reverse=True) if depth in wanted or (staged and any(depth > other for other in wanted))]
 
 
-def _check(
-    depths: Sequence[int], twins: Sequence[int], raw_starts: Sequence[int], objective: Mapping[str, float], modes: Sequence[str]
-) -> None:
-    objectives.check(objective)
+def _check_lists(**lists: Sequence) -> None:
+    """Raise StudyError for a list that is empty where it must not be, names something twice, or an impossible depth."""
+    for name, chosen in lists.items():
+        if not chosen and name not in ("twins", "raw_starts"):
+            raise StudyError(f"{name} is empty: name at least one.")
+        if repeated := [value for value in chosen if list(chosen).count(value) > 1]:
+            raise StudyError(f"{name} names {repeated[0]!r} twice.")
+    for name in ("depths", "twins", "raw_starts"):
+        for depth in lists[name]:
+            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+                raise StudyError(f"{name}: {depth!r} is no number of layers.")
+            if depth not in lists["depths"]:
+                raise StudyError(f"{name} names {depth} layers, which `depths` does not: add it there.")
+
+
+def _check_choices(families: Mapping, modes: Sequence[str], objective: Mapping[str, float], counts: Mapping[str, int]) -> None:
+    """Raise StudyError for a model that is no reference, an unknown prompting or loss, or a count that cannot be."""
+    for family, reference in families.items():
+        if not isinstance(family, str) or not isinstance(reference, str):
+            raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
     for mode in modes:
         if mode not in prompts.MODES:
             raise StudyError(f"prompting {mode!r} is unknown: use {' or '.join(prompts.MODES)}.")
-    for name, chosen in (("depths", depths), ("twins", twins), ("raw_starts", raw_starts)):
-        for depth in chosen:
-            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-                raise StudyError(f"{name}: {depth!r} is no number of layers.")
-            if depth not in depths:
-                raise StudyError(f"{name} names {depth} layers, which `depths` does not: add it there.")
-    if not depths:
-        raise StudyError("depths is empty: name at least one number of layers.")
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < (name != "evaluations"):
+            raise StudyError(f"{name} must be a whole number of at least {int(name != 'evaluations')}, not {count!r}.")
+    objectives.check(objective)
 
 
 def complete(plan: Plan, store: Store | None = None) -> None:
@@ -235,10 +250,14 @@ def export(profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFra
     folder.mkdir(parents=True, exist_ok=True)
     tidy = results(table)
     kept = figures.retention(tidy)
-    table.to_parquet(folder / "rows.parquet", index=False)
-    tidy.to_csv(folder / "results.csv", index=False)
-    learned.to_csv(folder / "learning.csv", index=False)
-    (folder / "table.md").write_text(figures.table(kept), encoding="utf-8")
-    figures.save(figures.retention_figure(kept), folder, "retention")
-    figures.save(figures.learning_figure(learned), folder, "learning")
+    with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
+        draft = Path(place)
+        table.to_parquet(draft / "rows.parquet", index=False)
+        tidy.to_csv(draft / "results.csv", index=False)
+        learned.to_csv(draft / "learning.csv", index=False)
+        (draft / "table.md").write_text(figures.table(kept), encoding="utf-8")
+        figures.save(figures.retention_figure(kept), draft, "retention")
+        figures.save(figures.learning_figure(learned), draft, "learning")
+        for file in draft.iterdir():
+            file.replace(folder / file.name)
     return folder

@@ -30,7 +30,8 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 def answer_states(model: PreTrainedModel, pack: Pack) -> Tensor:
     """The teacher's states where the row's answer tokens are predicted, (N, d)."""
     batch = collate([pack])
-    return hidden_states(model, batch).flatten(0, 1)[batch.at]
+    with torch.autocast(model.device.type, enabled=False):  # the same bits beside a student in lower precision
+        return hidden_states(model, batch).flatten(0, 1)[batch.at]
 
 
 def store(model: PreTrainedModel, packs: Sequence[Pack], folder: Path, progress: Callable[[Iterable], Iterable]) -> None:

@@ -57,6 +57,11 @@ class Recipe:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
+        numbers = (self.steps, self.packs, self.rate, self.seed, self.micro)
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
+            raise StudyError(f"{self}: steps, packs, rate, seed and micro must be numbers.")
+        if self.seed < 0 or any(not isinstance(value, int) for value in (self.steps, self.packs, self.seed, self.micro)):
+            raise StudyError(f"{self}: steps, packs, seed and micro must be whole numbers, and the seed not negative.")
         if self.steps < 1 or self.packs < 1 or not 0 < self.rate < 1 or not 0 <= self.warmup < 1 or self.micro < 0:
             raise StudyError(f"{self}: steps and packs must be at least 1, rate between 0 and 1, warmup in [0, 1).")
         if self.precision not in ("fp32", "bf16"):
@@ -78,8 +83,7 @@ def losses(
     teacher: Teacher | None,
     vocabulary: int,
 ) -> dict[str, Tensor]:
-    """Each loss of the mixture, summed over the rows' answer tokens (feature losses: averaged over layers
-    and over tokens, times answer tokens, so that all are divided alike)."""
+    """Each loss of the mixture, summed over the rows' answer tokens; feature losses, averaged over layers, over all their tokens."""
     batch = collate(packs)
     beside = objectives.beside(weights)
     states = _states(model, batch, beside)
@@ -99,8 +103,8 @@ def losses(
             found[name] = objectives.DIVERGENCES[name](logits, teacher.head(taught_at_answers)).sum()
         else:
             pairs = zip(states[1:], (taught[block + 1] for block in teacher.aligned), strict=True)
-            per_layer = [objectives.FEATURES[name](own[batch.real], theirs[batch.real]).mean() for own, theirs in pairs]
-            found[name] = torch.stack(per_layer).mean() * len(batch.targets)
+            per_layer = [objectives.FEATURES[name](own[batch.real], theirs[batch.real]).sum() for own, theirs in pairs]
+            found[name] = torch.stack(per_layer).mean()
     return found
 
 
@@ -124,14 +128,18 @@ def backward(
     vocabulary: int,
     micro: int = 0,
 ) -> dict[str, float]:
-    """Add one step's gradient to the model's; return each loss per answer token, in nats, and their weighted sum `loss`."""
-    tokens = sum(len(pack.targets) for pack in packs)
+    """Add one step's gradient to the model's; return each loss of the mixture and their weighted sum `loss`.
+
+    Losses at answer positions (nats) are means over the step's answer tokens, feature losses over all its tokens.
+    """
+    answers, tokens = sum(len(pack.targets) for pack in packs), sum(len(pack.ids) for pack in packs)
+    over = {name: tokens if name in objectives.FEATURES else answers for name in weights}
     logged = dict.fromkeys(weights, 0.0)
     for start in range(0, len(packs), micro or len(packs)):
         found = losses(model, packs[start : start + (micro or len(packs))], weights, teacher, vocabulary)
-        sum(weights[name] * value for name, value in found.items()).div(tokens).backward()
+        sum(weights[name] * value / over[name] for name, value in found.items()).backward()
         for name, value in found.items():
-            logged[name] += value.item() / tokens
+            logged[name] += value.item() / over[name]
     return {"loss": sum(weights[name] * value for name, value in logged.items()), **logged}
 
 
@@ -160,8 +168,8 @@ def train(
     curve = _resume(model, optimizer, work)
     marks = {round(recipe.steps * (i + 1) / evaluations) for i in range(evaluations)} if evaluate else set()
     saved = time.monotonic()
+    model.eval()  # dropout would draw random numbers that no key and no checkpoint holds
     for step in range(len(curve), recipe.steps):
-        model.train()
         optimizer.param_groups[0]["lr"] = recipe.rate_at(step)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             values = backward(model, [packs[i] for i in order[step]], weights, teacher, vocabulary, recipe.micro)
@@ -171,14 +179,12 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step + 1 in marks:
-            model.eval()
             values |= evaluate(model)
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             checkpoint(model, optimizer, curve, work)
             saved = time.monotonic()
-    model.eval()
     return curve
 
 

@@ -13,7 +13,8 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A home for the notebooks that are run as tests, which fixtures do not reach."""
+    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
     if config.option.markexpr != "small":
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)

@@ -88,7 +88,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
         ({"depths": [4, 0]}, "depths: 0 is no number of layers"),
         ({"twins": [3]}, "twins names 3 layers, which `depths` does not"),
         ({"student_steps": {3: 5}}, "student_steps must give a number for each of the depths"),
-        ({"seeds": []}, "must each name at least one"),
+        ({"seeds": []}, "name at least one"),
         ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
         ({"objective": {"reverse_kl": 1.0}}, "loss 'reverse_kl' is unknown"),
         ({"families": {"x": "tiny:bert"}}, "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER or archive:"),

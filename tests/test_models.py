@@ -1,12 +1,16 @@
 """References, cutting, layer choice and counts."""
 
+import json
+
 import pytest
 import torch
 from miniatures import FAMILIES, model, packs, tokenizer
 from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from studylib import models, objectives, packing, teaching
+from studylib import archives, batch, models, objectives, packing, teaching
 from studylib.errors import StudyError
+from studylib.runs import Input
 
 VOCABULARY = len(tokenizer())
 
@@ -120,13 +124,42 @@ def test_pickled_weights_are_no_model(tmp_path):
         models.load(f"path:{tmp_path}")
 
 
-def test_a_fingerprint_is_that_of_the_weights(tmp_path):
-    for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-        save_file({"w": torch.full((2,), value)}, tmp_path / name / "model.safetensors")
-    a, b, c = (models.fingerprint(f"path:{tmp_path / name}") for name in "abc")
-    assert a == b != c
+def test_a_fingerprint_covers_weights_configuration_and_tokenizer(tmp_path):
+    def made(weight=1.0, configuration="{}", words="{}"):
+        (tmp_path / "config.json").write_text(configuration)
+        (tmp_path / "tokenizer.json").write_text(words)
+        save_file({"w": torch.full((2,), weight)}, tmp_path / "model.safetensors")
+        return models.fingerprint(f"path:{tmp_path}")
+
+    found = [made(), made(weight=2.0), made(configuration='{"eps": 1}'), made(words='{"a": 0}')]
+    assert len(set(found)) == 4 and made() == found[0]
+
+
+def test_folders_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
+    models.save(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=VOCABULARY)), tokenizer(), tmp_path / "gpt2")
+    models.save(model("llama"), tokenizer(), tmp_path / "bare")
+    for file in (tmp_path / "bare").glob("tokenizer*"):
+        file.unlink()
+    models.save(model("llama"), tokenizer(), tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"no weights")
+    for name in ("gpt2", "bare", "damaged"):
+        with pytest.raises(StudyError, match=name):
+            models.load(f"path:{tmp_path / name}")
+
+
+def test_code_in_a_model_folder_is_never_run(tmp_path, monkeypatch):
+    """Nor is anyone asked on the terminal whether it should be."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    models.save(model("llama"), tokenizer(), tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    configuration = json.loads((tmp_path / "config.json").read_text()) | {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.E"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(configuration))
+    with pytest.raises(StudyError, match="cannot be loaded"):
+        models.load(f"path:{tmp_path}")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "qwen2"])
@@ -136,3 +169,22 @@ def test_the_shipped_bases_load_and_are_small(family):
     assert words.eos_token_id is not None and len(words) == net.config.vocab_size
     assert sum(file.stat().st_size for file in (models.BASES / family).iterdir()) < 3e6
     assert models.vocabulary_digest(words) == models.vocabulary_digest(tokenizer())
+
+
+@pytest.mark.small
+def test_the_real_model_survives_saving_and_loading(tmp_path):
+    (reference,) = {
+        need.value
+        for run in batch.jobs("small")[0].plan.runs
+        for need in run.needs.values()
+        if isinstance(need, Input) and isinstance(need.value, str)
+    }
+    if archives.missing(reference.removeprefix("archive:")):
+        pytest.skip("needs the model of the small profile: `study run small` fetches it")
+    net, words = models.load(reference)
+    assert models.parameters(net)["total"] == 134_515_008
+    models.save(net, words, tmp_path)
+    again, read = models.load_folder(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
+    text = "Who? \n\nZoë, 東京."
+    assert read(text)["input_ids"] == words(text)["input_ids"] and read.eos_token_id == words.eos_token_id

@@ -126,8 +126,19 @@ def test_result_is_written_last(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runs, "write_json", noting)
     Store().complete(number(), maker)
     folder = Store().folder(number())
-    assert set(folder.rglob("*")) == there["result.json"] | {folder / "result.json"}
-    assert not (folder / "work").exists()
+    assert set(folder.rglob("*")) == there["result.json"] - {folder / "work"} | {folder / "result.json"}
+    assert folder / "work" in there["result.json"], "until there is a result, the checkpoint stays"
+
+
+def test_what_was_left_half_written_is_no_part_of_a_result():
+    run, store = number(), Store()
+    folder = store.folder(run)
+    folder.mkdir(parents=True)
+    (folder / "result.json.draft").write_text("{")
+    (folder / "states.draft").write_text("half")
+    result = store.complete(run, lambda run, folder: write(run, folder) | {"work": (folder / "work").mkdir() or "x"})
+    assert list(result["files"]) == ["value.txt"]
+    assert store.path(run) == folder
 
 
 def test_a_failed_run_keeps_its_work_and_goes_on():

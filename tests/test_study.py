@@ -94,6 +94,40 @@ def test_steps_by_depth_come_through_papermill(raw):
     assert {called["student"]: called["steps"] for _, called in given.trained if called["role"] == "twin"} == {"mini-3": 7, "mini-2": 9}
 
 
+def test_rates_come_through_papermill_as_text(raw):
+    given, injected = (study.capacity_gap(**settings(raw, teacher_rate=rate)) for rate in (1e-3, "1e-3"))
+    assert [run.parameters for run in given.runs] == [run.parameters for run in injected.runs]
+
+
+def test_more_layers_than_the_model_has_are_refused(raw, tmp_path):
+    plan = study.capacity_gap(**settings(raw, depths=[6, 2], twins=[], raw_starts=[]))
+    with pytest.raises(StudyError, match="4 layers only"):
+        study.complete(plan, Store(tmp_path))
+
+
+def test_a_shallower_student_more_changes_nothing_that_is_there(finished, raw):
+    plan, store = finished
+    more = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}, staged=True, depths=[3, 2, 1]))
+    assert {store.key(run) for run in plan.runs} < {store.key(run) for run in more.runs}
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    content = {
+        "data": [
+            {
+                "title": "t",
+                "paragraphs": [
+                    {"context": "Ka is Bo.", "qas": [{"id": "1", "question": "What?", "answers": [{"text": "Bo", "answer_start": 6}]}]}
+                ],
+            }
+        ]
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert kinds.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "What?"
+    (tmp_path / "a.json").write_text(json.dumps(content).replace("What?", "Which?"))
+    assert kinds.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "Which?"
+
+
 def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
     stored, beside = (students(study.capacity_gap(**settings(raw, objective={name: 1.0}))) for name in ("forward_kl", "hidden_mse"))
     assert "states" in stored["student", "tuned", "mini-3"].needs
@@ -113,6 +147,20 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"student_steps": {3: 1}}, "student_steps"),
         ({"families": {"x": "gpt2"}}, "gpt2"),
         ({"seeds": []}, "seeds"),
+        ({"seeds": [-1]}, "seed"),
+        ({"seeds": ["a"]}, "seed"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"depths": [2, 2]}, "twice"),
+        ({"asked": ["zero-shot", "zero-shot"]}, "twice"),
+        ({"threads": 0}, "threads"),
+        ({"layer_packs": 0}, "layer_packs"),
+        ({"evaluations": -1}, "evaluations"),
+        ({"families": {"x": 5}}, "families"),
+        ({"packs": 0}, "packs"),
+        ({"teacher_steps": 0}, "steps"),
+        ({"student_rate": 5.0}, "rate"),
+        ({"student_steps": {3: "x", 2: 1}}, "steps"),
+        ({"precision": "fp16"}, "fp16"),
     ],
 )
 def test_values_that_cannot_be_are_refused(raw, changes, word):
