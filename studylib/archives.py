@@ -26,6 +26,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from studylib.errors import StudyError
+from studylib.progress import watched
 from studylib.runs import file_digest, home
 
 
@@ -145,14 +146,11 @@ def _indexes() -> list[str]:
 
 
 def _download(url: str, path: Path, title: str) -> None:
-    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
     try:
         context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
         with urllib.request.urlopen(url, timeout=60, context=context) as response, path.open("wb") as out:
             total = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(
-                desc=f"fetching {title}", total=total, unit="B", unit_scale=True, disable=not (in_notebook or sys.stderr.isatty())
-            ) as bar:
+            with tqdm(desc=f"fetching {title}", total=total, unit="B", unit_scale=True, disable=not watched()) as bar:
                 while block := response.read(1 << 20):
                     out.write(block)
                     bar.update(len(block))

@@ -10,11 +10,16 @@ from tqdm.auto import tqdm
 QUIET_SECONDS = 10
 
 
+def watched() -> bool:
+    """Whether somebody looks on: a terminal, or a notebook's kernel."""
+    return sys.stderr.isatty() or ("IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None)
+
+
 class Progress:
     """Shows runs one after the other; `run` yields the bar of one."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.live = watched()
         self.bar: tqdm | None = None
 
     @contextmanager
