@@ -1,6 +1,6 @@
 """The two small base models that `tiny` starts from: made here, shipped with the package.
 
-Real teachers are not born on the task they are tuned for, and models of this size need thousands of steps
+Real teachers are not born on the task they are tuned for, and models of this size need many steps
 before they match a question to its fact. So each is trained once on documents of facts followed by loose
 question-and-answer lines (not the study's prompt), and stored in half precision.
 
@@ -106,7 +106,7 @@ def repeats(vocabulary: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     only what follows from the first time counts.
 
     Nothing but looking up what came after the same token helps here, and matching a question to its fact
-    grows from that: on documents alone it had not formed after a thousand steps, here it takes three hundred.
+    grows from that: on documents alone it had not formed after five hundred steps, here it takes three to four hundred short ones.
     """
     generator = torch.Generator().manual_seed(seed)
     first = torch.randint(vocabulary, (64, 6, 4), generator=generator)
