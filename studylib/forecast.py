@@ -6,8 +6,6 @@ One real training step of each family is timed; everything else is scaled from i
 import time
 from collections.abc import Iterable
 
-import torch
-
 from studylib import archives, data, kinds, objectives, training
 from studylib.runs import Input, Run, Store
 from studylib.study import Plan
@@ -60,7 +58,7 @@ def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
     timed = []
     for _ in range(2):
         started = time.monotonic()
-        with torch.autocast("cpu", torch.bfloat16, enabled=wanted["precision"] == "bf16"):
+        with training.precision(model, wanted["precision"]):
             training.backward(model, rows, {"cross_entropy": 1.0}, None, len(tokenizer), wanted["micro"])
         timed.append(time.monotonic() - started)
     return min(timed) / len(rows), model.config.num_hidden_layers, min(loading, 5.0)
@@ -76,6 +74,8 @@ def _contexts(run: Run, depth: int) -> float:
         return len(data.by_context(kinds.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
+    if run.kind == "cut":
+        return wanted["packs"] * (1 + 2 * share) / 3
     beside = 1 / 3 if objectives.beside(wanted["weights"]) else 0
     dev = wanted["evaluations"] * len(data.by_context(kinds.questions(run.needs["dev"])))
     return wanted["steps"] * wanted["packs"] * (share + beside) + ANSWERING * share * dev

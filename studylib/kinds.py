@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, data, models, objectives, packing, prompts, scoring, teaching, training
+from studylib import answering, cutting, data, models, objectives, packing, prompts, scoring, teaching, training
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.progress import Progress
@@ -26,9 +26,9 @@ def dataset(label: str, description: Mapping) -> Input:
     return Input(label, dict(description), data.fingerprint(description))
 
 
-def raw_model(reference: str) -> Input:
+def raw_model(reference: str, label: str) -> Input:
     """A model from outside as something to build on."""
-    return Input(reference, reference, models.fingerprint(reference))
+    return Input(label, reference, models.fingerprint(reference))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def states(taught_by: Run, setting: Setting, *, label: str) -> Run:
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
     parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
-    return Run("layers", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + models.RECIPE, f"{label} layer choice")
+    needs = {"teacher": taught_by, "train": setting.train}
+    return Run("layers", parameters, needs, _PROMPTED + cutting.RECIPE, f"{label} layer choice")
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,21 @@ class Lesson:
     layers: Run
 
 
-def student(
-    start: Run | Input, lesson: Lesson, setting: Setting, *, depth: int, weights: Mapping[str, float], steps: int, rate: float, label: str
-) -> Run:
-    """`start` (the raw model, the tuned teacher or a deeper student) cut to `depth` layers and trained on the mixture `weights`."""
-    needs = {"start": start, "layers": lesson.layers, "train": setting.train, "dev": setting.dev}
+def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, depth: int, packs: int, label: str) -> Run:
+    """`start` (the raw model, the tuned teacher or a deeper student) cut to `depth` layers and healed on `packs` training rows."""
+    parameters = {"depth": depth, "packs": packs, "trained": setting.trained, "seed": setting.seed, "precision": setting.precision}
+    needs = {"start": start, "layers": lesson.layers, "train": setting.train}
+    return Run("cut", parameters, needs, _PROMPTED + cutting.RECIPE, label)
+
+
+def student(start: Run, lesson: Lesson, setting: Setting, *, weights: Mapping[str, float], steps: int, rate: float, label: str) -> Run:
+    """`start` (a cut model) trained on the mixture `weights`."""
+    needs = {"start": start, "train": setting.train, "dev": setting.dev}
     if objectives.uses_teacher(weights):
         needs["teacher"] = lesson.teacher
         if not objectives.beside(weights):
             needs["states"] = lesson.states
-    return Run("student", {"depth": depth, **setting.recipe(weights, steps, rate)}, needs, _TRAINED, label)
+    return Run("student", {"depth": start.parameters["depth"], **setting.recipe(weights, steps, rate)}, needs, _TRAINED, label)
 
 
 def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
@@ -106,6 +112,7 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
         "teacher": _make_teacher,
         "states": _make_states,
         "layers": _make_layers,
+        "cut": _make_cut,
         "student": _make_student,
         "answers": _make_answers,
     }
@@ -158,41 +165,57 @@ def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"rows": len(rows), "vocabulary": models.vocabulary_digest(tokenizer)}
 
 
+def _some(rows: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
+    """`count` rows (or the next multiple of `size`), drawn by the seed, in batches of `size`."""
+    drawn = packing.schedule([len(row.ids) for row in rows], size=size, steps=-(-count // size), seed=seed)
+    return [packing.collate([rows[i] for i in batch]) for batch in drawn]
+
+
 def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
-    wanted = dict(run.parameters)
-    size, count = wanted.pop("packs"), model.config.num_hidden_layers - 1
-    rows = packs(run.needs["train"], tokenizer, model, **wanted)
-    chosen = packing.schedule([len(row.ids) for row in rows], size=size, steps=1, seed=wanted["seed"])[0]
-    batch = packing.collate([rows[i] for i in chosen])
+    wanted, count = dict(run.parameters), model.config.num_hidden_layers - 1
+    size = wanted.pop("packs")
+    (batch,) = _some(packs(run.needs["train"], tokenizer, model, **wanted), size, size, wanted["seed"])
     bar.total(count)
-    order = models.removal_order(model, [batch], objectives.cross_entropy, count=count, report=lambda step, loss: bar.step(step, loss=loss))
+    order = cutting.removal_order(model, batch, objectives.cross_entropy, count=count, report=lambda step, loss: bar.step(step, loss=loss))
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
 
 
-def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    found = json.loads(store.path(run.needs["layers"], "order.json").read_text())
-    if run.parameters["depth"] > found["depth"]:
+def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    wanted, found = run.parameters, json.loads(store.path(run.needs["layers"], "order.json").read_text())
+    if wanted["depth"] > found["depth"]:
         raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `depths`.")
-    gone = {block for block, _ in found["order"][: found["depth"] - run.parameters["depth"]]}
+    gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
     keep = [block for block in range(found["depth"]) if block not in gone]
     model, tokenizer = load(store, run.needs["start"])
     there = _kept(store, run.needs["start"], found["depth"])
-    model = models.cut(model, [there.index(block) for block in keep])
+    places = [there.index(block) for block in keep]
+    rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
+    batches = _some(rows, wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
+    student = cutting.cut(model, places)
+    bar.total(len(keep))
+    with training.precision(model, wanted["precision"]):
+        cutting.heal(student, model, places, batches, report=lambda step, gap: bar.step(step, gap=gap))
+    models.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
-    guide = _teacher(run, store, tokenizer, keep) if "teacher" in run.needs else None
-    return {"layers": keep, **_train(run, model, tokenizer, guide, folder, bar)}
+    return {"layers": keep, "parameters": models.parameters(student)}
+
+
+def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    model, tokenizer = load(store, run.needs["start"])
+    guide = _teacher(run, store, tokenizer) if "teacher" in run.needs else None
+    return _train(run, model, tokenizer, guide, folder, bar)
 
 
 def _kept(store: Store, source: Run | Input, depth: int) -> list[int]:
     """Which of the teacher's blocks a start still holds."""
     if isinstance(source, Run) and source.kind == "student":
-        return json.loads(store.path(source, "layers.json").read_text())
+        return json.loads(store.path(source.needs["start"], "layers.json").read_text())
     return list(range(depth))
 
 
-def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, keep: list[int]) -> training.Teacher:
+def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> training.Teacher:
     model, own = load(store, run.needs["teacher"])
     if models.vocabulary_digest(own) != models.vocabulary_digest(tokenizer):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
@@ -204,6 +227,7 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, keep: l
     if "states" in run.needs:
         return training.Teacher(head, states=teaching.StoredStates(store.path(run.needs["states"]).glob("states-*.safetensors")))
     # A kept block's output should be what the next kept block was used to: it takes over the gap between them.
+    keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
     aligned = [following - 1 for following in keep[1:]] + [model.config.num_hidden_layers - 1]
     return training.Teacher(head, model=model, aligned=aligned)
 

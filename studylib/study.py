@@ -75,6 +75,7 @@ def capacity_gap(
     staged: bool,
     objective: Mapping[str, float],
     layer_packs: int,
+    heal_packs: int,
     teacher_steps: int,
     teacher_rate: float,
     student_steps: int | Mapping[int, int],
@@ -92,7 +93,8 @@ def capacity_gap(
     Raises StudyError for values that cannot be.
     """
     _check_lists(families=list(families), tests=list(tests), asked=asked, seeds=seeds, depths=depths, twins=twins, raw_starts=raw_starts)
-    _check_choices(families, [trained, *asked], objective, {"threads": threads, "layer_packs": layer_packs, "evaluations": evaluations})
+    counts = {"threads": threads, "layer_packs": layer_packs, "heal_packs": heal_packs, "evaluations": evaluations}
+    _check_choices(families, [trained, *asked], objective, counts)
     teacher_rate, student_rate = float(teacher_rate), float(student_rate)  # papermill injects 1e-3 as text
     own_steps = _by_depth(student_steps, depths)
     for steps, rate, seed in product({teacher_steps, *own_steps.values()}, (teacher_rate, student_rate), seeds):
@@ -102,7 +104,7 @@ def capacity_gap(
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
     for (family, reference), seed in product(families.items(), seeds):
-        label, raw = f"{family} s{seed}", kinds.raw_model(reference)
+        label, raw = f"{family} s{seed}", kinds.raw_model(reference, f"{family} s{seed} raw model")
         setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, precision, evaluations)
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
         order = kinds.layers(tuned, setting, packs=layer_packs, label=label)
@@ -111,6 +113,7 @@ def capacity_gap(
         called |= {"objective": objectives.title(kinds.GOLD), "trained": trained, "seed": seed, "steps": teacher_steps}
         plan.add(tuned, called, test_sets, pool, asked)
 
+        cuts: dict[str, Run] = {}  # a student and its twin share theirs
         for (start, targets), wanted in arms.items():
             weights = objective if targets == "teacher" else kinds.GOLD
             role, title = "student" if targets == "teacher" else "twin", objectives.title(weights)
@@ -118,7 +121,9 @@ def capacity_gap(
             for depth in _steps_down(depths, wanted, staged):
                 own = own_steps[depth]
                 named = f"{label} {depth} layers, {targets}, {start} start"
-                one = kinds.student(begin, lesson, setting, depth=depth, weights=weights, steps=own, rate=student_rate, label=named)
+                less = kinds.cut(begin, lesson, setting, depth=depth, packs=heal_packs, label=f"{begin.label} cut to {depth} layers")
+                less = cuts.setdefault(less.label, less)
+                one = kinds.student(less, lesson, setting, weights=weights, steps=own, rate=student_rate, label=named)
                 begin, steps = (one, steps + own) if staged else (begin, own)
                 about = {
                     "student": f"{family}-{depth}",

@@ -76,6 +76,11 @@ class Recipe:
         return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
 
 
+def precision(model: PreTrainedModel, name: str) -> torch.autocast:
+    """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
+
+
 def losses(
     model: PreTrainedModel,
     packs: Sequence[Pack],
@@ -171,7 +176,7 @@ def train(
     model.eval()  # dropout would draw random numbers that no key and no checkpoint holds
     for step in range(len(curve), recipe.steps):
         optimizer.param_groups[0]["lr"] = recipe.rate_at(step)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with precision(model, recipe.precision):
             values = backward(model, [packs[i] for i in order[step]], weights, teacher, vocabulary, recipe.micro)
         if not math.isfinite(values["loss"]):
             raise StudyError(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")

@@ -1,14 +1,14 @@
-"""References, cutting, layer choice and counts."""
+"""References, loading and counts."""
 
 import json
 
 import pytest
 import torch
-from miniatures import FAMILIES, model, packs, tokenizer
+from miniatures import FAMILIES, model, tokenizer
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from studylib import archives, batch, models, objectives, packing, teaching
+from studylib import archives, batch, models
 from studylib.errors import StudyError
 from studylib.runs import Input
 
@@ -31,69 +31,6 @@ def test_parameters_in_closed_form(family, tied):
         "total": layers * block + norm + embeddings,
         "nonembedding": layers * block + norm,
     }
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_cut_model_computes_only_the_blocks_that_were_kept(family):
-    net, batch = model(family), packing.collate(packs()[:4])
-    student = models.cut(net, [0, 2])
-    with torch.no_grad():
-        # The uncut model gives the same when the other blocks pass their input on.
-        for gone in (1, 3):
-            layer = models.layers(net)[gone]
-            layer.forward = lambda hidden, *_, **__: hidden
-        expected, found = teaching.hidden_states(net, batch), teaching.hidden_states(student, batch)
-    torch.testing.assert_close(found[batch.real], expected[batch.real])
-    assert student.config.num_hidden_layers == 2 and len(models.layers(student)) == 2
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_cutting_leaves_the_teacher_as_it_was(family):
-    net = model(family)
-    before = {name: p.clone() for name, p in net.named_parameters()}
-    student = models.cut(net, [1, 3])
-    with torch.no_grad():
-        for p in student.parameters():
-            p.zero_()
-    assert net.config.num_hidden_layers == 4 and len(models.layers(net)) == 4
-    assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_cut_model_is_saved_and_loaded_and_generates(tmp_path, family):
-    student = models.cut(model(family), [0, 1, 3])
-    models.save(student, tokenizer(), tmp_path)
-    loaded, words = models.load_folder(tmp_path)
-    ids = torch.tensor([packs()[0].ids[:20]])
-    with torch.no_grad():
-        assert torch.equal(loaded(input_ids=ids).logits, student(input_ids=ids).logits)
-    made = loaded.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, pad_token_id=words.pad_token_id)
-    assert made.shape[1] <= 24
-    assert models.vocabulary_digest(words) == models.vocabulary_digest(tokenizer())
-
-
-@pytest.mark.parametrize("keep", [[], [1, 0], [0, 0], [0, 4], [-1]])
-def test_what_is_no_selection_of_layers_is_refused(keep):
-    with pytest.raises(StudyError, match="no rising selection"):
-        models.cut(model("llama"), keep)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
-    net, batch = model(family), packing.collate(packs()[:5])
-
-    def loss_with(keep):
-        with torch.no_grad():
-            hidden = teaching.hidden_states(models.cut(net, keep), batch).flatten(0, 1)[batch.at]
-        return objectives.cross_entropy(models.head(net, hidden, VOCABULARY), batch.targets).mean().item()
-
-    kept, expected = [0, 1, 2, 3], []
-    for _ in range(3):
-        tried = {block: loss_with([other for other in kept if other != block]) for block in kept}
-        block = min(kept, key=tried.get)
-        expected.append((block, pytest.approx(tried[block], rel=1e-4)))
-        kept.remove(block)
-    assert models.removal_order(net, [batch], objectives.cross_entropy, count=3, report=lambda *_: None) == expected
 
 
 def test_the_head_is_cut_to_the_tokenizers_length():

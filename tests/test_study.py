@@ -35,6 +35,7 @@ def settings(raw, **changes):
         "staged": False,
         "objective": {"forward_kl": 1.0},
         "layer_packs": 2,
+        "heal_packs": 2,
         "teacher_steps": 2,
         "teacher_rate": 1e-3,
         "student_steps": 2,
@@ -75,15 +76,15 @@ def test_student_and_twin_differ_in_nothing_but_their_targets(raw):
         }
         assert twin.parameters["weights"] == {"cross_entropy": 1.0} and "teacher" not in twin.needs and "states" not in twin.needs
         assert all(taught.needs[name] is twin.needs[name] for name in twin.needs)
-    assert by_name["student", "raw", "mini-3"].needs["start"].value == raw
-    assert by_name["student", "tuned", "mini-3"].needs["start"].kind == "teacher"
+    cut_from = {start: by_name["student", start, "mini-3"].needs["start"].needs["start"] for start in ("tuned", "raw")}
+    assert cut_from["raw"].value == raw and cut_from["tuned"].kind == "teacher"
 
 
 def test_with_stages_a_student_starts_from_the_next_deeper_of_its_own_kind(raw):
     plan = study.capacity_gap(**settings(raw, staged=True, twins=[2], raw_starts=[]))
     by_name = students(plan)
     for role in ("student", "twin"):
-        assert by_name[role, "tuned", "mini-2"].needs["start"] is by_name[role, "tuned", "mini-3"]
+        assert by_name[role, "tuned", "mini-2"].needs["start"].needs["start"] is by_name[role, "tuned", "mini-3"]
     assert [called["steps"] for _, called in plan.trained if called["role"] == "student"] == [2, 4]
 
 
@@ -154,6 +155,7 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"asked": ["zero-shot", "zero-shot"]}, "twice"),
         ({"threads": 0}, "threads"),
         ({"layer_packs": 0}, "layer_packs"),
+        ({"heal_packs": 0}, "heal_packs"),
         ({"evaluations": -1}, "evaluations"),
         ({"families": {"x": 5}}, "families"),
         ({"packs": 0}, "packs"),
@@ -214,7 +216,7 @@ def test_the_student_kept_the_layers_that_the_choice_left(finished):
     for (_, _, name), run in students(plan).items():
         if name:
             depth = int(name.rpartition("-")[2])
-            assert json.loads(store.path(run, "layers.json").read_text()) == sorted(set(range(4)) - set(gone[: 4 - depth]))
+            assert json.loads(store.path(run.needs["start"], "layers.json").read_text()) == sorted(set(range(4)) - set(gone[: 4 - depth]))
             assert models.load_folder(store.path(run, "model"))[0].config.num_hidden_layers == depth
 
 

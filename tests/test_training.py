@@ -4,7 +4,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, model, packs, tokenizer
 
-from studylib import models, objectives, teaching, training
+from studylib import cutting, models, objectives, teaching, training
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
@@ -105,7 +105,7 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_pa
     teacher, rows, trained = model(family, seed=1), packs(), []
     teaching.store(teacher, rows, tmp_path, iter)
     for served in (teaching.LiveStates(teacher), teaching.StoredStates(tmp_path.glob("*.safetensors"))):
-        net = models.cut(model(family), [0, 3])
+        net = cutting.cut(model(family), [0, 3])
         training.train(
             net,
             rows,
@@ -131,7 +131,7 @@ def test_nothing_is_left_to_learn_where_the_student_is_the_teacher(family):
 def test_hidden_states_are_compared_with_the_aligned_blocks():
     """A student cut after two blocks gives the teacher's first two blocks exactly, and the norm of its last."""
     teacher = model("gpt_neox")
-    student = models.cut(teacher, [0, 1])
+    student = cutting.cut(teacher, [0, 1])
     right = training.losses(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[0, 3]), VOCABULARY)["hidden_mse"].item()
     wrong = training.losses(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[1, 3]), VOCABULARY)["hidden_mse"].item()
     final = teaching.hidden_states
@@ -144,7 +144,7 @@ def test_hidden_states_are_compared_with_the_aligned_blocks():
 
 def test_feature_losses_do_not_see_the_padding():
     teacher = model("qwen2", seed=1)
-    net, rows = models.cut(teacher, [0, 2]), packs()[:6]
+    net, rows = cutting.cut(teacher, [0, 2]), packs()[:6]
     guide = teacher_of(teacher, aligned=[1, 3])
     joint = training.losses(net, rows, {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item()
     each = [training.losses(net, [row], {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item() for row in rows]

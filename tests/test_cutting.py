@@ -1,0 +1,157 @@
+"""Cutting, layer choice and healing."""
+
+import pytest
+import torch
+from miniatures import FAMILIES, model, packs, tokenizer
+
+from studylib import cutting, models, objectives, packing, teaching
+from studylib.errors import StudyError
+
+VOCABULARY = len(tokenizer())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cut_model_computes_only_the_blocks_that_were_kept(family):
+    net, batch = model(family), packing.collate(packs()[:4])
+    student = cutting.cut(net, [0, 2])
+    with torch.no_grad():
+        # The uncut model gives the same when the other blocks pass their input on.
+        for gone in (1, 3):
+            layer = models.layers(net)[gone]
+            layer.forward = lambda hidden, *_, **__: hidden
+        expected, found = teaching.hidden_states(net, batch), teaching.hidden_states(student, batch)
+    torch.testing.assert_close(found[batch.real], expected[batch.real])
+    assert student.config.num_hidden_layers == 2 and len(models.layers(student)) == 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cutting_leaves_the_teacher_as_it_was(family):
+    net = model(family)
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    student = cutting.cut(net, [1, 3])
+    with torch.no_grad():
+        for p in student.parameters():
+            p.zero_()
+    assert net.config.num_hidden_layers == 4 and len(models.layers(net)) == 4
+    assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cut_model_is_saved_and_loaded_and_generates(tmp_path, family):
+    student = cutting.cut(model(family), [0, 1, 3])
+    models.save(student, tokenizer(), tmp_path)
+    loaded, words = models.load_folder(tmp_path)
+    ids = torch.tensor([packs()[0].ids[:20]])
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, student(input_ids=ids).logits)
+    made = loaded.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, pad_token_id=words.pad_token_id)
+    assert made.shape[1] <= 24
+    assert models.vocabulary_digest(words) == models.vocabulary_digest(tokenizer())
+
+
+@pytest.mark.parametrize("keep", [[], [1, 0], [0, 0], [0, 4], [-1]])
+def test_what_is_no_selection_of_layers_is_refused(keep):
+    with pytest.raises(StudyError, match="no rising selection"):
+        cutting.cut(model("llama"), keep)
+
+
+def inner_states(net, batch):
+    """What enters each block, and the last block's output, by plain hooks."""
+    seen = []
+    hooks = [block.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for block in models.layers(net)]
+    hooks.append(models.final_norm(net).register_forward_pre_hook(lambda _, args: seen.append(args[0])))
+    with torch.no_grad():
+        teaching.hidden_states(net, batch)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def gap(student, net, batch):
+    """Mean |s − t|² / |t|² per token of what leaves the last block."""
+    found, wanted = inner_states(student, batch)[-1][batch.real], inner_states(net, batch)[-1][batch.real]
+    return objectives.hidden_mse(found, wanted).mean().item()
+
+
+def healed(net, keep, batches):
+    student = cutting.cut(net, keep)
+    cutting.heal(student, net, keep, batches, report=lambda *_: None)
+    return student
+
+
+def test_ridge_is_least_squares_with_rows_for_the_penalty():
+    x, y = torch.randn(50, 6), torch.randn(50, 3)
+    penalty = (cutting.RIDGE * (x.T @ x).diagonal().mean()) ** 0.5
+    expected = torch.linalg.lstsq(torch.cat([x, penalty * torch.eye(6)]), torch.cat([y, torch.zeros(6, 3)])).solution
+    torch.testing.assert_close(cutting.ridge([(x[:20], y[:20]), (x[20:], y[20:])]), expected, rtol=1e-4, atol=1e-5)
+
+
+def gap_regression(net, student, place, following, maps, batch):
+    """The ridge solution for what `maps` of the student's block `place` read, by hooks on whole models."""
+    read = []
+    hooks = [one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real])) for one in maps]
+    given = inner_states(student, batch)[place + 1][batch.real]
+    for hook in hooks:
+        hook.remove()
+    wanted = inner_states(net, batch)[following][batch.real]
+    size = wanted.norm(dim=-1, keepdim=True)
+    return cutting.ridge([(torch.cat(read, -1) / size, (wanted - given) / size)]).T
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_are_moved_by_the_ridge_solutions(family):
+    """Against states of whole models; the block before the gap stays as it was, to the bit."""
+    net, batch, keep = model(family), packing.collate(packs()[:6]), [0, 1, 3]
+    student, expected = healed(net, keep, [batch]), cutting.cut(net, keep)
+    attention, forward = cutting._writers(models.layers(expected)[1])
+    with torch.no_grad():
+        attention.weight += gap_regression(net, expected, 1, 3, (attention, forward), batch)[:, : attention.in_features]
+        forward.weight += gap_regression(net, expected, 1, 3, (forward,), batch)
+        last = cutting._writers(models.layers(expected)[2])[1]
+        last.weight += gap_regression(net, expected, 2, 4, (last,), batch)
+    for (name, found), wanted in zip(student.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-3, msg=name)
+    for (name, before), after in zip(models.layers(net)[0].named_parameters(), models.layers(student)[0].parameters(), strict=True):
+        assert torch.equal(before, after), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("keep", [[0, 3], [1, 2], [0, 1, 2]])
+def test_healing_closes_a_part_of_the_gap_on_rows_it_has_not_seen(family, keep):
+    net, rows = model(family), packs()
+    seen, unseen = [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)], packing.collate(rows[-4:])
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    student = healed(net, keep, seen)
+    assert gap(student, net, unseen) < 0.9 * gap(cutting.cut(net, keep), net, unseen)
+    assert models.parameters(student) == models.parameters(cutting.cut(net, keep))
+    assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_where_nothing_is_missing_nothing_is_moved(family):
+    """A block that writes nothing into the stream leaves no gap."""
+    net, batch = model(family), packing.collate(packs()[:4])
+    with torch.no_grad():
+        for name, p in models.layers(net)[2].named_parameters():
+            if any(part in name for part in ("o_proj", "down_proj", "attention.dense", "dense_4h_to_h")):
+                p.zero_()
+    for p, q in zip(cutting.cut(net, [0, 1, 3]).parameters(), healed(net, [0, 1, 3], [batch]).parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
+    net, batch = model(family), packing.collate(packs()[:5])
+
+    def loss_with(keep):
+        with torch.no_grad():
+            hidden = teaching.hidden_states(cutting.cut(net, keep), batch).flatten(0, 1)[batch.at]
+        return objectives.cross_entropy(models.head(net, hidden, VOCABULARY), batch.targets).mean().item()
+
+    kept, expected = [0, 1, 2, 3], []
+    for _ in range(3):
+        tried = {block: loss_with([other for other in kept if other != block]) for block in kept}
+        block = min(kept, key=tried.get)
+        expected.append((block, pytest.approx(tried[block], rel=1e-4)))
+        kept.remove(block)
+    assert cutting.removal_order(net, batch, objectives.cross_entropy, count=3, report=lambda *_: None) == expected
