@@ -1,6 +1,7 @@
 """The command line: `study run`, `status`, `show`. Each verb is a few lines that call the rest; torch is imported late."""
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
@@ -30,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         {"run": _run, "status": _status, "show": _show}[chosen.verb](chosen)
+        sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstudy: stopped. The same command goes on from here.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads a pipe (`study status | head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -215,6 +216,15 @@ def chain() -> tuple[Run, Run]:
     for run in (first, second):
         Store().complete(run, lambda run, folder: {})
     return first, second
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(wanted: Callable):
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from studylib.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "status", wanted()], stdout=write, stderr=subprocess.PIPE, cwd=project.root())
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_show_tells_what_a_run_builds_on(capsys: pytest.CaptureFixture):
