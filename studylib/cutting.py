@@ -107,8 +107,10 @@ def heal(
         if following > keep[place] + 1:
             moved = ridge(_gap(block, keep[place], (attention, forward), *row) for row in rows)
             attention.weight += moved[: attention.in_features].T
+            torch.clear_autocast_cache()  # or autocast goes on with the weights as they were
         found = [_gap(block, keep[place], (forward,), *row) for row in rows]
         forward.weight += ridge(found).T
+        torch.clear_autocast_cache()
         streams = [walk.through(block, stream, keep[place]) for walk, stream in zip(walks, streams, strict=True)]
         report(place + 1, sum(gap.square().sum().item() for _, gap in found) / sum(len(gap) for _, gap in found))
 

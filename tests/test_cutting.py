@@ -4,7 +4,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, model, packs, tokenizer
 
-from studylib import cutting, models, objectives, packing, teaching
+from studylib import cutting, models, objectives, packing, teaching, training
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
@@ -125,6 +125,17 @@ def test_healing_closes_a_part_of_the_gap_on_rows_it_has_not_seen(family, keep):
     assert gap(student, net, unseen) < 0.9 * gap(cutting.cut(net, keep), net, unseen)
     assert models.parameters(student) == models.parameters(cutting.cut(net, keep))
     assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_healing_in_bf16_heals_like_fp32(family):
+    """Autocast keeps casts of the weights that healing changes."""
+    net, batches = model(family), [packing.collate(packs()[i : i + 3]) for i in range(0, 12, 3)]
+    plain = healed(net, [0, 3], batches)
+    with training.precision(net, "bf16"):
+        cast = healed(net, [0, 3], batches)
+    for (name, a), b in zip(plain.named_parameters(), cast.parameters(), strict=True):
+        assert (a - b).norm() <= 0.05 * a.norm(), name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
