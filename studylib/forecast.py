@@ -75,7 +75,7 @@ def _contexts(run: Run, depth: int) -> float:
     if run.kind == "layers":
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     if run.kind == "cut":
-        return wanted["packs"] * (1 + 2 * share) / 3
+        return wanted["packs"] * (1 + 4 * share) / 3  # the uncut model once; per block two passes, sums as dear as one, and gaps
     beside = 1 / 3 if objectives.beside(wanted["weights"]) else 0
     dev = wanted["evaluations"] * len(data.by_context(kinds.questions(run.needs["dev"])))
     return wanted["steps"] * wanted["packs"] * (share + beside) + ANSWERING * share * dev

@@ -26,9 +26,9 @@ def dataset(label: str, description: Mapping) -> Input:
     return Input(label, dict(description), data.fingerprint(description))
 
 
-def raw_model(reference: str, label: str) -> Input:
+def raw_model(reference: str) -> Input:
     """A model from outside as something to build on."""
-    return Input(label, reference, models.fingerprint(reference))
+    return Input(reference, reference, models.fingerprint(reference))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Lesson:
 
 
 def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, depth: int, packs: int, label: str) -> Run:
-    """`start` (the raw model, the tuned teacher or a deeper student) cut to `depth` layers and healed on `packs` training rows."""
+    """`start` (the raw model or the tuned teacher) cut to `depth` layers and healed on `packs` training rows."""
     parameters = {"depth": depth, "packs": packs, "trained": setting.trained, "seed": setting.seed, "precision": setting.precision}
     needs = {"start": start, "layers": lesson.layers, "train": setting.train}
     return Run("cut", parameters, needs, _PROMPTED + cutting.RECIPE, label)
@@ -166,8 +166,9 @@ def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 
 def _some(rows: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
-    """`count` rows (or the next multiple of `size`), drawn by the seed, in batches of `size`."""
-    drawn = packing.schedule([len(row.ids) for row in rows], size=size, steps=-(-count // size), seed=seed)
+    """`count` rows (or the next multiple of `size`, or all there are), drawn by the seed, in batches of `size`."""
+    steps = -(-min(count, len(rows)) // size)
+    drawn = packing.schedule([len(row.ids) for row in rows], size=size, steps=steps, seed=seed)
     return [packing.collate([rows[i] for i in batch]) for batch in drawn]
 
 
@@ -177,7 +178,14 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     size = wanted.pop("packs")
     (batch,) = _some(packs(run.needs["train"], tokenizer, model, **wanted), size, size, wanted["seed"])
     bar.total(count)
-    order = cutting.removal_order(model, batch, objectives.cross_entropy, count=count, report=lambda step, loss: bar.step(step, loss=loss))
+    order = cutting.removal_order(
+        model,
+        batch,
+        objectives.cross_entropy,
+        count=count,
+        vocabulary=len(tokenizer),
+        report=lambda step, loss: bar.step(step, loss=loss),
+    )
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
 
@@ -189,30 +197,26 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
     keep = [block for block in range(found["depth"]) if block not in gone]
     model, tokenizer = load(store, run.needs["start"])
-    there = _kept(store, run.needs["start"], found["depth"])
-    places = [there.index(block) for block in keep]
     rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
     batches = _some(rows, wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
-    student = cutting.cut(model, places)
+    student, left = cutting.cut(model, keep), []
+
+    def report(step: int, gap: float) -> None:
+        left.append(gap)
+        bar.step(step, gap=gap)
+
     bar.total(len(keep))
     with training.precision(model, wanted["precision"]):
-        cutting.heal(student, model, places, batches, report=lambda step, gap: bar.step(step, gap=gap))
+        cutting.heal(student, model, keep, batches, report=report)
     models.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
-    return {"layers": keep, "parameters": models.parameters(student)}
+    return {"layers": keep, "gaps": left, "parameters": models.parameters(student)}
 
 
 def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["start"])
     guide = _teacher(run, store, tokenizer) if "teacher" in run.needs else None
     return _train(run, model, tokenizer, guide, folder, bar)
-
-
-def _kept(store: Store, source: Run | Input, depth: int) -> list[int]:
-    """Which of the teacher's blocks a start still holds."""
-    if isinstance(source, Run) and source.kind == "student":
-        return json.loads(store.path(source.needs["start"], "layers.json").read_text())
-    return list(range(depth))
 
 
 def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> training.Teacher:
@@ -226,10 +230,8 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> trai
 
     if "states" in run.needs:
         return training.Teacher(head, states=teaching.StoredStates(store.path(run.needs["states"]).glob("states-*.safetensors")))
-    # A kept block's output should be what the next kept block was used to: it takes over the gap between them.
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    aligned = [following - 1 for following in keep[1:]] + [model.config.num_hidden_layers - 1]
-    return training.Teacher(head, model=model, aligned=aligned)
+    return training.Teacher(head, model=model, aligned=[following - 1 for following in cutting.readers(keep, model)])
 
 
 def _train(

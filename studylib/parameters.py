@@ -48,8 +48,7 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
             value = float(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    kinds = (int, dict) if name == "student_steps" else type(default)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+    if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__} ({value!r}).")
     try:
         canonical(value)  # as the keys of runs need it

@@ -72,13 +72,12 @@ def capacity_gap(
     depths: Sequence[int],
     twins: Sequence[int],
     raw_starts: Sequence[int],
-    staged: bool,
     objective: Mapping[str, float],
     layer_packs: int,
     heal_packs: int,
     teacher_steps: int,
     teacher_rate: float,
-    student_steps: int | Mapping[int, int],
+    student_steps: int,
     student_rate: float,
     packs: int,
     micro: int,
@@ -88,23 +87,20 @@ def capacity_gap(
 ) -> Plan:
     """How much of its teacher a student of each depth keeps: per family and seed a tuned teacher, students
     taught by it (`depths`), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
-
-    With `staged`, a student starts from the next deeper one instead of from the uncut model.
     Raises StudyError for values that cannot be.
     """
     _check_lists(families=list(families), tests=list(tests), asked=asked, seeds=seeds, depths=depths, twins=twins, raw_starts=raw_starts)
     counts = {"threads": threads, "layer_packs": layer_packs, "heal_packs": heal_packs, "evaluations": evaluations}
     _check_choices(families, [trained, *asked], objective, counts)
     teacher_rate, student_rate = float(teacher_rate), float(student_rate)  # papermill injects 1e-3 as text
-    own_steps = _by_depth(student_steps, depths)
-    for steps, rate, seed in product({teacher_steps, *own_steps.values()}, (teacher_rate, student_rate), seeds):
+    for steps, rate, seed in product((teacher_steps, student_steps), (teacher_rate, student_rate), seeds):
         training.Recipe(steps, packs, rate, seed, micro, precision)
     plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
     test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
     for (family, reference), seed in product(families.items(), seeds):
-        label, raw = f"{family} s{seed}", kinds.raw_model(reference, f"{family} s{seed} raw model")
+        label, raw = f"{family} s{seed}", kinds.raw_model(reference)
         setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, precision, evaluations)
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
         order = kinds.layers(tuned, setting, packs=layer_packs, label=label)
@@ -113,45 +109,26 @@ def capacity_gap(
         called |= {"objective": objectives.title(kinds.GOLD), "trained": trained, "seed": seed, "steps": teacher_steps}
         plan.add(tuned, called, test_sets, pool, asked)
 
-        cuts: dict[str, Run] = {}  # a student and its twin share theirs
+        cuts = {  # a student and its twin share theirs
+            (start, depth): kinds.cut(
+                begin, lesson, setting, depth=depth, packs=heal_packs, label=f"{label} {depth} layers, {start} start, cut"
+            )
+            for start, begin, wanted in (("tuned", tuned, depths), ("raw", raw, raw_starts))
+            for depth in wanted
+        }
         for (start, targets), wanted in arms.items():
             weights = objective if targets == "teacher" else kinds.GOLD
-            role, title = "student" if targets == "teacher" else "twin", objectives.title(weights)
-            begin, steps = tuned if start == "tuned" else raw, 0
-            for depth in _steps_down(depths, wanted, staged):
-                own = own_steps[depth]
+            about = {"role": "student" if targets == "teacher" else "twin", "start": start, "targets": targets}
+            about |= {"objective": objectives.title(weights), "steps": student_steps}
+            for depth in sorted(wanted, reverse=True):
                 named = f"{label} {depth} layers, {targets}, {start} start"
-                less = kinds.cut(begin, lesson, setting, depth=depth, packs=heal_packs, label=f"{begin.label} cut to {depth} layers")
-                less = cuts.setdefault(less.label, less)
-                one = kinds.student(less, lesson, setting, weights=weights, steps=own, rate=student_rate, label=named)
-                begin, steps = (one, steps + own) if staged else (begin, own)
-                about = {
-                    "student": f"{family}-{depth}",
-                    "role": role,
-                    "start": start,
-                    "targets": targets,
-                    "objective": title,
-                    "steps": steps,
-                }
-                plan.add(one, called | about, test_sets, pool, asked)
+                less = cuts[start, depth]
+                one = kinds.student(less, lesson, setting, weights=weights, steps=student_steps, rate=student_rate, label=named)
+                plan.add(one, called | about | {"student": f"{family}-{depth}"}, test_sets, pool, asked)
     return plan
 
 
 EXPERIMENTS = {"capacity_gap": capacity_gap}
-
-
-def _by_depth(steps: int | Mapping, depths: Sequence[int]) -> dict[int, int]:
-    if not isinstance(steps, Mapping):
-        return dict.fromkeys(depths, steps)
-    found = {int(depth): count for depth, count in steps.items() if str(depth).isdigit()}  # papermill turns the keys into text
-    if set(found) != set(depths):
-        raise StudyError(f"student_steps must give a number for each of the depths {sorted(depths)}, not for {list(steps)}.")
-    return found
-
-
-def _steps_down(depths: Sequence[int], wanted: Sequence[int], staged: bool) -> list[int]:
-    """The depths to train, from deep to shallow: those wanted and, with stages, those on the way to them."""
-    return [depth for depth in sorted(depths, reverse=True) if depth in wanted or (staged and any(depth > other for other in wanted))]
 
 
 def _check_lists(**lists: Sequence) -> None:

@@ -42,11 +42,16 @@ def test_the_forecast_counts_downloads_once_an_archive():
     assert forecast.download(batch.jobs("tiny")[0].plan) == 0
 
 
-def test_the_forecast_grows_with_what_is_missing(tmp_path):
+def test_the_forecast_grows_with_every_kind_of_run(tmp_path):
     plan = batch.jobs("tiny")[0].plan
-    teacher = next(run for run in plan.runs if run.kind == "teacher")
-    one, more = forecast.seconds(plan, [teacher]), forecast.seconds(plan, [run for run in plan.runs if run.kind in ("teacher", "student")])
-    assert 0 < one < more
+    missing, last = [], 0.0
+    for kind in ("teacher", "layers", "states", "cut", "student", "answers"):
+        missing += [run for run in plan.runs if run.kind == kind][:3]
+        contexts = sum(forecast._contexts(run, 6) for run in missing)
+        assert contexts > last
+        last = contexts
+    assert forecast.seconds(plan, missing, Store(tmp_path)) > 0
+    assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {run.kind for run in plan.runs}
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])

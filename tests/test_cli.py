@@ -88,7 +88,6 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
         ({"depths": 4}, "depths must be of type list, not int (4)"),
         ({"depths": [4, 0]}, "depths: 0 is no number of layers"),
         ({"twins": [3]}, "twins names 3 layers, which `depths` does not"),
-        ({"student_steps": {3: 5}}, "student_steps must give a number for each of the depths"),
         ({"seeds": []}, "name at least one"),
         ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
         ({"objective": {"reverse_kl": 1.0}}, "loss 'reverse_kl' is unknown"),
@@ -168,7 +167,7 @@ def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.C
     assert main(["run", wanted()]) == 130
     said = capsys.readouterr()
     assert said.err.strip() == "study: stopped. The same command goes on from here."
-    assert "capacity_gap (refused): 6 runs, 6 to compute" in said.out
+    assert "capacity_gap (refused): 7 runs, 7 to compute" in said.out
     assert "This takes about 5 minutes on this machine" in said.out
 
 
@@ -203,9 +202,9 @@ def test_status_tells_what_failed_and_what_waits(wanted: Callable, capsys: pytes
         Store().complete(job.plan.runs[0], fails)
     assert main(["status", path]) == 0
     head, first, *rest = capsys.readouterr().out.splitlines()
-    assert head == "capacity_gap (refused): 1 failed, 5 missing"
+    assert head == "capacity_gap (refused): 1 failed, 6 missing"
     assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
-    assert len(rest) == 5
+    assert len(rest) == 6
     assert all("waits for gpt_neox s0 teacher" in line for line in rest)
 
 

@@ -83,7 +83,9 @@ def test_ridge_is_least_squares_with_rows_for_the_penalty():
     x, y = torch.randn(50, 6), torch.randn(50, 3)
     penalty = (cutting.RIDGE * (x.T @ x).diagonal().mean()) ** 0.5
     expected = torch.linalg.lstsq(torch.cat([x, penalty * torch.eye(6)]), torch.cat([y, torch.zeros(6, 3)])).solution
-    torch.testing.assert_close(cutting.ridge([(x[:20], y[:20]), (x[20:], y[20:])]), expected, rtol=1e-4, atol=1e-5)
+    found, left = cutting.ridge([(x[:20], y[:20]), (x[20:], y[20:])])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert left == pytest.approx((y - x @ expected).square().sum(-1).mean().item(), rel=1e-4)
 
 
 def gap_regression(net, student, place, following, maps, batch):
@@ -95,7 +97,7 @@ def gap_regression(net, student, place, following, maps, batch):
         hook.remove()
     wanted = inner_states(net, batch)[following][batch.real]
     size = wanted.norm(dim=-1, keepdim=True)
-    return cutting.ridge([(torch.cat(read, -1) / size, (wanted - given) / size)]).T
+    return cutting.ridge([(torch.cat(read, -1) / size, (wanted - given) / size)])[0].T
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -138,6 +140,19 @@ def test_healing_in_bf16_heals_like_fp32(family):
         assert (a - b).norm() <= 0.05 * a.norm(), name
 
 
+def test_a_kept_block_is_read_by_the_next_one_kept():
+    assert cutting.readers([0, 2, 3], model("llama")) == [2, 3, 4]
+    assert cutting.readers([1], model("llama")) == [4]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_reported_is_the_gap_that_is_left(family):
+    net, batch, left = model(family), packing.collate(packs()[:6]), []
+    student = cutting.cut(net, [0, 3])
+    cutting.heal(student, net, [0, 3], [batch], report=lambda _, gap: left.append(gap))
+    assert left[-1] == pytest.approx(gap(student, net, batch), rel=1e-3)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_where_nothing_is_missing_nothing_is_moved(family):
     """A block that writes nothing into the stream leaves no gap."""
@@ -152,7 +167,7 @@ def test_where_nothing_is_missing_nothing_is_moved(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
-    net, batch = model(family), packing.collate(packs()[:5])
+    net, batch = model(family, padding=37), packing.collate(packs()[:5])
 
     def loss_with(keep):
         with torch.no_grad():
@@ -165,4 +180,4 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
         block = min(kept, key=tried.get)
         expected.append((block, pytest.approx(tried[block], rel=1e-4)))
         kept.remove(block)
-    assert cutting.removal_order(net, batch, objectives.cross_entropy, count=3, report=lambda *_: None) == expected
+    assert cutting.removal_order(net, batch, objectives.cross_entropy, count=3, vocabulary=VOCABULARY, report=lambda *_: None) == expected

@@ -4,9 +4,10 @@ import json
 
 import pandas as pd
 import pytest
-from miniatures import model, tokenizer
+import torch
+from miniatures import model, packs, tokenizer
 
-from studylib import kinds, models, study
+from studylib import cutting, kinds, models, study
 from studylib.errors import StudyError
 from studylib.runs import Store
 
@@ -32,7 +33,6 @@ def settings(raw, **changes):
         "depths": [3, 2],
         "twins": [3, 2],
         "raw_starts": [3],
-        "staged": False,
         "objective": {"forward_kl": 1.0},
         "layer_packs": 2,
         "heal_packs": 2,
@@ -62,7 +62,7 @@ def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch)
 
 def test_runs_stand_after_what_they_build_on(raw):
     seen = set()
-    for run in study.capacity_gap(**settings(raw, staged=True)).runs:
+    for run in study.capacity_gap(**settings(raw)).runs:
         assert all(id(need) in seen for need in run.needs.values() if not isinstance(need, kinds.Input))
         seen.add(id(run))
 
@@ -80,21 +80,6 @@ def test_student_and_twin_differ_in_nothing_but_their_targets(raw):
     assert cut_from["raw"].value == raw and cut_from["tuned"].kind == "teacher"
 
 
-def test_with_stages_a_student_starts_from_the_next_deeper_of_its_own_kind(raw):
-    plan = study.capacity_gap(**settings(raw, staged=True, twins=[2], raw_starts=[]))
-    by_name = students(plan)
-    for role in ("student", "twin"):
-        assert by_name[role, "tuned", "mini-2"].needs["start"].needs["start"] is by_name[role, "tuned", "mini-3"]
-    assert [called["steps"] for _, called in plan.trained if called["role"] == "student"] == [2, 4]
-
-
-def test_steps_by_depth_come_through_papermill(raw):
-    """Which injects the mapping with its keys as text."""
-    given, injected = (study.capacity_gap(**settings(raw, student_steps=steps)) for steps in ({3: 7, 2: 9}, {"3": 7, "2": 9}))
-    assert [run.parameters for run in given.runs] == [run.parameters for run in injected.runs]
-    assert {called["student"]: called["steps"] for _, called in given.trained if called["role"] == "twin"} == {"mini-3": 7, "mini-2": 9}
-
-
 def test_rates_come_through_papermill_as_text(raw):
     given, injected = (study.capacity_gap(**settings(raw, teacher_rate=rate)) for rate in (1e-3, "1e-3"))
     assert [run.parameters for run in given.runs] == [run.parameters for run in injected.runs]
@@ -108,7 +93,7 @@ def test_more_layers_than_the_model_has_are_refused(raw, tmp_path):
 
 def test_a_shallower_student_more_changes_nothing_that_is_there(finished, raw):
     plan, store = finished
-    more = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}, staged=True, depths=[3, 2, 1]))
+    more = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}, depths=[3, 2, 1]))
     assert {store.key(run) for run in plan.runs} < {store.key(run) for run in more.runs}
 
 
@@ -145,7 +130,6 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"trained": "two-shot"}, "two-shot"),
         ({"asked": ["few"]}, "few"),
         ({"objective": {"reverse": 1.0}}, "reverse"),
-        ({"student_steps": {3: 1}}, "student_steps"),
         ({"families": {"x": "gpt2"}}, "gpt2"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [-1]}, "seed"),
@@ -161,7 +145,7 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"packs": 0}, "packs"),
         ({"teacher_steps": 0}, "steps"),
         ({"student_rate": 5.0}, "rate"),
-        ({"student_steps": {3: "x", 2: 1}}, "steps"),
+        ({"student_steps": "x"}, "steps"),
         ({"precision": "fp16"}, "fp16"),
     ],
 )
@@ -174,7 +158,7 @@ def test_values_that_cannot_be_are_refused(raw, changes, word):
 def finished(raw, tmp_path_factory):
     """A completed miniature study: its plan and store."""
     store = Store(tmp_path_factory.mktemp("home"))
-    plan = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}, staged=True))
+    plan = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}))
     study.complete(plan, store)
     return plan, store
 
@@ -218,6 +202,36 @@ def test_the_student_kept_the_layers_that_the_choice_left(finished):
             depth = int(name.rpartition("-")[2])
             assert json.loads(store.path(run.needs["start"], "layers.json").read_text()) == sorted(set(range(4)) - set(gone[: 4 - depth]))
             assert models.load_folder(store.path(run, "model"))[0].config.num_hidden_layers == depth
+
+
+def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
+    plan, store = finished
+    run = next(run for run in plan.runs if run.kind == "cut")
+    start, words = models.load_folder(store.path(run.needs["start"], "model"))
+    keep = json.loads(store.path(run, "layers.json").read_text())
+    rows = kinds.packs(run.needs["train"], words, start, trained="zero-shot", seed=0)
+    expected = cutting.cut(start, keep)
+    cutting.heal(expected, start, keep, kinds._some(rows, 2, 2, 0), report=lambda *_: None)
+    found = models.load_folder(store.path(run, "model"))[0]
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(found.parameters(), cutting.cut(start, keep).parameters(), strict=True))
+    assert len(store.result(run)["facts"]["gaps"]) == len(keep)
+
+
+def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
+    plan, store = finished
+    run = students(plan)["student", "tuned", "mini-2"]
+    keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
+    guide = kinds._teacher(run, store, tokenizer())
+    assert list(guide.aligned) == [keep[1] - 1, 3]
+    assert guide.model.config.num_hidden_layers == 4
+
+
+@pytest.mark.parametrize(("count", "size", "drawn"), [(4, 2, 4), (5, 2, 6), (100, 4, 12), (3, 3, 3)])
+def test_rows_to_choose_and_heal_on_are_drawn_once_each(count, size, drawn):
+    rows = packs()[:12]
+    found = [tuple(row[row >= 0].tolist()) for batch in kinds._some(rows, count, size, 0) for row in batch.ids.masked_fill(~batch.real, -1)]
+    assert len(found) == len(set(found)) == drawn and set(found) <= {tuple(row.ids) for row in rows}
 
 
 def test_curves_cover_every_step(finished):
