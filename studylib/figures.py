@@ -12,7 +12,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
+from studylib import comparison, statistics
+
 PALETTE = sns.color_palette("colorblind")
 LOOKS = {
     ("student", "tuned"): ("o", "-"),
@@ -22,8 +23,9 @@ LOOKS = {
 }
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
 IDENTITY = {"model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set"}
-IDENTITY |= {"trained": "trained", "seed": "seed", "steps": "steps", "n": "questions"}
+IDENTITY |= {"trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
 MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
+BOUNDS = {"f1": ("f1_low", "f1_high"), "retention_f1": ("retention_low", "retention_high")}
 MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
 
 
@@ -42,45 +44,32 @@ def look() -> None:
     )
 
 
-def retention(results: pd.DataFrame) -> pd.DataFrame:
-    """A line per student, test set, prompting and seed: scores, retention of F1 and EM (student over teacher,
-    on the same questions) and both reductions, in percent. Retention is missing where the teacher is below 20 F1."""
-    keys = ["family", "trained", "asked", "test_set", "language", "seed"]
-    wide = results.pivot_table(
-        index=[
-            *keys,
-            "role",
-            "student",
-            "start",
-            "targets",
-            "objective",
-            "steps",
-            "parameters_total",
-            "parameters_nonembedding",
-            "n",
-        ],
-        columns="metric",
-        values="value",
-        sort=False,
-    ).reset_index()
-    teachers = wide[wide.role == "teacher"].set_index(keys)
-    measured = ["exact_match", "f1", "parameters_total", "parameters_nonembedding"]
-    joined = wide.merge(teachers[measured].reset_index(), on=keys, how="left", suffixes=("", "_teacher"))
-    for metric in ("f1", "exact_match"):
-        joined[f"retention_{metric}"] = (100 * joined[metric] / joined[f"{metric}_teacher"]).where(joined.f1_teacher >= FLOOR)
-    for kind in ("total", "nonembedding"):
-        joined[f"reduction_{kind}"] = 100 * (1 - joined[f"parameters_{kind}"] / joined[f"parameters_{kind}_teacher"])
-    return joined.drop(columns=[c for c in joined if c.endswith("_teacher")])
-
-
 def table(kept: pd.DataFrame) -> str:
-    """The retention table in Markdown; what is the same in every line is said once, below it."""
+    """The comparison in Markdown; what is the same in every line is said once, below it."""
     shown = kept.assign(model=np.where(kept.role == "teacher", kept.family + " teacher", kept.student))
     same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
     columns = {name: title for name, title in IDENTITY.items() if shown[name].nunique() > 1} | MEASURES
     lines = [list(columns.values()), ["---"] * len(columns)]
-    lines += [[_cell(row[name]) for name in columns] for row in shown.to_dict("records")]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\nIn every line: {', '.join(same)}.\n"
+    lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}\n"
+
+
+def intervals(kept: pd.DataFrame) -> str:
+    """What the intervals of a comparison are, or why there are none, in a sentence."""
+    if kept.f1_low.isna().all():
+        return (
+            f"No intervals: {kept.n.max()} questions of {kept.articles.max()} articles are too few"
+            f" (at least {statistics.QUESTIONS} of {statistics.ARTICLES})."
+        )
+    seeds = kept.seeds.min()
+    said = f"In brackets: 95 % intervals, seeds and then articles drawn with replacement {statistics.REPEATS:,} times"
+    return f"{said}{'; with fewer than five seeds they hold for these seeds only' if seeds < 5 else ''}."
+
+
+def _bounded(row: dict, name: str) -> str:
+    low, high = (row[bound] for bound in BOUNDS.get(name, ("n", "n")))
+    return _cell(row[name]) + (f" ({low:.1f} to {high:.1f})" if name in BOUNDS and not np.isnan(low) else "")
 
 
 def _cell(value: object) -> str:
@@ -90,7 +79,8 @@ def _cell(value: object) -> str:
 
 
 def retention_figure(kept: pd.DataFrame) -> Figure:
-    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role and start; the 90 % line and the 57.1 % mark."""
+    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role and start, with intervals;
+    the 90 % line and the 57.1 % mark."""
     look()
     mode = kept.asked.iloc[0]
     kept = kept[kept.asked == mode]
@@ -104,15 +94,18 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                 ["family", "role", "start"], sort=False
             ):
                 marker, style = LOOKS[role, start]
-                points = points.groupby(side).retention_f1.mean().reset_index()
-                axis.plot(
+                points = points.sort_values(side)
+                axis.errorbar(
                     points[side],
                     points.retention_f1,
-                    style,
+                    yerr=abs(points[["retention_low", "retention_high"]].T.to_numpy() - points.retention_f1.to_numpy()),
+                    fmt=style,
                     marker=marker,
                     color=colours[family],
                     label=f"{family}, {role}, {start} start",
                     markersize=5,
+                    elinewidth=0.8,
+                    capsize=2,
                 )
             axis.axhline(90, color="0.25", linewidth=1)
             axis.annotate("90 %", (0.995, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
@@ -126,7 +119,7 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                 va="bottom",
                 fontsize="small",
             )
-            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept.retention_f1.max(skipna=True))))
+            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept[["retention_f1", "retention_high"]].max().max())))
             axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
             axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
@@ -187,27 +180,34 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def conclusion(kept: pd.DataFrame, asked: str) -> str:
-    """What the table says about the 90 % line, and about student and twin, in a sentence a family and test set."""
+    """What the table says about the 90 % line, and about student and twin, in a sentence or two a family and test set.
+
+    A student is said to keep 90 % where the lower bound of its interval does (non-inferiority), or, without intervals,
+    where the estimate does.
+    """
     said = []
     for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
-        mean = group.groupby(["role", "student", "reduction_total"], sort=False).retention_f1.mean().reset_index()
-        students = mean[mean.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
+        students = group[group.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
         if students.empty:
-            said.append(f"- **{family}, {test}**: the teacher is below {FLOOR:.0f} F1, so nothing is said about what is kept.")
+            said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
-        enough, last = students[students.retention_f1 >= 90], students.iloc[-1]
-        best = _best(enough.iloc[-1]) if len(enough) else "no student keeps 90 % of F1"
-        sentence = f"- **{family}, {test}**: {best}; the smallest of all has {last.reduction_total:.1f} % fewer and keeps {last.retention_f1:.1f} %."
-        both = students.merge(mean[mean.role == "twin"], on="student", suffixes=("", "_twin"))
+        sure = students.retention_low.notna().all()
+        enough = students[(students.retention_low if sure else students.retention_f1) >= 90]
+        kind = "whose whole interval is" if sure else "that by its estimate is"
+        best = (
+            f"the smallest student {kind} at 90 % of F1 or more {_about(enough.iloc[-1])}"
+            if len(enough)
+            else f"there is no student {kind} at 90 % of F1 or more"
+        )
+        sentence = f"- **{family}, {test}**: {best}; the smallest of all {_about(students.iloc[-1])}."
+        both = students.merge(group[group.role == "twin"], on="student", suffixes=("", "_twin"))
         if len(both):
             gains = ", ".join(f"{row.retention_f1 - row.retention_f1_twin:+.1f} ({row.student})" for row in both.itertuples())
             sentence += f" Student minus twin, in points of F1 kept: {gains}."
         said.append(sentence)
-    seeds = kept.seed.nunique()
-    caveat = f"Point estimates of {seeds} seed{'s' * (seeds > 1)}, without intervals: a difference of a few points may be chance."
-    return "\n".join(said) + "\n\n" + caveat
+    return "\n".join(said) + "\n\n" + intervals(kept)
 
 
-def _best(student: pd.Series) -> str:
-    reduction, share = student.reduction_total, student.retention_f1
-    return f"the smallest student that keeps 90 % of F1 has {reduction:.1f} % fewer parameters ({share:.1f} % kept)"
+def _about(student: pd.Series) -> str:
+    bounds = "" if np.isnan(student.retention_low) else f", {student.retention_low:.1f} to {student.retention_high:.1f}"
+    return f"has {student.reduction_total:.1f} % fewer parameters and keeps {student.retention_f1:.1f} %{bounds}"

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib import figures, kinds, objectives, prompts, scoring, training
+from studylib import comparison, figures, kinds, objectives, prompts, scoring, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -97,6 +97,8 @@ def capacity_gap(
         training.Recipe(steps, packs, rate, seed, micro, precision)
     plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
     test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
+    for described in (dev, *tests.values()):
+        scoring.usual_rules(described.get("language", "en"))
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
     for (family, reference), seed in product(families.items(), seeds):
@@ -182,7 +184,7 @@ def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
             {
                 "question": q.id,
                 "article": q.article,
-                **scoring.score(said[q.id], [text for text, _ in q.answers]),
+                **scoring.score(said[q.id], [text for text, _ in q.answers], language=q.language, rules=scoring.usual_rules(q.language)),
                 "answer": digest(said[q.id])[:16],
             }
             for q in kinds.questions(run.needs["test"])
@@ -231,7 +233,7 @@ def export(profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFra
     folder = root() / "figures" / profile / notebook
     folder.mkdir(parents=True, exist_ok=True)
     tidy = results(table)
-    kept = figures.retention(tidy)
+    kept = comparison.compare(table)
     with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
         draft = Path(place)
         table.to_parquet(draft / "rows.parquet", index=False)

@@ -45,7 +45,7 @@ class Teacher:
 @dataclass(frozen=True)
 class Recipe:
     """How long and how fast: steps of `packs` rows in micro-batches of `micro`, peak learning rate, seed of the order,
-    and the precision of matrix products (weights, optimiser, norms and losses are in fp32 always)."""
+    and the precision of matrix products, logits among them (weights, optimiser, norms and the losses' arithmetic are in fp32 always)."""
 
     steps: int
     packs: int

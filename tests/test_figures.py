@@ -1,50 +1,31 @@
-"""Retention and its table in closed form; figures written the same twice."""
+"""What tables and conclusions say; figures written the same twice."""
 
 import pandas as pd
 import pytest
 
-from studylib import figures, study
+from studylib import comparison, figures
 
 
-def results(scores, teacher=80.0):
-    """Tidy results of a teacher and of students: {(role, depth): f1}."""
+def compared(scores, teacher=0.8, articles=4):
+    """Comparison of a teacher and of students: {(role, depth): F1 of every question}, 25 questions an article."""
     base = dict(family="f", teacher="f", start="tuned", targets="teacher", objective="forward_kl", trained="zero-shot", asked="zero-shot")
-    base |= dict(test_set="near", language="en", seed=0, steps=5, n=100)
+    base |= dict(test_set="near", language="en", seed=0, steps=5)
     lines = []
     for (role, depth), value in {("teacher", 10): teacher, **scores}.items():
-        counts = {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth, "run": f"{role}{depth}"}
-        for metric, share in (("exact_match", 0.5), ("f1", 1.0), ("rouge_l", 1.0)):
-            name = "" if role == "teacher" else f"f-{depth}"
-            lines.append(base | counts | {"role": role, "student": name, "metric": metric, "value": value * share})
-    return pd.DataFrame(lines)
+        about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "run": f"{role}{depth}"}
+        about |= {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
+        for number in range(25 * articles):
+            scored = {"exact_match": value / 2, "f1": value, "rouge_l": value}
+            lines.append(base | about | scored | {"question": f"q{number}", "article": f"a{number % articles}"})
+    return comparison.compare(pd.DataFrame(lines))
 
 
-def test_retention_and_reduction_in_closed_form():
-    kept = figures.retention(results({("student", 5): 60.0, ("twin", 5): 40.0})).set_index("role")
-    assert kept.retention_f1.to_dict() == {"teacher": 100, "student": 75, "twin": 50}
-    assert kept.retention_exact_match["student"] == 75
-    assert kept.reduction_total["student"] == 25 and kept.reduction_nonembedding["student"] == 50
-
-
-def test_no_retention_where_the_teacher_knows_nothing():
-    kept = figures.retention(results({("student", 5): 60.0}, teacher=19.0))
-    assert kept.retention_f1.isna().all()
-    assert "| – |" in figures.table(kept)
-
-
-def test_a_student_is_compared_with_its_own_teacher_on_the_same_test():
-    frames = [
-        results({("student", 5): 60.0}),
-        results({("student", 5): 60.0}, teacher=60.0).assign(seed=1),
-        results({("student", 5): 20.0}).assign(test_set="far"),
-    ]
-    kept = figures.retention(pd.concat(frames))
-    students = kept[kept.role == "student"].set_index(["test_set", "seed"]).retention_f1
-    assert students.to_dict() == {("near", 0): 75, ("near", 1): 100, ("far", 0): 25}
+def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
+    assert "| – |" in figures.table(compared({("student", 5): 0.6}, teacher=0.19))
 
 
 def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
-    lines = figures.table(figures.retention(results({("student", 5): 60.0, ("twin", 5): 40.0}))).splitlines()
+    lines = figures.table(compared({("student", 5): 0.6, ("twin", 5): 0.4})).splitlines()
     rows, said = [line for line in lines if line.startswith("|")], lines[-1]
     assert len(rows) == 2 + 3 and all(line.count("|") == rows[0].count("|") for line in rows)
     assert "75.0" in next(line for line in rows if "| student |" in line)
@@ -55,25 +36,25 @@ def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
     ("scores", "words"),
     [
         (
-            {("student", 5): 76.0, ("student", 2): 40.0, ("twin", 5): 72.0},
-            ["25.0 % fewer", "95.0 % kept", "40.0 % fewer and keeps 50.0 %", "+5.0 (f-5)"],
+            {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.72},
+            ["25.0 % fewer parameters and keeps 95.0 %", "40.0 % fewer parameters and keeps 50.0 %", "+5.0 (f-5)"],
         ),
-        ({("student", 5): 60.0}, ["no student keeps 90 %"]),
+        ({("student", 5): 0.6}, ["there is no student that by its estimate is at 90 %"]),
     ],
 )
 def test_the_conclusion_says_what_the_numbers_say(scores, words):
-    said = figures.conclusion(figures.retention(results(scores)), "zero-shot")
+    said = figures.conclusion(compared(scores), "zero-shot")
     assert all(word in said for word in words), said
-    assert "1 seed," in said
+    assert "No intervals: 100 questions of 4 articles are too few" in said
 
 
 def test_the_conclusion_is_silent_below_the_floor():
-    said = figures.conclusion(figures.retention(results({("student", 5): 9.0}, teacher=10.0)), "zero-shot")
+    said = figures.conclusion(compared({("student", 5): 0.09}, teacher=0.1), "zero-shot")
     assert "nothing is said" in said
 
 
 def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
-    kept = figures.retention(results({("student", 5): 60.0, ("student", 2): 40.0, ("twin", 5): 30.0}))
+    kept = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3})
     curve = pd.DataFrame(
         [
             {
@@ -103,8 +84,9 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
     )
 
 
-def test_results_survive_the_way_through_the_csv(tmp_path):
-    tidy = results({("student", 5): 60.0})
-    tidy[[*study.IDENTITY, "metric", "value", "n", "run", *study.COUNTS]].to_csv(tmp_path / "r.csv", index=False)
-    read = pd.read_csv(tmp_path / "r.csv", keep_default_na=False)
-    pd.testing.assert_frame_equal(figures.retention(read), figures.retention(tidy), check_dtype=False)
+def test_with_enough_articles_intervals_are_shown_and_decide():
+    kept = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
+    assert "76.0 (76.0 to 76.0)" in figures.table(kept) and "these seeds only" in figures.table(kept)
+    assert "whose whole interval is at 90 % of F1 or more has 25.0 % fewer" in figures.conclusion(kept, "zero-shot")
+    unsure = kept.assign(retention_low=kept.retention_low - 6)
+    assert "there is no student whose whole interval" in figures.conclusion(unsure, "zero-shot")

@@ -7,6 +7,7 @@ import pytest
 from torchmetrics.functional.text import squad
 
 from studylib import scoring
+from studylib.errors import StudyError
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ from studylib import scoring
     ],
 )
 def test_normal_form(text: str, form: str):
-    assert scoring.normalise(text) == form
+    assert scoring.words(text) == form.split()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_exact_match_and_f1_as_torchmetrics_has_them():
         answers = {"answer_start": [0] * len(golds), "text": golds}
         theirs = squad({"prediction_text": prediction, "id": "q"}, {"answers": answers, "id": "q"})
         assert 100 * scoring.exact_match(prediction, golds) == pytest.approx(theirs["exact_match"].item())
-        if scoring.normalise(prediction) or all(map(scoring.normalise, golds)):
+        if scoring.words(prediction) or all(map(scoring.words, golds)):
             assert 100 * scoring.f1(prediction, golds) == pytest.approx(theirs["f1"].item(), abs=1e-3)
         else:
             both_empty.add((scoring.f1(prediction, golds), theirs["f1"].item()))
@@ -118,3 +119,74 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
 def test_score_holds_all_metrics():
     assert scoring.score("blue Tiru", ["Tiru river"]) == pytest.approx({"exact_match": 0, "f1": 1 / 2, "rouge_l": 1 / 2})
     assert tuple(scoring.score("", [""])) == scoring.METRICS
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        ("en", "The “Tiru”, a river—of an island.", "tiru riverof island"),
+        ("es", "Los ríos de la isla: ¿un mar?", "ríos de isla mar"),
+        ("de", "Das Ufer des Flusses, einem „Tal“", "ufer flusses tal"),
+        ("vi", "Những con sông của đảo là cái gì", "con sông đảo gì"),
+        ("hi", "नदी का नाम। क्या है?", "नदी का नाम क्या है"),  # the danda is punctuation
+        ("zh", "1990年,北京《大学》 in China", "1990 年 北 京 大 学 in china"),
+        ("zh", "a the 〇", "a the 〇"),  # no articles; U+3007 is outside the range
+        ("ar", "طالب", "ط ب"),  # the official rule damages words
+        ("ar", "الكتاب الكبير", "كتاب كبير"),
+        ("ar", "في، البيت؟", "في بيت"),
+    ],
+)
+def test_words_of_mlqa(language: str, text: str, words: str):
+    assert scoring.words(text, language=language, rules="mlqa") == words.split()
+
+
+def test_the_mended_rule_leaves_words_whole():
+    """And differs in Arabic alone."""
+    assert scoring.words("طالب الكتاب، والبيت", language="ar", rules="mlqa_mended") == ["طالب", "كتاب", "والبيت"]
+    for language in scoring.ARTICLES:
+        text = "The Los Das Những नदी 北京"
+        assert scoring.words(text, language=language, rules="mlqa") == scoring.words(text, language=language, rules="mlqa_mended")
+
+
+@pytest.mark.parametrize(
+    ("language", "prediction", "gold", "exact_match", "f1"),
+    [
+        ("es", "la isla", "isla", 1, 1),
+        ("de", "der große Fluss", "Fluss", 0, 2 / 3),
+        ("vi", "của sông", "sông", 1, 1),
+        ("hi", "नदी।", "नदी", 1, 1),
+        ("zh", "北京大学", "北京", 0, 2 / 3),
+        ("zh", "北京。", "北京", 1, 1),
+        ("ar", "الكتاب", "كتاب", 1, 1),
+    ],
+)
+def test_mlqa_scores_by_hand(language: str, prediction: str, gold: str, exact_match: float, f1: float):
+    given = {"language": language, "rules": "mlqa"}
+    assert scoring.exact_match(prediction, [gold], **given) == exact_match
+    assert scoring.f1(prediction, [gold], **given) == pytest.approx(f1)
+
+
+def test_rules_differ_in_english_by_unicode_punctuation_alone():
+    for prediction, golds in generated(200):
+        plain = [text.replace("–", "") for text in (prediction, *golds)]
+        assert scoring.f1(plain[0], plain[1:]) == scoring.f1(prediction, golds, rules="mlqa")
+
+
+@pytest.mark.parametrize(("language", "rules"), [("fr", "mlqa"), ("de", "squad"), ("en", "squad2")])
+def test_what_no_rule_covers_is_refused(language: str, rules: str):
+    with pytest.raises(StudyError, match=rules):
+        scoring.f1("a", ["a"], language=language, rules=rules)
+
+
+@pytest.mark.parametrize(
+    ("language", "prediction", "gold", "value"),
+    [("ar", "في البيت الكبير", "في البيت", 4 / 5), ("hi", "नदी का नाम", "नदी नाम।", 4 / 5), ("zh", "北京大学", "北大", 4 / 6)],
+)
+def test_rouge_l_in_other_scripts(language: str, prediction: str, gold: str, value: float):
+    assert scoring.rouge_l(prediction, [gold], language=language) == pytest.approx(value)
+
+
+def test_english_is_scored_by_squads_rules_and_other_languages_by_mlqas():
+    assert (scoring.usual_rules("en"), scoring.usual_rules("zh")) == ("squad", "mlqa")
+    with pytest.raises(StudyError, match="'fr'"):
+        scoring.usual_rules("fr")

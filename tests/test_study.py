@@ -132,6 +132,7 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"objective": {"reverse": 1.0}}, "reverse"),
         ({"families": {"x": "gpt2"}}, "gpt2"),
         ({"seeds": []}, "seeds"),
+        ({"dev": {"source": "path:README.md", "language": "fr"}}, "'fr'"),
         ({"seeds": [-1]}, "seed"),
         ({"seeds": ["a"]}, "seed"),
         ({"seeds": [1, 1]}, "twice"),

@@ -1,0 +1,110 @@
+"""How sure a number is: questions of one article are not independent, and seeds vary too.
+
+Scores of one model are an array (S, n): seeds by questions, the same n questions under every seed. `clusters` (n,) names
+each question's article. Nothing here draws random numbers but from the `rng` it is given.
+"""
+
+from collections.abc import Sequence
+from math import comb, sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+from studylib.errors import StudyError
+
+ARTICLES, QUESTIONS = 30, 100  # an interval needs at least as many
+REPEATS = 10_000
+
+
+def why_no_interval(clusters: np.ndarray) -> str | None:
+    """Why these questions are too few for an interval, in a clause; None if they are enough."""
+    articles, questions = len(np.unique(clusters)), len(clusters)
+    if articles < ARTICLES or questions < QUESTIONS:
+        return f"{questions} questions of {articles} articles are too few for an interval, which needs {QUESTIONS} of {ARTICLES}"
+    return None
+
+
+def clustered_error(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """Mean of values (n,) and its standard error when values of one cluster hang together.
+
+    √(G/(G−1) Σ_g (Σ_{i∈g} (x_i − x̄))²) / n: the sandwich estimate for a mean (Liang and Zeger, 1986, from memory).
+    With clusters of one it is the ordinary standard error. Raises StudyError with less than two clusters.
+    """
+    sums, _ = _by_cluster(values - values.mean(), clusters)
+    if len(sums) < 2:
+        raise StudyError("a clustered error needs at least two clusters.")
+    return float(values.mean()), float(np.sqrt(len(sums) / (len(sums) - 1) * np.square(sums).sum()) / len(values))
+
+
+def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
+    """How many times more questions are needed because they come in clusters: clustered over ordinary variance."""
+    return (clustered_error(values, clusters)[1] / clustered_error(values, np.arange(len(values)))[1]) ** 2
+
+
+def resampled_means(values: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS) -> np.ndarray:
+    """Two-level bootstrap: values (..., S, n) -> means (repeats, ...) over seeds and then clusters drawn with replacement.
+
+    All leading entries share their draws, so that differences and ratios of them are paired.
+    """
+    sums, sizes = _by_cluster(values, clusters)  # (..., S, G)
+    seeds, groups = values.shape[-2], len(sizes)
+    drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=repeats) / seeds
+    drawn_groups = rng.multinomial(groups, np.full(groups, 1 / groups), size=repeats)
+    totals = np.einsum("bs,...sg,bg->b...", drawn_seeds, sums, drawn_groups, optimize=True)
+    return totals / (drawn_groups @ sizes).reshape(-1, *[1] * (values.ndim - 2))
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap samples."""
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def sign_flip(differences: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS) -> float:
+    """Two-sided p-value of a mean paired difference (n,) under random signs per cluster (exact for symmetric differences).
+
+    The observed signs count as one of the draws, so that p is never 0 (Phipson and Smyth, 2010, from memory).
+    """
+    sums, _ = _by_cluster(differences, clusters)
+    signs = rng.integers(0, 2, size=(repeats, len(sums))) * 2 - 1
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-12)
+    return float((1 + as_far.sum()) / (1 + repeats))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, step down (Holm, 1979): in the given order, never above 1."""
+    found, worst = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        found[index] = worst
+    return found
+
+
+def detectable(deviation: float, questions: float, effect: float = 1.0, power: float = 0.8, level: float = 0.05) -> float:
+    """The least true mean paired difference that is found with `power`, given the SD of single differences.
+
+    (z_{1−level/2} + z_power) · deviation · √(effect / questions), `effect` being the design effect.
+    """
+    return (NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)) * deviation * sqrt(effect / questions)
+
+
+def wilson(successes: int, questions: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share that ignores the articles: for description only (Wilson, 1927)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, room = successes / questions, z * z / questions
+    middle, half = share + room / 2, sqrt(room * (share * (1 - share) + room / 4))
+    return (middle - half) / (1 + room), (middle + half) / (1 + room)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value that ignores the articles, from the questions only one of two models got right: for description only."""
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    return min(1.0, 2 * sum(comb(total, k) for k in range(fewer + 1)) / 2**total)
+
+
+def _by_cluster(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums (..., G) of values (..., n) by cluster, and the clusters' sizes (G,)."""
+    names, member = np.unique(clusters, return_inverse=True)
+    groups = np.zeros((len(clusters), len(names)))
+    groups[np.arange(len(clusters)), member] = 1
+    return values @ groups, groups.sum(0)

@@ -1,0 +1,70 @@
+"""Retention, reductions and their intervals, in closed form."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studylib import comparison, statistics
+
+BASE = dict(family="f", trained="zero-shot", asked="zero-shot", language="en", start="tuned", targets="teacher", objective="o", steps=5)
+
+
+def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, questions=None):
+    """Per-question rows of one model; `f1` a number or a value per question."""
+    names = questions or [f"q{i}" for i in range(articles * per)]
+    values = np.broadcast_to(f1, len(names))
+    table = pd.DataFrame({"question": names, "article": [f"a{i // per}" for i in range(len(names))], "f1": values})
+    counts = {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
+    about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "seed": seed, "test_set": test_set}
+    return table.assign(exact_match=values / 2, rouge_l=values, **BASE, **counts, **about)
+
+
+def test_retention_and_reduction_in_closed_form():
+    kept = comparison.compare(pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5), rows("twin", 0.4, depth=5)])).set_index(
+        "role"
+    )
+    assert kept.retention_f1.to_dict() == pytest.approx({"teacher": 100, "student": 75, "twin": 50})
+    assert kept.retention_exact_match["student"] == pytest.approx(75) and kept.f1["twin"] == pytest.approx(40)
+    assert kept.reduction_total["student"] == 25 and kept.reduction_nonembedding["student"] == 50
+    assert kept.retention_low.isna().all()  # five articles are too few
+
+
+def test_nothing_is_kept_of_a_teacher_below_the_floor():
+    kept = comparison.compare(pd.concat([rows("teacher", 0.19, articles=40), rows("student", 0.1, depth=5, articles=40)]))
+    assert kept.retention_f1.isna().all() and kept.retention_low.isna().all() and kept.f1_low.notna().all()
+
+
+def test_a_student_is_compared_with_its_teacher_on_the_same_test_and_the_same_seeds():
+    frames = [
+        rows("teacher", 0.8),
+        rows("student", 0.6, depth=5),
+        rows("teacher", 0.4, test_set="far"),
+        rows("student", 0.1, depth=5, test_set="far"),
+    ]
+    frames += [rows("teacher", 0.4, seed=1)]  # the student of this seed is not there yet
+    kept = comparison.compare(pd.concat(frames))
+    assert kept[kept.role == "student"].set_index("test_set").retention_f1.to_dict() == pytest.approx({"near": 75, "far": 25})
+    frames += [rows("student", 0.3, depth=5, seed=1)]
+    kept = comparison.compare(pd.concat(frames)).set_index(["role", "test_set"])
+    assert kept.retention_f1["student", "near"] == pytest.approx(100 * 0.45 / 0.6) and kept.seeds["student", "near"] == 2
+
+
+def test_the_interval_of_a_ratio_shares_its_draws():
+    """A student at exactly three quarters of its teacher on every question keeps three quarters in every draw."""
+    scores = np.random.default_rng(1).random(160)
+    kept = comparison.compare(pd.concat([rows("teacher", scores, articles=40), rows("student", 0.75 * scores, depth=5, articles=40)]))
+    student = kept.set_index("role").loc["student"]
+    assert (student.retention_low, student.retention_high) == pytest.approx((75, 75))
+    assert student.f1_high - student.f1_low > 4
+
+
+def test_intervals_are_the_statistics_ones_whatever_the_order_of_rows():
+    rng = np.random.default_rng(2)
+    table = pd.concat([rows("teacher", rng.random(160), articles=40), rows("student", rng.random(160), depth=5, articles=40)])
+    kept, shuffled = comparison.compare(table), comparison.compare(table.sample(frac=1, random_state=0))
+    columns = ["f1_low", "f1_high", "retention_low", "retention_high"]
+    a, b = (found.set_index("role").loc["student", columns].astype(float) for found in (kept, shuffled))
+    pd.testing.assert_series_equal(a, b)
+    own = table[table.role == "student"]
+    mean, error = statistics.clustered_error(own.f1.to_numpy(), own.article.to_numpy())
+    assert (a.f1_low, a.f1_high) == pytest.approx((100 * (mean - 1.96 * error), 100 * (mean + 1.96 * error)), abs=0.6)

@@ -1,0 +1,114 @@
+"""Statistics, against closed forms, scipy and simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studylib import statistics
+from studylib.errors import StudyError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_clusters_of_one_give_the_ordinary_error(rng):
+    values = rng.normal(size=50)
+    mean, error = statistics.clustered_error(values, np.arange(50))
+    assert mean == pytest.approx(values.mean()) and error == pytest.approx(stats.sem(values))
+    assert statistics.design_effect(values, np.arange(50)) == pytest.approx(1)
+
+
+def test_copies_of_a_question_add_nothing(rng):
+    """Every value four times in its cluster: the error of one of each, and a design effect of about four."""
+    once = rng.normal(size=40)
+    values, clusters = np.repeat(once, 4), np.repeat(np.arange(40), 4)
+    assert statistics.clustered_error(values, clusters)[1] == pytest.approx(stats.sem(once))
+    assert statistics.design_effect(values, clusters) == pytest.approx(4 * 159 / 156)
+
+
+def test_one_cluster_is_refused():
+    with pytest.raises(StudyError, match="two clusters"):
+        statistics.clustered_error(np.ones(3), np.zeros(3))
+
+
+def test_the_bootstrap_has_the_spread_of_a_nested_sampling(rng):
+    """Of a sum of a seed's and an article's effect, closed form: Var_S(1−1/S)/S + Var_G(1−1/G)/G with the variances as drawn."""
+    seeds, articles = rng.normal(size=6), rng.normal(size=30)
+    values, clusters = seeds[:, None] + np.repeat(articles, 5), np.repeat(np.arange(30), 5)
+    means = statistics.resampled_means(values, clusters, rng, 40_000)
+    assert means.mean() == pytest.approx(values.mean(), abs=0.01)
+    assert means.std() == pytest.approx(np.sqrt(seeds.var() / 6 + articles.var() / 30), rel=0.02)
+
+
+def test_models_share_their_draws(rng):
+    values, clusters = rng.random((2, 3, 60)), rng.integers(0, 12, 60)
+    values[1] = values[0] - 0.25
+    means = statistics.resampled_means(values, clusters, rng, 500)
+    assert means.shape == (500, 2)
+    np.testing.assert_allclose(means[:, 0] - means[:, 1], 0.25)
+
+
+def test_draws_are_as_if_rows_had_been_drawn(rng):
+    """Against the plain way: index seeds and articles, average what comes up."""
+    values, clusters = rng.random((3, 40)), np.repeat(np.arange(8), [2, 8, 5, 5, 1, 9, 4, 6])
+    means = statistics.resampled_means(values, clusters, rng, 20_000)
+    plain = []
+    for _ in range(20_000):
+        columns = np.concatenate([np.flatnonzero(clusters == g) for g in rng.integers(0, 8, 8)])
+        plain.append(values[rng.integers(0, 3, 3)][:, columns].mean())
+    for level in (0.025, 0.5, 0.975):
+        assert np.quantile(means, level) == pytest.approx(np.quantile(plain, level), abs=0.01)
+
+
+def test_sign_flips_are_scipys(rng):
+    for shift in (0.0, 0.3, 0.8):
+        differences = rng.normal(shift, 1, size=12)
+        exact = stats.permutation_test((differences,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+        assert statistics.sign_flip(differences, np.arange(12), rng, 100_000) == pytest.approx(exact, abs=0.006)
+
+
+def test_holm_by_hand():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.6, 0.7]) == [1.0, 1.0] and statistics.holm([]) == []
+
+
+@pytest.mark.parametrize(("points", "questions"), [(1, 12559), (2, 3140), (5, 503)])
+def test_detectable_differences_of_the_literature(points, questions):
+    assert 100 * statistics.detectable(0.4, questions) == pytest.approx(points, rel=1e-3)
+    assert statistics.detectable(0.4, questions, effect=4) == pytest.approx(2 * statistics.detectable(0.4, questions))
+
+
+@pytest.mark.parametrize(("successes", "questions"), [(0, 10), (3, 10), (512, 512), (200, 300)])
+def test_wilson_is_scipys(successes, questions):
+    expected = stats.binomtest(successes, questions).proportion_ci(0.95, method="wilson")
+    assert statistics.wilson(successes, questions) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 9), (30, 41), (5, 5)])
+def test_mcnemar_is_a_binomial_test(first, second):
+    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    assert statistics.mcnemar(first, second) == pytest.approx(expected)
+
+
+def test_too_few_questions_or_articles_get_no_interval():
+    assert statistics.why_no_interval(np.repeat(np.arange(30), 4)) is None
+    assert "29 articles" in statistics.why_no_interval(np.repeat(np.arange(29), 10))
+    assert "90 questions" in statistics.why_no_interval(np.repeat(np.arange(30), 3))
+
+
+@pytest.mark.slow
+def test_intervals_cover_and_the_test_rejects_as_often_as_they_say(rng):
+    """48 articles of 20 questions, ICC 0.1, 5 seeds whose means differ by an SD of 0.5 points, 2,000 studies."""
+    articles, per, seeds, studies, sd = 48, 20, 5, 2_000, 0.4
+    clusters, covered, rejected = np.repeat(np.arange(articles), per), 0, 0
+    for _ in range(studies):
+        article = np.repeat(rng.normal(0, sd * np.sqrt(0.1), articles), per)
+        question = article + rng.normal(0, sd * np.sqrt(0.9), articles * per)
+        differences = question + rng.normal(0, 0.005, (seeds, 1))
+        low, high = statistics.interval(statistics.resampled_means(differences, clusters, rng, 1_000))
+        covered += low <= 0 <= high
+        rejected += statistics.sign_flip(differences.mean(0), clusters, rng, 1_000) < 0.05
+    assert 0.93 <= covered / studies <= 0.97
+    assert 0.04 <= rejected / studies <= 0.06
