@@ -1,10 +1,11 @@
-"""Questions in SQuAD terms, from a local JSON file, an archive member or the built-in generator.
+"""Questions in SQuAD terms, from a local file, MLQA's official folder, an archive member or the built-in generator.
 
 A data set is named by a mapping, as in a YAML:
 
     {source: "archive:bigbench==1.0.0/new_wiki_v1.0.json", part: train, dev_articles: 5}
     {source: "archive:bigbench==1.0.0/squaddev_v1.1.json", paragraphs: 100}
-    {source: "path:my.json"}                      # relative to the project's root
+    {source: "path:my.json"}                      # relative to the project's root; or JSON lines, my.jsonl
+    {source: "mlqa:data/MLQA_V1", split: dev, context: de, question: en}   # the official folder
     {source: "facts:train", paragraphs: 400, facts: 5, seed: 0}
 """
 
@@ -23,6 +24,18 @@ RECIPE = 1
 COUNTS = {"paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
 FILE_KEYS = {"source", "part", "dev_articles", "paragraphs", "language"}
 KEYS = {"path": FILE_KEYS, "archive": FILE_KEYS, "facts": {"source", "paragraphs", "facts", "seed"}}
+KEYS["mlqa"] = {"source", "split", "context", "question", "paragraphs"}
+SOURCES = "path:FILE, mlqa:FOLDER, archive:NAME==VERSION/MEMBER or facts:SPLIT"
+# Questions in dev and test where context and question are in one language (facebookresearch/MLQA, README.md).
+MLQA = {
+    "en": (1148, 11590),
+    "de": (512, 4517),
+    "es": (500, 5254),
+    "ar": (517, 5335),
+    "zh": (504, 5137),
+    "vi": (511, 5495),
+    "hi": (507, 4918),
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ def fingerprint(dataset: Mapping) -> str:
     Raises StudyError for an unknown source or key, or a local file that is not there.
     """
     kind, rest = _source(dataset)
-    if kind == "path":
-        identity = file_digest(_local(rest))
+    if kind in ("path", "mlqa"):
+        identity = file_digest(_local(_file(kind, rest, dataset)))
     elif kind == "archive":
         identity = archives.pinned(rest)[2]
     else:
@@ -75,13 +88,54 @@ def load(dataset: Mapping) -> Loaded:
             f"facts:{rest}",
             "en",
         )
-    path = archives.member(rest) if kind == "archive" else _local(rest)
+    path = archives.member(rest) if kind == "archive" else _local(_file(kind, rest, dataset))
+    loaded = parse(_content(path), str(path), language(dataset))
+    if kind == "mlqa":
+        official = MLQA[dataset["context"]][dataset["split"] == "test"]
+        if dataset["context"] == dataset["question"] and len(loaded.questions) != official:
+            raise StudyError(f"{path} holds {len(loaded.questions)} questions, the official file {official}: fetch MLQA_V1 again.")
+    return Loaded(_select(loaded.questions, dataset), loaded.shifted)
+
+
+def language(dataset: Mapping) -> str:
+    """The language of a described data set's contexts."""
+    return dataset.get("context", "en") if str(dataset.get("source", "")).startswith("mlqa:") else dataset.get("language", "en")
+
+
+def _file(kind: str, rest: str, dataset: Mapping) -> str:
+    if kind == "path":
+        return rest
+    split = dataset["split"]
+    return f"{rest}/{split}/{split}-context-{dataset['context']}-question-{dataset['question']}.json"
+
+
+def _content(path: Path) -> object:
+    """SQuAD-format content of a JSON file, or of one of JSON lines."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".jsonl":
+            return json.loads(text)
+        return {"data": [_article(json.loads(line), path) for line in text.splitlines() if line.strip()]}
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise StudyError(f"{path} is not JSON in UTF-8 ({error}): give a SQuAD-format file.") from error
-    loaded = parse(content, str(path), dataset.get("language", "en"))
-    return Loaded(_select(loaded.questions, dataset), loaded.shifted)
+
+
+def _article(item: object, path: Path) -> dict:
+    """One line {id, context, question, answers} in SQuAD's form; without a title the context is its own article.
+
+    `answers` is a list of {text, answer_start}, or the hub's {text: [...], answer_start: [...]}.
+    """
+    try:
+        answers, context = item["answers"], item["context"]
+        if isinstance(answers, Mapping):
+            answers = [{"text": text, "answer_start": start} for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
+        title = item.get("title") or _shuffled(context)
+        return {
+            "title": title,
+            "paragraphs": [{"context": context, "qas": [{"id": item["id"], "question": item["question"], "answers": answers}]}],
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StudyError(f"{path}: a line needs id, context, question and answers ({type(error).__name__}: {error}).") from error
 
 
 def parse(content: object, name: str, language: str) -> Loaded:
@@ -128,10 +182,10 @@ def by_context(questions: Sequence[Question]) -> list[list[Question]]:
 def _source(dataset: Mapping) -> tuple[str, str]:
     """The kind of source and what follows it. Raises StudyError for anything in `dataset` that is unknown or cannot be."""
     if not isinstance(dataset, Mapping) or "source" not in dataset:
-        raise StudyError(f"data set {dataset!r} needs a source: path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
+        raise StudyError(f"data set {dataset!r} needs a source: {SOURCES}.")
     kind, _, rest = str(dataset["source"]).partition(":")
     if kind not in KEYS:
-        raise StudyError(f"data source {dataset['source']!r} is unknown: use path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT.")
+        raise StudyError(f"data source {dataset['source']!r} is unknown: use {SOURCES}.")
     if kind == "facts" and rest not in facts.SPLITS:
         raise StudyError(f"facts:{rest} is unknown: the splits are {', '.join(facts.SPLITS)}.")
     if unknown := sorted(set(dataset) - KEYS[kind]):
@@ -139,6 +193,10 @@ def _source(dataset: Mapping) -> tuple[str, str]:
     for key, least in COUNTS.items():
         if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least:
             raise StudyError(f"{dataset['source']}: {key} must be a whole number of at least {least}, not {dataset[key]!r}.")
+    if kind == "mlqa":
+        for key, known in (("split", ("dev", "test")), ("context", MLQA), ("question", MLQA)):
+            if dataset.get(key) not in known:
+                raise StudyError(f"{dataset['source']}: {key} must be one of {', '.join(known)}, not {dataset.get(key)!r}.")
     if not isinstance(dataset.get("language", "en"), str):
         raise StudyError(f"{dataset['source']}: language must be text, not {dataset['language']!r}.")
     return kind, rest

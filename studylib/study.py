@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib import comparison, figures, kinds, objectives, prompts, scoring, training
+from studylib import comparison, data, figures, kinds, objectives, prompts, scoring, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -51,7 +51,7 @@ class Plan:
         self.trained.append((model, called))
         for test, mode in product(test_sets, asked):
             run = kinds.answers(model, test, pool, asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
-            more = {"asked": mode, "test_set": test.label, "language": test.value.get("language", "en")}
+            more = {"asked": mode, "test_set": test.label, "language": data.language(test.value)}
             self.answers.append((run, called | more))
 
     @property
@@ -98,7 +98,7 @@ def capacity_gap(
     plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
     test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
     for described in (dev, *tests.values()):
-        scoring.usual_rules(described.get("language", "en"))
+        scoring.usual_rules(data.language(described))
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
     for (family, reference), seed in product(families.items(), seeds):

@@ -13,6 +13,7 @@ from studylib import archives, data, facts
 from studylib.data import Question
 from studylib.errors import StudyError
 
+XQUAD = Path(__file__).parents[2] / "shared" / "data" / "xquad"
 SHIFTS = Path(__file__).parents[2] / "shared" / "data" / "squad_shifts"
 GENERATED = ("Vuji Tito wrote Nali Zesi. Rubo works for Kavo Kefu.", "22381727860d28d6")
 NAME = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+)*")  # in generated sentences every run of capitalised words is a name
@@ -124,7 +125,7 @@ def test_json_of_another_form_is_refused_by_name(content: object, save: Callable
     ("dataset", "said"),
     [
         ({"source": "path:no/such.json"}, "There is no file .*no/such.json"),
-        ({"source": "hub:squad"}, "data source 'hub:squad' is unknown: use path:FILE, archive:"),
+        ({"source": "hub:squad"}, "data source 'hub:squad' is unknown: use path:FILE, mlqa:"),
         ({"source": "squad"}, "data source 'squad' is unknown"),
         ({"source": "facts:all"}, "facts:all is unknown: the splits are train, dev, test"),
         ({"source": "archive:squad==1.1/dev.json"}, "archive:squad==1.1/dev.json has no pinned checksum"),
@@ -250,6 +251,81 @@ def test_archive_members_are_read_as_files(squad: dict, save: Callable, home: Pa
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     assert data.load({"source": "archive:toy==1.0/dev.json"}).questions == data.parse(squad, "mine", "en").questions
+
+
+LINE = {"id": "1", "context": "Belu wrote Sado.", "question": "Who wrote Sado?", "answers": [{"text": "Belu", "answer_start": 0}]}
+
+
+def lines(path: Path, *items: dict) -> list[Question]:
+    path.write_text("\n".join(json.dumps(item, ensure_ascii=False) for item in items) + "\n\n", encoding="utf-8")
+    return data.load({"source": f"path:{path}", "language": "es"}).questions
+
+
+def test_json_lines_are_read_in_both_forms_of_answers(tmp_path: Path):
+    other = LINE | {"id": "2", "answers": {"text": ["Belu", "Belu wrote"], "answer_start": [0, 0]}, "title": "Belu"}
+    one, two = lines(tmp_path / "mine.jsonl", LINE, other)
+    assert one == Question("1", one.article, LINE["context"], LINE["question"], (("Belu", 0),), "es")
+    assert two.answers == (("Belu", 0), ("Belu wrote", 0)) and two.article == "Belu"
+
+
+def test_without_a_title_a_context_is_its_own_article(tmp_path: Path):
+    found = lines(tmp_path / "mine.jsonl", LINE, LINE | {"id": "2"}, LINE | {"id": "3", "context": "Belu wrote Kamo."})
+    assert found[0].article == found[1].article != found[2].article
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"answers": None}, "is not in SQuAD format"),
+        ({"answers": {"text": ["Belu"], "answer_start": []}}, "a line needs id, context, question and answers"),
+        ({"context": 3}, "a line needs id, context, question and answers"),
+        ({"answers": [{"text": "Kamo", "answer_start": 0}]}, "question '1': the answer 'Kamo' is not in the context"),
+    ],
+)
+def test_a_damaged_line_is_refused_by_the_name_of_its_file(change: dict, said: str, tmp_path: Path):
+    with pytest.raises(StudyError, match=said) as refused:
+        lines(tmp_path / "mine.jsonl", LINE | change)
+    assert "mine.jsonl" in str(refused.value)
+
+
+@pytest.fixture
+def mlqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """Describes a file of an MLQA folder, and writes it with `count` questions first."""
+
+    def write(split: str, context: str, question: str, count: int) -> dict:
+        (tmp_path / split).mkdir(exist_ok=True)
+        qas = [{"id": str(i), "question": "¿?", "answers": [{"text": "Belu", "answer_start": 0}]} for i in range(count)]
+        content = {"data": [{"title": "t", "paragraphs": [{"context": "Belu.", "qas": qas}]}]}
+        (tmp_path / split / f"{split}-context-{context}-question-{question}.json").write_text(json.dumps(content), encoding="utf-8")
+        return {"source": f"mlqa:{tmp_path}", "split": split, "context": context, "question": question}
+
+    return write
+
+
+def test_mlqa_is_read_from_its_folder_in_the_language_of_the_context(mlqa: Callable):
+    found = data.load(mlqa("dev", "de", "de", 512)).questions
+    assert len(found) == 512 and {question.language for question in found} == {"de"}
+    assert {question.language for question in data.load(mlqa("test", "zh", "hi", 3)).questions} == {"zh"}
+    assert data.language({"source": "mlqa:x", "split": "dev", "context": "vi", "question": "en"}) == "vi"
+
+
+def test_mlqa_of_another_size_is_not_the_official_one(mlqa: Callable):
+    with pytest.raises(StudyError, match=r"test-context-hi-question-hi\.json holds 5 questions, the official file 4918"):
+        data.load(mlqa("test", "hi", "hi", 5))
+
+
+@pytest.mark.parametrize(("key", "value"), [("split", "train"), ("context", "fr"), ("question", None)])
+def test_a_part_of_mlqa_that_is_not_there_is_refused(key: str, value: object, mlqa: Callable):
+    with pytest.raises(StudyError, match=f"{key} must be one of"):
+        data.fingerprint(mlqa("dev", "de", "en", 1) | {key: value})
+
+
+@pytest.mark.parametrize("language", ["ar", "de", "en", "es", "hi", "vi", "zh"])
+def test_xquad_is_read_whole_in_every_script(language: str):
+    if not XQUAD.is_dir():
+        pytest.skip("needs the XQuAD files")
+    found = data.load({"source": f"path:{XQUAD}/xquad.{language}.json", "language": language})
+    assert len(found.questions) == 1190 and len({question.article for question in found.questions}) == 48
 
 
 def test_generated_facts_are_the_same_everywhere():
