@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from studylib import comparison, statistics
 
@@ -148,12 +148,14 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
             measured = curve.dropna(subset="dev_f1")
             axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
     for number, family in enumerate(families):
-        axes[2 * number][0].set_ylabel(f"{family}\nloss per token")
-        axes[2 * number + 1][0].set(ylabel=f"{family}\ndev F1", ylim=(0, 105))
-        for axis in axes[2 * number]:
+        axes[2 * number][0].set_ylabel("loss per token")
+        axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105))
+        for axis, who in zip(axes[2 * number], kinds, strict=True):
+            axis.set_title(f"{family}\n{who}", fontsize="medium")
             axis.set(yscale="log")
-    for axis, who in zip(axes[0], kinds, strict=True):
-        axis.set_title(who, fontsize="medium")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
     for axis in axes[-1]:
         axis.set_xlabel("step")
     _legend(figure, *axes.flat)
