@@ -31,18 +31,17 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     seeds = sorted(set(own.seed) & set(teacher.seed))
+    own, teacher = own[own.seed.isin(seeds)], teacher[teacher.seed.isin(seeds)]
     found = {"seeds": len(seeds), "n": own.question.nunique(), "articles": own.article.nunique()}
-    found |= {metric: 100 * own[own.seed.isin(seeds)][metric].mean() for metric in METRICS}
-    counts = {
-        kind: 100 * (1 - own[f"parameters_{kind}"].iloc[0] / teacher[f"parameters_{kind}"].iloc[0]) for kind in ("total", "nonembedding")
-    }
-    found |= {f"reduction_{kind}": share for kind, share in counts.items()}
-    both = [_by_seed(table, "f1", seeds) for table in (own, teacher)]
+    found |= {metric: 100 * own[metric].mean() for metric in METRICS}
+    for count in ("total", "nonembedding"):
+        left = own[f"parameters_{count}"].iloc[0] / teacher[f"parameters_{count}"].iloc[0]
+        found[f"reduction_{count}"] = 100 * (1 - left)
+    both = [table.pivot(index="seed", columns="question", values="f1") for table in (own, teacher)]  # (S, n) each
     clusters = own[own.seed == seeds[0]].set_index("question").article[both[0].columns].to_numpy()
     compared = 100 * both[1].to_numpy().mean() >= FLOOR
     for metric in ("f1", "exact_match"):
-        kept = own[own.seed.isin(seeds)][metric].mean() / teacher[teacher.seed.isin(seeds)][metric].mean() if compared else np.nan
-        found[f"retention_{metric}"] = 100 * kept
+        found[f"retention_{metric}"] = 100 * own[metric].mean() / teacher[metric].mean() if compared else np.nan
     if statistics.why_no_interval(clusters):
         return found | dict.fromkeys(("f1_low", "f1_high", "retention_low", "retention_high"), np.nan)
     drawn = statistics.resampled_means(np.stack([table.to_numpy() for table in both]), clusters, np.random.default_rng(0))
@@ -50,8 +49,3 @@ def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     student = own.role.iloc[0] != "teacher"
     least, most = statistics.interval(100 * drawn[:, 0] / drawn[:, 1]) if compared and student else (np.nan, np.nan)
     return found | {"f1_low": low, "f1_high": high, "retention_low": least, "retention_high": most}
-
-
-def _by_seed(table: pd.DataFrame, metric: str, seeds: list[int]) -> pd.DataFrame:
-    """(S, n): a line per seed, a column per question."""
-    return table[table.seed.isin(seeds)].pivot(index="seed", columns="question", values=metric)

@@ -153,7 +153,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
         for axis, who in zip(axes[2 * number], kinds, strict=True):
             axis.set_title(f"{family}\n{who}", fontsize="medium")
             axis.set(yscale="log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
             axis.yaxis.set_minor_formatter(NullFormatter())
     for axis in axes[-1]:

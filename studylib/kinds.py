@@ -264,7 +264,7 @@ def _train(
         return {"dev_f1": 100 * sum(found) / len(found)}
 
     recipe = training.Recipe(**{key: wanted[key] for key in ("steps", "packs", "rate", "seed", "micro", "precision")})
-    # Students of unlike depth see the data in unlike order, so that stages go on to new rows; teacher's and gold targets in the same.
+    # Students of unlike depth see the data in unlike order, a student and its twin in the same.
     recipe = replace(recipe, seed=1000 * recipe.seed + wanted.get("depth", 0))
     bar.total(recipe.steps)
     curve = training.train(

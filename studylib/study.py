@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib import comparison, data, figures, kinds, objectives, prompts, scoring, training
+from studylib import data, figures, kinds, objectives, prompts, scoring, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -228,16 +228,14 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     )
 
 
-def export(profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFrame) -> Path:
-    """Write rows, results, curves, table and figures into `figures/<profile>/<notebook>/`; return that folder."""
+def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame, learned: pd.DataFrame) -> Path:
+    """Write rows, their results, what is kept (`comparison.compare`) as table and figure, and curves into `figures/<profile>/<notebook>/`; return that folder."""
     folder = root() / "figures" / profile / notebook
     folder.mkdir(parents=True, exist_ok=True)
-    tidy = results(table)
-    kept = comparison.compare(table)
     with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
         draft = Path(place)
         table.to_parquet(draft / "rows.parquet", index=False)
-        tidy.to_csv(draft / "results.csv", index=False)
+        results(table).to_csv(draft / "results.csv", index=False)
         learned.to_csv(draft / "learning.csv", index=False)
         (draft / "table.md").write_text(figures.table(kept), encoding="utf-8")
         figures.save(figures.retention_figure(kept), draft, "retention")
