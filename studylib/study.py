@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib import data, figures, kinds, objectives, prompts, scoring, training
+from studylib import data, kinds, objectives, prompts, scoring, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -230,6 +230,8 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 
 def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame, learned: pd.DataFrame) -> Path:
     """Write rows, their results, what is kept (`comparison.compare`) as table and figure, and curves into `figures/<profile>/<notebook>/`; return that folder."""
+    from studylib import figures  # slow to import, and planning draws nothing
+
     folder = root() / "figures" / profile / notebook
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
