@@ -1,24 +1,50 @@
-"""Greedy answers, batched: each context goes through the model once, its keys and values serve all its questions."""
+"""Greedy answers, batched: each context goes through the model once, its keys and values serve all its questions.
 
+So do those of a fixed demonstration for all contexts after it.
+"""
+
+import math
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib.prompts import Branch, Prompt
+from studylib.prompts import ROOM, Branch, Prompt
 
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question's answer; `margin` is the smallest lead, in logits, of a chosen token over the next best."""
+    """A question's answer, and the log-probability (nats) of its tokens, what ended it included, over their number `tokens`.
+
+    `margin` is the smallest lead, in logits, of a chosen token over the next best.
+    """
 
     question_id: str
     text: str
     margin: float
+    log_probability: float
+    tokens: int
+
+    @property
+    def probability(self) -> float:
+        """The model's probability of just this answer."""
+        return math.exp(self.log_probability)
+
+
+def best(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """Per question the answer of the highest mean log-probability a token: one, where a context was asked in windows."""
+    found: dict[str, Answer] = {}
+    for one in answers:
+        held = found.setdefault(one.question_id, one)
+        if one.log_probability / one.tokens > held.log_probability / held.tokens:
+            found[one.question_id] = one
+    return found
 
 
 def clean(text: str) -> str:
@@ -33,32 +59,52 @@ def answer(
     prompts: Sequence[Prompt],
     *,
     batch: int = 8,
-    longest: int = 32,
+    longest: int = ROOM,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Answer]:
     """Answer all questions of all prompts, `batch` contexts at a time, at most `longest` tokens each; in the order of the prompts."""
     model.eval()
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].prefix))
+    beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
+    order = sorted(beginnings, key=lambda i: (beginnings[i], len(prompts[i].prefix)))
+    groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
+    batches = [alike[start : start + batch] for alike in groups for start in range(0, len(alike), batch)]
     found: dict[int, list[Answer]] = {}
-    for start in progress(range(0, len(by_length), batch)):
-        chosen = by_length[start : start + batch]
-        answers = iter(_group(model, tokenizer, [prompts[i] for i in chosen], longest))
+    begun: dict[tuple[int, ...], DynamicCache] = {}
+    for chosen in progress(batches):
+        beginning = beginnings[chosen[0]]
+        if beginning not in begun:
+            begun = {beginning: _begin(model, beginning)}
+        answers = iter(_group(model, tokenizer, [prompts[i] for i in chosen], deepcopy(begun[beginning]), len(beginning), longest))
         for i in chosen:
             found[i] = [next(answers) for _ in prompts[i].branches]
     return [a for i in range(len(prompts)) for a in found[i]]
 
 
-def _group(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], longest: int) -> list[Answer]:
+def _begin(model: PreTrainedModel, beginning: Sequence[int]) -> DynamicCache:
+    """The keys and values of tokens that many prompts begin with."""
     cache = DynamicCache(config=model.config)
-    prefix, seen = _padded([p.prefix for p in prompts])  # (G, P)
-    _forward(model, cache, prefix, torch.arange(prefix.shape[1]).expand_as(prefix), _causal(seen))
+    if beginning:
+        ids = torch.tensor([list(beginning)])
+        _forward(model, cache, ids, torch.arange(ids.shape[1])[None], _causal(torch.ones_like(ids, dtype=torch.bool)))
+    return cache
+
+
+def _group(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], cache: DynamicCache, begun: int, longest: int
+) -> list[Answer]:
+    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long))
+    prefix, new = _padded([p.prefix[begun:] for p in prompts])  # (G, P)
+    seen = torch.cat([new.new_ones(len(prompts), begun), new], 1)  # (G, S + P): which stored places hold a token
+    positions = begun + torch.arange(prefix.shape[1]).expand_as(prefix)
+    mask = torch.cat([new.new_ones(len(prompts), 1, prefix.shape[1], begun), _causal(new)], -1)
+    _forward(model, cache, prefix, positions, mask)
 
     owner = torch.tensor([i for i, p in enumerate(prompts) for _ in p.branches])  # (R,) context of each question
     branches: list[Branch] = [b for p in prompts for b in p.branches]
     cache.reorder_cache(owner)
     given, real = _padded([b.given for b in branches])  # (R, Q)
     positions = seen.sum(1)[owner, None] + torch.arange(given.shape[1])
-    keys = torch.cat([seen[owner], real], 1)  # (R, P + Q): which stored places hold a token
+    keys = torch.cat([seen[owner], real], 1)  # (R, S + P + Q)
     mask = torch.cat([seen[owner][:, None, None].expand(-1, 1, given.shape[1], -1), _causal(real)], -1)
     hidden = _forward(model, cache, given, positions, mask)
     last = hidden[torch.arange(len(branches)), real.sum(1) - 1]  # (R, d)
@@ -75,14 +121,17 @@ def _decode(
     longest: int,
 ) -> list[Answer]:
     said: list[list[int]] = [[] for _ in branches]
-    margins = [float("inf")] * len(branches)
+    margins, certain, counts = [float("inf")] * len(branches), [0.0] * len(branches), [0] * len(branches)
     open_rows = list(range(len(branches)))
     for _ in range(longest):
-        best = model.get_output_embeddings()(last)[:, : len(tokenizer)].topk(2)  # values and indices (R, 2)
+        logits = model.get_output_embeddings()(last)[:, : len(tokenizer)]
+        leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
         going = []
         for row, question in enumerate(open_rows):
-            token = int(best.indices[row, 0])
-            margins[question] = min(margins[question], float(best.values[row, 0] - best.values[row, 1]))
+            token = int(leading.indices[row, 0])
+            margins[question] = min(margins[question], float(leading.values[row, 0] - leading.values[row, 1]))
+            certain[question] += float(leading.values[row, 0] - total[row])
+            counts[question] += 1
             if token == tokenizer.eos_token_id:
                 continue
             said[question].append(token)
@@ -97,7 +146,8 @@ def _decode(
         keys = torch.cat([keys, keys.new_ones(len(keys), 1)], 1)
         tokens = torch.tensor([[said[question][-1]] for question in open_rows])
         last = _forward(model, cache, tokens, positions, keys[:, None, None])[:, -1]
-    return [Answer(b.question.id, clean(tokenizer.decode(ids)), m) for b, ids, m in zip(branches, said, margins, strict=True)]
+    texts = [clean(tokenizer.decode(ids)) for ids in said]
+    return [Answer(b.question.id, *found) for b, *found in zip(branches, texts, margins, certain, counts, strict=True)]
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:

@@ -11,12 +11,13 @@ import argparse
 import math
 import re
 import time
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from torch.nn.functional import cross_entropy
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -25,40 +26,56 @@ from studylib import facts, prompts
 
 END = "<|endoftext|>"
 COPYING = 400  # first steps, on repeated random tokens
-TEMPLATES = [prompts.INSTRUCTIONS, prompts.CONTEXT, prompts.QUESTION, *(text for relation in facts.RELATIONS for text in relation)]
-WORDS = sorted({word for template in TEMPLATES for word in re.findall(r"[A-Za-z]{2,}", re.sub(r"{\w+}", "", template))})
 SHAPE = dict(hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True)
+WORD = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+")
+
+
+def _template_words() -> list[str]:
+    """The words and wide punctuation marks of the prompt and the generator's sentences, those of the far test left out."""
+    texts = [prompts.INSTRUCTIONS, prompts.CONTEXT, prompts.QUESTION]
+    texts += [text for language in facts.LANGUAGES.values() for relation in language.near for text in relation]
+    bare = [re.sub(r"{\w+}", " ", text) for text in texts]
+    words = {word for text in bare for word in "".join(c if unicodedata.category(c)[0] in "LM" else " " for c in text).split()}
+    return sorted(words | {c for text in bare for c in text if ord(c) > 127 and unicodedata.category(c)[0] == "P"})
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose merges are the generator's syllables and the words of its templates."""
+    """Byte-level BPE whose merges are the generator's syllables and the words of its templates, in all its languages."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges: list[tuple[str, str]] = []
+    merges: dict[tuple[str, str], None] = {}  # in the order in which they are applied
 
-    def add(*parts: str) -> str:
-        whole = parts[0]
-        for part in parts[1:]:
-            if (whole, part) not in merges:
-                merges.append((whole, part))
+    def add(text: str) -> None:
+        whole, *parts = _merged(list(_bytes(text)), merges)
+        for part in parts:
+            merges[whole, part] = None
             whole += part
-        return whole
 
-    for syllable in facts.SYLLABLES:
-        add(*syllable)
-        add("Ġ", add(*syllable.capitalize()))
-    for word in WORDS:
-        add("Ġ", add(*_merged(word, merges)))
-        add(*_merged("Ġ" + word, merges))
+    for language in facts.LANGUAGES.values():
+        for character in sorted({c for syllable in language.syllables for c in syllable + syllable.capitalize()}):
+            add(character)
+        for syllable in language.syllables:
+            add(syllable)
+            add(syllable.capitalize())
+            if language.blank:
+                add(" " + syllable.capitalize())
+    for word in _template_words():
+        add(word)
+        add(" " + word)
     vocabulary = dict.fromkeys([*symbols, *(a + b for a, b in merges), END])
-    model = BPE({token: number for number, token in enumerate(vocabulary)}, merges)
-    fast = Tokenizer(model)
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast = Tokenizer(BPE({token: number for number, token in enumerate(vocabulary)}, list(merges)))
+    split = pre_tokenizers.Split(WORD, behavior="isolated")
+    fast.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     fast.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=fast, eos_token=END, pad_token=END)
 
 
-def _merged(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    parts = list(word)
+def _bytes(text: str) -> str:
+    """The text's bytes as byte-level BPE writes them, a character each."""
+    ((written, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    return written
+
+
+def _merged(parts: list[str], merges: Iterable[tuple[str, str]]) -> list[str]:
     for pair in merges:
         for at in range(len(parts) - 2, -1, -1):
             if at + 1 < len(parts) and (parts[at], parts[at + 1]) == pair:
@@ -78,12 +95,13 @@ def architecture(family: str, vocabulary: int) -> torch.nn.Module:
 def documents(seed: int, asked: float) -> Iterator[tuple[str, str]]:
     """Endless (context, recall) texts: two to eight facts, then each fact again, in another order: said once
     more word for word, or, with probability `asked`, as a question and its answer."""
-    rng = Random(seed)
+    rng, languages = Random(seed), list(facts.LANGUAGES)
     while True:
-        (paragraph,) = facts.paragraphs("train", contexts=1, facts=rng.randint(2, 8), seed=rng.getrandbits(40))
-        lines = [sentence + "." for sentence in paragraph["context"].rstrip(".").split(". ")]
+        wanted = dict(facts=rng.randint(2, 8), seed=rng.getrandbits(40), languages=[rng.choice(languages)])
+        (paragraph,) = facts.paragraphs("train", contexts=1, **wanted)
         questions = [f"{qa['question']} {qa['answers'][0]['text']}" for qa in paragraph["qas"]]
-        recall = [question for question in questions if rng.random() < asked] + [line for line in lines if rng.random() > asked]
+        recall = [question for question in questions if rng.random() < asked]
+        recall += [statement for statement in paragraph["statements"] if rng.random() > asked]
         rng.shuffle(recall)
         yield paragraph["context"] + "\n", "\n".join(recall) + END
 
@@ -142,29 +160,33 @@ def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: 
         optimizer.zero_grad(set_to_none=True)
         if step % 100 == 99:
             print(
-                f"step {step + 1}/{steps}  loss {loss.item():.3f}  recall {recall(model, tokenize):.2f}  {time.time() - start:.0f} s",
+                f"step {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - start:.0f} s  recall",
+                *(f"{language} {share:.2f}" for language, share in recall(model, tokenize).items()),
                 flush=True,
             )
             save(model, tokenize, folder / family)
 
 
 @torch.no_grad()
-def recall(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, count: int = 40) -> float:
-    """Share of answers' first tokens named rightly, on held-out documents of five facts."""
-    right = total = 0
-    for paragraph in facts.paragraphs("dev", contexts=count, facts=5, seed=7):
-        text, ends = paragraph["context"] + "\n", []
-        for qa in paragraph["qas"]:
-            text += qa["question"]
-            ends.append((len(text), qa["answers"][0]["text"]))
-            text += f" {qa['answers'][0]['text']}\n"
-        coded = tokenize(text, return_offsets_mapping=True)
-        best = model(input_ids=torch.tensor([coded["input_ids"]])).logits[0].argmax(-1)
-        for end, _ in ends:
-            at = next(i for i, (_, stop) in enumerate(coded["offset_mapping"]) if stop > end)
-            right += int(best[at - 1] == coded["input_ids"][at])
-            total += 1
-    return right / total
+def recall(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, count: int = 8) -> dict[str, float]:
+    """Per language, the share of answers' first telling tokens named rightly, on `count` held-out documents of five facts."""
+    found = {}
+    for language in facts.LANGUAGES:
+        right = total = 0
+        for paragraph in facts.paragraphs("dev", contexts=count, facts=5, seed=7, languages=[language]):
+            text, ends = paragraph["context"] + "\n", []
+            for qa in paragraph["qas"]:
+                text += qa["question"]
+                ends.append(len(text) + 1)  # where the answer's own first character stands
+                text += f" {qa['answers'][0]['text']}\n"
+            coded = tokenize(text, return_offsets_mapping=True)
+            best = model(input_ids=torch.tensor([coded["input_ids"]])).logits[0].argmax(-1)
+            for end in ends:
+                at = next(i for i, (_, stop) in enumerate(coded["offset_mapping"]) if stop > end)
+                right += int(best[at - 1] == coded["input_ids"][at])
+                total += 1
+        found[language] = right / total
+    return found
 
 
 def save(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, folder: Path) -> None:

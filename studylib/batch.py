@@ -8,7 +8,7 @@ from nbclient.exceptions import DeadKernelError
 
 from studylib import parameters, study
 from studylib.errors import StudyError
-from studylib.project import root
+from studylib.project import profiles, root
 from studylib.runs import Store, home
 
 
@@ -24,15 +24,7 @@ class Job:
 
 def jobs(profile: str) -> list[Job]:
     """The notebooks that a profile (a folder of params/) or a YAML file has parameters for. Raises StudyError if there is none."""
-    project = root()
-    if profile.endswith((".yaml", ".yml")):
-        files = [Path(profile)]
-    else:
-        files = sorted((project / "params" / profile).glob("*.yaml"))
-    if not files:
-        known = ", ".join(sorted(folder.name for folder in (project / "params").iterdir() if folder.is_dir()))
-        raise StudyError(f"There is no profile {profile!r}: known are {known}, or name a YAML file.")
-    return [_job(project / "notebooks" / f"{file.stem}.ipynb", file) for file in files]
+    return [_job(root() / "notebooks" / f"{file.stem}.ipynb", file) for file in profiles(profile)]
 
 
 def _job(notebook: Path, file: Path) -> Job:

@@ -1,4 +1,4 @@
-"""The command line: `study run`, `status`, `show`. Each verb is a few lines that call the rest; torch is imported late."""
+"""The command line: `study run`, `status`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is imported late."""
 
 import argparse
 import os
@@ -28,9 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status.add_argument("profile", nargs="?", default="tiny")
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
     show.add_argument("key", help="the first digits of the run's key are enough")
+    data = verbs.add_parser("data", help="the data sets of a profile, or `data show SET`: prompts as a model sees them")
+    data.add_argument("profile", nargs="?", default="tiny", help="a profile or YAML file, or the word `show`")
+    data.add_argument("set", nargs="?", help="after `show`: a data set, for example near or small/squad")
+    data.add_argument("--n", type=int, default=1, help="how many contexts to show")
+    data.add_argument("--prompt", default="zero-shot", help="how to ask: zero-shot, one-shot, one-shot retrieved, chat zero-shot, ...")
+    bench = verbs.add_parser("bench", help="measure speed on this machine")
+    bench.add_argument("what", choices=["data"], help="data: loading, packing and batching as many questions as SQuAD has")
     chosen = parser.parse_args(arguments)
     try:
-        {"run": _run, "status": _status, "show": _show}[chosen.verb](chosen)
+        {"run": _run, "status": _status, "show": _show, "data": _data, "bench": _bench}[chosen.verb](chosen)
         sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -109,3 +116,31 @@ def _show(chosen: argparse.Namespace) -> None:
     print((folder / "manifest.json").read_text(encoding="utf-8"))
     print("\nbuilds on:")
     tell(folder, "", "")
+
+
+def _data(chosen: argparse.Namespace) -> None:
+    from studylib import catalogue
+
+    if chosen.profile == "show":
+        if chosen.set is None:
+            raise StudyError("study data show needs a data set: `study data` lists those of tiny, `study data small` those of small.")
+        for part in catalogue.shown(chosen.set, chosen.n, chosen.prompt):
+            print(part)
+        return
+    for line in catalogue.overview(chosen.profile):
+        print(f"{line.pop('set')} ({line.pop('language')}), {line.pop('source')}")
+        print("  " + (line.get("missing") or "; ".join(_spelt(name, value) for name, value in line.items() if value != "")), flush=True)
+
+
+def _spelt(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return f"{name}: " + ", ".join(
+            f"{key} {value:.1f}" if isinstance(value, float) else f"{value} {key}" for key, value in value.items()
+        )
+    return f"{name} {value}" if isinstance(value, str) else f"{value:,} {name}"
+
+
+def _bench(chosen: argparse.Namespace) -> None:
+    from studylib import bench
+
+    bench.data_speed(lambda text: print(text, flush=True))

@@ -1,25 +1,27 @@
-"""What students keep of their teacher, from per-question rows: a line per model, over seeds, with intervals.
+"""What students keep of their teacher and gain on their twins, from per-question rows, over seeds, with intervals.
 
 Retention is a ratio of means on the same questions and seeds, student over teacher. Its interval is that of the ratio
-under draws shared by both (two-level bootstrap: seeds, then articles).
+under draws shared by both (two-level bootstrap: seeds, then articles); that of a difference likewise.
 """
 
 import numpy as np
 import pandas as pd
 
 from studylib import statistics
-from studylib.scoring import METRICS
+from studylib.scoring import METRICS, calibration_error
 
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
-SETTING = ["family", "trained", "asked", "test_set", "language"]
+SETTING = ["family", "trained", "asked", "test_set"]
 MODEL = ["role", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding"]
+JUDGED = ("f1", "exact_match")
+BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in (*JUDGED, *(f"retention_{metric}" for metric in JUDGED))}
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, all in percent.
+    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, and how like its teacher it is, in percent.
 
-    `f1_low` to `f1_high` and `retention_low` to `retention_high` (of F1) are 95 % intervals, missing where questions or
-    articles are too few (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
+    `BOUNDS` names the 95 % intervals of scores and retention, missing where questions or articles are too few
+    (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
     """
     lines = []
     for setting, group in rows.groupby(SETTING, sort=False):
@@ -30,22 +32,72 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
-    seeds = sorted(set(own.seed) & set(teacher.seed))
-    own, teacher = own[own.seed.isin(seeds)], teacher[teacher.seed.isin(seeds)]
-    found = {"seeds": len(seeds), "n": own.question.nunique(), "articles": own.article.nunique()}
-    found |= {metric: 100 * own[metric].mean() for metric in METRICS}
+    own, teacher = _same_seeds(own, teacher)
+    spoken = own.language.unique()
+    found = {"seeds": own.seed.nunique(), "n": own.question.nunique(), "articles": own.article.nunique()}
+    found |= {"language": spoken[0] if len(spoken) == 1 else f"{len(spoken)} languages"}
+    found |= {metric: 100 * own[metric].mean() for metric in (*METRICS, "agreement", "loyalty")}
+    found["calibration_error"] = 100 * calibration_error(own.probability, own.exact_match)
     for count in ("total", "nonembedding"):
         left = own[f"parameters_{count}"].iloc[0] / teacher[f"parameters_{count}"].iloc[0]
         found[f"reduction_{count}"] = 100 * (1 - left)
-    both = [table.pivot(index="seed", columns="question", values="f1") for table in (own, teacher)]  # (S, n) each
-    clusters = own[own.seed == seeds[0]].set_index("question").article[both[0].columns].to_numpy()
-    compared = 100 * both[1].to_numpy().mean() >= FLOOR
-    for metric in ("f1", "exact_match"):
+    compared = 100 * teacher.f1.mean() >= FLOOR
+    for metric in JUDGED:
         found[f"retention_{metric}"] = 100 * own[metric].mean() / teacher[metric].mean() if compared else np.nan
+    found |= {bound: np.nan for bounds in BOUNDS.values() for bound in bounds}
+    values, clusters = _paired([own, teacher], JUDGED)
     if statistics.why_no_interval(clusters):
-        return found | dict.fromkeys(("f1_low", "f1_high", "retention_low", "retention_high"), np.nan)
-    drawn = statistics.resampled_means(np.stack([table.to_numpy() for table in both]), clusters, np.random.default_rng(0))
-    low, high = statistics.interval(100 * drawn[:, 0])
-    student = own.role.iloc[0] != "teacher"
-    least, most = statistics.interval(100 * drawn[:, 0] / drawn[:, 1]) if compared and student else (np.nan, np.nan)
-    return found | {"f1_low": low, "f1_high": high, "retention_low": least, "retention_high": most}
+        return found
+    drawn = statistics.resampled_means(values, clusters, np.random.default_rng(0))  # (repeats, metric, model)
+    for number, metric in enumerate(JUDGED):
+        found |= zip(BOUNDS[metric], statistics.interval(100 * drawn[:, number, 0]), strict=True)
+        if compared and own.role.iloc[0] != "teacher":
+            kept = statistics.interval(100 * drawn[:, number, 0] / drawn[:, number, 1])
+            found |= zip(BOUNDS[f"retention_{metric}"], kept, strict=True)
+    return found
+
+
+def contrasts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Student minus twin in points of F1, a line per setting, start and depth: what the teacher adds while training.
+
+    `low` to `high` is the 95 % interval; `p` the article-level sign-flip test, `p_holm` the same after Holm over all lines;
+    `detectable` the least difference that would be found in four cases of five. All missing where questions or articles are too few.
+    """
+    lines = []
+    for setting, group in rows.groupby([*SETTING, "start", "student"], sort=False):
+        student, twin = (group[group.role == role] for role in ("student", "twin"))
+        if len(student) and len(twin):
+            lines.append(dict(zip([*SETTING, "start", "student"], setting, strict=True)) | _difference(student, twin))
+    table = pd.DataFrame(lines)
+    tested = table.p.notna() if lines else []
+    if any(tested):
+        table.loc[tested, "p_holm"] = statistics.holm(list(table.p[tested]))
+    return table
+
+
+def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
+    student, twin = _same_seeds(student, twin)
+    values, clusters = _paired([student, twin], ["f1"])
+    difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
+    found = {"seeds": len(difference), "n": len(clusters), "articles": len(set(clusters)), "difference": difference.mean()}
+    if statistics.why_no_interval(clusters):
+        return found | dict.fromkeys(("low", "high", "p", "p_holm", "detectable"), np.nan)
+    rng, each = np.random.default_rng(0), difference.mean(0)
+    low, high = statistics.interval(statistics.resampled_means(difference, clusters, rng))
+    spread = each.std(ddof=1)
+    effect = statistics.design_effect(each, clusters) if spread else 1.0
+    least = statistics.detectable(spread, len(each), effect)
+    return found | {"low": low, "high": high, "p": statistics.sign_flip(each, clusters, rng), "p_holm": np.nan, "detectable": least}
+
+
+def _same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each model of the seeds that all of them have."""
+    seeds = set.intersection(*(set(one.seed) for one in models))
+    return [one[one.seed.isin(seeds)] for one in models]
+
+
+def _paired(models: list[pd.DataFrame], metrics: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles (n,)."""
+    tables = [[one.pivot(index="seed", columns="question", values=metric) for one in models] for metric in metrics]
+    first = models[0].drop_duplicates("question").set_index("question").article
+    return np.stack([[table.to_numpy() for table in row] for row in tables]), first[tables[0][0].columns].to_numpy()

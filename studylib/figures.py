@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from studylib import comparison, statistics
+from studylib.comparison import BOUNDS
 
 PALETTE = sns.color_palette("colorblind")
 LOOKS = {
@@ -23,10 +24,12 @@ LOOKS = {
 }
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
 IDENTITY = {"model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set"}
-IDENTITY |= {"trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
+IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
 MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
-BOUNDS = {"f1": ("f1_low", "f1_high"), "retention_f1": ("retention_low", "retention_high")}
 MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
+MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
+LOWER, UPPER = BOUNDS["retention_f1"]
+MARGIN = 90.0  # percent of its teacher's score that a student must keep
 
 
 def look() -> None:
@@ -68,8 +71,11 @@ def intervals(kept: pd.DataFrame) -> str:
 
 
 def _bounded(row: dict, name: str) -> str:
-    low, high = (row[bound] for bound in BOUNDS.get(name, ("n", "n")))
-    return _cell(row[name]) + (f" ({low:.1f} to {high:.1f})" if name in BOUNDS and not np.isnan(low) else "")
+    return _cell(row[name]) + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
+
+
+def _span(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f" ({low:.1f} to {high:.1f})"
 
 
 def _cell(value: object) -> str:
@@ -98,7 +104,7 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                 axis.errorbar(
                     points[side],
                     points.retention_f1,
-                    yerr=abs(points[["retention_low", "retention_high"]].T.to_numpy() - points.retention_f1.to_numpy()),
+                    yerr=abs(points[[LOWER, UPPER]].T.to_numpy() - points.retention_f1.to_numpy()),
                     fmt=style,
                     marker=marker,
                     color=colours[family],
@@ -119,7 +125,7 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                 va="bottom",
                 fontsize="small",
             )
-            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept[["retention_f1", "retention_high"]].max().max())))
+            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept[["retention_f1", UPPER]].max().max())))
             axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
             axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
@@ -181,11 +187,22 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png")
 
 
-def conclusion(kept: pd.DataFrame, asked: str) -> str:
-    """What the table says about the 90 % line, and about student and twin, in a sentence or two a family and test set.
+def contrasts(table: pd.DataFrame) -> str:
+    """What the teacher adds (`comparison.contrasts`), in Markdown."""
+    titles = ["start", "asked", "test set", "student", "student − twin, F1 (95 % interval)", "p", "p, Holm", "detectable"]
+    lines = [titles, ["---"] * len(titles)]
+    for row in table.to_dict("records"):
+        tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
+        difference = f"{row['difference']:+.1f}{_span(row['low'], row['high'])}"
+        lines.append([row["start"], row["asked"], row["test_set"], row["student"], difference, *tests, _cell(row["detectable"])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
-    A student is said to keep 90 % where the lower bound of its interval does (non-inferiority), or, without intervals,
-    where the estimate does.
+
+def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
+    """What the tables say about the 90 % margin, and about student and twin, in a few sentences a family and test set.
+
+    The claim is one of non-inferiority: a student counts as keeping 90 % if the lower bounds of both F1 and EM kept do.
+    Without intervals nothing is claimed, and the estimates are named as such.
     """
     said = []
     for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
@@ -193,23 +210,46 @@ def conclusion(kept: pd.DataFrame, asked: str) -> str:
         if students.empty:
             said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
-        sure = students.retention_low.notna().all()
-        enough = students[(students.retention_low if sure else students.retention_f1) >= 90]
-        kind = "whose whole interval is" if sure else "that by its estimate is"
-        best = (
-            f"the smallest student {kind} at 90 % of F1 or more {_about(enough.iloc[-1])}"
-            if len(enough)
-            else f"there is no student {kind} at 90 % of F1 or more"
+        sentence = f"- **{family}, {test}**: {_claim(students)}; the smallest of all {_about(students.iloc[-1])}."
+        both = (
+            gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
+            if len(gained)
+            else gained
         )
-        sentence = f"- **{family}, {test}**: {best}; the smallest of all {_about(students.iloc[-1])}."
-        both = students.merge(group[group.role == "twin"], on="student", suffixes=("", "_twin"))
-        if len(both):
-            gains = ", ".join(f"{row.retention_f1 - row.retention_f1_twin:+.1f} ({row.student})" for row in both.itertuples())
-            sentence += f" Student minus twin, in points of F1 kept: {gains}."
-        said.append(sentence)
+        said.append(" ".join([sentence, *(_gain(row) for row in both.itertuples())]))
     return "\n".join(said) + "\n\n" + intervals(kept)
 
 
+def _claim(students: pd.DataFrame) -> str:
+    """Whether, and down to what size, students are shown to keep the margin."""
+    sure = students[LOWER].notna().all()
+    names = [BOUNDS[name][0] if sure else name for name in ("retention_f1", "retention_exact_match")]
+    enough = students[(students[names] >= MARGIN).all(axis=1)]
+    if not sure:
+        said = "no claim without intervals; by the estimates alone "
+        return said + (
+            f"the smallest student at {MARGIN:.0f} % of F1 and EM {_about(enough.iloc[-1])}"
+            if len(enough)
+            else f"no student keeps {MARGIN:.0f} % of F1 and EM"
+        )
+    if enough.empty:
+        return f"non-inferiority (at least {MARGIN:.0f} % of F1 and EM kept) is shown for no student"
+    return f"non-inferiority (at least {MARGIN:.0f} % of F1 and EM kept) is shown down to the student that {_about(enough.iloc[-1])}"
+
+
 def _about(student: pd.Series) -> str:
-    bounds = "" if np.isnan(student.retention_low) else f", {student.retention_low:.1f} to {student.retention_high:.1f}"
-    return f"has {student.reduction_total:.1f} % fewer parameters and keeps {student.retention_f1:.1f} %{bounds}"
+    kept = [
+        f"{student[name]:.1f} %{_span(*student[list(BOUNDS[name])])} of {title}"
+        for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM"))
+    ]
+    return f"has {student.reduction_total:.1f} % fewer parameters and keeps {' and '.join(kept)}"
+
+
+def _gain(row: tuple) -> str:
+    """Student minus twin in words."""
+    said = f"Student minus twin, {row.student}: {row.difference:+.1f} points of F1"
+    if np.isnan(row.low):
+        return f"{said}."
+    if row.low <= 0 <= row.high:
+        return f"{said}{_span(row.low, row.high)}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
+    return f"{said}{_span(row.low, row.high)}, p = {row.p_holm:.3f} after Holm."

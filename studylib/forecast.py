@@ -6,7 +6,7 @@ One real training step of each family is timed; everything else is scaled from i
 import time
 from collections.abc import Iterable
 
-from studylib import archives, data, kinds, objectives, training
+from studylib import archives, data, kinds, objectives, packing, prompts, training
 from studylib.runs import Input, Run, Store
 from studylib.study import Plan
 
@@ -54,7 +54,9 @@ def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
     started = time.monotonic()
     model, tokenizer = kinds.load(store, teacher.needs["raw"])
     loading, wanted = time.monotonic() - started, teacher.parameters
-    rows = kinds.packs(teacher.needs["dev"], tokenizer, model, trained="zero-shot", seed=0)[: wanted["packs"]]
+    longest = model.config.max_position_embeddings
+    built = prompts.build(kinds.questions(teacher.needs["dev"]), tokenizer, mode="zero-shot", longest=longest, training=True)
+    rows = [packing.pack(prompt) for prompt in built[: wanted["packs"]]]
     timed = []
     for _ in range(2):
         started = time.monotonic()
@@ -70,8 +72,9 @@ def _contexts(run: Run, depth: int) -> float:
     if run.kind == "answers":
         asked = run.needs["model"].parameters.get("depth", depth) / depth
         return ANSWERING * asked * len(data.by_context(kinds.questions(run.needs["test"])))
-    if run.kind == "states":
-        return len(data.by_context(kinds.questions(run.needs["train"]))) / 3
+    if run.kind in ("states", "loyalty"):
+        depth_run = run.needs["model"].parameters.get("depth", depth) if run.kind == "loyalty" else depth
+        return depth_run / depth * len(data.by_context(kinds.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     if run.kind == "cut":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, cutting, data, models, objectives, packing, prompts, scoring, teaching, training
+from studylib import answering, cutting, data, models, objectives, packing, prompts, scoring, sources, teaching, training
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.progress import Progress
@@ -23,7 +23,7 @@ from studylib.runs import Input, Run, Store, canonical, write_json
 
 def dataset(label: str, description: Mapping) -> Input:
     """A data set as something to build on."""
-    return Input(label, dict(description), data.fingerprint(description))
+    return Input(label, dict(description), sources.fingerprint(description))
 
 
 def raw_model(reference: str) -> Input:
@@ -60,6 +60,17 @@ def states(taught_by: Run, setting: Setting, *, label: str) -> Run:
     """The teacher's hidden states at the answer positions of the training questions."""
     parameters = {"trained": setting.trained, "seed": setting.seed}
     return Run("states", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + teaching.RECIPE, f"{label} teacher states")
+
+
+def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
+    """The teacher's hidden states at the answer positions of a test set."""
+    needs = {"teacher": taught_by, "train": test, "pool": pool}
+    return Run("states", {"trained": asked, "seed": seed}, needs, _PROMPTED + teaching.RECIPE, label)
+
+
+def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
+    """How near a student's next-token distributions are to its teacher's at the answers of a test set, whose states are `taught`."""
+    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _PROMPTED, label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
@@ -102,7 +113,7 @@ def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int
 
 
 GOLD = {"cross_entropy": 1.0}
-_PROMPTED = 100 * (data.RECIPE + prompts.RECIPE + packing.RECIPE)
+_PROMPTED = 100 * (sources.RECIPE + prompts.RECIPE + packing.RECIPE)
 _TRAINED = _PROMPTED + models.RECIPE + objectives.RECIPE + training.RECIPE
 
 
@@ -115,6 +126,7 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
         "cut": _make_cut,
         "student": _make_student,
         "answers": _make_answers,
+        "loyalty": _make_loyalty,
     }
 
     def maker(run: Run, folder: Path) -> dict:
@@ -146,11 +158,19 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
     return models.load_folder(store.path(source, "model"))
 
 
-def packs(source: Input, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, trained: str, seed: int) -> list[packing.Pack]:
-    """A data set's questions as rows to train on."""
-    asked = questions(source)
-    built = prompts.build(asked, tokenizer, mode=trained, pool=asked, seed=seed, longest=model.config.max_position_embeddings)
-    return [packing.pack(prompt) for prompt in built]
+def prompted(
+    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
+) -> list[prompts.Prompt]:
+    """The prompts of a run's data set, in the mode it trains or asks in; demonstrations come from its training questions."""
+    pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
+    longest, mode = model.config.max_position_embeddings, run.parameters["asked" if "asked" in run.parameters else "trained"]
+    seed = run.parameters["seed"]
+    return prompts.build(questions(run.needs[need]), tokenizer, mode=mode, pool=pool, seed=seed, longest=longest, training=training)
+
+
+def training_rows(run: Run, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[packing.Pack]:
+    """The questions that a run trains on, packed."""
+    return [packing.pack(prompt) for prompt in prompted(run, "train", tokenizer, model, training=True)]
 
 
 def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -160,9 +180,9 @@ def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
-    rows = packs(run.needs["train"], tokenizer, model, **run.parameters)
-    teaching.store(model, rows, folder, bar.over)
-    return {"rows": len(rows), "vocabulary": models.vocabulary_digest(tokenizer)}
+    packed = training_rows(run, tokenizer, model)
+    teaching.store(model, packed, folder, bar.over)
+    return {"rows": len(packed), "vocabulary": models.vocabulary_digest(tokenizer)}
 
 
 def _some(rows: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
@@ -174,9 +194,8 @@ def _some(rows: list[packing.Pack], count: int, size: int, seed: int) -> list[pa
 
 def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
-    wanted, count = dict(run.parameters), model.config.num_hidden_layers - 1
-    size = wanted.pop("packs")
-    (batch,) = _some(packs(run.needs["train"], tokenizer, model, **wanted), size, size, wanted["seed"])
+    size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
+    (batch,) = _some(training_rows(run, tokenizer, model), size, size, run.parameters["seed"])
     bar.total(count)
     order = cutting.removal_order(
         model,
@@ -197,8 +216,7 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
     keep = [block for block in range(found["depth"]) if block not in gone]
     model, tokenizer = load(store, run.needs["start"])
-    rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
-    batches = _some(rows, wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
+    batches = _some(training_rows(run, tokenizer, model), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
     student, left = cutting.cut(model, keep), []
 
     def report(step: int, gap: float) -> None:
@@ -243,22 +261,12 @@ def _train(
     bar: Progress,
 ) -> dict:
     wanted = run.parameters
-    rows = packs(run.needs["train"], tokenizer, model, trained=wanted["trained"], seed=wanted["seed"])
-    dev = questions(run.needs["dev"])
-    built = prompts.build(
-        dev,
-        tokenizer,
-        mode=wanted["trained"],
-        pool=questions(run.needs["train"]),
-        seed=wanted["seed"],
-        longest=model.config.max_position_embeddings,
-    )
+    packed, dev, built = training_rows(run, tokenizer, model), questions(run.needs["dev"]), prompted(run, "dev", tokenizer, model)
 
     def evaluate(current: PreTrainedModel) -> dict[str, float]:
-        said = answering.answer(current, tokenizer, built)
-        texts = {a.question_id: a.text for a in said}
+        said = answering.best(answering.answer(current, tokenizer, built))
         found = [
-            scoring.f1(texts[q.id], [text for text, _ in q.answers], language=q.language, rules=scoring.usual_rules(q.language))
+            scoring.f1(said[q.id].text, [text for text, _ in q.answers], language=q.language, rules=scoring.usual_rules(q.language))
             for q in dev
         ]
         return {"dev_f1": 100 * sum(found) / len(found)}
@@ -269,7 +277,7 @@ def _train(
     bar.total(recipe.steps)
     curve = training.train(
         model,
-        rows,
+        packed,
         weights=wanted["weights"],
         recipe=recipe,
         vocabulary=len(tokenizer),
@@ -286,17 +294,23 @@ def _train(
 
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
-    built = prompts.build(
-        questions(run.needs["test"]),
-        tokenizer,
-        mode=run.parameters["asked"],
-        pool=questions(run.needs["pool"]),
-        seed=run.parameters["seed"],
-        longest=model.config.max_position_embeddings,
-    )
-    said = answering.answer(model, tokenizer, built, progress=bar.over)
-    write_json(folder / "answers.json", {a.question_id: a.text for a in said})
+    said = answering.best(answering.answer(model, tokenizer, prompted(run, "test", tokenizer, model), progress=bar.over))
+    write_json(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     return {"questions": len(said)}
+
+
+@torch.no_grad()
+def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    model, tokenizer = load(store, run.needs["model"])
+    guide, found = _teacher(run, store, tokenizer), {}
+    for prompt in bar.over(prompted(run, "train", tokenizer, model, training=True)):
+        packed = packing.pack(prompt)
+        own = models.head(model, teaching.answer_states(model, packed), len(tokenizer))
+        each = scoring.probability_loyalty(own, guide.head(guide.states(packed)))  # (N,)
+        per_question = each.split([len(branch.target) for branch in prompt.branches])
+        found |= {branch.question.id: values.mean().item() for branch, values in zip(prompt.branches, per_question, strict=True)}
+    write_json(folder / "loyalty.json", found)
+    return {"questions": len(found)}
 
 
 def each_run(runs: Iterable[Run]) -> list[Run]:

@@ -59,7 +59,16 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
-    return model, AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+    return model, tokenizer(reference)
+
+
+def tokenizer(reference: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model reference; archives are fetched if need be."""
+    kind, place = locate(reference)
+    if kind != "archive":
+        return AutoTokenizer.from_pretrained(place, **LOCAL)
+    place = archives.member(reference.partition(":")[2])
+    return AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
 
 
 def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

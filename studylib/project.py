@@ -15,3 +15,14 @@ def root() -> Path:
             if (folder / "notebooks" / "capacity_gap.ipynb").is_file() and (folder / "params").is_dir():
                 return folder
     raise StudyError("`study` needs the project's notebooks and params: run it inside a checkout of the project.")
+
+
+def profiles(profile: str) -> list[Path]:
+    """The YAML files of a profile (a folder of params/), or the one that is named. Raises StudyError if there is none."""
+    if profile.endswith((".yaml", ".yml")):
+        return [Path(profile)]
+    files = sorted((root() / "params" / profile).glob("*.yaml"))
+    if not files:
+        known = ", ".join(sorted(folder.name for folder in (root() / "params").iterdir() if folder.is_dir()))
+        raise StudyError(f"There is no profile {profile!r}: known are {known}, or name a YAML file.")
+    return files

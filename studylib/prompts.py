@@ -1,25 +1,33 @@
 """One template: instructions, an optional demonstration, context, question, answer; and its tokens.
 
+A way of prompting is named `zero-shot`, `one-shot` (one demonstration a seed), `one-shot random` or `one-shot retrieved`
+(one a context), each in plain form or, with `chat ` before it, in the tokenizer's own chat template.
+
 Segments are tokenised one by one, so that a packed row and a row of its own hold the same tokens:
 the prefix (up to and with the context), then per question a branch `question -> answer + EOS`.
+A context that does not fit is read in overlapping windows, never cut.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from random import Random
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from studylib.data import Question, by_context
 from studylib.errors import StudyError
 
 RECIPE = 1
-MODES = ("zero-shot", "one-shot")
 INSTRUCTIONS = "Answer the question with words from the text."
 CONTEXT = "\n\nText: {context}"
-QUESTION = "\n\nQuestion: {question}\nAnswer:"
-ANSWER = " {answer}"
+QUESTION = "\n\nQuestion: {question}"
+CUE = "\nAnswer:"  # in plain form; a chat template has its own
+ROOM = 32  # tokens that are kept free for an answer
+WORD = r"[\u3400-\u9fff]|\w+"  # what contexts are compared by: words, in Chinese characters
+HERE = "\ue000"  # where a chat turn's question goes; a private character, in no text
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,35 @@ class Branch:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One context as the model sees it: the shared prefix and a branch per question."""
+    """One context, or a window of it, as the model sees it: the shared prefix and a branch per question.
+
+    The first `shared` tokens of the prefix are those of all prompts with the same fixed demonstration.
+    """
 
     prefix: list[int]
     branches: list[Branch]
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A prompt's text: what stands before the context, before the question, and between question and answer; then the answer's blank."""
+
+    before: str
+    cue: str
+    blank: str
+
+    def prefix(self, context: str) -> str:
+        """All that the questions of a context share."""
+        return self.before + CONTEXT.format(context=context)
+
+    def given(self, question: Question) -> str:
+        """What follows for one of them, up to its answer."""
+        return QUESTION.format(question=question.question.strip()) + self.cue
+
+    def answer(self, question: Question) -> str:
+        """The answer to learn, without the end of sequence."""
+        return self.blank + target_of(question)
 
 
 def target_of(question: Question) -> str:
@@ -44,28 +77,110 @@ def target_of(question: Question) -> str:
     return Counter(text.strip() for text, _ in question.answers).most_common(1)[0][0]
 
 
-def render_prefix(context: str, demonstration: Question | None) -> str:
-    """Instructions, the demonstration if there is one, and the context."""
-    shown = ""
-    if demonstration is not None:
-        shown = CONTEXT.format(context=demonstration.context) + QUESTION.format(question=demonstration.question)
-        shown += ANSWER.format(answer=target_of(demonstration))
-    return INSTRUCTIONS + shown + CONTEXT.format(context=context)
+def plain(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
+    """The template as it stands above."""
+    example = Segments(INSTRUCTIONS, CUE, " ")
+    if shown is None:
+        return example
+    return Segments(example.prefix(shown.context) + example.given(shown) + example.answer(shown), CUE, " ")
 
 
-def demonstration(pool: Sequence[Question], *, seed: int, avoid: Question) -> Question:
-    """The fixed demonstration of a seed: the same for every context but those of its own article.
+def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
+    """A user's turn with instructions, context and question; the demonstration is an exchange before it.
 
-    Drawn among the shorter half of the pool's contexts; the shortest other one if all of that half are of its article.
-    Raises StudyError if the pool is one article only.
+    Raises StudyError where the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise StudyError("This model's tokenizer has no chat template: take a prompting without `chat`.")
+    turns = [INSTRUCTIONS + HERE]
+    if shown is not None:
+        example = Segments(INSTRUCTIONS, "", "")
+        turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
+    said = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
+    before, _, after = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).rpartition(HERE)
+    return Segments(before, after, "")
+
+
+FORMS = {"": plain, "chat ": chat}
+
+
+def none(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
+    """No demonstration."""
+    return [None] * len(asked)
+
+
+def fixed(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+    """The seed's demonstration: the same for every context but those of its own article.
+
+    Drawn among the shorter half of the pool's questions by context; the shortest other one if all of that half are of its article.
     """
     by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
     shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
     Random(seed).shuffle(shorter)
-    for candidate in (*shorter, *longer):
-        if candidate.article != avoid.article and candidate.context != avoid.context:
+    return [_apart((*shorter, *longer), question) for question in asked]
+
+
+def drawn(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+    """One at random for each context, whichever other contexts are asked."""
+    found = []
+    for question in asked:
+        rng = Random(f"{seed} {question.context}")
+        found.append(_apart((rng.choice(pool) for _ in range(100 * len(pool))), question))
+    return found
+
+
+def retrieved(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+    """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza, 2009, §3.2, from memory)."""
+    import bm25s  # compiles on import
+
+    first = [group[0] for group in by_context(pool)]
+    index = bm25s.BM25()
+    index.index(_words([question.context for question in first]), show_progress=False)
+    found = []
+    for question, words in zip(asked, _words([question.context for question in asked]), strict=True):
+        order = np.argsort(-index.get_scores(words), kind="stable")
+        found.append(_apart((first[i] for i in order), question))
+    return found
+
+
+DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int], list]] = {
+    "zero-shot": none,
+    "one-shot": fixed,
+    "one-shot random": drawn,
+    "one-shot retrieved": retrieved,
+}
+MODES = tuple(form + shots for form in FORMS for shots in DEMONSTRATIONS)
+
+
+def _apart(candidates: Iterable[Question], asked: Question) -> Question:
+    """The first candidate that is not of the asked question's article. Raises StudyError if there is none."""
+    for candidate in candidates:
+        if candidate.article != asked.article and candidate.context != asked.context:
             return candidate
-    raise StudyError(f"No demonstration for article {avoid.article!r}: the training set needs a second article.")
+    raise StudyError(f"No demonstration for article {asked.article!r}: the training set needs a second article.")
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    import bm25s
+
+    return bm25s.tokenize(texts, token_pattern=WORD, stopwords=None, return_ids=False, show_progress=False)
+
+
+def check(mode: str) -> None:
+    """Raise StudyError for an unknown way of prompting."""
+    if mode not in MODES:
+        raise StudyError(f"prompting {mode!r} is unknown: use {', '.join(MODES)}.")
+
+
+def segments(
+    asked: Sequence[Question], tokenizer: PreTrainedTokenizerBase, *, mode: str, pool: Sequence[Question] = (), seed: int = 0
+) -> list[tuple[Segments, Question | None]]:
+    """For each question's context the text around it, and its demonstration. Raises StudyError for an unknown mode."""
+    check(mode)
+    form, shots = ("chat ", mode.removeprefix("chat ")) if mode.startswith("chat ") else ("", mode)
+    shown = DEMONSTRATIONS[shots](asked, pool, seed)
+    written = {one: FORMS[form](tokenizer, one) for one in dict.fromkeys(shown)}
+    return [(written[one], one) for one in shown]
 
 
 def build(
@@ -76,32 +191,81 @@ def build(
     pool: Sequence[Question] = (),
     seed: int = 0,
     longest: int | None = None,
+    training: bool = False,
 ) -> list[Prompt]:
-    """A prompt per context. `pool` serves demonstrations; `longest` is the model's number of positions.
+    """A prompt per context, or per window of it. `pool` serves demonstrations; `longest` is the model's number of positions.
 
-    Raises StudyError for an unknown mode and for a context that does not fit.
+    A question whose context is in windows is asked on all of them; in `training` only where its answer stands, farthest from the ends.
+    Raises StudyError for an unknown mode, and for a question that fits in no window.
     """
-    if mode not in MODES:
-        raise StudyError(f"prompting {mode!r} is unknown: use {' or '.join(MODES)}.")
-    prompts = []
-    for group in by_context(questions):
-        shown = demonstration(pool, seed=seed, avoid=group[0]) if mode == "one-shot" else None
-        prefix = _ids(tokenizer, render_prefix(group[0].context, shown))
-        branches = [_branch(question, tokenizer) for question in group]
-        furthest = max(branches, key=lambda branch: len(branch.given) + len(branch.target))
-        reach = len(prefix) + len(furthest.given) + len(furthest.target)
-        if longest is not None and reach > longest:
+    groups = by_context(questions)
+    texts = segments([group[0] for group in groups], tokenizer, mode=mode, pool=pool, seed=seed)
+    prefixes = iter(_ids(tokenizer, [text.prefix(group[0].context) for (text, _), group in zip(texts, groups, strict=True)]))
+    given = iter(_ids(tokenizer, [text.given(q) for (text, _), group in zip(texts, groups, strict=True) for q in group]))
+    targets = iter(_ids(tokenizer, [text.answer(q) for (text, _), group in zip(texts, groups, strict=True) for q in group]))
+    prompts, demonstrations = [], []
+    for (text, shown), group in zip(texts, groups, strict=True):
+        branches = [Branch(q, next(given), [*next(targets), tokenizer.eos_token_id]) for q in group]
+        room = max(len(b.given) + max(len(b.target), 0 if training else ROOM) for b in branches)
+        prefix = next(prefixes)
+        if longest is None or len(prefix) + room <= longest:
+            made = [Prompt(prefix, branches)]
+        else:
+            made = _windowed(group[0].context, text, branches, tokenizer, longest - room, training)
+        prompts += made
+        demonstrations += [shown] * len(made)
+    return _sharing(prompts, demonstrations) if mode.endswith("one-shot") else prompts
+
+
+def _sharing(prompts: list[Prompt], demonstrations: list[Question]) -> list[Prompt]:
+    """The same prompts, each told how many tokens it begins with that all with its demonstration do."""
+    alike: dict[Question, list[list[int]]] = {}
+    for prompt, shown in zip(prompts, demonstrations, strict=True):
+        alike.setdefault(shown, []).append(prompt.prefix)
+    same = {shown: takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prefixes, strict=False)) for shown, prefixes in alike.items()}
+    # A prompt keeps at least one token of its own; one that is alone shares nothing.
+    shared = {
+        shown: min(len(list(same[shown])), *(len(one) - 1 for one in found)) if len(found) > 1 else 0 for shown, found in alike.items()
+    }
+    return [replace(prompt, shared=shared[shown]) for prompt, shown in zip(prompts, demonstrations, strict=True)]
+
+
+def _windowed(
+    context: str, text: Segments, branches: list[Branch], tokenizer: PreTrainedTokenizerBase, room: int, training: bool
+) -> list[Prompt]:
+    """Prompts for windows of at most `room` prefix tokens: in training each question in one of them, else all in each."""
+    spans = windows(context, tokenizer, lambda part: len(_ids(tokenizer, [text.prefix(part)])[0]) <= room)
+    if not spans:
+        raise StudyError(
+            f"question {branches[0].question.id!r}: not even a piece of its context fits beside it: leave it out or take a model with more positions."
+        )
+    held: list[list[Branch]] = [[] if training else branches for _ in spans]
+    for branch in branches if training else ():
+        target = target_of(branch.question)
+        answer, start = next((answer, start) for answer, start in branch.question.answers if answer.strip() == target)
+        start += answer.index(target)
+        margins = [min(start - begin, end - start - len(target)) for begin, end in spans]
+        if max(margins) < 0:
             raise StudyError(
-                f"question {furthest.question.id!r}: with its context it needs {reach} tokens, the model has {longest} positions: leave it out or take a model with more."
+                f"question {branch.question.id!r}: its answer is longer than what fits of its context: leave it out or take a model with more positions."
             )
-        prompts.append(Prompt(prefix, branches))
-    return prompts
+        held[margins.index(max(margins))].append(branch)
+    prefixes = _ids(tokenizer, [text.prefix(context[begin:end]) for begin, end in spans])
+    return [Prompt(prefix, inside) for prefix, inside in zip(prefixes, held, strict=True) if inside]
 
 
-def _branch(question: Question, tokenizer: PreTrainedTokenizerBase) -> Branch:
-    given = _ids(tokenizer, QUESTION.format(question=question.question.strip()))
-    return Branch(question, given, [*_ids(tokenizer, ANSWER.format(answer=target_of(question))), tokenizer.eos_token_id])
+def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]) -> list[tuple[int, int]]:
+    """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if not even four tokens fit."""
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    size = len(places)
+    while size >= 4:
+        starts = range(0, len(places) - size + size // 2, size // 2) if size < len(places) else [0]
+        spans = [(places[start][0], places[min(start + size, len(places)) - 1][1]) for start in starts]
+        if all(fits(text[begin:end]) for begin, end in spans):
+            return spans
+        size -= max(1, size // 16)
+    return []
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]

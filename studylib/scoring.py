@@ -8,6 +8,7 @@ rules="mlqa_mended"  the same, but the Arabic article goes only where a word beg
 Both lower-case, drop punctuation, drop articles and split into words, in this order. Exact match and F1 compare the words.
 """
 
+import math
 import re
 import string
 import sys
@@ -16,12 +17,16 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+import torch
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
+from torch import Tensor
 
 from studylib.errors import StudyError
 
 METRICS = ("exact_match", "f1", "rouge_l")
+MENDED = ("exact_match_mended", "f1_mended")  # by the mended rules, where they differ: Arabic
 ARTICLES = {
     "en": r"\b(a|an|the)\b",
     "es": r"\b(un|una|unos|unas|el|la|los|las)\b",
@@ -105,9 +110,40 @@ def rouge_l(prediction: str, golds: Sequence[str], *, language: str = "en") -> f
 
 
 def score(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> dict[str, float]:
-    """All metrics of one answer."""
-    return {
+    """All metrics of one answer; exact match and F1 by the mended rules, too."""
+    found = {
         "exact_match": exact_match(prediction, golds, language=language, rules=rules),
         "f1": f1(prediction, golds, language=language, rules=rules),
         "rouge_l": rouge_l(prediction, golds, language=language),
     }
+    if rules == "mlqa" and language == "ar":
+        mended = {"language": language, "rules": "mlqa_mended"}
+        return found | {"exact_match_mended": exact_match(prediction, golds, **mended), "f1_mended": f1(prediction, golds, **mended)}
+    return found | {"exact_match_mended": found["exact_match"], "f1_mended": found["f1"]}
+
+
+def agreement(prediction: str, teacher: str, *, language: str = "en", rules: str = "squad") -> float:
+    """Exact match between a student's answer and its teacher's, whether right or not (label loyalty; Xu et al., 2021)."""
+    return exact_match(prediction, [teacher], language=language, rules=rules)
+
+
+def probability_loyalty(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 − √JS of two next-token distributions given as logits (N, V), by logarithms of base 2: (N,) from 0 to 1.
+
+    Xu et al. (2021), as in their repository JetRunner/beyond-preserved-accuracy.
+    """
+    p, q = student.log_softmax(-1), teacher.log_softmax(-1)
+    middle = torch.logaddexp(p, q) - math.log(2)
+    nats = ((p - middle) * p.exp() + (q - middle) * q.exp()).sum(-1) / 2
+    return 1 - (nats / math.log(2)).clamp(0, 1).sqrt()
+
+
+def calibration_error(probabilities: Sequence[float], right: Sequence[float], bins: int = 10) -> float:
+    """Expected calibration error, 0 to 1: over `bins` equal bins of probability, |mean probability − share right|, weighted by size.
+
+    Guo et al. (2017), §2, from memory.
+    """
+    probabilities, right = np.asarray(probabilities), np.asarray(right)
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, probabilities - right, bins)  # a bin's size cancels out
+    return float(np.abs(gaps).sum() / len(probabilities))

@@ -6,15 +6,16 @@ rows = study.rows(plan)
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 
-from studylib import data, kinds, objectives, prompts, scoring, training
+from studylib import data, kinds, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -36,28 +37,60 @@ IDENTITY = [
     "steps",
 ]
 COUNTS = ["parameters_total", "parameters_nonembedding"]
+BESIDE = ["probability", "agreement", "loyalty"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model's answers to one test set in one mode, with what they are called in tables; for a teacher its states there,
+    for a student what it is compared with."""
+
+    called: dict
+    answers: Run
+    states: Run | None = None
+    teacher: "Asked | None" = None
+    loyalty: Run | None = None
 
 
 @dataclass
 class Plan:
-    """What an experiment needs: sets of answers with what each is called in tables, and trained models with theirs."""
+    """What an experiment needs: training questions, test sets, every trained model with what it is called in tables, and its answers."""
 
     threads: int
-    answers: list[tuple[Run, dict]] = field(default_factory=list)
+    train: Input
+    tests: list[Input]
     trained: list[tuple[Run, dict]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
 
-    def add(self, model: Run, called: dict, test_sets: Sequence[Input], pool: Input, asked: Sequence[str]) -> None:
-        """A trained model and its answers on every test set in every way of asking."""
+    def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
+        """Add a teacher, asked on every test set in every mode; return what its students are to be compared with."""
         self.trained.append((model, called))
-        for test, mode in product(test_sets, asked):
-            run = kinds.answers(model, test, pool, asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
-            more = {"asked": mode, "test_set": test.label, "language": data.language(test.value)}
-            self.answers.append((run, called | more))
+        added = []
+        for test, mode in product(self.tests, modes):
+            common = dict(asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
+            states = kinds.states_on(model, test, self.train, **common | {"label": f"{common['label']}, states"})
+            added.append(Asked(_named(called, test, mode), kinds.answers(model, test, self.train, **common), states))
+        self.asked += added
+        return added
+
+    def student(self, model: Run, called: dict, teacher: Sequence[Asked]) -> None:
+        """Add a student or twin, asked what its teacher was asked."""
+        self.trained.append((model, called))
+        for theirs in teacher:
+            test, mode = theirs.answers.needs["test"], theirs.called["asked"]
+            label = f"{model.label}: {test.label} {mode}"
+            own = kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
+            loyal = kinds.loyalty(model, theirs.states, label=f"{label}, loyalty")
+            self.asked.append(Asked(_named(called, test, mode), own, teacher=theirs, loyalty=loyal))
 
     @property
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
-        return kinds.each_run([run for run, _ in self.answers])
+        return kinds.each_run([run for one in self.asked for run in (one.answers, one.loyalty) if run is not None])
+
+
+def _named(called: dict, test: Input, mode: str) -> dict:
+    return called | {"asked": mode, "test_set": test.label}
 
 
 def capacity_gap(
@@ -66,6 +99,8 @@ def capacity_gap(
     train: Mapping,
     dev: Mapping,
     tests: Mapping[str, Mapping],
+    xquad: str,
+    xquad_paragraphs: int,
     trained: str,
     asked: Sequence[str],
     seeds: Sequence[int],
@@ -89,16 +124,18 @@ def capacity_gap(
     taught by it (`depths`), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
     Raises StudyError for values that cannot be.
     """
+    tests = {**tests, **sources.xquad(xquad, xquad_paragraphs)}
     _check_lists(families=list(families), tests=list(tests), asked=asked, seeds=seeds, depths=depths, twins=twins, raw_starts=raw_starts)
     counts = {"threads": threads, "layer_packs": layer_packs, "heal_packs": heal_packs, "evaluations": evaluations}
     _check_choices(families, [trained, *asked], objective, counts)
     teacher_rate, student_rate = float(teacher_rate), float(student_rate)  # papermill injects 1e-3 as text
     for steps, rate, seed in product((teacher_steps, student_steps), (teacher_rate, student_rate), seeds):
         training.Recipe(steps, packs, rate, seed, micro, precision)
-    plan, pool, dev_set = Plan(threads), kinds.dataset("train", train), kinds.dataset("dev", dev)
-    test_sets = [kinds.dataset(name, test) for name, test in tests.items()]
+    pool, dev_set = kinds.dataset("train", train), kinds.dataset("dev", dev)
+    plan = Plan(threads, pool, [kinds.dataset(name, test) for name, test in tests.items()])
     for described in (dev, *tests.values()):
-        scoring.usual_rules(data.language(described))
+        for language in sources.languages(described):
+            scoring.usual_rules(language)
     arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
     for (family, reference), seed in product(families.items(), seeds):
@@ -109,7 +146,7 @@ def capacity_gap(
         lesson = kinds.Lesson(tuned, kinds.states(tuned, setting, label=label), order)
         called = {"family": family, "teacher": family, "student": "", "role": "teacher", "start": "raw", "targets": "gold"}
         called |= {"objective": objectives.title(kinds.GOLD), "trained": trained, "seed": seed, "steps": teacher_steps}
-        plan.add(tuned, called, test_sets, pool, asked)
+        theirs = plan.teacher(tuned, called, asked)
 
         cuts = {  # a student and its twin share theirs
             (start, depth): kinds.cut(
@@ -126,7 +163,7 @@ def capacity_gap(
                 named = f"{label} {depth} layers, {targets}, {start} start"
                 less = cuts[start, depth]
                 one = kinds.student(less, lesson, setting, weights=weights, steps=student_steps, rate=student_rate, label=named)
-                plan.add(one, called | about | {"student": f"{family}-{depth}"}, test_sets, pool, asked)
+                plan.student(one, called | about | {"student": f"{family}-{depth}"}, theirs)
     return plan
 
 
@@ -154,8 +191,7 @@ def _check_choices(families: Mapping, modes: Sequence[str], objective: Mapping[s
         if not isinstance(family, str) or not isinstance(reference, str):
             raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
     for mode in modes:
-        if mode not in prompts.MODES:
-            raise StudyError(f"prompting {mode!r} is unknown: use {' or '.join(prompts.MODES)}.")
+        prompts.check(mode)
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < (name != "evaluations"):
             raise StudyError(f"{name} must be a whole number of at least {int(name != 'evaluations')}, not {count!r}.")
@@ -173,37 +209,49 @@ def complete(plan: Plan, store: Store | None = None) -> None:
 
 
 def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
-    """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer."""
+    """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer.
+
+    `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows.
+    """
     store, frames = store or Store(), []
-    for run, called in plan.answers:
-        if store.result(run) is None:
-            continue
-        said = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
-        counts = store.result(run.needs["model"])["facts"]["parameters"]
-        table = [
-            {
-                "question": q.id,
-                "article": q.article,
-                **scoring.score(said[q.id], [text for text, _ in q.answers], language=q.language, rules=scoring.usual_rules(q.language)),
-                "answer": digest(said[q.id])[:16],
-            }
-            for q in kinds.questions(run.needs["test"])
-        ]
-        fixed = called | {
-            "run": store.key(run),
-            "parameters_total": counts["total"],
-            "parameters_nonembedding": counts["nonembedding"],
-        }
-        frames.append(pd.DataFrame(table).assign(**fixed))
+    for one in plan.asked:
+        if store.result(one.answers) is not None and (one.loyalty is None or store.result(one.loyalty) is not None):
+            counts = store.result(one.answers.needs["model"])["facts"]["parameters"]
+            fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
+            frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed))
     if not frames:
         raise StudyError("No answers are there yet: complete the plan first.")
-    return pd.concat(frames, ignore_index=True)[[*IDENTITY, *COUNTS, "run", "article", "question", *scoring.METRICS, "answer"]]
+    table = pd.concat(frames, ignore_index=True)
+    return table[[*IDENTITY, *COUNTS, "run", "article", "question", *scoring.METRICS, *scoring.MENDED, *BESIDE, "answer"]]
+
+
+def _scored(one: Asked, store: Store) -> Iterator[dict]:
+    """A row per question of one set of answers."""
+    said, theirs, loyal = _read(store, one.answers), None, None
+    if one.teacher is not None:
+        theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
+    for q in kinds.questions(one.answers.needs["test"]):
+        text, judged = said[q.id]["text"], dict(language=q.language, rules=scoring.usual_rules(q.language))
+        yield {
+            "language": q.language,
+            "article": q.article,
+            "question": q.id,
+            **scoring.score(text, [gold for gold, _ in q.answers], **judged),
+            "probability": said[q.id]["probability"],
+            "agreement": scoring.agreement(text, theirs[q.id]["text"], **judged) if theirs else np.nan,
+            "loyalty": loyal[q.id] if loyal else np.nan,
+            "answer": digest(text)[:16],
+        }
+
+
+def _read(store: Store, run: Run) -> dict:
+    return json.loads(store.path(run, f"{run.kind}.json").read_text(encoding="utf-8"))
 
 
 def results(table: pd.DataFrame) -> pd.DataFrame:
     """Tidy results: a line per run, test set and metric, values of 0 to 100."""
-    keys = [*IDENTITY, *COUNTS, "run"]
-    long = table.melt(id_vars=keys, value_vars=list(scoring.METRICS), var_name="metric")
+    keys, metrics = [*IDENTITY, *COUNTS, "run"], [*scoring.METRICS, *scoring.MENDED, *BESIDE]
+    long = table.melt(id_vars=keys, value_vars=metrics, var_name="metric").dropna(subset="value")
     tidy = long.groupby([*keys, "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
     tidy["value"] = (100 * tidy.pop("mean")).round(4)
     return tidy.rename(columns={"size": "n"})[[*IDENTITY, "metric", "value", "n", "run", *COUNTS]]
@@ -228,8 +276,19 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     )
 
 
-def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame, learned: pd.DataFrame) -> Path:
-    """Write rows, their results, what is kept (`comparison.compare`) as table and figure, and curves into `figures/<profile>/<notebook>/`; return that folder."""
+def leakage(plan: Plan) -> pd.DataFrame:
+    """How many articles, contexts and questions each set shares with the training questions, and must not: a line per set."""
+    training = kinds.questions(plan.train)
+    lines = []
+    for test in plan.tests:
+        found = data.shared(training, kinds.questions(test))
+        lines.append({"set": test.label, **{what: len(same) for what, same in found.items()}})
+    return pd.DataFrame(lines)
+
+
+def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame, gained: pd.DataFrame, learned: pd.DataFrame) -> Path:
+    """Write rows, their results, what is kept and gained (`comparison`) as tables and figure, and curves into
+    `figures/<profile>/<notebook>/`; return that folder."""
     from studylib import figures  # slow to import, and planning draws nothing
 
     folder = root() / "figures" / profile / notebook
@@ -240,6 +299,7 @@ def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame,
         results(table).to_csv(draft / "results.csv", index=False)
         learned.to_csv(draft / "learning.csv", index=False)
         (draft / "table.md").write_text(figures.table(kept), encoding="utf-8")
+        (draft / "contrasts.md").write_text(figures.contrasts(gained), encoding="utf-8")
         figures.save(figures.retention_figure(kept), draft, "retention")
         figures.save(figures.learning_figure(learned), draft, "learning")
         for file in draft.iterdir():

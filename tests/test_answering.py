@@ -1,5 +1,8 @@
 """Answers equal transformers' own greedy generation, whatever the batch."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, tokenizer
@@ -34,6 +37,58 @@ def test_answers_are_those_of_generate(family, mode):
     ]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_demonstration_computed_once_changes_no_answer(family):
+    """The same prompts with their common beginning read anew for every context."""
+    net, asked = model(family), built("one-shot", 3)
+    assert sorted(prompt.shared for prompt in asked)[1] > 20  # all but the one of the demonstration's own article
+    apart = [replace(prompt, shared=0) for prompt in asked]
+    once, anew = (answering.answer(net, tokenizer(), some, batch=4, longest=6) for some in (asked, apart))
+    for one, other in zip(once, anew, strict=True):
+        assert one.question_id == other.question_id
+        assert one.text == other.text or min(one.margin, other.margin) < 1e-3
+        assert one.text != other.text or one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+
+
+def test_a_demonstration_is_read_once(monkeypatch):
+    net, asked, seen = model("llama"), built("one-shot", 3), []
+    forward = answering._forward
+    monkeypatch.setattr(answering, "_forward", lambda *given: seen.append(given[2].shape) or forward(*given))
+    answering.answer(net, tokenizer(), asked, batch=2, longest=1)
+    starts = {tuple(p.prefix[: p.shared]) for p in asked if p.shared}
+    assert sum(shape[0] == 1 and shape[1] in {len(start) for start in starts} for shape in seen) == len(starts)
+    assert max(shape[1] for shape in seen) < max(len(p.prefix) for p in asked)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_log_probability_is_that_of_the_answer_said_whole(family):
+    """Against one forward pass over prompt and answer; three tokens of a random model, which never ends."""
+    net, asked = model(family), built("zero-shot", 2)
+    found = iter(answering.answer(net, tokenizer(), asked, longest=3))
+    for prompt in asked:
+        for branch in prompt.branches:
+            given, own = [*prompt.prefix, *branch.given], next(found)
+            said: list[int] = []
+            total = 0.0
+            for _ in range(own.tokens):
+                logits = net(input_ids=torch.tensor([given + said])).logits[0, -1].log_softmax(-1)
+                said.append(int(logits.argmax()))
+                total += float(logits.max())
+            if own.margin > 1e-3:
+                assert own.log_probability == pytest.approx(total, abs=1e-3)
+                assert own.probability == pytest.approx(math.exp(total), rel=1e-2)
+
+
+def test_of_several_windows_the_surest_answer_a_token_counts():
+    answers = [
+        answering.Answer("q", "long", 1.0, -2.0, 4),
+        answering.Answer("q", "short", 1.0, -1.5, 1),
+        answering.Answer("p", "only", 1.0, -9.0, 1),
+    ]
+    assert {name: one.text for name, one in answering.best(answers).items()} == {"q": "long", "p": "only"}
+
+
 @pytest.mark.parametrize("size", [4, 16])
 def test_the_batch_changes_no_answer(size):
     net, asked = model("qwen2"), built("zero-shot", 4)
@@ -58,6 +113,41 @@ def test_an_answer_ends_at_eos():
     assert [a.text for a in answering.answer(net, tokenizer(), prompt)] == [""] * len(prompt[0].branches)
 
 
+class Script(torch.nn.Module):
+    """A head that says the tokens of a text one after the other, whatever the model thinks."""
+
+    def __init__(self, text, end=True):
+        super().__init__()
+        self.tokens, self.steps = tokenizer()(text)["input_ids"] + [tokenizer().eos_token_id] * end, 0
+
+    def forward(self, hidden):
+        self.steps += 1
+        return torch.nn.functional.one_hot(torch.tensor(self.tokens[self.steps - 1]), len(tokenizer())).float().expand(len(hidden), -1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("text", "end", "said", "read"),
+    [
+        (" Paris", True, "Paris", " Paris"),
+        ("\nParis", True, "Paris", "\nParis"),
+        ("\n\n Paris", True, "Paris", "\n\n Paris"),
+        (" Paris\nQuestion: Who?", False, "Paris", " Paris\n"),
+        ("\nParis\n\nQuestion: Who?", False, "Paris", "\nParis\n"),
+        ("", True, "", ""),
+        ("\n", True, "", "\n"),
+        (" ", True, "", " "),
+    ],
+)
+def test_leading_newlines_stops_and_empty_answers_in_every_family(family, text, end, said, read):
+    net, script = model(family, tie_word_embeddings=False), Script(text, end)
+    net.set_output_embeddings(script)
+    (first, *_) = answers = answering.answer(net, tokenizer(), built()[:1])
+    assert {one.text for one in answers} == {said} and first.tokens == script.steps
+    heard = tokenizer().decode(script.tokens[: script.steps], skip_special_tokens=True)
+    assert heard.startswith(read) and len(heard) <= len(read) + 1  # two newlines may be one token
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -80,7 +170,7 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
     Asks the tuned teacher of the `small` profile where there is one, else the raw model.
     """
     plan, store = batch.jobs("small")[0].plan, Store()
-    asked, teacher = plan.answers[0][0].needs["test"], plan.trained[0][0]
+    asked, teacher = plan.tests[0], plan.trained[0][0]
     tuned = store.result(teacher) is not None
     if archives.missing(asked.value["source"].removeprefix("archive:")) or (not tuned and forecast.download(plan)):
         pytest.skip("needs the archives of the small profile: `study run small` fetches them")

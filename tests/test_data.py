@@ -1,22 +1,15 @@
-"""Questions: what SQuAD-format content is taken, what is refused and how, what is selected, what is generated."""
+"""Questions: what SQuAD-format content is taken, what is refused and how, what is selected, what is shared."""
 
-import hashlib
-import json
-import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from studylib import archives, data, facts
+from studylib import data
 from studylib.data import Question
 from studylib.errors import StudyError
-
-XQUAD = Path(__file__).parents[2] / "shared" / "data" / "xquad"
-SHIFTS = Path(__file__).parents[2] / "shared" / "data" / "squad_shifts"
-GENERATED = ("Vuji Tito wrote Nali Zesi. Rubo works for Kavo Kefu.", "22381727860d28d6")
-NAME = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+)*")  # in generated sentences every run of capitalised words is a name
 
 
 def first(content: dict) -> dict:
@@ -106,51 +99,11 @@ def test_a_damaged_file_is_refused_by_name(damage: Callable, said: str, squad: d
         data.load({"source": f"path:{path}"})
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"Kamo lives in Tiru.", b'{"data": "\xff"}', '{"data": []}'.encode("utf-16")])
-def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
-    path = tmp_path / "mine.json"
-    path.write_bytes(content)
-    with pytest.raises(StudyError, match=f"{path} is not JSON in UTF-8"):
-        data.load({"source": f"path:{path}"})
-
-
 @pytest.mark.parametrize("content", [None, 5, [], "text", {}])
 def test_json_of_another_form_is_refused_by_name(content: object, save: Callable):
     path = save(content)
     with pytest.raises(StudyError, match=f"{path} is not in SQuAD format"):
         data.load({"source": f"path:{path}"})
-
-
-@pytest.mark.parametrize(
-    ("dataset", "said"),
-    [
-        ({"source": "path:no/such.json"}, "There is no file .*no/such.json"),
-        ({"source": "hub:squad"}, "data source 'hub:squad' is unknown: use path:FILE, mlqa:"),
-        ({"source": "squad"}, "data source 'squad' is unknown"),
-        ({"source": "facts:all"}, "facts:all is unknown: the splits are train, dev, test"),
-        ({"source": "archive:squad==1.1/dev.json"}, "archive:squad==1.1/dev.json has no pinned checksum"),
-        ({"source": "facts:train", "paragraph": 3}, "facts:train has an unknown key 'paragraph': known are"),
-        ({"paragraphs": 3}, "needs a source"),
-        ("facts:train", "needs a source"),
-        (None, "needs a source"),
-        ({"source": "facts:train", "paragraphs": "many"}, "paragraphs must be a whole number"),
-        ({"source": "facts:train", "paragraphs": 0}, "paragraphs must be a whole number"),
-        ({"source": "facts:train", "facts": 2.5}, "facts must be a whole number"),
-        ({"source": "facts:train", "seed": True}, "seed must be a whole number"),
-    ],
-)
-def test_a_wrong_description_is_refused_before_anything_is_read(dataset: object, said: str):
-    with pytest.raises(StudyError, match=said):
-        data.fingerprint(dataset)
-    with pytest.raises(StudyError, match=said):
-        data.load(dataset)
-
-
-def test_paths_are_relative_to_the_project(squad: dict, save: Callable, monkeypatch: pytest.MonkeyPatch):
-    path = save(squad)
-    monkeypatch.setattr("studylib.project.root", lambda: path.parent)
-    assert data.load({"source": f"path:{path.name}"}) == data.load({"source": f"path:{path}"})
-    assert data.fingerprint({"source": f"path:{path.name}"}) == data.fingerprint({"source": f"path:{path}"})
 
 
 def test_questions_of_one_context_stand_together():
@@ -211,178 +164,21 @@ def test_a_selection_that_cannot_be_is_refused(selection: dict, said: str, save:
         ids(path, **selection)
 
 
-def test_fingerprint_says_bytes_and_selection(squad: dict, save: Callable, tmp_path: Path):
-    def of(path: Path, **selection) -> str:
-        return data.fingerprint({"source": f"path:{path}", **selection})
-
+def test_an_answer_elsewhere_is_taken_at_its_nearest_place_where_that_is_said(squad: dict, save: Callable):
+    first(squad)["answers"] = [{"text": "Kamo", "answer_start": 9}, {"text": "lives", "answer_start": 0}]
     path = save(squad)
-    moved = tmp_path / "moved.json"
-    moved.write_bytes(path.read_bytes())
-    assert of(moved) == of(path)
-    assert of(path, part="dev", dev_articles=1) == of(path, dev_articles=1, part="dev")
-    different = [of(path), of(path, paragraphs=1), of(path, paragraphs=2), of(path, part="dev", dev_articles=1), of(path, language="de")]
-    moved.write_bytes(path.read_bytes() + b"\n")
-    different.append(of(moved))
-    assert len(set(different)) == len(different)
+    with pytest.raises(StudyError, match="mend the file, or say `offsets: nearest`"):
+        data.load({"source": f"path:{path}"})
+    loaded = data.load({"source": f"path:{path}", "offsets": "nearest"})
+    assert loaded.questions[0].answers == (("Kamo", 0), ("lives", 5)) and loaded.shifted == 2
+    squad["data"][0]["paragraphs"][0]["context"] += " Kamo."
+    first(squad)["answers"] = [{"text": "Kamo", "answer_start": 30}]
+    assert data.load({"source": f"path:{save(squad)}", "offsets": "nearest"}).questions[0].answers == (("Kamo", 37),)
 
 
-def test_fingerprint_of_an_archive_reads_nothing(monkeypatch: pytest.MonkeyPatch):
-    def pin(digest: str) -> str:
-        monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": digest, "same.json": "aa"}, 1)})
-        return data.fingerprint({"source": "archive:toy==1.0/dev.json", "paragraphs": 3})
-
-    monkeypatch.setattr(archives, "member", lambda reference: pytest.fail("fetched"))
-    assert pin("aa") == data.fingerprint({"source": "archive:toy==1.0/same.json", "paragraphs": 3})
-    assert pin("aa") != pin("bb")
-
-
-def test_fingerprint_of_generated_facts_says_split_and_selection():
-    described = [
-        {"source": f"facts:{split}", **more} for split in facts.SPLITS for more in ({}, {"paragraphs": 3}, {"facts": 3}, {"seed": 3})
-    ]
-    assert len({data.fingerprint(one) for one in described}) == 12
-
-
-def test_archive_members_are_read_as_files(squad: dict, save: Callable, home: Path, monkeypatch: pytest.MonkeyPatch):
-    content = save(squad).read_bytes()
-    pinned = archives.Archive("0" * 64, {"dev.json": hashlib.sha256(content).hexdigest()}, 1)
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": pinned})
-    path = home / "downloads" / "toy==1.0" / "dev.json"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    assert data.load({"source": "archive:toy==1.0/dev.json"}).questions == data.parse(squad, "mine", "en").questions
-
-
-LINE = {"id": "1", "context": "Belu wrote Sado.", "question": "Who wrote Sado?", "answers": [{"text": "Belu", "answer_start": 0}]}
-
-
-def lines(path: Path, *items: dict) -> list[Question]:
-    path.write_text("\n".join(json.dumps(item, ensure_ascii=False) for item in items) + "\n\n", encoding="utf-8")
-    return data.load({"source": f"path:{path}", "language": "es"}).questions
-
-
-def test_json_lines_are_read_in_both_forms_of_answers(tmp_path: Path):
-    other = LINE | {"id": "2", "answers": {"text": ["Belu", "Belu wrote"], "answer_start": [0, 0]}, "title": "Belu"}
-    one, two = lines(tmp_path / "mine.jsonl", LINE, other)
-    assert one == Question("1", one.article, LINE["context"], LINE["question"], (("Belu", 0),), "es")
-    assert two.answers == (("Belu", 0), ("Belu wrote", 0)) and two.article == "Belu"
-
-
-def test_without_a_title_a_context_is_its_own_article(tmp_path: Path):
-    found = lines(tmp_path / "mine.jsonl", LINE, LINE | {"id": "2"}, LINE | {"id": "3", "context": "Belu wrote Kamo."})
-    assert found[0].article == found[1].article != found[2].article
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"answers": None}, "is not in SQuAD format"),
-        ({"answers": {"text": ["Belu"], "answer_start": []}}, "a line needs id, context, question and answers"),
-        ({"context": 3}, "a line needs id, context, question and answers"),
-        ({"answers": [{"text": "Kamo", "answer_start": 0}]}, "question '1': the answer 'Kamo' is not in the context"),
-    ],
-)
-def test_a_damaged_line_is_refused_by_the_name_of_its_file(change: dict, said: str, tmp_path: Path):
-    with pytest.raises(StudyError, match=said) as refused:
-        lines(tmp_path / "mine.jsonl", LINE | change)
-    assert "mine.jsonl" in str(refused.value)
-
-
-@pytest.fixture
-def mlqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
-    """Describes a file of an MLQA folder, and writes it with `count` questions first."""
-
-    def write(split: str, context: str, question: str, count: int) -> dict:
-        (tmp_path / split).mkdir(exist_ok=True)
-        qas = [{"id": str(i), "question": "¿?", "answers": [{"text": "Belu", "answer_start": 0}]} for i in range(count)]
-        content = {"data": [{"title": "t", "paragraphs": [{"context": "Belu.", "qas": qas}]}]}
-        (tmp_path / split / f"{split}-context-{context}-question-{question}.json").write_text(json.dumps(content), encoding="utf-8")
-        return {"source": f"mlqa:{tmp_path}", "split": split, "context": context, "question": question}
-
-    return write
-
-
-def test_mlqa_is_read_from_its_folder_in_the_language_of_the_context(mlqa: Callable):
-    found = data.load(mlqa("dev", "de", "de", 512)).questions
-    assert len(found) == 512 and {question.language for question in found} == {"de"}
-    assert {question.language for question in data.load(mlqa("test", "zh", "hi", 3)).questions} == {"zh"}
-    assert data.language({"source": "mlqa:x", "split": "dev", "context": "vi", "question": "en"}) == "vi"
-
-
-def test_mlqa_of_another_size_is_not_the_official_one(mlqa: Callable):
-    with pytest.raises(StudyError, match=r"test-context-hi-question-hi\.json holds 5 questions, the official file 4918"):
-        data.load(mlqa("test", "hi", "hi", 5))
-
-
-@pytest.mark.parametrize(("key", "value"), [("split", "train"), ("context", "fr"), ("question", None)])
-def test_a_part_of_mlqa_that_is_not_there_is_refused(key: str, value: object, mlqa: Callable):
-    with pytest.raises(StudyError, match=f"{key} must be one of"):
-        data.fingerprint(mlqa("dev", "de", "en", 1) | {key: value})
-
-
-@pytest.mark.parametrize("language", ["ar", "de", "en", "es", "hi", "vi", "zh"])
-def test_xquad_is_read_whole_in_every_script(language: str):
-    if not XQUAD.is_dir():
-        pytest.skip("needs the XQuAD files")
-    found = data.load({"source": f"path:{XQUAD}/xquad.{language}.json", "language": language})
-    assert len(found.questions) == 1190 and len({question.article for question in found.questions}) == 48
-
-
-def test_generated_facts_are_the_same_everywhere():
-    """What a published key rests on: if this changes, raise data.RECIPE."""
-    (paragraph,) = facts.paragraphs("test", contexts=1, facts=2, seed=0)
-    found = hashlib.sha256(json.dumps(facts.paragraphs("train", contexts=50, facts=5, seed=1)).encode()).hexdigest()
-    assert (paragraph["context"], found[:16]) == GENERATED
-
-
-def test_generated_facts_follow_their_seed():
-    described = {"source": "facts:dev", "paragraphs": 3, "facts": 2, "seed": 1}
-    assert data.load(described) == data.load(described)
-    more = data.load(described | {"paragraphs": 5}).questions
-    assert more[:6] == data.load(described).questions
-    others = {q.context for q in data.load(described | {"seed": 2}).questions}
-    assert not others & {q.context for q in more}
-
-
-def test_generated_answers_stand_at_their_offsets():
-    loaded = data.load({"source": "facts:train", "paragraphs": 100, "facts": 4})
-    assert (len(loaded.questions), loaded.shifted) == (400, 0)
-    for paragraph in facts.paragraphs("train", contexts=100, facts=4, seed=0):
-        for question in paragraph["qas"]:
-            for answer in question["answers"]:
-                assert paragraph["context"].startswith(answer["text"], answer["answer_start"])
-
-
-def test_generated_names_occur_once_and_are_asked_for_once():
-    for paragraph in facts.paragraphs("train", contexts=100, facts=6, seed=3):
-        names = NAME.findall(paragraph["context"])
-        assert len(set(names)) == 12
-        assert all(paragraph["context"].count(name) == 1 for name in names)
-        assert sorted(question["answers"][0]["text"] for question in paragraph["qas"]) == sorted(names[1::2])
-        assert sorted(NAME.findall(question["question"].partition(" ")[2])[0] for question in paragraph["qas"]) == sorted(names[::2])
-
-
-def test_a_generated_question_is_answered_by_its_own_sentence():
-    for paragraph in facts.paragraphs("dev", contexts=50, facts=5, seed=4):
-        sentences = [NAME.findall(sentence) for sentence in paragraph["context"].split(".")]
-        for question in paragraph["qas"]:
-            (asked,) = NAME.findall(question["question"].partition(" ")[2])
-            assert [asked, question["answers"][0]["text"]] in sentences
-
-
-def test_splits_share_no_name():
-    names = {
-        split: {name for paragraph in facts.paragraphs(split, contexts=300, facts=5, seed=0) for name in NAME.findall(paragraph["context"])}
-        for split in facts.SPLITS
-    }
-    assert all(len(found) > 1000 for found in names.values())
-    assert len(set.union(*names.values())) == sum(len(found) for found in names.values())
-
-
-@pytest.mark.skipif(not SHIFTS.is_dir(), reason="the SQuADShifts files lie beside the checkout only")
-@pytest.mark.parametrize(("name", "count", "shifted"), [("squaddev_v1.1", 10565, 15), ("new_wiki_v1.0", 7936, 8), ("nyt_v1.0", 10056, 10)])
-def test_published_files_are_read_whole(name: str, count: int, shifted: int):
-    path = SHIFTS / f"{name}.json"
-    loaded = data.parse(json.loads(path.read_text(encoding="utf-8")), str(path), "en")
-    assert (len(loaded.questions), loaded.shifted) == (count, shifted)
-    assert all(q.context.startswith(text, start) for q in loaded.questions for text, start in q.answers)
+def test_what_test_and_training_share_is_found_through_case_and_blanks():
+    training = [Question("1", "A", "Belu wrote\nSado.", "Who wrote Sado?", (("Belu", 0),))]
+    clean = Question("2", "B", "Kamo lives in Tiru.", "Where?", (("Tiru", 14),))
+    same = replace(clean, article="A", context="belu  wrote sado.", question="WHO wrote Sado?")
+    assert data.shared(training, [clean]) == {"articles": [], "contexts": [], "questions": []}
+    assert data.shared(training, [clean, same]) == {"articles": ["A"], "contexts": ["belu wrote sado."], "questions": ["who wrote sado?"]}

@@ -1,10 +1,14 @@
 """Prompts: what a model is shown, token by token, and which demonstration with it."""
 
+from dataclasses import replace
+from math import log
+from random import Random
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from studylib import bases, prompts
-from studylib.data import Question
+from studylib.data import Question, by_context
 from studylib.errors import StudyError
 
 
@@ -73,8 +77,8 @@ def test_one_shot_text_to_the_letter(tokenizer: PreTrainedTokenizerFast):
 def test_tokens_of_the_segments_say_the_rendered_text(context: str, tokenizer: PreTrainedTokenizerFast):
     asked = question("q", context=context, asked=f"Why “{context}” ?", answers=(context.split()[0],))
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
-    said = prompts.QUESTION.format(question=asked.question) + prompts.ANSWER.format(answer=context.split()[0])
-    assert text(tokenizer, prompt) == prompts.render_prefix(context, None) + said
+    whole = prompts.INSTRUCTIONS + prompts.CONTEXT.format(context=context) + prompts.QUESTION.format(question=asked.question)
+    assert text(tokenizer, prompt) == f"{whole}{prompts.CUE} {context.split()[0]}"
 
 
 def test_answers_end_in_end_of_text_even_where_it_is_the_padding(tokenizer: PreTrainedTokenizerFast):
@@ -111,28 +115,137 @@ def test_no_demonstration_comes_from_the_asked_article(seed: int, tokenizer: Pre
     ) == [1, 3]
 
 
+def fixed(pool: list[Question], seed: int, asked: Question) -> Question:
+    (found,) = prompts.fixed([asked], pool, seed)
+    return found
+
+
 def test_demonstration_follows_its_seed():
     pool, asked = library(20), question("q")
-    found = [prompts.demonstration(pool, seed=seed, avoid=asked) for seed in range(8)]
-    assert [prompts.demonstration(list(reversed(pool)), seed=seed, avoid=asked) for seed in range(8)] == found
+    found = [fixed(pool, seed, asked) for seed in range(8)]
+    assert [fixed(list(reversed(pool)), seed, asked) for seed in range(8)] == found
     assert len({one.id for one in found}) > 4
 
 
 def test_demonstrations_are_short():
     pool = library(4, contexts=4)
     shorter = sorted(len(one.context) for one in pool)[len(pool) // 2 - 1]
-    assert all(len(prompts.demonstration(pool, seed=seed, avoid=question("q")).context) <= shorter for seed in range(30))
+    assert all(len(fixed(pool, seed, question("q")).context) <= shorter for seed in range(30))
 
 
 def test_the_same_text_under_another_title_is_no_demonstration():
     same, other = question("p1", "B"), question("p2", "C", "Kamo lives in Tiru, says Belu.")
-    assert all(prompts.demonstration([same, other, same, other], seed=seed, avoid=question("q", "A")) == other for seed in range(5))
+    assert all(fixed([same, other, same, other], seed, question("q", "A")) == other for seed in range(5))
 
 
 def test_a_long_demonstration_is_better_than_none():
     pool = [question(f"p{number}", "A", f"Kamo lives in Tiru {number}.") for number in range(5)]
     other = question("p5", "B", "Somewhere far away from all this, Kamo lives in Tiru.")
-    assert prompts.demonstration([*pool, other], seed=0, avoid=question("q", "A")) == other
+    assert fixed([*pool, other], 0, question("q", "A")) == other
+
+
+def test_a_random_demonstration_is_one_a_context_and_follows_its_seed():
+    asked = [group[0] for group in by_context(library(6))]
+    found = prompts.drawn(asked, library(6), 3)
+    assert prompts.drawn(asked[4:], library(6), 3) == found[4:]  # whichever others are asked
+    assert len({one.id for one in found}) > 6 and found != prompts.drawn(asked, library(6), 4)
+    assert all(shown.article != one.article for shown, one in zip(found, asked, strict=True))
+
+
+WORDS = ["river", "bridge", "poem", "engine", "harbour", "valley"]
+
+
+def about(*words: str, article: str) -> Question:
+    return question(article, article, " ".join([*words, "and", "the", "rest"]), answers=(words[0],))
+
+
+def test_the_retrieved_demonstration_is_the_nearest_by_words_of_another_article():
+    pool = [about(a, b, article=f"{a}-{b}") for a in WORDS for b in WORDS if a < b]
+    asked = about("poem", "engine", "engine", article="mine")
+    (found,) = prompts.retrieved([asked], pool, 0)
+    assert found.article == "engine-poem"
+    (next_best,) = prompts.retrieved([replace(asked, article="engine-poem")], pool, 0)
+    assert "engine" in next_best.article and next_best.article != "engine-poem"
+
+
+def test_retrieval_ranks_as_the_formula_of_bm25():
+    """Lucene's form: Σ ln(1 + (N − n + ½)/(n + ½)) · f / (f + k₁(1 − b + b·l/l̄)), k₁ = 1.5, b = 0.75."""
+    rng = Random(0)
+    pool = [about(*rng.choices(WORDS, k=rng.randint(1, 9)), article=f"a{number}") for number in range(40)]
+    texts = [one.context.split() for one in pool]
+    mean = sum(map(len, texts)) / len(texts)
+
+    def score(asked: list[str], text: list[str]) -> float:
+        total = 0.0
+        for word in asked:
+            held = sum(word in other for other in texts)
+            weight = log(1 + (len(texts) - held + 0.5) / (held + 0.5))
+            total += weight * text.count(word) / (text.count(word) + 1.5 * (0.25 + 0.75 * len(text) / mean))
+        return total
+
+    for number in range(10):
+        asked = about(*rng.choices(WORDS, k=4), article="mine")
+        (found,) = prompts.retrieved([asked], pool, 0)
+        best = max(score(asked.context.split(), text) for text, one in zip(texts, pool, strict=True) if one.context != asked.context)
+        assert score(asked.context.split(), found.context.split()) == pytest.approx(best, rel=1e-5), number
+
+
+def test_chinese_contexts_are_compared_by_their_characters():
+    pool = [question(str(i), str(i), text, answers=(text[0],)) for i, text in enumerate(["河流很长", "诗人住在山谷", "机器很大"])]
+    (found,) = prompts.retrieved([question("q", "A", "山谷里的诗", answers=("山",))], pool, 0)
+    assert found.id == "1"
+
+
+@pytest.mark.parametrize("mode", [mode for mode in prompts.MODES if "one-shot" in mode and "chat" not in mode])
+def test_no_one_shot_shows_the_asked_article(mode: str, tokenizer: PreTrainedTokenizerFast):
+    asked = library(4)
+    for prompt in prompts.build(asked, tokenizer, mode=mode, pool=asked, seed=1):
+        before, _, own = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")
+        assert prompt.branches[0].question.article in own and prompt.branches[0].question.article not in before
+        assert before.count("\n\nText: ") == 1
+
+
+TEMPLATE = (
+    "{% for turn in messages %}<|{{ turn['role'] }}|>\n{{ turn['content'] | trim }}<|endoftext|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def chatting() -> PreTrainedTokenizerFast:
+    found = bases.tokenizer()
+    found.chat_template = TEMPLATE
+    return found
+
+
+def test_chat_text_to_the_letter(chatting: PreTrainedTokenizerFast):
+    shown = question("p", "B", "Belu wrote Sado.", "Who wrote Sado?", ("Belu",))
+    (zero,) = prompts.build([question("q")], chatting, mode="chat zero-shot")
+    assert text(chatting, zero) == (
+        "<|user|>\nAnswer the question with words from the text.\n\nText: Kamo lives in Tiru."
+        "\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
+    )
+    (one,) = prompts.build([question("q")], chatting, mode="chat one-shot", pool=[shown])
+    assert text(chatting, one) == (
+        "<|user|>\nAnswer the question with words from the text.\n\nText: Belu wrote Sado.\n\nQuestion: Who wrote Sado?<|endoftext|>"
+        "\n<|assistant|>\nBelu<|endoftext|>\n<|user|>\n\n\nText: Kamo lives in Tiru."
+        "\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
+    )
+
+
+def test_chat_tokens_are_those_of_the_template_itself(chatting: PreTrainedTokenizerFast):
+    for prompt in prompts.build(library(3), chatting, mode="chat zero-shot"):
+        for branch in prompt.branches:
+            q = branch.question
+            said = f"{prompts.INSTRUCTIONS}\n\nText: {q.context}\n\nQuestion: {q.question}"
+            whole = chatting.apply_chat_template([{"role": "user", "content": said}], add_generation_prompt=True, return_dict=False)
+            assert prompt.prefix + branch.given == whole
+            assert branch.target[-1] == chatting.eos_token_id
+
+
+def test_chat_without_a_template_is_refused(tokenizer: PreTrainedTokenizerFast):
+    with pytest.raises(StudyError, match="no chat template: take a prompting without `chat`"):
+        prompts.build([question("q")], tokenizer, mode="chat zero-shot")
 
 
 @pytest.mark.parametrize("pool", [[], [question("p", "A", "Kamo lives in Tiru, too.")]], ids=["empty", "one article"])
@@ -141,16 +254,83 @@ def test_without_a_second_article_one_shot_is_refused(pool: list[Question], toke
         prompts.build([question("q")], tokenizer, mode="one-shot", pool=pool)
 
 
-def test_a_context_that_does_not_fit_is_refused_naming_the_question(tokenizer: PreTrainedTokenizerFast):
-    asked = [question("short"), question("long", asked="Where in the wide world, if anywhere at all?")]
-    (prompt,) = prompts.build(asked, tokenizer, mode="zero-shot")
-    reach = len(prompt.prefix) + len(prompt.branches[1].given) + len(prompt.branches[1].target)
-    assert prompts.build(asked, tokenizer, mode="zero-shot", longest=reach) == [prompt]
-    with pytest.raises(StudyError, match=f"question 'long': .* {reach} tokens, the model has {reach - 1} positions"):
-        prompts.build(asked, tokenizer, mode="zero-shot", longest=reach - 1)
+LONG = " ".join(f"Text {number} of Kamo{number} goes on." for number in range(40))
 
 
-@pytest.mark.parametrize("mode", ["two-shot", "", None])
-def test_an_unknown_mode_is_refused(mode: str | None, tokenizer: PreTrainedTokenizerFast):
-    with pytest.raises(StudyError, match=f"prompting {mode!r} is unknown: use zero-shot or one-shot"):
+def long(*numbers: int) -> list[Question]:
+    """Questions on one long context, answered in its sentences of these numbers."""
+    return [question(f"q{number}", context=LONG, asked="Who?", answers=(f"Kamo{number} ",)) for number in numbers]
+
+
+def test_a_context_that_fits_is_one_window_and_one_token_less_makes_more(tokenizer: PreTrainedTokenizerFast):
+    asked = long(3, 30)
+    (whole,) = prompts.build(asked, tokenizer, mode="zero-shot", training=True)
+    reach = len(whole.prefix) + max(len(branch.given) + len(branch.target) for branch in whole.branches)
+    assert prompts.build(asked, tokenizer, mode="zero-shot", training=True, longest=reach) == [whole]
+    assert len(prompts.build(asked, tokenizer, mode="zero-shot", training=True, longest=reach - 1)) == 2
+    room = max(len(branch.given) for branch in whole.branches) + prompts.ROOM
+    assert prompts.build(asked, tokenizer, mode="zero-shot", longest=len(whole.prefix) + room) == [whole]
+    assert len(prompts.build(asked, tokenizer, mode="zero-shot", longest=len(whole.prefix) + room - 1)) > 1
+
+
+@pytest.mark.parametrize("longest", [100, 150, 300])
+@pytest.mark.parametrize("mode", ["zero-shot", "one-shot"])
+def test_windows_cut_nothing_silently(longest: int, mode: str, tokenizer: PreTrainedTokenizerFast):
+    asked, pool = long(0, 13, 21, 39), [question("p", "B", "Belu wrote Sado.", "Who?", ("Belu",))]
+    wanted = dict(mode=mode, pool=pool, longest=longest)
+    built = prompts.build(asked, tokenizer, **wanted)
+    contexts = [tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2] for prompt in built]
+    assert all(context in LONG for context in contexts)
+    places = [LONG.index(context) for context in contexts]
+    assert places == sorted(places) and LONG.startswith(contexts[0]) and LONG.endswith(contexts[-1])
+    for place, context, following in zip(places, contexts, places[1:], strict=False):
+        assert place + len(context) >= following + len(context) // 3  # they overlap
+    assert all([branch.question for branch in prompt.branches] == asked for prompt in built)
+    assert all(len(p.prefix) + len(b.given) + prompts.ROOM <= longest for p in built for b in p.branches)
+
+    trained = prompts.build(asked, tokenizer, **wanted, training=True)
+    assert sorted(branch.question.id for prompt in trained for branch in prompt.branches) == sorted(one.id for one in asked)
+    for prompt in trained:
+        context = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2]
+        for branch in prompt.branches:
+            assert prompts.target_of(branch.question) in context
+            assert len(prompt.prefix) + len(branch.given) + len(branch.target) <= longest
+    assert all(prompt.branches for prompt in trained)
+
+
+def test_in_training_an_answer_stands_where_it_is_farthest_from_the_ends(tokenizer: PreTrainedTokenizerFast):
+    """A window's neighbour holds the same answer, but nearer to its edge: nearer than a quarter of it, never."""
+    for number in range(2, 38):
+        (prompt,) = prompts.build(long(number), tokenizer, mode="zero-shot", longest=150, training=True)
+        context = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2]
+        at = context.index(f"Kamo{number} ") / len(context)
+        assert 0.2 < at < 0.8 or LONG.startswith(context) or LONG.endswith(context)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_question_that_leaves_no_room_for_its_context_is_refused(training: bool, tokenizer: PreTrainedTokenizerFast):
+    asked = [question("long", context=LONG, asked="Where " * 60 + "?", answers=("Kamo3",))]
+    with pytest.raises(StudyError, match="question 'long': not even a piece of its context fits beside it"):
+        prompts.build(asked, tokenizer, mode="zero-shot", longest=80, training=training)
+
+
+def test_an_answer_that_no_window_holds_is_refused(tokenizer: PreTrainedTokenizerFast):
+    asked = [question("wide", context=LONG, answers=(LONG[:900],)), *long(3)]
+    with pytest.raises(StudyError, match="question 'wide': "):
+        prompts.build(asked, tokenizer, mode="zero-shot", longest=500, training=True)
+
+
+def test_prompts_of_a_fixed_demonstration_say_how_far_they_are_the_same(tokenizer: PreTrainedTokenizerFast):
+    asked = library(4)
+    built = prompts.build(asked, tokenizer, mode="one-shot", pool=asked)
+    starts = {tuple(prompt.prefix[: prompt.shared]) for prompt in built}
+    assert len(starts) == 2 and all("Answer: article" in tokenizer.decode(list(start)) for start in starts)
+    assert all(0 < prompt.shared < len(prompt.prefix) for prompt in built)
+    others = [mode for mode in prompts.MODES if mode != "one-shot" and "chat" not in mode]
+    assert {p.shared for mode in others for p in prompts.build(asked, tokenizer, mode=mode, pool=asked)} == {0}
+
+
+@pytest.mark.parametrize("mode", ["two-shot", "", None, "chat", "chat  one-shot", ["zero-shot"]])
+def test_an_unknown_mode_is_refused(mode: object, tokenizer: PreTrainedTokenizerFast):
+    with pytest.raises(StudyError, match=r"prompting .* is unknown: use zero-shot, one-shot, one-shot random"):
         prompts.build([question("q")], tokenizer, mode=mode, pool=library(2))

@@ -1,0 +1,222 @@
+"""Where questions lie: a data set described by a mapping, as in a YAML, and its content in SQuAD's form.
+
+    {source: "hub:rajpurkar/squad", split: train}                          # its commit is pinned here
+    {source: "hub:facebook/mlqa@COMMIT", folder: mlqa.de.en, split: test, language: de}
+    {source: "mlqa:data/MLQA_V1", split: dev, context: de, question: en}   # the official folder
+    {source: "path:my.json"}                      # relative to the project's root; or JSON lines, my.jsonl
+    {source: "path:train-v1.1.json", official: squad-train}                # its count is checked
+    {source: "archive:bigbench==1.0.0/new_wiki_v1.0.json", part: train, dev_articles: 5}
+    {source: "archive:bigbench==1.0.0/reddit_v1.0.json", articles: contexts}   # all under one title: each context on its own
+    {source: "archive:bigbench==1.0.0/amazon_reviews_v1.0.json", offsets: nearest}   # counted on other text than the file's
+    {source: "facts:train", paragraphs: 400, facts: 5, seed: 0, languages: [en, zh]}
+
+`part`, `dev_articles` and `paragraphs` select (see `data`). Only the hub's and the archives' bytes are ever fetched.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from studylib import archives, facts
+from studylib.errors import StudyError
+from studylib.progress import watched
+from studylib.project import root
+from studylib.runs import digest, file_digest
+
+RECIPE = 1
+SELECTING = {"source", "part", "dev_articles", "paragraphs", "language", "articles", "offsets", "official"}
+KEYS = {
+    "hub": SELECTING | {"split", "folder"},
+    "mlqa": {"source", "split", "context", "question", "paragraphs"},
+    "path": SELECTING,
+    "archive": SELECTING,
+    "facts": {"source", "paragraphs", "facts", "seed", "languages"},
+}
+SOURCES = "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
+COUNTS = {"paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
+COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}
+# Questions in dev and test where context and question are in one language (facebookresearch/MLQA, README.md).
+MLQA = {
+    "en": (1148, 11590),
+    "de": (512, 4517),
+    "es": (500, 5254),
+    "ar": (517, 5335),
+    "zh": (504, 5137),
+    "vi": (511, 5495),
+    "hi": (507, 4918),
+}
+OFFICIAL = {"squad-train": 87599, "squad-dev": 10570}  # questions of SQuAD v1.1
+OFFICIAL |= {f"mlqa-{split}-{language}": counts[at] for language, counts in MLQA.items() for at, split in enumerate(("dev", "test"))}
+
+CHOICES = {"official": tuple(OFFICIAL), "articles": ("contexts",), "offsets": ("nearest",)}
+MLQA_CHOICES = {"split": ("dev", "test"), "context": tuple(MLQA), "question": tuple(MLQA)}
+
+
+def fingerprint(dataset: Mapping) -> str:
+    """What the data set is, without reading its questions: source bytes, selection and this module's recipe.
+
+    Raises StudyError for an unknown source or key, or a local file that is not there.
+    """
+    kind, rest = described(dataset)
+    if kind in ("path", "mlqa"):
+        identity = file_digest(_local(kind, rest, dataset))
+    elif kind == "archive":
+        identity = archives.pinned(rest)[2]
+    elif kind == "hub":
+        identity = "@".join(_commit(rest))
+    else:
+        identity = f"{rest} {facts.RECIPE}"
+    selection = {key: dataset[key] for key in sorted(dataset) if key != "source"}
+    return digest({"kind": kind, "identity": identity, "selection": selection, "recipe": RECIPE})
+
+
+def content(dataset: Mapping) -> tuple[object, str]:
+    """The described source's whole content in SQuAD's form (nothing of it checked yet), and what to call it in errors."""
+    kind, rest = described(dataset)
+    if kind == "facts":
+        return {"data": [{"title": p["title"], "paragraphs": [p]} for p in _generated(rest, dataset)]}, f"facts:{rest}"
+    if kind == "hub":
+        return {"data": [_article(row, rest) for row in _from_hub(rest, dataset)]}, f"hub:{rest}"
+    path = archives.member(rest) if kind == "archive" else _local(kind, rest, dataset)
+    return _read(path), str(path)
+
+
+def official(dataset: Mapping) -> int | None:
+    """How many questions the source must hold, where it is declared to be an official set."""
+    kind, _ = described(dataset)
+    if kind == "mlqa" and dataset["context"] == dataset["question"]:
+        return OFFICIAL[f"mlqa-{dataset['split']}-{dataset['context']}"]
+    return OFFICIAL.get(dataset.get("official"))
+
+
+def languages(dataset: Mapping) -> list[str]:
+    """The languages of a described data set's contexts."""
+    if "languages" in dataset:
+        return dataset["languages"]
+    return [dataset["context"] if str(dataset["source"]).startswith("mlqa:") else dataset.get("language", "en")]
+
+
+def xquad(folder: str, paragraphs: int) -> dict[str, dict]:
+    """Descriptions of XQuAD's files in `folder` (xquad.de.json and so on), by name; none where `folder` is empty."""
+    if not folder:
+        return {}
+    place = _rooted(folder)
+    found = {file.name.split(".")[1]: file for file in sorted(place.glob("xquad.*.json"))}
+    if not found:
+        raise StudyError(f"{place} holds no xquad.*.json: name the folder of XQuAD's files, or leave it empty.")
+    return {
+        f"xquad {name}": {"source": f"path:{folder}/{file.name}", "language": name, "paragraphs": paragraphs}
+        for name, file in found.items()
+    }
+
+
+def described(dataset: Mapping) -> tuple[str, str]:
+    """The kind of source and what follows it. Raises StudyError for anything in `dataset` that is unknown or cannot be."""
+    if not isinstance(dataset, Mapping) or "source" not in dataset:
+        raise StudyError(f"data set {dataset!r} needs a source: {SOURCES}.")
+    kind, _, rest = str(dataset["source"]).partition(":")
+    if kind not in KEYS:
+        raise StudyError(f"data source {dataset['source']!r} is unknown: use {SOURCES}.")
+    if unknown := sorted(set(dataset) - KEYS[kind]):
+        raise StudyError(f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(KEYS[kind]))}.")
+    for key, least in COUNTS.items():
+        if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least:
+            raise StudyError(f"{dataset['source']}: {key} must be a whole number of at least {least}, not {dataset[key]!r}.")
+    for key in ("language", "split", "folder"):
+        if not isinstance(dataset.get(key, ""), str):
+            raise StudyError(f"{dataset['source']}: {key} must be text, not {dataset[key]!r}.")
+    for key, known in (MLQA_CHOICES if kind == "mlqa" else CHOICES).items():
+        if (key in dataset or kind == "mlqa") and dataset.get(key) not in known:
+            raise StudyError(f"{dataset['source']}: {key} must be one of {', '.join(known)}, not {dataset.get(key)!r}.")
+    if kind == "hub":
+        _commit(rest)
+        if not dataset.get("split"):
+            raise StudyError(f"{dataset['source']}: say which split, for example `split: train`.")
+    if kind == "facts":
+        _check_facts(rest, dataset.get("languages", ["en"]))
+    return kind, rest
+
+
+def _check_facts(split: str, languages: object) -> None:
+    if split not in facts.SPLITS:
+        raise StudyError(f"facts:{split} is unknown: the splits are {', '.join(facts.SPLITS)}.")
+    if not isinstance(languages, list) or not languages or any(one not in list(facts.LANGUAGES) for one in languages):
+        raise StudyError(f"facts:{split}: languages must be a list of {', '.join(facts.LANGUAGES)}, not {languages!r}.")
+
+
+def _commit(rest: str) -> tuple[str, str]:
+    """A hub reference's repository and its commit: the one named, or the one pinned here."""
+    name, _, commit = rest.partition("@")
+    commit = commit or COMMITS.get(name, "")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not re.fullmatch("[0-9a-f]{40}", commit):
+        raise StudyError(
+            f"hub:{rest} is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit "
+            "(`git ls-remote https://huggingface.co/datasets/OWNER/NAME` lists them; a data set of scripts has parquet files in refs/convert/parquet)."
+        )
+    return name, commit
+
+
+def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
+    """The rows of one split, by `datasets`, which keeps them in its own cache (HF_HOME)."""
+    import datasets  # slow to import
+
+    name, commit = _commit(rest)
+    if not watched():
+        datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, revision=commit, data_dir=dataset.get("folder"), split=dataset["split"])
+    except Exception as error:  # whatever the hub, the network or the files may do
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise StudyError(
+            f"hub:{rest} could not be read ({type(error).__name__}: {reason}): check the network, split and folder."
+        ) from error
+
+
+def _generated(split: str, dataset: Mapping) -> list[dict]:
+    wanted = dict(contexts=dataset.get("paragraphs", 100), facts=dataset.get("facts", 5), seed=dataset.get("seed", 0))
+    return facts.paragraphs(split, **wanted, languages=dataset.get("languages", ["en"]))
+
+
+def _local(kind: str, rest: str, dataset: Mapping) -> Path:
+    if kind == "mlqa":
+        split = dataset["split"]
+        rest = f"{rest}/{split}/{split}-context-{dataset['context']}-question-{dataset['question']}.json"
+    if not (path := _rooted(rest)).is_file():
+        raise StudyError(f"There is no file {path}: the data source {kind}:{rest} needs it.")
+    return path
+
+
+def _rooted(name: str) -> Path:
+    return Path(name) if Path(name).is_absolute() else root() / name
+
+
+def _read(path: Path) -> object:
+    """SQuAD-format content of a JSON file, or of one of JSON lines."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".jsonl":
+            return json.loads(text)
+        lines = (line for line in text.split("\n") if line.strip())  # splitlines() would split at U+2028 inside a text
+        return {"data": [_article(json.loads(line), str(path)) for line in lines]}
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StudyError(f"{path} is not JSON in UTF-8 ({error}): give a SQuAD-format file.") from error
+
+
+def _article(item: object, name: str) -> dict:
+    """One row {id, context, question, answers} in SQuAD's form; without a title the context is its own article.
+
+    `answers` is a list of {text, answer_start}, or the hub's {text: [...], answer_start: [...]}.
+    """
+    try:
+        answers, context = item["answers"], item["context"]
+        if isinstance(answers, Mapping):
+            answers = [{"text": text, "answer_start": start} for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
+        title = item.get("title") or sha256(context.encode()).hexdigest()
+        return {
+            "title": title,
+            "paragraphs": [{"context": context, "qas": [{"id": item["id"], "question": item["question"], "answers": answers}]}],
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StudyError(f"{name}: a row needs id, context, question and answers ({type(error).__name__}: {error}).") from error
