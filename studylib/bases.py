@@ -4,7 +4,7 @@ Real teachers are not born on the task they are tuned for, and models of this si
 before they match a question to its fact. So each is trained once on documents of facts followed by loose
 question-and-answer lines (not the study's prompt), and stored in half precision.
 
-Make one again (about ten minutes on one core): python -m studylib.bases gpt_neox studylib/base_models
+Make one again (about a quarter of an hour on two cores): python -m studylib.bases gpt_neox studylib/base_models
 """
 
 import argparse
@@ -200,6 +200,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("family", choices=["gpt_neox", "qwen2"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1300)
     options = parser.parse_args()
     pretrain(options.family, options.folder, steps=options.steps)

@@ -16,6 +16,9 @@ MODEL = ["role", "student", "start", "targets", "objective", "steps", "parameter
 JUDGED = ("f1", "exact_match")
 BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in (*JUDGED, *(f"retention_{metric}" for metric in JUDGED))}
 
+TESTED = ["low", "high", "p", "p_holm", "detectable"]
+DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
+
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, and how like its teacher it is, in percent.
@@ -68,10 +71,9 @@ def contrasts(rows: pd.DataFrame) -> pd.DataFrame:
         student, twin = (group[group.role == role] for role in ("student", "twin"))
         if len(student) and len(twin):
             lines.append(dict(zip([*SETTING, "start", "student"], setting, strict=True)) | _difference(student, twin))
-    table = pd.DataFrame(lines)
-    tested = table.p.notna() if lines else []
-    if any(tested):
-        table.loc[tested, "p_holm"] = statistics.holm(list(table.p[tested]))
+    table = pd.DataFrame(lines, columns=[*SETTING, "start", "student", *DIFFERENCE])
+    tested = table.p.notna()
+    table.loc[tested, "p_holm"] = statistics.holm(list(table.p[tested]))
     return table
 
 
@@ -81,7 +83,7 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
     found = {"seeds": len(difference), "n": len(clusters), "articles": len(set(clusters)), "difference": difference.mean()}
     if statistics.why_no_interval(clusters):
-        return found | dict.fromkeys(("low", "high", "p", "p_holm", "detectable"), np.nan)
+        return found | dict.fromkeys(TESTED, np.nan)
     rng, each = np.random.default_rng(0), difference.mean(0)
     low, high = statistics.interval(statistics.resampled_means(difference, clusters, rng))
     spread = each.std(ddof=1)

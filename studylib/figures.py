@@ -211,11 +211,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
             said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
         sentence = f"- **{family}, {test}**: {_claim(students)}; the smallest of all {_about(students.iloc[-1])}."
-        both = (
-            gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
-            if len(gained)
-            else gained
-        )
+        both = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
         said.append(" ".join([sentence, *(_gain(row) for row in both.itertuples())]))
     return "\n".join(said) + "\n\n" + intervals(kept)
 

@@ -25,13 +25,18 @@ def download(plan: Plan) -> int:
 
 
 def datasets(plan: Plan) -> list[str]:
-    """A line per data set: what it holds, and how many answers were shifted onto their text."""
+    """A line per data set: what it holds, how many answers were shifted onto their text, and what it shares with training."""
     sets = {need.digest: need for need in _inputs(plan.runs) if isinstance(need.value, dict)}
-    lines = []
+    training, lines = kinds.questions(plan.train), []
     for need in sets.values():
         found = kinds.loaded(need)
-        shifted = f", {found.shifted} answers of the file stood one character late" if found.shifted else ""
-        lines.append(f"{need.label}: {len(found.questions)} questions on {len(data.by_context(found.questions))} contexts{shifted}.")
+        said = f"{need.label}: {len(found.questions)} questions on {len(data.by_context(found.questions))} contexts"
+        if found.shifted:
+            said += f", {found.shifted} answers of the file shifted to where they stand"
+        if need is not plan.train:
+            shared = {what: len(same) for what, same in data.shared(training, found.questions).items() if same}
+            said += "; " + (f"LEAK: {shared} also in train" if shared else "no article, context or question of it in train")
+        lines.append(f"{said}.")
     return lines
 
 

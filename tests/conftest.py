@@ -13,8 +13,11 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone."""
+    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone, but an empty cache of it."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    hub = TemporaryDirectory()
+    config.add_cleanup(hub.cleanup)
+    os.environ["HF_HOME"] = hub.name
     if config.option.markexpr != "small":
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)

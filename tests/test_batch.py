@@ -45,7 +45,7 @@ def test_the_forecast_counts_downloads_once_an_archive():
 def test_the_forecast_grows_with_every_kind_of_run(tmp_path):
     plan = batch.jobs("tiny")[0].plan
     missing, last = [], 0.0
-    for kind in ("teacher", "layers", "states", "cut", "student", "answers"):
+    for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty"):
         missing += [run for run in plan.runs if run.kind == kind][:3]
         contexts = sum(forecast._contexts(run, 6) for run in missing)
         assert contexts > last

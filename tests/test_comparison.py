@@ -16,7 +16,8 @@ def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, ques
     table = pd.DataFrame({"question": names, "article": [f"a{i // per}" for i in range(len(names))], "f1": values})
     counts = {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
     about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "seed": seed, "test_set": test_set}
-    return table.assign(exact_match=values / 2, rouge_l=values, **BASE, **counts, **about)
+    beside = {"probability": 0.5, "agreement": 0.25, "loyalty": 0.75}
+    return table.assign(exact_match=values / 2, rouge_l=values, **BASE, **beside, **counts, **about)
 
 
 def test_retention_and_reduction_in_closed_form():
@@ -26,12 +27,12 @@ def test_retention_and_reduction_in_closed_form():
     assert kept.retention_f1.to_dict() == pytest.approx({"teacher": 100, "student": 75, "twin": 50})
     assert kept.retention_exact_match["student"] == pytest.approx(75) and kept.f1["twin"] == pytest.approx(40)
     assert kept.reduction_total["student"] == 25 and kept.reduction_nonembedding["student"] == 50
-    assert kept.retention_low.isna().all()  # five articles are too few
+    assert kept.retention_f1_low.isna().all()  # five articles are too few
 
 
 def test_nothing_is_kept_of_a_teacher_below_the_floor():
     kept = comparison.compare(pd.concat([rows("teacher", 0.19, articles=40), rows("student", 0.1, depth=5, articles=40)]))
-    assert kept.retention_f1.isna().all() and kept.retention_low.isna().all() and kept.f1_low.notna().all()
+    assert kept.retention_f1.isna().all() and kept.retention_f1_low.isna().all() and kept.f1_low.notna().all()
 
 
 def test_a_student_is_compared_with_its_teacher_on_the_same_test_and_the_same_seeds():
@@ -54,7 +55,7 @@ def test_the_interval_of_a_ratio_shares_its_draws():
     scores = np.random.default_rng(1).random(160)
     kept = comparison.compare(pd.concat([rows("teacher", scores, articles=40), rows("student", 0.75 * scores, depth=5, articles=40)]))
     student = kept.set_index("role").loc["student"]
-    assert (student.retention_low, student.retention_high) == pytest.approx((75, 75))
+    assert (student.retention_f1_low, student.retention_f1_high) == pytest.approx((75, 75))
     assert student.f1_high - student.f1_low > 4
 
 
@@ -62,9 +63,56 @@ def test_intervals_are_the_statistics_ones_whatever_the_order_of_rows():
     rng = np.random.default_rng(2)
     table = pd.concat([rows("teacher", rng.random(160), articles=40), rows("student", rng.random(160), depth=5, articles=40)])
     kept, shuffled = comparison.compare(table), comparison.compare(table.sample(frac=1, random_state=0))
-    columns = ["f1_low", "f1_high", "retention_low", "retention_high"]
+    columns = ["f1_low", "f1_high", "retention_f1_low", "retention_f1_high"]
     a, b = (found.set_index("role").loc["student", columns].astype(float) for found in (kept, shuffled))
     pd.testing.assert_series_equal(a, b)
     own = table[table.role == "student"]
     mean, error = statistics.clustered_error(own.f1.to_numpy(), own.article.to_numpy())
     assert (a.f1_low, a.f1_high) == pytest.approx((100 * (mean - 1.96 * error), 100 * (mean + 1.96 * error)), abs=0.6)
+
+
+def test_agreement_loyalty_and_calibration_are_in_percent():
+    kept = comparison.compare(pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5)])).set_index("role").loc["student"]
+    assert (kept.agreement, kept.loyalty) == (25, 75)
+    assert kept.calibration_error == pytest.approx(100 * (0.5 - 0.3))
+
+
+def test_a_mixed_set_says_how_many_languages_it_has():
+    table = pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5)])
+    assert set(comparison.compare(table).language) == {"en"}
+    table["language"] = np.where(table.question.isin(["q0", "q1"]), "de", "zh")
+    kept = comparison.compare(table)
+    assert set(kept.language) == {"2 languages"} and len(kept) == 2
+
+
+def test_a_difference_in_closed_form():
+    """Student minus twin is 0.2 in half of the articles and 0 in the others."""
+    gain = np.repeat(np.tile([0.2, 0.0], 20), 4)
+    table = pd.concat([rows("student", 0.5 + gain, depth=5, articles=40), rows("twin", 0.5, depth=5, articles=40)])
+    found = comparison.contrasts(table).iloc[0]
+    assert found.difference == pytest.approx(10) and (found.n, found.articles, found.seeds) == (160, 40, 1)
+    error = 100 * statistics.clustered_error(gain, np.repeat(np.arange(40), 4))[1]
+    assert (found.low, found.high) == pytest.approx((10 - 1.96 * error, 10 + 1.96 * error), abs=0.3)
+    assert found.p < 0.001 and found.p_holm == found.p
+    effect = statistics.design_effect(gain, np.repeat(np.arange(40), 4))
+    assert found.detectable == pytest.approx(statistics.detectable(100 * gain.std(ddof=1), 160, effect))
+
+
+def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
+    rng = np.random.default_rng(3)
+    models = [rows(role, rng.random(160), depth=depth, articles=40) for depth in (5, 4, 3) for role in ("student", "twin")]
+    found = comparison.contrasts(pd.concat(models))
+    assert list(found.student) == ["f-5", "f-4", "f-3"]
+    assert list(found.p_holm) == pytest.approx(statistics.holm(list(found.p)))
+    few = comparison.contrasts(pd.concat([rows("student", 0.6, depth=5), rows("twin", 0.5, depth=5)])).iloc[0]
+    assert few.difference == pytest.approx(10) and np.isnan([few.low, few.high, few.p, few.p_holm, few.detectable]).all()
+
+
+def test_a_student_without_a_twin_has_no_difference():
+    assert comparison.contrasts(pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5)])).empty
+
+
+def test_two_models_that_say_the_same_differ_by_nothing_at_all():
+    same = [rows(role, np.tile([0.2, 0.9], 80), depth=5, articles=40) for role in ("student", "twin")]
+    found = comparison.contrasts(pd.concat(same)).iloc[0]
+    assert (found.difference, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)

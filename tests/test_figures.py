@@ -7,7 +7,7 @@ from studylib import comparison, figures
 
 
 def compared(scores, teacher=0.8, articles=4):
-    """Comparison of a teacher and of students: {(role, depth): F1 of every question}, 25 questions an article."""
+    """Comparison of a teacher and of students, and of these with their twins: {(role, depth): F1 of every question}, 25 questions an article."""
     base = dict(family="f", teacher="f", start="tuned", targets="teacher", objective="forward_kl", trained="zero-shot", asked="zero-shot")
     base |= dict(test_set="near", language="en", seed=0, steps=5)
     lines = []
@@ -15,17 +15,18 @@ def compared(scores, teacher=0.8, articles=4):
         about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "run": f"{role}{depth}"}
         about |= {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
         for number in range(25 * articles):
-            scored = {"exact_match": value / 2, "f1": value, "rouge_l": value}
+            scored = {"exact_match": value / 2, "f1": value, "rouge_l": value, "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
             lines.append(base | about | scored | {"question": f"q{number}", "article": f"a{number % articles}"})
-    return comparison.compare(pd.DataFrame(lines))
+    table = pd.DataFrame(lines)
+    return comparison.compare(table), comparison.contrasts(table)
 
 
 def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
-    assert "| – |" in figures.table(compared({("student", 5): 0.6}, teacher=0.19))
+    assert "| – |" in figures.table(compared({("student", 5): 0.6}, teacher=0.19)[0])
 
 
 def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
-    lines = figures.table(compared({("student", 5): 0.6, ("twin", 5): 0.4})).splitlines()
+    lines = figures.table(compared({("student", 5): 0.6, ("twin", 5): 0.4})[0]).splitlines()
     rows, said = [line for line in lines if line.startswith("|")], lines[-1]
     assert len(rows) == 2 + 3 and all(line.count("|") == rows[0].count("|") for line in rows)
     assert "75.0" in next(line for line in rows if "| student |" in line)
@@ -37,24 +38,29 @@ def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
     [
         (
             {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.72},
-            ["25.0 % fewer parameters and keeps 95.0 %", "40.0 % fewer parameters and keeps 50.0 %", "+5.0 (f-5)"],
+            [
+                "no claim without intervals; by the estimates alone the smallest student at 90 % of F1 and EM has 25.0 % fewer",
+                "keeps 95.0 % of F1 and 95.0 % of EM",
+                "40.0 % fewer parameters and keeps 50.0 %",
+                "Student minus twin, f-5: +4.0 points of F1.",
+            ],
         ),
-        ({("student", 5): 0.6}, ["there is no student that by its estimate is at 90 %"]),
+        ({("student", 5): 0.6}, ["by the estimates alone no student keeps 90 % of F1 and EM"]),
     ],
 )
 def test_the_conclusion_says_what_the_numbers_say(scores, words):
-    said = figures.conclusion(compared(scores), "zero-shot")
+    said = figures.conclusion(*compared(scores), "zero-shot")
     assert all(word in said for word in words), said
     assert "No intervals: 100 questions of 4 articles are too few" in said
 
 
 def test_the_conclusion_is_silent_below_the_floor():
-    said = figures.conclusion(compared({("student", 5): 0.09}, teacher=0.1), "zero-shot")
+    said = figures.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), "zero-shot")
     assert "nothing is said" in said
 
 
 def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
-    kept = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3})
+    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3})
     curve = pd.DataFrame(
         [
             {
@@ -85,8 +91,20 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
 
 
 def test_with_enough_articles_intervals_are_shown_and_decide():
-    kept = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
+    kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
     assert "76.0 (76.0 to 76.0)" in figures.table(kept) and "these seeds only" in figures.table(kept)
-    assert "whose whole interval is at 90 % of F1 or more has 25.0 % fewer" in figures.conclusion(kept, "zero-shot")
-    unsure = kept.assign(retention_low=kept.retention_low - 6)
-    assert "there is no student whose whole interval" in figures.conclusion(unsure, "zero-shot")
+    said = figures.conclusion(kept, gained, "zero-shot")
+    assert "non-inferiority (at least 90 % of F1 and EM kept) is shown down to the student that has 25.0 % fewer" in said
+    for metric in ("f1", "exact_match"):  # either of the two lower bounds below the margin is enough to claim nothing
+        bound = f"retention_{metric}_low"
+        assert "is shown for no student" in figures.conclusion(kept.assign(**{bound: kept[bound] - 6}), gained, "zero-shot")
+
+
+def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
+    kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
+    said = figures.conclusion(kept, gained.assign(detectable=1.5), "zero-shot")
+    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.0" in said
+    assert "f-2: +0.0 points of F1 (0.0 to 0.0): no difference shown, the smallest we could have seen is 1.5." in said
+    assert "| tuned | zero-shot | near | f-5 | +6.0 (6.0 to 6.0) | 0.000 | 0.000 |" in figures.contrasts(gained)
+    few = figures.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
+    assert "| +6.0 | – | – | – |" in few

@@ -61,11 +61,23 @@ def smoke(tmp_path_factory):
 
 def test_the_notebook_writes_every_output(smoke):
     _, folder = smoke
-    expected = ["learning.csv", "learning.png", "learning.svg", "results.csv", "retention.png", "retention.svg", "rows.parquet", "table.md"]
+    expected = [
+        "contrasts.md",
+        "learning.csv",
+        "learning.png",
+        "learning.svg",
+        "results.csv",
+        "retention.png",
+        "retention.svg",
+        "rows.parquet",
+        "table.md",
+    ]
     assert sorted(file.name for file in folder.iterdir()) == expected
     rows, tidy = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "results.csv")
     for line in tidy.itertuples():
-        assert line.value == pytest.approx(100 * rows[rows.run == line.run][line.metric].mean(), abs=1e-3)
+        assert line.value == pytest.approx(
+            100 * rows[(rows.run == line.run) & (rows.language == line.language)][line.metric].mean(), abs=1e-3
+        )
     assert (
         set(tidy.role) == {"teacher", "student", "twin"}
         and set(tidy.start) == {"raw", "tuned"}
@@ -77,7 +89,7 @@ def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
     place, _ = smoke
     cells = nbformat.read(place / "out.ipynb", as_version=4).cells
     shown = json.dumps([cell.get("outputs", []) for cell in cells])
-    assert shown.count("image/png") == 2 and "F1 kept, %" in shown and "No intervals: " in shown
+    assert shown.count("image/png") == 2 and "F1 kept, %" in shown and "No intervals: " in shown and "student \\u2212 twin, F1" in shown
 
 
 def test_every_line_leads_to_a_run(smoke):

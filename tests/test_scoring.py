@@ -3,10 +3,15 @@
 from itertools import combinations
 from random import Random
 
+import evaluate
+import numpy as np
 import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from torchmetrics.functional.classification import binary_calibration_error
 from torchmetrics.functional.text import squad
 
-from studylib import scoring
+from studylib import qa_metric, scoring
 from studylib.errors import StudyError
 
 
@@ -117,8 +122,9 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
 
 
 def test_score_holds_all_metrics():
-    assert scoring.score("blue Tiru", ["Tiru river"]) == pytest.approx({"exact_match": 0, "f1": 1 / 2, "rouge_l": 1 / 2})
-    assert tuple(scoring.score("", [""])) == scoring.METRICS
+    expected = {"exact_match": 0, "f1": 1 / 2, "rouge_l": 1 / 2, "exact_match_mended": 0, "f1_mended": 1 / 2}
+    assert scoring.score("blue Tiru", ["Tiru river"]) == pytest.approx(expected)
+    assert tuple(scoring.score("", [""])) == scoring.METRICS + scoring.MENDED
 
 
 @pytest.mark.parametrize(
@@ -190,3 +196,71 @@ def test_english_is_scored_by_squads_rules_and_other_languages_by_mlqas():
     assert (scoring.usual_rules("en"), scoring.usual_rules("zh")) == ("squad", "mlqa")
     with pytest.raises(StudyError, match="'fr'"):
         scoring.usual_rules("fr")
+
+
+def test_agreement_is_exact_match_with_the_teacher_right_or_not():
+    assert scoring.agreement("the Tiru", "Tiru!") == 1 and scoring.agreement("Tiru", "Kamo") == 0
+    assert scoring.agreement("", "") == 1 and scoring.agreement("", "Kamo") == 0
+    assert scoring.agreement("ein Haus", "Haus", language="de", rules="mlqa") == 1
+
+
+def test_probability_loyalty_is_one_less_scipys_distance_in_bits():
+    rng = torch.Generator().manual_seed(0)
+    for scale in (0.1, 1.0, 30.0):
+        student, teacher = (scale * torch.randn(20, 50, generator=rng) for _ in range(2))
+        p, q = (logits.double().softmax(-1).numpy() for logits in (student, teacher))
+        expected = [1 - jensenshannon(a, b, base=2) for a, b in zip(p, q, strict=True)]
+        assert scoring.probability_loyalty(student, teacher).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_probability_loyalty_goes_from_zero_to_one_and_takes_both_sides_alike():
+    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(1))
+    assert scoring.probability_loyalty(logits, logits + 3).tolist() == pytest.approx([1] * 5, abs=1e-3)
+    left, right = torch.full((1, 4), -1e4), torch.full((1, 4), -1e4)
+    left[0, 0] = right[0, 3] = 0
+    assert scoring.probability_loyalty(left, right).item() == pytest.approx(0, abs=1e-6)  # in nats it would be 0.167
+    assert torch.equal(scoring.probability_loyalty(logits, 2 * logits), scoring.probability_loyalty(2 * logits, logits))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "right", "error"),
+    [
+        ([0.95, 0.95, 0.95, 0.95], [1, 1, 1, 1], 0.05),
+        ([0.95, 0.85], [0, 1], (0.95 + 0.15) / 2),
+        ([0.55, 0.55, 0.55, 0.55], [1, 0, 1, 0], 0.05),
+        ([0.52, 0.58], [1, 0], 0.05),  # one bin: mean 0.55 against a half
+        ([0.49, 0.51], [1, 0], 0.51),  # two bins
+        ([1.0, 0.0], [1, 0], 0.0),
+        ([1.0], [0], 1.0),
+    ],
+)
+def test_calibration_error_in_closed_form(probabilities: list, right: list, error: float):
+    assert scoring.calibration_error(probabilities, right) == pytest.approx(error)
+
+
+def test_calibration_error_is_that_of_torchmetrics():
+    rng = np.random.default_rng(0)
+    probabilities = rng.random(500)
+    right = (rng.random(500) < probabilities**2).astype(int)
+    expected = binary_calibration_error(torch.tensor(probabilities), torch.tensor(right), n_bins=10, norm="l1")
+    assert scoring.calibration_error(probabilities, right) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_mended_scores_differ_in_arabic_only():
+    said, gold = "طالب ذكي", ["طالب"]
+    arabic = scoring.score(said, gold, language="ar", rules="mlqa")
+    assert arabic["f1"] != arabic["f1_mended"] == pytest.approx(2 / 3)
+    for language in ("de", "en", "zh"):
+        found = scoring.score(said, gold, language=language, rules="mlqa")
+        assert (found["f1"], found["exact_match"]) == (found["f1_mended"], found["exact_match_mended"])
+
+
+def test_the_metric_for_evaluate_is_the_mean_of_the_scores():
+    """Loaded by path, without a network, as a notebook does."""
+    metric = evaluate.load(qa_metric.__file__)
+    said, golds = ["ein Haus", "Hütte", ""], [["Haus", "Hütte"], ["die Hütte im Wald"], ["Wald"]]
+    found = metric.compute(predictions=said, references=golds, language="de", rules="mlqa")
+    each = [scoring.score(one, gold, language="de", rules="mlqa") for one, gold in zip(said, golds, strict=True)]
+    assert found == {name: pytest.approx(100 * sum(one[name] for one in each) / 3) for name in scoring.METRICS}
+    with pytest.raises(StudyError, match="do not score language 'de'"):
+        metric.compute(predictions=said, references=golds, language="de")

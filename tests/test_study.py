@@ -1,13 +1,15 @@
 """Plans, and a whole miniature study from plan to table."""
 
 import json
+from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from miniatures import model, packs, tokenizer
 
-from studylib import cutting, kinds, models, study
+from studylib import answering, cutting, kinds, models, packing, prompts, scoring, study, teaching
 from studylib.errors import StudyError
 from studylib.runs import Store
 
@@ -27,6 +29,8 @@ def settings(raw, **changes):
         "train": {"source": "facts:train", **FACTS},
         "dev": {"source": "facts:dev", **FACTS},
         "tests": {"near": {"source": "facts:test", **FACTS}},
+        "xquad": "",
+        "xquad_paragraphs": 1,
         "trained": "zero-shot",
         "asked": ["zero-shot", "one-shot"],
         "seeds": [0],
@@ -56,7 +60,9 @@ def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch)
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "store"))
     plan = study.capacity_gap(**settings(raw))
     assert [run.kind for run in plan.runs].count("student") == 6
-    assert [run.kind for run in plan.runs].count("answers") == 14
+    planned = Counter(run.kind for run in plan.runs)
+    assert (planned["answers"], planned["loyalty"]) == (14, 12)  # seven models, six of them with a teacher, asked in two ways
+    assert planned["states"] == 1 + 2  # the teacher's on the training rows, and on the test set in each way of asking
     assert not (tmp_path / "store").exists()
 
 
@@ -174,8 +180,8 @@ def test_everything_planned_is_there_afterwards_and_nothing_is_made_twice(finish
 def test_rows_hold_every_question_of_every_model_once(finished):
     plan, store = finished
     rows = study.rows(plan, store)
-    asked = kinds.questions(plan.answers[0][0].needs["test"])
-    assert len(rows) == len(plan.answers) * len(asked)
+    asked = kinds.questions(plan.tests[0])
+    assert len(rows) == len(plan.asked) * len(asked)
     assert not rows.duplicated(["run", "question"]).any()
     assert rows[["exact_match", "f1", "rouge_l"]].stack().between(0, 1).all()
     assert set(rows.question) == {q.id for q in asked}
@@ -187,10 +193,11 @@ def test_results_are_the_means_of_the_rows_in_percent(finished):
     tidy = study.results(rows)
     expected = "family,teacher,student,role,start,targets,objective,trained,asked,test_set,language,seed,steps,metric,value,n,run"
     assert list(tidy.columns) == [*expected.split(","), "parameters_total", "parameters_nonembedding"]
-    assert set(tidy.role) == {"teacher", "student", "twin"} and set(tidy.metric) == {"exact_match", "f1", "rouge_l"}
-    assert not tidy.duplicated(["run", "metric"]).any()
+    assert set(tidy.role) == {"teacher", "student", "twin"} and set(tidy.metric) == {*scoring.METRICS, *scoring.MENDED, *study.BESIDE}
+    assert not tidy.duplicated(["run", "metric", "language"]).any()
+    assert set(tidy[tidy.role == "teacher"].metric) == {*scoring.METRICS, *scoring.MENDED, "probability"}  # it has no teacher to be like
     for line in tidy.itertuples():
-        own = rows[rows.run == line.run]
+        own = rows[(rows.run == line.run) & (rows.language == line.language)]
         assert line.n == len(own) and line.value == pytest.approx(100 * own[line.metric].mean(), abs=1e-4)
 
 
@@ -210,7 +217,7 @@ def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
     run = next(run for run in plan.runs if run.kind == "cut")
     start, words = models.load_folder(store.path(run.needs["start"], "model"))
     keep = json.loads(store.path(run, "layers.json").read_text())
-    rows = kinds.packs(run.needs["train"], words, start, trained="zero-shot", seed=0)
+    rows = kinds.training_rows(run, words, start)
     expected = cutting.cut(start, keep)
     cutting.heal(expected, start, keep, kinds._some(rows, 2, 2, 0), report=lambda *_: None)
     found = models.load_folder(store.path(run, "model"))[0]
@@ -240,3 +247,67 @@ def test_curves_cover_every_step(finished):
     learned = study.curves(plan, store)
     assert (learned.groupby("run").step.max() == 2).all() and learned.groupby("run").size().eq(2).all()
     assert pd.notna(learned.dev_f1).sum() == learned.run.nunique()
+
+
+def test_rows_hold_what_a_student_has_in_common_with_its_teacher(finished):
+    plan, store = finished
+    rows = study.rows(plan, store)
+    assert rows.probability.between(0, 1).all()
+    taught = rows[rows.role != "teacher"]
+    assert rows[rows.role == "teacher"][["agreement", "loyalty"]].isna().all(axis=None)
+    assert taught.agreement.isin([0.0, 1.0]).all() and taught.loyalty.between(0, 1).all() and taught.loyalty.nunique() > 10
+    one = next(asked for asked in plan.asked if asked.teacher is not None)
+    own, theirs = (json.loads(store.path(run, "answers.json").read_text()) for run in (one.answers, one.teacher.answers))
+    found = taught[taught.run == store.key(one.answers)].set_index("question")
+    for question, agrees in found.agreement.items():
+        assert agrees == scoring.agreement(own[question]["text"], theirs[question]["text"])
+        assert found.probability[question] == own[question]["probability"]
+
+
+def test_loyalty_is_that_of_both_models_side_by_side(finished):
+    """Against both models run here on rows of one question each."""
+    plan, store = finished
+    one = next(asked for asked in plan.asked if asked.teacher is not None and asked.called["asked"] == "one-shot")
+    own, words = models.load_folder(store.path(one.answers.needs["model"], "model"))
+    theirs, _ = models.load_folder(store.path(one.teacher.answers.needs["model"], "model"))
+    found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
+    asked = kinds.prompted(one.answers, "test", words, own)
+    with torch.no_grad():
+        for row in (row for prompt in asked for row in packing.unpack(prompt)):
+            logits = [models.head(net, teaching.answer_states(net, row), len(words)) for net in (own.eval(), theirs.eval())]
+            assert found[row.question_ids[0]] == pytest.approx(scoring.probability_loyalty(*logits).mean().item(), abs=1e-3)
+
+
+def test_what_test_sets_share_with_training_is_counted(raw):
+    same = {"source": "facts:train", **FACTS}
+    leaks = study.leakage(study.capacity_gap(**settings(raw, tests={"near": {"source": "facts:test", **FACTS}, "same": same})))
+    assert leaks.set_index("set").loc["near"].tolist() == [0, 0, 0]
+    assert leaks.set_index("set").loc["same"].tolist() == [6, 6, 12]
+
+
+def test_xquad_adds_a_test_set_per_language(raw, tmp_path):
+    for name in ("de", "zh"):
+        (tmp_path / f"xquad.{name}.json").write_text("{}")
+    plan = study.capacity_gap(**settings(raw, xquad=str(tmp_path)))
+    assert [test.label for test in plan.tests] == ["near", "xquad de", "xquad zh"]
+
+
+def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
+    """Training, states, answers and loyalty on a model of 160 positions, whose contexts have up to 250 tokens."""
+    models.save(model("llama", max_position_embeddings=160), tokenizer(), tmp_path / "raw")
+    long = {"paragraphs": 4, "facts": 16}
+    sets = {part: {"source": f"facts:{part}", **long} for part in ("train", "dev")} | {"tests": {"near": {"source": "facts:test", **long}}}
+    few = dict(depths=[3], twins=[], raw_starts=[], asked=["zero-shot"])
+    plan, store = study.capacity_gap(**settings(f"path:{tmp_path / 'raw'}", **sets, **few)), Store(tmp_path / "home")
+    study.complete(plan, store)
+    rows = study.rows(plan, store)
+    assert len(rows) == 2 * 64 and not rows.duplicated(["run", "question"]).any() and rows.loyalty.notna().sum() == 64
+    one = plan.asked[0]
+    net, words = models.load_folder(store.path(one.answers.needs["model"], "model"))
+    built = prompts.build(kinds.questions(plan.tests[0]), words, mode="zero-shot", longest=160)
+    assert len(built) > 4 and np.mean([len(prompt.branches) for prompt in built]) == 16
+    said = answering.answer(net, words, built)
+    held = json.loads(store.path(one.answers, "answers.json").read_text())
+    for name, found in answering.best(said).items():
+        assert held[name]["text"] == found.text
+        assert found.log_probability / found.tokens == max(a.log_probability / a.tokens for a in said if a.question_id == name)
