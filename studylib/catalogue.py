@@ -30,7 +30,7 @@ def overview(profile: str) -> Iterator[dict]:
     for name, dataset in described.items():
         line = {"set": f"{profile}/{name}", "language": ",".join(sources.languages(dataset)), "source": dataset["source"]}
         if megabytes := _to_fetch(dataset["source"]):
-            yield line | {"missing": f"not fetched yet ({megabytes} MB with its archive)"}
+            yield line | {"missing": f"not fetched yet: {megabytes} MB with its archive"}
             continue
         loaded = data.load(dataset)
         asked = loaded.questions
@@ -69,8 +69,10 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     tokenizer = models.tokenizer(next(iter(families.values())))
     pool, groups = data.load(described["train"]).questions, data.by_context(data.load(described[short]).questions)[:count]
     asked = [question for group in groups for question in group]
-    texts = prompts.segments([group[0] for group in groups], tokenizer, mode=mode, pool=pool)
-    for prompt, (text, example), group in zip(prompts.build(asked, tokenizer, mode=mode, pool=pool), texts, groups, strict=True):
+    examples = prompts.demonstrations([group[0] for group in groups], mode, pool, seed=0)
+    texts = prompts.segments(examples, tokenizer, mode)
+    built = prompts.build(asked, tokenizer, mode=mode, pool=pool)
+    for prompt, text, example, group in zip(built, texts, examples, groups, strict=True):
         prefix, branch = tokenizer.decode(prompt.prefix), prompt.branches[0]
         source = f", demonstration {example.id} of {example.article!r}" if example else ""
         yield f"═══ {group[0].id} of {group[0].article!r}{source}"

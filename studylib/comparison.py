@@ -29,7 +29,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for setting, group in rows.groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
-        for model, own in group.groupby(MODEL, sort=False):
+        for model, own in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
             lines.append(dict(zip(SETTING, setting, strict=True)) | dict(zip(MODEL, model, strict=True)) | _line(own, teacher))
     return pd.DataFrame(lines)
 
@@ -69,7 +69,7 @@ def contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for setting, group in rows.groupby([*SETTING, "start", "student"], sort=False):
         student, twin = (group[group.role == role] for role in ("student", "twin"))
-        if len(student) and len(twin):
+        if set(student.seed) & set(twin.seed):
             lines.append(dict(zip([*SETTING, "start", "student"], setting, strict=True)) | _difference(student, twin))
     table = pd.DataFrame(lines, columns=[*SETTING, "start", "student", *DIFFERENCE])
     tested = table.p.notna()

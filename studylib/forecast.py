@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from studylib import archives, data, kinds, objectives, packing, prompts, training
 from studylib.runs import Input, Run, Store
-from studylib.study import Plan
+from studylib.study import Plan, leakage
 
 ANSWERING = 0.6  # a context answered, over a context trained on
 
@@ -25,17 +25,16 @@ def download(plan: Plan) -> int:
 
 
 def datasets(plan: Plan) -> list[str]:
-    """A line per data set: what it holds, how many answers were shifted onto their text, and what it shares with training."""
-    sets = {need.digest: need for need in _inputs(plan.runs) if isinstance(need.value, dict)}
-    training, lines = kinds.questions(plan.train), []
-    for need in sets.values():
+    """A line per data set: what it holds, how many answers were shifted onto their text, and what of it leaks from training."""
+    lines, leaks = [], leakage(plan).set_index("set")
+    for need in (plan.train, plan.dev, *plan.tests):
         found = kinds.loaded(need)
         said = f"{need.label}: {len(found.questions)} questions on {len(data.by_context(found.questions))} contexts"
         if found.shifted:
             said += f", {found.shifted} answers of the file shifted to where they stand"
         if need is not plan.train:
-            shared = {what: len(same) for what, same in data.shared(training, found.questions).items() if same}
-            said += "; " + (f"LEAK: {shared} also in train" if shared else "no article, context or question of it in train")
+            leaked = ", ".join(f"{count} {what}" for what, count in leaks.loc[need.label].items() if count)
+            said += f"; LEAK: {leaked} in common with train" if leaked else "; no article, context or question of it in train"
         lines.append(f"{said}.")
     return lines
 

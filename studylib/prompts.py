@@ -172,15 +172,17 @@ def check(mode: str) -> None:
         raise StudyError(f"prompting {mode!r} is unknown: use {', '.join(MODES)}.")
 
 
-def segments(
-    asked: Sequence[Question], tokenizer: PreTrainedTokenizerBase, *, mode: str, pool: Sequence[Question] = (), seed: int = 0
-) -> list[tuple[Segments, Question | None]]:
-    """For each question's context the text around it, and its demonstration. Raises StudyError for an unknown mode."""
+def demonstrations(asked: Sequence[Question], mode: str, pool: Sequence[Question], seed: int) -> list[Question | None]:
+    """For each question's context the demonstration that is shown with it, chosen from `pool`. Raises StudyError for an unknown mode."""
     check(mode)
-    form, shots = ("chat ", mode.removeprefix("chat ")) if mode.startswith("chat ") else ("", mode)
-    shown = DEMONSTRATIONS[shots](asked, pool, seed)
-    written = {one: FORMS[form](tokenizer, one) for one in dict.fromkeys(shown)}
-    return [(written[one], one) for one in shown]
+    return DEMONSTRATIONS[mode.removeprefix("chat ")](asked, pool, seed)
+
+
+def segments(shown: Sequence[Question | None], tokenizer: PreTrainedTokenizerBase, mode: str) -> list[Segments]:
+    """The text around a context, for each demonstration."""
+    form = FORMS["chat " if mode.startswith("chat ") else ""]
+    written = {one: form(tokenizer, one) for one in dict.fromkeys(shown)}
+    return [written[one] for one in shown]
 
 
 def build(
@@ -199,35 +201,39 @@ def build(
     Raises StudyError for an unknown mode, and for a question that fits in no window.
     """
     groups = by_context(questions)
-    texts = segments([group[0] for group in groups], tokenizer, mode=mode, pool=pool, seed=seed)
-    prefixes = iter(_ids(tokenizer, [text.prefix(group[0].context) for (text, _), group in zip(texts, groups, strict=True)]))
-    given = iter(_ids(tokenizer, [text.given(q) for (text, _), group in zip(texts, groups, strict=True) for q in group]))
-    targets = iter(_ids(tokenizer, [text.answer(q) for (text, _), group in zip(texts, groups, strict=True) for q in group]))
-    prompts, demonstrations = [], []
-    for (text, shown), group in zip(texts, groups, strict=True):
+    shown = demonstrations([group[0] for group in groups], mode, pool, seed)
+    texts = segments(shown, tokenizer, mode)
+    prefixes = iter(_ids(tokenizer, [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]))
+    given = iter(_ids(tokenizer, [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group]))
+    targets = iter(_ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group]))
+    made: list[list[Prompt]] = []
+    for text, group in zip(texts, groups, strict=True):
         branches = [Branch(q, next(given), [*next(targets), tokenizer.eos_token_id]) for q in group]
         room = max(len(b.given) + max(len(b.target), 0 if training else ROOM) for b in branches)
         prefix = next(prefixes)
         if longest is None or len(prefix) + room <= longest:
-            made = [Prompt(prefix, branches)]
+            made.append([Prompt(prefix, branches)])
         else:
-            made = _windowed(group[0].context, text, branches, tokenizer, longest - room, training)
-        prompts += made
-        demonstrations += [shown] * len(made)
-    return _sharing(prompts, demonstrations) if mode.endswith("one-shot") else prompts
+            made.append(_windowed(group[0].context, text, branches, tokenizer, longest - room, training))
+    if mode.endswith("one-shot"):
+        made = _sharing(made, shown)
+    return [prompt for prompts in made for prompt in prompts]
 
 
-def _sharing(prompts: list[Prompt], demonstrations: list[Question]) -> list[Prompt]:
-    """The same prompts, each told how many tokens it begins with that all with its demonstration do."""
+def _sharing(made: list[list[Prompt]], shown: Sequence[Question]) -> list[list[Prompt]]:
+    """The prompts of each context, told how many tokens they begin with that all of the same demonstration do."""
     alike: dict[Question, list[list[int]]] = {}
-    for prompt, shown in zip(prompts, demonstrations, strict=True):
-        alike.setdefault(shown, []).append(prompt.prefix)
-    same = {shown: takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prefixes, strict=False)) for shown, prefixes in alike.items()}
-    # A prompt keeps at least one token of its own; one that is alone shares nothing.
-    shared = {
-        shown: min(len(list(same[shown])), *(len(one) - 1 for one in found)) if len(found) > 1 else 0 for shown, found in alike.items()
-    }
-    return [replace(prompt, shared=shared[shown]) for prompt, shown in zip(prompts, demonstrations, strict=True)]
+    for prompts, example in zip(made, shown, strict=True):
+        alike.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
+    shared = {example: _common(prefixes) for example, prefixes in alike.items()}
+    return [[replace(prompt, shared=shared[example]) for prompt in prompts] for prompts, example in zip(made, shown, strict=True)]
+
+
+def _common(rows: list[list[int]]) -> int:
+    """How many first tokens all rows share, leaving each at least one of its own; none where there is one row only."""
+    if len(rows) == 1:
+        return 0
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*(row[:-1] for row in rows), strict=False)))
 
 
 def _windowed(
@@ -237,7 +243,8 @@ def _windowed(
     spans = windows(context, tokenizer, lambda part: len(_ids(tokenizer, [text.prefix(part)])[0]) <= room)
     if not spans:
         raise StudyError(
-            f"question {branches[0].question.id!r}: not even a piece of its context fits beside it: leave it out or take a model with more positions."
+            f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece of its context fits beside it: "
+            "leave it out or take a model with more positions."
         )
     held: list[list[Branch]] = [[] if training else branches for _ in spans]
     for branch in branches if training else ():

@@ -49,9 +49,9 @@ def _punctuation(rules: str) -> dict[int, None]:
     return ascii_only | {code: None for code in range(sys.maxunicode) if unicodedata.category(chr(code)).startswith("P")}
 
 
-def usual_rules(language: str) -> str:
-    """SQuAD's rules in English, MLQA's elsewhere. Raises StudyError for a language that none know."""
-    rules = "squad" if language == "en" else "mlqa"
+def usual_rules(language: str, *, mlqa: bool = False) -> str:
+    """SQuAD's rules in English, but on MLQA; MLQA's elsewhere. Raises StudyError for a language that none know."""
+    rules = "squad" if language == "en" and not mlqa else "mlqa"
     words("", language=language, rules=rules)
     return rules
 

@@ -98,6 +98,11 @@ def languages(dataset: Mapping) -> list[str]:
     return [dataset["context"] if str(dataset["source"]).startswith("mlqa:") else dataset.get("language", "en")]
 
 
+def is_mlqa(dataset: Mapping) -> bool:
+    """Whether a described data set is MLQA, and so scored by its rules in English, too."""
+    return dataset["source"].startswith(("mlqa:", "hub:facebook/mlqa"))
+
+
 def xquad(folder: str, paragraphs: int) -> dict[str, dict]:
     """Descriptions of XQuAD's files in `folder` (xquad.de.json and so on), by name; none where `folder` is empty."""
     if not folder:

@@ -54,10 +54,11 @@ class Asked:
 
 @dataclass
 class Plan:
-    """What an experiment needs: training questions, test sets, every trained model with what it is called in tables, and its answers."""
+    """What an experiment needs: training, dev and test questions, every trained model with what it is called in tables, and its answers."""
 
     threads: int
     train: Input
+    dev: Input
     tests: list[Input]
     trained: list[tuple[Run, dict]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -132,7 +133,7 @@ def capacity_gap(
     for steps, rate, seed in product((teacher_steps, student_steps), (teacher_rate, student_rate), seeds):
         training.Recipe(steps, packs, rate, seed, micro, precision)
     pool, dev_set = kinds.dataset("train", train), kinds.dataset("dev", dev)
-    plan = Plan(threads, pool, [kinds.dataset(name, test) for name, test in tests.items()])
+    plan = Plan(threads, pool, dev_set, [kinds.dataset(name, test) for name, test in tests.items()])
     for described in (dev, *tests.values()):
         for language in sources.languages(described):
             scoring.usual_rules(language)
@@ -228,10 +229,14 @@ def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 def _scored(one: Asked, store: Store) -> Iterator[dict]:
     """A row per question of one set of answers."""
     said, theirs, loyal = _read(store, one.answers), None, None
+    test = one.answers.needs["test"]
     if one.teacher is not None:
         theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
-    for q in kinds.questions(one.answers.needs["test"]):
-        text, judged = said[q.id]["text"], dict(language=q.language, rules=scoring.usual_rules(q.language))
+    for q in kinds.questions(test):
+        text, judged = (
+            said[q.id]["text"],
+            dict(language=q.language, rules=scoring.usual_rules(q.language, mlqa=sources.is_mlqa(test.value))),
+        )
         yield {
             "language": q.language,
             "article": q.article,
@@ -277,12 +282,23 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 
 
 def leakage(plan: Plan) -> pd.DataFrame:
-    """How many articles, contexts and questions each set shares with the training questions, and must not: a line per set."""
+    """What must not be, counted, a line per set: its articles, contexts and questions that are among the training ones, too,
+    and its contexts that are shown a demonstration of their own article in any way of asking."""
     training = kinds.questions(plan.train)
+    ways = {(one.called["asked"], one.called["seed"]) for one in plan.asked}
     lines = []
-    for test in plan.tests:
-        found = data.shared(training, kinds.questions(test))
-        lines.append({"set": test.label, **{what: len(same) for what, same in found.items()}})
+    for source in (plan.dev, *plan.tests):
+        asked = kinds.questions(source)
+        first = [group[0] for group in data.by_context(asked)]
+        shown = [
+            (one, example)
+            for mode, seed in sorted(ways)
+            for one, example in zip(first, prompts.demonstrations(first, mode, training, seed), strict=True)
+        ]
+        own = sum(example is not None and example.article == one.article for one, example in shown)
+        lines.append(
+            {"set": source.label, **{what: len(same) for what, same in data.shared(training, asked).items()}, "demonstrations": own}
+        )
     return pd.DataFrame(lines)
 
 

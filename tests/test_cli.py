@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -167,7 +168,7 @@ def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.C
     assert main(["run", wanted()]) == 130
     said = capsys.readouterr()
     assert said.err.strip() == "study: stopped. The same command goes on from here."
-    assert "capacity_gap (refused): 7 runs, 7 to compute" in said.out
+    assert "capacity_gap (refused): 9 runs, 9 to compute" in said.out
     assert "This takes about 5 minutes on this machine" in said.out
 
 
@@ -202,7 +203,7 @@ def test_status_tells_what_failed_and_what_waits(wanted: Callable, capsys: pytes
         Store().complete(job.plan.runs[0], fails)
     assert main(["status", path]) == 0
     head, first, *rest = capsys.readouterr().out.splitlines()
-    assert head == "capacity_gap (refused): 1 failed, 6 missing"
+    assert head == "capacity_gap (refused): 1 failed, 8 missing"
     assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
     assert len(rest) == 6
     assert all("waits for gpt_neox s0 teacher" in line for line in rest)
@@ -287,3 +288,46 @@ def test_the_checkout_is_found_above_the_working_folder_or_around_the_package(tm
     (tmp_path / "notebooks" / "capacity_gap.ipynb").touch()
     monkeypatch.chdir(tmp_path / "deep" / "er")
     assert project.root() == tmp_path
+
+
+def test_data_lists_a_profiles_sets_and_shows_prompts(wanted: Callable, capsys: pytest.CaptureFixture):
+    path = wanted()
+    assert main(["data", path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{path}/train (en), facts:train" and lines[1].startswith(
+        "  8 questions; 4 contexts; 4 articles; answer tokens: gpt_neox "
+    )
+    assert "shared with train: 0 articles, 0 contexts, 0 questions; fingerprint " in lines[3]
+    assert main(["data", "show", f"{path}/near", "--n", "2", "--prompt", "one-shot"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("─── answer to learn (") == 2 and shown.count("─── instructions and demonstration") == 2
+
+
+def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
+    assert "`study data` lists those of tiny" in refused("data", "show")
+    assert "There is no data set 'nope' in tiny" in refused("data", "show", "nope")
+    assert "prompting 'two-shot' is unknown: use zero-shot, one-shot" in refused("data", "show", "near", "--prompt", "two-shot")
+    assert "no chat template" in refused("data", "show", "near", "--prompt", "chat zero-shot")
+    assert "There is no profile 'huge'" in refused("data", "huge")
+    assert "There is no file " in refused("data", wanted(dev={"source": "path:no/such.json"}))
+
+
+def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
+    """Its commands, pasted into a shell in a copy of the project."""
+    text = (project.root() / "README.md").read_text(encoding="utf-8")
+    commands = text.partition("<!-- own -->\n```sh\n")[2].partition("```")[0]
+    for name in ("notebooks", "params", "studylib/base_models"):
+        shutil.copytree(project.root() / name, tmp_path / "checkout" / name)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "STUDY_HOME": str(tmp_path / "home"),
+    }
+    done = subprocess.run(
+        ["sh", "-e", "-c", commands], cwd=tmp_path / "checkout", env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    listed = done.stdout.split()[-9:]
+    assert listed == sorted(file.name for file in (tmp_path / "checkout/figures/mine/capacity_gap").iterdir())
+    assert "held out: 1 questions on 1 contexts; no article, context or question of it in train." in done.stdout
+    table = (tmp_path / "checkout/figures/mine/capacity_gap/table.md").read_text(encoding="utf-8")
+    assert table.count("| mine-4 |") == 4 and "one-shot retrieved" in table

@@ -116,3 +116,9 @@ def test_two_models_that_say_the_same_differ_by_nothing_at_all():
     same = [rows(role, np.tile([0.2, 0.9], 80), depth=5, articles=40) for role in ("student", "twin")]
     found = comparison.contrasts(pd.concat(same)).iloc[0]
     assert (found.difference, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)
+
+
+def test_a_model_without_a_seed_of_its_teacher_is_left_out():
+    kept = comparison.compare(pd.concat([rows("teacher", 0.8, seed=0), rows("student", 0.6, depth=5, seed=1)]))
+    assert list(kept.role) == ["teacher"]
+    assert comparison.contrasts(pd.concat([rows("student", 0.8, depth=5), rows("twin", 0.6, depth=5, seed=1)])).empty

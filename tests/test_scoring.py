@@ -264,3 +264,9 @@ def test_the_metric_for_evaluate_is_the_mean_of_the_scores():
     assert found == {name: pytest.approx(100 * sum(one[name] for one in each) / 3) for name in scoring.METRICS}
     with pytest.raises(StudyError, match="do not score language 'de'"):
         metric.compute(predictions=said, references=golds, language="de")
+
+
+def test_mlqa_is_scored_by_its_own_rules_in_english_too():
+    assert [scoring.usual_rules(one) for one in ("en", "de", "zh")] == ["squad", "mlqa", "mlqa"]
+    assert scoring.usual_rules("en", mlqa=True) == "mlqa"
+    assert scoring.exact_match("24–10", ["2410"], rules="mlqa") == 1 and scoring.exact_match("24–10", ["2410"]) == 0

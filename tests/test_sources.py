@@ -263,6 +263,14 @@ def test_xquad_names_a_test_set_per_language(tmp_path: Path):
         sources.xquad(str(tmp_path / "empty"), 3)
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("mlqa:data", True), (f"hub:facebook/mlqa@{'a' * 40}", True), ("hub:rajpurkar/squad", False), ("path:mlqa.json", False)],
+)
+def test_mlqa_is_known_by_its_source(source: str, expected: bool):
+    assert sources.is_mlqa({"source": source}) == expected
+
+
 COMMIT = "a" * 40
 README = b"---\nconfigs:\n- config_name: plain_text\n  data_files:\n  - {split: train, path: plain_text/train-*}\n---\n"
 

@@ -281,8 +281,14 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
 def test_what_test_sets_share_with_training_is_counted(raw):
     same = {"source": "facts:train", **FACTS}
     leaks = study.leakage(study.capacity_gap(**settings(raw, tests={"near": {"source": "facts:test", **FACTS}, "same": same})))
-    assert leaks.set_index("set").loc["near"].tolist() == [0, 0, 0]
-    assert leaks.set_index("set").loc["same"].tolist() == [6, 6, 12]
+    assert list(leaks.columns) == ["set", "articles", "contexts", "questions", "demonstrations"]
+    assert leaks.set_index("set").T.to_dict("list") == {"dev": [0] * 4, "near": [0] * 4, "same": [6, 6, 12, 0]}
+
+
+def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch):
+    plan = study.capacity_gap(**settings(raw))
+    monkeypatch.setitem(prompts.DEMONSTRATIONS, "one-shot", lambda asked, pool, seed: list(asked))
+    assert study.leakage(plan).demonstrations.tolist() == [6, 6]
 
 
 def test_xquad_adds_a_test_set_per_language(raw, tmp_path):
