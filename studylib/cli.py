@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
     show.add_argument("key", help="the first digits of the run's key are enough")
     data = verbs.add_parser("data", help="the data sets of a profile, or `data show SET`: prompts as a model sees them")
-    data.add_argument("profile", nargs="?", default="tiny", help="a profile or YAML file, or the word `show`")
+    data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")
     data.add_argument("set", nargs="?", help="after `show`: a data set, for example near or small/squad")
     data.add_argument("--n", type=int, default=1, help="how many contexts to show")
     data.add_argument("--prompt", default="zero-shot", help="how to ask: zero-shot, one-shot, one-shot retrieved, chat zero-shot, ...")
@@ -120,16 +120,18 @@ def _show(chosen: argparse.Namespace) -> None:
 
 def _data(chosen: argparse.Namespace) -> None:
     from studylib import catalogue
+    from studylib.project import known_profiles
 
     if chosen.profile == "show":
-        if chosen.set is None:
-            raise StudyError("study data show needs a data set: `study data` lists those of tiny, `study data small` those of small.")
+        if chosen.set is None or chosen.n < 1:
+            raise StudyError("study data show needs a data set, and --n of at least 1: `study data` lists the sets.")
         for part in catalogue.shown(chosen.set, chosen.n, chosen.prompt):
             print(part)
         return
-    for line in catalogue.overview(chosen.profile):
-        print(f"{line.pop('set')} ({line.pop('language')}), {line.pop('source')}")
-        print("  " + (line.get("missing") or "; ".join(_spelt(name, value) for name, value in line.items() if value != "")), flush=True)
+    for profile in [chosen.profile] if chosen.profile else known_profiles():
+        for line in catalogue.overview(profile):
+            print(f"{line.pop('set')} ({line.pop('language')}), {line.pop('source')}")
+            print("  " + (line.get("missing") or "; ".join(_spelt(name, value) for name, value in line.items() if value != "")), flush=True)
 
 
 def _spelt(name: str, value: object) -> str:

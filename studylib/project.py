@@ -23,6 +23,10 @@ def profiles(profile: str) -> list[Path]:
         return [Path(profile)]
     files = sorted((root() / "params" / profile).glob("*.yaml"))
     if not files:
-        known = ", ".join(sorted(folder.name for folder in (root() / "params").iterdir() if folder.is_dir()))
-        raise StudyError(f"There is no profile {profile!r}: known are {known}, or name a YAML file.")
+        raise StudyError(f"There is no profile {profile!r}: known are {', '.join(known_profiles())}, or name a YAML file.")
     return files
+
+
+def known_profiles() -> list[str]:
+    """The folders of params/."""
+    return sorted(folder.name for folder in (root() / "params").iterdir() if folder.is_dir())

@@ -53,7 +53,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Segments:
-    """A prompt's text: what stands before the context, before the question, and between question and answer; then the answer's blank."""
+    """The text around context, question and answer: `before` the context, `cue` between question and answer, `blank` before an answer."""
 
     before: str
     cue: str
@@ -117,7 +117,8 @@ def fixed(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> lis
     by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
     shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
     Random(seed).shuffle(shorter)
-    return [_apart((*shorter, *longer), question) for question in asked]
+    order = [*shorter, *longer]
+    return [_apart(order, question) for question in asked]
 
 
 def drawn(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:

@@ -298,13 +298,18 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(wanted: Callable, capsys: 
         "  8 questions; 4 contexts; 4 articles; answer tokens: gpt_neox "
     )
     assert "shared with train: 0 articles, 0 contexts, 0 questions; fingerprint " in lines[3]
+    assert main(["data"]) == 0
+    listed = capsys.readouterr().out
+    assert "tiny/far (en,de,es,ar,hi,vi,zh), facts:far\n" in listed and "small/new york times (en), archive:" in listed
+    assert "not fetched yet: 358 MB with its archive" in listed
     assert main(["data", "show", f"{path}/near", "--n", "2", "--prompt", "one-shot"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("─── answer to learn (") == 2 and shown.count("─── instructions and demonstration") == 2
 
 
 def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
-    assert "`study data` lists those of tiny" in refused("data", "show")
+    assert "`study data` lists the sets" in refused("data", "show")
+    assert "--n of at least 1" in refused("data", "show", "near", "--n", "0")
     assert "There is no data set 'nope' in tiny" in refused("data", "show", "nope")
     assert "prompting 'two-shot' is unknown: use zero-shot, one-shot" in refused("data", "show", "near", "--prompt", "two-shot")
     assert "no chat template" in refused("data", "show", "near", "--prompt", "chat zero-shot")

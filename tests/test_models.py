@@ -125,3 +125,23 @@ def test_the_real_model_survives_saving_and_loading(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
     text = "Who? \n\nZoë, 東京."
     assert read(text)["input_ids"] == words(text)["input_ids"] and read.eos_token_id == words.eos_token_id
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tokenizer_is_the_one_in_the_folder(family, tmp_path):
+    """`AutoTokenizer` splits words as the family's own would, whatever the file says: Hindi came out in other tokens for Qwen2."""
+    models.save(model(family), tokenizer(), tmp_path)
+    _, loaded = models.load_folder(tmp_path)
+    texts = ["रूपू का घर पीवे में है।", "Kamo's Tiru, 1984.\n\nText:  é", "¿Dónde vive Kamo?", "阿卡住在巴达。", "يعيش سانا في كوفي."]
+    for text in texts:
+        assert loaded(text)["input_ids"] == models.tokenizer(f"path:{tmp_path}")(text)["input_ids"] == tokenizer()(text)["input_ids"]
+
+
+def test_a_damaged_tokenizer_is_refused_in_a_sentence(tmp_path):
+    models.save(model("llama"), tokenizer(), tmp_path)
+    for file, content in (("tokenizer_config.json", "[]"), ("tokenizer_config.json", "{"), ("tokenizer.json", "{}")):
+        before = (tmp_path / file).read_text()
+        (tmp_path / file).write_text(content)
+        with pytest.raises(StudyError, match="cannot be loaded"):
+            models.tokenizer(f"path:{tmp_path}")
+        (tmp_path / file).write_text(before)
