@@ -8,7 +8,7 @@ from nbclient.exceptions import DeadKernelError
 
 from studylib import parameters, study
 from studylib.errors import StudyError
-from studylib.project import profiles, root
+from studylib.project import notebook, profiles, root
 from studylib.runs import Store, home
 
 
@@ -24,16 +24,14 @@ class Job:
 
 def jobs(profile: str) -> list[Job]:
     """The notebooks that a profile (a folder of params/) or a YAML file has parameters for. Raises StudyError if there is none."""
-    return [_job(root() / "notebooks" / f"{file.stem}.ipynb", file) for file in profiles(profile)]
+    return [_job(notebook(file), file) for file in profiles(profile)]
 
 
-def _job(notebook: Path, file: Path) -> Job:
-    if notebook.stem not in study.EXPERIMENTS:
-        raise StudyError(f"{file}: there is no notebook {notebook.stem}: name the file after one of {', '.join(study.EXPERIMENTS)}.")
-    values = parameters.read(notebook, file)
-    given = parameters.defaults(notebook) | values
+def _job(path: Path, file: Path) -> Job:
+    values = parameters.read(path, file)
+    given = parameters.defaults(path) | values
     profile = given.pop("profile")
-    return Job(notebook, profile, values, study.EXPERIMENTS[notebook.stem](**given))
+    return Job(path, profile, values, study.EXPERIMENTS[path.stem](**given))
 
 
 def folder(job: Job) -> Path:

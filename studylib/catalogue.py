@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 from studylib import archives, data, models, parameters, prompts, sources
 from studylib.errors import StudyError
-from studylib.project import profiles, root
+from studylib.project import notebook, profiles
 
 
 def sets(profile: str) -> tuple[dict[str, dict], dict[str, str]]:
     """The data sets of a profile or YAML by name, training set first, and its model families."""
     described, families = {}, {}
     for file in profiles(profile):
-        notebook = root() / "notebooks" / f"{file.stem}.ipynb"
-        values = parameters.defaults(notebook) | parameters.read(notebook, file)
+        path = notebook(file)
+        values = parameters.defaults(path) | parameters.read(path, file)
         families |= values["families"]
         described |= {"train": values["train"], "dev": values["dev"], **values["tests"]}
         described |= sources.xquad(values["xquad"], values["xquad_paragraphs"])
@@ -26,24 +26,29 @@ def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     described, families = sets(profile)
     tokenizers = {family: models.tokenizer(reference) for family, reference in families.items() if not _to_fetch(reference)}
-    training = None
+    training = []
     for name, dataset in described.items():
+        sources.described(dataset)
         line = {"set": f"{profile}/{name}", "language": ",".join(sources.languages(dataset)), "source": dataset["source"]}
         if megabytes := _to_fetch(dataset["source"]):
             yield line | {"missing": f"not fetched yet: {megabytes} MB with its archive"}
             continue
         loaded = data.load(dataset)
         asked = loaded.questions
-        training = training or asked
+        training = asked if name == "train" else training
         yield line | {
             "questions": len(asked),
             "contexts": len(data.by_context(asked)),
             "articles": len({question.article for question in asked}),
             "answer tokens": {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()},
             "answers of the file shifted": loaded.shifted,
-            "shared with train": "" if name == "train" else {what: len(same) for what, same in data.shared(training, asked).items()},
+            "shared with train": _shared(training, asked) if training is not asked and training else "",
             "fingerprint": sources.fingerprint(dataset)[:12],
         }
+
+
+def _shared(training: list[data.Question], asked: list[data.Question]) -> dict[str, int]:
+    return {what: len(same) for what, same in data.shared(training, asked).items()}
 
 
 def _answer_tokens(asked: list[data.Question], tokenizer: models.PreTrainedTokenizerBase) -> float:

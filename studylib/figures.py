@@ -29,6 +29,7 @@ MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": 
 MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
 MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
 LOWER, UPPER = BOUNDS["retention_f1"]
+LEVEL = 0.05  # of the tests
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
 
 
@@ -242,10 +243,11 @@ def _about(student: pd.Series) -> str:
 
 
 def _gain(row: tuple) -> str:
-    """Student minus twin in words."""
-    said = f"Student minus twin, {row.student}: {row.difference:+.1f} points of F1"
-    if np.isnan(row.low):
+    """Student minus twin in words: a difference is claimed where test, corrected for the number of them, and interval both do."""
+    said = f"Student minus twin, {row.student}: {row.difference:+.1f} points of F1{_span(row.low, row.high)}"
+    if np.isnan(row.p_holm):
         return f"{said}."
-    if row.low <= 0 <= row.high:
-        return f"{said}{_span(row.low, row.high)}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
-    return f"{said}{_span(row.low, row.high)}, p = {row.p_holm:.3f} after Holm."
+    said += f", p = {row.p_holm:.3f} after Holm"
+    if row.p_holm > LEVEL or row.low <= 0 <= row.high:
+        return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
+    return f"{said}."

@@ -27,6 +27,15 @@ def profiles(profile: str) -> list[Path]:
     return files
 
 
+def notebook(file: Path) -> Path:
+    """The notebook that a YAML file is named after. Raises StudyError if there is none."""
+    found = sorted((root() / "notebooks").glob("*.ipynb"))
+    if file.stem not in (path.stem for path in found):
+        known = ", ".join(path.stem for path in found)
+        raise StudyError(f"{file}: there is no notebook {file.stem}: name the file after one of {known}.")
+    return root() / "notebooks" / f"{file.stem}.ipynb"
+
+
 def known_profiles() -> list[str]:
     """The folders of params/."""
     return sorted(folder.name for folder in (root() / "params").iterdir() if folder.is_dir())

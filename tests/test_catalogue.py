@@ -63,6 +63,13 @@ def test_answer_tokens_are_those_that_are_learnt(mine: str, monkeypatch: pytest.
     assert dev["answer tokens"] == {"one": sum(lengths) / 6, "two": sum(lengths) / 6}
 
 
+def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(mine: str, save: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)})
+    values = json.loads(Path(mine).read_text()) | {"train": {"source": "archive:toy==1.0/dev.json"}}
+    train, dev, same, _ = catalogue.overview(str(save(values, "capacity_gap.yaml")))
+    assert "missing" in train and dev["shared with train"] == same["shared with train"] == ""
+
+
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot", "one-shot retrieved"])
 def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
     shown = "\n".join(catalogue.shown(f"{mine}/dev", 2, mode))

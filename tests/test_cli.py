@@ -314,6 +314,9 @@ def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
     assert "prompting 'two-shot' is unknown: use zero-shot, one-shot" in refused("data", "show", "near", "--prompt", "two-shot")
     assert "no chat template" in refused("data", "show", "near", "--prompt", "chat zero-shot")
     assert "There is no profile 'huge'" in refused("data", "huge")
+    assert "there is no notebook mine: name the file after one of capacity_gap" in refused("data", "mine.yaml")
+    assert "there is no notebook mine: name the file after one of capacity_gap" in refused("run", "mine.yaml")
+    assert "data set 'squad' needs a source" in refused("data", wanted(tests={"near": "squad"}))
     assert "There is no file " in refused("data", wanted(dev={"source": "path:no/such.json"}))
 
 

@@ -103,8 +103,11 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
 def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
     kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
     said = figures.conclusion(kept, gained.assign(detectable=1.5), "zero-shot")
-    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.0" in said
-    assert "f-2: +0.0 points of F1 (0.0 to 0.0): no difference shown, the smallest we could have seen is 1.5." in said
+    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.000 after Holm. " in said
+    nothing = "no difference shown, the smallest we could have seen is 1.5."
+    assert f"f-2: +0.0 points of F1 (0.0 to 0.0), p = 1.000 after Holm: {nothing}" in said
+    said = figures.conclusion(kept, gained.assign(detectable=1.5, p_holm=0.06), "zero-shot")
+    assert f"f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: {nothing}" in said
     assert "| tuned | zero-shot | near | f-5 | +6.0 (6.0 to 6.0) | 0.000 | 0.000 |" in figures.contrasts(gained)
     few = figures.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
     assert "| +6.0 | – | – | – |" in few
