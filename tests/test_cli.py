@@ -205,7 +205,7 @@ def test_status_tells_what_failed_and_what_waits(wanted: Callable, capsys: pytes
     head, first, *rest = capsys.readouterr().out.splitlines()
     assert head == "capacity_gap (refused): 1 failed, 8 missing"
     assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
-    assert len(rest) == 6
+    assert len(rest) == 8
     assert all("waits for gpt_neox s0 teacher" in line for line in rest)
 
 
