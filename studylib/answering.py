@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib.prompts import ROOM, Branch, Prompt
+from studylib.prompts import Branch, Prompt, longest_answer
 
 RECIPE = 2
 
@@ -59,11 +59,15 @@ def answer(
     prompts: Sequence[Prompt],
     *,
     batch: int = 8,
-    longest: int = ROOM,
+    longest: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Answer]:
-    """Answer all questions of all prompts, `batch` contexts at a time, at most `longest` tokens each; in the order of the prompts."""
+    """Answer all questions of all prompts, `batch` contexts at a time; in the order of the prompts.
+
+    An answer has at most `longest` tokens, by default as many as `prompts.longest_answer` says.
+    """
     model.eval()
+    longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
     beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
     order = sorted(beginnings, key=lambda i: (beginnings[i], len(prompts[i].prefix)))
     groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
@@ -122,7 +126,7 @@ def _decode(
 ) -> list[Answer]:
     said: list[list[int]] = [[] for _ in branches]
     margins, certain, counts = [float("inf")] * len(branches), [0.0] * len(branches), [0] * len(branches)
-    open_rows = list(range(len(branches)))
+    open_rows, ends = list(range(len(branches))), set(tokenizer.all_special_ids)  # a chat's turn may end in another one than EOS
     for _ in range(longest):
         logits = model.get_output_embeddings()(last)[:, : len(tokenizer)]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
@@ -132,7 +136,7 @@ def _decode(
             margins[question] = min(margins[question], float(leading.values[row, 0] - leading.values[row, 1]))
             certain[question] += float(leading.values[row, 0] - total[row])
             counts[question] += 1
-            if token == tokenizer.eos_token_id:
+            if token in ends:
                 continue
             said[question].append(token)
             if "\n" not in tokenizer.decode(said[question]).lstrip():

@@ -9,8 +9,10 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from studylib import data, facts, models, packing, prompts
+from studylib.errors import StudyError
 
 ARTICLES, CONTEXTS, QUESTIONS = 442, 18_896, 87_599  # SQuAD v1.1 train, from memory but for the questions
+SECONDS, MEGABYTES = 90, 1500
 WORDS, ASKED, ANSWERED = 120, 10, 3  # words a context, a question and an answer, about SQuAD's
 
 
@@ -32,8 +34,8 @@ def data_speed(say: Callable[[str], None]) -> None:
         times: list[float] = []
         questions = data.load({"source": f"path:{file}", "official": "squad-train"}).questions
         done(f"loading {len(questions):,} questions")
-        tokenizer = models.tokenizer("tiny:qwen2")
-        built = prompts.build(questions, tokenizer, mode="zero-shot", training=True)
+        tokenizer, config = models.reading("tiny:qwen2")
+        built = prompts.build(questions, tokenizer, mode="zero-shot", longest=config.max_position_embeddings, training=True)
         packs = [packing.pack(prompt) for prompt in built]
         done(f"packing them into {len(packs):,} rows")
         tokens = 0
@@ -41,8 +43,10 @@ def data_speed(say: Callable[[str], None]) -> None:
             tokens += int(packing.collate([packs[i] for i in batch]).real.sum())
         done(f"batching {tokens:,} tokens")
         alone = sum(len(p.prefix) + len(b.given) + len(b.target) - 1 for p in built for b in p.branches)
-        say(f"Together {sum(times):.1f} s (limit 90) and {memory:.0f} MB (limit 1500), {begun:.0f} MB of them before it began.")
+        say(f"Together {sum(times):.1f} s and {memory:.0f} MB, {begun:.0f} MB of them before it began.")
         say(f"One question a row would be {alone:,} tokens, {alone / sum(len(pack.ids) for pack in packs):.2f} times as many.")
+    if sum(times) > SECONDS or memory > MEGABYTES:
+        raise StudyError(f"That is over the limit of {SECONDS} s and {MEGABYTES} MB: look at what the machine does besides.")
 
 
 def _article(number: int) -> dict:

@@ -3,37 +3,53 @@
 A set is called by its profile and its name there, `small/squad`; without a profile, `tiny` is meant.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from studylib import archives, data, models, parameters, prompts, sources
 from studylib.errors import StudyError
 from studylib.project import notebook, profiles
 
 
-def sets(profile: str) -> tuple[dict[str, dict], dict[str, str]]:
-    """The data sets of a profile or YAML by name, training set first, and its model families."""
-    described, families = {}, {}
+def settings(profile: str) -> dict:
+    """The parameters of a profile or YAML that say what is read and asked; of several notebooks the last word counts."""
+    values: dict = {}
     for file in profiles(profile):
         path = notebook(file)
-        values = parameters.defaults(path) | parameters.read(path, file)
-        families |= values["families"]
-        described |= {"train": values["train"], "dev": values["dev"], **values["tests"]}
-        described |= sources.xquad(values["xquad"], values["xquad_paragraphs"])
-    return described, families
+        values |= parameters.defaults(path) | parameters.read(path, file)
+    return values
+
+
+def sets(values: Mapping) -> dict[str, dict]:
+    """The data sets by name, training set first. Raises StudyError for a wrong description."""
+    named = {
+        "train": values["train"],
+        "dev": values["dev"],
+        **values["tests"],
+        **sources.xquad(values["xquad"], values["xquad_paragraphs"]),
+    }
+    for described in named.values():
+        sources.described(described)
+    return named
 
 
 def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
-    described, families = sets(profile)
+    values = settings(profile)
+    described, families = sets(values), values["families"]
     tokenizers = {family: models.tokenizer(reference) for family, reference in families.items() if not _to_fetch(reference)}
     training = []
     for name, dataset in described.items():
-        sources.described(dataset)
         line = {"set": f"{profile}/{name}", "language": ",".join(sources.languages(dataset)), "source": dataset["source"]}
         if megabytes := _to_fetch(dataset["source"]):
             yield line | {"missing": f"not fetched yet: {megabytes} MB with its archive"}
             continue
-        loaded = data.load(dataset)
+        try:
+            loaded = data.load(dataset)
+        except StudyError as error:
+            if not dataset["source"].startswith("hub:"):
+                raise
+            yield line | {"missing": str(error)}
+            continue
         asked = loaded.questions
         training = asked if name == "train" else training
         yield line | {
@@ -63,25 +79,40 @@ def _to_fetch(reference: str) -> int:
 
 
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
-    """The first prompts of `count` contexts of a set, in the tokens of the profile's first family, segments marked.
+    """Prompts of the first `count` contexts of a set for the profile's first family and seed, with the first question each, segments marked.
 
     Raises StudyError for an unknown set.
     """
     profile, _, short = name.rpartition("/")
-    described, families = sets(profile or "tiny")
+    values = settings(profile or "tiny")
+    described = sets(values)
     if short not in described:
         raise StudyError(f"There is no data set {short!r} in {profile or 'tiny'}: known are {', '.join(described)}.")
-    tokenizer = models.tokenizer(next(iter(families.values())))
-    pool, groups = data.load(described["train"]).questions, data.by_context(data.load(described[short]).questions)[:count]
-    asked = [question for group in groups for question in group]
-    examples = prompts.demonstrations([group[0] for group in groups], mode, pool, seed=0)
-    texts = prompts.segments(examples, tokenizer, mode)
-    built = prompts.build(asked, tokenizer, mode=mode, pool=pool)
-    for prompt, text, example, group in zip(built, texts, examples, groups, strict=True):
-        prefix, branch = tokenizer.decode(prompt.prefix), prompt.branches[0]
+    if not values["families"] or not values["seeds"]:
+        raise StudyError(f"{profile or 'tiny'} must name a family and a seed for its prompts to be shown.")
+    tokenizer, config = models.reading(next(iter(values["families"].values())))
+    pool, seed = data.load(described["train"]).questions, values["seeds"][0]
+    for group in data.by_context(data.load(described[short]).questions)[:count]:
+        (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
+        (text,) = prompts.segments([example], tokenizer, mode)
         source = f", demonstration {example.id} of {example.article!r}" if example else ""
-        yield f"═══ {group[0].id} of {group[0].article!r}{source}"
-        yield f"─── instructions{' and demonstration' if example else ''}\n{prefix[: len(text.before)]}"
-        yield f"─── context ({len(prompt.prefix)} tokens so far, shared by {len(prompt.branches)} questions){prefix[len(text.before) :]}"
-        yield f"─── question ({len(branch.given)} tokens){tokenizer.decode(branch.given)}"
-        yield f"─── answer to learn ({len(branch.target)} tokens)\n{tokenizer.decode(branch.target)}"
+        for prompt in prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings):
+            yield f"═══ {prompt.branches[0].question.id} of {group[0].article!r}{source}"
+            yield from _marked(prompt, text, example, tokenizer)
+
+
+def _marked(
+    prompt: prompts.Prompt, text: prompts.Segments, example: data.Question | None, tokenizer: models.PreTrainedTokenizerBase
+) -> Iterator[str]:
+    """The parts of a prompt, each under a line that says what it is."""
+    branch, instructions, shown = prompt.branches[0], text.before, ""
+    if example:
+        instructions, begin, rest = text.before.partition(prompts.CONTEXT.format(context=example.context))
+        shown = begin + rest
+    yield f"─── instructions\n{instructions.rstrip()}"
+    if shown:
+        yield f"─── demonstration\n{shown.rstrip()}"
+    context = tokenizer.decode(prompt.prefix).removeprefix(text.before)
+    yield f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)} questions)\n{context}"
+    yield f"─── question ({len(branch.given)} tokens)\n{tokenizer.decode(branch.given).lstrip()}"
+    yield f"─── answer to learn ({len(branch.target)} tokens)\n{tokenizer.decode(branch.target)}"

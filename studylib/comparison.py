@@ -1,8 +1,11 @@
 """What students keep of their teacher and gain on their twins, from per-question rows, over seeds, with intervals.
 
 Retention is a ratio of means on the same questions and seeds, student over teacher. Its interval is that of the ratio
-under draws shared by both (two-level bootstrap: seeds, then articles); that of a difference likewise.
+under draws shared by both (two-level bootstrap: seeds, then articles); that of a difference likewise. With fewer than
+five seeds only articles are drawn: such intervals, and all tests, are conditional on the seeds at hand.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,8 +16,11 @@ from studylib.scoring import METRICS, calibration_error
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
 SETTING = ["family", "trained", "asked", "test_set"]
 MODEL = ["role", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding"]
-JUDGED = ("f1", "exact_match")
-BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in (*JUDGED, *(f"retention_{metric}" for metric in JUDGED))}
+KEPT = ("f1", "exact_match")  # what retention is of
+ALIKE = ("agreement", "loyalty")
+BOUNDED = (*METRICS, *ALIKE, "calibration_error", *(f"retention_{metric}" for metric in KEPT))
+BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
+BINS = 10  # of probability, for the calibration error
 
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
@@ -39,32 +45,49 @@ def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     spoken = own.language.unique()
     found = {"seeds": own.seed.nunique(), "n": own.question.nunique(), "articles": own.article.nunique()}
     found |= {"language": spoken[0] if len(spoken) == 1 else f"{len(spoken)} languages"}
-    found |= {metric: 100 * own[metric].mean() for metric in (*METRICS, "agreement", "loyalty")}
-    found["calibration_error"] = 100 * calibration_error(own.probability, own.exact_match)
+    found |= {metric: 100 * own[metric].mean() for metric in (*METRICS, *ALIKE)}
+    found["calibration_error"] = 100 * calibration_error(own.probability, own.exact_match, BINS)
     for count in ("total", "nonembedding"):
         left = own[f"parameters_{count}"].iloc[0] / teacher[f"parameters_{count}"].iloc[0]
         found[f"reduction_{count}"] = 100 * (1 - left)
     compared = 100 * teacher.f1.mean() >= FLOOR
-    for metric in JUDGED:
-        found[f"retention_{metric}"] = 100 * own[metric].mean() / teacher[metric].mean() if compared else np.nan
-    found |= {bound: np.nan for bounds in BOUNDS.values() for bound in bounds}
-    values, clusters = _paired([own, teacher], JUDGED)
+    for metric in KEPT:
+        found[f"retention_{metric}"] = 100 * own[metric].mean() / teacher[metric].mean() if compared and teacher[metric].any() else np.nan
+    return found | dict.fromkeys((bound for bounds in BOUNDS.values() for bound in bounds), np.nan) | _intervals(own, teacher, compared)
+
+
+def _intervals(own: pd.DataFrame, teacher: pd.DataFrame, compared: bool) -> dict[str, float]:
+    """The bounds of all that `BOUNDED` names and that there is something to say about."""
+    values, clusters = _paired([own, teacher], METRICS)
     if statistics.why_no_interval(clusters):
-        return found
-    drawn = statistics.resampled_means(values, clusters, np.random.default_rng(0))  # (repeats, metric, model)
-    for number, metric in enumerate(JUDGED):
-        found |= zip(BOUNDS[metric], statistics.interval(100 * drawn[:, number, 0]), strict=True)
-        if compared and own.role.iloc[0] != "teacher":
-            kept = statistics.interval(100 * drawn[:, number, 0] / drawn[:, number, 1])
-            found |= zip(BOUNDS[f"retention_{metric}"], kept, strict=True)
-    return found
+        return {}
+    drawn = 100 * _drawn(values, clusters)  # (repeats, metric, model)
+    samples = {metric: drawn[:, number, 0] for number, metric in enumerate(METRICS)}
+    if own.role.iloc[0] != "teacher":
+        alike, _ = _paired([own], ALIKE)
+        samples |= zip(ALIKE, 100 * _drawn(alike, clusters)[..., 0].T, strict=True)
+        both = {metric: drawn[:, METRICS.index(metric)] for metric in KEPT}
+        samples |= {
+            f"retention_{metric}": 100 * means[:, 0] / means[:, 1] for metric, means in both.items() if compared and means[:, 1].all()
+        }
+    (sure, right), _ = _paired([own], ["probability", "exact_match"])  # (1, S, n) each
+    within = np.minimum((sure * BINS).astype(int), BINS - 1) == np.arange(BINS)[:, None, None]
+    samples["calibration_error"] = 100 * np.abs(_drawn(within * (sure - right), clusters)).sum(1)
+    return {bound: value for name, draws in samples.items() for bound, value in zip(BOUNDS[name], statistics.interval(draws), strict=True)}
+
+
+def _drawn(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Bootstrap means (repeats, ...) of values (..., S, n), always by the same draws; few seeds are not drawn, but averaged."""
+    few = values.shape[-2] < statistics.SEEDS
+    return statistics.resampled_means(values.mean(-2, keepdims=True) if few else values, clusters, np.random.default_rng(0))
 
 
 def contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     """Student minus twin in points of F1, a line per setting, start and depth: what the teacher adds while training.
 
-    `low` to `high` is the 95 % interval; `p` the article-level sign-flip test, `p_holm` the same after Holm over all lines;
-    `detectable` the least difference that would be found in four cases of five. All missing where questions or articles are too few.
+    `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
+    all lines; `detectable` the least difference that would be found in four cases of five, the spread of the seeds in it.
+    All missing where questions or articles are too few.
     """
     lines = []
     for setting, group in rows.groupby([*SETTING, "start", "student"], sort=False):
@@ -84,12 +107,14 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     found = {"seeds": len(difference), "n": len(clusters), "articles": len(set(clusters)), "difference": difference.mean()}
     if statistics.why_no_interval(clusters):
         return found | dict.fromkeys(TESTED, np.nan)
-    rng, each = np.random.default_rng(0), difference.mean(0)
-    low, high = statistics.interval(statistics.resampled_means(difference, clusters, rng))
-    spread = each.std(ddof=1)
-    effect = statistics.design_effect(each, clusters) if spread else 1.0
-    least = statistics.detectable(spread, len(each), effect)
-    return found | {"low": low, "high": high, "p": statistics.sign_flip(each, clusters, rng), "p_holm": np.nan, "detectable": least}
+    each = difference.mean(0)
+    low, high = statistics.interval(_drawn(difference, clusters))
+    p = statistics.sign_flip(each, clusters, np.random.default_rng(0))
+    effect = statistics.design_effect(each, clusters) if each.any() and each.std() else 1.0
+    least = statistics.detectable(each.std(ddof=1), len(each), effect)
+    if len(difference) > 1:
+        least = np.hypot(least, statistics.detectable(difference.mean(1).std(ddof=1), len(difference)))
+    return found | {"low": low, "high": high, "p": p, "p_holm": np.nan, "detectable": least}
 
 
 def _same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
@@ -98,7 +123,7 @@ def _same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
     return [one[one.seed.isin(seeds)] for one in models]
 
 
-def _paired(models: list[pd.DataFrame], metrics: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _paired(models: list[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles (n,)."""
     tables = [[one.pivot(index="seed", columns="question", values=metric) for one in models] for metric in metrics]
     first = models[0].drop_duplicates("question").set_index("question").article

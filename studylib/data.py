@@ -33,7 +33,8 @@ class Loaded:
 def load(dataset: Mapping) -> Loaded:
     """Read, check and select questions. Raises StudyError naming the file and question that is at fault."""
     content, name = sources.content(dataset)
-    loaded = parse(content, name, sources.languages(dataset)[0], nearest=dataset.get("offsets") == "nearest")
+    spoken = sources.languages(dataset)
+    loaded = parse(content, name, spoken[0] if len(spoken) == 1 else None, nearest=dataset.get("offsets") == "nearest")
     expected = sources.official(dataset)
     if expected is not None and len(loaded.questions) != expected:
         raise StudyError(f"{name} holds {len(loaded.questions)} questions, the official set {expected}: fetch it again.")
@@ -43,8 +44,8 @@ def load(dataset: Mapping) -> Loaded:
     return Loaded(_select(found, dataset), loaded.shifted)
 
 
-def parse(content: object, name: str, language: str, *, nearest: bool = False) -> Loaded:
-    """SQuAD v1.1 schema -> questions, in `language` where a paragraph names none. Every answer must stand at its offset.
+def parse(content: object, name: str, language: str | None, *, nearest: bool = False) -> Loaded:
+    """SQuAD v1.1 schema -> questions, in `language`, or in that which each paragraph names. Every answer must stand at its offset.
 
     In the published SQuAD files a few answers stand one character later than they say (mostly those with
     a leading blank): they are shifted and counted. With `nearest` an answer is taken where it stands nearest to its offset.
@@ -54,7 +55,7 @@ def parse(content: object, name: str, language: str, *, nearest: bool = False) -
     try:
         for article in content["data"]:
             for paragraph in article["paragraphs"]:
-                context, spoken = paragraph["context"], paragraph.get("language", language)
+                context, spoken = paragraph["context"], language or paragraph["language"]
                 for item in paragraph["qas"]:
                     said = [(answer["text"], answer["answer_start"]) for answer in item["answers"]]
                     answers = [(text, _start(context, text, start, nearest)) for text, start in said]
@@ -90,6 +91,9 @@ def by_context(questions: Sequence[Question]) -> list[list[Question]]:
     for question in questions:
         groups[question.article, question.context].append(question)
     return list(groups.values())
+
+
+SHARED = ("articles", "contexts", "questions")
 
 
 def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, list[str]]:

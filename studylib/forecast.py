@@ -44,7 +44,7 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
     store, steps, total = store or Store(), {}, 0.0
     kinds.use_threads(plan.threads)
     for run in missing:
-        raw = next(need for need in _inputs(run.ancestry()) if isinstance(need.value, str))
+        raw = kinds.raw_of(run)
         trained = next(one for one in run.ancestry() if one.kind == "teacher")
         if raw.digest not in steps:
             steps[raw.digest] = _step(store, trained)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib import answering, cutting, data, models, objectives, packing, prompts, scoring, sources, teaching, training
 from studylib.data import Question
@@ -23,7 +23,8 @@ from studylib.runs import Input, Run, Store, canonical, write_json
 
 def dataset(label: str, description: Mapping) -> Input:
     """A data set as something to build on."""
-    return Input(label, dict(description), sources.fingerprint(description))
+    digest = sources.fingerprint(description)  # refuses what is no description
+    return Input(label, dict(description), digest)
 
 
 def raw_model(reference: str) -> Input:
@@ -70,7 +71,7 @@ def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int
 
 def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the answers of a test set, whose states are `taught`."""
-    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _PROMPTED, label)
+    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _PROMPTED + scoring.RECIPE, label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
@@ -159,18 +160,40 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
 
 
 def prompted(
-    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
+    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, training: bool = False
 ) -> list[prompts.Prompt]:
     """The prompts of a run's data set, in the mode it trains or asks in; demonstrations come from its training questions."""
     pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
-    longest, mode = model.config.max_position_embeddings, run.parameters["asked" if "asked" in run.parameters else "trained"]
-    seed = run.parameters["seed"]
+    mode, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
+    longest = config.max_position_embeddings
     return prompts.build(questions(run.needs[need]), tokenizer, mode=mode, pool=pool, seed=seed, longest=longest, training=training)
+
+
+def raw_of(run: Run) -> Input:
+    """The model from outside that a run goes back to."""
+    needs = (need for step in run.ancestry() for need in step.needs.values() if isinstance(need, Input))
+    return next(need for need in needs if isinstance(need.value, str))
+
+
+def rehearse(runs: Iterable[Run]) -> None:
+    """Build the prompts that these runs will need, without their models: what cannot be asked is refused before hours of training.
+
+    Raises StudyError for a question that fits in no window and for a tokenizer without the chat template that is asked for.
+    """
+    seen = set()
+    for run in runs:
+        raw = raw_of(run)
+        for need, learnt in (("train", True), ("dev", False), ("test", False)):
+            if need in run.needs:
+                case = (raw.digest, need, run.needs[need].digest, *(run.parameters.get(key) for key in ("asked", "trained", "seed")))
+                if case not in seen:
+                    prompted(run, need, *models.reading(raw.value), training=learnt)
+                seen.add(case)
 
 
 def training_rows(run: Run, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[packing.Pack]:
     """The questions that a run trains on, packed."""
-    return [packing.pack(prompt) for prompt in prompted(run, "train", tokenizer, model, training=True)]
+    return [packing.pack(prompt) for prompt in prompted(run, "train", tokenizer, model.config, training=True)]
 
 
 def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -261,7 +284,7 @@ def _train(
     bar: Progress,
 ) -> dict:
     wanted = run.parameters
-    packed, dev, built = training_rows(run, tokenizer, model), questions(run.needs["dev"]), prompted(run, "dev", tokenizer, model)
+    packed, dev, built = training_rows(run, tokenizer, model), questions(run.needs["dev"]), prompted(run, "dev", tokenizer, model.config)
 
     def evaluate(current: PreTrainedModel) -> dict[str, float]:
         said = answering.best(answering.answer(current, tokenizer, built))
@@ -294,7 +317,7 @@ def _train(
 
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
-    said = answering.best(answering.answer(model, tokenizer, prompted(run, "test", tokenizer, model), progress=bar.over))
+    said = answering.best(answering.answer(model, tokenizer, prompted(run, "test", tokenizer, model.config), progress=bar.over))
     write_json(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     return {"questions": len(said)}
 
@@ -303,7 +326,7 @@ def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     guide, found = _teacher(run, store, tokenizer), {}
-    for prompt in bar.over(prompted(run, "train", tokenizer, model, training=True)):
+    for prompt in bar.over(prompted(run, "train", tokenizer, model.config, training=True)):
         packed = packing.pack(prompt)
         own = models.head(model, teaching.answer_states(model, packed), len(tokenizer))
         each = scoring.probability_loyalty(own, guide.head(guide.states(packed)))  # (N,)

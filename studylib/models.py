@@ -11,7 +11,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from studylib import archives
@@ -70,6 +78,14 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
         return _tokenizer(place)
     place = archives.member(reference.partition(":")[2])
     return AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+
+
+def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
+    """The tokenizer and configuration of a model reference: all that prompts need, without its weights."""
+    kind, place = locate(reference)
+    file = {"gguf_file": place.name} if kind == "archive" else {}
+    words = tokenizer(reference)
+    return words, AutoConfig.from_pretrained(place.parent if file else place, **file, **LOCAL)
 
 
 def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -19,14 +19,15 @@ from transformers import PreTrainedTokenizerBase
 
 from studylib.data import Question, by_context
 from studylib.errors import StudyError
+from studylib.scoring import tokens
 
 RECIPE = 1
 INSTRUCTIONS = "Answer the question with words from the text."
-CONTEXT = "\n\nText: {context}"
-QUESTION = "\n\nQuestion: {question}"
+BREAK = "\n\n"
+CONTEXT = "Text: {context}"
+QUESTION = "Question: {question}"
 CUE = "\nAnswer:"  # in plain form; a chat template has its own
-ROOM = 32  # tokens that are kept free for an answer
-WORD = r"[\u3400-\u9fff]|\w+"  # what contexts are compared by: words, in Chinese characters
+ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
 HERE = "\ue000"  # where a chat turn's question goes; a private character, in no text
 
 
@@ -65,7 +66,7 @@ class Segments:
 
     def given(self, question: Question) -> str:
         """What follows for one of them, up to its answer."""
-        return QUESTION.format(question=question.question.strip()) + self.cue
+        return BREAK + QUESTION.format(question=question.question.strip()) + self.cue
 
     def answer(self, question: Question) -> str:
         """The answer to learn, without the end of sequence."""
@@ -79,10 +80,10 @@ def target_of(question: Question) -> str:
 
 def plain(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
     """The template as it stands above."""
-    example = Segments(INSTRUCTIONS, CUE, " ")
+    example = Segments(INSTRUCTIONS + BREAK, CUE, " ")
     if shown is None:
         return example
-    return Segments(example.prefix(shown.context) + example.given(shown) + example.answer(shown), CUE, " ")
+    return Segments(example.prefix(shown.context) + example.given(shown) + example.answer(shown) + BREAK, CUE, " ")
 
 
 def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
@@ -92,9 +93,9 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
     """
     if not tokenizer.chat_template:
         raise StudyError("This model's tokenizer has no chat template: take a prompting without `chat`.")
-    turns = [INSTRUCTIONS + HERE]
+    turns = [INSTRUCTIONS + BREAK + HERE]
     if shown is not None:
-        example = Segments(INSTRUCTIONS, "", "")
+        example = Segments(INSTRUCTIONS + BREAK, "", "")
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
     said = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
     before, _, after = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).rpartition(HERE)
@@ -132,15 +133,17 @@ def drawn(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> lis
 
 def retrieved(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
     """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza, 2009, §3.2, from memory)."""
-    import bm25s  # compiles on import
+    import bm25s  # slow to import
 
     first = [group[0] for group in by_context(pool)]
-    index = bm25s.BM25()
-    index.index(_words([question.context for question in first]), show_progress=False)
+    index, texts = bm25s.BM25(), [tokens(question.context, question.language) for question in first]
+    if any(texts):
+        index.index(texts, show_progress=False)
     found = []
-    for question, words in zip(asked, _words([question.context for question in asked]), strict=True):
-        order = np.argsort(-index.get_scores(words), kind="stable")
-        found.append(_apart((first[i] for i in order), question))
+    for question in asked:
+        words = tokens(question.context, question.language)
+        scores = index.get_scores(words) if words and any(texts) else np.zeros(len(first))
+        found.append(_apart((first[i] for i in np.argsort(-scores, kind="stable")), question))
     return found
 
 
@@ -159,12 +162,6 @@ def _apart(candidates: Iterable[Question], asked: Question) -> Question:
         if candidate.article != asked.article and candidate.context != asked.context:
             return candidate
     raise StudyError(f"No demonstration for article {asked.article!r}: the training set needs a second article.")
-
-
-def _words(texts: list[str]) -> list[list[str]]:
-    import bm25s
-
-    return bm25s.tokenize(texts, token_pattern=WORD, stopwords=None, return_ids=False, show_progress=False)
 
 
 def check(mode: str) -> None:
@@ -206,11 +203,14 @@ def build(
     texts = segments(shown, tokenizer, mode)
     prefixes = iter(_ids(tokenizer, [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]))
     given = iter(_ids(tokenizer, [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group]))
-    targets = iter(_ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group]))
+    learnt = _ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group])
+    targets = [[*ids, tokenizer.eos_token_id] for ids in learnt]
+    following = iter(targets)
     made: list[list[Prompt]] = []
+    free = 0 if training else longest_answer(targets)
     for text, group in zip(texts, groups, strict=True):
-        branches = [Branch(q, next(given), [*next(targets), tokenizer.eos_token_id]) for q in group]
-        room = max(len(b.given) + max(len(b.target), 0 if training else ROOM) for b in branches)
+        branches = [Branch(q, next(given), next(following)) for q in group]
+        room = max(len(b.given) + max(len(b.target), free) for b in branches)
         prefix = next(prefixes)
         if longest is None or len(prefix) + room <= longest:
             made.append([Prompt(prefix, branches)])
@@ -219,6 +219,11 @@ def build(
     if mode.endswith("one-shot"):
         made = _sharing(made, shown)
     return [prompt for prompts in made for prompt in prompts]
+
+
+def longest_answer(targets: Iterable[list[int]]) -> int:
+    """How many tokens an answer may have: no right one of the set is cut, whatever its script; the same for every model."""
+    return max([ROOM, *map(len, targets)])
 
 
 def _sharing(made: list[list[Prompt]], shown: Sequence[Question]) -> list[list[Prompt]]:
@@ -244,8 +249,8 @@ def _windowed(
     spans = windows(context, tokenizer, lambda part: len(_ids(tokenizer, [text.prefix(part)])[0]) <= room)
     if not spans:
         raise StudyError(
-            f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece of its context fits beside it: "
-            "leave it out or take a model with more positions."
+            f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece of its context fits beside it and its demonstration: "
+            "leave it out, take another prompting or a model with more positions."
         )
     held: list[list[Branch]] = [[] if training else branches for _ in spans]
     for branch in branches if training else ():

@@ -11,6 +11,7 @@ import datasets
 import evaluate
 
 from studylib import scoring
+from studylib.errors import StudyError
 
 
 class QuestionAnswering(evaluate.Metric):
@@ -26,6 +27,8 @@ class QuestionAnswering(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[str], references: list[list[str]], language: str = "en", rules: str = "squad") -> dict[str, float]:
+        if not predictions:
+            raise StudyError("There is no prediction to score: give at least one.")
         found = [
             scoring.score(prediction, golds, language=language, rules=rules)
             for prediction, golds in zip(predictions, references, strict=True)

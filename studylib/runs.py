@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 
 from studylib.errors import StudyError
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas")
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "bm25s")
 
 
 @dataclass(frozen=True, eq=False)

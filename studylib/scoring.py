@@ -25,6 +25,7 @@ from torch import Tensor
 
 from studylib.errors import StudyError
 
+RECIPE = 0  # of `probability_loyalty`, which runs keep; the other scores are computed anew
 METRICS = ("exact_match", "f1", "rouge_l")
 MENDED = ("exact_match_mended", "f1_mended")  # by the mended rules, where they differ: Arabic
 ARTICLES = {
@@ -72,16 +73,28 @@ def segment(text: str, language: str) -> list[str]:
     return (IDEOGRAPH.sub(r" \1 ", text) if language == "zh" else text).split()
 
 
+def tokens(text: str, language: str) -> list[str]:
+    """A text's words in lower case without punctuation, in MLQA's segmentation; articles stay."""
+    return segment(text.lower().translate(_punctuation("mlqa")), language)
+
+
 def exact_match(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
     """1 if the words of the prediction and of any gold answer are the same."""
     said = words(prediction, language=language, rules=rules)
+    _check(golds)
     return float(any(said == words(gold, language=language, rules=rules) for gold in golds))
 
 
 def f1(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
     """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are empty."""
     said = words(prediction, language=language, rules=rules)
+    _check(golds)
     return max(_f1(said, words(gold, language=language, rules=rules)) for gold in golds)
+
+
+def _check(golds: Sequence[str]) -> None:
+    if isinstance(golds, str) or not golds:
+        raise StudyError(f"gold answers must be a list of at least one text, not {golds!r}.")
 
 
 def _f1(prediction: list[str], gold: list[str]) -> float:
@@ -96,7 +109,7 @@ class _Words(Tokenizer):
         self.language = language
 
     def tokenize(self, text: str) -> list[str]:
-        return segment(text.lower().translate(_punctuation("mlqa")), self.language)
+        return tokens(text, self.language)
 
 
 @cache

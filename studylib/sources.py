@@ -36,6 +36,7 @@ KEYS = {
 }
 SOURCES = "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
 COUNTS = {"paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
+MOST_FACTS = 10  # a context has no more names to give
 COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}
 # Questions in dev and test where context and question are in one language (facebookresearch/MLQA, README.md).
 MLQA = {
@@ -93,14 +94,15 @@ def official(dataset: Mapping) -> int | None:
 
 def languages(dataset: Mapping) -> list[str]:
     """The languages of a described data set's contexts."""
-    if "languages" in dataset:
-        return dataset["languages"]
-    return [dataset["context"] if str(dataset["source"]).startswith("mlqa:") else dataset.get("language", "en")]
+    kind, rest = described(dataset)
+    pair = re.fullmatch(r"mlqa\.(\w+)\.\w+", dataset.get("folder", "")) if rest.startswith("facebook/mlqa") else None
+    usual = dataset["context"] if kind == "mlqa" else pair[1] if pair else "en"
+    return dataset.get("languages", [dataset.get("language", usual)])
 
 
 def is_mlqa(dataset: Mapping) -> bool:
     """Whether a described data set is MLQA, and so scored by its rules in English, too."""
-    return dataset["source"].startswith(("mlqa:", "hub:facebook/mlqa"))
+    return dataset["source"].startswith(("mlqa:", "hub:facebook/mlqa")) or dataset.get("official", "").startswith("mlqa")
 
 
 def xquad(folder: str, paragraphs: int) -> dict[str, dict]:
@@ -109,8 +111,9 @@ def xquad(folder: str, paragraphs: int) -> dict[str, dict]:
         return {}
     place = _rooted(folder)
     found = {file.name.split(".")[1]: file for file in sorted(place.glob("xquad.*.json"))}
+    found = {name: file for name, file in found.items() if name in MLQA}  # XQuAD has more languages than there are rules to score by
     if not found:
-        raise StudyError(f"{place} holds no xquad.*.json: name the folder of XQuAD's files, or leave it empty.")
+        raise StudyError(f"{place} holds no xquad.*.json in a language of MLQA: name the folder of XQuAD's files, or leave it empty.")
     return {
         f"xquad {name}": {"source": f"path:{folder}/{file.name}", "language": name, "paragraphs": paragraphs}
         for name, file in found.items()
@@ -140,11 +143,13 @@ def described(dataset: Mapping) -> tuple[str, str]:
         if not dataset.get("split"):
             raise StudyError(f"{dataset['source']}: say which split, for example `split: train`.")
     if kind == "facts":
-        _check_facts(rest, dataset.get("languages", ["en"]))
+        _check_facts(rest, dataset.get("languages", ["en"]), dataset.get("facts", 1))
     return kind, rest
 
 
-def _check_facts(split: str, languages: object) -> None:
+def _check_facts(split: str, languages: object, count: int) -> None:
+    if count > MOST_FACTS:
+        raise StudyError(f"facts:{split}: facts must be at most {MOST_FACTS}, not {count}.")
     if split not in facts.SPLITS:
         raise StudyError(f"facts:{split} is unknown: the splits are {', '.join(facts.SPLITS)}.")
     if not isinstance(languages, list) or not languages or any(one not in list(facts.LANGUAGES) for one in languages):

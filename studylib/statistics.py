@@ -13,6 +13,7 @@ import numpy as np
 from studylib.errors import StudyError
 
 ARTICLES, QUESTIONS = 30, 100  # an interval needs at least as many
+SEEDS = 5  # fewer say too little of others to be drawn from
 REPEATS = 10_000
 
 

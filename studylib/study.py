@@ -184,6 +184,9 @@ def _check_lists(**lists: Sequence) -> None:
                 raise StudyError(f"{name}: {depth!r} is no number of layers.")
             if depth not in lists["depths"]:
                 raise StudyError(f"{name} names {depth} layers, which `depths` does not: add it there.")
+    for name in lists["tests"]:
+        if not isinstance(name, str) or name in ("train", "dev"):
+            raise StudyError(f"tests names a set {name!r}: call it by another word than train and dev.")
 
 
 def _check_choices(families: Mapping, modes: Sequence[str], objective: Mapping[str, float], counts: Mapping[str, int]) -> None:
@@ -204,6 +207,7 @@ def complete(plan: Plan, store: Store | None = None) -> None:
     store = store or Store()
     kinds.use_threads(plan.threads)
     maker = kinds.make(store, Progress())
+    kinds.rehearse(run for run in plan.runs if store.result(run) is None)
     for run in plan.runs:
         if store.result(run) is None:
             store.complete(run, maker)
@@ -283,22 +287,20 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 
 def leakage(plan: Plan) -> pd.DataFrame:
     """What must not be, counted, a line per set: its articles, contexts and questions that are among the training ones, too,
-    and its contexts that are shown a demonstration of their own article in any way of asking."""
+    and its contexts that are shown a demonstration of their own article in any way of asking or training."""
     training = kinds.questions(plan.train)
-    ways = {(one.called["asked"], one.called["seed"]) for one in plan.asked}
+    ways = sorted({(one.called[way], one.called["seed"]) for one in plan.asked for way in ("asked", "trained")})
     lines = []
-    for source in (plan.dev, *plan.tests):
+    for source in (plan.train, plan.dev, *plan.tests):
         asked = kinds.questions(source)
         first = [group[0] for group in data.by_context(asked)]
-        shown = [
-            (one, example)
-            for mode, seed in sorted(ways)
-            for one, example in zip(first, prompts.demonstrations(first, mode, training, seed), strict=True)
-        ]
-        own = sum(example is not None and example.article == one.article for one, example in shown)
-        lines.append(
-            {"set": source.label, **{what: len(same) for what, same in data.shared(training, asked).items()}, "demonstrations": own}
+        examples = [prompts.demonstrations(first, mode, training, seed) for mode, seed in ways]
+        own = sum(
+            shown is not None and shown.article == one.article for chosen in examples for shown, one in zip(chosen, first, strict=True)
         )
+        shared = dict.fromkeys(data.SHARED, pd.NA) if source is plan.train else data.shared(training, asked)
+        counts = {what: found if found is pd.NA else len(found) for what, found in shared.items()}
+        lines.append({"set": source.label, **counts, "demonstrations": own})
     return pd.DataFrame(lines)
 
 

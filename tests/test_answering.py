@@ -7,7 +7,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, tokenizer
 
-from studylib import answering, archives, batch, data, forecast, kinds, prompts
+from studylib import answering, archives, bases, batch, data, forecast, kinds, prompts
 from studylib.runs import Store
 
 
@@ -113,16 +113,29 @@ def test_an_answer_ends_at_eos():
     assert [a.text for a in answering.answer(net, tokenizer(), prompt)] == [""] * len(prompt[0].branches)
 
 
+def test_a_long_answer_is_said_whole():
+    """As many tokens as the longest answer to learn, not a number made for English."""
+    asked = built()[:1]
+    branch = asked[0].branches[0]
+    wide = replace(asked[0], branches=[replace(branch, target=[5] * 50)])
+    net = model("llama", tie_word_embeddings=False)
+    for prompts_asked, tokens in ((asked, 32), ([wide], 50)):
+        net.set_output_embeddings(Script(" ba" * 100, end=False))
+        assert answering.answer(net, tokenizer(), prompts_asked)[0].tokens == tokens
+    assert answering.answer(net, tokenizer(), []) == []
+
+
 class Script(torch.nn.Module):
     """A head that says the tokens of a text one after the other, whatever the model thinks."""
 
     def __init__(self, text, end=True):
         super().__init__()
         self.tokens, self.steps = tokenizer()(text)["input_ids"] + [tokenizer().eos_token_id] * end, 0
+        self.width = len(tokenizer())
 
     def forward(self, hidden):
         self.steps += 1
-        return torch.nn.functional.one_hot(torch.tensor(self.tokens[self.steps - 1]), len(tokenizer())).float().expand(len(hidden), -1)
+        return torch.nn.functional.one_hot(torch.tensor(self.tokens[self.steps - 1]), self.width).float().expand(len(hidden), -1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -146,6 +159,20 @@ def test_leading_newlines_stops_and_empty_answers_in_every_family(family, text, 
     assert {one.text for one in answers} == {said} and first.tokens == script.steps
     heard = tokenizer().decode(script.tokens[: script.steps], skip_special_tokens=True)
     assert heard.startswith(read) and len(heard) <= len(read) + 1  # two newlines may be one token
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_turn_that_ends_in_another_special_token_than_eos_ends_the_answer(family):
+    """As in a chat template whose turns end in a token of their own."""
+    words = bases.tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    net = model(family, tie_word_embeddings=False, vocab_size=len(words))
+    script = Script(" Paris", end=False)
+    script.tokens = [*script.tokens, words.convert_tokens_to_ids("<|im_end|>"), *script.tokens]
+    script.width = len(words)
+    net.set_output_embeddings(script)
+    (said, *_) = answering.answer(net, words, built()[:1])
+    assert said.text == "Paris" and said.tokens == script.tokens.index(words.convert_tokens_to_ids("<|im_end|>")) + 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from studylib import bench, data, sources
+from studylib.errors import StudyError
 
 
 @pytest.fixture
@@ -26,5 +27,11 @@ def test_loading_packing_and_batching_are_each_told_and_packing_saves(smaller: N
     said: list[str] = []
     bench.data_speed(said.append)
     assert [line.partition(" ")[0] for line in said] == ["loading", "packing", "batching", "Together", "One"]
-    assert "90 questions" in said[0] and "20 rows" in said[1] and "(limit 90)" in said[3]
+    assert "90 questions" in said[0] and "20 rows" in said[1] and "s and " in said[3]
     assert float(said[4].rpartition(", ")[2].split()[0]) > 1.5
+
+
+def test_over_the_limit_is_refused(smaller: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, "MEGABYTES", 1)
+    with pytest.raises(StudyError, match="over the limit of 90 s and 1 MB"):
+        bench.data_speed(lambda text: None)

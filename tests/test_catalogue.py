@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from miniatures import model, tokenizer
 
-from studylib import archives, bases, catalogue, data, prompts, sources
+from studylib import archives, bases, catalogue, data, models, prompts, sources
 from studylib.errors import StudyError
 
 
@@ -51,14 +52,14 @@ def test_every_set_is_counted_and_compared_with_training(mine: str, monkeypatch:
     assert dev["shared with train"] == {"articles": 0, "contexts": 0, "questions": 0}
     assert same["shared with train"] == {"articles": 2, "contexts": 2, "questions": 3}
     assert far["missing"] == "not fetched yet: 7 MB with its archive" and "questions" not in far
-    described, _ = catalogue.sets(mine)
+    described = catalogue.sets(catalogue.settings(mine))
     assert train["fingerprint"] == sources.fingerprint(described["train"])[:12]
 
 
 def test_answer_tokens_are_those_that_are_learnt(mine: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)})
     dev = list(catalogue.overview(mine))[1]
-    built = prompts.build(data.load(catalogue.sets(mine)[0]["dev"]).questions, bases.tokenizer(), mode="zero-shot")
+    built = prompts.build(data.load(catalogue.sets(catalogue.settings(mine))["dev"]).questions, bases.tokenizer(), mode="zero-shot")
     lengths = [len(branch.target) for prompt in built for branch in prompt.branches]
     assert dev["answer tokens"] == {"one": sum(lengths) / 6, "two": sum(lengths) / 6}
 
@@ -73,7 +74,7 @@ def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(mine: str,
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot", "one-shot retrieved"])
 def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
     shown = "\n".join(catalogue.shown(f"{mine}/dev", 2, mode))
-    described, _ = catalogue.sets(mine)
+    described = catalogue.sets(catalogue.settings(mine))
     words, pool = bases.tokenizer(), data.load(described["train"]).questions
     built = prompts.build(data.load(described["dev"]).questions, words, mode=mode, pool=pool)
     assert shown.count("═══") == len(built) == 2
@@ -81,9 +82,9 @@ def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
     for marked in [line for line in shown.split("\n") if line.startswith(("═══", "───"))]:
         bare = bare.replace(f"{marked}\n", "", 1)
     for prompt in built:
-        assert words.decode(prompt.prefix).split("\n\nText: ")[-1] in bare
+        assert "Text: " + words.decode(prompt.prefix).split("\n\nText: ")[-1] in bare
         assert f"({len(prompt.branches[0].given)} tokens)" in shown and f"({len(prompt.branches[0].target)} tokens)" in shown
-    assert ("demonstration q" in shown) == (mode != "zero-shot")
+    assert ("demonstration q" in shown) == ("─── demonstration\nText: " in shown) == (mode != "zero-shot")
     assert shown.rstrip().endswith("<|endoftext|>")
 
 
@@ -94,7 +95,29 @@ def test_an_unknown_set_is_refused_and_the_known_are_named():
 
 def test_the_sets_of_the_committed_profiles_can_be_described():
     for profile in ("tiny", "small"):
-        described, families = catalogue.sets(profile)
-        assert {"train", "dev"} < set(described) and families
+        described = catalogue.sets(catalogue.settings(profile))
+        assert {"train", "dev"} < set(described)
         assert all(sources.fingerprint(dataset) for dataset in described.values())
         assert json.dumps(described)
+
+
+def test_a_long_context_is_shown_in_the_windows_that_the_model_reads(mine: str, save: Callable, tmp_path: Path):
+    models.save(model("llama", max_position_embeddings=100), tokenizer(), tmp_path / "narrow")
+    values = json.loads(Path(mine).read_text()) | {"families": {"narrow": f"path:{tmp_path / 'narrow'}"}}
+    values["tests"] = {"long": {"source": "facts:test", "paragraphs": 1, "facts": 10}}
+    shown = list(catalogue.shown(f"{save(values, 'capacity_gap.yaml')}/long", 1, "zero-shot"))
+    assert sum(part.startswith("═══") for part in shown) > 1
+
+
+def test_a_hub_that_cannot_be_reached_hides_no_other_set(mine: str, save: Callable):
+    values = json.loads(Path(mine).read_text())
+    values["tests"] = {"far": {"source": f"hub:me/mine@{'a' * 40}", "split": "test"}, "near": {"source": "facts:test", "paragraphs": 2}}
+    *_, far, near = catalogue.overview(str(save(values, "capacity_gap.yaml")))
+    assert "could not be read" in far["missing"] and near["contexts"] == 2
+
+
+@pytest.mark.parametrize("changes", [{"families": {}}, {"seeds": []}])
+def test_prompts_need_a_family_and_a_seed(changes: dict, mine: str, save: Callable):
+    path = save(json.loads(Path(mine).read_text()) | changes, "capacity_gap.yaml")
+    with pytest.raises(StudyError, match="must name a family and a seed"):
+        list(catalogue.shown(f"{path}/dev", 1, "zero-shot"))

@@ -304,7 +304,7 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(wanted: Callable, capsys: 
     assert "not fetched yet: 358 MB with its archive" in listed
     assert main(["data", "show", f"{path}/near", "--n", "2", "--prompt", "one-shot"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("─── answer to learn (") == 2 and shown.count("─── instructions and demonstration") == 2
+    assert shown.count("─── answer to learn (") == 2 and shown.count("─── demonstration\n") == 2
 
 
 def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
@@ -316,7 +316,9 @@ def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
     assert "There is no profile 'huge'" in refused("data", "huge")
     assert "there is no notebook mine: name the file after one of capacity_gap" in refused("data", "mine.yaml")
     assert "there is no notebook mine: name the file after one of capacity_gap" in refused("run", "mine.yaml")
-    assert "data set 'squad' needs a source" in refused("data", wanted(tests={"near": "squad"}))
+    for verb in ("data", "status", "run"):
+        assert "data set 'squad' needs a source" in refused(verb, wanted(tests={"near": "squad"}))
+        assert "data source 5 is unknown" in refused(verb, wanted(tests={"near": {"source": 5}}))
     assert "There is no file " in refused("data", wanted(dev={"source": "path:no/such.json"}))
 
 

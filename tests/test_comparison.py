@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import comparison, statistics
+from studylib import comparison, scoring, statistics
 
 BASE = dict(family="f", trained="zero-shot", asked="zero-shot", language="en", start="tuned", targets="teacher", objective="o", steps=5)
 
@@ -122,3 +122,53 @@ def test_a_model_without_a_seed_of_its_teacher_is_left_out():
     kept = comparison.compare(pd.concat([rows("teacher", 0.8, seed=0), rows("student", 0.6, depth=5, seed=1)]))
     assert list(kept.role) == ["teacher"]
     assert comparison.contrasts(pd.concat([rows("student", 0.8, depth=5), rows("twin", 0.6, depth=5, seed=1)])).empty
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_few_seeds_are_averaged_and_enough_are_drawn(seeds):
+    """All questions alike within a seed, seeds far apart: only drawing seeds makes an interval wide."""
+    table = pd.concat(
+        [rows(role, 0.5 + 0.08 * seed, depth=5, seed=seed, articles=40) for role in ("teacher", "student") for seed in range(seeds)]
+    )
+    student = comparison.compare(table).set_index("role").loc["student"]
+    assert (student.f1_high - student.f1_low > 5) == (seeds == 5)
+    assert student.retention_f1_low == pytest.approx(100) == student.retention_f1_high
+
+
+def test_the_spread_of_seeds_is_in_what_can_be_detected():
+    rng, frames = np.random.default_rng(5), []
+    for seed, shift in enumerate((-0.08, -0.03, 0.0, 0.04, 0.05)):
+        noise = 0.1 * rng.standard_normal(160)
+        frames += [
+            rows("student", 0.5 + shift + noise, depth=5, seed=seed, articles=40),
+            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+        ]
+    found = comparison.contrasts(pd.concat(frames)).iloc[0]
+    spread = 100 * np.std([-0.08, -0.03, 0.0, 0.04, 0.05], ddof=1)
+    assert found.detectable > statistics.detectable(spread, 5) * 0.8 > abs(found.difference)
+
+
+def test_every_measure_has_its_interval():
+    rng = np.random.default_rng(6)
+    table = pd.concat([rows("teacher", rng.random(160), articles=40), rows("student", rng.random(160), depth=5, articles=40)])
+    for name in ("agreement", "loyalty", "probability"):
+        table[name] = rng.random(len(table))
+    kept = comparison.compare(table).set_index("role")
+    for name, (low, high) in comparison.BOUNDS.items():
+        assert kept[low]["student"] < kept[name]["student"] < kept[high]["student"], name
+    own = table[table.role == "student"]
+    mean, error = statistics.clustered_error(own.loyalty.to_numpy(), own.article.to_numpy())
+    assert kept.loyalty_low["student"] == pytest.approx(100 * (mean - 1.96 * error), abs=0.6)
+    assert kept.loc["teacher", ["agreement_low", "loyalty_low", "retention_f1_low"]].isna().all()
+
+
+def test_the_interval_of_the_calibration_error_is_that_of_the_error_drawn_again():
+    rng = np.random.default_rng(7)
+    table = pd.concat([rows(role, rng.integers(0, 2, 160), depth=5, articles=40) for role in ("teacher", "student")])
+    table["exact_match"], table["probability"] = table.f1, rng.random(len(table))
+    kept = comparison.compare(table).set_index("role").loc["student"]
+    own = table[table.role == "student"]
+    groups = [group for _, group in own.groupby("article")]
+    again = [pd.concat([groups[i] for i in rng.integers(0, 40, 40)]) for _ in range(400)]
+    errors = [100 * scoring.calibration_error(one.probability, one.exact_match) for one in again]
+    assert (kept.calibration_error_low, kept.calibration_error_high) == pytest.approx(np.quantile(errors, [0.025, 0.975]), abs=1.5)

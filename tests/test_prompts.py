@@ -77,8 +77,8 @@ def test_one_shot_text_to_the_letter(tokenizer: PreTrainedTokenizerFast):
 def test_tokens_of_the_segments_say_the_rendered_text(context: str, tokenizer: PreTrainedTokenizerFast):
     asked = question("q", context=context, asked=f"Why “{context}” ?", answers=(context.split()[0],))
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
-    whole = prompts.INSTRUCTIONS + prompts.CONTEXT.format(context=context) + prompts.QUESTION.format(question=asked.question)
-    assert text(tokenizer, prompt) == f"{whole}{prompts.CUE} {context.split()[0]}"
+    whole = f"{prompts.INSTRUCTIONS}\n\nText: {context}\n\nQuestion: {asked.question}\nAnswer: {context.split()[0]}"
+    assert text(tokenizer, prompt) == whole
 
 
 def test_answers_end_in_end_of_text_even_where_it_is_the_padding(tokenizer: PreTrainedTokenizerFast):
@@ -190,10 +190,28 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
         assert score(asked.context.split(), found.context.split()) == pytest.approx(best, rel=1e-5), number
 
 
-def test_chinese_contexts_are_compared_by_their_characters():
-    pool = [question(str(i), str(i), text, answers=(text[0],)) for i, text in enumerate(["河流很长", "诗人住在山谷", "机器很大"])]
-    (found,) = prompts.retrieved([question("q", "A", "山谷里的诗", answers=("山",))], pool, 0)
-    assert found.id == "1"
+@pytest.mark.parametrize(
+    ("language", "asked", "near", "other"),
+    [
+        ("hi", "नदी का पानी ठंडा है", "वह नदी पानी से भरी थी", "नगर में किताब मिली"),  # vowel signs belong to their words
+        ("zh", "2008年北京", "我在北京住", "我在2009年"),  # ideographs after digits are words, too
+        ("ar", "كِتَابٌ قديم", "هذا كِتَابٌ جديد", "كان هناك"),
+    ],
+)
+def test_contexts_are_compared_by_words_in_every_script(language: str, asked: str, near: str, other: str):
+    def context(name: str, text: str) -> Question:
+        return Question(name, name, text, "?", ((text[:2], 0),), language)
+
+    (found,) = prompts.retrieved([context("q", asked)], [context("other", other), context("near", near)], 0)
+    assert found.id == "near"
+
+
+@pytest.mark.parametrize("wordless", ["...", "$ ।", "—"])
+def test_contexts_without_words_have_a_demonstration_as_well(wordless: str):
+    pool = [question("a", "A", "Kamo lives in Tiru."), question("b", "B", wordless, answers=(wordless[0],))]
+    asked = question("q", "C", wordless + wordless, answers=(wordless[0],))
+    assert prompts.retrieved([asked], pool, 0)[0].id == "a"
+    assert prompts.retrieved([asked], pool[1:], 0)[0].id == "b"
 
 
 @pytest.mark.parametrize("mode", [mode for mode in prompts.MODES if "one-shot" in mode and "chat" not in mode])
@@ -228,17 +246,23 @@ def test_chat_text_to_the_letter(chatting: PreTrainedTokenizerFast):
     (one,) = prompts.build([question("q")], chatting, mode="chat one-shot", pool=[shown])
     assert text(chatting, one) == (
         "<|user|>\nAnswer the question with words from the text.\n\nText: Belu wrote Sado.\n\nQuestion: Who wrote Sado?<|endoftext|>"
-        "\n<|assistant|>\nBelu<|endoftext|>\n<|user|>\n\n\nText: Kamo lives in Tiru."
+        "\n<|assistant|>\nBelu<|endoftext|>\n<|user|>\nText: Kamo lives in Tiru."
         "\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
     )
 
 
-def test_chat_tokens_are_those_of_the_template_itself(chatting: PreTrainedTokenizerFast):
-    for prompt in prompts.build(library(3), chatting, mode="chat zero-shot"):
+@pytest.mark.parametrize("mode", ["chat zero-shot", "chat one-shot"])
+def test_chat_tokens_are_those_of_the_template_itself(mode: str, chatting: PreTrainedTokenizerFast):
+    shown = question("p", "B", "Belu wrote Sado.", "Who wrote Sado?", ("Belu",))
+    for prompt in prompts.build(library(3), chatting, mode=mode, pool=[shown]):
         for branch in prompt.branches:
             q = branch.question
-            said = f"{prompts.INSTRUCTIONS}\n\nText: {q.context}\n\nQuestion: {q.question}"
-            whole = chatting.apply_chat_template([{"role": "user", "content": said}], add_generation_prompt=True, return_dict=False)
+            turns = [f"Text: {q.context}\n\nQuestion: {q.question}"]
+            if mode == "chat one-shot":
+                turns = [f"Text: {shown.context}\n\nQuestion: {shown.question}", "Belu", *turns]
+            turns[0] = f"{prompts.INSTRUCTIONS}\n\n{turns[0]}"
+            said = [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+            whole = chatting.apply_chat_template(said, add_generation_prompt=True, return_dict=False)
             assert prompt.prefix + branch.given == whole
             assert branch.target[-1] == chatting.eos_token_id
 
@@ -312,6 +336,16 @@ def test_a_question_that_leaves_no_room_for_its_context_is_refused(training: boo
     asked = [question("long", context=LONG, asked="Where " * 60 + "?", answers=("Kamo3",))]
     with pytest.raises(StudyError, match="question 'long': not even a piece of its context fits beside it"):
         prompts.build(asked, tokenizer, mode="zero-shot", longest=80, training=training)
+
+
+def test_no_answer_of_the_set_is_longer_than_what_a_model_may_say(tokenizer: PreTrainedTokenizerFast):
+    """Room in windows and the limit of answers follow the longest answer to learn, whatever its script."""
+    asked = [*long(3), question("wide", "B", "x " * 60 + "end", answers=("x " * 60,))]
+    built = prompts.build(asked, tokenizer, mode="zero-shot", longest=400)
+    limit = prompts.longest_answer(branch.target for prompt in built for branch in prompt.branches)
+    assert limit == max(len(branch.target) for prompt in built for branch in prompt.branches) > prompts.ROOM
+    assert all(len(p.prefix) + len(b.given) + limit <= 400 for p in built for b in p.branches)
+    assert prompts.longest_answer([]) == prompts.longest_answer([[1, 2]]) == prompts.ROOM
 
 
 def test_an_answer_that_no_window_holds_is_refused(tokenizer: PreTrainedTokenizerFast):

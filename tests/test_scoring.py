@@ -270,3 +270,15 @@ def test_mlqa_is_scored_by_its_own_rules_in_english_too():
     assert [scoring.usual_rules(one) for one in ("en", "de", "zh")] == ["squad", "mlqa", "mlqa"]
     assert scoring.usual_rules("en", mlqa=True) == "mlqa"
     assert scoring.exact_match("24–10", ["2410"], rules="mlqa") == 1 and scoring.exact_match("24–10", ["2410"]) == 0
+
+
+@pytest.mark.parametrize("golds", ["Tiru", [], ()])
+def test_gold_answers_that_are_no_list_are_refused(golds: object):
+    for measure in (scoring.exact_match, scoring.f1):
+        with pytest.raises(StudyError, match="gold answers must be a list of at least one text"):
+            measure("Tiru", golds)
+
+
+def test_the_metric_for_evaluate_needs_a_prediction():
+    with pytest.raises((StudyError, ValueError)):
+        evaluate.load(qa_metric.__file__).compute(predictions=[], references=[])

@@ -45,6 +45,7 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
         ({"source": "path:x.json", "official": "squad"}, "official must be one of squad-train, squad-dev, mlqa-dev-en"),
         ({"source": "path:x.json", "articles": "paragraphs"}, "articles must be one of contexts"),
         ({"source": "path:x.json", "offsets": "any"}, "offsets must be one of nearest"),
+        ({"source": "facts:train", "facts": 11}, "facts must be at most 10, not 11"),
         ({"source": "facts:train", "languages": "en"}, "languages must be a list of en, de"),
         ({"source": "facts:train", "languages": []}, "languages must be a list"),
         ({"source": "facts:train", "languages": ["en", "fr"]}, "languages must be a list"),
@@ -258,7 +259,8 @@ def test_xquad_names_a_test_set_per_language(tmp_path: Path):
         (tmp_path / f"xquad.{name}.json").write_text("{}")
     found = sources.xquad(str(tmp_path), 3)
     assert found["xquad hi"] == {"source": f"path:{tmp_path}/xquad.hi.json", "language": "hi", "paragraphs": 3}
-    assert list(found) == ["xquad de", "xquad hi"] and sources.xquad("", 3) == {}
+    (tmp_path / "xquad.el.json").write_text("{}")  # XQuAD has it, MLQA's rules do not
+    assert list(found) == list(sources.xquad(str(tmp_path), 3)) == ["xquad de", "xquad hi"] and sources.xquad("", 3) == {}
     with pytest.raises(StudyError, match=r"holds no xquad\.\*\.json"):
         sources.xquad(str(tmp_path / "empty"), 3)
 
@@ -269,6 +271,19 @@ def test_xquad_names_a_test_set_per_language(tmp_path: Path):
 )
 def test_mlqa_is_known_by_its_source(source: str, expected: bool):
     assert sources.is_mlqa({"source": source}) == expected
+    assert sources.is_mlqa({"source": source, "official": "mlqa-test-en"})
+
+
+def test_the_hubs_mlqa_speaks_the_language_of_its_folders_contexts():
+    described = {"source": f"hub:facebook/mlqa@{'a' * 40}", "folder": "mlqa.zh.de", "split": "test"}
+    assert sources.languages(described) == ["zh"] and sources.languages(described | {"language": "hi"}) == ["hi"]
+    assert sources.languages(described | {"folder": "other"}) == ["en"]
+
+
+def test_a_paragraphs_own_word_on_its_language_counts_in_generated_sets_only(save: Callable):
+    paragraph = {"context": "Belu.", "language": "English", "qas": [LINE | {"answers": [{"text": "Belu", "answer_start": 0}]}]}
+    path = save({"data": [{"title": "t", "paragraphs": [paragraph]}]})
+    assert data.load({"source": f"path:{path}", "language": "de"}).questions[0].language == "de"
 
 
 COMMIT = "a" * 40

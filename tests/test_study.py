@@ -9,7 +9,8 @@ import pytest
 import torch
 from miniatures import model, packs, tokenizer
 
-from studylib import answering, cutting, kinds, models, packing, prompts, scoring, study, teaching
+from studylib import answering, cutting, kinds, models, packing, prompts, scoring, sources, study, teaching
+from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.runs import Store
 
@@ -271,7 +272,7 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
     own, words = models.load_folder(store.path(one.answers.needs["model"], "model"))
     theirs, _ = models.load_folder(store.path(one.teacher.answers.needs["model"], "model"))
     found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
-    asked = kinds.prompted(one.answers, "test", words, own)
+    asked = kinds.prompted(one.answers, "test", words, own.config)
     with torch.no_grad():
         for row in (row for prompt in asked for row in packing.unpack(prompt)):
             logits = [models.head(net, teaching.answer_states(net, row), len(words)) for net in (own.eval(), theirs.eval())]
@@ -282,13 +283,46 @@ def test_what_test_sets_share_with_training_is_counted(raw):
     same = {"source": "facts:train", **FACTS}
     leaks = study.leakage(study.capacity_gap(**settings(raw, tests={"near": {"source": "facts:test", **FACTS}, "same": same})))
     assert list(leaks.columns) == ["set", "articles", "contexts", "questions", "demonstrations"]
-    assert leaks.set_index("set").T.to_dict("list") == {"dev": [0] * 4, "near": [0] * 4, "same": [6, 6, 12, 0]}
+    assert leaks[leaks.set != "train"].set_index("set").T.to_dict("list") == {"dev": [0] * 4, "near": [0] * 4, "same": [6, 6, 12, 0]}
 
 
 def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch):
     plan = study.capacity_gap(**settings(raw))
     monkeypatch.setitem(prompts.DEMONSTRATIONS, "one-shot", lambda asked, pool, seed: list(asked))
-    assert study.leakage(plan).demonstrations.tolist() == [6, 6]
+    assert study.leakage(plan).demonstrations.tolist() == [6, 6, 6]  # train, dev, near
+    trained = study.capacity_gap(**settings(raw, trained="one-shot", asked=["zero-shot"]))
+    assert study.leakage(trained).demonstrations.tolist() == [6, 6, 6]
+
+
+def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
+    """A dash is punctuation there and none in SQuAD's script."""
+    plan, store = finished
+    one = next(asked for asked in plan.asked if asked.teacher is not None)
+    monkeypatch.setattr(kinds, "questions", lambda source: [Question(q, "t", "24–10", "?", (("24–10", 0),)) for q in ("a",)])
+    monkeypatch.setattr(study, "_read", lambda store, run: {"a": {"text": "2410", "probability": 1.0} if run.kind == "answers" else 1.0})
+    for is_mlqa in (True, False):
+        monkeypatch.setattr(sources, "is_mlqa", lambda dataset, found=is_mlqa: found)
+        (row,) = study._scored(one, store)
+        assert row["exact_match"] == is_mlqa
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"asked": ["chat zero-shot"]}, "no chat template"), ({"tests": {"near": {"source": "facts:test", "facts": 10}}}, "fits")],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_trained(changes, said, raw, tmp_path):
+    if said == "fits":
+        models.save(model("llama", max_position_embeddings=60), tokenizer(), tmp_path / "raw")
+        raw = f"path:{tmp_path / 'raw'}"
+    with pytest.raises(StudyError, match=said):
+        study.complete(study.capacity_gap(**settings(raw, **changes)), Store(tmp_path / "home"))
+    assert not list((tmp_path / "home").glob("runs/*/*"))
+
+
+@pytest.mark.parametrize("name", ["train", "dev", 5])
+def test_a_test_set_is_not_called_like_another_set(name, raw):
+    with pytest.raises(StudyError, match=f"tests names a set {name!r}"):
+        study.capacity_gap(**settings(raw, tests={name: {"source": "facts:test", **FACTS}}))
 
 
 def test_xquad_adds_a_test_set_per_language(raw, tmp_path):
@@ -299,19 +333,19 @@ def test_xquad_adds_a_test_set_per_language(raw, tmp_path):
 
 
 def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
-    """Training, states, answers and loyalty on a model of 160 positions, whose contexts have up to 250 tokens."""
-    models.save(model("llama", max_position_embeddings=160), tokenizer(), tmp_path / "raw")
-    long = {"paragraphs": 4, "facts": 16}
+    """Training, states, answers and loyalty on a model of 130 positions, whose contexts have more tokens."""
+    models.save(model("llama", max_position_embeddings=130), tokenizer(), tmp_path / "raw")
+    long = {"paragraphs": 6, "facts": 10}
     sets = {part: {"source": f"facts:{part}", **long} for part in ("train", "dev")} | {"tests": {"near": {"source": "facts:test", **long}}}
     few = dict(depths=[3], twins=[], raw_starts=[], asked=["zero-shot"])
     plan, store = study.capacity_gap(**settings(f"path:{tmp_path / 'raw'}", **sets, **few)), Store(tmp_path / "home")
     study.complete(plan, store)
     rows = study.rows(plan, store)
-    assert len(rows) == 2 * 64 and not rows.duplicated(["run", "question"]).any() and rows.loyalty.notna().sum() == 64
+    assert len(rows) == 2 * 60 and not rows.duplicated(["run", "question"]).any() and rows.loyalty.notna().sum() == 60
     one = plan.asked[0]
     net, words = models.load_folder(store.path(one.answers.needs["model"], "model"))
-    built = prompts.build(kinds.questions(plan.tests[0]), words, mode="zero-shot", longest=160)
-    assert len(built) > 4 and np.mean([len(prompt.branches) for prompt in built]) == 16
+    built = prompts.build(kinds.questions(plan.tests[0]), words, mode="zero-shot", longest=130)
+    assert len(built) > 6 and np.mean([len(prompt.branches) for prompt in built]) == 10
     said = answering.answer(net, words, built)
     held = json.loads(store.path(one.answers, "answers.json").read_text())
     for name, found in answering.best(said).items():
