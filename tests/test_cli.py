@@ -132,7 +132,7 @@ def test_as_it_is_seen_in_a_terminal(wanted: Callable, squad: dict, save: Callab
     squad["data"][0]["paragraphs"][0]["qas"][1]["answers"] = []
     command = "import sys; from studylib.cli import main; sys.exit(main())"
     arguments = ["run", wanted(tests={"mine": {"source": f"path:{save(squad)}"}})]
-    done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=600)
     check_refusal(done.returncode, done.stdout, done.stderr, home)
     assert "question 'q2' has no answer" in done.stderr
 
@@ -266,7 +266,7 @@ except SystemExit as done:
     print("exit", done.code)
 print([name for name in ("torch", "transformers", "pandas", "papermill") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=600)
     assert done.stdout.startswith("usage: study")
     assert done.stdout.splitlines()[-2:] == ["exit 0", "[]"], done.stderr
 
