@@ -83,6 +83,10 @@ def _span(low: float, high: float) -> str:
     return "" if np.isnan(low) else f" ({low:.1f} to {high:.1f})"
 
 
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+
+
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "–" if np.isnan(value) else f"{value:.1f}"
@@ -198,7 +202,7 @@ def contrasts(table: pd.DataFrame) -> str:
     lines = [titles, ["---"] * len(titles)]
     for row in table.to_dict("records"):
         tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
-        difference = f"{row['difference']:+.1f}{_span(row['low'], row['high'])}"
+        difference = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
         lines.append([row["start"], row["asked"], row["test_set"], row["student"], difference, *tests, _cell(row["detectable"])])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
@@ -240,7 +244,7 @@ def _claim(students: pd.DataFrame) -> str:
 
 def _about(student: pd.Series) -> str:
     kept = [
-        f"{student[name]:.1f} %{_span(*student[list(BOUNDS[name])])} of {title}"
+        f"{_cell(student[name])} %{_span(*student[list(BOUNDS[name])])} of {title}"
         for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM"))
     ]
     return f"has {student.reduction_total:.1f} % fewer parameters and keeps {' and '.join(kept)}"
@@ -248,7 +252,7 @@ def _about(student: pd.Series) -> str:
 
 def _gain(row: tuple) -> str:
     """Student minus twin in words: a difference is claimed where test, corrected for the number of them, and interval both do."""
-    said = f"Student minus twin, {row.student}: {row.difference:+.1f} points of F1{_span(row.low, row.high)}"
+    said = f"Student minus twin, {row.student}: {_signed(row.difference)} points of F1{_span(row.low, row.high)}"
     if np.isnan(row.p_holm):
         return f"{said}."
     said += f", p = {row.p_holm:.3f} after Holm"
