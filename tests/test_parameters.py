@@ -124,14 +124,9 @@ def test_every_yaml_makes_a_plan_without_a_network(file: Path, home: Path, monke
     monkeypatch.setattr(archives, "_fetch", lambda *_: pytest.fail("fetched"))
     (job,) = batch.jobs(str(file))
     assert job.profile == file.parent.name  # names the folder of its figures
-    assert {run.kind for run in job.plan.runs} == {"teacher", "layers", "states", "cut", "student", "answers"} - unused(job.plan)
+    assert {run.kind for run in job.plan.runs} == {"teacher", "layers", "states", "cut", "student", "answers", "loyalty"}
     assert len(Store().key(job.plan.runs[0])) == 24
     assert not home.exists()
-
-
-def unused(plan: study.Plan) -> set[str]:
-    """States are stored only for objectives that compare no hidden states."""
-    return {"states"} if any("hidden_mse" in run.parameters.get("weights", {}) for run in plan.runs) else set()
 
 
 def test_the_defaults_of_the_notebook_make_a_plan():
