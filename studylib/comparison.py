@@ -57,22 +57,22 @@ def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
 
 
 def _intervals(own: pd.DataFrame, teacher: pd.DataFrame, compared: bool) -> dict[str, float]:
-    """The bounds of all that `BOUNDED` names and that there is something to say about."""
-    values, clusters = _paired([own, teacher], METRICS)
+    """The bounds of all that `BOUNDED` names and that there is something to say about, from one set of draws."""
+    student = own.role.iloc[0] != "teacher"
+    measured = [*METRICS, *(ALIKE if student else ())]
+    values, clusters = _paired([own], [*measured, "probability"])  # (metric, 1, S, n)
     if statistics.why_no_interval(clusters):
         return {}
-    drawn = 100 * _drawn(values, clusters)  # (repeats, metric, model)
-    samples = {metric: drawn[:, number, 0] for number, metric in enumerate(METRICS)}
-    if own.role.iloc[0] != "teacher":
-        alike, _ = _paired([own], ALIKE)
-        samples |= zip(ALIKE, 100 * _drawn(alike, clusters)[..., 0].T, strict=True)
-        both = {metric: drawn[:, METRICS.index(metric)] for metric in KEPT}
-        samples |= {
-            f"retention_{metric}": 100 * means[:, 0] / means[:, 1] for metric, means in both.items() if compared and means[:, 1].all()
-        }
-    (sure, right), _ = _paired([own], ["probability", "exact_match"])  # (1, S, n) each
+    taught, _ = _paired([teacher], KEPT)
+    *scores, sure = values[:, 0]
     within = np.minimum((sure * BINS).astype(int), BINS - 1) == np.arange(BINS)[:, None, None]
-    samples["calibration_error"] = 100 * np.abs(_drawn(within * (sure - right), clusters)).sum(1)
+    parts = np.concatenate([scores, taught[:, 0], within * (sure - scores[measured.index("exact_match")])])
+    drawn = 100 * _drawn(parts, clusters).T  # (part, repeats)
+    samples = dict(zip(measured, drawn, strict=False))
+    if student and compared:
+        whole = zip(KEPT, drawn[len(measured) :], strict=False)
+        samples |= {f"retention_{metric}": 100 * samples[metric] / theirs for metric, theirs in whole if theirs.all()}
+    samples["calibration_error"] = np.abs(drawn[-BINS:]).sum(0)
     return {bound: value for name, draws in samples.items() for bound, value in zip(BOUNDS[name], statistics.interval(draws), strict=True)}
 
 
