@@ -125,6 +125,7 @@ def _same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _paired(models: list[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles (n,)."""
-    tables = [[one.pivot(index="seed", columns="question", values=metric) for one in models] for metric in metrics]
-    first = models[0].drop_duplicates("question").set_index("question").article
-    return np.stack([[table.to_numpy() for table in row] for row in tables]), first[tables[0][0].columns].to_numpy()
+    ordered = [one.sort_values(["seed", "question"]) for one in models]
+    seeds = ordered[0].seed.nunique()
+    values = np.stack([one[list(metrics)].to_numpy(float).reshape(seeds, -1, len(metrics)) for one in ordered])  # (model, S, n, metric)
+    return np.moveaxis(values, -1, 0), ordered[0].article.to_numpy()[: values.shape[2]]
