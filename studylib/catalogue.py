@@ -69,7 +69,7 @@ def _shared(training: list[data.Question], asked: list[data.Question]) -> dict[s
 
 def _answer_tokens(asked: list[data.Question], tokenizer: models.PreTrainedTokenizerBase) -> float:
     """Mean tokens of the answers to learn, end of sequence included."""
-    texts = [prompts.Segments("", "", " ").answer(question) for question in asked]
+    texts = [prompts.plain(tokenizer, None).answer(question) for question in asked]
     return sum(len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) / len(asked)
 
 

@@ -180,14 +180,16 @@ def rehearse(runs: Iterable[Run]) -> None:
 
     Raises StudyError for a question that fits in no window and for a tokenizer without the chat template that is asked for.
     """
-    seen = set()
+    seen, read = set(), {}
     for run in runs:
         raw = raw_of(run)
+        if raw.digest not in read:
+            read[raw.digest] = models.reading(raw.value)
         for need, learnt in (("train", True), ("dev", False), ("test", False)):
             if need in run.needs:
                 case = (raw.digest, need, run.needs[need].digest, *(run.parameters.get(key) for key in ("asked", "trained", "seed")))
                 if case not in seen:
-                    prompted(run, need, *models.reading(raw.value), training=learnt)
+                    prompted(run, need, *read[raw.digest], training=learnt)
                 seen.add(case)
 
 
