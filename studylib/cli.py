@@ -34,7 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data.add_argument("--n", type=int, default=1, help="how many contexts to show")
     data.add_argument("--prompt", default="zero-shot", help="how to ask: zero-shot, one-shot, one-shot retrieved, chat zero-shot, ...")
     bench = verbs.add_parser("bench", help="measure speed on this machine")
-    bench.add_argument("what", choices=["data"], help="data: loading, packing and batching as many questions as SQuAD has")
+    bench.add_argument(
+        "what",
+        nargs="?",
+        default="models",
+        choices=["models", "data"],
+        help="models (the default): distilling and answering, on the model and data of `small`, against TRL, transformers and a "
+        "plain loop; data: loading, packing and batching as many questions as SQuAD has",
+    )
+    bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
     chosen = parser.parse_args(arguments)
     try:
         {"run": _run, "status": _status, "show": _show, "data": _data, "bench": _bench}[chosen.verb](chosen)
@@ -143,6 +151,21 @@ def _spelt(name: str, value: object) -> str:
 
 
 def _bench(chosen: argparse.Namespace) -> None:
-    from studylib import bench
+    def say(text: str) -> None:
+        print(text, flush=True)
 
-    bench.data_speed(lambda text: print(text, flush=True))
+    if chosen.what == "data":
+        from studylib import data_bench
+
+        return data_bench.data_speed(say)
+    from studylib import bench
+    from studylib.runs import write_json
+
+    if chosen.out is not None and not chosen.out.absolute().parent.is_dir():
+        raise StudyError(f"There is no folder {chosen.out.absolute().parent}: make it, or name another --out.")
+    found = bench.speed(say)
+    table = bench.table(found)
+    say("\n" + table)
+    if chosen.out is not None:
+        write_json(chosen.out, found)
+        chosen.out.with_suffix(".md").write_text(table, encoding="utf-8")

@@ -143,27 +143,29 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
 
 
 def learning_figure(curves: pd.DataFrame) -> Figure:
-    """Loss per answer token (smoothed) and dev F1 over steps, a colour per depth, teacher, students and twins in columns."""
+    """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher, students and twins in columns."""
     look()
     curves = curves.assign(who=np.where(curves.role == "teacher", "teacher", curves.role + ", " + curves.start + " start"))
     kinds, families = list(curves.who.unique()), list(curves.family.unique())
     figure = Figure(figsize=(max(7.2, 2.3 * len(kinds)), 3.6 * len(families)))
     axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
-    names = sorted(curves.student.unique(), key=lambda name: int(name.rpartition("-")[2] or 10**6), reverse=True)
-    depth = {name: name.rpartition("-")[2] for name in names}
-    depths = sorted({int(d) for d in depth.values() if d}, reverse=True)
-    shades = dict(zip(depths, sns.color_palette("colorblind", len(depths)), strict=True))
+    size = {name: name.rpartition("-")[2] for name in curves.student.unique()}
+    sizes = list(dict.fromkeys(filter(None, size.values())))
+    shades = dict(zip(sizes, sns.color_palette("colorblind", len(sizes)), strict=True)) | {"": "0.2"}
     for (family, who, student, _), curve in curves.groupby(["family", "who", "student", "seed"], sort=False):
         top, column = 2 * families.index(family), kinds.index(who)
-        colour = shades[int(depth[student])] if depth[student] else "0.2"
-        label = f"{depth[student]} layers" if depth[student] else "uncut"
+        colour = shades[size[student]]
+        label = (
+            f"{size[student].replace('x', ' layers of ')}{' neurons' if 'x' in size[student] else ' layers'}" if size[student] else "uncut"
+        )
         window = max(1, len(curve) // 20)
         axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, label=label, linewidth=1.2)
         if "dev_f1" in curve:
             measured = curve.dropna(subset="dev_f1")
+            axes[top][column].plot(measured.step, measured.dev_loss, marker="o", markersize=4, linestyle="none", color=colour)
             axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
     for number, family in enumerate(families):
-        axes[2 * number][0].set_ylabel("loss per token")
+        axes[2 * number][0].set_ylabel("loss per token\n(dots: dev)")
         axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105))
         for axis, who in zip(axes[2 * number], kinds, strict=True):
             axis.set_title(f"{family}\n{who}", fontsize="medium")

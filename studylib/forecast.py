@@ -61,11 +61,11 @@ def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
     longest = model.config.max_position_embeddings
     built = prompts.build(kinds.questions(teacher.needs["dev"]), tokenizer, mode="zero-shot", longest=longest, training=True)
     rows = [packing.pack(prompt) for prompt in built[: wanted["packs"]]]
-    timed = []
+    timed, mixture = [], objectives.Mixture(objectives.parse(wanted["stages"]))
     for _ in range(2):
         started = time.monotonic()
         with training.precision(model, wanted["precision"]):
-            training.backward(model, rows, {"cross_entropy": 1.0}, None, len(tokenizer), wanted["micro"])
+            training.backward(model, rows, mixture, 0, None, len(tokenizer), wanted["micro"])
         timed.append(time.monotonic() - started)
     return min(timed) / len(rows), model.config.num_hidden_layers, min(loading, 5.0)
 
@@ -83,9 +83,13 @@ def _contexts(run: Run, depth: int) -> float:
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     if run.kind == "cut":
         return wanted["packs"] * (1 + 4 * share) / 3  # the uncut model once; per block two passes, sums as dear as one, and gaps
-    beside = 1 / 3 if objectives.beside(wanted["weights"]) else 0
-    dev = wanted["evaluations"] * len(data.by_context(kinds.questions(run.needs["dev"])))
-    return wanted["steps"] * wanted["packs"] * (share + beside) + ANSWERING * share * dev
+    stages, dev = objectives.parse(wanted["stages"]), len(data.by_context(kinds.questions(run.needs["dev"])))
+    beside = 1 / 3 if any(stage.beside for stage in stages) else 0
+    if run.kind == "rate":
+        steps = sum(stage.steps for stage in objectives.shortened(stages, wanted["search_steps"]))
+        return len(wanted["rates"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)
+    watching = wanted["evaluations"] * dev * ((ANSWERING + 1 / 3) * share + beside)
+    return objectives.steps(stages) * wanted["packs"] * (share + beside) + watching
 
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:

@@ -5,10 +5,11 @@ parameters and needs, so that its key says all that matters.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -45,77 +46,133 @@ class Setting:
     precision: str
     evaluations: int
 
-    def recipe(self, weights: Mapping[str, float], steps: int, rate: float) -> dict:
+    def recipe(self, stages: Sequence[Mapping], rate: float, learn: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""
         batching = {"packs": self.packs, "micro": self.micro, "precision": self.precision, "evaluations": self.evaluations}
-        return {"trained": self.trained, "weights": dict(weights), "steps": steps, "rate": rate, "seed": self.seed, **batching}
+        return {"trained": self.trained, "learn": learn, "stages": list(stages), "rate": rate, "seed": self.seed, **batching}
 
 
 def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str) -> Run:
     """The raw model, tuned on gold answers."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    return Run("teacher", setting.recipe(GOLD, steps, rate), needs, _TRAINED, f"{label} teacher")
-
-
-def states(taught_by: Run, setting: Setting, *, label: str) -> Run:
-    """The teacher's hidden states at the answer positions of the training questions."""
-    parameters = {"trained": setting.trained, "seed": setting.seed}
-    return Run("states", parameters, {"teacher": taught_by, "train": setting.train}, _PROMPTED + teaching.RECIPE, f"{label} teacher states")
+    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, _TRAINED, f"{label} teacher")
 
 
 def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """The teacher's hidden states at the answer positions of a test set."""
     needs = {"teacher": taught_by, "train": test, "pool": pool}
-    return Run("states", {"trained": asked, "seed": seed}, needs, _PROMPTED + teaching.RECIPE, label)
+    return Run("states", {"trained": asked, "seed": seed, "tokens": "answers"}, needs, _recipes(teaching), label)
 
 
 def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the answers of a test set, whose states are `taught`."""
-    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _PROMPTED + scoring.RECIPE, label)
+    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _recipes(scoring), label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
     parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
     needs = {"teacher": taught_by, "train": setting.train}
-    return Run("layers", parameters, needs, _PROMPTED + cutting.RECIPE, f"{label} layer choice")
+    return Run("layers", parameters, needs, _recipes(cutting), f"{label} layer choice")
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What students of one teacher are made from: the teacher, its states, and the order in which its layers go."""
+    """What students of one teacher learn from: it, the order in which its layers go, its answers and its states."""
 
     teacher: Run
-    states: Run
     layers: Run
+    setting: Setting
+    label: str
+    kept: dict[str, Run] = field(default_factory=dict)
+
+    def said(self) -> Run:
+        """The teacher's answers to the training questions, as it was trained to be asked."""
+        train, asked = self.setting.train, dict(asked=self.setting.trained, seed=self.setting.seed)
+        return self._once("said", lambda label: answers(self.teacher, train, train, **asked, label=label))
+
+    def states(self, tokens: str, learn: str) -> Run:
+        """The teacher's hidden states on the training rows, at answer positions or at all."""
+        parameters = {"trained": self.setting.trained, "seed": self.setting.seed, "tokens": tokens, "learn": learn}
+        needs = {"teacher": self.teacher, "train": self.setting.train, **self.text(learn)}
+        return self._once(f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, _recipes(teaching), label))
+
+    def text(self, learn: str) -> dict[str, Run]:
+        """What a run needs besides the training questions to know the text to learn."""
+        return {} if learn == "gold" else {"said": self.said()}
+
+    def _once(self, name: str, make: Callable[[str], Run]) -> Run:
+        if name not in self.kept:
+            self.kept[name] = make(f"{self.label} teacher {name}")
+        return self.kept[name]
 
 
-def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, depth: int, packs: int, label: str) -> Run:
-    """`start` (the raw model or the tuned teacher) cut to `depth` layers and healed on `packs` training rows."""
-    parameters = {"depth": depth, "packs": packs, "trained": setting.trained, "seed": setting.seed, "precision": setting.precision}
+def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.Size, packs: int, label: str) -> Run:
+    """`start` (the raw model or the tuned teacher) cut to `size` and healed on `packs` training rows."""
+    parameters = {
+        "depth": size.layers,
+        "neurons": size.neurons,
+        "packs": packs,
+        "trained": setting.trained,
+        "seed": setting.seed,
+        "precision": setting.precision,
+    }
     needs = {"start": start, "layers": lesson.layers, "train": setting.train}
-    return Run("cut", parameters, needs, _PROMPTED + cutting.RECIPE, label)
+    return Run("cut", parameters, needs, _recipes(cutting), label)
 
 
-def student(start: Run, lesson: Lesson, setting: Setting, *, weights: Mapping[str, float], steps: int, rate: float, label: str) -> Run:
-    """`start` (a cut model) trained on the mixture `weights`."""
-    needs = {"start": start, "train": setting.train, "dev": setting.dev}
-    if objectives.uses_teacher(weights):
+def student(
+    start: Run,
+    lesson: Lesson,
+    setting: Setting,
+    *,
+    stages: Sequence[Mapping],
+    learn: str,
+    rates: Sequence[float],
+    search_steps: int,
+    label: str,
+) -> Run:
+    """`start` (a cut model) trained through `stages` on the text `learn`; if there are several rates, at the one that a search finds best."""
+    parsed = objectives.parse(stages)
+    needs = {"start": start, "train": setting.train, "dev": setting.dev, **lesson.text(learn)}
+    if any(stage.uses_teacher for stage in parsed):
         needs["teacher"] = lesson.teacher
-        if not objectives.beside(weights):
-            needs["states"] = lesson.states
-    return Run("student", {"depth": start.parameters["depth"], **setting.recipe(weights, steps, rate)}, needs, _TRAINED, label)
+        if not any(stage.beside for stage in parsed):
+            tokens = (
+                "all"
+                if any(term.tokens == "all" and term.name in objectives.DIVERGENCES for stage in parsed for term in stage.terms)
+                else "answers"
+            )
+            needs["states"] = lesson.states(tokens, learn)
+    parameters = {"depth": start.parameters["depth"], **setting.recipe(stages, rates[0], learn)}
+    if len(rates) > 1:
+        tried = {key: value for key, value in parameters.items() if key not in ("rate", "evaluations")} | {
+            "rates": list(rates),
+            "search_steps": search_steps,
+        }
+        needs = needs | {"rate": Run("rate", tried, needs, _TRAINED, f"{label}, rate")}
+        parameters["rate"] = "searched"
+    return Run("student", parameters, needs, _TRAINED, label)
 
 
 def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """A model's answers to all questions of a test set. `pool` serves the demonstration."""
     parameters = {"asked": asked, "seed": seed}
-    return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _PROMPTED + answering.RECIPE, label)
+    return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _recipes(answering), label)
 
 
-GOLD = {"cross_entropy": 1.0}
-_PROMPTED = 100 * (sources.RECIPE + prompts.RECIPE + packing.RECIPE)
-_TRAINED = _PROMPTED + models.RECIPE + objectives.RECIPE + training.RECIPE
+def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
+    """An objective's name in tables: its losses, and the text to learn unless that is gold."""
+    return objectives.title(objectives.parse(stages)) + ("" if learn == "gold" else f" on text of: {learn}")
+
+
+def _recipes(*modules: ModuleType) -> dict[str, int]:
+    """The recipe numbers of what makes a run: prompts and models, and these modules."""
+    return {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *modules)}
+
+
+_TRAINED = _recipes(objectives, teaching, training)
+LEARN = ("gold", "teacher", "teacher where right")
 
 
 def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
@@ -125,6 +182,7 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
         "states": _make_states,
         "layers": _make_layers,
         "cut": _make_cut,
+        "rate": _make_rate,
         "student": _make_student,
         "answers": _make_answers,
         "loyalty": _make_loyalty,
@@ -160,13 +218,40 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
 
 
 def prompted(
-    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, training: bool = False
+    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, learnt: Sequence[Question] | None = None
 ) -> list[prompts.Prompt]:
-    """The prompts of a run's data set, in the mode it trains or asks in; demonstrations come from its training questions."""
+    """The prompts of a run's data set, in the mode it trains or asks in; or of the questions `learnt`, to train on.
+
+    Demonstrations come from its training questions.
+    """
     pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
     mode, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
-    longest = config.max_position_embeddings
-    return prompts.build(questions(run.needs[need]), tokenizer, mode=mode, pool=pool, seed=seed, longest=longest, training=training)
+    shared = dict(mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
+    return prompts.build(questions(run.needs[need]) if learnt is None else learnt, tokenizer, **shared, training=learnt is not None)
+
+
+def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
+    """The questions that a run trains on, with the text to learn: gold; the teacher's; or gold where the teacher is right.
+
+    Sequence-level distillation is after Kim and Rush (2016, §3.2), from memory: the teacher's greedy answer stands for the
+    most likely one. Raises StudyError when the teacher is right nowhere.
+    """
+    asked = questions(run.needs[need])
+    if need != "train" or "said" not in run.needs:
+        return asked
+    said = json.loads(store.path(run.needs["said"], "answers.json").read_text(encoding="utf-8"))
+    if run.parameters["learn"] == "teacher":
+        return [replace(q, answers=((said[q.id]["text"], max(0, q.context.find(said[q.id]["text"]))),)) for q in asked]
+    right = [q for q in asked if scoring.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **_judged(q))]
+    if not right:
+        raise StudyError(
+            f"{run.label}: the teacher answers no training question rightly, so there is nothing to learn: take `learn: gold`."
+        )
+    return right
+
+
+def _judged(question: Question) -> dict:
+    return {"language": question.language, "rules": scoring.usual_rules(question.language)}
 
 
 def raw_of(run: Run) -> Input:
@@ -185,42 +270,42 @@ def rehearse(runs: Iterable[Run]) -> None:
         raw = raw_of(run)
         if raw.digest not in read:
             read[raw.digest] = models.reading(raw.value)
-        for need, learnt in (("train", True), ("dev", False), ("test", False)):
+        for need, trains in (("train", True), ("dev", False), ("test", False)):
             if need in run.needs:
                 case = (raw.digest, need, run.needs[need].digest, *(run.parameters.get(key) for key in ("asked", "trained", "seed")))
                 if case not in seen:
-                    prompted(run, need, *read[raw.digest], training=learnt)
+                    prompted(run, need, *read[raw.digest], learnt=questions(run.needs[need]) if trains else None)
                 seen.add(case)
 
 
-def training_rows(run: Run, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[packing.Pack]:
-    """The questions that a run trains on, packed."""
-    return [packing.pack(prompt) for prompt in prompted(run, "train", tokenizer, model.config, training=True)]
+def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, need: str = "train") -> list[packing.Pack]:
+    """The questions that a run trains on (or those of `dev`, by which it is watched), packed."""
+    return [packing.pack(prompt) for prompt in prompted(run, need, tokenizer, model.config, learnt=learnt(run, store, need))]
 
 
 def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["raw"])
-    return _train(run, model, tokenizer, None, folder, bar)
+    return _train(run, model, tokenizer, folder, store, bar)
 
 
 def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
-    packed = training_rows(run, tokenizer, model)
-    teaching.store(model, packed, folder, bar.over)
+    packed = rows(run, store, tokenizer, model)
+    teaching.store(model, packed, folder, bar.over, run.parameters["tokens"])
     return {"rows": len(packed), "vocabulary": models.vocabulary_digest(tokenizer)}
 
 
-def _some(rows: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
+def _some(packs: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
     """`count` rows (or the next multiple of `size`, or all there are), drawn by the seed, in batches of `size`."""
-    steps = -(-min(count, len(rows)) // size)
-    drawn = packing.schedule([len(row.ids) for row in rows], size=size, steps=steps, seed=seed)
-    return [packing.collate([rows[i] for i in batch]) for batch in drawn]
+    steps = -(-min(count, len(packs)) // size)
+    drawn = packing.schedule([len(row.ids) for row in packs], size=size, steps=steps, seed=seed)
+    return [packing.collate([packs[i] for i in batch]) for batch in drawn]
 
 
 def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
     size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
-    (batch,) = _some(training_rows(run, tokenizer, model), size, size, run.parameters["seed"])
+    (batch,) = _some(rows(run, store, tokenizer, model), size, size, run.parameters["seed"])
     bar.total(count)
     order = cutting.removal_order(
         model,
@@ -237,11 +322,11 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     wanted, found = run.parameters, json.loads(store.path(run.needs["layers"], "order.json").read_text())
     if wanted["depth"] > found["depth"]:
-        raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `depths`.")
+        raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `sizes`.")
     gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
     keep = [block for block in range(found["depth"]) if block not in gone]
     model, tokenizer = load(store, run.needs["start"])
-    batches = _some(training_rows(run, tokenizer, model), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
+    batches = _some(rows(run, store, tokenizer, model), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
     student, left = cutting.cut(model, keep), []
 
     def report(step: int, gap: float) -> None:
@@ -250,7 +335,7 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
     bar.total(len(keep))
     with training.precision(model, wanted["precision"]):
-        cutting.heal(student, model, keep, batches, report=report)
+        cutting.heal(student, model, keep, batches, neurons=wanted["neurons"], report=report)
     models.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
     return {"layers": keep, "gaps": left, "parameters": models.parameters(student)}
@@ -258,8 +343,29 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["start"])
-    guide = _teacher(run, store, tokenizer) if "teacher" in run.needs else None
-    return _train(run, model, tokenizer, guide, folder, bar)
+    return _train(run, model, tokenizer, folder, store, bar)
+
+
+def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
+    wanted, found = run.parameters, []
+    bar.total(wanted["search_steps"] * len(wanted["rates"]))
+    for number, rate in enumerate(wanted["rates"]):
+        model, tokenizer = load(store, run.needs["start"])
+        school = _School(run, model, tokenizer, store)
+        stages = objectives.shortened(school.stages, wanted["search_steps"])
+
+        def report(step: int, values: dict, number: int = number) -> None:
+            bar.step(number * wanted["search_steps"] + step, loss=values["loss"])
+
+        training.train(model, school.packs, stages=stages, work=folder / "work" / str(number), report=report, **school.shared(rate))
+        with torch.no_grad(), training.precision(model, wanted["precision"]):
+            mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))
+            loss = training.backward(model, school.dev, mixture, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
+        found.append({"rate": rate, "dev_cross_entropy": loss})
+    best = min(found, key=lambda tried: tried["dev_cross_entropy"])["rate"]
+    write_json(folder / "rate.json", {"best": best, "tried": found})
+    return {"rate": best}
 
 
 def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> training.Teacher:
@@ -272,49 +378,59 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> trai
         return models.head(model, hidden, len(tokenizer))
 
     if "states" in run.needs:
-        return training.Teacher(head, states=teaching.StoredStates(store.path(run.needs["states"]).glob("states-*.safetensors")))
+        stored = run.needs["states"]
+        files = store.path(stored).glob("states-*.safetensors")
+        return training.Teacher(head, teaching.StoredStates(files, stored.parameters["tokens"]), model)
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
     return training.Teacher(head, model=model, aligned=[following - 1 for following in cutting.readers(keep, model)])
 
 
-def _train(
-    run: Run,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    guide: training.Teacher | None,
-    folder: Path,
-    bar: Progress,
-) -> dict:
-    wanted = run.parameters
-    packed, dev, built = training_rows(run, tokenizer, model), questions(run.needs["dev"]), prompted(run, "dev", tokenizer, model.config)
+class _School:
+    """What a training run puts together from its needs: rows to learn and to be watched by, objective, teacher."""
 
-    def evaluate(current: PreTrainedModel) -> dict[str, float]:
-        said = answering.best(answering.answer(current, tokenizer, built))
-        found = [
-            scoring.f1(said[q.id].text, [text for text, _ in q.answers], language=q.language, rules=scoring.usual_rules(q.language))
-            for q in dev
-        ]
-        return {"dev_f1": 100 * sum(found) / len(found)}
+    def __init__(self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, store: Store):
+        self.run, self.tokenizer = run, tokenizer
+        self.stages = objectives.parse(run.parameters["stages"])
+        self.packs, self.dev = (rows(run, store, tokenizer, model, need) for need in ("train", "dev"))
+        self.teacher = _teacher(run, store, tokenizer) if "teacher" in run.needs else None
 
-    recipe = training.Recipe(**{key: wanted[key] for key in ("steps", "packs", "rate", "seed", "micro", "precision")})
-    # Students of unlike depth see the data in unlike order, a student and its twin in the same.
-    recipe = replace(recipe, seed=1000 * recipe.seed + wanted.get("depth", 0))
-    bar.total(recipe.steps)
+    def shared(self, rate: float) -> dict:
+        """What a short trial at a rate and the training itself have in common."""
+        wanted = self.run.parameters
+        recipe = training.Recipe(rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")})
+        return {"recipe": recipe, "vocabulary": len(self.tokenizer), "teacher": self.teacher}
+
+    def watched(self, model: PreTrainedModel) -> training.Dev:
+        """Loss and F1 on the dev questions."""
+        asked, guide = questions(self.run.needs["dev"]), self.teacher
+        built = prompted(self.run, "dev", self.tokenizer, model.config)
+        if guide is not None and guide.states is not None:
+            guide = replace(guide, states=teaching.LiveStates(guide.model, guide.states.tokens))  # stored are those of training rows
+
+        def score(current: PreTrainedModel) -> dict[str, float]:
+            said = answering.best(answering.answer(current, self.tokenizer, built))
+            found = [scoring.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
+            return {"dev_f1": 100 * sum(found) / len(found)}
+
+        return training.Dev(self.dev, guide, score, self.run.parameters["evaluations"])
+
+
+def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, store: Store, bar: Progress) -> dict:
+    school, rate = _School(run, model, tokenizer, store), run.parameters["rate"]
+    if "rate" in run.needs:
+        rate = json.loads(store.path(run.needs["rate"], "rate.json").read_text())["best"]
+    bar.total(objectives.steps(school.stages))
+
+    def report(step: int, values: dict) -> None:
+        bar.step(step, **{key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")})
+
+    watched = school.watched(model)
     curve = training.train(
-        model,
-        packed,
-        weights=wanted["weights"],
-        recipe=recipe,
-        vocabulary=len(tokenizer),
-        work=folder / "work",
-        teacher=guide,
-        evaluate=evaluate,
-        evaluations=wanted["evaluations"],
-        report=lambda step, values: bar.step(step, **{k: v for k, v in values.items() if k in ("loss", "dev_f1")}),
+        model, school.packs, stages=school.stages, work=folder / "work", dev=watched, report=report, **school.shared(rate)
     )
     models.save(model, tokenizer, folder / "model")
     write_json(folder / "curve.json", curve)
-    return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"]}
+    return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"], "rate": rate}
 
 
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -328,7 +444,7 @@ def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     guide, found = _teacher(run, store, tokenizer), {}
-    for prompt in bar.over(prompted(run, "train", tokenizer, model.config, training=True)):
+    for prompt in bar.over(prompted(run, "train", tokenizer, model.config, learnt=questions(run.needs["train"]))):
         packed = packing.pack(prompt)
         own = models.head(model, teaching.answer_states(model, packed), len(tokenizer))
         each = scoring.probability_loyalty(own, guide.head(guide.states(packed)))  # (N,)

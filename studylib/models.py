@@ -152,6 +152,7 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
 
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
-    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length."""
+    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length; in float32 even within autocast."""
     output = model.get_output_embeddings()
-    return nn.functional.linear(hidden, output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary])
+    with torch.autocast(hidden.device.type, enabled=False):
+        return nn.functional.linear(hidden.float(), output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary])

@@ -7,6 +7,7 @@ is what it would be with one question per row. Try it: python -m pytest tests/te
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,41 +17,49 @@ from studylib.prompts import Prompt
 from studylib.runs import digest
 
 RECIPE = 1
+Numbers = TypeVar("Numbers", list[int], Tensor)
+
+
+@dataclass(frozen=True)
+class Places(Generic[Numbers]):
+    """Where next tokens are learnt (N,), and those tokens (N,)."""
+
+    at: Numbers
+    targets: Numbers
 
 
 @dataclass(frozen=True)
 class Pack:
-    """One row: token ids, positions and branch number per token (0 is the prefix), and what is learnt where.
-
-    `at` are the places whose next token is an answer token (EOS included), `targets` those tokens.
-    """
+    """One row: token ids, positions and branch number per token (0 is the prefix), and what is learnt where: the
+    answers' tokens (EOS included), or all next tokens, those after the prefix once per branch."""
 
     ids: list[int]
     positions: list[int]
     branches: list[int]
-    at: list[int]
-    targets: list[int]
+    answers: Places[list[int]]
+    all: Places[list[int]]
     question_ids: tuple[str, ...]
 
     @cached_property
     def digest(self) -> str:
         """Names the row by its questions, inputs and targets."""
-        return digest([self.question_ids, self.ids, self.branches, self.at, self.targets])
+        return digest([self.question_ids, self.ids, self.branches, self.answers.at, self.answers.targets])
 
 
 def pack(prompt: Prompt) -> Pack:
     """Lay a prompt out as one row. The last token of an answer (EOS) is a target but no input."""
     ids, positions, branches = list(prompt.prefix), list(range(len(prompt.prefix))), [0] * len(prompt.prefix)
-    at: list[int] = []
-    targets: list[int] = []
+    answers, every = Places([], []), Places(list(range(len(ids) - 1)), ids[1:])
     for number, branch in enumerate(prompt.branches, start=1):
-        at += range(len(ids) + len(branch.given) - 1, len(ids) + len(branch.given) - 1 + len(branch.target))
-        targets += branch.target
-        tokens = branch.given + branch.target[:-1]
+        first, tokens = len(ids), branch.given + branch.target[:-1]
+        answers.at.extend(range(first + len(branch.given) - 1, first + len(tokens)))
+        answers.targets.extend(branch.target)
+        every.at.extend([len(prompt.prefix) - 1, *range(first, first + len(tokens))])
+        every.targets.extend(branch.given + branch.target)
         positions += range(len(prompt.prefix), len(prompt.prefix) + len(tokens))
         branches += [number] * len(tokens)
         ids += tokens
-    return Pack(ids, positions, branches, at, targets, tuple(b.question.id for b in prompt.branches))
+    return Pack(ids, positions, branches, answers, every, tuple(b.question.id for b in prompt.branches))
 
 
 def unpack(prompt: Prompt) -> list[Pack]:
@@ -60,21 +69,26 @@ def unpack(prompt: Prompt) -> list[Pack]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right: ids and positions (B, T), mask (B, 1, T, T) True where attention may look,
-    `at` (N,) indices into the flattened (B·T) tokens, targets (N,), real (B, T) True on tokens."""
+    """Rows padded on the right: ids and positions (B, T), mask (B, 1, T, T) True where attention may look, the places
+    of answers and of all next tokens in the flattened (B·T) tokens, the length of each row."""
 
     ids: Tensor
     positions: Tensor
     mask: Tensor
-    at: Tensor
-    targets: Tensor
-    real: Tensor
+    answers: Places[Tensor]
+    all: Places[Tensor]
+    lengths: tuple[int, ...]
+
+    @property
+    def real(self) -> Tensor:
+        """(B, T) True on tokens, not on padding."""
+        return torch.arange(self.ids.shape[1]) < torch.tensor(self.lengths)[:, None]
 
 
 def collate(packs: Sequence[Pack], padding: int = 0, multiple: int = 1) -> Batch:
     """Stack packs. `padding` is any token id: padded places are masked by length, never by their token."""
-    length = max(len(p.ids) for p in packs)
-    length += -length % multiple
+    lengths = tuple(len(p.ids) for p in packs)
+    length = max(lengths) + -max(lengths) % multiple
     ids = torch.full((len(packs), length), padding)
     positions = torch.zeros_like(ids)
     branches = torch.full_like(ids, -1)
@@ -82,9 +96,14 @@ def collate(packs: Sequence[Pack], padding: int = 0, multiple: int = 1) -> Batch
         ids[row, : len(p.ids)] = torch.tensor(p.ids)
         positions[row, : len(p.ids)] = torch.tensor(p.positions)
         branches[row, : len(p.ids)] = torch.tensor(p.branches)
-    at = torch.tensor([row * length + place for row, p in enumerate(packs) for place in p.at])
-    targets = torch.tensor([token for p in packs for token in p.targets])
-    return Batch(ids, positions, branch_mask(branches), at, targets, branches >= 0)
+    answers, every = (_stacked(several, length) for several in ([p.answers for p in packs], [p.all for p in packs]))
+    return Batch(ids, positions, branch_mask(branches), answers, every, lengths)
+
+
+def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
+    """The places of all rows in the flattened tokens."""
+    at = [number * length + place for number, row in enumerate(rows) for place in row.at]
+    return Places(torch.tensor(at), torch.tensor([target for row in rows for target in row.targets]))
 
 
 def branch_mask(branches: Tensor) -> Tensor:

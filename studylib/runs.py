@@ -1,7 +1,7 @@
 """The run store: one thing computed once and kept. Knows nothing of the study.
 
 A run's key is a digest of what matters: its parameters, the digests of what it builds on, and the recipe
-number of the code that makes it. Its folder is `runs/<kind>/<key>/`; `result.json` is written last, by an
+numbers of the modules that make it. Its folder is `runs/<kind>/<key>/`; `result.json` is written last, by an
 atomic rename, with a digest of every file beside it. Without `result.json` it did not happen.
 
     >>> store = Store(); run = Run("number", {"value": 3}); store.complete(run, lambda run, folder: {})
@@ -42,14 +42,14 @@ class Input:
 class Run:
     """Something to compute: its kind, the parameters that matter, and the runs it builds on.
 
-    `label` is for people and is no part of the key; `recipe` is raised when the code that makes this
-    kind changes what it makes.
+    `label` is for people and is no part of the key; `recipe` names the modules that make this kind, each with a number
+    that is raised when it changes what it makes.
     """
 
     kind: str
     parameters: Mapping
     needs: Mapping[str, "Run | Input"] = field(default_factory=dict)
-    recipe: int = 1
+    recipe: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
 
     def ancestry(self) -> Iterator["Run"]:

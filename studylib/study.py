@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from studylib import data, kinds, objectives, prompts, scoring, sources, training
+from studylib import cutting, data, kinds, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -105,66 +105,76 @@ def capacity_gap(
     trained: str,
     asked: Sequence[str],
     seeds: Sequence[int],
-    depths: Sequence[int],
-    twins: Sequence[int],
-    raw_starts: Sequence[int],
-    objective: Mapping[str, float],
+    sizes: Sequence[int | str],
+    twins: Sequence[int | str],
+    raw_starts: Sequence[int | str],
+    stages: Sequence[Mapping],
+    learn: str,
     layer_packs: int,
     heal_packs: int,
     teacher_steps: int,
     teacher_rate: float,
-    student_steps: int,
-    student_rate: float,
+    rates: Sequence[float],
+    search_steps: int,
     packs: int,
     micro: int,
     precision: str,
     evaluations: int,
     threads: int,
 ) -> Plan:
-    """How much of its teacher a student of each depth keeps: per family and seed a tuned teacher, students
-    taught by it (`depths`), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
+    """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
+    taught by it (`sizes`: layers, or layers and neurons as 24x768), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
     Raises StudyError for values that cannot be.
     """
     tests = {**tests, **sources.xquad(xquad, xquad_paragraphs)}
-    _check_lists(families=list(families), tests=list(tests), asked=asked, seeds=seeds, depths=depths, twins=twins, raw_starts=raw_starts)
+    _check_lists(
+        families=list(families), tests=list(tests), asked=asked, seeds=seeds, sizes=sizes, twins=twins, raw_starts=raw_starts, rates=rates
+    )
     counts = {"threads": threads, "layer_packs": layer_packs, "heal_packs": heal_packs, "evaluations": evaluations}
-    _check_choices(families, [trained, *asked], objective, counts)
-    teacher_rate, student_rate = float(teacher_rate), float(student_rate)  # papermill injects 1e-3 as text
-    for steps, rate, seed in product((teacher_steps, student_steps), (teacher_rate, student_rate), seeds):
-        training.Recipe(steps, packs, rate, seed, micro, precision)
+    counts |= {"teacher_steps": teacher_steps, "search_steps": search_steps}
+    _check_choices(families, [trained, *asked], learn, counts)
+    teacher_rate, rates = float(teacher_rate), [float(rate) for rate in rates]  # papermill injects 1e-3 as text
+    for rate, seed in product((teacher_rate, *rates), seeds):
+        training.Recipe(packs, rate, seed, micro, precision)
+    taught = objectives.parse(stages)
+    gold = objectives.gold(objectives.steps(taught))
     pool, dev_set = kinds.dataset("train", train), kinds.dataset("dev", dev)
     plan = Plan(threads, pool, dev_set, [kinds.dataset(name, test) for name, test in tests.items()])
     for described in (dev, *tests.values()):
         for language in sources.languages(described):
             scoring.usual_rules(language)
-    arms = {("tuned", "teacher"): depths, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
+    arms = {("tuned", "teacher"): sizes, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
 
     for (family, reference), seed in product(families.items(), seeds):
         label, raw = f"{family} s{seed}", kinds.raw_model(reference)
         setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, precision, evaluations)
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
-        order = kinds.layers(tuned, setting, packs=layer_packs, label=label)
-        lesson = kinds.Lesson(tuned, kinds.states(tuned, setting, label=label), order)
+        lesson = kinds.Lesson(tuned, kinds.layers(tuned, setting, packs=layer_packs, label=label), setting, label)
         called = {"family": family, "teacher": family, "student": "", "role": "teacher", "start": "raw", "targets": "gold"}
-        called |= {"objective": objectives.title(kinds.GOLD), "trained": trained, "seed": seed, "steps": teacher_steps}
+        called |= {
+            "objective": kinds.objective_title(objectives.gold(teacher_steps)),
+            "trained": trained,
+            "seed": seed,
+            "steps": teacher_steps,
+        }
         theirs = plan.teacher(tuned, called, asked)
 
         cuts = {  # a student and its twin share theirs
-            (start, depth): kinds.cut(
-                begin, lesson, setting, depth=depth, packs=heal_packs, label=f"{label} {depth} layers, {start} start, cut"
+            (start, size): kinds.cut(
+                begin, lesson, setting, size=cutting.size(size), packs=heal_packs, label=f"{label} {size} layers, {start} start, cut"
             )
-            for start, begin, wanted in (("tuned", tuned, depths), ("raw", raw, raw_starts))
-            for depth in wanted
+            for start, begin, wanted in (("tuned", tuned, sizes), ("raw", raw, raw_starts))
+            for size in wanted
         }
         for (start, targets), wanted in arms.items():
-            weights = objective if targets == "teacher" else kinds.GOLD
+            lessons = dict(stages=stages, learn=learn) if targets == "teacher" else dict(stages=gold, learn="gold")
             about = {"role": "student" if targets == "teacher" else "twin", "start": start, "targets": targets}
-            about |= {"objective": objectives.title(weights), "steps": student_steps}
-            for depth in sorted(wanted, reverse=True):
-                named = f"{label} {depth} layers, {targets}, {start} start"
-                less = cuts[start, depth]
-                one = kinds.student(less, lesson, setting, weights=weights, steps=student_steps, rate=student_rate, label=named)
-                plan.student(one, called | about | {"student": f"{family}-{depth}"}, theirs)
+            about |= {"objective": kinds.objective_title(**lessons), "steps": objectives.steps(taught)}
+            for size in wanted:
+                named = f"{label} {size} layers, {targets}, {start} start"
+                less = cuts[start, size]
+                one = kinds.student(less, lesson, setting, **lessons, rates=rates, search_steps=search_steps, label=named)
+                plan.student(one, called | about | {"student": f"{family}-{size}"}, theirs)
     return plan
 
 
@@ -172,25 +182,24 @@ EXPERIMENTS = {"capacity_gap": capacity_gap}
 
 
 def _check_lists(**lists: Sequence) -> None:
-    """Raise StudyError for a list that is empty where it must not be, names something twice, or an impossible depth."""
+    """Raise StudyError for a list that is empty where it must not be, names something twice, or an impossible size."""
     for name, chosen in lists.items():
         if not chosen and name not in ("twins", "raw_starts"):
             raise StudyError(f"{name} is empty: name at least one.")
         if repeated := [value for value in chosen if list(chosen).count(value) > 1]:
             raise StudyError(f"{name} names {repeated[0]!r} twice.")
-    for name in ("depths", "twins", "raw_starts"):
-        for depth in lists[name]:
-            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-                raise StudyError(f"{name}: {depth!r} is no number of layers.")
-            if depth not in lists["depths"]:
-                raise StudyError(f"{name} names {depth} layers, which `depths` does not: add it there.")
+    for name in ("sizes", "twins", "raw_starts"):
+        for size in lists[name]:
+            cutting.size(size)
+            if size not in lists["sizes"]:
+                raise StudyError(f"{name} names {size}, which `sizes` does not: add it there.")
     for name in lists["tests"]:
         if not isinstance(name, str) or name in ("train", "dev"):
             raise StudyError(f"tests names a set {name!r}: call it by another word than train and dev.")
 
 
-def _check_choices(families: Mapping, modes: Sequence[str], objective: Mapping[str, float], counts: Mapping[str, int]) -> None:
-    """Raise StudyError for a model that is no reference, an unknown prompting or loss, or a count that cannot be."""
+def _check_choices(families: Mapping, modes: Sequence[str], learn: str, counts: Mapping[str, int]) -> None:
+    """Raise StudyError for a model that is no reference, an unknown prompting or text to learn, or a count that cannot be."""
     for family, reference in families.items():
         if not isinstance(family, str) or not isinstance(reference, str):
             raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
@@ -199,7 +208,8 @@ def _check_choices(families: Mapping, modes: Sequence[str], objective: Mapping[s
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < (name != "evaluations"):
             raise StudyError(f"{name} must be a whole number of at least {int(name != 'evaluations')}, not {count!r}.")
-    objectives.check(objective)
+    if learn not in kinds.LEARN:
+        raise StudyError(f"learn must be {', '.join(kinds.LEARN[:-1])} or {kinds.LEARN[-1]}, not {learn!r}.")
 
 
 def complete(plan: Plan, store: Store | None = None) -> None:

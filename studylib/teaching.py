@@ -27,30 +27,41 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
+def row_states(model: PreTrainedModel, pack: Pack) -> Tensor:
+    """The teacher's states at all tokens of a row, (T, d)."""
+    with torch.autocast(model.device.type, enabled=False):  # the same bits beside a student in lower precision
+        return hidden_states(model, collate([pack]))[0]
+
+
 def answer_states(model: PreTrainedModel, pack: Pack) -> Tensor:
     """The teacher's states where the row's answer tokens are predicted, (N, d)."""
-    batch = collate([pack])
-    with torch.autocast(model.device.type, enabled=False):  # the same bits beside a student in lower precision
-        return hidden_states(model, batch).flatten(0, 1)[batch.at]
+    return row_states(model, pack)[pack.answers.at]
 
 
-def store(model: PreTrainedModel, packs: Sequence[Pack], folder: Path, progress: Callable[[Iterable], Iterable]) -> None:
-    """Write the states of all packs into `folder` as safetensors; files already there are kept, so it can go on."""
+STATES = {"answers": answer_states, "all": row_states}
+
+
+def store(
+    model: PreTrainedModel, packs: Sequence[Pack], folder: Path, progress: Callable[[Iterable], Iterable], tokens: str = "answers"
+) -> None:
+    """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors; files already there are
+    kept, so it can go on."""
     model.eval()
     for start in progress(range(0, len(packs), SHARD)):
         target = folder / f"states-{start // SHARD:05d}.safetensors"
         if target.exists():
             continue
-        shard = {pack.digest: answer_states(model, pack) for pack in packs[start : start + SHARD]}
+        shard = {pack.digest: STATES[tokens](model, pack) for pack in packs[start : start + SHARD]}
         draft = target.with_suffix(".draft")
         save_file(shard, draft)
         draft.replace(target)
 
 
 class StoredStates:
-    """Serves stored states of a pack, (N, d)."""
+    """Serves stored states of a pack: (N, d) at answers, or (T, d) if they were stored at `all` tokens."""
 
-    def __init__(self, files: Iterable[Path]):
+    def __init__(self, files: Iterable[Path], tokens: str = "answers"):
+        self.tokens = tokens
         self.shards = [safe_open(file, "pt") for file in sorted(files)]
         self.where = {name: shard for shard in self.shards for name in shard.offset_keys()}
 
@@ -63,8 +74,8 @@ class StoredStates:
 class LiveStates:
     """Computes the same states with the teacher in memory."""
 
-    def __init__(self, teacher: PreTrainedModel):
-        self.teacher = teacher.eval()
+    def __init__(self, teacher: PreTrainedModel, tokens: str = "answers"):
+        self.teacher, self.tokens = teacher.eval(), tokens
 
     def __call__(self, pack: Pack) -> Tensor:
-        return answer_states(self.teacher, pack)
+        return STATES[self.tokens](self.teacher, pack)

@@ -1,8 +1,8 @@
 """One plain loop for tuning a teacher and distilling a student.
 
-The loss of a step is a sum over the whole step's answer tokens divided by their number, so that it does
-not depend on how the step is divided into micro-batches. A run that is stopped goes on from its last
-checkpoint and ends with the same bits.
+The loss of a step is a sum over the whole step's tokens divided by their number, so that it does not depend on how
+the step is divided into micro-batches. A run that is stopped goes on from its last checkpoint and ends with the same
+bits.
 """
 
 import json
@@ -15,15 +15,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from studylib import models, objectives
 from studylib.errors import StudyError
+from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
-from studylib.runs import write_json
+from studylib.runs import digest, write_json
+from studylib.teaching import LiveStates, StoredStates
 
-RECIPE = 1
+RECIPE = 2
 CHECKPOINT_SECONDS = 120
 
 
@@ -31,23 +33,22 @@ CHECKPOINT_SECONDS = 120
 class Teacher:
     """What a student is compared with.
 
-    `states` serves a pack's answer states (N, d) and `head` maps them to logits (N, V). Where an objective
-    compares hidden states, `model` runs beside the student and gives the answer states too, and `aligned`
-    names the teacher's block whose output each of the student's blocks should give.
+    `states` serves a pack's states where an objective needs them, (N, d) at answers or (T, d) at `all` tokens, and `head`
+    maps them to logits (N, V). Where an objective compares hidden states, `model` runs beside the student and gives
+    those at all tokens, too; `aligned` names the teacher's block whose output each of the student's blocks should give.
     """
 
     head: Callable[[Tensor], Tensor]
-    states: Callable[[Pack], Tensor] | None = None
+    states: StoredStates | LiveStates | None = None
     model: PreTrainedModel | None = None
     aligned: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast: steps of `packs` rows in micro-batches of `micro`, peak learning rate, seed of the order,
-    and the precision of matrix products, logits among them (weights, optimiser, norms and the losses' arithmetic are in fp32 always)."""
+    """How a model is trained: steps of `packs` rows in micro-batches of `micro`, peak learning rate, seed of the order,
+    and the precision of the model's matrix products (weights, optimiser, norms, logits and losses are in fp32 always)."""
 
-    steps: int
     packs: int
     rate: float
     seed: int
@@ -57,22 +58,22 @@ class Recipe:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        numbers = (self.steps, self.packs, self.rate, self.seed, self.micro)
+        numbers = (self.packs, self.rate, self.seed, self.micro)
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
-            raise StudyError(f"{self}: steps, packs, rate, seed and micro must be numbers.")
-        if self.seed < 0 or any(not isinstance(value, int) for value in (self.steps, self.packs, self.seed, self.micro)):
-            raise StudyError(f"{self}: steps, packs, seed and micro must be whole numbers, and the seed not negative.")
-        if self.steps < 1 or self.packs < 1 or not 0 < self.rate < 1 or not 0 <= self.warmup < 1 or self.micro < 0:
-            raise StudyError(f"{self}: steps and packs must be at least 1, rate between 0 and 1, warmup in [0, 1).")
+            raise StudyError(f"{self}: packs, rate, seed and micro must be numbers.")
+        if self.seed < 0 or any(not isinstance(value, int) for value in (self.packs, self.seed, self.micro)):
+            raise StudyError(f"{self}: packs, seed and micro must be whole numbers, and the seed not negative.")
+        if self.packs < 1 or not 0 < self.rate < 1 or not 0 <= self.warmup < 1 or self.micro < 0:
+            raise StudyError(f"{self}: packs must be at least 1, rate between 0 and 1, warmup in [0, 1).")
         if self.precision not in ("fp32", "bf16"):
             raise StudyError(f"precision {self.precision!r} is unknown: use fp32 or bf16.")
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then a cosine down to a tenth."""
-        ramp = max(1, round(self.warmup * self.steps))
+    def rate_at(self, step: int, steps: int) -> float:
+        """Learning rate of a step (from 0) among `steps`: linear warm-up, then a cosine down to a tenth."""
+        ramp = max(1, round(self.warmup * steps))
         if step < ramp:
             return self.rate * (step + 1) / ramp
-        share = (step - ramp) / max(1, self.steps - ramp)
+        share = (step - ramp) / max(1, steps - ramp)
         return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
 
 
@@ -82,35 +83,43 @@ def precision(model: PreTrainedModel, name: str) -> torch.autocast:
 
 
 def losses(
-    model: PreTrainedModel,
-    packs: Sequence[Pack],
-    weights: Mapping[str, float],
-    teacher: Teacher | None,
-    vocabulary: int,
+    model: PreTrainedModel, packs: Sequence[Pack], mixture: Mixture, number: int, teacher: Teacher | None, vocabulary: int
 ) -> dict[str, Tensor]:
-    """Each loss of the mixture, summed over the rows' answer tokens; feature losses, averaged over layers, over all their tokens."""
-    batch = collate(packs)
-    beside = objectives.beside(weights)
-    states = _states(model, batch, beside)
-    at_answers = states[-1].flatten(0, 1)[batch.at]  # (N, d)
-    logits = models.head(model, at_answers, vocabulary)  # (N, V)
+    """Each loss of the mixture's stage `number`, summed over the tokens it looks at; those on hidden states are averaged over layers."""
+    batch, stage = collate(packs), mixture.stages[number]
+    own = _states(model, batch, stage.beside)
     with torch.no_grad():
-        if beside:
-            taught = _states(teacher.model, batch, beside)
-            taught_at_answers = taught[-1].flatten(0, 1)[batch.at]
-        elif objectives.uses_teacher(weights):
-            taught_at_answers = torch.cat([teacher.states(pack) for pack in packs])
+        theirs = _states(teacher.model, batch, True) if stage.beside else ()
     found: dict[str, Tensor] = {}
-    for name in weights:
-        if name in objectives.GOLD:
-            found[name] = objectives.GOLD[name](logits, batch.targets).sum()
-        elif name in objectives.DIVERGENCES:
-            found[name] = objectives.DIVERGENCES[name](logits, teacher.head(taught_at_answers)).sum()
-        else:
-            pairs = zip(states[1:], (taught[block + 1] for block in teacher.aligned), strict=True)
-            per_layer = [objectives.FEATURES[name](own[batch.real], theirs[batch.real]).sum() for own, theirs in pairs]
-            found[name] = torch.stack(per_layer).mean()
+    for term in stage.terms:
+        if term.name in objectives.FEATURES:
+            found[term.name] = _on_states(mixture, term, batch, own[1:], [theirs[block + 1] for block in teacher.aligned])
+            continue
+        places, taught = getattr(batch, term.tokens), None
+        logits = models.head(model, own[-1].flatten(0, 1)[places.at], vocabulary)  # (N, V)
+        if term.name in objectives.DIVERGENCES:
+            with torch.no_grad():
+                at = theirs[-1].flatten(0, 1)[places.at] if stage.beside else torch.cat([_served(teacher, p, term.tokens) for p in packs])
+                taught = teacher.head(at)
+        found[term.name] = mixture.on_logits(number, term, logits, taught, places.targets).sum()
     return found
+
+
+def _served(teacher: Teacher, pack: Pack, tokens: str) -> Tensor:
+    """The teacher's states where a loss on logits looks, (N, d)."""
+    states = teacher.states(pack)
+    return states if teacher.states.tokens == "answers" else states[getattr(pack, tokens).at]
+
+
+def _on_states(mixture: Mixture, term: Term, batch: Batch, own: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
+    """A loss on hidden states, row by row, summed over tokens and averaged over layers."""
+    width, at = batch.ids.shape[1], batch.answers.at
+    rows = [at[at // width == row] % width if term.tokens == "answers" else slice(length) for row, length in enumerate(batch.lengths)]
+    per_layer = [
+        sum(mixture.on_states(term, layer, ours[row][tokens], aim[row][tokens]).sum() for row, tokens in enumerate(rows))
+        for layer, (ours, aim) in enumerate(zip(own, theirs, strict=True))
+    ]
+    return torch.stack(per_layer).mean()
 
 
 def _states(model: PreTrainedModel, batch: Batch, every_layer: bool) -> tuple[Tensor, ...]:
@@ -128,103 +137,160 @@ def _states(model: PreTrainedModel, batch: Batch, every_layer: bool) -> tuple[Te
 def backward(
     model: PreTrainedModel,
     packs: Sequence[Pack],
-    weights: Mapping[str, float],
+    mixture: Mixture,
+    number: int,
     teacher: Teacher | None,
     vocabulary: int,
     micro: int = 0,
 ) -> dict[str, float]:
-    """Add one step's gradient to the model's; return each loss of the mixture and their weighted sum `loss`.
+    """Add one step's gradient, unless gradients are off; return each loss of stage `number` and their weighted sum `loss`.
 
-    Losses at answer positions (nats) are means over the step's answer tokens, feature losses over all its tokens.
+    Each is a mean over the tokens it looks at in the whole step: nats for losses on logits.
     """
-    answers, tokens = sum(len(pack.targets) for pack in packs), sum(len(pack.ids) for pack in packs)
-    over = {name: tokens if name in objectives.FEATURES else answers for name in weights}
-    logged = dict.fromkeys(weights, 0.0)
-    for start in range(0, len(packs), micro or len(packs)):
-        found = losses(model, packs[start : start + (micro or len(packs))], weights, teacher, vocabulary)
-        sum(weights[name] * value / over[name] for name, value in found.items()).backward()
+    terms, size = mixture.stages[number].terms, micro or len(packs)
+    over = {term.name: sum(_count(pack, term) for pack in packs) for term in terms}
+    logged = dict.fromkeys(over, 0.0)
+    for start in range(0, len(packs), size):
+        found = losses(model, packs[start : start + size], mixture, number, teacher, vocabulary)
+        if torch.is_grad_enabled():
+            sum(term.weight * found[term.name] / over[term.name] for term in terms).backward()
         for name, value in found.items():
             logged[name] += value.item() / over[name]
-    return {"loss": sum(weights[name] * value for name, value in logged.items()), **logged}
+    return {"loss": sum(term.weight * logged[term.name] for term in terms), **logged}
+
+
+def _count(pack: Pack, term: Term) -> int:
+    """The tokens of a row that a loss looks at."""
+    whole_row = term.name in objectives.FEATURES and term.tokens == "all"
+    return len(pack.ids) if whole_row else len(getattr(pack, term.tokens).at)
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What a training is watched by, at `times` even points: its own losses on other rows, and a score of the model."""
+
+    packs: Sequence[Pack]
+    teacher: Teacher | None
+    score: Callable[[PreTrainedModel], dict[str, float]]
+    times: int
+
+    def marks(self, steps: int) -> set[int]:
+        """The steps after which to measure."""
+        return {round(steps * (i + 1) / self.times) for i in range(self.times)}
+
+    def measure(self, model: PreTrainedModel, mixture: Mixture, number: int, vocabulary: int, recipe: Recipe) -> dict[str, float]:
+        """`dev_loss`, each loss as `dev_<its name>`, and the scores."""
+        with torch.no_grad(), precision(model, recipe.precision):
+            found = backward(model, self.packs, mixture, number, self.teacher, vocabulary, recipe.micro or recipe.packs)
+        return {f"dev_{name}": value for name, value in found.items()} | self.score(model)
 
 
 def train(
     model: PreTrainedModel,
     packs: Sequence[Pack],
     *,
-    weights: Mapping[str, float],
+    stages: Sequence[Stage],
     recipe: Recipe,
     vocabulary: int,
     work: Path,
     teacher: Teacher | None = None,
-    evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None,
-    evaluations: int = 0,
+    dev: Dev | None = None,
     report: Callable[[int, dict], None] = lambda step, values: None,
 ) -> list[dict]:
-    """Train in place and return the curve: a mapping per step, with what `evaluate` gave at `evaluations` even points.
+    """Train in place and return the curve: a mapping per step, at some with what `dev` measured.
 
-    `work` keeps the checkpoint. Raises StudyError when the loss is no longer a number.
+    `work` keeps the checkpoint. Raises StudyError when the loss is no longer a number, and for a checkpoint of other data.
     """
-    objectives.check(weights)
-    if objectives.uses_teacher(weights) and teacher is None:
-        raise StudyError(f"objective {objectives.title(weights)} needs a teacher.")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    order = schedule([len(pack.ids) for pack in packs], size=recipe.packs, steps=recipe.steps, seed=recipe.seed)
-    curve = _resume(model, optimizer, work)
-    marks = {round(recipe.steps * (i + 1) / evaluations) for i in range(evaluations)} if evaluate else set()
-    saved = time.monotonic()
-    model.eval()  # dropout would draw random numbers that no key and no checkpoint holds
-    for step in range(len(curve), recipe.steps):
-        optimizer.param_groups[0]["lr"] = recipe.rate_at(step)
+    if teacher is None and any(stage.uses_teacher for stage in stages):
+        raise StudyError(f"objective {objectives.title(stages)} needs a teacher.")
+    steps, mixture = objectives.steps(stages), _mixture(stages, model, teacher)
+    order = schedule([len(pack.ids) for pack in packs], size=recipe.packs, steps=steps, seed=recipe.seed)
+    learner = Learner(model, mixture, recipe, digest([order, [pack.digest for pack in packs]]))
+    curve = learner.resume(work)
+    marks, saved = dev.marks(steps) if dev else set(), time.monotonic()
+    model.eval()  # dropout would make a student and its twin differ by more than their targets
+    for step in range(len(curve), steps):
+        number, _ = mixture.at(step)
         with precision(model, recipe.precision):
-            values = backward(model, [packs[i] for i in order[step]], weights, teacher, vocabulary, recipe.micro)
+            values = backward(model, [packs[i] for i in order[step]], mixture, number, teacher, vocabulary, recipe.micro)
         if not math.isfinite(values["loss"]):
             raise StudyError(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        learner.step(recipe.rate_at(step, steps))
+        mixture.advance(step)
         if step + 1 in marks:
-            values |= evaluate(model)
+            values |= dev.measure(model, mixture, number, vocabulary, recipe)
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            checkpoint(model, optimizer, curve, work)
+            learner.checkpoint(curve, work)
             saved = time.monotonic()
     return curve
 
 
-def checkpoint(model: PreTrainedModel, optimizer: torch.optim.Optimizer, curve: list[dict], work: Path) -> None:
-    """Write model, optimiser and curve into `work`, replacing the last checkpoint only when complete.
+def _mixture(stages: Sequence[Stage], model: PreTrainedModel, teacher: Teacher | None) -> Mixture:
+    """The losses; with projections where student and teacher that run beside each other have unlike widths."""
+    if not any(stage.beside for stage in stages):
+        return Mixture(stages)
+    return Mixture(stages, (model.config.hidden_size, teacher.model.config.hidden_size), len(models.layers(model)))
 
-    The order of data depends on step and seed alone and nothing else draws random numbers, so this is all there is.
+
+class Learner:
+    """What a training changes, with its checkpoints: weights, optimiser, the mixture's state, random numbers.
+
+    `data` names the rows and their order: a checkpoint of others is refused.
     """
-    names = [name for name, _ in model.named_parameters()]
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    for number, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{names[number]}.{key}": value for key, value in values.items()}
-    draft = work / f"step-{len(curve)}.draft"
-    draft.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, draft / "state.safetensors")
-    write_json(draft / "curve.json", curve)
-    final = draft.with_suffix("")
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
-    for old in work.glob("step-*"):
-        if old != final:
-            shutil.rmtree(old)
 
+    def __init__(self, model: PreTrainedModel, mixture: Mixture, recipe: Recipe, data: str):
+        self.parts, self.data = nn.ModuleDict({"model": model, "mixture": mixture}), data
+        self.names = [name for name, _ in self.parts.named_parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parts.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+        )
 
-def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, work: Path) -> list[dict]:
-    found = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
-    if not found:
-        return []
-    latest = max(found, key=lambda folder: int(folder.name.partition("-")[2]))
-    tensors = load_file(latest / "state.safetensors")
-    state = {}
-    with torch.no_grad():
-        for number, (name, parameter) in enumerate(model.named_parameters()):
-            parameter.copy_(tensors[f"model.{name}"])
+    def step(self, rate: float) -> None:
+        """One optimiser step at this learning rate, the gradient's norm clipped to 1."""
+        self.optimizer.param_groups[0]["lr"] = rate
+        torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def checkpoint(self, curve: list[dict], work: Path) -> None:
+        """Write everything into `work`, replacing the last checkpoint only when complete."""
+        tensors = {f"parts.{name}": value for name, value in self._state().items()} | {"random": torch.get_rng_state()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{self.names[number]}.{key}": value for key, value in values.items()}
+        draft = work / f"step-{len(curve)}.draft"
+        draft.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, draft / "state.safetensors")
+        write_json(draft / "curve.json", {"data": self.data, "curve": curve})
+        final = draft.with_suffix("")
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        for old in work.glob("step-*"):
+            if old != final:
+                shutil.rmtree(old)
+
+    def resume(self, work: Path) -> list[dict]:
+        """Go back to the last checkpoint in `work`, if there is one, and return its curve."""
+        found = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
+        if not found:
+            return []
+        latest = max(found, key=lambda folder: int(folder.name.partition("-")[2]))
+        kept = json.loads((latest / "curve.json").read_text())
+        if kept["data"] != self.data:
+            raise StudyError(f"{latest} is a checkpoint of other rows or of another order: delete {work} and train anew.")
+        tensors = load_file(latest / "state.safetensors")
+        with torch.no_grad():
+            for name, value in self._state().items():
+                value.copy_(tensors[f"parts.{name}"])
+        state = {}
+        for number, name in enumerate(self.names):
             prefix = f"optimizer.{name}."
             state[number] = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads((latest / "curve.json").read_text())
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(tensors["random"])
+        return kept["curve"]
+
+    def _state(self) -> Mapping[str, Tensor]:
+        """Parameters, each once even where embeddings are tied, and the mixture's state."""
+        return {name: value.detach() for name, value in (*self.parts.named_parameters(), *self.parts["mixture"].named_buffers("mixture"))}

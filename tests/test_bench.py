@@ -1,37 +1,86 @@
-"""The bench's synthetic set, and that what it times is the study's own path."""
+"""Ratios, their spread and their table; and that all of the bench runs, on a miniature."""
 
 import json
 
 import pytest
+from miniatures import built, model, tokenizer
 
-from studylib import bench, data, sources
-from studylib.errors import StudyError
+from studylib import bench, cli, contestants
+from studylib.contestants import Match, PlainLoop
+
+FOUND = {
+    "machine": {
+        "processor": "a processor",
+        "threads": 2,
+        "torch": "2",
+        "transformers": "5",
+        "precision": "bf16",
+        "teacher": "tuned",
+        "teacher layers": 30,
+        "student layers": 15,
+    },
+    "peak": {"gigaflops": 350.4},
+    "distilling": {
+        "seconds": {"ours": [1.0, 2.0, 1.0], "store": [1.0, 1.0, 1.0], "trl": [30.0, 40.0, 20.0], "plain loop": [10.0, 10.0, 10.0]}
+    },
+    "share": {"rounds": [0.5, 0.7, 0.6]},
+    "scaling": {"exponent": 0.98},
+    "answering": {"seconds": {"ours": [1.0, 1.0, 2.0], "generate": [4.0, 5.0, 6.0]}},
+    "memory": {"ours": 3000.0, "trl": 15000.0},
+}
 
 
-@pytest.fixture
-def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ARTICLES": 3, "CONTEXTS": 20, "QUESTIONS": 90}.items():
+def test_ratios_are_taken_round_by_round():
+    found = bench.ratios(FOUND)
+    assert found["distill_vs_trl_later_student"] == {"median": 20.0, "least": 20.0, "greatest": 30.0, "rounds": 3}
+    assert found["distill_vs_trl_first_student"]["median"] == pytest.approx(40 / 3)
+    assert found["memory_vs_trl"]["median"] == 0.2 and found["share_of_peak"]["median"] == 0.6
+    assert found["answers_vs_generate"]["median"] == 4.0
+    assert list(found) == list(bench.GOALS)
+
+
+def test_the_table_has_a_line_per_ratio_and_names_the_machine():
+    lines = bench.table(FOUND | {"ratios": bench.ratios(FOUND)}).splitlines()
+    assert "| `share_of_peak` | 0.60 | 0.50 to 0.70 | at least 0.6 |" in lines
+    assert "| `scaling_exponent` | 0.98 |  | 0.9 to 1.1 |" in lines
+    assert "a processor, 2 threads" in lines[-1] and "350 GFLOP/s" in lines[-1]
+
+
+class Stand(PlainLoop):
+    """In TRL's place, which is an extra."""
+
+    def __init__(self, match, folder):
+        super().__init__(match)
+
+    def distil(self, prompts):
+        return bench.timed(lambda: PlainLoop.distil(self, prompts))
+
+
+def test_the_whole_bench_runs_and_writes_its_table(monkeypatch, tmp_path, capsys):
+    match = Match(model("llama").requires_grad_(False), tokenizer(), 2, "fp32")
+    monkeypatch.setattr(bench, "prepared", lambda: (match, built(paragraphs=4), "raw"))
+    monkeypatch.setattr(bench, "memory", lambda say: {"ours": 1.0, "trl": 4.0})
+    monkeypatch.setattr(bench, "peak", lambda: {"gigaflops": 100.0, "of": "nothing"})
+    monkeypatch.setitem(vars(bench), "Gkd", Stand)
+    for name, value in {"ROUNDS": 2, "CONTEXTS": 2, "ASKED": 2, "DEPTHS": (1, 2), "SCALES": (1, 2), "SIZES": (2,)}.items():
         monkeypatch.setattr(bench, name, value)
-    monkeypatch.setitem(sources.OFFICIAL, "squad-train", 90)
+    out = tmp_path / "speed.json"
+    assert cli.main(["bench", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert set(found["ratios"]) == set(bench.GOALS)
+    assert all(entry["median"] > 0 for entry in found["ratios"].values())
+    assert found["answering"]["same answers"] == 1.0
+    assert found["states"]["bytes a question"] > 4 * 32
+    assert out.with_suffix(".md").read_text() in capsys.readouterr().out
 
 
-def test_the_synthetic_set_has_the_size_it_says(smaller: None, tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps({"data": [bench._article(number) for number in range(3)]}))
-    found = data.load({"source": f"path:{tmp_path}/a.json", "official": "squad-train"})
-    assert len(found.questions) == 90 and len(data.by_context(found.questions)) == 20
-    assert len({question.article for question in found.questions}) == 3 and found.shifted == 0
-    assert {len(question.context.split()) for question in found.questions} == {bench.WORDS}
+def test_a_folder_that_is_not_there_is_refused_before_hours_of_work(tmp_path, capsys):
+    assert cli.main(["bench", "--out", str(tmp_path / "no" / "speed.json")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
 
 
-def test_loading_packing_and_batching_are_each_told_and_packing_saves(smaller: None):
-    said: list[str] = []
-    bench.data_speed(said.append)
-    assert [line.partition(" ")[0] for line in said] == ["loading", "packing", "batching", "Together", "One"]
-    assert "90 questions" in said[0] and "20 rows" in said[1] and "s and " in said[3]
-    assert float(said[4].rpartition(", ")[2].split()[0]) > 1.5
-
-
-def test_over_the_limit_is_refused(smaller: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bench, "MEGABYTES", 1)
-    with pytest.raises(StudyError, match="over the limit of 90 s and 1 MB"):
-        bench.data_speed(lambda text: None)
+def test_without_trl_the_bench_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "trl.experimental.gkd", None)
+    match = Match(model("llama"), tokenizer(), 2, "fp32")
+    with pytest.raises(contestants.StudyError, match=r"\[bench\]"):
+        contestants.Gkd(match, tmp_path)

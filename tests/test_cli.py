@@ -28,7 +28,7 @@ SMALL = {
     "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 2},
     "tests": {"near": {"source": "facts:test", "paragraphs": 2, "facts": 2}},
     "asked": ["zero-shot"],
-    "depths": [4],
+    "sizes": [4],
     "twins": [],
     "raw_starts": [],
     "packs": 2,
@@ -85,13 +85,13 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"student_step": 3}, "parameter 'student_step' is unknown, did you mean 'student_steps'?"),
-        ({"depths": 4}, "depths must be of type list, not int (4)"),
-        ({"depths": [4, 0]}, "depths: 0 is no number of layers"),
-        ({"twins": [3]}, "twins names 3 layers, which `depths` does not"),
+        ({"search_step": 3}, "parameter 'search_step' is unknown, did you mean 'search_steps'?"),
+        ({"sizes": 4}, "sizes must be of type list, not int (4)"),
+        ({"sizes": [4, 0]}, "0 is no size of a student"),
+        ({"twins": [3]}, "twins names 3, which `sizes` does not"),
         ({"seeds": []}, "name at least one"),
         ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
-        ({"objective": {"reverse_kl": 1.0}}, "loss 'reverse_kl' is unknown"),
+        ({"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]}, "loss 'revers_kl' is unknown: did you mean reverse_kl"),
         ({"families": {"x": "tiny:bert"}}, "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER or archive:"),
         ({"families": {"x": "bert"}}, "model 'bert' is unknown"),
         ({"families": {"x": "path:no/such"}}, "no/such is no model folder"),
@@ -110,7 +110,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, refused: Callable):
 
 def test_a_broken_file_is_refused(wanted: Callable, refused: Callable):
     path = wanted()
-    Path(path).write_text("depths: [4\nprofile: x", encoding="utf-8")
+    Path(path).write_text("sizes: [4\nprofile: x", encoding="utf-8")
     assert f"{path} is no YAML" in refused("run", path)
 
 

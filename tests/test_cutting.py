@@ -4,7 +4,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, model, packs, tokenizer
 
-from studylib import cutting, models, objectives, packing, teaching, training
+from studylib import cutting, features, models, objectives, packing, teaching, training
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
@@ -70,7 +70,7 @@ def inner_states(net, batch):
 def gap(student, net, batch):
     """Mean |s − t|² / |t|² per token of what leaves the last block."""
     found, wanted = inner_states(student, batch)[-1][batch.real], inner_states(net, batch)[-1][batch.real]
-    return objectives.hidden_mse(found, wanted).mean().item()
+    return features.hidden_mse(found, wanted).mean().item()
 
 
 def healed(net, keep, batches):
@@ -83,9 +83,73 @@ def test_ridge_is_least_squares_with_rows_for_the_penalty():
     x, y = torch.randn(50, 6), torch.randn(50, 3)
     penalty = (cutting.RIDGE * (x.T @ x).diagonal().mean()) ** 0.5
     expected = torch.linalg.lstsq(torch.cat([x, penalty * torch.eye(6)]), torch.cat([y, torch.zeros(6, 3)])).solution
-    found, left = cutting.ridge([(x[:20], y[:20]), (x[20:], y[20:])])
+    found, curvature, left = cutting.ridge([(x[:20], y[:20]), (x[20:], y[20:])])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(curvature.float(), x.T @ x + penalty**2 * torch.eye(6), rtol=1e-4, atol=1e-4)
     assert left == pytest.approx((y - x @ expected).square().sum(-1).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [6, 5, 3, 1])
+def test_surgery_takes_out_what_a_search_over_single_inputs_would(monkeypatch, count):
+    """One at a time, each time trying every input and solving anew: the same inputs stay, with the same weights."""
+    monkeypatch.setattr(cutting, "GROUP", 1)
+    x, y = (torch.randn(60, width, generator=torch.Generator().manual_seed(width), dtype=torch.float64) for width in (6, 3))
+    curvature = x.T @ x + 0.1 * torch.eye(6)
+    cross = x.T @ y
+    weights = torch.linalg.solve(curvature, cross)
+
+    def least(inputs):
+        """The loss at its least with these inputs only, and where that is."""
+        solved = torch.linalg.solve(curvature[inputs][:, inputs], cross[inputs])
+        return -(solved * cross[inputs]).sum().item(), solved
+
+    stays = list(range(6))
+    while len(stays) > count:
+        stays.remove(min(stays, key=lambda one: least([other for other in stays if other != one])[0]))
+    kept, found = cutting.surgery(weights.float(), curvature, count)
+    assert kept.tolist() == stays
+    torch.testing.assert_close(found, least(stays)[1].float(), rtol=1e-4, atol=1e-5)
+
+
+def test_more_neurons_than_there_are_are_refused():
+    with pytest.raises(StudyError, match="7 neurons are more than the 6"):
+        cutting.surgery(torch.randn(6, 3), torch.eye(6).double(), 7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_narrower_student_keeps_what_its_neurons_can_give_and_is_saved_whole(tmp_path, family):
+    net, rows = model(family), packs()
+    seen, unseen = [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)], packing.collate(rows[-4:])
+    gaps = {}
+    for neurons in (48, 36, 12):
+        student = cutting.cut(net, [0, 1, 3])
+        cutting.heal(student, net, [0, 1, 3], seen, neurons=neurons, report=lambda *_: None)
+        gaps[neurons] = gap(student, net, unseen)
+        models.save(student, tokenizer(), tmp_path / str(neurons))
+        again = models.load_folder(tmp_path / str(neurons))[0]
+        assert models.parameters(again) == models.parameters(student)
+        assert again.config.intermediate_size == neurons
+        assert gap(again, net, unseen) == pytest.approx(gaps[neurons], rel=1e-5)
+    assert gaps[48] == pytest.approx(gap(healed(net, [0, 1, 3], seen), net, unseen), rel=1e-4)
+    assert gaps[48] < gaps[36] < gaps[12]
+
+
+def test_the_chosen_neurons_do_better_than_as_many_others(monkeypatch):
+    net, rows = model("llama"), packs()
+    seen, unseen = [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)], packing.collate(rows[-4:])
+
+    def first(weights, curvature, count):
+        kept, lost = slice(count), slice(count, None)
+        moved = torch.linalg.solve(curvature[kept, kept], curvature[kept, lost] @ weights[lost].double())
+        return torch.arange(count), (weights[kept].double() + moved).float()
+
+    gaps = []
+    for choose in (cutting.surgery, first):
+        monkeypatch.setattr(cutting, "surgery", choose)
+        student = cutting.cut(net, [0, 1, 3])
+        cutting.heal(student, net, [0, 1, 3], seen, neurons=24, report=lambda *_: None)
+        gaps.append(gap(student, net, unseen))
+    assert gaps[0] < 0.9 * gaps[1]
 
 
 def gap_regression(net, student, place, following, maps, batch):
@@ -171,8 +235,8 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
 
     def loss_with(keep):
         with torch.no_grad():
-            hidden = teaching.hidden_states(cutting.cut(net, keep), batch).flatten(0, 1)[batch.at]
-        return objectives.cross_entropy(models.head(net, hidden, VOCABULARY), batch.targets).mean().item()
+            hidden = teaching.hidden_states(cutting.cut(net, keep), batch).flatten(0, 1)[batch.answers.at]
+        return objectives.cross_entropy(models.head(net, hidden, VOCABULARY), batch.answers.targets).mean().item()
 
     kept, expected = [0, 1, 2, 3], []
     for _ in range(3):

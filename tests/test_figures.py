@@ -73,6 +73,7 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
                 "run": s,
                 "step": i,
                 "loss": 1 / i,
+                "dev_loss": 2 / i,
                 "dev_f1": 5.0 * i,
             }
             for s, r in (("", "teacher"), ("f-5", "student"), ("f-5", "twin"))

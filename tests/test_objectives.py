@@ -1,80 +1,176 @@
-"""Losses against closed forms and torch's own."""
+"""Mixtures: what a YAML may say, what they are called, TAID's t, projections."""
 
+import inspect
 import math
+import re
 
 import pytest
 import torch
-from torch.nn.functional import kl_div
+import yaml
 
-from studylib import objectives
+from studylib import divergences, objectives
 from studylib.errors import StudyError
+from studylib.objectives import Term
+from studylib.project import root
 
 torch.manual_seed(0)
 STUDENT, TEACHER = torch.randn(7, 11), torch.randn(7, 11)
 
 
-def test_forward_kl_of_two_outcomes_in_closed_form():
-    p, q = 0.8, 0.3
-    logits = [torch.tensor([[math.log(x), math.log(1 - x)]]) for x in (q, p)]
-    expected = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-    assert objectives.forward_kl(*logits).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_forward_kl_equals_torchs():
-    expected = kl_div(STUDENT.log_softmax(-1), TEACHER.log_softmax(-1), reduction="none", log_target=True).sum(-1)
-    torch.testing.assert_close(objectives.forward_kl(STUDENT, TEACHER), expected)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_forward_kl_gradient_is_the_difference_of_distributions_times_temperature(temperature):
-    student = STUDENT.clone().requires_grad_()
-    objectives.forward_kl(student, TEACHER, temperature=temperature).sum().backward()
-    expected = temperature * ((STUDENT / temperature).softmax(-1) - (TEACHER / temperature).softmax(-1))
-    torch.testing.assert_close(student.grad, expected)
-
-
-@pytest.mark.parametrize("loss", [*objectives.DIVERGENCES.values(), *objectives.FEATURES.values()])
-def test_zero_loss_and_zero_gradient_where_student_is_teacher(loss):
-    student = TEACHER.clone().requires_grad_()
-    values = loss(student, TEACHER)
-    values.sum().backward()
-    torch.testing.assert_close(values, torch.zeros(7), atol=1e-6, rtol=0)
-    torch.testing.assert_close(student.grad, torch.zeros_like(TEACHER), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("loss", objectives.LOSSES.values())
-def test_losses_are_computed_in_single_precision(loss):
-    other = torch.arange(7) if loss is objectives.cross_entropy else TEACHER.bfloat16()
-    assert loss(STUDENT.bfloat16(), other).dtype == torch.float32
+def one(losses, steps=1):
+    return objectives.parse([{"steps": steps, "losses": losses}])
 
 
 def test_cross_entropy_is_minus_the_log_probability():
     targets = torch.arange(7)
     expected = -STUDENT.log_softmax(-1)[torch.arange(7), targets]
     torch.testing.assert_close(objectives.cross_entropy(STUDENT, targets), expected)
+    assert objectives.cross_entropy(STUDENT.bfloat16(), targets).dtype == torch.float32
 
 
-def test_hidden_mse_is_relative_to_the_teachers_size():
-    teacher = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
-    student = torch.tensor([[3.0, 9.0], [0.3, 0.9]])
-    torch.testing.assert_close(objectives.hidden_mse(student, teacher), torch.ones(2))
-    torch.testing.assert_close(objectives.hidden_mse(torch.zeros(2, 2), teacher), torch.ones(2))
+@pytest.mark.parametrize("name", objectives.LOSSES)
+def test_every_loss_can_be_named_and_says_where_it_is_from(name):
+    (stage,) = one({name: 1})
+    assert stage.terms == (Term(name, 1.0, "all" if name in objectives.FEATURES else "answers"),)
+    assert stage.uses_teacher == (name != "cross_entropy") and stage.beside == (name in objectives.FEATURES)
+    assert name in ("cross_entropy", "top_k_kl") or re.search(r"20\d\d|arXiv", inspect.getdoc(objectives.LOSSES[name]))
+
+
+def test_the_readme_lists_every_loss_with_its_options():
+    readme = (root() / "README.md").read_text(encoding="utf-8")
+    lines = [line.split("|") for line in readme.splitlines() if line.startswith("| `")]
+    listed = {name: re.findall(r"`(\w+)`", parts[3]) for parts in lines if len(parts) == 5 for name in re.findall(r"`(\w+)`", parts[1])}
+    for name in objectives.LOSSES:
+        assert set(objectives._options(name)) <= set(listed[name]), name
+    example = yaml.safe_load(readme.split("```yaml\n")[1].split("```")[0])
+    assert objectives.parse(example["stages"]) == objectives.parse(yaml.safe_load(_example())["stages"])
+
+
+def _example() -> str:
+    return "stages:" + inspect.getdoc(objectives).split("stages:")[1].split("\n\n")[0]
+
+
+def test_the_modules_example_is_what_it_says():
+    first, second = objectives.parse(yaml.safe_load(_example())["stages"])
+    assert (first.steps, first.terms) == (40, (Term("hidden_mse", 1.0, "all"),))
+    assert second.terms[2] == Term("jsd", 0.5, "all", {"beta": 0.1})
+    assert second.title == "forward_kl + 0.5 cross_entropy + 0.5 jsd(beta=0.1, all tokens)"
+    assert objectives.title([first, second]) == f"hidden_mse (40 steps), then {second.title} (60 steps)"
 
 
 @pytest.mark.parametrize(
-    ("weights", "word"),
+    ("stages", "word"),
     [
-        ({"kl": 1.0}, "kl"),
-        ({"forward_kl": 0}, "forward_kl"),
-        ({"forward_kl": True}, "forward_kl"),
-        ({"forward_kl": "1"}, "forward_kl"),
-        ({}, "at least one"),
+        ([], "must be a list"),
+        ({"steps": 3, "losses": {"forward_kl": 1}}, "must be a list"),
+        ("forward_kl", "must be a list"),
+        ([{"losses": {"forward_kl": 1}}], "must name steps and losses"),
+        ([{"steps": 1, "losses": {"forward_kl": 1}, "rate": 1}], "must name steps and losses"),
+        ([{"steps": 1, "losses": ["forward_kl"]}], "must name steps and losses"),
+        ([{"steps": 0, "losses": {"forward_kl": 1}}], "steps must be a whole number"),
+        ([{"steps": True, "losses": {"forward_kl": 1}}], "steps must be a whole number"),
+        ([{"steps": 1, "losses": {}}], "at least one loss"),
     ],
 )
-def test_what_is_no_objective_is_refused(weights, word):
+def test_what_is_no_list_of_stages_is_refused(stages, word):
     with pytest.raises(StudyError, match=word):
-        objectives.check(weights)
+        objectives.parse(stages)
 
 
-def test_a_mixture_is_named_after_its_parts():
-    assert objectives.title({"forward_kl": 1.0, "cross_entropy": 0.5}) == "forward_kl + 0.5 cross_entropy"
+@pytest.mark.parametrize(
+    ("losses", "word"),
+    [
+        ({"kl": 1.0}, "'kl' is unknown"),
+        ({"foward_kl": 1.0}, "did you mean forward_kl"),
+        ({"forward_kl": 0}, "weight of forward_kl must be a positive number"),
+        ({"forward_kl": math.inf}, "weight of forward_kl must be a positive number"),
+        ({"forward_kl": True}, "weight of forward_kl"),
+        ({"forward_kl": "1"}, "weight of forward_kl"),
+        ({"forward_kl": None}, "weight of forward_kl"),
+        ({"jsd": {"gamma": 0.1}}, "no option 'gamma': it knows weight, tokens, beta, scaled, temperature"),
+        ({"jsd": {"beta": 1.5}}, "beta of jsd must be a number from 0 to 1"),
+        ({"jsd": {"scaled": 1}}, "scaled of jsd must be true or false"),
+        ({"jsd": {"temperature": 0}}, "temperature of jsd must be a positive number"),
+        ({"top_k_kl": {"k": 2.5}}, "k of top_k_kl must be a whole number"),
+        ({"top_k_kl": {"k": 0}}, "k of top_k_kl must be a whole number"),
+        ({"hidden_mse": {"tokens": "some"}}, "tokens of hidden_mse must be answers or all"),
+        ({"taid": {"start": -0.1}}, "start of taid"),
+    ],
+)
+def test_what_is_no_loss_is_refused(losses, word):
+    with pytest.raises(StudyError, match=word):
+        one(losses)
+
+
+def test_options_reach_the_loss():
+    mixture = objectives.Mixture(one({"jsd": {"beta": 0.2}}))
+    found = mixture.on_logits(0, mixture.stages[0].terms[0], STUDENT, TEACHER, torch.arange(7))
+    torch.testing.assert_close(found, divergences.jsd(STUDENT, TEACHER, beta=0.2), rtol=0, atol=0)
+
+
+def test_a_step_finds_its_stage():
+    mixture = objectives.Mixture(one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4))
+    assert [mixture.at(step) for step in range(6)] == [(0, 0.5), (0, 1.0), (1, 0.25), (1, 0.5), (1, 0.75), (1, 1.0)]
+
+
+def test_the_first_steps_of_stages():
+    stages = one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4)
+    for count, expected in ((1, [1]), (2, [2]), (3, [2, 1]), (9, [2, 4])):
+        assert [stage.steps for stage in objectives.shortened(stages, count)] == expected
+
+
+def taught(steps, micro, **options):
+    """t after every step of a TAID whose loss is given by random logits, a step in `micro` parts."""
+    mixture, seen = objectives.Mixture(one({"taid": options or 1}, steps)), []
+    generator = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        logits = torch.randn(2, 6, 11, generator=generator)
+        for part in logits.chunk(micro, 1):
+            mixture.on_logits(0, mixture.stages[0].terms[0], part[0], part[1], None)
+        mixture.advance(step)
+        seen.append(mixture.stateful["0-taid"].t.item())
+    return seen
+
+
+def test_taids_t_follows_the_official_rule():
+    """Written out: after the first step the linear rise, or the nudge by the falling soft cross-entropy if that is more."""
+    options = {"start": 0.2, "end": 0.9, "alpha": 0.5, "beta": 0.6}
+    generator, t, last, momentum, expected = torch.Generator().manual_seed(1), 0.2, None, 0.0, []
+    for step in range(5):
+        student, teacher = torch.randn(2, 6, 11, generator=generator)
+        target = ((1 - t) * student + t * teacher).softmax(-1)
+        loss = -(target * student.log_softmax(-1)).sum(-1).mean().item()
+        if last is not None:
+            momentum = 0.6 * momentum + 0.4 * (last - loss) / (last + 1e-15)
+            t = min(0.9, max(0.2 + 0.7 * (step + 1) / 5, t + 0.5 / (1 + math.exp(-momentum)) * (1 - t)))
+        last = loss
+        expected.append(t)
+    assert taught(5, 1, **options) == pytest.approx(expected, rel=1e-5)
+
+
+def test_taids_t_moves_once_per_optimiser_step():
+    assert taught(4, 3, alpha=0.5) == pytest.approx(taught(4, 1, alpha=0.5), rel=1e-5)
+
+
+def test_taid_ends_at_the_teacher():
+    assert taught(6, 1)[-1] == 1.0
+    mixture = objectives.Mixture(one({"taid": 1}))
+    mixture.stateful["0-taid"].t.fill_(1.0)
+    found = mixture.on_logits(0, mixture.stages[0].terms[0], STUDENT, TEACHER, None)
+    torch.testing.assert_close(found, divergences.forward_kl(STUDENT, TEACHER))
+
+
+def test_looking_at_dev_does_not_move_taid():
+    mixture = objectives.Mixture(one({"taid": 1}))
+    with torch.no_grad():
+        mixture.on_logits(0, mixture.stages[0].terms[0], STUDENT, TEACHER, None)
+    assert mixture.stateful["0-taid"].count == 0
+
+
+def test_projections_are_there_where_widths_differ_and_only_there():
+    losses = one({"hidden_mse": 1, "token_relation": 1, "forward_kl": 1})
+    assert not list(objectives.Mixture(losses, (8, 8), 3).parameters())
+    projections = objectives.Mixture(losses, (8, 12), 3).projections
+    assert {name: len(each) for name, each in projections.items()} == {"hidden_mse": 3}
+    again = objectives.Mixture(losses, (8, 12), 3).projections
+    assert torch.equal(projections["hidden_mse"][0].weight, again["hidden_mse"][0].weight)

@@ -12,6 +12,9 @@ def mode(request):
     return request.param
 
 
+GOLD = objectives.Mixture(objectives.parse(objectives.gold(1)))
+
+
 def rows_of(mode):
     """All prompts packed, and the same questions one per row, in the same order of questions."""
     prompts = built(mode, 2)
@@ -23,8 +26,8 @@ def test_packed_hidden_states_equal_one_question_per_row(family, mode):
     packed, single = (packing.collate(rows) for rows in rows_of(mode))
     net = model(family)
     with torch.no_grad():
-        ours, theirs = (teaching.hidden_states(net, b).flatten(0, 1)[b.at] for b in (packed, single))
-    assert torch.equal(packed.targets, single.targets)
+        ours, theirs = (teaching.hidden_states(net, b).flatten(0, 1)[b.answers.at] for b in (packed, single))
+    assert torch.equal(packed.answers.targets, single.answers.targets)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -34,8 +37,8 @@ def test_a_row_of_its_own_equals_the_models_plain_causal_forward(family):
     for row in rows_of("zero-shot")[1][:6]:
         batch = packing.collate([row])
         with torch.no_grad():
-            plain = net(input_ids=batch.ids).logits[0, batch.at]
-            ours = models.head(net, teaching.hidden_states(net, batch)[0, batch.at], len(tokenizer()))
+            plain = net(input_ids=batch.ids).logits[0, batch.answers.at]
+            ours = models.head(net, teaching.hidden_states(net, batch)[0, batch.answers.at], len(tokenizer()))
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -44,7 +47,7 @@ def test_packed_gradients_equal_one_question_per_row(family, mode):
     gradients = []
     for rows in rows_of(mode):
         net = model(family)
-        training.backward(net, rows, {"cross_entropy": 1.0}, None, len(tokenizer()))
+        training.backward(net, rows, GOLD, 0, None, len(tokenizer()))
         gradients.append({name: p.grad for name, p in net.named_parameters()})
     for name, expected in gradients[1].items():
         torch.testing.assert_close(gradients[0][name], expected, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
@@ -54,12 +57,12 @@ def test_the_loss_is_that_of_the_next_token_right_after_the_question():
     """Against transformers' own shifted loss with everything but the answer masked by -100."""
     net = model("gpt_neox")
     (row,) = packing.unpack(built()[0])[:1]
-    ids = torch.tensor([[*row.ids, row.targets[-1]]])
+    ids = torch.tensor([[*row.ids, row.answers.targets[-1]]])
     labels = torch.full_like(ids, -100)
-    labels[0, -len(row.targets) :] = torch.tensor(row.targets)
+    labels[0, -len(row.answers.targets) :] = torch.tensor(row.answers.targets)
     with torch.no_grad():
         expected = net(input_ids=ids, labels=labels).loss
-        ours = training.losses(net, [row], {"cross_entropy": 1.0}, None, len(tokenizer()))["cross_entropy"] / len(row.targets)
+        ours = training.losses(net, [row], GOLD, 0, None, len(tokenizer()))["cross_entropy"] / len(row.answers.targets)
     torch.testing.assert_close(ours, expected)
 
 
@@ -70,13 +73,13 @@ def test_shifting_the_gather_by_one_would_be_seen():
         hidden = teaching.hidden_states(net, batch).flatten(0, 1)
         right, late, early = (
             objectives.cross_entropy(
-                models.head(net, hidden[(batch.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())),
-                batch.targets,
+                models.head(net, hidden[(batch.answers.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())),
+                batch.answers.targets,
             )
             for shift in (0, 1, -1)
         )
     assert not torch.allclose(right, late) and not torch.allclose(right, early)
-    assert row.ids[row.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0], (
+    assert row.ids[row.answers.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0], (
         "the first answer token is predicted from 'Answer:'"
     )
 
@@ -84,13 +87,13 @@ def test_shifting_the_gather_by_one_would_be_seen():
 def test_eos_is_learnt_even_where_it_is_the_padding_token():
     assert tokenizer().pad_token == tokenizer().eos_token
     for prompt, row in zip(built(), packs(), strict=True):
-        assert row.targets.count(tokenizer().eos_token_id) == len(prompt.branches)
+        assert row.answers.targets.count(tokenizer().eos_token_id) == len(prompt.branches)
 
 
 def test_every_answer_token_is_a_target_of_the_token_before_it():
     for prompt, row in zip(built("one-shot"), packs("one-shot"), strict=True):
-        assert row.targets == [token for branch in prompt.branches for token in branch.target]
-        for place, target in zip(row.at, row.targets, strict=True):
+        assert row.answers.targets == [token for branch in prompt.branches for token in branch.target]
+        for place, target in zip(row.answers.at, row.answers.targets, strict=True):
             last = target == tokenizer().eos_token_id
             assert last or (row.ids[place + 1] == target and row.branches[place + 1] == row.branches[place])
 
@@ -101,7 +104,7 @@ def test_what_fills_the_padding_changes_nothing():
         seen = []
         for padding, multiple in ((0, 1), (5, 1), (tokenizer().pad_token_id, 64)):
             batch = packing.collate(rows, padding, multiple)
-            seen.append(teaching.hidden_states(net, batch).flatten(0, 1)[batch.at])
+            seen.append(teaching.hidden_states(net, batch).flatten(0, 1)[batch.answers.at])
     assert torch.equal(seen[0], seen[1])
     torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
 

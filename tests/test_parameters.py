@@ -33,7 +33,7 @@ def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
 
 
 def test_values_are_read_as_they_are_and_nothing_is_added(read):
-    text = "depths: [3, 1]\ntrained: one-shot\nfamilies: {a: 'tiny:qwen2'}\nteacher_steps: 5\nstudent_rate: 0.5\nraw_starts: []\n"
+    text = "sizes: [3, 1]\ntrained: one-shot\nfamilies: {a: 'tiny:qwen2'}\nteacher_steps: 5\nrates: [0.5]\nraw_starts: []\n"
     assert read(text) == yaml.safe_load(text)
 
 
@@ -46,7 +46,7 @@ def test_numbers_are_numbers_where_the_default_is_one(written: str, value: float
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
-    [("teacher_step", "teacher_steps"), ("depth", "depths"), ("Seeds", "seeds"), ("learning_rate_of_teacher", "teacher_rate")],
+    [("teacher_step", "teacher_steps"), ("size", "sizes"), ("Seeds", "seeds"), ("learning_rate_of_teacher", "teacher_rate")],
 )
 def test_an_unknown_name_gives_the_nearest(wrong: str, meant: str, read):
     with pytest.raises(StudyError, match=rf"mine\.yaml: parameter {wrong!r} is unknown, did you mean {meant!r}\?"):
@@ -69,12 +69,12 @@ def test_a_name_that_is_no_text_is_refused(name: str, read):
         ("teacher_rate: fast", "teacher_rate must be of type float, not str"),
         ("teacher_rate: true", "teacher_rate must be of type float, not bool"),
         ("teacher_rate: [1e-3]", "teacher_rate must be of type float, not list"),
-        ("depths: 4", "depths must be of type list, not int"),
+        ("sizes: 4", "sizes must be of type list, not int"),
         ("asked: zero-shot", "asked must be of type list, not str"),
         ("tests: [near]", "tests must be of type dict, not list"),
-        ("student_steps: {4: 10}", "student_steps must be of type int, not dict"),
-        ("student_steps: true", "student_steps must be of type int, not bool"),
-        ("student_steps: '6'", "student_steps must be of type int, not str"),
+        ("search_steps: {4: 10}", "search_steps must be of type int, not dict"),
+        ("search_steps: true", "search_steps must be of type int, not bool"),
+        ("search_steps: '6'", "search_steps must be of type int, not str"),
         ("profile: 5", "profile must be of type str, not int"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_wrong_type_is_refused(text: str, said: str, read):
     [
         "teacher_rate: .nan",
         "teacher_rate: inf",
-        "objective: {forward_kl: .nan}",
+        "stages: [{steps: 1, losses: {forward_kl: .nan}}]",
         "seeds: [2020-01-01]",
         "tests: {a: !!set {b}}",
         "dev: {1: a, b: c}",
@@ -100,7 +100,7 @@ def test_a_value_that_no_key_can_hold_is_refused(text: str, read):
         read(text)
 
 
-@pytest.mark.parametrize("text", ["depths: [4", "a: b: c", "\tprofile: x", "profile: !!python/object:os.system {}", b"profile: \xff"])
+@pytest.mark.parametrize("text", ["sizes: [4", "a: b: c", "\tprofile: x", "profile: !!python/object:os.system {}", b"profile: \xff"])
 def test_what_is_no_yaml_is_refused_in_one_line(text: str | bytes, read):
     with pytest.raises(StudyError, match=r"mine\.yaml is no YAML") as refused:
         read(text)

@@ -35,8 +35,8 @@ def refuse(run: Run, folder: Path) -> dict:
 
 
 def test_key_is_a_digest_of_kind_parameters_needs_and_recipe():
-    text = b'{"kind":"number","needs":{"set":"d1"},"parameters":{"a":[1,2.5],"value":"\xc3\xa9"},"recipe":7}'
-    run = Run("number", {"value": "é", "a": [1, 2.5]}, {"set": Input("a set", "anything", "d1")}, recipe=7)
+    text = b'{"kind":"number","needs":{"set":"d1"},"parameters":{"a":[1,2.5],"value":"\xc3\xa9"},"recipe":{"module":7}}'
+    run = Run("number", {"value": "é", "a": [1, 2.5]}, {"set": Input("a set", "anything", "d1")}, recipe={"module": 7})
     assert Store().key(run) == hashlib.sha256(text).hexdigest()[:24]
 
 
@@ -48,7 +48,7 @@ def test_key_is_a_digest_of_kind_parameters_needs_and_recipe():
         Run("number", {"value": 3, "more": None}, {"set": Input("a", 1, "d1")}),
         Run("number", {"value": 3}, {"set": Input("a", 1, "d2")}),
         Run("number", {"value": 3}, {"pool": Input("a", 1, "d1")}),
-        Run("number", {"value": 3}, {"set": Input("a", 1, "d1")}, recipe=2),
+        Run("number", {"value": 3}, {"set": Input("a", 1, "d1")}, recipe={"module": 2}),
     ],
     ids=["kind", "parameter", "new parameter", "digest of a need", "name of a need", "recipe"],
 )
@@ -181,11 +181,11 @@ def test_an_interrupted_run_is_started_and_not_failed():
 def test_manifest_says_what_a_run_builds_on():
     store, upstream = Store(), number()
     store.complete(upstream, write)
-    run = Run("sum", {"x": 1}, {"first": upstream, "set": Input("a", {"source": "s"}, "d1")}, recipe=4, label="the sum")
+    run = Run("sum", {"x": 1}, {"first": upstream, "set": Input("a", {"source": "s"}, "d1")}, recipe={"module": 4}, label="the sum")
     store.complete(run, lambda run, folder: {})
     manifest = json.loads((store.folder(run) / "manifest.json").read_text())
     assert manifest["needs"] == {"first": {"kind": "number", "key": store.key(upstream)}, "set": {"input": {"source": "s"}, "digest": "d1"}}
-    assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == ("sum", {"x": 1}, 4, "the sum")
+    assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == ("sum", {"x": 1}, {"module": 4}, "the sum")
     assert manifest["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(manifest["versions"]) == set(runs.LIBRARIES)
 

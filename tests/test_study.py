@@ -24,6 +24,10 @@ def raw(tmp_path_factory):
     return f"path:{folder}"
 
 
+def stages(**losses):
+    return [{"steps": 2, "losses": losses}]
+
+
 def settings(raw, **changes):
     return {
         "families": {"mini": raw},
@@ -35,16 +39,17 @@ def settings(raw, **changes):
         "trained": "zero-shot",
         "asked": ["zero-shot", "one-shot"],
         "seeds": [0],
-        "depths": [3, 2],
+        "sizes": [3, 2],
         "twins": [3, 2],
         "raw_starts": [3],
-        "objective": {"forward_kl": 1.0},
+        "stages": stages(forward_kl=1.0),
+        "learn": "gold",
         "layer_packs": 2,
         "heal_packs": 2,
         "teacher_steps": 2,
         "teacher_rate": 1e-3,
-        "student_steps": 2,
-        "student_rate": 1e-3,
+        "rates": [1e-3],
+        "search_steps": 1,
         "packs": 2,
         "micro": 0,
         "precision": "fp32",
@@ -78,10 +83,9 @@ def test_student_and_twin_differ_in_nothing_but_their_targets(raw):
     by_name = students(study.capacity_gap(**settings(raw)))
     for start in ("tuned", "raw"):
         taught, twin = by_name["student", start, "mini-3"], by_name["twin", start, "mini-3"]
-        assert {k: v for k, v in taught.parameters.items() if k != "weights"} == {
-            k: v for k, v in twin.parameters.items() if k != "weights"
-        }
-        assert twin.parameters["weights"] == {"cross_entropy": 1.0} and "teacher" not in twin.needs and "states" not in twin.needs
+        assert {k: v for k, v in taught.parameters.items() if k != "stages"} == {k: v for k, v in twin.parameters.items() if k != "stages"}
+        assert twin.parameters["stages"] == [{"steps": 2, "losses": {"cross_entropy": 1.0}}]
+        assert "teacher" not in twin.needs and "states" not in twin.needs
         assert all(taught.needs[name] is twin.needs[name] for name in twin.needs)
     cut_from = {start: by_name["student", start, "mini-3"].needs["start"].needs["start"] for start in ("tuned", "raw")}
     assert cut_from["raw"].value == raw and cut_from["tuned"].kind == "teacher"
@@ -93,14 +97,14 @@ def test_rates_come_through_papermill_as_text(raw):
 
 
 def test_more_layers_than_the_model_has_are_refused(raw, tmp_path):
-    plan = study.capacity_gap(**settings(raw, depths=[6, 2], twins=[], raw_starts=[]))
+    plan = study.capacity_gap(**settings(raw, sizes=[6, 2], twins=[], raw_starts=[]))
     with pytest.raises(StudyError, match="4 layers only"):
         study.complete(plan, Store(tmp_path))
 
 
 def test_a_shallower_student_more_changes_nothing_that_is_there(finished, raw):
     plan, store = finished
-    more = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}, depths=[3, 2, 1]))
+    more = study.capacity_gap(**settings(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5), sizes=[3, 2, 1]))
     assert {store.key(run) for run in plan.runs} < {store.key(run) for run in more.runs}
 
 
@@ -122,7 +126,7 @@ def test_a_file_that_changed_is_read_again(tmp_path):
 
 
 def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
-    stored, beside = (students(study.capacity_gap(**settings(raw, objective={name: 1.0}))) for name in ("forward_kl", "hidden_mse"))
+    stored, beside = (students(study.capacity_gap(**settings(raw, stages=stages(**{name: 1.0})))) for name in ("forward_kl", "hidden_mse"))
     assert "states" in stored["student", "tuned", "mini-3"].needs
     assert "states" not in beside["student", "tuned", "mini-3"].needs
 
@@ -130,20 +134,24 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"depths": []}, "depths"),
-        ({"depths": [0]}, "depths"),
+        ({"sizes": []}, "sizes"),
+        ({"sizes": [0]}, "0 is no size"),
+        ({"sizes": ["24x"]}, "'24x' is no size"),
+        ({"sizes": [True]}, "True is no size"),
         ({"twins": [4]}, "twins"),
         ({"raw_starts": ["3"]}, "raw_starts"),
         ({"trained": "two-shot"}, "two-shot"),
         ({"asked": ["few"]}, "few"),
-        ({"objective": {"reverse": 1.0}}, "reverse"),
+        ({"stages": [{"steps": 2, "losses": {"reverse": 1.0}}]}, "reverse"),
+        ({"learn": "nothing"}, "learn must be gold"),
+        ({"rates": []}, "rates is empty"),
         ({"families": {"x": "gpt2"}}, "gpt2"),
         ({"seeds": []}, "seeds"),
         ({"dev": {"source": "path:README.md", "language": "fr"}}, "'fr'"),
         ({"seeds": [-1]}, "seed"),
         ({"seeds": ["a"]}, "seed"),
         ({"seeds": [1, 1]}, "twice"),
-        ({"depths": [2, 2]}, "twice"),
+        ({"sizes": [2, 2]}, "twice"),
         ({"asked": ["zero-shot", "zero-shot"]}, "twice"),
         ({"threads": 0}, "threads"),
         ({"layer_packs": 0}, "layer_packs"),
@@ -152,8 +160,8 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"families": {"x": 5}}, "families"),
         ({"packs": 0}, "packs"),
         ({"teacher_steps": 0}, "steps"),
-        ({"student_rate": 5.0}, "rate"),
-        ({"student_steps": "x"}, "steps"),
+        ({"rates": [1e-3, 5.0]}, "rate"),
+        ({"search_steps": "x"}, "search_steps"),
         ({"precision": "fp16"}, "fp16"),
     ],
 )
@@ -166,7 +174,7 @@ def test_values_that_cannot_be_are_refused(raw, changes, word):
 def finished(raw, tmp_path_factory):
     """A completed miniature study: its plan and store."""
     store = Store(tmp_path_factory.mktemp("home"))
-    plan = study.capacity_gap(**settings(raw, objective={"forward_kl": 1.0, "hidden_mse": 0.5}))
+    plan = study.capacity_gap(**settings(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5)))
     study.complete(plan, store)
     return plan, store
 
@@ -218,7 +226,7 @@ def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
     run = next(run for run in plan.runs if run.kind == "cut")
     start, words = models.load_folder(store.path(run.needs["start"], "model"))
     keep = json.loads(store.path(run, "layers.json").read_text())
-    rows = kinds.training_rows(run, words, start)
+    rows = kinds.rows(run, store, words, start)
     expected = cutting.cut(start, keep)
     cutting.heal(expected, start, keep, kinds._some(rows, 2, 2, 0), report=lambda *_: None)
     found = models.load_folder(store.path(run, "model"))[0]
@@ -337,7 +345,7 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
     models.save(model("llama", max_position_embeddings=130), tokenizer(), tmp_path / "raw")
     long = {"paragraphs": 6, "facts": 10}
     sets = {part: {"source": f"facts:{part}", **long} for part in ("train", "dev")} | {"tests": {"near": {"source": "facts:test", **long}}}
-    few = dict(depths=[3], twins=[], raw_starts=[], asked=["zero-shot"])
+    few = dict(sizes=[3], twins=[], raw_starts=[], asked=["zero-shot"])
     plan, store = study.capacity_gap(**settings(f"path:{tmp_path / 'raw'}", **sets, **few)), Store(tmp_path / "home")
     study.complete(plan, store)
     rows = study.rows(plan, store)
@@ -351,3 +359,67 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
     for name, found in answering.best(said).items():
         assert held[name]["text"] == found.text
         assert found.log_probability / found.tokens == max(a.log_probability / a.tokens for a in said if a.question_id == name)
+
+
+def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(raw, tmp_path):
+    plan, store = study.capacity_gap(**settings(raw, rates=[1e-5, 1e-2], asked=["zero-shot"])), Store(tmp_path)
+    study.complete(plan, store)
+    arms = [run for run, called in plan.trained if called["role"] != "teacher"]
+    searches = [run.needs["rate"] for run in arms]
+    assert len({id(search) for search in searches}) == len(arms) == 6
+    assert {(tuple(search.parameters["rates"]), search.parameters["search_steps"]) for search in searches} == {((1e-5, 1e-2), 1)}
+    for arm, search in zip(arms, searches, strict=True):
+        found = json.loads(store.path(search, "rate.json").read_text())
+        best = min(found["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
+        assert store.result(arm)["facts"]["rate"] == found["best"] == best
+
+
+def test_one_rate_needs_no_search(raw):
+    plan = study.capacity_gap(**settings(raw))
+    assert "rate" not in {run.kind for run in plan.runs}
+
+
+@pytest.mark.parametrize("learn", ["teacher", "teacher where right"])
+def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(raw, tmp_path, monkeypatch, learn):
+    """Half of the teacher's answers are right here, by fiat."""
+    asked = kinds.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
+    said = {q.id: q.answers[0][0] if number % 2 else "nonsense" for number, q in enumerate(asked)}
+
+    def answer(model, tokenizer, built, progress=iter):
+        return [answering.Answer(b.question.id, said.get(b.question.id, ""), 1.0, 0.0, 1) for prompt in built for b in prompt.branches]
+
+    monkeypatch.setattr(kinds.answering, "answer", answer)
+    plan = study.capacity_gap(**settings(raw, learn=learn, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]))
+    store = Store(tmp_path)
+    study.complete(plan, store)
+    arms = students(plan)
+    student, twin = arms["student", "tuned", "mini-2"], arms["twin", "tuned", "mini-2"]
+    taught, gold = ({q.id: q.answers[0][0] for q in kinds.learnt(run, store)} for run in (student, twin))
+    assert gold == {q.id: q.answers[0][0] for q in asked}
+    assert taught == (said if learn == "teacher" else {key: text for key, text in said.items() if text != "nonsense"})
+    assert all(q.context for q in kinds.learnt(student, store))
+    assert dict(plan.trained)[student]["objective"] == f"forward_kl on text of: {learn}"
+
+
+def test_losses_at_all_tokens_store_states_at_all_tokens(raw, tmp_path):
+    everywhere = [{"steps": 2, "losses": {"forward_kl": {"tokens": "all"}}}]
+    plan, store = (
+        study.capacity_gap(**settings(raw, stages=everywhere, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"])),
+        Store(tmp_path),
+    )
+    study.complete(plan, store)
+    (student,) = (run for run, called in plan.trained if called["role"] == "student")
+    assert student.needs["states"].parameters["tokens"] == "all"
+    served = teaching.StoredStates(store.path(student.needs["states"]).glob("states-*.safetensors"), "all")
+    net, words = kinds.load(store, student.needs["teacher"])
+    row = kinds.rows(student, store, words, net)[0]
+    assert served(row).shape == (len(row.ids), 32)
+    assert torch.equal(served(row), teaching.row_states(net.eval(), row))
+
+
+def test_curves_show_dev_loss_beside_the_score(finished):
+    plan, store = finished
+    learned = study.curves(plan, store).dropna(subset="dev_f1")
+    assert learned.dev_loss.notna().all()
+    student = learned[learned.role == "student"]
+    assert np.allclose(student.dev_loss, student.dev_forward_kl + 0.5 * student.dev_hidden_mse)

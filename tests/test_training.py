@@ -2,13 +2,26 @@
 
 import pytest
 import torch
-from miniatures import FAMILIES, model, packs, tokenizer
+from miniatures import FAMILIES, built, model, packs, tokenizer
 
-from studylib import cutting, models, objectives, teaching, training
+from studylib import cutting, features, models, objectives, packing, teaching, training
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
 DISTIL = {"forward_kl": 1.0, "cross_entropy": 0.5}
+
+
+def stages(losses, steps=1):
+    return objectives.parse([{"steps": steps, "losses": losses}])
+
+
+def mixture(losses, *widths):
+    return objectives.Mixture(stages(losses), *widths)
+
+
+def summed(net, rows, losses, guide=None):
+    """Each loss of a mixture, summed over the rows."""
+    return training.losses(net, rows, mixture(losses), 0, guide, VOCABULARY)
 
 
 def teacher_of(net, states=None, aligned=()):
@@ -19,12 +32,22 @@ def gradients(net):
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("weights", [{"cross_entropy": 1.0}, DISTIL, {"hidden_mse": 1.0}, DISTIL | {"hidden_mse": 1.0}])
+MIXTURES = [
+    {"cross_entropy": 1.0},
+    DISTIL,
+    {"hidden_mse": 1.0},
+    DISTIL | {"hidden_mse": 1.0},
+    {"forward_kl": {"tokens": "all"}, "cross_entropy": {"weight": 0.5, "tokens": "all"}, "token_relation": 1.0},
+    {"taid": 1.0, "mi_alpha": {"tokens": "answers"}, "hidden_cosine": 0.1},
+]
+
+
+@pytest.mark.parametrize("weights", MIXTURES)
 def test_the_gradient_does_not_depend_on_micro_batches(weights):
     rows, guide, found = packs()[:8], teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), []
     for micro in (0, 1, 2, 4, 3):
         net = model("llama")
-        values = training.backward(net, rows, weights, guide, VOCABULARY, micro)
+        values = training.backward(net, rows, mixture(weights), 0, guide, VOCABULARY, micro)
         found.append((values["loss"], gradients(net)))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
@@ -34,9 +57,9 @@ def test_the_gradient_does_not_depend_on_micro_batches(weights):
 
 def test_a_step_is_one_mean_over_all_its_answer_tokens():
     net, rows = model("gpt_neox"), packs()[:5]
-    total = sum(training.losses(net, [row], {"cross_entropy": 1.0}, None, VOCABULARY)["cross_entropy"].item() for row in rows)
-    values = training.backward(net, rows, {"cross_entropy": 1.0}, None, VOCABULARY)
-    assert values["loss"] == pytest.approx(total / sum(len(row.targets) for row in rows), rel=1e-5)
+    total = sum(summed(net, [row], {"cross_entropy": 1.0})["cross_entropy"].item() for row in rows)
+    values = training.backward(net, rows, mixture({"cross_entropy": 1.0}), 0, None, VOCABULARY)
+    assert values["loss"] == pytest.approx(total / sum(len(row.answers.targets) for row in rows), rel=1e-5)
 
 
 class Stop(Exception):
@@ -45,12 +68,13 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("weights", [{"cross_entropy": 1.0}, DISTIL | {"hidden_mse": 1.0}])
-def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_after, precision, weights):
+@pytest.mark.parametrize(("weights", "width"), [({"cross_entropy": 1.0}, 32), ({"taid": {"alpha": 0.5}, "hidden_mse": 1.0}, 48)])
+def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_after, precision, weights, width):
+    """TAID's t and the projections to a wider teacher are part of what goes on."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
-    recipe = training.Recipe(steps=6, packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
-    guide = teacher_of(model("qwen2", seed=1), aligned=[0, 1, 2, 3])
-    fixed = dict(weights=weights, recipe=recipe, vocabulary=VOCABULARY, teacher=guide)
+    recipe = training.Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
+    guide = teacher_of(model("qwen2", seed=1, hidden_size=width), aligned=[0, 1, 2, 3])
+    fixed = dict(stages=stages(weights, 6), recipe=recipe, vocabulary=VOCABULARY, teacher=guide)
 
     undisturbed = model("qwen2")
     curve = training.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
@@ -73,8 +97,8 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_
 def test_a_half_written_checkpoint_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
     fixed = dict(
-        weights={"cross_entropy": 1.0},
-        recipe=training.Recipe(steps=2, packs=3, rate=1e-3, seed=5),
+        stages=stages({"cross_entropy": 1.0}, 2),
+        recipe=training.Recipe(packs=3, rate=1e-3, seed=5),
         vocabulary=VOCABULARY,
     )
     training.train(model("qwen2"), packs(), work=tmp_path, **fixed)
@@ -89,8 +113,8 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
         training.train(
             net,
             packs(),
-            weights={"cross_entropy": 1.0},
-            recipe=training.Recipe(3, 4, 1e-3, seed),
+            stages=stages({"cross_entropy": 1.0}, 3),
+            recipe=training.Recipe(4, 1e-3, seed),
             vocabulary=VOCABULARY,
             work=tmp_path / str(seed),
         )
@@ -109,8 +133,8 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_pa
         training.train(
             net,
             rows,
-            weights=DISTIL,
-            recipe=training.Recipe(4, 4, 1e-3, 0),
+            stages=stages(DISTIL, 4),
+            recipe=training.Recipe(4, 1e-3, 0),
             vocabulary=VOCABULARY,
             work=tmp_path / "work",
             teacher=teacher_of(teacher, served),
@@ -123,7 +147,7 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_pa
 def test_nothing_is_left_to_learn_where_the_student_is_the_teacher(family):
     net = model(family)
     guide = teacher_of(model(family), aligned=[0, 1, 2, 3])
-    found = training.losses(net, packs()[:4], {"forward_kl": 1.0, "hidden_mse": 1.0}, guide, VOCABULARY)
+    found = summed(net, packs()[:4], {"forward_kl": 1.0, "hidden_mse": 1.0}, guide)
     for name, value in found.items():
         assert value.item() == pytest.approx(0, abs=1e-4), name
 
@@ -132,12 +156,12 @@ def test_hidden_states_are_compared_with_the_aligned_blocks():
     """A student cut after two blocks gives the teacher's first two blocks exactly, and the norm of its last."""
     teacher = model("gpt_neox")
     student = cutting.cut(teacher, [0, 1])
-    right = training.losses(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[0, 3]), VOCABULARY)["hidden_mse"].item()
-    wrong = training.losses(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[1, 3]), VOCABULARY)["hidden_mse"].item()
+    right = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[0, 3]))["hidden_mse"].item()
+    wrong = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[1, 3]))["hidden_mse"].item()
     final = teaching.hidden_states
     batch = training.collate(packs()[:4])
     with torch.no_grad():
-        alone = objectives.hidden_mse(final(student, batch)[batch.real], final(teacher, batch)[batch.real]).sum() / 2
+        alone = features.hidden_mse(final(student, batch)[batch.real], final(teacher, batch)[batch.real]).sum() / 2
     assert right == pytest.approx(alone.item(), rel=1e-4)
     assert wrong > right * 1.05
 
@@ -146,8 +170,8 @@ def test_feature_losses_do_not_see_the_padding():
     teacher = model("qwen2", seed=1)
     net, rows = cutting.cut(teacher, [0, 2]), packs()[:6]
     guide = teacher_of(teacher, aligned=[1, 3])
-    joint = training.losses(net, rows, {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item()
-    each = [training.losses(net, [row], {"hidden_mse": 1.0}, guide, VOCABULARY)["hidden_mse"].item() for row in rows]
+    joint = summed(net, rows, {"hidden_mse": 1.0}, guide)["hidden_mse"].item()
+    each = [summed(net, [row], {"hidden_mse": 1.0}, guide)["hidden_mse"].item() for row in rows]
     assert joint == pytest.approx(sum(each), rel=1e-4)
 
 
@@ -161,7 +185,7 @@ def test_padded_vocabularies_give_the_same_losses():
                 with torch.no_grad():
                     own.fill_(3.0)[tuple(slice(size) for size in value.shape)] = value
                 assert padding == 0 or own.shape == value.shape or own.shape[0] == VOCABULARY + padding, name
-        values = training.losses(pair[1], packs()[:4], DISTIL, teacher_of(pair[0]), VOCABULARY)
+        values = summed(pair[1], packs()[:4], DISTIL, teacher_of(pair[0]))
         found.append({name: value.item() for name, value in values.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-5) and found[2] == pytest.approx(found[0], rel=1e-5)
 
@@ -177,9 +201,9 @@ def test_lower_precision_is_near_and_leaves_the_weights_in_single(tmp_path):
     curves = {}
     for precision in ("fp32", "bf16"):
         net = model("llama")
-        recipe = training.Recipe(4, 4, 1e-3, 0, precision=precision)
+        recipe = training.Recipe(4, 1e-3, 0, precision=precision)
         curves[precision] = training.train(
-            net, packs(), weights={"cross_entropy": 1.0}, recipe=recipe, vocabulary=VOCABULARY, work=tmp_path / precision
+            net, packs(), stages=stages({"cross_entropy": 1.0}, 4), recipe=recipe, vocabulary=VOCABULARY, work=tmp_path / precision
         )
         assert {p.dtype for p in net.parameters()} == {torch.float32}
     losses = [[entry["loss"] for entry in curve] for curve in curves.values()]
@@ -211,8 +235,8 @@ def test_a_tuned_model_knows_what_it_was_shown(tmp_path):
     curve = training.train(
         net,
         rows,
-        weights={"cross_entropy": 1.0},
-        recipe=training.Recipe(60, 2, 1e-2, 0),
+        stages=stages({"cross_entropy": 1.0}, 60),
+        recipe=training.Recipe(2, 1e-2, 0),
         vocabulary=VOCABULARY,
         work=tmp_path,
     )
@@ -224,8 +248,8 @@ def test_a_distilled_student_comes_nearer_to_its_teacher(tmp_path):
     curve = training.train(
         net,
         rows,
-        weights={"forward_kl": 1.0},
-        recipe=training.Recipe(30, 4, 3e-3, 0),
+        stages=stages({"forward_kl": 1.0}, 30),
+        recipe=training.Recipe(4, 3e-3, 0),
         vocabulary=VOCABULARY,
         work=tmp_path,
         teacher=teacher_of(teacher),
@@ -233,24 +257,21 @@ def test_a_distilled_student_comes_nearer_to_its_teacher(tmp_path):
     assert curve[-1]["forward_kl"] < 0.5 * curve[0]["forward_kl"]
 
 
-def test_dev_is_measured_at_even_points(tmp_path):
-    recipe = training.Recipe(6, 2, 1e-3, 0)
-    curve = training.train(
-        model("llama"),
-        packs(),
-        weights={"cross_entropy": 1.0},
-        recipe=recipe,
-        vocabulary=VOCABULARY,
-        work=tmp_path,
-        evaluate=lambda net: {"dev_f1": 1.0},
-        evaluations=2,
-    )
+def test_dev_is_measured_at_even_points_by_its_own_losses_and_a_score(tmp_path):
+    teacher, net, rows = model("llama", seed=1), model("llama"), packs()
+    watched = training.Dev(rows[:3], teacher_of(teacher), lambda current: {"dev_f1": 1.0}, times=2)
+    fixed = dict(stages=stages(DISTIL, 6), recipe=training.Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY)
+    curve = training.train(net, rows[3:], work=tmp_path, dev=watched, teacher=teacher_of(teacher), **fixed)
     assert [entry["step"] for entry in curve if "dev_f1" in entry] == [3, 6]
+    with torch.no_grad():
+        expected = training.backward(net, rows[:3], mixture(DISTIL), 0, teacher_of(teacher), VOCABULARY)
+    assert {name: curve[-1][f"dev_{name}"] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
-    recipe = training.Recipe(100, 1, 1e-2, 0)
-    rates = [recipe.rate_at(step) for step in range(100)]
+    recipe = training.Recipe(1, 1e-2, 0)
+    rates = [recipe.rate_at(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1e-3) and rates[9] == pytest.approx(1e-2)
     assert max(rates) == pytest.approx(1e-2) and rates[-1] == pytest.approx(1e-3, rel=0.05)
 
@@ -258,13 +279,11 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"steps": 0},
         {"packs": 0},
         {"rate": 0.0},
         {"rate": 2.0},
         {"micro": -1},
         {"precision": "fp16"},
-        {"steps": "x"},
         {"seed": -1},
         {"packs": 1.5},
         {"rate": "1"},
@@ -272,7 +291,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 )
 def test_an_impossible_recipe_is_refused(wrong):
     with pytest.raises(StudyError):
-        training.Recipe(**{"steps": 1, "packs": 1, "rate": 1e-3, "seed": 0} | wrong)
+        training.Recipe(**{"packs": 1, "rate": 1e-3, "seed": 0} | wrong)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
@@ -282,8 +301,8 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
         training.train(
             net,
             packs(),
-            weights={"cross_entropy": 1.0},
-            recipe=training.Recipe(1, 1, 1e-3, 0),
+            stages=stages({"cross_entropy": 1.0}, 1),
+            recipe=training.Recipe(1, 1e-3, 0),
             vocabulary=VOCABULARY,
             work=tmp_path,
         )
@@ -294,8 +313,66 @@ def test_distilling_without_a_teacher_is_refused(tmp_path):
         training.train(
             model("llama"),
             packs(),
-            weights=DISTIL,
-            recipe=training.Recipe(1, 1, 1e-3, 0),
+            stages=stages(DISTIL, 1),
+            recipe=training.Recipe(1, 1e-3, 0),
             vocabulary=VOCABULARY,
             work=tmp_path,
         )
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    fixed = dict(stages=stages({"cross_entropy": 1.0}, 2), vocabulary=VOCABULARY, work=tmp_path)
+    training.train(model("llama"), packs(), recipe=training.Recipe(2, 1e-3, 0), **fixed)
+    for rows, seed in ((packs()[1:], 0), (packs(), 1)):
+        with pytest.raises(StudyError, match="other rows or of another order"):
+            training.train(model("llama"), rows, recipe=training.Recipe(2, 1e-3, seed), **fixed)
+
+
+def test_random_numbers_go_on_from_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    fixed = dict(stages=stages({"cross_entropy": 1.0}, 1), vocabulary=VOCABULARY, work=tmp_path)
+    torch.manual_seed(3)
+    training.train(model("llama"), packs(), recipe=training.Recipe(2, 1e-3, 0), **fixed)
+    expected = torch.rand(3)
+    training.train(model("llama", seed=8), packs(), recipe=training.Recipe(2, 1e-3, 0), **fixed)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
+    teacher = model("llama", seed=1)
+    two = objectives.parse([{"steps": 2, "losses": {"hidden_mse": 1}}, {"steps": 3, "losses": {"taid": 1, "cross_entropy": 0.5}}])
+    fixed = dict(recipe=training.Recipe(2, 1e-3, 0), vocabulary=VOCABULARY, teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]))
+    curve = training.train(model("llama"), packs(), stages=two, work=tmp_path, **fixed)
+    assert [sorted(set(entry) - {"step", "loss"}) for entry in curve] == 2 * [["hidden_mse"]] + 3 * [["cross_entropy", "taid"]]
+
+
+@pytest.mark.parametrize("weights", [{"hidden_mse": 1.0}, {"hidden_cosine": 1.0}, {"mi_alpha": 1.0}, {"token_relation": 1.0}])
+def test_a_narrower_student_learns_a_wider_teachers_states(tmp_path, weights):
+    teacher = model("llama", seed=1, hidden_size=48)
+    net = model("llama", seed=2)
+    fixed = dict(stages=stages(weights, 40), recipe=training.Recipe(4, 3e-3, 0), vocabulary=VOCABULARY)
+    curve = training.train(net, packs()[:4], work=tmp_path, teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]), **fixed)
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+
+
+def test_losses_at_all_tokens_need_states_at_all_tokens_and_give_the_same_from_disk(tmp_path):
+    teacher, rows, found = model("qwen2", seed=1), packs()[:4], []
+    teaching.store(teacher, rows, tmp_path, iter, "all")
+    weights = {"forward_kl": {"tokens": "all"}, "reverse_kl": 1.0}
+    for served in (teaching.LiveStates(teacher, "all"), teaching.StoredStates(tmp_path.glob("*.safetensors"), "all")):
+        found.append({name: value.item() for name, value in summed(model("qwen2"), rows, weights, teacher_of(teacher, served)).items()})
+    assert found[0] == found[1]
+
+
+def test_all_tokens_weigh_as_in_a_row_of_their_own():
+    """The prefix once; a question's tokens and its answer's as they are without packing."""
+    net, prompt = model("llama"), next(prompt for prompt in built() if len(prompt.branches) > 1)
+    every = {"cross_entropy": {"tokens": "all"}}
+    packed = summed(net, [packing.pack(prompt)], every)["cross_entropy"].item()
+    alone = [summed(net, [row], every)["cross_entropy"].item() for row in packing.unpack(prompt)]
+    ids = torch.tensor([prompt.prefix])
+    with torch.no_grad():
+        logs = net(input_ids=ids).logits[0, :-1, :VOCABULARY].log_softmax(-1)
+    prefix = -logs[torch.arange(ids.shape[1] - 1), ids[0, 1:]].sum().item()
+    assert packed == pytest.approx(sum(alone) - (len(alone) - 1) * prefix, rel=1e-4)

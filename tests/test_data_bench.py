@@ -1,0 +1,37 @@
+"""The data_bench's synthetic set, and that what it times is the study's own path."""
+
+import json
+
+import pytest
+
+from studylib import data, data_bench, sources
+from studylib.errors import StudyError
+
+
+@pytest.fixture
+def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ARTICLES": 3, "CONTEXTS": 20, "QUESTIONS": 90}.items():
+        monkeypatch.setattr(data_bench, name, value)
+    monkeypatch.setitem(sources.OFFICIAL, "squad-train", 90)
+
+
+def test_the_synthetic_set_has_the_size_it_says(smaller: None, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"data": [data_bench._article(number) for number in range(3)]}))
+    found = data.load({"source": f"path:{tmp_path}/a.json", "official": "squad-train"})
+    assert len(found.questions) == 90 and len(data.by_context(found.questions)) == 20
+    assert len({question.article for question in found.questions}) == 3 and found.shifted == 0
+    assert {len(question.context.split()) for question in found.questions} == {data_bench.WORDS}
+
+
+def test_loading_packing_and_batching_are_each_told_and_packing_saves(smaller: None):
+    said: list[str] = []
+    data_bench.data_speed(said.append)
+    assert [line.partition(" ")[0] for line in said] == ["loading", "packing", "batching", "Together", "One"]
+    assert "90 questions" in said[0] and "20 rows" in said[1] and "s and " in said[3]
+    assert float(said[4].rpartition(", ")[2].split()[0]) > 1.5
+
+
+def test_over_the_limit_is_refused(smaller: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(data_bench, "MEGABYTES", 1)
+    with pytest.raises(StudyError, match="over the limit of 90 s and 1 MB"):
+        data_bench.data_speed(lambda text: None)
