@@ -4,7 +4,6 @@ Contestants take turns (A B A B …) on the same contexts, so that what the mach
 each ratio the median over the rounds is given, and the least and the greatest. Peak memory is that of a process of its own.
 """
 
-import gc
 import math
 import multiprocessing
 import platform
@@ -14,20 +13,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import linear_regression, median
 from tempfile import TemporaryDirectory
 from time import monotonic
 
 import torch
 from torch import nn
 
-from studylib import batch, contestants, kinds, models, packing, runs, teaching, training
-from studylib.contestants import CONTESTANTS, Gkd, Match, Packed, PlainLoop
+from studylib import batch, contestants, kinds, models, packing, runs, teaching
+from studylib.contestants import Gkd, Match, Packed, PlainLoop
 from studylib.packing import Pack
 from studylib.prompts import Prompt
 
 ROUNDS, CONTEXTS, ASKED = 5, 4, 12  # contexts a round to distil on, and to answer
-DEPTHS, SCALES, SIZES = (8, 15, 30), (1, 2, 4, 8), (8, 16, 32, 64)
+DEPTHS, SCALES, SIZES, PARTS = (8, 15, 30), (1, 2, 4, 8), (8, 16, 32, 64), (1, 2, 4)
 GOALS = {
     "distill_vs_trl_later_student": "at least 20",
     "distill_vs_trl_first_student": "at least 14",
@@ -63,7 +62,7 @@ def speed(say: Callable[[str], None]) -> dict:
         found["scaling"] = scaling(match, pool, Path(folder), say)
         found["states"] = states(match, pool, Path(folder), say)
     found["answering"] = answering_speed(match, pool, say)
-    found["memory"] = memory(say)
+    found["memory"] = memory(found["distilling"]["micro-batches of TRL"], say)
     found["ratios"] = ratios(found)
     return found
 
@@ -114,24 +113,29 @@ def questions(chosen: Sequence[Prompt]) -> int:
 
 
 def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
-    """Questions a second of each contestant, round by round; `store` is what the first student costs besides."""
-    ours, plain, trl = Packed(match, folder / "states"), PlainLoop(match), Gkd(match, folder)
-    (folder / "states").mkdir()
-    chosen = rounds(pool, CONTEXTS, ROUNDS + 1)
+    """Seconds of a step on the same questions, contestant by contestant, round by round; `store` is what the first student
+    costs besides. TRL has the micro-batches that were fastest in the warming up."""
+    ours, plain = Packed(match, folder / "states"), PlainLoop(match, folder)
+    warm, *chosen = rounds(pool, CONTEXTS, ROUNDS + 1)
+    tried = {parts: Gkd(match, folder, parts) for parts in PARTS}
+    for trl in tried.values():
+        trl.distil(warm)
+    parts = min(tried, key=lambda parts: tried[parts].seconds)
+    trl, tried = tried[parts], {}
+    ours.store(warm)
+    for contestant in (ours, plain):
+        contestant.distil(warm)
     seconds: dict[str, list[float]] = {"ours": [], "store": [], "trl": [], "plain loop": []}
-    for number, contexts in enumerate(chosen):
+    for number, contexts in enumerate(chosen, 1):
         for file in ours.folder.iterdir():
             file.unlink()
         took = {"store": timed(lambda c=contexts: ours.store(c)), "ours": timed(lambda c=contexts: ours.distil(c))}
-        took |= {"trl": trl.distil(contexts), "plain loop": timed(lambda c=contexts: plain.distil(c))}
-        if number:  # the first round is for warming up
-            for name, value in took.items():
-                seconds[name].append(value)
-            say(
-                f"round {number}: {questions(contexts)} questions; seconds "
-                + ", ".join(f"{name} {value:.2f}" for name, value in took.items())
-            )
-    return {"distilling": {"questions": [questions(contexts) for contexts in chosen[1:]], "seconds": seconds}}
+        trl.distil(contexts)
+        took |= {"trl": trl.seconds, "plain loop": timed(lambda c=contexts: plain.distil(c))}
+        for name, value in took.items():
+            seconds[name].append(value)
+        say(f"round {number}: {questions(contexts)} questions; seconds " + ", ".join(f"{name} {value:.2f}" for name, value in took.items()))
+    return {"distilling": {"questions": [questions(one) for one in chosen], "seconds": seconds, "micro-batches of TRL": parts}}
 
 
 def flops(model: nn.Module, packs: Sequence[Pack], vocabulary: int) -> float:
@@ -149,54 +153,65 @@ def flops(model: nn.Module, packs: Sequence[Pack], vocabulary: int) -> float:
 
 
 def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops: float, say: Callable[[str], None]) -> dict:
-    """FLOPs of a student's training step, optimiser and states from disk included in the time, over the best product's."""
-    ours, guide = _later(match, pool, folder / "share")
-    shares = []
-    for number, contexts in enumerate(rounds(pool, CONTEXTS, ROUNDS + 1)):
-        packs = [packing.pack(prompt) for prompt in contexts]
-        seconds = timed(lambda p=packs: ours.step(p, guide))
-        if number:
-            shares.append(flops(ours.model, packs, len(match.tokenizer)) / seconds / 1e9 / gigaflops)
+    """FLOPs of a student's step, optimiser and states from disk included in the time, over what the best product reaches."""
+    ours, shares = Packed(match, folder / "share"), []
+    warm, *chosen = rounds(pool, CONTEXTS, ROUNDS + 1)
+    ours.store([prompt for contexts in (warm, *chosen) for prompt in contexts])
+    ours.distil(warm)
+    for contexts in chosen:
+        packs, guide = [packing.pack(prompt) for prompt in contexts], ours.guide()
+        seconds = timed(lambda p=packs, g=guide: ours.step(p, g))
+        shares.append(flops(ours.model, packs, len(match.tokenizer)) / seconds / 1e9 / gigaflops)
     say(f"share of the best product's speed: {median(shares):.2f}")
     return {"rounds": shares}
 
 
-def _later(match: Match, pool: Sequence[Prompt], folder: Path) -> tuple[Packed, training.Teacher]:
-    """A student whose teacher's states are there."""
-    ours = Packed(match, folder)
-    folder.mkdir(exist_ok=True)
-    ours.store(pool[: CONTEXTS * (ROUNDS + 1)])
-    return ours, training.Teacher(match.head, teaching.StoredStates(folder.glob("states-*.safetensors")))
-
-
 def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
-    """Seconds of training on 1, 2, 4 and 8 times the questions, and of a step of students of several depths."""
-    ours, guide = _later(match, pool * 2, folder / "share")
-    base = [packing.pack(prompt) for prompt in pool[:CONTEXTS]]
-    ours.step(base, guide)
-    seconds = {scale: median(timed(lambda s=scale: [ours.step(base, guide) for _ in range(s)]) for _ in range(3)) for scale in SCALES}
-    logs = [[math.log(value) for value in pair] for pair in seconds.items()]
-    means = [sum(column) / len(logs) for column in zip(*logs, strict=True)]
-    slope = sum((x - means[0]) * (y - means[1]) for x, y in logs) / sum((x - means[0]) ** 2 for x, _ in logs)
-    depths = {}
+    """Seconds to store and distil 1, 2, 4 and 8 times the contexts, each read, packed and stored anew, in an order of length
+    and steps as in training; and seconds of a step of students of several depths."""
+    seconds: dict[int, float] = {}
+    ours = Packed(match, folder / "scaling")
+    for scale in (min(SCALES), *SCALES):  # the first for warming up
+        for file in ours.folder.iterdir():
+            file.unlink()
+        seconds[scale] = timed(lambda s=scale: _distil_all(ours, pool[: CONTEXTS * s]))
+    logs = [(math.log(scale * CONTEXTS), math.log(value)) for scale, value in seconds.items()]
+    exponent = linear_regression(*zip(*logs, strict=True)).slope
+    depths, base = {}, pool[:CONTEXTS]
     for depth in DEPTHS:
-        one = Packed(replace(match, depth=depth), folder / "share")
-        one.step(base, guide)
-        depths[depth] = median(timed(lambda one=one: one.step(base, guide)) for _ in range(3))
-    say(f"1 to 8 times the questions: exponent {slope:.3f}; seconds a step by layers: {depths}")
-    return {"seconds": seconds, "exponent": slope, "seconds a step by layers": depths, "questions": questions(pool[:CONTEXTS])}
+        one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
+        one.store(base)
+        one.distil(base)
+        depths[depth] = median(timed(lambda one=one: one.distil(base)) for _ in range(3))
+    say(f"1 to {max(SCALES)} times the questions: exponent {exponent:.3f}; seconds a step by layers: {depths}")
+    return {"seconds": seconds, "exponent": exponent, "seconds a step by layers": depths, "questions a step": questions(base)}
+
+
+def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
+    """All that training does with so many contexts once: states, order, steps."""
+    ours.store(prompts)
+    packs, guide = [packing.pack(prompt) for prompt in prompts], ours.guide()
+    for step in packing.schedule([len(pack.ids) for pack in packs], size=CONTEXTS, steps=-(-len(packs) // CONTEXTS), seed=0):
+        ours.step([packs[i] for i in step], guide)
 
 
 def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
     """Bytes of stored teacher states a question, and seconds to store and to read them."""
-    place = folder / "bytes"
-    place.mkdir()
-    ours, contexts = Packed(match, place), pool[: CONTEXTS * ROUNDS]
+    ours, contexts = Packed(match, folder / "bytes"), pool[: CONTEXTS * ROUNDS]
+    packs, count = [packing.pack(prompt) for prompt in contexts], questions(contexts)
     stored = timed(lambda: ours.store(contexts))
-    read = timed(lambda: [teaching.StoredStates(place.glob("*.safetensors"))(packing.pack(prompt)) for prompt in contexts])
-    count = questions(contexts)
-    size = sum(file.stat().st_size for file in place.iterdir())
-    found = {"bytes a question": size / count, "seconds to store a question": stored / count, "seconds to read a question": read / count}
+
+    def read() -> None:
+        served = ours.guide().states
+        for pack in packs:
+            served(pack).sum()
+
+    size = sum(file.stat().st_size for file in ours.folder.iterdir())
+    found = {
+        "bytes a question": size / count,
+        "seconds to store a question": stored / count,
+        "seconds to read a question": timed(read) / count,
+    }
     say("states: " + ", ".join(f"{value:.4g} {name}" for name, value in found.items()))
     return found
 
@@ -204,9 +219,10 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
 def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], None]) -> dict:
     """Questions answered a second by us and by `generate` at the batch size that is best on the first round."""
     chosen = rounds(pool, ASKED, ROUNDS + 1)
+    for warm in (contestants.answer, lambda *given: contestants.generate(*given, min(SIZES))):
+        warm(match, chosen[0])
     tried = {size: timed(lambda s=size: contestants.generate(match, chosen[0], s)) for size in SIZES}
     best = min(tried, key=tried.get)
-    contestants.answer(match, chosen[0])
     seconds: dict[str, list[float]] = {"ours": [], "generate": []}
     same = 0
     for contexts in chosen[1:]:
@@ -219,37 +235,34 @@ def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], N
     return {"questions": counts, "seconds": seconds, "batch of generate": best, "same answers": same / sum(counts)}
 
 
-def memory(say: Callable[[str], None]) -> dict:
-    """Peak megabytes of a process that distils one round, for each contestant; and of one that only stores the states, or reads them."""
+def memory(parts: int, say: Callable[[str], None]) -> dict:
+    """Peak megabytes of a process that does one step, for each contestant; of one that stores the states, or reads them; and of
+    one that only loads the model."""
     found = {}
-    for name in (*CONTESTANTS, "store", "nothing"):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            found[name] = alone.submit(_peak_memory, name).result()
-        say(f"peak memory, {name}: {found[name]:.0f} MB")
+    with TemporaryDirectory() as folder:
+        for name in ("nothing", "store", "read", "ours", "trl", "plain loop"):  # a later student's states are there
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                found[name] = alone.submit(_peak_memory, name, Path(folder), parts).result()
+            say(f"peak memory, {name}: {found[name]:.0f} MB")
     return found
 
 
-def _peak_memory(name: str) -> float:
+def _peak_memory(name: str, folder: Path, parts: int) -> float:
     match, pool, _ = prepared()
-    with TemporaryDirectory() as folder:
-        if name == "nothing":
-            return _megabytes()
-        contestant = CONTESTANTS["ours" if name == "store" else name](match, *([] if name == "plain loop" else [Path(folder)]))
-        if name == "store":
-            contestant.store(pool[:CONTEXTS])
-        elif name == "ours":
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:  # a later student: the states are there
-                other.submit(_store, folder).result()
-            contestant.distil(pool[:CONTEXTS])
-        else:
-            contestant.distil(pool[:CONTEXTS])
-        gc.collect()
-        return _megabytes()
-
-
-def _store(folder: str) -> None:
-    match, pool, _ = prepared()
-    Packed(match, Path(folder)).store(pool[:CONTEXTS])
+    contexts = pool[:CONTEXTS]
+    if name == "store":
+        Packed(match, folder / "states").store(contexts)
+    elif name == "read":
+        served = teaching.StoredStates((folder / "states").glob("*.safetensors"))
+        for prompt in contexts:
+            served(packing.pack(prompt)).sum()
+    elif name == "ours":
+        Packed(match, folder / "states").distil(contexts)
+    elif name == "trl":
+        Gkd(match, folder, parts).distil(contexts)
+    elif name == "plain loop":
+        PlainLoop(match, folder).distil(contexts)
+    return _megabytes()
 
 
 def _megabytes() -> float:
@@ -288,11 +301,11 @@ def table(found: dict) -> str:
         spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
         lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
     about = found["machine"]
-    lines += [
-        "",
-        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}; ",
-    ]
-    lines[-1] += (
-        f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s; {about['teacher']} teacher of {about['teacher layers']} layers, student of {about['student layers']}; {ROUNDS} rounds."
+    said = f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}; "
+    said += (
+        f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s; {about['teacher']} teacher of {about['teacher layers']} layers, "
     )
+    said += f"student of {about['student layers']}; {ROUNDS} rounds, {CONTEXTS} contexts a step, "
+    said += f"TRL in {found['distilling']['micro-batches of TRL']} micro-batches."
+    lines += ["", said]
     return "\n".join(lines) + "\n"

@@ -161,6 +161,8 @@ def _bench(chosen: argparse.Namespace) -> None:
     from studylib import bench
     from studylib.runs import write_json
 
+    if chosen.out is not None and chosen.out.suffix != ".json":
+        raise StudyError(f"--out {chosen.out} must be a .json file: the table is written beside it as .md.")
     if chosen.out is not None and not chosen.out.absolute().parent.is_dir():
         raise StudyError(f"There is no folder {chosen.out.absolute().parent}: make it, or name another --out.")
     found = bench.speed(say)

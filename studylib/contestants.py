@@ -1,10 +1,11 @@
 """The systems that `study bench` times against each other: this package's, TRL's, transformers' and a plain loop.
 
-All distil the same teacher into a student of half its layers, by forward KL at the tokens of gold answers, with
-AdamW, in the same precision; or answer the same questions.
+All distil the same teacher into a student of half its layers, by forward KL at the tokens of gold answers, with AdamW, in
+the same precision, an optimiser step per call on all questions of the given contexts; or answer the same questions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -20,7 +21,6 @@ from studylib.packing import Pack
 from studylib.prompts import Prompt, longest_answer
 
 RATE = 1e-5
-QUESTIONS = 16  # a step of those that have a question a row
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,28 @@ class Match:
 
 
 class Packed:
-    """Ours: contexts in packs, teacher states from disk, logits at answer positions."""
+    """Ours: contexts in packs, teacher states (in fp32) from disk, logits at answer positions."""
 
     def __init__(self, match: Match, folder: Path):
         self.match, self.folder, self.model = match, folder, match.student()
         self.mixture = objectives.Mixture(objectives.parse([{"steps": 1, "losses": {"forward_kl": 1.0}}]))
-        self.recipe = training.Recipe(1, RATE, 0, precision=match.precision)
-        self.learner = training.Learner(self.model, self.mixture, self.recipe, "")
+        self.learner = training.Learner(self.model, self.mixture, training.Recipe(1, RATE, 0, precision=match.precision), "")
+        folder.mkdir(exist_ok=True)
 
     def store(self, prompts: Sequence[Prompt]) -> None:
         """The first student's extra work: the teacher's states."""
-        with training.precision(self.match.teacher, self.match.precision):
-            teaching.store(self.match.teacher, [packing.pack(prompt) for prompt in prompts], self.folder, iter)
+        teaching.store(self.match.teacher, [packing.pack(prompt) for prompt in prompts], self.folder, iter)
 
-    def distil(self, prompts: Sequence[Prompt]) -> list[float]:
-        """An optimiser step per few contexts that have about as many questions as the others' rows; returns the losses."""
-        states = teaching.StoredStates(self.folder.glob("states-*.safetensors"))
-        guide = training.Teacher(self.match.head, states)
-        return [self.step([packing.pack(prompt) for prompt in step], guide) for step in by_questions(prompts, QUESTIONS)]
+    def distil(self, prompts: Sequence[Prompt]) -> float:
+        """A step from stored states; returns its loss, nats per answer token."""
+        return self.step([packing.pack(prompt) for prompt in prompts], self.guide())
+
+    def guide(self) -> training.Teacher:
+        """The teacher, by its stored states."""
+        return training.Teacher(self.match.head, teaching.StoredStates(self.folder.glob("states-*.safetensors")))
 
     def step(self, packs: Sequence[Pack], guide: training.Teacher) -> float:
-        """One optimiser step; returns its loss, nats per answer token."""
+        """The optimiser step itself."""
         with training.precision(self.model, self.match.precision):
             values = training.backward(self.model, packs, self.mixture, 0, guide, len(self.match.tokenizer))
         self.learner.step(RATE)
@@ -72,17 +73,13 @@ class Packed:
 class PlainLoop:
     """What one writes first: a question a row, padded, all logits of both models, the teacher in the step."""
 
-    def __init__(self, match: Match):
+    def __init__(self, match: Match, folder: Path):
         self.match, self.model = match, match.student()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE)
 
-    def distil(self, prompts: Sequence[Prompt]) -> list[float]:
-        """An optimiser step per QUESTIONS rows; returns the losses."""
-        rows = alone(prompts)
-        return [self._step(rows[start : start + QUESTIONS]) for start in range(0, len(rows), QUESTIONS)]
-
-    def _step(self, rows: Sequence[tuple[list[int], list[int]]]) -> float:
-        ids, real, labels = padded(rows)
+    def distil(self, prompts: Sequence[Prompt]) -> float:
+        """A step on a row per question; returns its loss."""
+        ids, real, labels = padded(alone(prompts))
         with training.precision(self.model, self.match.precision):
             with torch.no_grad():
                 theirs = self.match.teacher(input_ids=ids, attention_mask=real).logits
@@ -98,32 +95,37 @@ class PlainLoop:
 
 
 class Gkd:
-    """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours. Raises StudyError where TRL is not installed."""
+    """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours, a step in `parts` micro-batches.
 
-    def __init__(self, match: Match, folder: Path):
+    Raises StudyError where TRL is not installed.
+    """
+
+    def __init__(self, match: Match, folder: Path, parts: int = 1):
         try:
             from trl.experimental.gkd import GKDConfig, GKDTrainer
         except ImportError as error:
             raise StudyError("The bench compares with TRL: pip install -e '.[bench]'.") from error
-        self.match, self.folder, self.model, self.config, self.trainer = match, folder, match.student(), GKDConfig, GKDTrainer
-        self.loss = float("nan")
+        self.match, self.folder, self.model, self.parts = match, folder, match.student(), parts
+        self.config, self.trainer, self.seconds = GKDConfig, GKDTrainer, 0.0
+        self.teacher = deepcopy(match.teacher)  # the trainer wraps its forward for good
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, fused=True)
 
     def distil(self, prompts: Sequence[Prompt]) -> float:
-        """An optimiser step per QUESTIONS rows; returns the seconds of the steps alone, without the trainer's set-up, and keeps the mean loss."""
+        """A step on a row per question; returns its loss, and leaves in `seconds` how long the step took without the trainer's set-up."""
         from datasets import Dataset
         from transformers import TrainerCallback
 
-        rows, seconds = alone(prompts), []
+        rows, clock = alone(prompts), []
 
         class Clock(TrainerCallback):
             def on_step_begin(self, *args: object, **more: object) -> None:
-                seconds.append(-monotonic())
+                clock.append(monotonic())
 
             def on_step_end(self, *args: object, **more: object) -> None:
-                seconds[-1] += monotonic()
+                clock.append(monotonic())
 
         def collated(picked: Sequence[dict]) -> dict[str, Tensor]:
-            ids, real, labels = padded([rows[one["row"]] for one in picked], self.match.tokenizer.pad_token_id or 0)
+            ids, real, labels = padded([rows[one["row"]] for one in picked])
             return {"input_ids": ids, "attention_mask": real, "labels": labels, "prompts": ids}
 
         settings = self.config(
@@ -131,28 +133,30 @@ class Gkd:
             lmbda=0.0,
             beta=0.0,
             temperature=1.0,
-            per_device_train_batch_size=QUESTIONS,
+            per_device_train_batch_size=-(-len(rows) // self.parts),
+            gradient_accumulation_steps=self.parts,
             num_train_epochs=1,
-            learning_rate=RATE,
             bf16=self.match.precision == "bf16",
             use_cpu=not torch.cuda.is_available(),
-            gradient_checkpointing=False,
             save_strategy="no",
             logging_strategy="no",
             report_to=[],
             disable_tqdm=True,
         )
-        done = self.trainer(
+        settings.gradient_checkpointing = False  # it would be slower
+        trainer = self.trainer(
             model=self.model,
-            teacher_model=self.match.teacher,
+            teacher_model=self.teacher,
             args=settings,
             data_collator=collated,
             train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
             processing_class=self.match.tokenizer,
+            optimizers=(self.optimizer, torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)),
             callbacks=[Clock()],
-        ).train()
-        self.loss = done.training_loss
-        return sum(seconds)
+        )
+        loss = trainer.train().training_loss
+        self.seconds = clock[-1] - clock[0]
+        return loss
 
 
 def answer(match: Match, prompts: Sequence[Prompt]) -> list[str]:
@@ -186,13 +190,6 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
     return [said[row] for row in range(len(rows))]
 
 
-def by_questions(prompts: Sequence[Prompt], count: int) -> Iterable[list[Prompt]]:
-    """Contexts in groups of about `count` questions."""
-    groups = max(1, round(sum(len(prompt.branches) for prompt in prompts) / count))
-    size = -(-len(prompts) // groups)
-    return [list(prompts[start : start + size]) for start in range(0, len(prompts), size)]
-
-
 def alone(prompts: Iterable[Prompt]) -> list[tuple[list[int], list[int]]]:
     """A row per question: what is given, and what is to be learnt (EOS included)."""
     return [(prompt.prefix + branch.given, branch.target) for prompt in prompts for branch in prompt.branches]
@@ -208,6 +205,3 @@ def padded(rows: Sequence[tuple[list[int], list[int]]], padding: int = 0) -> tup
         ids[row, :end], real[row, :end] = torch.tensor(given + target), 1
         labels[row, len(given) : end] = torch.tensor(target)
     return ids, real, labels
-
-
-CONTESTANTS: dict[str, Callable] = {"ours": Packed, "trl": Gkd, "plain loop": PlainLoop}

@@ -5,6 +5,7 @@ parameters and needs, so that its key says all that matters.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,11 +16,27 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, cutting, data, models, objectives, packing, prompts, scoring, sources, teaching, training
+from studylib import (
+    answering,
+    cutting,
+    data,
+    divergences,
+    features,
+    models,
+    objectives,
+    packing,
+    prompts,
+    scoring,
+    sources,
+    teaching,
+    training,
+)
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.runs import Input, Run, Store, canonical, write_json
+
+RECIPE = 1
 
 
 def dataset(label: str, description: Mapping) -> Input:
@@ -61,19 +78,19 @@ def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str
 def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """The teacher's hidden states at the answer positions of a test set."""
     needs = {"teacher": taught_by, "train": test, "pool": pool}
-    return Run("states", {"trained": asked, "seed": seed, "tokens": "answers"}, needs, _recipes(teaching), label)
+    return Run("states", {"trained": asked, "seed": seed, "tokens": "answers"}, needs, _recipes(teaching, scoring), label)
 
 
 def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the answers of a test set, whose states are `taught`."""
-    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _recipes(scoring), label)
+    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _recipes(teaching, scoring), label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
     parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
     needs = {"teacher": taught_by, "train": setting.train}
-    return Run("layers", parameters, needs, _recipes(cutting), f"{label} layer choice")
+    return Run("layers", parameters, needs, _recipes(cutting, objectives), f"{label} layer choice")
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,9 @@ class Lesson:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
         parameters = {"trained": self.setting.trained, "seed": self.setting.seed, "tokens": tokens, "learn": learn}
         needs = {"teacher": self.teacher, "train": self.setting.train, **self.text(learn)}
-        return self._once(f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, _recipes(teaching), label))
+        return self._once(
+            f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, _recipes(teaching, scoring), label)
+        )
 
     def text(self, learn: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
@@ -167,12 +186,15 @@ def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
 
 
 def _recipes(*modules: ModuleType) -> dict[str, int]:
-    """The recipe numbers of what makes a run: prompts and models, and these modules."""
-    return {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *modules)}
+    """The recipe numbers of what makes a run: prompts, models and this module, and these."""
+    made_by = {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *modules)}
+    return made_by | {"kinds": RECIPE}
 
 
-_TRAINED = _recipes(objectives, teaching, training)
-LEARN = ("gold", "teacher", "teacher where right")
+# Not of answering: the F1 on dev along the way decides nothing.
+_TRAINED = _recipes(cutting, divergences, features, objectives, teaching, training, scoring)
+RIGHT = "teacher where right"
+LEARN = ("gold", "teacher", RIGHT)
 
 
 def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
@@ -358,12 +380,19 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         def report(step: int, values: dict, number: int = number) -> None:
             bar.step(number * wanted["search_steps"] + step, loss=values["loss"])
 
-        training.train(model, school.packs, stages=stages, work=folder / "work" / str(number), report=report, **school.shared(rate))
+        try:
+            training.train(model, school.packs, stages=stages, work=folder / "work" / str(number), report=report, **school.shared(rate))
+        except training.Diverged:
+            found.append({"rate": rate, "dev_cross_entropy": None})
+            continue
         with torch.no_grad(), training.precision(model, wanted["precision"]):
             mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))
             loss = training.backward(model, school.dev, mixture, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
-        found.append({"rate": rate, "dev_cross_entropy": loss})
-    best = min(found, key=lambda tried: tried["dev_cross_entropy"])["rate"]
+        found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
+    fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
+    if not fit:
+        raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rates']}: name lower ones.")
+    best = min(fit, key=lambda tried: tried["dev_cross_entropy"])["rate"]
     write_json(folder / "rate.json", {"best": best, "tried": found})
     return {"rate": best}
 
@@ -382,7 +411,8 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> trai
         files = store.path(stored).glob("states-*.safetensors")
         return training.Teacher(head, teaching.StoredStates(files, stored.parameters["tokens"]), model)
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    return training.Teacher(head, model=model, aligned=[following - 1 for following in cutting.readers(keep, model)])
+    aligned = [following - 1 for following in cutting.readers(keep, model)]
+    return training.Teacher(head, teaching.LiveStates(model, "all"), model, aligned)  # states for stages without it beside the student
 
 
 class _School:
@@ -404,7 +434,7 @@ class _School:
         """Loss and F1 on the dev questions."""
         asked, guide = questions(self.run.needs["dev"]), self.teacher
         built = prompted(self.run, "dev", self.tokenizer, model.config)
-        if guide is not None and guide.states is not None:
+        if guide is not None:
             guide = replace(guide, states=teaching.LiveStates(guide.model, guide.states.tokens))  # stored are those of training rows
 
         def score(current: PreTrainedModel) -> dict[str, float]:

@@ -88,6 +88,7 @@ FEATURES: dict[str, Callable] = {
 WIDTH_FREE = ("token_relation",)
 LOSSES = GOLD | DIVERGENCES | FEATURES
 ABOVE_ZERO = ("weight", "temperature")  # all other numbers that are no counts are shares from 0 to 1
+NOTHING_LEFT = {"skew": 1, "mass": 0, "end": 0}  # at these a loss is 0 whatever the student says
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ def _term(name: str, value: object) -> Term:
         else:
             raise StudyError(f"{name} has no option {key!r}: it knows {', '.join(['weight', 'tokens', *defaults])}.")
     options = {key: given[key] for key in defaults if key in given}
+    if name == "taid" and (defaults | options)["start"] > (defaults | options)["end"]:
+        raise StudyError(f"start of taid must not be above its end: {defaults | options}.")
     return Term(name, float(given.get("weight", 1.0)), given.get("tokens", _usual_tokens(name)), options)
 
 
@@ -174,7 +177,8 @@ def _check_number(name: str, key: str, chosen: object, default: float | bool | i
     elif key in ABOVE_ZERO:
         fits, wanted = number and 0 < chosen < math.inf, "a positive number"
     else:
-        fits, wanted = number and 0 <= chosen <= 1, "a number from 0 to 1"
+        fits, wanted = number and 0 <= chosen <= 1 and chosen != NOTHING_LEFT.get(key), "a number from 0 to 1"
+        wanted += f" other than {NOTHING_LEFT[key]}" if key in NOTHING_LEFT else ""
     if not fits:
         raise StudyError(f"{key} of {name} must be {wanted}, not {chosen!r}.")
 
@@ -202,13 +206,9 @@ def steps(stages: Sequence[Stage]) -> int:
 
 
 def shortened(stages: Sequence[Stage], count: int) -> tuple[Stage, ...]:
-    """The first `count` steps of the stages, or all if there are fewer."""
-    found: list[Stage] = []
-    for stage in stages:
-        if count > 0:
-            found.append(replace(stage, steps=min(stage.steps, count)))
-        count -= stage.steps
-    return tuple(found)
+    """The stages in about `count` steps: each in its share of them, and in one at least; never longer than they are."""
+    share = min(1.0, count / steps(stages))
+    return tuple(replace(stage, steps=max(1, round(share * stage.steps))) for stage in stages)
 
 
 def gold(steps: int) -> list[dict]:
@@ -251,9 +251,11 @@ class Mixture(nn.Module):
 
     def on_states(self, term: Term, layer: int, student: Tensor, teacher: Tensor) -> Tensor:
         """A loss on one row's hidden states (T, d) of the student's layer and of the teacher's that it should give -> (T,)."""
-        if term.name in self.projections:
-            student = self.projections[term.name][layer](student.float())
-        return FEATURES[term.name](student, teacher, **term.options)
+        with torch.autocast(student.device.type, enabled=False):
+            student = student.float()
+            if term.name in self.projections:
+                student = self.projections[term.name][layer](student)
+            return FEATURES[term.name](student, teacher, **term.options)
 
     def advance(self, step: int) -> None:
         """After the optimiser step `step` (counted from 0)."""

@@ -167,7 +167,12 @@ def capacity_gap(
             for size in wanted
         }
         for (start, targets), wanted in arms.items():
-            lessons = dict(stages=stages, learn=learn) if targets == "teacher" else dict(stages=gold, learn="gold")
+            # What a twin lacks are the teacher's distributions and words, not its choice of questions.
+            lessons = (
+                dict(stages=stages, learn=learn)
+                if targets == "teacher"
+                else dict(stages=gold, learn=learn if learn == kinds.RIGHT else "gold")
+            )
             about = {"role": "student" if targets == "teacher" else "twin", "start": start, "targets": targets}
             about |= {"objective": kinds.objective_title(**lessons), "steps": objectives.steps(taught)}
             for size in wanted:
@@ -189,8 +194,9 @@ def _check_lists(**lists: Sequence) -> None:
         if repeated := [value for value in chosen if list(chosen).count(value) > 1]:
             raise StudyError(f"{name} names {repeated[0]!r} twice.")
     for name in ("sizes", "twins", "raw_starts"):
+        if len({cutting.size(size) for size in lists[name]}) < len(lists[name]):
+            raise StudyError(f"{name} names a size twice.")
         for size in lists[name]:
-            cutting.size(size)
             if size not in lists["sizes"]:
                 raise StudyError(f"{name} names {size}, which `sizes` does not: add it there.")
     for name in lists["tests"]:

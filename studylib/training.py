@@ -27,15 +27,20 @@ from studylib.teaching import LiveStates, StoredStates
 
 RECIPE = 2
 CHECKPOINT_SECONDS = 120
+WARMUP, WEIGHT_DECAY, BETAS = 0.1, 0.01, (0.9, 0.98)
+
+
+class Diverged(StudyError):
+    """The loss is no number any more."""
 
 
 @dataclass(frozen=True)
 class Teacher:
     """What a student is compared with.
 
-    `states` serves a pack's states where an objective needs them, (N, d) at answers or (T, d) at `all` tokens, and `head`
-    maps them to logits (N, V). Where an objective compares hidden states, `model` runs beside the student and gives
-    those at all tokens, too; `aligned` names the teacher's block whose output each of the student's blocks should give.
+    `states` serves a pack's states where a stage compares logits only, (N, d) at answers or (T, d) at `all` tokens, always
+    in fp32, and `head` maps them to logits (N, V). Where a stage compares hidden states, `model` runs beside the student
+    instead, in its precision; `aligned` names the teacher's block whose output each of the student's blocks should give.
     """
 
     head: Callable[[Tensor], Tensor]
@@ -54,8 +59,6 @@ class Recipe:
     seed: int
     micro: int = 0
     precision: str = "fp32"
-    warmup: float = 0.1
-    weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
         numbers = (self.packs, self.rate, self.seed, self.micro)
@@ -63,14 +66,14 @@ class Recipe:
             raise StudyError(f"{self}: packs, rate, seed and micro must be numbers.")
         if self.seed < 0 or any(not isinstance(value, int) for value in (self.packs, self.seed, self.micro)):
             raise StudyError(f"{self}: packs, seed and micro must be whole numbers, and the seed not negative.")
-        if self.packs < 1 or not 0 < self.rate < 1 or not 0 <= self.warmup < 1 or self.micro < 0:
-            raise StudyError(f"{self}: packs must be at least 1, rate between 0 and 1, warmup in [0, 1).")
+        if self.packs < 1 or not 0 < self.rate < 1 or self.micro < 0:
+            raise StudyError(f"{self}: packs must be at least 1, micro not negative, the rate between 0 and 1.")
         if self.precision not in ("fp32", "bf16"):
             raise StudyError(f"precision {self.precision!r} is unknown: use fp32 or bf16.")
 
     def rate_at(self, step: int, steps: int) -> float:
         """Learning rate of a step (from 0) among `steps`: linear warm-up, then a cosine down to a tenth."""
-        ramp = max(1, round(self.warmup * steps))
+        ramp = max(1, round(WARMUP * steps))
         if step < ramp:
             return self.rate * (step + 1) / ramp
         share = (step - ramp) / max(1, steps - ramp)
@@ -91,17 +94,19 @@ def losses(
     with torch.no_grad():
         theirs = _states(teacher.model, batch, True) if stage.beside else ()
     found: dict[str, Tensor] = {}
-    for term in stage.terms:
-        if term.name in objectives.FEATURES:
-            found[term.name] = _on_states(mixture, term, batch, own[1:], [theirs[block + 1] for block in teacher.aligned])
-            continue
-        places, taught = getattr(batch, term.tokens), None
-        logits = models.head(model, own[-1].flatten(0, 1)[places.at], vocabulary)  # (N, V)
-        if term.name in objectives.DIVERGENCES:
+    for tokens in dict.fromkeys(term.tokens for term in stage.terms if term.name not in objectives.FEATURES):
+        places, terms = (
+            getattr(batch, tokens),
+            [term for term in stage.terms if term.tokens == tokens and term.name not in objectives.FEATURES],
+        )
+        logits, taught = models.head(model, own[-1].flatten(0, 1)[places.at], vocabulary), None  # (N, V)
+        if any(term.name in objectives.DIVERGENCES for term in terms):
             with torch.no_grad():
-                at = theirs[-1].flatten(0, 1)[places.at] if stage.beside else torch.cat([_served(teacher, p, term.tokens) for p in packs])
+                at = theirs[-1].flatten(0, 1)[places.at] if stage.beside else torch.cat([_served(teacher, p, tokens) for p in packs])
                 taught = teacher.head(at)
-        found[term.name] = mixture.on_logits(number, term, logits, taught, places.targets).sum()
+        found |= {term.name: mixture.on_logits(number, term, logits, taught, places.targets).sum() for term in terms}
+    for term in (term for term in stage.terms if term.name in objectives.FEATURES):
+        found[term.name] = _on_states(mixture, term, batch, own[1:], [theirs[block + 1] for block in teacher.aligned])
     return found
 
 
@@ -199,7 +204,7 @@ def train(
 ) -> list[dict]:
     """Train in place and return the curve: a mapping per step, at some with what `dev` measured.
 
-    `work` keeps the checkpoint. Raises StudyError when the loss is no longer a number, and for a checkpoint of other data.
+    `work` keeps the checkpoint. Raises Diverged when the loss is no longer a number, StudyError for a checkpoint of other data.
     """
     if teacher is None and any(stage.uses_teacher for stage in stages):
         raise StudyError(f"objective {objectives.title(stages)} needs a teacher.")
@@ -214,7 +219,7 @@ def train(
         with precision(model, recipe.precision):
             values = backward(model, [packs[i] for i in order[step]], mixture, number, teacher, vocabulary, recipe.micro)
         if not math.isfinite(values["loss"]):
-            raise StudyError(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
+            raise Diverged(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
         learner.step(recipe.rate_at(step, steps))
         mixture.advance(step)
         if step + 1 in marks:
@@ -243,9 +248,7 @@ class Learner:
     def __init__(self, model: PreTrainedModel, mixture: Mixture, recipe: Recipe, data: str):
         self.parts, self.data = nn.ModuleDict({"model": model, "mixture": mixture}), data
         self.names = [name for name, _ in self.parts.named_parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parts.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(self.parts.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
 
     def step(self, rate: float) -> None:
         """One optimiser step at this learning rate, the gradient's norm clipped to 1."""

@@ -21,7 +21,8 @@ FOUND = {
     },
     "peak": {"gigaflops": 350.4},
     "distilling": {
-        "seconds": {"ours": [1.0, 2.0, 1.0], "store": [1.0, 1.0, 1.0], "trl": [30.0, 40.0, 20.0], "plain loop": [10.0, 10.0, 10.0]}
+        "micro-batches of TRL": 4,
+        "seconds": {"ours": [1.0, 2.0, 1.0], "store": [1.0, 1.0, 1.0], "trl": [30.0, 40.0, 20.0], "plain loop": [10.0, 10.0, 10.0]},
     },
     "share": {"rounds": [0.5, 0.7, 0.6]},
     "scaling": {"exponent": 0.98},
@@ -43,27 +44,31 @@ def test_the_table_has_a_line_per_ratio_and_names_the_machine():
     lines = bench.table(FOUND | {"ratios": bench.ratios(FOUND)}).splitlines()
     assert "| `share_of_peak` | 0.60 | 0.50 to 0.70 | at least 0.6 |" in lines
     assert "| `scaling_exponent` | 0.98 |  | 0.9 to 1.1 |" in lines
-    assert "a processor, 2 threads" in lines[-1] and "350 GFLOP/s" in lines[-1]
+    assert "TRL in 4 micro-batches" in lines[-1] and "a processor, 2 threads" in lines[-1] and "350 GFLOP/s" in lines[-1]
 
 
 class Stand(PlainLoop):
-    """In TRL's place, which is an extra."""
+    """In TRL's place, to be quick."""
 
-    def __init__(self, match, folder):
-        super().__init__(match)
+    def __init__(self, match, folder, parts=1):
+        super().__init__(match, folder)
 
     def distil(self, prompts):
-        return bench.timed(lambda: PlainLoop.distil(self, prompts))
+        self.seconds = bench.timed(lambda: PlainLoop.distil(self, prompts))
 
 
-def test_the_whole_bench_runs_and_writes_its_table(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def miniature(monkeypatch):
     match = Match(model("llama").requires_grad_(False), tokenizer(), 2, "fp32")
     monkeypatch.setattr(bench, "prepared", lambda: (match, built(paragraphs=4), "raw"))
-    monkeypatch.setattr(bench, "memory", lambda say: {"ours": 1.0, "trl": 4.0})
-    monkeypatch.setattr(bench, "peak", lambda: {"gigaflops": 100.0, "of": "nothing"})
-    monkeypatch.setitem(vars(bench), "Gkd", Stand)
-    for name, value in {"ROUNDS": 2, "CONTEXTS": 2, "ASKED": 2, "DEPTHS": (1, 2), "SCALES": (1, 2), "SIZES": (2,)}.items():
+    monkeypatch.setattr(bench, "Gkd", Stand)
+    for name, value in {"ROUNDS": 2, "CONTEXTS": 2, "ASKED": 2, "DEPTHS": (1, 2), "SCALES": (1, 2), "SIZES": (2,), "PARTS": (1, 2)}.items():
         monkeypatch.setattr(bench, name, value)
+
+
+def test_the_whole_bench_runs_and_writes_its_table(miniature, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, "memory", lambda parts, say: {"ours": 1.0, "trl": 4.0})
+    monkeypatch.setattr(bench, "peak", lambda: {"gigaflops": 100.0, "of": "nothing"})
     out = tmp_path / "speed.json"
     assert cli.main(["bench", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
@@ -72,6 +77,11 @@ def test_the_whole_bench_runs_and_writes_its_table(monkeypatch, tmp_path, capsys
     assert found["answering"]["same answers"] == 1.0
     assert found["states"]["bytes a question"] > 4 * 32
     assert out.with_suffix(".md").read_text() in capsys.readouterr().out
+
+
+def test_memory_is_measured_for_each(miniature, tmp_path):
+    for name in ("nothing", "store", "read", "ours", "trl", "plain loop"):
+        assert bench._peak_memory(name, tmp_path, 1) > 10
 
 
 def test_a_folder_that_is_not_there_is_refused_before_hours_of_work(tmp_path, capsys):

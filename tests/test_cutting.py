@@ -111,6 +111,15 @@ def test_surgery_takes_out_what_a_search_over_single_inputs_would(monkeypatch, c
     torch.testing.assert_close(found, least(stays)[1].float(), rtol=1e-4, atol=1e-5)
 
 
+def test_surgery_is_the_same_within_autocast():
+    x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights, curvature = torch.randn(24, 5, generator=torch.Generator().manual_seed(1)), x.T @ x
+    expected = cutting.surgery(weights, curvature, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cutting.surgery(weights, curvature, 9)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_more_neurons_than_there_are_are_refused():
     with pytest.raises(StudyError, match="7 neurons are more than the 6"):
         cutting.surgery(torch.randn(6, 3), torch.eye(6).double(), 7)

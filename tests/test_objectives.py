@@ -95,6 +95,10 @@ def test_what_is_no_list_of_stages_is_refused(stages, word):
         ({"top_k_kl": {"k": 0}}, "k of top_k_kl must be a whole number"),
         ({"hidden_mse": {"tokens": "some"}}, "tokens of hidden_mse must be answers or all"),
         ({"taid": {"start": -0.1}}, "start of taid"),
+        ({"taid": {"start": 0.5, "end": 0.4}}, "start of taid must not be above its end"),
+        ({"taid": {"end": 0}}, "end of taid must be a number from 0 to 1 other than 0"),
+        ({"skewed_forward_kl": {"skew": 1}}, "skew of skewed_forward_kl must be a number from 0 to 1 other than 1"),
+        ({"top_p_kl": {"mass": 0}}, "mass of top_p_kl must be a number from 0 to 1 other than 0"),
     ],
 )
 def test_what_is_no_loss_is_refused(losses, word):
@@ -113,9 +117,9 @@ def test_a_step_finds_its_stage():
     assert [mixture.at(step) for step in range(6)] == [(0, 0.5), (0, 1.0), (1, 0.25), (1, 0.5), (1, 0.75), (1, 1.0)]
 
 
-def test_the_first_steps_of_stages():
+def test_shortened_stages_keep_their_shares():
     stages = one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4)
-    for count, expected in ((1, [1]), (2, [2]), (3, [2, 1]), (9, [2, 4])):
+    for count, expected in ((1, [1, 1]), (3, [1, 2]), (6, [2, 4]), (9, [2, 4])):
         assert [stage.steps for stage in objectives.shortened(stages, count)] == expected
 
 
@@ -165,6 +169,17 @@ def test_looking_at_dev_does_not_move_taid():
     with torch.no_grad():
         mixture.on_logits(0, mixture.stages[0].terms[0], STUDENT, TEACHER, None)
     assert mixture.stateful["0-taid"].count == 0
+
+
+@pytest.mark.parametrize("name", objectives.FEATURES)
+def test_losses_on_states_stay_in_single_precision_within_autocast(name):
+    """Also their products of matrices, and a projection's."""
+    student, teacher = torch.randn(5, 8), torch.randn(5, 12)
+    mixture = objectives.Mixture(one({name: 1}), (8, 12), 1)
+    expected = mixture.on_states(mixture.stages[0].terms[0], 0, student, teacher)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mixture.on_states(mixture.stages[0].terms[0], 0, student, teacher)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
 
 
 def test_projections_are_there_where_widths_differ_and_only_there():

@@ -70,11 +70,13 @@ class Stop(Exception):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("weights", "width"), [({"cross_entropy": 1.0}, 32), ({"taid": {"alpha": 0.5}, "hidden_mse": 1.0}, 48)])
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_after, precision, weights, width):
-    """TAID's t and the projections to a wider teacher are part of what goes on."""
+    """Within a stage and at the end of one, with dev measured between; TAID's t and the projections to a wider teacher are part of what goes on."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
     recipe = training.Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
+    two = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
     guide = teacher_of(model("qwen2", seed=1, hidden_size=width), aligned=[0, 1, 2, 3])
-    fixed = dict(stages=stages(weights, 6), recipe=recipe, vocabulary=VOCABULARY, teacher=guide)
+    watched = training.Dev(packs()[:2], guide, lambda current: {"dev_f1": 1.0}, times=3)
+    fixed = dict(stages=two, recipe=recipe, vocabulary=VOCABULARY, teacher=guide, dev=watched)
 
     undisturbed = model("qwen2")
     curve = training.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
