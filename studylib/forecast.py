@@ -87,7 +87,7 @@ def _contexts(run: Run, depth: int) -> float:
     beside = 1 / 3 if any(stage.beside for stage in stages) else 0
     if run.kind == "rate":
         steps = sum(stage.steps for stage in objectives.shortened(stages, wanted["search_steps"]))
-        return len(wanted["rates"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)
+        return len(wanted["rate"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)
     watching = wanted["evaluations"] * dev * ((ANSWERING + 1 / 3) * share + beside)
     return objectives.steps(stages) * wanted["packs"] * (share + beside) + watching
 

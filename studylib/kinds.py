@@ -156,21 +156,12 @@ def student(
     needs = {"start": start, "train": setting.train, "dev": setting.dev, **lesson.text(learn)}
     if any(stage.uses_teacher for stage in parsed):
         needs["teacher"] = lesson.teacher
-        if not any(stage.beside for stage in parsed):
-            tokens = (
-                "all"
-                if any(term.tokens == "all" and term.name in objectives.DIVERGENCES for stage in parsed for term in stage.terms)
-                else "answers"
-            )
-            needs["states"] = lesson.states(tokens, learn)
+    if tokens := objectives.stored(parsed):
+        needs["states"] = lesson.states(tokens, learn)
     parameters = {"depth": start.parameters["depth"], **setting.recipe(stages, rates[0], learn)}
     if len(rates) > 1:
-        tried = {key: value for key, value in parameters.items() if key not in ("rate", "evaluations")} | {
-            "rates": list(rates),
-            "search_steps": search_steps,
-        }
-        needs = needs | {"rate": Run("rate", tried, needs, _TRAINED, f"{label}, rate")}
-        parameters["rate"] = "searched"
+        tried = parameters | {"rate": list(rates), "search_steps": search_steps}
+        needs, parameters["rate"] = needs | {"rate": Run("rate", tried, needs, _TRAINED, f"{label}, rate")}, "searched"
     return Run("student", parameters, needs, _TRAINED, label)
 
 
@@ -371,14 +362,15 @@ def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
     wanted, found = run.parameters, []
-    bar.total(wanted["search_steps"] * len(wanted["rates"]))
-    for number, rate in enumerate(wanted["rates"]):
-        model, tokenizer = load(store, run.needs["start"])
-        school = _School(run, model, tokenizer, store)
-        stages = objectives.shortened(school.stages, wanted["search_steps"])
+    model, tokenizer = load(store, run.needs["start"])
+    school, gold = _School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
+    stages = objectives.shortened(school.stages, wanted["search_steps"])
+    bar.total(objectives.steps(stages) * len(wanted["rate"]))
+    for number, rate in enumerate(wanted["rate"]):
+        model, _ = load(store, run.needs["start"])
 
         def report(step: int, values: dict, number: int = number) -> None:
-            bar.step(number * wanted["search_steps"] + step, loss=values["loss"])
+            bar.step(number * objectives.steps(stages) + step, loss=values["loss"])
 
         try:
             training.train(model, school.packs, stages=stages, work=folder / "work" / str(number), report=report, **school.shared(rate))
@@ -386,12 +378,11 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             found.append({"rate": rate, "dev_cross_entropy": None})
             continue
         with torch.no_grad(), training.precision(model, wanted["precision"]):
-            mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))
-            loss = training.backward(model, school.dev, mixture, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
+            loss = training.backward(model, school.dev, gold, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
         found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
     fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
     if not fit:
-        raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rates']}: name lower ones.")
+        raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower ones.")
     best = min(fit, key=lambda tried: tried["dev_cross_entropy"])["rate"]
     write_json(folder / "rate.json", {"best": best, "tried": found})
     return {"rate": best}
@@ -406,13 +397,13 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> trai
     def head(hidden: Tensor) -> Tensor:
         return models.head(model, hidden, len(tokenizer))
 
-    if "states" in run.needs:
-        stored = run.needs["states"]
-        files = store.path(stored).glob("states-*.safetensors")
-        return training.Teacher(head, teaching.StoredStates(files, stored.parameters["tokens"]), model)
-    keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    aligned = [following - 1 for following in cutting.readers(keep, model)]
-    return training.Teacher(head, teaching.LiveStates(model, "all"), model, aligned)  # states for stages without it beside the student
+    served, aligned = None, []
+    if stored := run.needs.get("states"):
+        served = teaching.StoredStates(store.path(stored).glob("states-*.safetensors"), stored.parameters["tokens"])
+    if "start" in run.needs:
+        keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
+        aligned = [following - 1 for following in cutting.readers(keep, model)]
+    return training.Teacher(head, served, model, aligned)
 
 
 class _School:
@@ -434,7 +425,7 @@ class _School:
         """Loss and F1 on the dev questions."""
         asked, guide = questions(self.run.needs["dev"]), self.teacher
         built = prompted(self.run, "dev", self.tokenizer, model.config)
-        if guide is not None:
+        if guide is not None and guide.states is not None:
             guide = replace(guide, states=teaching.LiveStates(guide.model, guide.states.tokens))  # stored are those of training rows
 
         def score(current: PreTrainedModel) -> dict[str, float]:

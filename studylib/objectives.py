@@ -205,6 +205,12 @@ def steps(stages: Sequence[Stage]) -> int:
     return sum(stage.steps for stage in stages)
 
 
+def stored(stages: Sequence[Stage]) -> str | None:
+    """At which tokens stored teacher states are needed: by stages that compare logits without the teacher beside them, if any."""
+    looked = {term.tokens for stage in stages if not stage.beside for term in stage.terms if term.name in DIVERGENCES}
+    return max(looked, key=TOKENS.index, default=None)
+
+
 def shortened(stages: Sequence[Stage], count: int) -> tuple[Stage, ...]:
     """The stages in about `count` steps: each in its share of them, and in one at least; never longer than they are."""
     share = min(1.0, count / steps(stages))

@@ -117,6 +117,20 @@ def test_a_step_finds_its_stage():
     assert [mixture.at(step) for step in range(6)] == [(0, 0.5), (0, 1.0), (1, 0.25), (1, 0.5), (1, 0.75), (1, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("stages", "tokens"),
+    [
+        ([{"cross_entropy": {"tokens": "all"}}], None),
+        ([{"forward_kl": 1}], "answers"),
+        ([{"forward_kl": 1, "jsd": {"tokens": "all"}}], "all"),
+        ([{"forward_kl": 1, "hidden_mse": 1}], None),
+        ([{"forward_kl": {"tokens": "all"}, "hidden_mse": 1}, {"taid": 1, "cross_entropy": {"tokens": "all"}}], "answers"),
+    ],
+)
+def test_states_are_stored_for_stages_that_compare_logits_alone(stages, tokens):
+    assert objectives.stored([stage for losses in stages for stage in one(losses)]) == tokens
+
+
 def test_shortened_stages_keep_their_shares():
     stages = one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4)
     for count, expected in ((1, [1, 1]), (3, [1, 2]), (6, [2, 4]), (9, [2, 4])):

@@ -368,7 +368,7 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
     arms = [run for run, called in plan.trained if called["role"] != "teacher"]
     searches = [run.needs["rate"] for run in arms]
     assert len({id(search) for search in searches}) == len(arms) == 6
-    assert {(tuple(search.parameters["rates"]), search.parameters["search_steps"]) for search in searches} == {((1e-5, 1e-2), 1)}
+    assert {(tuple(search.parameters["rate"]), search.parameters["search_steps"]) for search in searches} == {((1e-5, 1e-2), 1)}
     for arm, search in zip(arms, searches, strict=True):
         found = json.loads(store.path(search, "rate.json").read_text())
         best = min(found["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
