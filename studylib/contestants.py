@@ -113,7 +113,7 @@ class Gkd:
     def distil(self, prompts: Sequence[Prompt]) -> float:
         """A step on a row per question; returns its loss, and leaves in `seconds` how long the step took without the trainer's set-up."""
         from datasets import Dataset
-        from transformers import TrainerCallback
+        from transformers import PrinterCallback, TrainerCallback
 
         rows, clock = alone(prompts), []
 
@@ -154,6 +154,7 @@ class Gkd:
             optimizers=(self.optimizer, torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)),
             callbacks=[Clock()],
         )
+        trainer.remove_callback(PrinterCallback)
         loss = trainer.train().training_loss
         self.seconds = clock[-1] - clock[0]
         return loss

@@ -7,6 +7,7 @@ heal(student, model, keep, batches, neurons=768, report=print)
 """
 
 import copy
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,18 +27,34 @@ RIDGE = 0.05  # SmolLM2 cut to 20 layers, 64 contexts: a KL of 0.25 to the teach
 
 @dataclass(frozen=True)
 class Size:
-    """A student's number of layers, and of neurons in each one's feed-forward part unless these are all kept."""
+    """A student's number of layers, of neurons in each one's feed-forward part unless these are all kept, and the size (as
+    it is written) of the trained student that it is cut from, if it is not cut from the uncut model."""
 
     layers: int
     neurons: int | None = None
+    cut_from: str = ""
+
+    def holds(self, smaller: "Size") -> bool:
+        """Whether the other can be cut from this one."""
+        return smaller.layers <= self.layers and (self.neurons is None or (smaller.neurons or math.inf) <= self.neurons)
 
 
 def size(written: int | str) -> Size:
-    """A size as a YAML has it: 20 is 20 layers, 24x768 is 24 layers of 768 neurons. Raises StudyError for anything else."""
-    found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", str(written))
+    """A size as a YAML has it: 20 is 20 layers, 24x768 is 24 layers of 768 neurons, 20>15 is 15 layers cut from the student of 20.
+
+    Raises StudyError for anything else.
+    """
+    before, _, last = str(written).rpartition(">")
+    found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
     if isinstance(written, bool) or not found:
-        raise StudyError(f"{written!r} is no size of a student: write 20 for 20 layers, or 24x768 for 24 layers of 768 neurons each.")
-    return Size(int(found[1]), int(found[2]) if found[2] else None)
+        raise StudyError(
+            f"{written!r} is no size of a student: write 20 for 20 layers, 24x768 for 24 layers of 768 neurons each, "
+            "20>15 for 15 layers cut from the student of 20."
+        )
+    smaller = Size(int(found[1]), int(found[2]) if found[2] else None, before)
+    if before and not size(before).holds(smaller):
+        raise StudyError(f"{written!r}: {last} cannot be cut from {before}, which has fewer layers or neurons.")
+    return smaller
 
 
 def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:

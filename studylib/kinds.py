@@ -127,7 +127,8 @@ class Lesson:
 
 
 def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.Size, packs: int, label: str) -> Run:
-    """`start` (the raw model or the tuned teacher) cut to `size` and healed on `packs` training rows."""
+    """`start` cut to `size` and healed on `packs` training rows: the raw model or the tuned teacher, or a student that was cut
+    and trained before; that is healed to the hidden states of its teacher."""
     parameters = {
         "depth": size.layers,
         "neurons": size.neurons,
@@ -137,6 +138,8 @@ def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.S
         "precision": setting.precision,
     }
     needs = {"start": start, "layers": lesson.layers, "train": setting.train}
+    if isinstance(start, Run) and start.kind == "student":
+        needs["teacher"] = lesson.teacher
     return Run("cut", parameters, needs, _recipes(cutting), label)
 
 
@@ -337,10 +340,14 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if wanted["depth"] > found["depth"]:
         raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `sizes`.")
     gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
-    keep = [block for block in range(found["depth"]) if block not in gone]
-    model, tokenizer = load(store, run.needs["start"])
+    keep, there = [block for block in range(found["depth"]) if block not in gone], list(range(found["depth"]))
+    begin, tokenizer = load(store, run.needs["start"])
+    model = begin
+    if "teacher" in run.needs:
+        there = json.loads(store.path(run.needs["start"].needs["start"], "layers.json").read_text())
+        model, _ = load(store, run.needs["teacher"])
     batches = _some(rows(run, store, tokenizer, model), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
-    student, left = cutting.cut(model, keep), []
+    student, left = cutting.cut(begin, [there.index(block) for block in keep]), []
 
     def report(step: int, gap: float) -> None:
         left.append(gap)

@@ -123,7 +123,7 @@ def capacity_gap(
     threads: int,
 ) -> Plan:
     """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
-    taught by it (`sizes`: layers, or layers and neurons as 24x768), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
+    taught by it (`sizes`, as `cutting.size` reads them), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
     Raises StudyError for values that cannot be.
     """
     tests = {**tests, **sources.xquad(xquad, xquad_paragraphs)}
@@ -159,27 +159,24 @@ def capacity_gap(
         }
         theirs = plan.teacher(tuned, called, asked)
 
-        cuts = {  # a student and its twin share theirs
-            (start, size): kinds.cut(
-                begin, lesson, setting, size=cutting.size(size), packs=heal_packs, label=f"{label} {size} layers, {start} start, cut"
-            )
-            for start, begin, wanted in (("tuned", tuned, sizes), ("raw", raw, raw_starts))
-            for size in wanted
-        }
+        cuts: dict[tuple, Run] = {}  # a student and its twin share theirs
+        begins: dict[tuple, Run | Input] = {("tuned", ""): tuned, ("raw", ""): raw}
         for (start, targets), wanted in arms.items():
             # What a twin lacks are the teacher's distributions and words, not its choice of questions.
-            lessons = (
-                dict(stages=stages, learn=learn)
-                if targets == "teacher"
-                else dict(stages=gold, learn=learn if learn == kinds.RIGHT else "gold")
-            )
+            twin = {"stages": gold, "learn": learn if learn == kinds.RIGHT else "gold"}
+            lessons = {"stages": stages, "learn": learn} if targets == "teacher" else twin
             about = {"role": "student" if targets == "teacher" else "twin", "start": start, "targets": targets}
             about |= {"objective": kinds.objective_title(**lessons), "steps": objectives.steps(taught)}
-            for size in wanted:
-                named = f"{label} {size} layers, {targets}, {start} start"
-                less = cuts[start, size]
-                one = kinds.student(less, lesson, setting, **lessons, rates=rates, search_steps=search_steps, label=named)
-                plan.student(one, called | about | {"student": f"{family}-{size}"}, theirs)
+            for written in wanted:
+                size, named = cutting.size(written), f"{label} {written} layers, {start} start"
+                if (start, written) not in cuts:
+                    begin = begins[start, size.cut_from]
+                    cuts[start, written] = kinds.cut(begin, lesson, setting, size=size, packs=heal_packs, label=f"{named}, cut")
+                schooling = dict(rates=rates, search_steps=search_steps, label=f"{named}, {targets}")
+                one = kinds.student(cuts[start, written], lesson, setting, **lessons, **schooling)
+                if targets == "teacher":
+                    begins[start, str(written)] = one
+                plan.student(one, called | about | {"student": f"{family}-{written}"}, theirs)
     return plan
 
 
@@ -196,9 +193,12 @@ def _check_lists(**lists: Sequence) -> None:
     for name in ("sizes", "twins", "raw_starts"):
         if len({cutting.size(size) for size in lists[name]}) < len(lists[name]):
             raise StudyError(f"{name} names a size twice.")
-        for size in lists[name]:
-            if size not in lists["sizes"]:
-                raise StudyError(f"{name} names {size}, which `sizes` does not: add it there.")
+        for number, written in enumerate(lists[name]):
+            if written not in lists["sizes"]:
+                raise StudyError(f"{name} names {written}, which `sizes` does not: add it there.")
+            before = cutting.size(written).cut_from
+            if before and before not in map(str, lists[name][:number]) and name != "twins":
+                raise StudyError(f"{name}: {written} is cut from the student of {before}: name that before it.")
     for name in lists["tests"]:
         if not isinstance(name, str) or name in ("train", "dev"):
             raise StudyError(f"tests names a set {name!r}: call it by another word than train and dev.")

@@ -153,6 +153,9 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"seeds": [1, 1]}, "twice"),
         ({"sizes": [2, 2]}, "twice"),
         ({"sizes": [2, "2"]}, "twice"),
+        ({"sizes": [3, 2, "2>3"]}, "3 cannot be cut from 2"),
+        ({"sizes": [3, 2, "3x9>2"]}, "2 cannot be cut from 3x9"),
+        ({"sizes": [3, 2, "4>1"]}, "4>1 is cut from the student of 4: name that before it"),
         ({"asked": ["zero-shot", "zero-shot"]}, "twice"),
         ({"threads": 0}, "threads"),
         ({"layer_packs": 0}, "layer_packs"),
@@ -234,6 +237,29 @@ def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(found.parameters(), cutting.cut(start, keep).parameters(), strict=True))
     assert len(store.result(run)["facts"]["gaps"]) == len(keep)
+
+
+def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, tmp_path):
+    few = dict(sizes=[3, "3>2x24"], twins=["3>2x24"], raw_starts=[], asked=["zero-shot"], stages=stages(forward_kl=1.0, hidden_mse=1.0))
+    plan, store = study.capacity_gap(**settings(raw, **few)), Store(tmp_path)
+    study.complete(plan, store)
+    arms = students(plan)
+    larger, smaller, twin = (
+        arms["student", "tuned", "mini-3"],
+        arms["student", "tuned", "mini-3>2x24"],
+        arms["twin", "tuned", "mini-3>2x24"],
+    )
+    cut = smaller.needs["start"]
+    assert cut is twin.needs["start"] and cut.needs["start"] is larger
+    before, keep = (json.loads(store.path(run, "layers.json").read_text()) for run in (larger.needs["start"], cut))
+    assert set(keep) < set(before) and len(keep) == 2
+    teacher, words = kinds.load(store, larger.needs["teacher"])
+    expected = cutting.cut(kinds.load(store, larger)[0], [before.index(block) for block in keep])
+    batches = kinds._some(kinds.rows(cut, store, words, teacher), 2, 2, 0)
+    cutting.heal(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
+    found = kinds.load(store, cut)[0]
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
+    assert kinds._teacher(smaller, store, words).aligned == [keep[1] - 1, 3]
 
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
