@@ -7,8 +7,6 @@ each ratio the median over the rounds is given, and the least and the greatest. 
 import math
 import multiprocessing
 import platform
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -22,6 +20,7 @@ from torch import nn
 
 from studylib import batch, contestants, kinds, models, packing, runs, teaching
 from studylib.contestants import Gkd, Match, Packed, PlainLoop
+from studylib.data_bench import megabytes
 from studylib.packing import Pack
 from studylib.prompts import Prompt
 
@@ -262,12 +261,7 @@ def _peak_memory(name: str, folder: Path, parts: int) -> float:
         Gkd(match, folder, parts).distil(contexts)
     elif name == "plain loop":
         PlainLoop(match, folder).distil(contexts)
-    return _megabytes()
-
-
-def _megabytes() -> float:
-    """The most memory that this process has held (Linux counts in kB, macOS in bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return megabytes()
 
 
 def ratios(found: dict) -> dict:

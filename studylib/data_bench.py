@@ -21,12 +21,12 @@ def data_speed(say: Callable[[str], None]) -> None:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "train.json"
         file.write_text(json.dumps({"data": list(map(_article, range(ARTICLES)))}), encoding="utf-8")
-        begun = memory = _megabytes()
+        begun = memory = megabytes()
         started = time.monotonic()
 
         def done(what: str) -> None:
             nonlocal started, memory
-            now, memory = time.monotonic(), _megabytes()
+            now, memory = time.monotonic(), megabytes()
             say(f"{what}: {now - started:.1f} s, {memory:.0f} MB at most so far")
             times.append(now - started)
             started = time.monotonic()
@@ -70,7 +70,7 @@ def _text(rng: Random, words: int) -> str:
     return " ".join("".join(rng.choices(facts.LATIN, k=rng.choice((1, 2)))).capitalize() for _ in range(words))
 
 
-def _megabytes() -> float:
+def megabytes() -> float:
     """The most memory that this process has held (Linux counts in kB, macOS in bytes)."""
     import sys
 

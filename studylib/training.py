@@ -94,11 +94,9 @@ def losses(
     with torch.no_grad():
         theirs = _states(teacher.model, batch, True) if stage.beside else ()
     found: dict[str, Tensor] = {}
-    for tokens in dict.fromkeys(term.tokens for term in stage.terms if term.name not in objectives.FEATURES):
-        places, terms = (
-            getattr(batch, tokens),
-            [term for term in stage.terms if term.tokens == tokens and term.name not in objectives.FEATURES],
-        )
+    on_logits = [term for term in stage.terms if term.name not in objectives.FEATURES]
+    for tokens in dict.fromkeys(term.tokens for term in on_logits):
+        places, terms = getattr(batch, tokens), [term for term in on_logits if term.tokens == tokens]
         logits, taught = models.head(model, own[-1].flatten(0, 1)[places.at], vocabulary), None  # (N, V)
         if any(term.name in objectives.DIVERGENCES for term in terms):
             with torch.no_grad():
