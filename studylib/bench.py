@@ -18,7 +18,7 @@ from time import monotonic
 import torch
 from torch import nn
 
-from studylib import batch, contestants, kinds, models, packing, runs, teaching
+from studylib import batch, contestants, makers, models, packing, runs, teaching
 from studylib.contestants import Gkd, Match, Packed, PlainLoop
 from studylib.data_bench import megabytes
 from studylib.packing import Pack
@@ -41,10 +41,10 @@ def prepared() -> tuple[Match, list[Prompt], str]:
     """The tuned teacher of `small` (or the raw model, while there is none) and its training contexts, drawn by seed 0."""
     (job,) = [job for job in batch.jobs("small") if job.notebook.stem == "capacity_gap"]
     store, tuned = runs.Store(), job.plan.trained[0][0]
-    kinds.use_threads(job.plan.threads)
+    makers.use_threads(job.plan.threads)
     there = store.result(tuned) is not None
-    model, tokenizer = kinds.load(store, tuned if there else tuned.needs["raw"])
-    built = kinds.prompted(tuned, "train", tokenizer, model.config, learnt=kinds.questions(tuned.needs["train"]))
+    model, tokenizer = makers.load(store, tuned if there else tuned.needs["raw"])
+    built = makers.prompted(tuned, "train", tokenizer, model.config, learnt=makers.questions(tuned.needs["train"]))
     order = packing.schedule([1] * len(built), size=len(built), steps=1, seed=0)[0]
     match = Match(model.requires_grad_(False).eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
     return match, [built[i] for i in order], "tuned" if there else "raw"

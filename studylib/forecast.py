@@ -6,7 +6,7 @@ One real training step of each family is timed; everything else is scaled from i
 import time
 from collections.abc import Iterable
 
-from studylib import archives, data, kinds, objectives, packing, prompts, training
+from studylib import archives, data, kinds, makers, objectives, packing, prompts, training
 from studylib.runs import Input, Run, Store
 from studylib.study import Plan, leakage
 
@@ -28,7 +28,7 @@ def datasets(plan: Plan) -> list[str]:
     """A line per data set: what it holds, how many answers were shifted onto their text, and what of it leaks from training."""
     lines, leaks = [], leakage(plan).set_index("set")
     for need in (plan.train, plan.dev, *plan.tests):
-        found = kinds.loaded(need)
+        found = makers.loaded(need)
         said = f"{need.label}: {len(found.questions)} questions on {len(data.by_context(found.questions))} contexts"
         if found.shifted:
             said += f", {found.shifted} answers of the file shifted to where they stand"
@@ -42,7 +42,7 @@ def datasets(plan: Plan) -> list[str]:
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
     store, steps, total = store or Store(), {}, 0.0
-    kinds.use_threads(plan.threads)
+    makers.use_threads(plan.threads)
     for run in missing:
         raw = kinds.raw_of(run)
         trained = next(one for one in run.ancestry() if one.kind == "teacher")
@@ -56,10 +56,10 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
 def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
     """Seconds of training per context at full depth, that depth, and seconds to load the model."""
     started = time.monotonic()
-    model, tokenizer = kinds.load(store, teacher.needs["raw"])
+    model, tokenizer = makers.load(store, teacher.needs["raw"])
     loading, wanted = time.monotonic() - started, teacher.parameters
     longest = model.config.max_position_embeddings
-    built = prompts.build(kinds.questions(teacher.needs["dev"]), tokenizer, mode="zero-shot", longest=longest, training=True)
+    built = prompts.build(makers.questions(teacher.needs["dev"]), tokenizer, mode="zero-shot", longest=longest, training=True)
     rows = [packing.pack(prompt) for prompt in built[: wanted["packs"]]]
     timed, mixture = [], objectives.Mixture(objectives.parse(wanted["stages"]))
     for _ in range(2):
@@ -75,15 +75,15 @@ def _contexts(run: Run, depth: int) -> float:
     wanted, share = run.parameters, run.parameters.get("depth", depth) / depth
     if run.kind == "answers":
         asked = run.needs["model"].parameters.get("depth", depth) / depth
-        return ANSWERING * asked * len(data.by_context(kinds.questions(run.needs["test"])))
+        return ANSWERING * asked * len(data.by_context(makers.questions(run.needs["test"])))
     if run.kind in ("states", "loyalty"):
         depth_run = run.needs["model"].parameters.get("depth", depth) if run.kind == "loyalty" else depth
-        return depth_run / depth * len(data.by_context(kinds.questions(run.needs["train"]))) / 3
+        return depth_run / depth * len(data.by_context(makers.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     if run.kind == "cut":
         return wanted["packs"] * (1 + 4 * share) / 3  # the uncut model once; per block two passes, sums as dear as one, and gaps
-    stages, dev = objectives.parse(wanted["stages"]), len(data.by_context(kinds.questions(run.needs["dev"])))
+    stages, dev = objectives.parse(wanted["stages"]), len(data.by_context(makers.questions(run.needs["dev"])))
     beside = 1 / 3 if any(stage.beside for stage in stages) else 0
     if run.kind == "rate":
         steps = sum(stage.steps for stage in objectives.shortened(stages, wanted["search_steps"]))

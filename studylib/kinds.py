@@ -1,42 +1,16 @@
-"""The kinds of run: for each, the function that plans one and the one that makes it.
+"""The kinds of run, planned: for each a function that says what it builds on and all that matters to it.
 
-Planning computes nothing; making gets a folder to write into. The making of a kind reads only the run's
-parameters and needs, so that its key says all that matters.
+Planning computes nothing; `makers` makes what is planned here.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import ModuleType
 
-import torch
-from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from studylib import answering, cutting, divergences, features, models, objectives, packing, prompts, scoring, sources, teaching, training
+from studylib.runs import Input, Run
 
-from studylib import (
-    answering,
-    cutting,
-    data,
-    divergences,
-    features,
-    models,
-    objectives,
-    packing,
-    prompts,
-    scoring,
-    sources,
-    teaching,
-    training,
-)
-from studylib.data import Question
-from studylib.errors import StudyError
-from studylib.progress import Progress
-from studylib.runs import Input, Run, Store, canonical, write_json
-
-RECIPE = 1
+RECIPE = 1  # of what is planned here and of `makers`
 
 
 def dataset(label: str, description: Mapping) -> Input:
@@ -180,7 +154,7 @@ def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
 
 
 def _recipes(*modules: ModuleType) -> dict[str, int]:
-    """The recipe numbers of what makes a run: prompts, models and this module, and these."""
+    """The recipe numbers of what makes a run: prompts, models, its kind, and these modules."""
     made_by = {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *modules)}
     return made_by | {"kinds": RECIPE}
 
@@ -191,295 +165,10 @@ RIGHT = "teacher where right"
 LEARN = ("gold", "teacher", RIGHT)
 
 
-def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
-    """The function that makes any run, for `Store.complete`."""
-    makers = {
-        "teacher": _make_teacher,
-        "states": _make_states,
-        "layers": _make_layers,
-        "cut": _make_cut,
-        "rate": _make_rate,
-        "student": _make_student,
-        "answers": _make_answers,
-        "loyalty": _make_loyalty,
-    }
-
-    def maker(run: Run, folder: Path) -> dict:
-        with progress.run(run.label) as bar:
-            return makers[run.kind](run, folder, store, bar)
-
-    return maker
-
-
-@lru_cache(maxsize=8)
-def _loaded(description: bytes, content: str) -> data.Loaded:
-    return data.load(json.loads(description))
-
-
-def loaded(source: Input) -> data.Loaded:
-    """A planned data set, loaded once per process and content."""
-    return _loaded(canonical(source.value), source.digest)
-
-
-def questions(source: Input) -> list[Question]:
-    """The questions of a planned data set."""
-    return loaded(source).questions
-
-
-def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and tokenizer that a run made, or that a reference means."""
-    if isinstance(source, Input):
-        return models.load(source.value)
-    return models.load_folder(store.path(source, "model"))
-
-
-def prompted(
-    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, learnt: Sequence[Question] | None = None
-) -> list[prompts.Prompt]:
-    """The prompts of a run's data set, in the mode it trains or asks in; or of the questions `learnt`, to train on.
-
-    Demonstrations come from its training questions.
-    """
-    pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
-    mode, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
-    shared = dict(mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
-    return prompts.build(questions(run.needs[need]) if learnt is None else learnt, tokenizer, **shared, training=learnt is not None)
-
-
-def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
-    """The questions that a run trains on, with the text to learn: gold; the teacher's; or gold where the teacher is right.
-
-    Sequence-level distillation is after Kim and Rush (2016, §3.2), from memory: the teacher's greedy answer stands for the
-    most likely one. Raises StudyError when the teacher is right nowhere.
-    """
-    asked = questions(run.needs[need])
-    if need != "train" or "said" not in run.needs:
-        return asked
-    said = json.loads(store.path(run.needs["said"], "answers.json").read_text(encoding="utf-8"))
-    if run.parameters["learn"] == "teacher":
-        return [replace(q, answers=((said[q.id]["text"], max(0, q.context.find(said[q.id]["text"]))),)) for q in asked]
-    right = [q for q in asked if scoring.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **_judged(q))]
-    if not right:
-        raise StudyError(
-            f"{run.label}: the teacher answers no training question rightly, so there is nothing to learn: take `learn: gold`."
-        )
-    return right
-
-
-def _judged(question: Question) -> dict:
-    return {"language": question.language, "rules": scoring.usual_rules(question.language)}
-
-
 def raw_of(run: Run) -> Input:
     """The model from outside that a run goes back to."""
     needs = (need for step in run.ancestry() for need in step.needs.values() if isinstance(need, Input))
     return next(need for need in needs if isinstance(need.value, str))
-
-
-def rehearse(runs: Iterable[Run]) -> None:
-    """Build the prompts that these runs will need, without their models: what cannot be asked is refused before hours of training.
-
-    Raises StudyError for a question that fits in no window and for a tokenizer without the chat template that is asked for.
-    """
-    seen, read = set(), {}
-    for run in runs:
-        raw = raw_of(run)
-        if raw.digest not in read:
-            read[raw.digest] = models.reading(raw.value)
-        for need, trains in (("train", True), ("dev", False), ("test", False)):
-            if need in run.needs:
-                case = (raw.digest, need, run.needs[need].digest, *(run.parameters.get(key) for key in ("asked", "trained", "seed")))
-                if case not in seen:
-                    prompted(run, need, *read[raw.digest], learnt=questions(run.needs[need]) if trains else None)
-                seen.add(case)
-
-
-def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, need: str = "train") -> list[packing.Pack]:
-    """The questions that a run trains on (or those of `dev`, by which it is watched), packed."""
-    return [packing.pack(prompt) for prompt in prompted(run, need, tokenizer, model.config, learnt=learnt(run, store, need))]
-
-
-def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["raw"])
-    return _train(run, model, tokenizer, folder, store, bar)
-
-
-def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["teacher"])
-    packed = rows(run, store, tokenizer, model)
-    teaching.store(model, packed, folder, bar.over, run.parameters["tokens"])
-    return {"rows": len(packed), "vocabulary": models.vocabulary_digest(tokenizer)}
-
-
-def _some(packs: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
-    """`count` rows (or the next multiple of `size`, or all there are), drawn by the seed, in batches of `size`."""
-    steps = -(-min(count, len(packs)) // size)
-    drawn = packing.schedule([len(row.ids) for row in packs], size=size, steps=steps, seed=seed)
-    return [packing.collate([packs[i] for i in batch]) for batch in drawn]
-
-
-def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["teacher"])
-    size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
-    (batch,) = _some(rows(run, store, tokenizer, model), size, size, run.parameters["seed"])
-    bar.total(count)
-    order = cutting.removal_order(
-        model,
-        batch,
-        objectives.cross_entropy,
-        count=count,
-        vocabulary=len(tokenizer),
-        report=lambda step, loss: bar.step(step, loss=loss),
-    )
-    write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
-    return {"removed": [block for block, _ in order]}
-
-
-def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    wanted, found = run.parameters, json.loads(store.path(run.needs["layers"], "order.json").read_text())
-    if wanted["depth"] > found["depth"]:
-        raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `sizes`.")
-    gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
-    keep, there = [block for block in range(found["depth"]) if block not in gone], list(range(found["depth"]))
-    begin, tokenizer = load(store, run.needs["start"])
-    model = begin
-    if "teacher" in run.needs:
-        there = json.loads(store.path(run.needs["start"].needs["start"], "layers.json").read_text())
-        model, _ = load(store, run.needs["teacher"])
-    batches = _some(rows(run, store, tokenizer, model), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
-    student, left = cutting.cut(begin, [there.index(block) for block in keep]), []
-
-    def report(step: int, gap: float) -> None:
-        left.append(gap)
-        bar.step(step, gap=gap)
-
-    bar.total(len(keep))
-    with training.precision(model, wanted["precision"]):
-        cutting.heal(student, model, keep, batches, neurons=wanted["neurons"], report=report)
-    models.save(student, tokenizer, folder / "model")
-    write_json(folder / "layers.json", keep)
-    return {"layers": keep, "gaps": left, "parameters": models.parameters(student)}
-
-
-def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["start"])
-    return _train(run, model, tokenizer, folder, store, bar)
-
-
-def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
-    wanted, found = run.parameters, []
-    model, tokenizer = load(store, run.needs["start"])
-    school, gold = _School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
-    stages = objectives.shortened(school.stages, wanted["search_steps"])
-    bar.total(objectives.steps(stages) * len(wanted["rate"]))
-    for number, rate in enumerate(wanted["rate"]):
-        model, _ = load(store, run.needs["start"])
-
-        def report(step: int, values: dict, number: int = number) -> None:
-            bar.step(number * objectives.steps(stages) + step, loss=values["loss"])
-
-        try:
-            training.train(model, school.packs, stages=stages, work=folder / "work" / str(number), report=report, **school.shared(rate))
-        except training.Diverged:
-            found.append({"rate": rate, "dev_cross_entropy": None})
-            continue
-        with torch.no_grad(), training.precision(model, wanted["precision"]):
-            loss = training.backward(model, school.dev, gold, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
-        found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
-    fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
-    if not fit:
-        raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower ones.")
-    best = min(fit, key=lambda tried: tried["dev_cross_entropy"])["rate"]
-    write_json(folder / "rate.json", {"best": best, "tried": found})
-    return {"rate": best}
-
-
-def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> training.Teacher:
-    model, own = load(store, run.needs["teacher"])
-    if models.vocabulary_digest(own) != models.vocabulary_digest(tokenizer):
-        raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
-    model.eval().requires_grad_(False)
-
-    def head(hidden: Tensor) -> Tensor:
-        return models.head(model, hidden, len(tokenizer))
-
-    served, aligned = None, []
-    if stored := run.needs.get("states"):
-        served = teaching.StoredStates(store.path(stored).glob("states-*.safetensors"), stored.parameters["tokens"])
-    if "start" in run.needs:
-        keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-        aligned = [following - 1 for following in cutting.readers(keep, model)]
-    return training.Teacher(head, served, model, aligned)
-
-
-class _School:
-    """What a training run puts together from its needs: rows to learn and to be watched by, objective, teacher."""
-
-    def __init__(self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, store: Store):
-        self.run, self.tokenizer = run, tokenizer
-        self.stages = objectives.parse(run.parameters["stages"])
-        self.packs, self.dev = (rows(run, store, tokenizer, model, need) for need in ("train", "dev"))
-        self.teacher = _teacher(run, store, tokenizer) if "teacher" in run.needs else None
-
-    def shared(self, rate: float) -> dict:
-        """What a short trial at a rate and the training itself have in common."""
-        wanted = self.run.parameters
-        recipe = training.Recipe(rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")})
-        return {"recipe": recipe, "vocabulary": len(self.tokenizer), "teacher": self.teacher}
-
-    def watched(self, model: PreTrainedModel) -> training.Dev:
-        """Loss and F1 on the dev questions."""
-        asked, guide = questions(self.run.needs["dev"]), self.teacher
-        built = prompted(self.run, "dev", self.tokenizer, model.config)
-        if guide is not None and guide.states is not None:
-            guide = replace(guide, states=teaching.LiveStates(guide.model, guide.states.tokens))  # stored are those of training rows
-
-        def score(current: PreTrainedModel) -> dict[str, float]:
-            said = answering.best(answering.answer(current, self.tokenizer, built))
-            found = [scoring.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
-            return {"dev_f1": 100 * sum(found) / len(found)}
-
-        return training.Dev(self.dev, guide, score, self.run.parameters["evaluations"])
-
-
-def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, store: Store, bar: Progress) -> dict:
-    school, rate = _School(run, model, tokenizer, store), run.parameters["rate"]
-    if "rate" in run.needs:
-        rate = json.loads(store.path(run.needs["rate"], "rate.json").read_text())["best"]
-    bar.total(objectives.steps(school.stages))
-
-    def report(step: int, values: dict) -> None:
-        bar.step(step, **{key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")})
-
-    watched = school.watched(model)
-    curve = training.train(
-        model, school.packs, stages=school.stages, work=folder / "work", dev=watched, report=report, **school.shared(rate)
-    )
-    models.save(model, tokenizer, folder / "model")
-    write_json(folder / "curve.json", curve)
-    return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"], "rate": rate}
-
-
-def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["model"])
-    said = answering.best(answering.answer(model, tokenizer, prompted(run, "test", tokenizer, model.config), progress=bar.over))
-    write_json(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
-    return {"questions": len(said)}
-
-
-@torch.no_grad()
-def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["model"])
-    guide, found = _teacher(run, store, tokenizer), {}
-    for prompt in bar.over(prompted(run, "train", tokenizer, model.config, learnt=questions(run.needs["train"]))):
-        packed = packing.pack(prompt)
-        own = models.head(model, teaching.answer_states(model, packed), len(tokenizer))
-        each = scoring.probability_loyalty(own, guide.head(guide.states(packed)))  # (N,)
-        per_question = each.split([len(branch.target) for branch in prompt.branches])
-        found |= {branch.question.id: values.mean().item() for branch, values in zip(prompt.branches, per_question, strict=True)}
-    write_json(folder / "loyalty.json", found)
-    return {"questions": len(found)}
 
 
 def each_run(runs: Iterable[Run]) -> list[Run]:
@@ -489,8 +178,3 @@ def each_run(runs: Iterable[Run]) -> list[Run]:
         for one in run.ancestry():
             seen.setdefault(id(one), one)
     return list(seen.values())
-
-
-def use_threads(count: int) -> None:
-    """Fix the number of threads: results are the same to the bit only with as many."""
-    torch.set_num_threads(count)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from studylib import cutting, data, kinds, objectives, prompts, scoring, sources, training
+from studylib import cutting, data, kinds, makers, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
 from studylib.progress import Progress
 from studylib.project import root
@@ -136,48 +136,74 @@ def capacity_gap(
     teacher_rate, rates = float(teacher_rate), [float(rate) for rate in rates]  # papermill injects 1e-3 as text
     for rate, seed in product((teacher_rate, *rates), seeds):
         training.Recipe(packs, rate, seed, micro, precision)
-    taught = objectives.parse(stages)
-    gold = objectives.gold(objectives.steps(taught))
     pool, dev_set = kinds.dataset("train", train), kinds.dataset("dev", dev)
     plan = Plan(threads, pool, dev_set, [kinds.dataset(name, test) for name, test in tests.items()])
     for described in (dev, *tests.values()):
         for language in sources.languages(described):
             scoring.usual_rules(language)
-    arms = {("tuned", "teacher"): sizes, ("tuned", "gold"): twins, ("raw", "teacher"): raw_starts, ("raw", "gold"): raw_starts}
-
+    arms = _arms(stages, learn, sizes=sizes, twins=twins, raw_starts=raw_starts)
     for (family, reference), seed in product(families.items(), seeds):
         label, raw = f"{family} s{seed}", kinds.raw_model(reference)
         setting = kinds.Setting(pool, dev_set, trained, seed, packs, micro, precision, evaluations)
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
         lesson = kinds.Lesson(tuned, kinds.layers(tuned, setting, packs=layer_packs, label=label), setting, label)
-        called = {"family": family, "teacher": family, "student": "", "role": "teacher", "start": "raw", "targets": "gold"}
-        called |= {
-            "objective": kinds.objective_title(objectives.gold(teacher_steps)),
-            "trained": trained,
-            "seed": seed,
-            "steps": teacher_steps,
-        }
-        theirs = plan.teacher(tuned, called, asked)
-
-        cuts: dict[tuple, Run] = {}  # a student and its twin share theirs
-        begins: dict[tuple, Run | Input] = {("tuned", ""): tuned, ("raw", ""): raw}
-        for (start, targets), wanted in arms.items():
-            # What a twin lacks are the teacher's distributions and words, not its choice of questions.
-            twin = {"stages": gold, "learn": learn if learn == kinds.RIGHT else "gold"}
-            lessons = {"stages": stages, "learn": learn} if targets == "teacher" else twin
-            about = {"role": "student" if targets == "teacher" else "twin", "start": start, "targets": targets}
-            about |= {"objective": kinds.objective_title(**lessons), "steps": objectives.steps(taught)}
-            for written in wanted:
-                size, named = cutting.size(written), f"{label} {written} layers, {start} start"
-                if (start, written) not in cuts:
-                    begin = begins[start, size.cut_from]
-                    cuts[start, written] = kinds.cut(begin, lesson, setting, size=size, packs=heal_packs, label=f"{named}, cut")
-                schooling = dict(rates=rates, search_steps=search_steps, label=f"{named}, {targets}")
-                one = kinds.student(cuts[start, written], lesson, setting, **lessons, **schooling)
-                if targets == "teacher":
-                    begins[start, str(written)] = one
-                plan.student(one, called | about | {"student": f"{family}-{written}"}, theirs)
+        named = {"family": family, "teacher": family, "student": "", "trained": trained, "seed": seed}
+        own = Arm("raw", "gold", [], objectives.gold(teacher_steps)).called | {"role": "teacher"}
+        theirs = plan.teacher(tuned, named | own, asked)
+        for arm, written, one in _students(arms, raw, lesson, setting, heal_packs=heal_packs, rates=rates, search_steps=search_steps):
+            plan.student(one, named | arm.called | {"student": f"{family}-{written}"}, theirs)
     return plan
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Models that start alike, `tuned` or `raw`, and learn alike, from the `teacher` or from `gold` alone, in these sizes."""
+
+    start: str
+    targets: str
+    sizes: Sequence[int | str]
+    stages: Sequence[Mapping]
+    learn: str = "gold"
+
+    @property
+    def called(self) -> dict:
+        """What they are called in tables."""
+        about = {"role": "student" if self.targets == "teacher" else "twin", "start": self.start, "targets": self.targets}
+        return about | {
+            "objective": kinds.objective_title(self.stages, self.learn),
+            "steps": objectives.steps(objectives.parse(self.stages)),
+        }
+
+
+def _arms(stages: Sequence[Mapping], learn: str, *, sizes: Sequence, twins: Sequence, raw_starts: Sequence) -> list[Arm]:
+    """Students and their twins, from the tuned teacher and from the raw model.
+
+    What a twin lacks are the teacher's distributions and words, not its choice of questions.
+    """
+    taught = {"stages": stages, "learn": learn}
+    twin = {"stages": objectives.gold(objectives.steps(objectives.parse(stages))), "learn": learn if learn == kinds.RIGHT else "gold"}
+    chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts)}
+    pairs = ((Arm(start, "teacher", own, **taught), Arm(start, "gold", beside, **twin)) for start, (own, beside) in chosen.items())
+    return [arm for pair in pairs for arm in pair]
+
+
+def _students(
+    arms: Sequence[Arm], raw: Input, lesson: kinds.Lesson, setting: kinds.Setting, *, heal_packs: int, **search: object
+) -> Iterator[tuple[Arm, int | str, Run]]:
+    """The runs of all arms, with their arm and size. A student and its twin are trained from one and the same cut."""
+    cuts: dict[tuple, Run] = {}
+    begins: dict[tuple, Run | Input] = {("tuned", ""): lesson.teacher, ("raw", ""): raw}
+    for arm in arms:
+        for written in arm.sizes:
+            size, label = cutting.size(written), f"{lesson.label} {written} layers, {arm.start} start"
+            if (arm.start, written) not in cuts:
+                begin = begins[arm.start, size.cut_from]
+                cuts[arm.start, written] = kinds.cut(begin, lesson, setting, size=size, packs=heal_packs, label=f"{label}, cut")
+            taught = dict(stages=arm.stages, learn=arm.learn, label=f"{label}, {arm.targets}")
+            one = kinds.student(cuts[arm.start, written], lesson, setting, **taught, **search)
+            if arm.targets == "teacher":
+                begins[arm.start, str(written)] = one
+            yield arm, written, one
 
 
 EXPERIMENTS = {"capacity_gap": capacity_gap}
@@ -221,9 +247,9 @@ def _check_choices(families: Mapping, modes: Sequence[str], learn: str, counts: 
 def complete(plan: Plan, store: Store | None = None) -> None:
     """Make whatever runs of the plan are missing, one after the other, with a bar each."""
     store = store or Store()
-    kinds.use_threads(plan.threads)
-    maker = kinds.make(store, Progress())
-    kinds.rehearse(run for run in plan.runs if store.result(run) is None)
+    makers.use_threads(plan.threads)
+    maker = makers.make(store, Progress())
+    makers.rehearse(run for run in plan.runs if store.result(run) is None)
     for run in plan.runs:
         if store.result(run) is None:
             store.complete(run, maker)
@@ -252,7 +278,7 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
     test = one.answers.needs["test"]
     if one.teacher is not None:
         theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
-    for q in kinds.questions(test):
+    for q in makers.questions(test):
         text, judged = (
             said[q.id]["text"],
             dict(language=q.language, rules=scoring.usual_rules(q.language, mlqa=sources.is_mlqa(test.value))),
@@ -304,11 +330,11 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 def leakage(plan: Plan) -> pd.DataFrame:
     """What must not be, counted, a line per set: its articles, contexts and questions that are among the training ones, too,
     and its contexts that are shown a demonstration of their own article in any way of asking or training."""
-    training = kinds.questions(plan.train)
+    training = makers.questions(plan.train)
     ways = sorted({(one.called[way], one.called["seed"]) for one in plan.asked for way in ("asked", "trained")})
     lines = []
     for source in (plan.train, plan.dev, *plan.tests):
-        asked = kinds.questions(source)
+        asked = makers.questions(source)
         first = [group[0] for group in data.by_context(asked)]
         examples = [prompts.demonstrations(first, mode, training, seed) for mode, seed in ways]
         own = sum(

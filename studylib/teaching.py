@@ -23,7 +23,19 @@ SHARD = 256  # rows per file
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Post-final-norm hidden states of all tokens, (B, T, d)."""
-    return model.base_model(input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    return layer_states(model, batch, False)[-1]
+
+
+def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True) -> tuple[Tensor, ...]:
+    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
+    out = model.base_model(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        use_cache=False,
+        output_hidden_states=every_layer,
+    )
+    return out.hidden_states if every_layer else (out.last_hidden_state,)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from studylib.errors import StudyError
 from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
 from studylib.runs import digest, write_json
-from studylib.teaching import LiveStates, StoredStates
+from studylib.teaching import LiveStates, StoredStates, layer_states
 
 RECIPE = 2
 CHECKPOINT_SECONDS = 120
@@ -90,9 +90,9 @@ def losses(
 ) -> dict[str, Tensor]:
     """Each loss of the mixture's stage `number`, summed over the tokens it looks at; those on hidden states are averaged over layers."""
     batch, stage = collate(packs), mixture.stages[number]
-    own = _states(model, batch, stage.beside)
+    own = layer_states(model, batch, stage.beside)
     with torch.no_grad():
-        theirs = _states(teacher.model, batch, True) if stage.beside else ()
+        theirs = layer_states(teacher.model, batch) if stage.beside else ()
     found: dict[str, Tensor] = {}
     on_logits = [term for term in stage.terms if term.name not in objectives.FEATURES]
     for tokens in dict.fromkeys(term.tokens for term in on_logits):
@@ -123,18 +123,6 @@ def _on_states(mixture: Mixture, term: Term, batch: Batch, own: Sequence[Tensor]
         for layer, (ours, aim) in enumerate(zip(own, theirs, strict=True))
     ]
     return torch.stack(per_layer).mean()
-
-
-def _states(model: PreTrainedModel, batch: Batch, every_layer: bool) -> tuple[Tensor, ...]:
-    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
-    out = model.base_model(
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        attention_mask=batch.mask,
-        use_cache=False,
-        output_hidden_states=every_layer,
-    )
-    return out.hidden_states if every_layer else (out.last_hidden_state,)
 
 
 def backward(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, tokenizer
 
-from studylib import answering, archives, bases, batch, data, forecast, kinds, prompts
+from studylib import answering, archives, bases, batch, data, forecast, makers, prompts
 from studylib.runs import Store
 
 
@@ -201,7 +201,7 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
     tuned = store.result(teacher) is not None
     if archives.missing(asked.value["source"].removeprefix("archive:")) or (not tuned and forecast.download(plan)):
         pytest.skip("needs the archives of the small profile: `study run small` fetches them")
-    net, words = kinds.load(store, teacher if tuned else teacher.needs["raw"])
+    net, words = makers.load(store, teacher if tuned else teacher.needs["raw"])
     questions = data.load({"source": asked.value["source"], "paragraphs": 60}).questions
     built_prompts = prompts.build(questions, words, mode="zero-shot")
     answers = {size: answering.answer(net, words, built_prompts, batch=size) for size in (1, 4, 16)}

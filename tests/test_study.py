@@ -9,7 +9,7 @@ import pytest
 import torch
 from miniatures import model, packs, tokenizer
 
-from studylib import answering, cutting, kinds, models, packing, prompts, scoring, sources, study, teaching
+from studylib import answering, cutting, kinds, makers, models, packing, prompts, scoring, sources, study, teaching
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.runs import Store
@@ -120,9 +120,9 @@ def test_a_file_that_changed_is_read_again(tmp_path):
         ]
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
-    assert kinds.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "What?"
+    assert makers.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "What?"
     (tmp_path / "a.json").write_text(json.dumps(content).replace("What?", "Which?"))
-    assert kinds.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "Which?"
+    assert makers.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "Which?"
 
 
 def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
@@ -186,14 +186,14 @@ def finished(raw, tmp_path_factory):
 def test_everything_planned_is_there_afterwards_and_nothing_is_made_twice(finished, monkeypatch):
     plan, store = finished
     assert {store.state(run)[0] for run in plan.runs} == {"done"}
-    monkeypatch.setattr(kinds, "make", lambda *_: lambda *_: pytest.fail("made twice"))
+    monkeypatch.setattr(makers, "make", lambda *_: lambda *_: pytest.fail("made twice"))
     study.complete(plan, store)
 
 
 def test_rows_hold_every_question_of_every_model_once(finished):
     plan, store = finished
     rows = study.rows(plan, store)
-    asked = kinds.questions(plan.tests[0])
+    asked = makers.questions(plan.tests[0])
     assert len(rows) == len(plan.asked) * len(asked)
     assert not rows.duplicated(["run", "question"]).any()
     assert rows[["exact_match", "f1", "rouge_l"]].stack().between(0, 1).all()
@@ -230,9 +230,9 @@ def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
     run = next(run for run in plan.runs if run.kind == "cut")
     start, words = models.load_folder(store.path(run.needs["start"], "model"))
     keep = json.loads(store.path(run, "layers.json").read_text())
-    rows = kinds.rows(run, store, words, start)
+    rows = makers.rows(run, store, words, start)
     expected = cutting.cut(start, keep)
-    cutting.heal(expected, start, keep, kinds._some(rows, 2, 2, 0), report=lambda *_: None)
+    cutting.heal(expected, start, keep, makers._some(rows, 2, 2, 0), report=lambda *_: None)
     found = models.load_folder(store.path(run, "model"))[0]
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(found.parameters(), cutting.cut(start, keep).parameters(), strict=True))
@@ -253,20 +253,20 @@ def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, t
     assert cut is twin.needs["start"] and cut.needs["start"] is larger
     before, keep = (json.loads(store.path(run, "layers.json").read_text()) for run in (larger.needs["start"], cut))
     assert set(keep) < set(before) and len(keep) == 2
-    teacher, words = kinds.load(store, larger.needs["teacher"])
-    expected = cutting.cut(kinds.load(store, larger)[0], [before.index(block) for block in keep])
-    batches = kinds._some(kinds.rows(cut, store, words, teacher), 2, 2, 0)
+    teacher, words = makers.load(store, larger.needs["teacher"])
+    expected = cutting.cut(makers.load(store, larger)[0], [before.index(block) for block in keep])
+    batches = makers._some(makers.rows(cut, store, words, teacher), 2, 2, 0)
     cutting.heal(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
-    found = kinds.load(store, cut)[0]
+    found = makers.load(store, cut)[0]
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
-    assert kinds._teacher(smaller, store, words).aligned == [keep[1] - 1, 3]
+    assert makers._teacher(smaller, store, words).aligned == [keep[1] - 1, 3]
 
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
     plan, store = finished
     run = students(plan)["student", "tuned", "mini-2"]
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    guide = kinds._teacher(run, store, tokenizer())
+    guide = makers._teacher(run, store, tokenizer())
     assert list(guide.aligned) == [keep[1] - 1, 3]
     assert guide.model.config.num_hidden_layers == 4
 
@@ -274,7 +274,9 @@ def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
 @pytest.mark.parametrize(("count", "size", "drawn"), [(4, 2, 4), (5, 2, 6), (100, 4, 12), (3, 3, 3)])
 def test_rows_to_choose_and_heal_on_are_drawn_once_each(count, size, drawn):
     rows = packs()[:12]
-    found = [tuple(row[row >= 0].tolist()) for batch in kinds._some(rows, count, size, 0) for row in batch.ids.masked_fill(~batch.real, -1)]
+    found = [
+        tuple(row[row >= 0].tolist()) for batch in makers._some(rows, count, size, 0) for row in batch.ids.masked_fill(~batch.real, -1)
+    ]
     assert len(found) == len(set(found)) == drawn and set(found) <= {tuple(row.ids) for row in rows}
 
 
@@ -307,7 +309,7 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
     own, words = models.load_folder(store.path(one.answers.needs["model"], "model"))
     theirs, _ = models.load_folder(store.path(one.teacher.answers.needs["model"], "model"))
     found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
-    asked = kinds.prompted(one.answers, "test", words, own.config)
+    asked = makers.prompted(one.answers, "test", words, own.config)
     with torch.no_grad():
         for row in (row for prompt in asked for row in packing.unpack(prompt)):
             logits = [models.head(net, teaching.answer_states(net, row), len(words)) for net in (own.eval(), theirs.eval())]
@@ -333,7 +335,7 @@ def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
     """A dash is punctuation there and none in SQuAD's script."""
     plan, store = finished
     one = next(asked for asked in plan.asked if asked.teacher is not None)
-    monkeypatch.setattr(kinds, "questions", lambda source: [Question(q, "t", "24–10", "?", (("24–10", 0),)) for q in ("a",)])
+    monkeypatch.setattr(makers, "questions", lambda source: [Question(q, "t", "24–10", "?", (("24–10", 0),)) for q in ("a",)])
     monkeypatch.setattr(study, "_read", lambda store, run: {"a": {"text": "2410", "probability": 1.0} if run.kind == "answers" else 1.0})
     for is_mlqa in (True, False):
         monkeypatch.setattr(sources, "is_mlqa", lambda dataset, found=is_mlqa: found)
@@ -379,7 +381,7 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
     assert len(rows) == 2 * 60 and not rows.duplicated(["run", "question"]).any() and rows.loyalty.notna().sum() == 60
     one = plan.asked[0]
     net, words = models.load_folder(store.path(one.answers.needs["model"], "model"))
-    built = prompts.build(kinds.questions(plan.tests[0]), words, mode="zero-shot", longest=130)
+    built = prompts.build(makers.questions(plan.tests[0]), words, mode="zero-shot", longest=130)
     assert len(built) > 6 and np.mean([len(prompt.branches) for prompt in built]) == 10
     said = answering.answer(net, words, built)
     held = json.loads(store.path(one.answers, "answers.json").read_text())
@@ -404,16 +406,16 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
 def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
     few = dict(sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], stages=[{"steps": 6, "losses": {"cross_entropy": 1.0}}])
     plan, store = study.capacity_gap(**settings(raw, rates=[0.9, 1e-4], search_steps=6, **few)), Store(tmp_path / "a")
-    kinds_train, tried = kinds.training.train, []
+    kinds_train, tried = makers.training.train, []
 
     def diverging(*args, recipe, **more):
         tried.append(recipe.rate)
         if recipe.rate >= 0.9:
-            raise kinds.training.Diverged("no number")
+            raise makers.training.Diverged("no number")
         return kinds_train(*args, recipe=recipe, **more)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kinds.training, "train", diverging)
+        patched.setattr(makers.training, "train", diverging)
         study.complete(plan, store)
         search = next(run for run in plan.runs if run.kind == "rate")
         assert json.loads(store.path(search, "rate.json").read_text())["tried"][0] == {"rate": 0.9, "dev_cross_entropy": None}
@@ -430,19 +432,19 @@ def test_one_rate_needs_no_search(raw):
 @pytest.mark.parametrize("learn", ["teacher", "teacher where right"])
 def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(raw, tmp_path, monkeypatch, learn):
     """Half of the teacher's answers are right here, by fiat."""
-    asked = kinds.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
+    asked = makers.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
     said = {q.id: q.answers[0][0] if number % 2 else "nonsense" for number, q in enumerate(asked)}
 
     def answer(model, tokenizer, built, progress=iter):
         return [answering.Answer(b.question.id, said.get(b.question.id, ""), 1.0, 0.0, 1) for prompt in built for b in prompt.branches]
 
-    monkeypatch.setattr(kinds.answering, "answer", answer)
+    monkeypatch.setattr(makers.answering, "answer", answer)
     plan = study.capacity_gap(**settings(raw, learn=learn, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]))
     store = Store(tmp_path)
     study.complete(plan, store)
     arms = students(plan)
     student, twin = arms["student", "tuned", "mini-2"], arms["twin", "tuned", "mini-2"]
-    taught, gold = ({q.id: q.answers[0][0] for q in kinds.learnt(run, store)} for run in (student, twin))
+    taught, gold = ({q.id: q.answers[0][0] for q in makers.learnt(run, store)} for run in (student, twin))
     whole = {q.id: q.answers[0][0] for q in asked}
     assert gold == (whole if learn == "teacher" else {key: text for key, text in whole.items() if said[key] == text}), "same questions"
     assert taught == (said if learn == "teacher" else {key: text for key, text in said.items() if text != "nonsense"})
@@ -470,8 +472,8 @@ def test_losses_at_all_tokens_store_states_at_all_tokens(raw, tmp_path):
     (student,) = (run for run, called in plan.trained if called["role"] == "student")
     assert student.needs["states"].parameters["tokens"] == "all"
     served = teaching.StoredStates(store.path(student.needs["states"]).glob("states-*.safetensors"), "all")
-    net, words = kinds.load(store, student.needs["teacher"])
-    row = kinds.rows(student, store, words, net)[0]
+    net, words = makers.load(store, student.needs["teacher"])
+    row = makers.rows(student, store, words, net)[0]
     assert served(row).shape == (len(row.ids), 32)
     assert torch.equal(served(row), teaching.row_states(net.eval(), row))
 
