@@ -101,9 +101,10 @@ def timed(work: Callable[[], object]) -> float:
     return monotonic() - begun
 
 
-def rounds(pool: Sequence[Prompt], size: int, count: int = ROUNDS) -> list[list[Prompt]]:
-    """Contexts of one round after the other."""
-    return [list(pool[number * size : (number + 1) * size]) for number in range(count)]
+def steps(pool: Sequence[Prompt], count: int) -> list[list[Prompt]]:
+    """Contexts of one step after the other, alike in length within a step, as in training."""
+    lengths = [len(packing.pack(prompt).ids) for prompt in pool]
+    return [[pool[i] for i in step] for step in packing.schedule(lengths, size=CONTEXTS, steps=count, seed=0)]
 
 
 def questions(chosen: Sequence[Prompt]) -> int:
@@ -115,7 +116,7 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
     """Seconds of a step on the same questions, contestant by contestant, round by round; `store` is what the first student
     costs besides. TRL has the micro-batches that were fastest in the warming up."""
     ours, plain = Packed(match, folder / "states"), PlainLoop(match, folder)
-    warm, *chosen = rounds(pool, CONTEXTS, ROUNDS + 1)
+    warm, *chosen = steps(pool, ROUNDS + 1)
     tried = {parts: Gkd(match, folder, parts) for parts in PARTS}
     for trl in tried.values():
         trl.distil(warm)
@@ -154,7 +155,7 @@ def flops(model: nn.Module, packs: Sequence[Pack], vocabulary: int) -> float:
 def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops: float, say: Callable[[str], None]) -> dict:
     """FLOPs of a student's step, optimiser and states from disk included in the time, over what the best product reaches."""
     ours, shares = Packed(match, folder / "share"), []
-    warm, *chosen = rounds(pool, CONTEXTS, ROUNDS + 1)
+    warm, *chosen = steps(pool, ROUNDS + 1)
     ours.store([prompt for contexts in (warm, *chosen) for prompt in contexts])
     ours.distil(warm)
     for contexts in chosen:
@@ -176,7 +177,7 @@ def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[s
         seconds[scale] = timed(lambda s=scale: _distil_all(ours, pool[: CONTEXTS * s]))
     logs = [(math.log(scale * CONTEXTS), math.log(value)) for scale, value in seconds.items()]
     exponent = linear_regression(*zip(*logs, strict=True)).slope
-    depths, base = {}, pool[:CONTEXTS]
+    depths, (base,) = {}, steps(pool, 1)
     for depth in DEPTHS:
         one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
         one.store(base)
@@ -217,7 +218,7 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
 
 def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], None]) -> dict:
     """Questions answered a second by us and by `generate` at the batch size that is best on the first round."""
-    chosen = rounds(pool, ASKED, ROUNDS + 1)
+    chosen = [pool[number * ASKED :][:ASKED] for number in range(ROUNDS + 1)]
     for warm in (contestants.answer, lambda *given: contestants.generate(*given, min(SIZES))):
         warm(match, chosen[0])
     tried = {size: timed(lambda s=size: contestants.generate(match, chosen[0], s)) for size in SIZES}
@@ -248,7 +249,7 @@ def memory(parts: int, say: Callable[[str], None]) -> dict:
 
 def _peak_memory(name: str, folder: Path, parts: int) -> float:
     match, pool, _ = prepared()
-    contexts = pool[:CONTEXTS]
+    (contexts,) = steps(pool, 1)
     if name == "store":
         Packed(match, folder / "states").store(contexts)
     elif name == "read":
@@ -289,17 +290,33 @@ def _spread(values: Sequence[float]) -> dict:
 
 
 def table(found: dict) -> str:
-    """The ratios as a Markdown table, with the machine that they were measured on."""
+    """The ratios and what they come from as Markdown tables, with the machine that they were measured on."""
     lines = ["| ratio | median | least to greatest | goal |", "| --- | --- | --- | --- |"]
     for name, value in found["ratios"].items():
         spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
         lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
-    about = found["machine"]
-    said = f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}; "
-    said += (
-        f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s; {about['teacher']} teacher of {about['teacher layers']} layers, "
-    )
-    said += f"student of {about['student layers']}; {ROUNDS} rounds, {CONTEXTS} contexts a step, "
-    said += f"TRL in {found['distilling']['micro-batches of TRL']} micro-batches."
-    lines += ["", said]
-    return "\n".join(lines) + "\n"
+    lines += ["", "| measured, median | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured(found).items())]
+    about, parts = found["machine"], found["distilling"]["micro-batches of TRL"]
+    said = [
+        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}",
+        f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s",
+        f"{about['teacher']} teacher of {about['teacher layers']} layers, student of {about['student layers']}",
+        f"{ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step; TRL in {parts} micro-batches.",
+    ]
+    return "\n".join([*lines, "", "; ".join(said)]) + "\n"
+
+
+def measured(found: dict) -> dict[str, str]:
+    """What the ratios come from. Seconds, unlike ratios, cannot be compared between machines."""
+    asked, seconds = found["distilling"]["questions"], found["distilling"]["seconds"]
+    first = {"ours, first student": [a + b for a, b in zip(seconds["ours"], seconds["store"], strict=True)]}
+    names = {"ours": "ours, later students", "trl": "TRL", "plain loop": "plain loop"}
+    each = first | {said: seconds[name] for name, said in names.items()}
+    rates = {name: median(q / took for q, took in zip(asked, values, strict=True)) for name, values in each.items()}
+    lines = {f"questions distilled a second, {name}": f"{rate:.2f}" for name, rate in rates.items()}
+    per_layer = found["scaling"]["seconds a step by layers"].items()
+    lines["seconds a step by layers"] = ", ".join(f"{layers}: {took:.2f}" for layers, took in per_layer)
+    lines |= {f"states, {name}": f"{value:.4g}" for name, value in found["states"].items()}
+    lines["peak memory, MB"] = ", ".join(f"{name} {size:.0f}" for name, size in found["memory"].items())
+    lines["answers that are the same as those of `generate`, %"] = f"{100 * found['answering']['same answers']:.1f}"
+    return lines
