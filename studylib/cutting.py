@@ -34,6 +34,17 @@ class Size:
     neurons: int | None = None
     cut_from: str = ""
 
+    @property
+    def way(self) -> str:
+        """What is cut: sizes of one way can be put in a row."""
+        return "layers" + (" and neurons" if self.neurons else "") + (", in stages" if self.cut_from else "")
+
+    @property
+    def title(self) -> str:
+        """The size in words."""
+        neurons, before = f" of {self.neurons} neurons" if self.neurons else "", f", cut from {self.cut_from}" if self.cut_from else ""
+        return f"{self.layers} layers{neurons}{before}"
+
     def holds(self, smaller: "Size") -> bool:
         """Whether the other can be cut from this one."""
         return smaller.layers <= self.layers and (self.neurons is None or (smaller.neurons or math.inf) <= self.neurons)

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from studylib import comparison, statistics
+from studylib import comparison, cutting, statistics
 from studylib.comparison import BOUNDS
 
 PALETTE = sns.color_palette("colorblind")
@@ -22,6 +22,7 @@ LOOKS = {
     ("student", "raw"): ("^", "-."),
     ("twin", "raw"): ("v", ":"),
 }
+FILLS = {"layers": "full", "layers and neurons": "none", "layers, in stages": "left", "layers and neurons, in stages": "right"}
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
 IDENTITY = {"model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set"}
 IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
@@ -75,6 +76,16 @@ def intervals(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def _size(student: str) -> cutting.Size:
+    """The size in a student's name."""
+    return cutting.size(student.rpartition("-")[2])
+
+
+def _ways(students: pd.DataFrame) -> pd.Series:
+    """What was cut in each student."""
+    return students.student.map(lambda name: _size(name).way)
+
+
 def _bounded(row: dict, name: str) -> str:
     return _cell(row[name]) + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
 
@@ -94,19 +105,21 @@ def _cell(value: object) -> str:
 
 
 def retention_figure(kept: pd.DataFrame) -> Figure:
-    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role and start, with intervals;
+    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, start and what was cut, with intervals;
     the 90 % line and the 57.1 % mark."""
     look()
     mode = kept.asked.iloc[0]
     kept = kept[kept.asked == mode]
+    students = kept[kept.role != "teacher"]
+    students = students.assign(way=_ways(students))
     tests = list(kept.test_set.unique())
     figure = Figure(figsize=(7.2, 3.3 * len(tests) + 0.6))
     axes = figure.subplots(len(tests), 2, sharey=True, squeeze=False)
     colours = dict(zip(kept.family.unique(), sns.color_palette("colorblind", kept.family.nunique()), strict=True))
     for row, test in enumerate(tests):
         for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
-            for (family, role, start), points in kept[(kept.test_set == test) & (kept.role != "teacher")].groupby(
-                ["family", "role", "start"], sort=False
+            for (family, role, start, way), points in students[students.test_set == test].groupby(
+                ["family", "role", "start", "way"], sort=False
             ):
                 marker, style = LOOKS[role, start]
                 points = points.sort_values(side)
@@ -117,7 +130,8 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                     fmt=style,
                     marker=marker,
                     color=colours[family],
-                    label=f"{family}, {role}, {start} start",
+                    label=f"{family}, {role}, {start} start" + (f": {way}" if students.way.nunique() > 1 else ""),
+                    fillstyle=FILLS[way],
                     markersize=5,
                     elinewidth=0.8,
                     capsize=2,
@@ -149,15 +163,12 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     kinds, families = list(curves.who.unique()), list(curves.family.unique())
     figure = Figure(figsize=(max(7.2, 2.3 * len(kinds)), 3.6 * len(families)))
     axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
-    size = {name: name.rpartition("-")[2] for name in curves.student.unique()}
-    sizes = list(dict.fromkeys(filter(None, size.values())))
-    shades = dict(zip(sizes, sns.color_palette("colorblind", len(sizes)), strict=True)) | {"": "0.2"}
+    size = {name: _size(name).title if name else "uncut" for name in curves.student.unique()}
+    sizes = [title for title in dict.fromkeys(size.values()) if title != "uncut"]
+    shades = dict(zip(sizes, sns.color_palette("colorblind", len(sizes)), strict=True)) | {"uncut": "0.2"}
     for (family, who, student, _), curve in curves.groupby(["family", "who", "student", "seed"], sort=False):
         top, column = 2 * families.index(family), kinds.index(who)
-        colour = shades[size[student]]
-        label = (
-            f"{size[student].replace('x', ' layers of ')}{' neurons' if 'x' in size[student] else ' layers'}" if size[student] else "uncut"
-        )
+        label, colour = size[student], shades[size[student]]
         window = max(1, len(curve) // 20)
         axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, label=label, linewidth=1.2)
         if "dev_f1" in curve:
@@ -213,7 +224,7 @@ def contrasts(table: pd.DataFrame) -> str:
 
 
 def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
-    """What the tables say about the 90 % margin, and about student and twin, in a few sentences a family and test set.
+    """What the tables say about the 90 % margin, and about student and twin, in a few sentences a family, test set and way of cutting.
 
     The claim is one of non-inferiority: a student counts as keeping 90 % if the lower bounds of both F1 and EM kept do.
     Without intervals nothing is claimed, and the estimates are named as such.
@@ -224,9 +235,12 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
         if students.empty:
             said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
-        sentence = f"- **{family}, {test}**: {_claim(students)}; the smallest of all {_about(students.iloc[-1])}."
         both = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
-        said.append(" ".join([sentence, *(_gain(row) for row in both.itertuples())]))
+        ways = _ways(students)
+        for way, own in students.groupby(ways, sort=False):
+            named = f"{family}, {test}" + (f", {way}" if ways.nunique() > 1 else "")
+            sentence = f"- **{named}**: {_claim(own)}; the smallest of all {_about(own.iloc[-1])}."
+            said.append(" ".join([sentence, *(_gain(row) for row in both[both.student.isin(own.student)].itertuples())]))
     return "\n".join(said) + "\n\n" + intervals(kept)
 
 

@@ -13,7 +13,8 @@ def compared(scores, teacher=0.8, articles=4):
     lines = []
     for (role, depth), value in {("teacher", 10): teacher, **scores}.items():
         about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "run": f"{role}{depth}"}
-        about |= {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
+        size = float(str(depth).replace("x", "."))  # a little larger with neurons cut, too
+        about |= {"parameters_total": 100 + 10 * size, "parameters_nonembedding": 10 * size}
         for number in range(25 * articles):
             scored = {"exact_match": value / 2, "f1": value, "rouge_l": value, "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
             lines.append(base | about | scored | {"question": f"q{number}", "article": f"a{number % articles}"})
@@ -122,6 +123,17 @@ def test_the_claim_stops_at_the_first_student_that_falls_short():
     assert "is shown down to the student that has 25.0 % fewer" in figures.conclusion(kept, gained, "zero-shot")
     kept, gained = compared({("student", 5): 0.5, ("student", 2): 0.78}, articles=30)
     assert "is not shown, not even for the largest student" in figures.conclusion(kept, gained, "zero-shot")
+
+
+def test_ways_of_cutting_are_judged_apart():
+    kept, gained = compared({("student", 5): 0.5, ("student", "5x8"): 0.78, ("student", "2x8"): 0.77, ("twin", "2x8"): 0.7}, articles=30)
+    layers, both = sorted(figures.conclusion(kept, gained, "zero-shot").splitlines()[:2], key=len)
+    assert layers.startswith("- **f, near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
+    assert both.startswith("- **f, near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
+    assert "Student minus twin, f-2x8" in both and "minus" not in layers
+    drawn = figures.retention_figure(kept)
+    labels = {text.get_text() for text in drawn.legends[0].get_texts()}
+    assert {"f, student, tuned start: layers", "f, student, tuned start: layers and neurons"} <= labels
 
 
 def test_every_test_set_says_why_it_has_no_intervals():
