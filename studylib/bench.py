@@ -1,12 +1,13 @@
 """Speed on this machine, on the model and data of `small`, as ratios within one run: `study bench --out FILE`.
 
 Contestants take turns (A B A B …) on the same contexts, so that what the machine does besides meets all of them; of
-each ratio the median over the rounds is given, and the least and the greatest. Peak memory is that of a process of its own.
+a ratio the median over the rounds is given, and the least and the greatest. Peak memory is that of a process of its own.
 """
 
 import math
 import multiprocessing
 import platform
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,7 @@ from studylib.data_bench import megabytes
 from studylib.packing import Pack
 from studylib.prompts import Prompt
 
-ROUNDS, CONTEXTS, ASKED = 5, 4, 12  # contexts a round to distil on, and to answer
+ROUNDS, PASSES, CONTEXTS, ASKED = 5, 3, 4, 12  # contexts a round to distil on, and to answer
 DEPTHS, SCALES, SIZES, PARTS = (8, 15, 30), (1, 2, 4, 8), (8, 16, 32, 64), (1, 2, 4)
 GOALS = {
     "distill_vs_trl_later_student": "at least 20",
@@ -45,9 +46,9 @@ def prepared() -> tuple[Match, list[Prompt], str]:
     there = store.result(tuned) is not None
     model, tokenizer = makers.load(store, tuned if there else tuned.needs["raw"])
     built = makers.prompted(tuned, "train", tokenizer, model.config, learnt=makers.questions(tuned.needs["train"]))
-    order = packing.schedule([1] * len(built), size=len(built), steps=1, seed=0)[0]
+    drawn = random.Random(0).sample(built, len(built))
     match = Match(model.requires_grad_(False).eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
-    return match, [built[i] for i in order], "tuned" if there else "raw"
+    return match, drawn, "tuned" if there else "raw"
 
 
 def speed(say: Callable[[str], None]) -> dict:
@@ -118,7 +119,7 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
     ours, plain = Packed(match, folder / "states"), PlainLoop(match, folder)
     warm, *chosen = steps(pool, ROUNDS + 1)
     tried = {parts: Gkd(match, folder, parts) for parts in PARTS}
-    for trl in tried.values():
+    for trl in [*tried.values()] * 2:  # the first is slow whatever its parts
         trl.distil(warm)
     parts = min(tried, key=lambda parts: tried[parts].seconds)
     trl, tried = tried[parts], {}
@@ -169,26 +170,26 @@ def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops:
 def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
     """Seconds to store and distil 1, 2, 4 and 8 times the contexts, each read, packed and stored anew, in an order of length
     and steps as in training; and seconds of a step of students of several depths."""
-    seconds: dict[int, float] = {}
-    ours = Packed(match, folder / "scaling")
-    for scale in (min(SCALES), *SCALES):  # the first for warming up
-        for file in ours.folder.iterdir():
-            file.unlink()
-        seconds[scale] = timed(lambda s=scale: _distil_all(ours, pool[: CONTEXTS * s]))
-    logs = [(math.log(scale * CONTEXTS), math.log(value)) for scale, value in seconds.items()]
-    exponent = linear_regression(*zip(*logs, strict=True)).slope
+    ours, chosen = Packed(match, folder / "scaling"), [pool[: CONTEXTS * scale] for scale in SCALES]
+    _distil_all(ours, chosen[0])
+    seconds = [[timed(lambda c=contexts: _distil_all(ours, c)) for contexts in chosen] for _ in range(PASSES)]
+    sizes = [math.log(questions(contexts)) for contexts in chosen]
+    exponents = [linear_regression(sizes, [math.log(value) for value in passed]).slope for passed in seconds]
     depths, (base,) = {}, steps(pool, 1)
     for depth in DEPTHS:
         one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
         one.store(base)
         one.distil(base)
         depths[depth] = median(timed(lambda one=one: one.distil(base)) for _ in range(3))
-    say(f"1 to {max(SCALES)} times the questions: exponent {exponent:.3f}; seconds a step by layers: {depths}")
-    return {"seconds": seconds, "exponent": exponent, "seconds a step by layers": depths, "questions a step": questions(base)}
+    say(f"1 to {max(SCALES)} times the questions: exponent {median(exponents):.3f}; seconds a step by layers: {depths}")
+    about = {"questions": [questions(contexts) for contexts in chosen], "seconds": seconds, "exponents": exponents}
+    return about | {"seconds a step by layers": depths, "questions a step": questions(base)}
 
 
 def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
     """All that training does with so many contexts once: states, order, steps."""
+    for file in ours.folder.iterdir():
+        file.unlink()
     ours.store(prompts)
     packs, guide = [packing.pack(prompt) for prompt in prompts], ours.guide()
     for step in packing.schedule([len(pack.ids) for pack in packs], size=CONTEXTS, steps=-(-len(packs) // CONTEXTS), seed=0):
@@ -277,7 +278,7 @@ def ratios(found: dict) -> dict:
         "distill_vs_plain_loop": _over(seconds["plain loop"], seconds["ours"]),
         "share_of_peak": _spread(found["share"]["rounds"]),
         "answers_vs_generate": _over(answered["generate"], answered["ours"]),
-        "scaling_exponent": _spread([found["scaling"]["exponent"]]),
+        "scaling_exponent": _spread(found["scaling"]["exponents"]),
     }
 
 
@@ -295,13 +296,15 @@ def table(found: dict) -> str:
     for name, value in found["ratios"].items():
         spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
         lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
-    lines += ["", "| measured, median | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured(found).items())]
+    lines += ["", "| measured | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured(found).items())]
     about, parts = found["machine"], found["distilling"]["micro-batches of TRL"]
     said = [
         f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}",
         f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s",
         f"{about['teacher']} teacher of {about['teacher layers']} layers, student of {about['student layers']}",
-        f"{ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step; TRL in {parts} micro-batches.",
+        f"distilling in {ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step, by TRL in {parts} micro-batches",
+        f"answering in {ROUNDS} rounds of {ASKED} contexts, by `generate` {found['answering']['batch of generate']} questions at a time",
+        f"{PASSES} passes over {', '.join(map(str, found['scaling']['questions']))} questions for the exponent.",
     ]
     return "\n".join([*lines, "", "; ".join(said)]) + "\n"
 
@@ -316,7 +319,7 @@ def measured(found: dict) -> dict[str, str]:
     lines = {f"questions distilled a second, {name}": f"{rate:.2f}" for name, rate in rates.items()}
     per_layer = found["scaling"]["seconds a step by layers"].items()
     lines["seconds a step by layers"] = ", ".join(f"{layers}: {took:.2f}" for layers, took in per_layer)
-    lines |= {f"states, {name}": f"{value:.4g}" for name, value in found["states"].items()}
+    lines |= {f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.4f}" for name, value in found["states"].items()}
     lines["peak memory, MB"] = ", ".join(f"{name} {size:.0f}" for name, size in found["memory"].items())
     lines["answers that are the same as those of `generate`, %"] = f"{100 * found['answering']['same answers']:.1f}"
     return lines

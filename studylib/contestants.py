@@ -5,14 +5,14 @@ the same precision, an optimiser step per call on all questions of the given con
 """
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 
 from studylib import answering, cutting, models, objectives, packing, teaching, training
 from studylib.divergences import forward_kl
@@ -31,6 +31,11 @@ class Match:
     tokenizer: PreTrainedTokenizerBase
     depth: int
     precision: str
+
+    @cached_property
+    def line_end(self) -> StoppingCriteriaList:
+        """What ends answers besides special tokens, as with ours: a new line."""
+        return StoppingCriteriaList([StopStringCriteria(self.tokenizer, "\n")])
 
     def student(self) -> PreTrainedModel:
         """Every layer alike costs the same, so which ones are kept does not matter here."""
@@ -107,7 +112,6 @@ class Gkd:
             raise StudyError("The bench compares with TRL: pip install -e '.[bench]'.") from error
         self.match, self.folder, self.model, self.parts = match, folder, match.student(), parts
         self.config, self.trainer, self.seconds = GKDConfig, GKDTrainer, 0.0
-        self.teacher = deepcopy(match.teacher)  # the trainer wraps its forward for good
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, fused=True)
 
     def distil(self, prompts: Sequence[Prompt]) -> float:
@@ -137,7 +141,7 @@ class Gkd:
             gradient_accumulation_steps=self.parts,
             num_train_epochs=1,
             bf16=self.match.precision == "bf16",
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=True,  # as ours
             save_strategy="no",
             logging_strategy="no",
             report_to=[],
@@ -146,7 +150,7 @@ class Gkd:
         settings.gradient_checkpointing = False  # it would be slower
         trainer = self.trainer(
             model=self.model,
-            teacher_model=self.teacher,
+            teacher_model=self.match.teacher,
             args=settings,
             data_collator=collated,
             train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
@@ -156,6 +160,9 @@ class Gkd:
         )
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train().training_loss
+        for model in (self.model, self.match.teacher):
+            for wrapped in ("forward", "_original_forward"):  # the trainer leaves its wrapping for bf16 on them
+                vars(model).pop(wrapped, None)
         self.seconds = clock[-1] - clock[0]
         return loss
 
@@ -183,8 +190,7 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
                 max_new_tokens=longest,
                 eos_token_id=match.tokenizer.all_special_ids,
                 pad_token_id=0,
-                stop_strings=["\n"],
-                tokenizer=match.tokenizer,
+                stopping_criteria=match.line_end,
             )
         for row, tokens in zip(picked, out[:, width:].tolist(), strict=True):
             said[row] = answering.clean(match.tokenizer.decode(tokens, skip_special_tokens=True))

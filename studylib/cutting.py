@@ -40,6 +40,11 @@ class Size:
         return "layers" + (" and neurons" if self.neurons else "") + (", in stages" if self.cut_from else "")
 
     @property
+    def stages(self) -> int:
+        """How many students are trained one after the other to get there."""
+        return 1 + (size(self.cut_from).stages if self.cut_from else 0)
+
+    @property
     def title(self) -> str:
         """The size in words."""
         neurons, before = f" of {self.neurons} neurons" if self.neurons else "", f", cut from {self.cut_from}" if self.cut_from else ""
@@ -139,7 +144,7 @@ def heal(
     neurons: int | None = None,
     report: Callable[[int, float], None],
 ) -> None:
-    """Fit `student` (`model` cut to `keep`) to the hidden states of `model`, in closed form and in place.
+    """Fit `student`, cut to `keep` from `model` or from a student of it, to the hidden states of `model`, in closed form and in place.
 
     Block after block on the student's own stream: the linear map by which the feed-forward part writes is moved by the
     ridge regression that brings the block's output nearest to what the next kept block was used to read; where blocks
@@ -152,8 +157,8 @@ def heal(
     into the feed-forward map before it; here every block from the first gap on is fitted anew, errors before it included.
     """
     walks = [_Walk(model, batch) for batch in batches]
-    streams = [walk.start for walk in walks]
-    wanted, reached = streams, 0
+    streams = [_Walk(student, batch).start for batch in batches]  # its embeddings are others than the model's if it was trained
+    wanted, reached = [walk.start for walk in walks], 0
     for place, (block, number, reader) in enumerate(zip(layers(student), keep, readers(keep, model), strict=True)):
         for passed in range(reached, reader):
             wanted = [walk.through(layers(model)[passed], hidden, passed) for walk, hidden in zip(walks, wanted, strict=True)]

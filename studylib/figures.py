@@ -24,7 +24,15 @@ LOOKS = {
 }
 FILLS = {"layers": "full", "layers and neurons": "none", "layers, in stages": "left", "layers and neurons, in stages": "right"}
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
-IDENTITY = {"model": "model", "role": "role", "start": "start", "targets": "targets", "asked": "asked", "test_set": "test set"}
+IDENTITY = {
+    "model": "model",
+    "role": "role",
+    "start": "start",
+    "targets": "targets",
+    "objective": "objective",
+    "asked": "asked",
+    "test_set": "test set",
+}
 IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
 MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
 MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}

@@ -113,7 +113,7 @@ def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.S
     }
     needs = {"start": start, "layers": lesson.layers, "train": setting.train}
     if isinstance(start, Run) and start.kind == "student":
-        needs["teacher"] = lesson.teacher
+        needs["healed_to"] = lesson.teacher
     return Run("cut", parameters, needs, _recipes(cutting), label)
 
 

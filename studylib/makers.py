@@ -166,11 +166,11 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
     keep, there = [block for block in range(found["depth"]) if block not in gone], list(range(found["depth"]))
     begin, tokenizer = load(store, run.needs["start"])
-    model = begin
-    if "teacher" in run.needs:
+    healed_to = begin
+    if "healed_to" in run.needs:
         there = json.loads(store.path(run.needs["start"].needs["start"], "layers.json").read_text())
-        model, _ = load(store, run.needs["teacher"])
-    batches = _some(rows(run, store, tokenizer, model), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
+        healed_to, _ = load(store, run.needs["healed_to"])
+    batches = _some(rows(run, store, tokenizer, begin), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
     student, left = cutting.cut(begin, [there.index(block) for block in keep]), []
 
     def report(step: int, gap: float) -> None:
@@ -178,8 +178,8 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         bar.step(step, gap=gap)
 
     bar.total(len(keep))
-    with training.precision(model, wanted["precision"]):
-        cutting.heal(student, model, keep, batches, neurons=wanted["neurons"], report=report)
+    with training.precision(student, wanted["precision"]):
+        cutting.heal(student, healed_to, keep, batches, neurons=wanted["neurons"], report=report)
     models.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
     return {"layers": keep, "gaps": left, "parameters": models.parameters(student)}

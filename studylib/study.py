@@ -148,10 +148,10 @@ def capacity_gap(
         tuned = kinds.teacher(raw, setting, steps=teacher_steps, rate=teacher_rate, label=label)
         lesson = kinds.Lesson(tuned, kinds.layers(tuned, setting, packs=layer_packs, label=label), setting, label)
         named = {"family": family, "teacher": family, "student": "", "trained": trained, "seed": seed}
-        own = Arm("raw", "gold", [], objectives.gold(teacher_steps)).called | {"role": "teacher"}
+        own = {"role": "teacher", "start": "raw", "targets": "gold"} | _taught(objectives.gold(teacher_steps))
         theirs = plan.teacher(tuned, named | own, asked)
         for arm, written, one in _students(arms, raw, lesson, setting, heal_packs=heal_packs, rates=rates, search_steps=search_steps):
-            plan.student(one, named | arm.called | {"student": f"{family}-{written}"}, theirs)
+            plan.student(one, named | arm.called(written) | {"student": f"{family}-{written}"}, theirs)
     return plan
 
 
@@ -163,16 +163,18 @@ class Arm:
     targets: str
     sizes: Sequence[int | str]
     stages: Sequence[Mapping]
-    learn: str = "gold"
+    learn: str
 
-    @property
-    def called(self) -> dict:
-        """What they are called in tables."""
+    def called(self, written: int | str) -> dict:
+        """What one of them is called in tables; `steps` are those of all students that it was cut from, too."""
         about = {"role": "student" if self.targets == "teacher" else "twin", "start": self.start, "targets": self.targets}
-        return about | {
-            "objective": kinds.objective_title(self.stages, self.learn),
-            "steps": objectives.steps(objectives.parse(self.stages)),
-        }
+        taught = _taught(self.stages, self.learn)
+        return about | taught | {"steps": cutting.size(written).stages * taught["steps"]}
+
+
+def _taught(stages: Sequence[Mapping], learn: str = "gold") -> dict:
+    """An objective in tables."""
+    return {"objective": kinds.objective_title(stages, learn), "steps": objectives.steps(objectives.parse(stages))}
 
 
 def _arms(stages: Sequence[Mapping], learn: str, *, sizes: Sequence, twins: Sequence, raw_starts: Sequence) -> list[Arm]:
@@ -195,7 +197,8 @@ def _students(
     begins: dict[tuple, Run | Input] = {("tuned", ""): lesson.teacher, ("raw", ""): raw}
     for arm in arms:
         for written in arm.sizes:
-            size, label = cutting.size(written), f"{lesson.label} {written} layers, {arm.start} start"
+            size = cutting.size(written)
+            label = f"{lesson.label} {size.title}, {arm.start} start"
             if (arm.start, written) not in cuts:
                 begin = begins[arm.start, size.cut_from]
                 cuts[arm.start, written] = kinds.cut(begin, lesson, setting, size=size, packs=heal_packs, label=f"{label}, cut")

@@ -237,9 +237,11 @@ class Learner:
         self.optimizer = torch.optim.AdamW(self.parts.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
 
     def step(self, rate: float) -> None:
-        """One optimiser step at this learning rate, the gradient's norm clipped to 1."""
+        """One optimiser step at this learning rate, the gradient's norm clipped to 1. Raises Diverged when that is no number."""
         self.optimizer.param_groups[0]["lr"] = rate
-        torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        if not norm.isfinite():
+            raise Diverged(f"the gradient's norm is {norm.item()} at a learning rate of {rate:g}: lower it.")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

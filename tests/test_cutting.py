@@ -219,9 +219,15 @@ def test_a_kept_block_is_read_by_the_next_one_kept():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_reported_is_the_gap_that_is_left(family):
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_is_reported_is_the_gap_that_is_left(family, trained):
+    """On the student's own stream, from its embeddings on, which a student that was trained before has changed."""
     net, batch, left = model(family), packing.collate(packs()[:6]), []
     student = cutting.cut(net, [0, 3])
+    if trained:
+        words = student.get_input_embeddings().weight
+        with torch.no_grad():
+            words += 0.3 * words.std() * torch.randn(words.shape, generator=torch.Generator().manual_seed(0))
     cutting.heal(student, net, [0, 3], [batch], report=lambda _, gap: left.append(gap))
     assert left[-1] == pytest.approx(gap(student, net, batch), rel=1e-3)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from miniatures import model, packs, tokenizer
 
-from studylib import answering, cutting, kinds, makers, models, packing, prompts, scoring, sources, study, teaching
+from studylib import answering, cutting, kinds, makers, models, objectives, packing, prompts, scoring, sources, study, teaching, training
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.runs import Store
@@ -401,6 +401,15 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
         found = json.loads(store.path(search, "rate.json").read_text())
         best = min(found["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
         assert store.result(arm)["facts"]["rate"] == found["best"] == best
+    (net, words), asked = makers.load(store, searches[-1].needs["start"]), searches[-1].parameters
+    trained, dev = (makers.rows(searches[-1], store, words, net, need) for need in ("train", "dev"))
+    recipe = training.Recipe(rate=1e-2, **{name: asked[name] for name in ("packs", "seed", "micro", "precision")})
+    one = objectives.parse(objectives.gold(1))
+    training.train(net, trained, stages=one, recipe=recipe, vocabulary=len(words), work=tmp_path / "again")
+    with torch.no_grad():
+        said = [(models.head(net, teaching.answer_states(net, row), len(words)), torch.tensor(row.answers.targets)) for row in dev]
+        each = torch.cat([objectives.cross_entropy(logits, targets) for logits, targets in said])
+    assert found["tried"][1]["dev_cross_entropy"] == pytest.approx(each.mean().item(), rel=1e-4), "of the last arm, a twin"
 
 
 def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):

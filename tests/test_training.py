@@ -1,5 +1,7 @@
 """The loop: micro-batches, resuming, learning, and a student from stored states."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
@@ -96,17 +98,30 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_
         assert torch.equal(expected, found), name
 
 
-def test_a_half_written_checkpoint_is_not_used(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "goes_on"),
+    [(training, "save_file", 2, 2), (training, "write_json", 2, 2), (Path, "rename", 2, 2), (training.shutil, "rmtree", 3, 3)],
+)
+def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits(tmp_path, monkeypatch, owner, name, call, goes_on):
+    """Wherever in the second one: before it is complete the first one counts, afterwards it."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
-    fixed = dict(
-        stages=stages({"cross_entropy": 1.0}, 2),
-        recipe=training.Recipe(packs=3, rate=1e-3, seed=5),
-        vocabulary=VOCABULARY,
-    )
-    training.train(model("qwen2"), packs(), work=tmp_path, **fixed)
-    (tmp_path / "step-9.draft").mkdir()
-    (tmp_path / "step-9.draft" / "curve.json").write_text("[{}")
-    assert len(training.train(model("qwen2"), packs(), work=tmp_path, **fixed)) == 2
+    fixed = dict(stages=stages({"cross_entropy": 1.0}, 4), recipe=training.Recipe(packs=3, rate=1e-3, seed=5), vocabulary=VOCABULARY)
+    undisturbed, resumed, steps, calls = model("qwen2"), model("qwen2", seed=9), [], []
+    curve = training.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
+    real = getattr(owner, name)
+
+    def dies(*given, **more):
+        calls.append(given)
+        if len(calls) == call:
+            raise Stop
+        return real(*given, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(owner, name, dies)
+        training.train(model("qwen2"), packs(), work=tmp_path / "b", **fixed)
+    assert training.train(resumed, packs(), work=tmp_path / "b", report=lambda step, values: steps.append(step), **fixed) == curve
+    assert steps[0] == goes_on
+    assert all(torch.equal(p, q) for p, q in zip(undisturbed.parameters(), resumed.parameters(), strict=True))
 
 
 def test_same_seed_same_bits_and_another_seed_others(tmp_path):
@@ -308,6 +323,17 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
             vocabulary=VOCABULARY,
             work=tmp_path,
         )
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights():
+    net = model("llama")
+    learner = training.Learner(net, mixture({"cross_entropy": 1.0}), training.Recipe(1, 1e-3, 0), "")
+    before = [p.detach().clone() for p in net.parameters()]
+    for p in net.parameters():
+        p.grad = torch.full_like(p, float("inf"))
+    with pytest.raises(training.Diverged, match="lower it"):
+        learner.step(1e-3)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
 
 
 def test_distilling_without_a_teacher_is_refused(tmp_path):
