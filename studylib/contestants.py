@@ -11,8 +11,16 @@ from pathlib import Path
 from time import monotonic
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    StoppingCriteriaList,
+    StopStringCriteria,
+    TrainerCallback,
+)
 
 from studylib import answering, cutting, models, objectives, packing, teaching, training
 from studylib.divergences import forward_kl
@@ -99,6 +107,16 @@ class PlainLoop:
         return loss.item()
 
 
+class Clock(TrainerCallback):
+    """Keeps in `seconds` how long the last optimiser step took."""
+
+    def on_step_begin(self, *args: object, **more: object) -> None:
+        self.begun = monotonic()
+
+    def on_step_end(self, *args: object, **more: object) -> None:
+        self.seconds = monotonic() - self.begun
+
+
 class Gkd:
     """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours, a step in `parts` micro-batches.
 
@@ -116,28 +134,38 @@ class Gkd:
 
     def distil(self, prompts: Sequence[Prompt]) -> float:
         """A step on a row per question; returns its loss, and leaves in `seconds` how long the step took without the trainer's set-up."""
-        from datasets import Dataset
-        from transformers import PrinterCallback, TrainerCallback
-
-        rows, clock = alone(prompts), []
-
-        class Clock(TrainerCallback):
-            def on_step_begin(self, *args: object, **more: object) -> None:
-                clock.append(monotonic())
-
-            def on_step_end(self, *args: object, **more: object) -> None:
-                clock.append(monotonic())
+        rows, clock = alone(prompts), Clock()
 
         def collated(picked: Sequence[dict]) -> dict[str, Tensor]:
             ids, real, labels = padded([rows[one["row"]] for one in picked])
             return {"input_ids": ids, "attention_mask": real, "labels": labels, "prompts": ids}
 
+        trainer = self.trainer(
+            model=self.model,
+            teacher_model=self.match.teacher,
+            args=self._settings(len(rows)),
+            data_collator=collated,
+            train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
+            processing_class=self.match.tokenizer,
+            optimizers=(self.optimizer, torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)),
+            callbacks=[clock],
+        )
+        trainer.remove_callback(PrinterCallback)
+        loss = trainer.train().training_loss
+        for model in (self.model, self.match.teacher):
+            for wrapped in ("forward", "_original_forward"):  # the trainer leaves its wrapping for bf16 on them
+                vars(model).pop(wrapped, None)
+        self.seconds = clock.seconds
+        return loss
+
+    def _settings(self, rows: int) -> object:
+        """One optimiser step on so many rows, and nothing besides."""
         settings = self.config(
             output_dir=str(self.folder),
             lmbda=0.0,
             beta=0.0,
             temperature=1.0,
-            per_device_train_batch_size=-(-len(rows) // self.parts),
+            per_device_train_batch_size=-(-rows // self.parts),
             gradient_accumulation_steps=self.parts,
             num_train_epochs=1,
             bf16=self.match.precision == "bf16",
@@ -148,23 +176,7 @@ class Gkd:
             disable_tqdm=True,
         )
         settings.gradient_checkpointing = False  # it would be slower
-        trainer = self.trainer(
-            model=self.model,
-            teacher_model=self.match.teacher,
-            args=settings,
-            data_collator=collated,
-            train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
-            processing_class=self.match.tokenizer,
-            optimizers=(self.optimizer, torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)),
-            callbacks=[Clock()],
-        )
-        trainer.remove_callback(PrinterCallback)
-        loss = trainer.train().training_loss
-        for model in (self.model, self.match.teacher):
-            for wrapped in ("forward", "_original_forward"):  # the trainer leaves its wrapping for bf16 on them
-                vars(model).pop(wrapped, None)
-        self.seconds = clock[-1] - clock[0]
-        return loss
+        return settings
 
 
 def answer(match: Match, prompts: Sequence[Prompt]) -> list[str]:

@@ -124,44 +124,37 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.2, 3.3 * len(tests) + 0.6))
     axes = figure.subplots(len(tests), 2, sharey=True, squeeze=False)
     colours = dict(zip(kept.family.unique(), sns.color_palette("colorblind", kept.family.nunique()), strict=True))
+    top = max(105, 1.04 * kept[["retention_f1", UPPER]].max().max())
     for row, test in enumerate(tests):
         for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
             for (family, role, start, way), points in students[students.test_set == test].groupby(
                 ["family", "role", "start", "way"], sort=False
             ):
+                label = f"{family}, {role}, {start} start" + (f": {way}" if students.way.nunique() > 1 else "")
                 marker, style = LOOKS[role, start]
-                points = points.sort_values(side)
-                axis.errorbar(
-                    points[side],
-                    points.retention_f1,
-                    yerr=abs(points[[LOWER, UPPER]].T.to_numpy() - points.retention_f1.to_numpy()),
-                    fmt=style,
-                    marker=marker,
-                    color=colours[family],
-                    label=f"{family}, {role}, {start} start" + (f": {way}" if students.way.nunique() > 1 else ""),
-                    fillstyle=FILLS[way],
-                    markersize=5,
-                    elinewidth=0.8,
-                    capsize=2,
-                )
-            axis.axhline(90, color="0.25", linewidth=1)
-            axis.annotate("90 %", (0.995, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
-            axis.axvline(57.1, color="0.25", linewidth=1, linestyle=(0, (1, 2)))
-            axis.annotate(
-                "57.1 %",
-                (57.1, 0.02),
-                xycoords=("data", "axes fraction"),
-                rotation=90,
-                ha="right",
-                va="bottom",
-                fontsize="small",
-            )
-            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, max(105, 1.04 * kept[["retention_f1", UPPER]].max().max())))
-            axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
-            axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+                look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=FILLS[way])
+                _retained(axis, points.sort_values(side), side, **look_of)
+            _marked(axis)
+            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, top))
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
     _legend(figure, axes[0][0])
     return figure
+
+
+def _retained(axis: mpl.axes.Axes, points: pd.DataFrame, side: str, **look_of: object) -> None:
+    """A curve of F1 kept, with intervals."""
+    spread = abs(points[[LOWER, UPPER]].T.to_numpy() - points.retention_f1.to_numpy())
+    axis.errorbar(points[side], points.retention_f1, yerr=spread, markersize=5, elinewidth=0.8, capsize=2, **look_of)
+
+
+def _marked(axis: mpl.axes.Axes) -> None:
+    """The 90 % line and the 57.1 % mark; both axes in percent."""
+    axis.axhline(90, color="0.25", linewidth=1)
+    axis.annotate("90 %", (0.995, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
+    axis.axvline(57.1, color="0.25", linewidth=1, linestyle=(0, (1, 2)))
+    axis.annotate("57.1 %", (57.1, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom", fontsize="small")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter(PercentFormatter(decimals=0))
 
 
 def learning_figure(curves: pd.DataFrame) -> Figure:
