@@ -300,7 +300,7 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(wanted: Callable, capsys: 
     assert "shared with train: 0 articles, 0 contexts, 0 questions; fingerprint " in lines[3]
     assert main(["data"]) == 0
     listed = capsys.readouterr().out
-    assert "tiny/far (en,de,es,ar,hi,vi,zh), facts:far\n" in listed and "small/new york times (en), archive:" in listed
+    assert "tiny/far (en,de,es,ar,hi,vi,zh), facts:far\n" in listed and "small/squad (en), archive:" in listed
     assert "not fetched yet: 358 MB with its archive" in listed
     assert main(["data", "show", f"{path}/near", "--n", "2", "--prompt", "one-shot"]) == 0
     shown = capsys.readouterr().out
