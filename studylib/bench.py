@@ -119,7 +119,7 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
     ours, plain = Packed(match, folder / "states"), PlainLoop(match, folder)
     warm, *chosen = steps(pool, ROUNDS + 1)
     tried = {parts: Gkd(match, folder, parts) for parts in PARTS}
-    for trl in [*tried.values()] * 2:  # the first is slow whatever its parts
+    for trl in (tried[PARTS[0]], *tried.values()):  # the very first step is slow whatever its parts
         trl.distil(warm)
     parts = min(tried, key=lambda parts: tried[parts].seconds)
     trl, tried = tried[parts], {}
