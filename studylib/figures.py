@@ -193,11 +193,12 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
 
 def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    longest = max(map(len, entries))
     figure.legend(
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=2 if max(map(len, entries)) > 20 else 6,
+        ncols=1 if longest > 45 else 2 if longest > 20 else 6,  # or it is wider than the figure
         frameon=False,
         fontsize="small",
     )
