@@ -1,6 +1,7 @@
 """How long it takes to load, pack and batch as many questions as SQuAD train has: `study bench data`."""
 
 import json
+import re
 import resource
 import time
 from collections.abc import Callable
@@ -71,7 +72,8 @@ def _text(rng: Random, words: int) -> str:
 
 
 def megabytes() -> float:
-    """The most memory that this process has held (Linux counts in kB, macOS in bytes)."""
-    import sys
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    """The most memory that this process has held. `getrusage` would count that of the process which started it, too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts in bytes
