@@ -319,7 +319,7 @@ def measured(found: dict) -> dict[str, str]:
     lines = {f"questions distilled a second, {name}": f"{rate:.2f}" for name, rate in rates.items()}
     per_layer = found["scaling"]["seconds a step by layers"].items()
     lines["seconds a step by layers"] = ", ".join(f"{layers}: {took:.2f}" for layers, took in per_layer)
-    lines |= {f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.4f}" for name, value in found["states"].items()}
+    lines |= {f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.2g}" for name, value in found["states"].items()}
     lines["peak memory, MB"] = ", ".join(f"{name} {size:.0f}" for name, size in found["memory"].items())
     lines["answers that are the same as those of `generate`, %"] = f"{100 * found['answering']['same answers']:.1f}"
     return lines
