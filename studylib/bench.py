@@ -47,7 +47,7 @@ def prepared() -> tuple[Match, list[Prompt], str]:
     model, tokenizer = makers.load(store, tuned if there else tuned.needs["raw"])
     built = makers.prompted(tuned, "train", tokenizer, model.config, learnt=makers.questions(tuned.needs["train"]))
     drawn = random.Random(0).sample(built, len(built))
-    match = Match(model.requires_grad_(False).eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
+    match = Match(model.eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
     return match, drawn, "tuned" if there else "raw"
 
 

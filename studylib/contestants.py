@@ -55,7 +55,7 @@ class Match:
 
 
 class Packed:
-    """Ours: contexts in packs, teacher states (in fp32) from disk, logits at answer positions."""
+    """Ours: contexts in packs, teacher states from disk, logits at answer positions."""
 
     def __init__(self, match: Match, folder: Path):
         self.match, self.folder, self.model = match, folder, match.student()
@@ -65,7 +65,8 @@ class Packed:
 
     def store(self, prompts: Sequence[Prompt]) -> None:
         """The first student's extra work: the teacher's states."""
-        teaching.store(self.match.teacher, [packing.pack(prompt) for prompt in prompts], self.folder, iter)
+        rows = [packing.pack(prompt) for prompt in prompts]
+        teaching.store(self.match.teacher, rows, self.folder, iter, precision=self.match.precision)
 
     def distil(self, prompts: Sequence[Prompt]) -> float:
         """A step from stored states; returns its loss, nats per answer token."""
@@ -77,7 +78,7 @@ class Packed:
 
     def step(self, packs: Sequence[Pack], guide: training.Teacher) -> float:
         """The optimiser step itself."""
-        with training.precision(self.model, self.match.precision):
+        with models.precision(self.model, self.match.precision):
             values = training.backward(self.model, packs, self.mixture, 0, guide, len(self.match.tokenizer))
         self.learner.step(RATE)
         return values["loss"]
@@ -93,7 +94,7 @@ class PlainLoop:
     def distil(self, prompts: Sequence[Prompt]) -> float:
         """A step on a row per question; returns its loss."""
         ids, real, labels = padded(alone(prompts))
-        with training.precision(self.model, self.match.precision):
+        with models.precision(self.model, self.match.precision):
             with torch.no_grad():
                 theirs = self.match.teacher(input_ids=ids, attention_mask=real).logits
             own = self.model(input_ids=ids, attention_mask=real).logits

@@ -6,7 +6,7 @@ One real training step of each family is timed; everything else is scaled from i
 import time
 from collections.abc import Iterable
 
-from studylib import archives, data, kinds, makers, objectives, packing, prompts, training
+from studylib import archives, data, kinds, makers, models, objectives, packing, prompts, training
 from studylib.runs import Input, Run, Store
 from studylib.study import Plan, leakage
 
@@ -64,7 +64,7 @@ def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
     timed, mixture = [], objectives.Mixture(objectives.parse(wanted["stages"]))
     for _ in range(2):
         started = time.monotonic()
-        with training.precision(model, wanted["precision"]):
+        with models.precision(model, wanted["precision"]):
             training.backward(model, rows, mixture, 0, None, len(tokenizer), wanted["micro"])
         timed.append(time.monotonic() - started)
     return min(timed) / len(rows), model.config.num_hidden_layers, min(loading, 5.0)
@@ -88,7 +88,7 @@ def _contexts(run: Run, depth: int) -> float:
     if run.kind == "rate":
         steps = sum(stage.steps for stage in objectives.shortened(stages, wanted["search_steps"]))
         return len(wanted["rate"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)
-    watching = wanted["evaluations"] * dev * ((ANSWERING + 1 / 3) * share + beside)
+    watching = (1 + wanted["evaluations"]) * dev * ((ANSWERING + 1 / 3) * share + beside)
     return objectives.steps(stages) * wanted["packs"] * (share + beside) + watching
 
 

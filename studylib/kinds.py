@@ -46,13 +46,14 @@ class Setting:
 def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str) -> Run:
     """The raw model, tuned on gold answers."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, _TRAINED, f"{label} teacher")
+    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, _recipes(objectives, training), f"{label} teacher")
 
 
 def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """The teacher's hidden states at the answer positions of a test set."""
     needs = {"teacher": taught_by, "train": test, "pool": pool}
-    return Run("states", {"trained": asked, "seed": seed, "tokens": "answers"}, needs, _recipes(teaching, scoring), label)
+    parameters = {"trained": asked, "seed": seed, "tokens": "answers", "precision": "fp32"}
+    return Run("states", parameters, needs, _recipes(teaching), label)
 
 
 def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
@@ -84,7 +85,7 @@ class Lesson:
 
     def states(self, tokens: str, learn: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
-        parameters = {"trained": self.setting.trained, "seed": self.setting.seed, "tokens": tokens, "learn": learn}
+        parameters = {key: getattr(self.setting, key) for key in ("trained", "seed", "precision")} | {"tokens": tokens, "learn": learn}
         needs = {"teacher": self.teacher, "train": self.setting.train, **self.text(learn)}
         return self._once(
             f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, _recipes(teaching, scoring), label)

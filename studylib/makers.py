@@ -131,13 +131,14 @@ def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
     packed = rows(run, store, tokenizer, model)
-    teaching.store(model, packed, folder, bar.over, run.parameters["tokens"])
+    teaching.store(model, packed, folder, bar.over, *(run.parameters[key] for key in ("tokens", "precision")))
     return {"rows": len(packed), "vocabulary": models.vocabulary_digest(tokenizer)}
 
 
 def _some(packs: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
-    """`count` rows (or the next multiple of `size`, or all there are), drawn by the seed, in batches of `size`."""
-    steps = -(-min(count, len(packs)) // size)
+    """`count` rows (or the next multiple of `size`, or of all there are the last one), drawn by the seed, in batches of `size`."""
+    size = min(size, len(packs))
+    steps = min(-(-count // size), len(packs) // size)
     drawn = packing.schedule([len(row.ids) for row in packs], size=size, steps=steps, seed=seed)
     return [packing.collate([packs[i] for i in batch]) for batch in drawn]
 
@@ -178,7 +179,7 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         bar.step(step, gap=gap)
 
     bar.total(len(keep))
-    with training.precision(student, wanted["precision"]):
+    with models.precision(student, wanted["precision"]):
         cutting.heal(student, healed_to, keep, batches, neurons=wanted["neurons"], report=report)
     models.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
@@ -208,7 +209,7 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         except training.Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
             continue
-        with torch.no_grad(), training.precision(model, wanted["precision"]):
+        with torch.no_grad(), models.precision(model, wanted["precision"]):
             loss = training.backward(model, school.dev, gold, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
         found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
     fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
@@ -257,7 +258,8 @@ class _School:
         asked, guide = questions(self.run.needs["dev"]), self.teacher
         built = prompted(self.run, "dev", self.tokenizer, model.config)
         if guide is not None and guide.states is not None:
-            guide = replace(guide, states=teaching.LiveStates(guide.model, guide.states.tokens))  # stored are those of training rows
+            like = (guide.states.tokens, self.run.parameters["precision"])
+            guide = replace(guide, states=teaching.LiveStates(guide.model, *like))  # stored are those of training rows
 
         def score(current: PreTrainedModel) -> dict[str, float]:
             said = answering.best(answering.answer(current, self.tokenizer, built))

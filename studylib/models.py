@@ -141,6 +141,11 @@ def parameters(model: nn.Module) -> dict[str, int]:
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
 
 
+def precision(model: PreTrainedModel, name: str) -> torch.autocast:
+    """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
+
+
 def layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder's blocks, in order."""
     return model.base_model.layers

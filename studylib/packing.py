@@ -16,7 +16,7 @@ from torch import Tensor
 from studylib.prompts import Prompt
 from studylib.runs import digest
 
-RECIPE = 1
+RECIPE = 2
 Numbers = TypeVar("Numbers", list[int], Tensor)
 
 
@@ -119,17 +119,16 @@ def branch_mask(branches: Tensor) -> Tensor:
 def schedule(lengths: Sequence[int], *, size: int, steps: int, seed: int, window: int = 16) -> list[list[int]]:
     """The order of training: `steps` batches of `size` indices, alike in length within a batch.
 
-    Every epoch shuffles anew; within windows of `window` batches rows are sorted by length, then the
-    batches shuffled. Depends on nothing but its arguments.
+    Every epoch shuffles anew, and leaves out by chance what fills no batch; within windows of `window` batches rows are
+    sorted by length, then the batches shuffled. Depends on nothing but its arguments.
     """
     rng = np.random.default_rng(seed)
     size = min(size, len(lengths))
     batches: list[list[int]] = []
     while len(batches) < steps:
-        order = rng.permutation(len(lengths))
-        epoch = []
+        order, epoch = rng.permutation(len(lengths))[: len(lengths) - len(lengths) % size], []
         for start in range(0, len(order), size * window):
             near = sorted(order[start : start + size * window], key=lambda index: (lengths[index], index))
-            epoch += [[int(i) for i in near[j : j + size]] for j in range(0, len(near) - size + 1, size)]
+            epoch += [[int(i) for i in near[j : j + size]] for j in range(0, len(near), size)]
         batches += [epoch[i] for i in rng.permutation(len(epoch))]
     return batches[:steps]

@@ -25,7 +25,7 @@ from studylib.packing import Batch, Pack, collate, schedule
 from studylib.runs import digest, write_json
 from studylib.teaching import LiveStates, StoredStates, layer_states
 
-RECIPE = 2
+RECIPE = 3
 CHECKPOINT_SECONDS = 120
 WARMUP, WEIGHT_DECAY, BETAS = 0.1, 0.01, (0.9, 0.98)
 
@@ -38,9 +38,9 @@ class Diverged(StudyError):
 class Teacher:
     """What a student is compared with.
 
-    `states` serves a pack's states where a stage compares logits only, (N, d) at answers or (T, d) at `all` tokens, always
-    in fp32, and `head` maps them to logits (N, V). Where a stage compares hidden states, `model` runs beside the student
-    instead, in its precision; `aligned` names the teacher's block whose output each of the student's blocks should give.
+    `states` serves a pack's states where a stage compares logits only, (N, d) at answers or (T, d) at `all` tokens, and
+    `head` maps them to logits (N, V). Where a stage compares hidden states, `model` runs beside the student
+    instead; `aligned` names the teacher's block whose output each of the student's blocks should give.
     """
 
     head: Callable[[Tensor], Tensor]
@@ -78,11 +78,6 @@ class Recipe:
             return self.rate * (step + 1) / ramp
         share = (step - ramp) / max(1, steps - ramp)
         return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
-
-
-def precision(model: PreTrainedModel, name: str) -> torch.autocast:
-    """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
 
 
 def losses(
@@ -158,7 +153,7 @@ def _count(pack: Pack, term: Term) -> int:
 
 @dataclass(frozen=True)
 class Dev:
-    """What a training is watched by, at `times` even points: its own losses on other rows, and a score of the model."""
+    """What a training is watched by, before it and at `times` even points: its own losses on other rows, and a score of the model."""
 
     packs: Sequence[Pack]
     teacher: Teacher | None
@@ -171,7 +166,7 @@ class Dev:
 
     def measure(self, model: PreTrainedModel, mixture: Mixture, number: int, vocabulary: int, recipe: Recipe) -> dict[str, float]:
         """`dev_loss`, each loss as `dev_<its name>`, and the scores."""
-        with torch.no_grad(), precision(model, recipe.precision):
+        with torch.no_grad(), models.precision(model, recipe.precision):
             found = backward(model, self.packs, mixture, number, self.teacher, vocabulary, recipe.micro or recipe.packs)
         return {f"dev_{name}": value for name, value in found.items()} | self.score(model)
 
@@ -188,7 +183,7 @@ def train(
     dev: Dev | None = None,
     report: Callable[[int, dict], None] = lambda step, values: None,
 ) -> list[dict]:
-    """Train in place and return the curve: a mapping per step, at some with what `dev` measured.
+    """Train in place and return the curve: a mapping per step, at some with what `dev` measured; at step 0 with that alone.
 
     `work` keeps the checkpoint. Raises Diverged when the loss is no longer a number, StudyError for a checkpoint of other data.
     """
@@ -200,9 +195,11 @@ def train(
     curve = learner.resume(work)
     marks, saved = dev.marks(steps) if dev else set(), time.monotonic()
     model.eval()  # dropout would make a student and its twin differ by more than their targets
-    for step in range(len(curve), steps):
+    if dev and not curve:
+        curve.append({"step": 0, **dev.measure(model, mixture, 0, vocabulary, recipe)})
+    for step in range(curve[-1]["step"] if curve else 0, steps):
         number, _ = mixture.at(step)
-        with precision(model, recipe.precision):
+        with models.precision(model, recipe.precision):
             values = backward(model, [packs[i] for i in order[step]], mixture, number, teacher, vocabulary, recipe.micro)
         if not math.isfinite(values["loss"]):
             raise Diverged(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
@@ -250,7 +247,7 @@ class Learner:
         tensors = {f"parts.{name}": value for name, value in self._state().items()} | {"random": torch.get_rng_state()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{self.names[number]}.{key}": value for key, value in values.items()}
-        draft = work / f"step-{len(curve)}.draft"
+        draft = work / f"step-{curve[-1]['step']}.draft"
         draft.mkdir(parents=True, exist_ok=True)
         save_file(tensors, draft / "state.safetensors")
         write_json(draft / "curve.json", {"data": self.data, "curve": curve})

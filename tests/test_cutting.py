@@ -207,7 +207,7 @@ def test_healing_in_bf16_heals_like_fp32(family):
     """Autocast keeps casts of the weights that healing changes."""
     net, batches = model(family), [packing.collate(packs()[i : i + 3]) for i in range(0, 12, 3)]
     plain = healed(net, [0, 3], batches)
-    with training.precision(net, "bf16"):
+    with models.precision(net, "bf16"):
         cast = healed(net, [0, 3], batches)
     for (name, a), b in zip(plain.named_parameters(), cast.parameters(), strict=True):
         assert (a - b).norm() <= 0.05 * a.norm(), name

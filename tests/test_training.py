@@ -279,7 +279,7 @@ def test_dev_is_measured_at_even_points_by_its_own_losses_and_a_score(tmp_path):
     watched = training.Dev(rows[:3], teacher_of(teacher), lambda current: {"dev_f1": 1.0}, times=2)
     fixed = dict(stages=stages(DISTIL, 6), recipe=training.Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY)
     curve = training.train(net, rows[3:], work=tmp_path, dev=watched, teacher=teacher_of(teacher), **fixed)
-    assert [entry["step"] for entry in curve if "dev_f1" in entry] == [3, 6]
+    assert [entry["step"] for entry in curve if "dev_f1" in entry] == [0, 3, 6]
     with torch.no_grad():
         expected = training.backward(net, rows[:3], mixture(DISTIL), 0, teacher_of(teacher), VOCABULARY)
     assert {name: curve[-1][f"dev_{name}"] for name in expected} == pytest.approx(expected, rel=1e-5)
