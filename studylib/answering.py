@@ -1,21 +1,24 @@
-"""Greedy answers, batched: each context goes through the model once, its keys and values serve all its questions.
+"""Greedy answers, batched: each context goes through the model once with all its questions, packed as for training, and
+is kept once while they are answered.
 
-So do those of a fixed demonstration for all contexts after it.
+The keys and values of a fixed demonstration serve all contexts after it.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib.prompts import Branch, Prompt, longest_answer
+from studylib.packing import branch_mask, collate, pack, visible
+from studylib.prompts import Prompt, longest_answer
 
-RECIPE = 2
+RECIPE = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def answer(
     model.eval()
     longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
     beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
-    order = sorted(beginnings, key=lambda i: (beginnings[i], len(prompts[i].prefix)))
+    order = sorted(beginnings, key=lambda i: (beginnings[i], len(prompts[i].prefix) + sum(len(b.given) for b in prompts[i].branches)))
     groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
     batches = [alike[start : start + batch] for alike in groups for start in range(0, len(alike), batch)]
     found: dict[int, list[Answer]] = {}
@@ -89,69 +92,84 @@ def _begin(model: PreTrainedModel, beginning: Sequence[int]) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     if beginning:
         ids = torch.tensor([list(beginning)])
-        _forward(model, cache, ids, torch.arange(ids.shape[1])[None], _causal(torch.ones_like(ids, dtype=torch.bool)))
+        _forward(model, cache, ids, torch.arange(ids.shape[1])[None], branch_mask(torch.zeros_like(ids)))
     return cache
+
+
+@dataclass
+class _Asked:
+    """A question while it is answered: its context's row, its branch there, the position of its next token; and what is said."""
+
+    question_id: str
+    row: int
+    branch: int
+    position: int
+    said: list[int] = field(default_factory=list)
+    count: int = 0
+    margin: float = math.inf
+    log_probability: float = 0.0
+
+    def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
+        """What was said."""
+        return Answer(self.question_id, clean(tokenizer.decode(self.said)), self.margin, self.log_probability, self.count)
 
 
 def _group(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], cache: DynamicCache, begun: int, longest: int
 ) -> list[Answer]:
+    """The answers to some prompts that begin with the `begun` tokens in the cache: packs of questions without answers are read
+    at once, then a token of every open question at a time."""
+    given = collate([pack(replace(p, branches=[replace(b, target=[]) for b in p.branches])) for p in prompts])
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long))
-    prefix, new = _padded([p.prefix[begun:] for p in prompts])  # (G, P)
-    seen = torch.cat([new.new_ones(len(prompts), begun), new], 1)  # (G, S + P): which stored places hold a token
-    positions = begun + torch.arange(prefix.shape[1]).expand_as(prefix)
-    mask = torch.cat([new.new_ones(len(prompts), 1, prefix.shape[1], begun), _causal(new)], -1)
-    _forward(model, cache, prefix, positions, mask)
-
-    owner = torch.tensor([i for i, p in enumerate(prompts) for _ in p.branches])  # (R,) context of each question
-    branches: list[Branch] = [b for p in prompts for b in p.branches]
-    cache.reorder_cache(owner)
-    given, real = _padded([b.given for b in branches])  # (R, Q)
-    positions = seen.sum(1)[owner, None] + torch.arange(given.shape[1])
-    keys = torch.cat([seen[owner], real], 1)  # (R, S + P + Q)
-    mask = torch.cat([seen[owner][:, None, None].expand(-1, 1, given.shape[1], -1), _causal(real)], -1)
-    hidden = _forward(model, cache, given, positions, mask)
-    last = hidden[torch.arange(len(branches)), real.sum(1) - 1]  # (R, d)
-    return _decode(model, tokenizer, cache, branches, last, keys, longest)
+    hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
+    rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (R,): each question's last token
+    named = [(branch.question.id, number) for p in prompts for number, branch in enumerate(p.branches, start=1)]
+    following = zip(named, rows.tolist(), (given.positions[rows, places] + 1).tolist(), strict=True)
+    asked = [_Asked(name, row, number, position) for (name, number), row, position in following]
+    _decode(model, tokenizer, cache, asked, hidden[rows, places - begun], given.branches, longest)
+    return [one.answer(tokenizer) for one in asked]
 
 
 def _decode(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     cache: DynamicCache,
-    branches: list[Branch],
+    asked: Sequence[_Asked],
     last: Tensor,
     keys: Tensor,
     longest: int,
-) -> list[Answer]:
-    said: list[list[int]] = [[] for _ in branches]
-    margins, certain, counts = [float("inf")] * len(branches), [0.0] * len(branches), [0] * len(branches)
-    open_rows, ends = list(range(len(branches))), set(tokenizer.all_special_ids)  # a chat's turn may end in another one than EOS
-    for _ in range(longest):
+) -> None:
+    """Say up to `longest` tokens of each question. `last` (R, d) are the hidden states that the first ones come from, `keys` (G, T)
+    the branches of the tokens in the cache; a context leaves it when its last question has ended."""
+    going, held = list(asked), list(range(len(keys)))
+    while True:
         logits = model.get_output_embeddings()(last)[:, : len(tokenizer)]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
-        going = []
-        for row, question in enumerate(open_rows):
-            token = int(leading.indices[row, 0])
-            margins[question] = min(margins[question], float(leading.values[row, 0] - leading.values[row, 1]))
-            certain[question] += float(leading.values[row, 0] - total[row])
-            counts[question] += 1
-            if token in ends:
-                continue
-            said[question].append(token)
-            if "\n" not in tokenizer.decode(said[question]).lstrip():
-                going.append(row)
+        chosen = zip(going, leading.indices[:, 0].tolist(), leading.values.tolist(), total.tolist(), strict=True)
+        going = [one for one, token, values, over in chosen if _hear(one, tokenizer, token, *values, over) and one.count < longest]
         if not going:
-            break
-        if len(going) < len(open_rows):
-            cache.reorder_cache(torch.tensor(going))
-            open_rows, keys = [open_rows[row] for row in going], keys[going]
-        positions = keys.sum(1, keepdim=True)
-        keys = torch.cat([keys, keys.new_ones(len(keys), 1)], 1)
-        tokens = torch.tensor([[said[question][-1]] for question in open_rows])
-        last = _forward(model, cache, tokens, positions, keys[:, None, None])[:, -1]
-    texts = [clean(tokenizer.decode(ids)) for ids in said]
-    return [Answer(b.question.id, *found) for b, *found in zip(branches, texts, margins, certain, counts, strict=True)]
+            return
+        rows = [list(alike) for _, alike in groupby(going, key=lambda one: one.row)]
+        if len(rows) < len(held):
+            kept = torch.tensor([held.index(row[0].row) for row in rows])
+            cache.reorder_cache(kept)
+            keys, held = keys[kept], [row[0].row for row in rows]
+        branches = _padded([[one.branch for one in row] for row in rows], -1)  # (G, W)
+        positions = _padded([[one.position + len(one.said) - 1 for one in row] for row in rows])
+        keys = torch.cat([keys, branches], 1)
+        tokens = _padded([[one.said[-1] for one in row] for row in rows])
+        last = _forward(model, cache, tokens, positions, visible(branches, keys))[branches > 0]
+
+
+def _hear(one: _Asked, tokenizer: PreTrainedTokenizerBase, token: int, value: float, next_best: float, over: float) -> bool:
+    """Note a token with its logit, the next best one and the log of the sum over all; say whether the answer goes on."""
+    one.margin = min(one.margin, value - next_best)
+    one.log_probability += value - over
+    one.count += 1
+    if token in tokenizer.all_special_ids:  # a chat's turn may end in another one than EOS
+        return False
+    one.said.append(token)
+    return "\n" not in tokenizer.decode(one.said).lstrip()
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
@@ -160,16 +178,6 @@ def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions
     ).last_hidden_state
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token rows -> ids (R, T) padded on the right, and True on tokens (R, T)."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-    return ids, torch.arange(ids.shape[1]) < lengths[:, None]
-
-
-def _causal(real: Tensor) -> Tensor:
-    """(R, T) True on tokens -> (R, 1, T, T): earlier tokens may be seen, and padding sees itself."""
-    square = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool)
-    return ((square.tril() & real[:, None]) | torch.eye(real.shape[1], dtype=torch.bool))[:, None]
+def _padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
+    """Rows of numbers, filled up on the right, (R, T)."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filling)

@@ -69,20 +69,25 @@ def unpack(prompt: Prompt) -> list[Pack]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right: ids and positions (B, T), mask (B, 1, T, T) True where attention may look, the places
-    of answers and of all next tokens in the flattened (B·T) tokens, the length of each row."""
+    """Rows padded on the right: ids, positions and branches (B, T), these -1 on padding, the places of answers and of all
+    next tokens in the flattened (B·T) tokens, the length of each row."""
 
     ids: Tensor
     positions: Tensor
-    mask: Tensor
+    branches: Tensor
     answers: Places[Tensor]
     all: Places[Tensor]
     lengths: tuple[int, ...]
 
+    @cached_property
+    def mask(self) -> Tensor:
+        """(B, 1, T, T) True where attention may look."""
+        return branch_mask(self.branches)
+
     @property
     def real(self) -> Tensor:
         """(B, T) True on tokens, not on padding."""
-        return torch.arange(self.ids.shape[1]) < torch.tensor(self.lengths)[:, None]
+        return self.branches >= 0
 
 
 def collate(packs: Sequence[Pack], padding: int = 0, multiple: int = 1) -> Batch:
@@ -97,7 +102,7 @@ def collate(packs: Sequence[Pack], padding: int = 0, multiple: int = 1) -> Batch
         positions[row, : len(p.ids)] = torch.tensor(p.positions)
         branches[row, : len(p.ids)] = torch.tensor(p.branches)
     answers, every = (_stacked(several, length) for several in ([p.answers for p in packs], [p.all for p in packs]))
-    return Batch(ids, positions, branch_mask(branches), answers, every, lengths)
+    return Batch(ids, positions, branches, answers, every, lengths)
 
 
 def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
@@ -111,9 +116,13 @@ def branch_mask(branches: Tensor) -> Tensor:
 
     A token sees earlier ones of the prefix and of its own branch. Padding sees itself, so that no row is empty.
     """
-    query, key = branches[:, :, None], branches[:, None, :]
     causal = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool).tril()
-    return ((causal & ((key == 0) | (key == query))) | torch.eye(branches.shape[1], dtype=torch.bool))[:, None]
+    return (causal & visible(branches, branches)) | torch.eye(branches.shape[1], dtype=torch.bool)
+
+
+def visible(query: Tensor, key: Tensor) -> Tensor:
+    """Branch numbers of queries (B, Q) and of keys (B, K) -> (B, 1, Q, K): True on keys of the prefix and of the same branch."""
+    return ((key[:, None] == 0) | (key[:, None] == query[:, :, None]))[:, None]
 
 
 def schedule(lengths: Sequence[int], *, size: int, steps: int, seed: int, window: int = 16) -> list[list[int]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, model, packs, tokenizer
 
-from studylib import cutting, features, models, objectives, packing, teaching, training
+from studylib import cutting, features, models, objectives, packing, teaching
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
