@@ -12,10 +12,9 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib.packing import branch_mask, collate, pack, visible
+from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
 RECIPE = 3
@@ -154,10 +153,10 @@ def _decode(
             kept = torch.tensor([held.index(row[0].row) for row in rows])
             cache.reorder_cache(kept)
             keys, held = keys[kept], [row[0].row for row in rows]
-        branches = _padded([[one.branch for one in row] for row in rows], -1)  # (G, W)
-        positions = _padded([[one.position + len(one.said) - 1 for one in row] for row in rows])
+        branches = padded([[one.branch for one in row] for row in rows], -1)  # (G, W)
+        positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows])
         keys = torch.cat([keys, branches], 1)
-        tokens = _padded([[one.said[-1] for one in row] for row in rows])
+        tokens = padded([[one.said[-1] for one in row] for row in rows])
         last = _forward(model, cache, tokens, positions, visible(branches, keys))[branches > 0]
 
 
@@ -176,8 +175,3 @@ def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions
     return model.base_model(
         input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
     ).last_hidden_state
-
-
-def _padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
-    """Rows of numbers, filled up on the right, (R, T)."""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filling)

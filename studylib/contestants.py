@@ -215,13 +215,9 @@ def alone(prompts: Iterable[Prompt]) -> list[tuple[list[int], list[int]]]:
     return [(prompt.prefix + branch.given, branch.target) for prompt in prompts for branch in prompt.branches]
 
 
-def padded(rows: Sequence[tuple[list[int], list[int]]], padding: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, 1 on tokens, and labels (-100 but on what is to be learnt), each (B, T), padded on the right."""
-    width = max(len(given) + len(target) for given, target in rows)
-    ids, real = torch.full((len(rows), width), padding), torch.zeros(len(rows), width, dtype=torch.long)
-    labels = torch.full_like(ids, -100)
-    for row, (given, target) in enumerate(rows):
-        end = len(given) + len(target)
-        ids[row, :end], real[row, :end] = torch.tensor(given + target), 1
-        labels[row, len(given) : end] = torch.tensor(target)
+    ids = packing.padded([given + target for given, target in rows])
+    real = packing.padded([[1] * (len(given) + len(target)) for given, target in rows])
+    labels = packing.padded([[-100] * len(given) + target for given, target in rows], -100)
     return ids, real, labels

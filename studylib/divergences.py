@@ -55,16 +55,16 @@ def skewed_reverse_kl(student: Tensor, teacher: Tensor, *, skew: float = 0.1, te
     return _kl(log_q, _mixed(log_q, log_p, skew)) * temperature**2
 
 
-def adaptive_kl(student: Tensor, teacher: Tensor, *, head: float = 0.5, temperature: float = 1.0) -> Tensor:
+def adaptive_kl(student: Tensor, teacher: Tensor, *, mu: float = 0.5, temperature: float = 1.0) -> Tensor:
     """w KL(p ‖ q) + (1 − w) KL(q ‖ p), w the share of Σ|p − q| that lies in the teacher's head: the fewest tokens
-    that hold `head` of its mass. No gradient flows through w.
+    that hold `mu` of its mass. No gradient flows through w.
 
     After Wu et al. (2024, arXiv:2404.02657; AKL), from memory.
     """
     log_q, log_p = _logs(student, teacher, temperature)
     with torch.no_grad():
         gap = (log_p.exp() - log_q.exp()).abs()
-        inside = (gap * likeliest(log_p, head)).sum(-1)
+        inside = (gap * likeliest(log_p, mu)).sum(-1)
         share = inside / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
     return (share * _kl(log_p, log_q) + (1 - share) * _kl(log_q, log_p)) * temperature**2
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from studylib.prompts import Prompt
 from studylib.runs import digest
@@ -90,19 +91,18 @@ class Batch:
         return self.branches >= 0
 
 
-def collate(packs: Sequence[Pack], padding: int = 0, multiple: int = 1) -> Batch:
-    """Stack packs. `padding` is any token id: padded places are masked by length, never by their token."""
+def collate(packs: Sequence[Pack]) -> Batch:
+    """Stack packs. Padded places are masked by length, never by their token."""
     lengths = tuple(len(p.ids) for p in packs)
-    length = max(lengths) + -max(lengths) % multiple
-    ids = torch.full((len(packs), length), padding)
-    positions = torch.zeros_like(ids)
-    branches = torch.full_like(ids, -1)
-    for row, p in enumerate(packs):
-        ids[row, : len(p.ids)] = torch.tensor(p.ids)
-        positions[row, : len(p.ids)] = torch.tensor(p.positions)
-        branches[row, : len(p.ids)] = torch.tensor(p.branches)
-    answers, every = (_stacked(several, length) for several in ([p.answers for p in packs], [p.all for p in packs]))
+    ids, positions = padded([p.ids for p in packs]), padded([p.positions for p in packs])
+    branches = padded([p.branches for p in packs], -1)
+    answers, every = (_stacked(several, ids.shape[1]) for several in ([p.answers for p in packs], [p.all for p in packs]))
     return Batch(ids, positions, branches, answers, every, lengths)
+
+
+def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
+    """Rows of numbers, filled up on the right, (B, T)."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filling)
 
 
 def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:

@@ -70,7 +70,8 @@ class Segments:
 
     def answer(self, question: Question) -> str:
         """The answer to learn, without the end of sequence."""
-        return self.blank + target_of(question)
+        said = target_of(question)
+        return self.blank + said if said else ""  # a teacher may say nothing
 
 
 def target_of(question: Question) -> str:

@@ -134,19 +134,19 @@ def test_skewed_kl_follows_its_definition(skew):
     torch.testing.assert_close(divergences.skewed_reverse_kl(STUDENT, TEACHER, skew=skew), torch.tensor(reverse))
 
 
-@pytest.mark.parametrize("head", [0.0, 0.3, 0.5, 0.95, 1.0])
-def test_adaptive_kl_equals_a_loop_over_the_vocabulary(head):
+@pytest.mark.parametrize("mu", [0.0, 0.3, 0.5, 0.95, 1.0])
+def test_adaptive_kl_equals_a_loop_over_the_vocabulary(mu):
     """The mask of the head is in the vocabulary's order, as the gaps are, and not in that of the sorted probabilities."""
     expected = []
     for p, q in zip(P.tolist(), Q.tolist(), strict=True):
         inside, held = 0.0, 0.0
         for token in sorted(range(len(p)), key=lambda token: -p[token]):
-            if held < head:
+            if held < mu:
                 inside += abs(p[token] - q[token])
             held += p[token]
         share = inside / sum(abs(a - b) for a, b in zip(p, q, strict=True))
         expected.append(share * kl(p, q) + (1 - share) * kl(q, p))
-    torch.testing.assert_close(divergences.adaptive_kl(STUDENT, TEACHER, head=head), torch.tensor(expected))
+    torch.testing.assert_close(divergences.adaptive_kl(STUDENT, TEACHER, mu=mu), torch.tensor(expected))
 
 
 def test_the_likeliest_are_the_fewest_that_hold_the_mass():

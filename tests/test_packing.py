@@ -1,10 +1,11 @@
 """Packing is exact: a packed row gives what one question per row gives."""
 
+import numpy as np
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
 
-from studylib import models, objectives, packing, teaching, training
+from studylib import makers, models, objectives, packing, teaching, training
 
 
 @pytest.fixture(params=["zero-shot", "one-shot"])
@@ -99,12 +100,14 @@ def test_every_answer_token_is_a_target_of_the_token_before_it():
 
 
 def test_what_fills_the_padding_changes_nothing():
-    net, rows = model("qwen2"), packs()[:8]
+    net, rows, seen = model("qwen2"), sorted(packs()[:8], key=lambda row: len(row.ids)), []
     with torch.no_grad():
-        seen = []
-        for padding, multiple in ((0, 1), (5, 1), (tokenizer().pad_token_id, 64)):
-            batch = packing.collate(rows, padding, multiple)
-            seen.append(teaching.hidden_states(net, batch).flatten(0, 1)[batch.answers.at])
+        for beside, padding in (([], 0), ([], 5), (rows[-1:], tokenizer().pad_token_id)):
+            batch = packing.collate(rows[:-1] + beside)
+            batch.ids[~batch.real] = padding
+            here = batch.answers.at < len(rows[:-1]) * batch.ids.shape[1]
+            seen.append(teaching.hidden_states(net, batch).flatten(0, 1)[batch.answers.at[here]])
+    assert len(rows[-1].ids) > len(rows[-2].ids) and not torch.equal(batch.real, torch.ones_like(batch.real))
     assert torch.equal(seen[0], seen[1])
     torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
 
@@ -142,3 +145,24 @@ def test_batches_are_alike_in_length():
     lengths = list(range(100))
     for batch in packing.schedule(lengths, size=4, steps=25, seed=0, window=25):
         assert max(batch) - min(batch) == 3
+
+
+def test_what_fills_no_batch_is_left_out_by_chance_and_not_by_length():
+    """Ten rows in batches of four: two are left out of each epoch, the longest no more often than the shortest."""
+    left_out = np.zeros(10)
+    for seed in range(400):
+        first, second = (packing.schedule(range(10), size=4, steps=4, seed=seed)[part] for part in (slice(2), slice(2, 4)))
+        for epoch in (first, second):
+            seen = {i for batch in epoch for i in batch}
+            assert len(seen) == 8
+            left_out[[i for i in range(10) if i not in seen]] += 1
+    np.testing.assert_allclose(left_out / 800, 0.2, atol=0.06)  # four standard errors
+
+
+def test_rows_that_are_drawn_once_are_each_drawn_once():
+    rows = packs()[:10]
+    for count, expected in ((4, 4), (5, 8), (10, 8), (99, 8)):
+        drawn = [tuple(batch.ids[row, : batch.lengths[row]].tolist()) for batch in makers._some(rows, count, 4, 0) for row in range(4)]
+        assert len(drawn) == len(set(drawn)) == expected
+    (all_there_are,) = makers._some(rows[:3], 99, 4, 0)
+    assert len(all_there_are.lengths) == 3
