@@ -122,9 +122,9 @@ def _group(
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long))
     hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
     rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (R,): each question's last token
-    named = [(branch.question.id, number) for p in prompts for number, branch in enumerate(p.branches, start=1)]
-    following = zip(named, rows.tolist(), (given.positions[rows, places] + 1).tolist(), strict=True)
-    asked = [_Asked(name, row, number, position) for (name, number), row, position in following]
+    named = [(b.question.id, row, number) for row, p in enumerate(prompts) for number, b in enumerate(p.branches, start=1)]
+    following = (given.positions[rows, places] + 1).tolist()
+    asked = [_Asked(*name, position) for name, position in zip(named, following, strict=True)]
     _decode(model, tokenizer, cache, asked, hidden[rows, places - begun], given.branches, longest)
     return [one.answer(tokenizer) for one in asked]
 

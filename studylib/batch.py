@@ -6,8 +6,9 @@ from pathlib import Path
 import papermill
 from nbclient.exceptions import DeadKernelError
 
-from studylib import parameters, study
+from studylib import experiments, parameters
 from studylib.errors import StudyError
+from studylib.plans import Plan
 from studylib.project import notebook, profiles, root
 from studylib.runs import Store, home
 
@@ -19,7 +20,7 @@ class Job:
     notebook: Path
     profile: str
     values: dict
-    plan: study.Plan
+    plan: Plan
 
 
 def jobs(profile: str) -> list[Job]:
@@ -31,7 +32,7 @@ def _job(path: Path, file: Path) -> Job:
     values = parameters.read(path, file)
     given = parameters.defaults(path) | values
     profile = given.pop("profile")
-    return Job(path, profile, values, study.EXPERIMENTS[path.stem](**given))
+    return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))
 
 
 def folder(job: Job) -> Path:

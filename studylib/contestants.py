@@ -47,7 +47,7 @@ class Match:
 
     def student(self) -> PreTrainedModel:
         """Every layer alike costs the same, so which ones are kept does not matter here."""
-        return cutting.cut(self.teacher, range(self.depth)).requires_grad_(True).eval()
+        return cutting.cut(self.teacher, range(self.depth)).eval()
 
     def head(self, hidden: Tensor) -> Tensor:
         """The teacher's logits."""

@@ -78,7 +78,8 @@ def total_variation(student: Tensor, teacher: Tensor, *, temperature: float = 1.
 def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64, temperature: float = 1.0) -> Tensor:
     """KL(p ‖ q) over the teacher's k likeliest tokens and one bucket for all the others: what storing k logits allows.
 
-    Never negative, never above the full KL, equal to it at k = V.
+    Never negative, never above the full KL, equal to it at k = V. After the top-k matching of Li et al. (2023,
+    arXiv:2307.03135; xuanlinli17/large_vlm_distillation_ood: main_experiments.py), which leaves the others out.
     """
     log_q, log_p = _logs(student, teacher, temperature)
     if k >= log_p.shape[-1]:

@@ -172,10 +172,9 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
         label, colour = size[student], shades[size[student]]
         window = max(1, len(curve) // 20)
         axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, label=label, linewidth=1.2)
-        if "dev_f1" in curve:
-            measured = curve.dropna(subset="dev_f1")
-            axes[top][column].plot(measured.step, measured.dev_loss, marker="o", markersize=4, linestyle="none", color=colour)
-            axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
+        measured = curve.dropna(subset="dev_f1")
+        axes[top][column].plot(measured.step, measured.dev_loss, marker="o", markersize=4, linestyle="none", color=colour)
+        axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
     for number, family in enumerate(families):
         axes[2 * number][0].set_ylabel("loss per token\n(dots: dev)")
         axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105))

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable
 
 from studylib import archives, data, kinds, makers, models, objectives, packing, prompts, training
+from studylib.plans import Plan
 from studylib.runs import Input, Run, Store
-from studylib.study import Plan, leakage
+from studylib.study import leakage
 
 ANSWERING = 0.6  # a context answered, over a context trained on
 

@@ -46,26 +46,28 @@ class Setting:
 def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str) -> Run:
     """The raw model, tuned on gold answers."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, _recipes(objectives, training), f"{label} teacher")
+    recipe = _recipes(setting.trained, objectives, training)
+    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, recipe, f"{label} teacher")
 
 
 def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """The teacher's hidden states at the answer positions of a test set."""
     needs = {"teacher": taught_by, "train": test, "pool": pool}
     parameters = {"trained": asked, "seed": seed, "tokens": "answers", "precision": "fp32"}
-    return Run("states", parameters, needs, _recipes(teaching), label)
+    return Run("states", parameters, needs, _recipes(asked, teaching), label)
 
 
 def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the answers of a test set, whose states are `taught`."""
-    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, _recipes(teaching, scoring), label)
+    recipe = _recipes(taught.parameters["trained"], teaching, scoring)
+    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, recipe, label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
     parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
     needs = {"teacher": taught_by, "train": setting.train}
-    return Run("layers", parameters, needs, _recipes(cutting, objectives), f"{label} layer choice")
+    return Run("layers", parameters, needs, _recipes(setting.trained, cutting, objectives), f"{label} layer choice")
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,8 @@ class Lesson:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
         parameters = {key: getattr(self.setting, key) for key in ("trained", "seed", "precision")} | {"tokens": tokens, "learn": learn}
         needs = {"teacher": self.teacher, "train": self.setting.train, **self.text(learn)}
-        return self._once(
-            f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, _recipes(teaching, scoring), label)
-        )
+        recipe = _recipes(self.setting.trained, teaching, scoring)  # which says where the teacher is right
+        return self._once(f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, recipe, label))
 
     def text(self, learn: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
@@ -115,7 +116,7 @@ def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.S
     needs = {"start": start, "layers": lesson.layers, "train": setting.train}
     if isinstance(start, Run) and start.kind == "student":
         needs["healed_to"] = lesson.teacher
-    return Run("cut", parameters, needs, _recipes(cutting), label)
+    return Run("cut", parameters, needs, _recipes(setting.trained, cutting), label)
 
 
 def student(
@@ -137,16 +138,18 @@ def student(
     if tokens := objectives.stored(parsed):
         needs["states"] = lesson.states(tokens, learn)
     parameters = {"depth": start.parameters["depth"], **setting.recipe(stages, rates[0], learn)}
+    recipe = _recipes(setting.trained, cutting, divergences, features, objectives, teaching, training, scoring)
     if len(rates) > 1:
         tried = parameters | {"rate": list(rates), "search_steps": search_steps}
-        needs, parameters["rate"] = needs | {"rate": Run("rate", tried, needs, _TRAINED, f"{label}, rate")}, "searched"
-    return Run("student", parameters, needs, _TRAINED, label)
+        del tried["evaluations"]  # a search is not watched
+        needs, parameters["rate"] = needs | {"rate": Run("rate", tried, needs, recipe, f"{label}, rate")}, "searched"
+    return Run("student", parameters, needs, recipe, label)
 
 
 def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """A model's answers to all questions of a test set. `pool` serves the demonstration."""
     parameters = {"asked": asked, "seed": seed}
-    return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _recipes(answering), label)
+    return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, answering), label)
 
 
 def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
@@ -154,14 +157,16 @@ def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
     return objectives.title(objectives.parse(stages)) + ("" if learn == "gold" else f" on text of: {learn}")
 
 
-def _recipes(*modules: ModuleType) -> dict[str, int]:
-    """The recipe numbers of what makes a run: prompts, models, its kind, and these modules."""
-    made_by = {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *modules)}
+def _recipes(mode: str, *modules: ModuleType) -> dict[str, int]:
+    """The recipe numbers of what makes a run that is prompted so: prompts, models, its kind, and these modules.
+
+    Answering and scoring are no part of a training: the F1 on dev along the way decides nothing.
+    """
+    finding = (scoring,) if mode.endswith("retrieved") else ()  # it splits the words by which a demonstration is found
+    made_by = {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *finding, *modules)}
     return made_by | {"kinds": RECIPE}
 
 
-# Not of answering: the F1 on dev along the way decides nothing.
-_TRAINED = _recipes(cutting, divergences, features, objectives, teaching, training, scoring)
 RIGHT = "teacher where right"
 LEARN = ("gold", "teacher", RIGHT)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor
@@ -131,16 +132,14 @@ def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_states(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["teacher"])
     packed = rows(run, store, tokenizer, model)
-    teaching.store(model, packed, folder, bar.over, *(run.parameters[key] for key in ("tokens", "precision")))
+    teaching.store(model, packed, folder, bar.over, run.parameters["tokens"], run.parameters["precision"])
     return {"rows": len(packed), "vocabulary": models.vocabulary_digest(tokenizer)}
 
 
-def _some(packs: list[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
-    """`count` rows (or the next multiple of `size`, or of all there are the last one), drawn by the seed, in batches of `size`."""
-    size = min(size, len(packs))
-    steps = min(-(-count // size), len(packs) // size)
-    drawn = packing.schedule([len(row.ids) for row in packs], size=size, steps=steps, seed=seed)
-    return [packing.collate([packs[i] for i in batch]) for batch in drawn]
+def _some(packs: Sequence[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
+    """`count` rows, or all there are, drawn by the seed, in batches of up to `size` that are alike in length."""
+    drawn = sorted(Random(seed).sample(packs, min(count, len(packs))), key=lambda row: len(row.ids))
+    return [packing.collate(drawn[start : start + size]) for start in range(0, len(drawn), size)]
 
 
 def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -171,7 +170,7 @@ def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if "healed_to" in run.needs:
         there = json.loads(store.path(run.needs["start"].needs["start"], "layers.json").read_text())
         healed_to, _ = load(store, run.needs["healed_to"])
-    batches = _some(rows(run, store, tokenizer, begin), wanted["packs"], min(4, wanted["packs"]), wanted["seed"])
+    batches = _some(rows(run, store, tokenizer, begin), wanted["packs"], 4, wanted["seed"])
     student, left = cutting.cut(begin, [there.index(block) for block in keep]), []
 
     def report(step: int, gap: float) -> None:
@@ -224,7 +223,7 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> trai
     model, own = load(store, run.needs["teacher"])
     if models.vocabulary_digest(own) != models.vocabulary_digest(tokenizer):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
-    model.eval().requires_grad_(False)
+    model.eval()
 
     def head(hidden: Tensor) -> Tensor:
         return models.head(model, hidden, len(tokenizer))
@@ -258,8 +257,8 @@ class _School:
         asked, guide = questions(self.run.needs["dev"]), self.teacher
         built = prompted(self.run, "dev", self.tokenizer, model.config)
         if guide is not None and guide.states is not None:
-            like = (guide.states.tokens, self.run.parameters["precision"])
-            guide = replace(guide, states=teaching.LiveStates(guide.model, *like))  # stored are those of training rows
+            live = teaching.LiveStates(guide.model, guide.states.tokens, self.run.parameters["precision"])
+            guide = replace(guide, states=live)  # stored are those of training rows
 
         def score(current: PreTrainedModel) -> dict[str, float]:
             said = answering.best(answering.answer(current, self.tokenizer, built))

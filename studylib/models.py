@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from studylib import archives
 from studylib.errors import StudyError
+from studylib.packing import Batch
 from studylib.project import root
 from studylib.runs import digest, file_digest
 
@@ -154,6 +155,23 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
 def final_norm(model: PreTrainedModel) -> nn.Module:
     """The norm after the last block."""
     return model.base_model.final_layer_norm if hasattr(model.base_model, "final_layer_norm") else model.base_model.norm
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Post-final-norm hidden states of all tokens, (B, T, d)."""
+    return layer_states(model, batch, False)[-1]
+
+
+def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True) -> tuple[Tensor, ...]:
+    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
+    out = model.base_model(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        use_cache=False,
+        output_hidden_states=every_layer,
+    )
+    return out.hidden_states if every_layer else (out.last_hidden_state,)
 
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:

@@ -17,34 +17,17 @@ from transformers import PreTrainedModel
 
 from studylib import models
 from studylib.errors import StudyError
-from studylib.packing import Batch, Pack, collate
+from studylib.packing import Pack, collate
 
 RECIPE = 2
 SHARD = 256  # rows per file
-
-
-def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Post-final-norm hidden states of all tokens, (B, T, d)."""
-    return layer_states(model, batch, False)[-1]
-
-
-def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True) -> tuple[Tensor, ...]:
-    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
-    out = model.base_model(
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        attention_mask=batch.mask,
-        use_cache=False,
-        output_hidden_states=every_layer,
-    )
-    return out.hidden_states if every_layer else (out.last_hidden_state,)
 
 
 @torch.no_grad()
 def row_states(model: PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
     """The teacher's states at all tokens of a row, (T, d), in fp32; its matrix products in `precision`."""
     with models.precision(model, precision):  # whatever that of a student beside it is
-        return hidden_states(model, collate([pack]))[0].float()
+        return models.hidden_states(model, collate([pack]))[0].float()
 
 
 def answer_states(model: PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:

@@ -23,7 +23,7 @@ from studylib.errors import StudyError
 from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
 from studylib.runs import digest, write_json
-from studylib.teaching import LiveStates, StoredStates, layer_states
+from studylib.teaching import LiveStates, StoredStates
 
 RECIPE = 3
 CHECKPOINT_SECONDS = 120
@@ -85,9 +85,9 @@ def losses(
 ) -> dict[str, Tensor]:
     """Each loss of the mixture's stage `number`, summed over the tokens it looks at; those on hidden states are averaged over layers."""
     batch, stage = collate(packs), mixture.stages[number]
-    own = layer_states(model, batch, stage.beside)
+    own = models.layer_states(model, batch, stage.beside)
     with torch.no_grad():
-        theirs = layer_states(teacher.model, batch) if stage.beside else ()
+        theirs = models.layer_states(teacher.model, batch) if stage.beside else ()
     found: dict[str, Tensor] = {}
     on_logits = [term for term in stage.terms if term.name not in objectives.FEATURES]
     for tokens in dict.fromkeys(term.tokens for term in on_logits):

@@ -69,3 +69,15 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         yield folder, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A reference to a random model of four layers."""
+    from miniatures import model, tokenizer
+
+    from studylib import models
+
+    folder = tmp_path_factory.mktemp("raw")
+    models.save(model("llama"), tokenizer(), folder)
+    return f"path:{folder}"

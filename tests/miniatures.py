@@ -1,4 +1,4 @@
-"""Small models, prompts and packs that several tests share."""
+"""Small models, prompts, packs and plans that several tests share."""
 
 from functools import cache
 
@@ -13,9 +13,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from studylib import bases, data, packing, prompts
+from studylib import bases, data, experiments, packing, plans, prompts
+from studylib.runs import Run
 
 FAMILIES = ("gpt_neox", "llama", "qwen2")
+FACTS = {"paragraphs": 6, "facts": 2}
 SHAPE = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48, max_position_embeddings=512)
 
 
@@ -51,3 +53,45 @@ def built(mode: str = "zero-shot", paragraphs: int = 5) -> list[prompts.Prompt]:
 
 def packs(mode: str = "zero-shot", paragraphs: int = 5) -> list[packing.Pack]:
     return [packing.pack(prompt) for prompt in built(mode, paragraphs)]
+
+
+def stages(**losses) -> list[dict]:
+    """Two steps on these losses."""
+    return [{"steps": 2, "losses": losses}]
+
+
+def planned(raw: str, **changes) -> plans.Plan:
+    """A capacity gap of a miniature model, whose reference is `raw`."""
+    settings = {
+        "families": {"mini": raw},
+        "train": {"source": "facts:train", **FACTS},
+        "dev": {"source": "facts:dev", **FACTS},
+        "tests": {"near": {"source": "facts:test", **FACTS}},
+        "xquad": "",
+        "xquad_paragraphs": 1,
+        "trained": "zero-shot",
+        "asked": ["zero-shot", "one-shot"],
+        "seeds": [0],
+        "sizes": [3, 2],
+        "twins": [3, 2],
+        "raw_starts": [3],
+        "stages": stages(forward_kl=1.0),
+        "learn": "gold",
+        "layer_packs": 2,
+        "heal_packs": 2,
+        "teacher_steps": 2,
+        "teacher_rate": 1e-3,
+        "rates": [1e-3],
+        "search_steps": 1,
+        "packs": 2,
+        "micro": 0,
+        "precision": "fp32",
+        "evaluations": 1,
+        "threads": 1,
+    }
+    return experiments.capacity_gap(**settings | changes)
+
+
+def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:
+    """The runs of all trained models by role, start and name."""
+    return {(called["role"], called["start"], called["student"]): run for run, called in plan.trained}

@@ -37,6 +37,20 @@ def test_answers_are_those_of_generate(family, mode):
     ]
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_answers_that_end_at_unlike_times_are_those_of_generate(family):
+    """A head that likes to end: within a context and between contexts some questions are answered long before others."""
+    net, asked = model(family, tie_word_embeddings=False), built("zero-shot", 4)
+    with torch.no_grad():
+        net.get_output_embeddings().weight[tokenizer().eos_token_id] *= 16
+    found = answering.answer(net, tokenizer(), asked, batch=4, longest=12)
+    each = iter(found)
+    counts = [[next(each).tokens for _ in prompt.branches] for prompt in asked]
+    assert any(min(own) < 3 and max(own) > 5 for own in counts) and any(max(own) < 3 for own in counts)
+    for one, (prompt, branch) in zip(found, ((p, b) for p in asked for b in p.branches), strict=True):
+        assert one.text == generated(net, prompt, branch, 12) or one.margin < 1e-3
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_demonstration_computed_once_changes_no_answer(family):
     """The same prompts with their common beginning read anew for every context."""

@@ -84,7 +84,7 @@ class Stand(PlainLoop):
 
 @pytest.fixture
 def miniature(monkeypatch):
-    match = Match(model("llama").requires_grad_(False), tokenizer(), 2, "fp32")
+    match = Match(model("llama"), tokenizer(), 2, "fp32")
     monkeypatch.setattr(bench, "prepared", lambda: (match, built(paragraphs=4), "raw"))
     monkeypatch.setattr(bench, "Gkd", Stand)
     for name, value in {
@@ -130,8 +130,6 @@ def test_without_trl_the_bench_says_how_to_get_it(monkeypatch, tmp_path):
         contestants.Gkd(match, tmp_path)
 
 
-def test_the_table_in_the_readme_is_what_the_command_wrote():
-    file = root() / "figures" / "bench.json"
-    written = file.with_suffix(".md").read_text(encoding="utf-8")
-    assert written == bench.table(json.loads(file.read_text(encoding="utf-8")))
-    assert f"<!-- bench -->\n{written}" in (root() / "README.md").read_text(encoding="utf-8")
+def test_the_table_in_the_readme_is_that_of_what_was_measured():
+    found = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
+    assert f"<!-- bench -->\n{bench.table(found)}" in (root() / "README.md").read_text(encoding="utf-8")

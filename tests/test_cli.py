@@ -16,7 +16,7 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from studylib import archives, batch, forecast, project, study
+from studylib import archives, batch, forecast, plans, project, study
 from studylib.cli import main
 from studylib.errors import StudyError
 from studylib.runs import Input, Run, Store
@@ -160,7 +160,7 @@ def test_without_a_network_it_says_so(wanted: Callable, refused: Callable, monke
 
 
 def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(plan: study.Plan) -> None:
+    def interrupted(plan: plans.Plan) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)

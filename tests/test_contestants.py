@@ -7,14 +7,14 @@ import torch
 from miniatures import built, model, tokenizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from studylib import bench, contestants, packing, teaching
+from studylib import bench, contestants, models, packing
 from studylib.contestants import Gkd, Match, Packed, PlainLoop
 
 
 @pytest.fixture
 def match() -> Match:
     teacher = model("llama", initializer_range=0.3)
-    return Match(teacher.requires_grad_(False), tokenizer(), 2, "fp32")
+    return Match(teacher, tokenizer(), 2, "fp32")
 
 
 def test_all_have_the_same_loss(match: Match, tmp_path):
@@ -59,7 +59,7 @@ def test_counted_flops_are_those_of_the_matrix_products(match: Match):
     net.set_attn_implementation("eager")
     batch = packing.collate([pack])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        hidden = teaching.hidden_states(net, batch)
+        hidden = models.hidden_states(net, batch)
         net.get_output_embeddings()(hidden[0, pack.answers.at])[:, : len(tokenizer())]
     visible, pairs = int(batch.mask.sum()), len(pack.ids) ** 2
     attention = 4 * 32 * 2 * (pairs - visible)

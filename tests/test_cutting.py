@@ -4,7 +4,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, model, packs, tokenizer
 
-from studylib import cutting, features, models, objectives, packing, teaching
+from studylib import cutting, features, models, objectives, packing
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
@@ -19,7 +19,7 @@ def test_a_cut_model_computes_only_the_blocks_that_were_kept(family):
         for gone in (1, 3):
             layer = models.layers(net)[gone]
             layer.forward = lambda hidden, *_, **__: hidden
-        expected, found = teaching.hidden_states(net, batch), teaching.hidden_states(student, batch)
+        expected, found = models.hidden_states(net, batch), models.hidden_states(student, batch)
     torch.testing.assert_close(found[batch.real], expected[batch.real])
     assert student.config.num_hidden_layers == 2 and len(models.layers(student)) == 2
 
@@ -61,7 +61,7 @@ def inner_states(net, batch):
     hooks = [block.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for block in models.layers(net)]
     hooks.append(models.final_norm(net).register_forward_pre_hook(lambda _, args: seen.append(args[0])))
     with torch.no_grad():
-        teaching.hidden_states(net, batch)
+        models.hidden_states(net, batch)
     for hook in hooks:
         hook.remove()
     return seen
@@ -250,7 +250,7 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
 
     def loss_with(keep):
         with torch.no_grad():
-            hidden = teaching.hidden_states(cutting.cut(net, keep), batch).flatten(0, 1)[batch.answers.at]
+            hidden = models.hidden_states(cutting.cut(net, keep), batch).flatten(0, 1)[batch.answers.at]
         return objectives.cross_entropy(models.head(net, hidden, VOCABULARY), batch.answers.targets).mean().item()
 
     kept, expected = [0, 1, 2, 3], []

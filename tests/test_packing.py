@@ -5,7 +5,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
 
-from studylib import makers, models, objectives, packing, teaching, training
+from studylib import models, objectives, packing, training
 
 
 @pytest.fixture(params=["zero-shot", "one-shot"])
@@ -27,7 +27,7 @@ def test_packed_hidden_states_equal_one_question_per_row(family, mode):
     packed, single = (packing.collate(rows) for rows in rows_of(mode))
     net = model(family)
     with torch.no_grad():
-        ours, theirs = (teaching.hidden_states(net, b).flatten(0, 1)[b.answers.at] for b in (packed, single))
+        ours, theirs = (models.hidden_states(net, b).flatten(0, 1)[b.answers.at] for b in (packed, single))
     assert torch.equal(packed.answers.targets, single.answers.targets)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -39,7 +39,7 @@ def test_a_row_of_its_own_equals_the_models_plain_causal_forward(family):
         batch = packing.collate([row])
         with torch.no_grad():
             plain = net(input_ids=batch.ids).logits[0, batch.answers.at]
-            ours = models.head(net, teaching.hidden_states(net, batch)[0, batch.answers.at], len(tokenizer()))
+            ours = models.head(net, models.hidden_states(net, batch)[0, batch.answers.at], len(tokenizer()))
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_shifting_the_gather_by_one_would_be_seen():
     net, row = model("gpt_neox"), packs()[0]
     batch = packing.collate([row])
     with torch.no_grad():
-        hidden = teaching.hidden_states(net, batch).flatten(0, 1)
+        hidden = models.hidden_states(net, batch).flatten(0, 1)
         right, late, early = (
             objectives.cross_entropy(
                 models.head(net, hidden[(batch.answers.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())),
@@ -106,7 +106,7 @@ def test_what_fills_the_padding_changes_nothing():
             batch = packing.collate(rows[:-1] + beside)
             batch.ids[~batch.real] = padding
             here = batch.answers.at < len(rows[:-1]) * batch.ids.shape[1]
-            seen.append(teaching.hidden_states(net, batch).flatten(0, 1)[batch.answers.at[here]])
+            seen.append(models.hidden_states(net, batch).flatten(0, 1)[batch.answers.at[here]])
     assert len(rows[-1].ids) > len(rows[-2].ids) and not torch.equal(batch.real, torch.ones_like(batch.real))
     assert torch.equal(seen[0], seen[1])
     torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
@@ -157,12 +157,3 @@ def test_what_fills_no_batch_is_left_out_by_chance_and_not_by_length():
             assert len(seen) == 8
             left_out[[i for i in range(10) if i not in seen]] += 1
     np.testing.assert_allclose(left_out / 800, 0.2, atol=0.06)  # four standard errors
-
-
-def test_rows_that_are_drawn_once_are_each_drawn_once():
-    rows = packs()[:10]
-    for count, expected in ((4, 4), (5, 8), (10, 8), (99, 8)):
-        drawn = [tuple(batch.ids[row, : batch.lengths[row]].tolist()) for batch in makers._some(rows, count, 4, 0) for row in range(4)]
-        assert len(drawn) == len(set(drawn)) == expected
-    (all_there_are,) = makers._some(rows[:3], 99, 4, 0)
-    assert len(all_there_are.lengths) == 3

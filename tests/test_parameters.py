@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studylib import archives, batch, parameters, study
+from studylib import archives, batch, experiments, parameters
 from studylib.errors import StudyError
 from studylib.project import root
 from studylib.runs import Store
@@ -27,7 +27,7 @@ def read(tmp_path: Path):
 
 
 def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
-    for name, plan in study.EXPERIMENTS.items():
+    for name, plan in experiments.EXPERIMENTS.items():
         found = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
         assert set(found) == {"profile", *inspect.signature(plan).parameters}
 
@@ -132,4 +132,4 @@ def test_every_yaml_makes_a_plan_without_a_network(file: Path, home: Path, monke
 def test_the_defaults_of_the_notebook_make_a_plan():
     values = parameters.defaults(NOTEBOOK)
     assert values.pop("profile") == "smoke"
-    assert study.capacity_gap(**values).runs
+    assert experiments.capacity_gap(**values).runs

@@ -142,16 +142,20 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_path, family):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_path, family, precision):
     teacher, rows, trained = model(family, seed=1), packs(), []
-    teaching.store(teacher, rows, tmp_path, iter)
-    for served in (teaching.LiveStates(teacher), teaching.StoredStates(tmp_path.glob("*.safetensors"))):
+    teaching.store(teacher, rows, tmp_path, iter, precision=precision)
+    live, stored = teaching.LiveStates(teacher, precision=precision), teaching.StoredStates(tmp_path.glob("*.safetensors"))
+    assert {stored(row).dtype for row in rows} == {torch.float32}
+    assert torch.equal(stored(rows[0]), teaching.answer_states(teacher, rows[0])) == (precision == "fp32")
+    for served in (live, stored):
         net = cutting.cut(model(family), [0, 3])
         training.train(
             net,
             rows,
             stages=stages(DISTIL, 4),
-            recipe=training.Recipe(4, 1e-3, 0),
+            recipe=training.Recipe(4, 1e-3, 0, precision=precision),
             vocabulary=VOCABULARY,
             work=tmp_path / "work",
             teacher=teacher_of(teacher, served),
@@ -175,7 +179,7 @@ def test_hidden_states_are_compared_with_the_aligned_blocks():
     student = cutting.cut(teacher, [0, 1])
     right = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[0, 3]))["hidden_mse"].item()
     wrong = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[1, 3]))["hidden_mse"].item()
-    final = teaching.hidden_states
+    final = models.hidden_states
     batch = training.collate(packs()[:4])
     with torch.no_grad():
         alone = features.hidden_mse(final(student, batch)[batch.real], final(teacher, batch)[batch.real]).sum() / 2

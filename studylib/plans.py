@@ -1,0 +1,62 @@
+"""What an experiment needs, as runs: every trained model with what it is called in tables, and its answers to every test set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from studylib import kinds
+from studylib.runs import Input, Run
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model's answers to one test set in one mode, with what they are called in tables; for a teacher its states there,
+    for a student what it is compared with."""
+
+    called: dict
+    answers: Run
+    states: Run | None = None
+    teacher: "Asked | None" = None
+    loyalty: Run | None = None
+
+
+@dataclass
+class Plan:
+    """What an experiment needs: training, dev and test questions, every trained model with what it is called in tables, and its answers."""
+
+    threads: int
+    train: Input
+    dev: Input
+    tests: list[Input]
+    trained: list[tuple[Run, dict]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+
+    def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
+        """Add a teacher, asked on every test set in every mode; return what its students are to be compared with."""
+        self.trained.append((model, called))
+        added = []
+        for test, mode in product(self.tests, modes):
+            common = dict(asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
+            states = kinds.states_on(model, test, self.train, **common | {"label": f"{common['label']}, states"})
+            added.append(Asked(_named(called, test, mode), kinds.answers(model, test, self.train, **common), states))
+        self.asked += added
+        return added
+
+    def student(self, model: Run, called: dict, teacher: Sequence[Asked]) -> None:
+        """Add a student or twin, asked what its teacher was asked."""
+        self.trained.append((model, called))
+        for theirs in teacher:
+            test, mode = theirs.answers.needs["test"], theirs.called["asked"]
+            label = f"{model.label}: {test.label} {mode}"
+            own = kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
+            loyal = kinds.loyalty(model, theirs.states, label=f"{label}, loyalty")
+            self.asked.append(Asked(_named(called, test, mode), own, teacher=theirs, loyalty=loyal))
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, each once, in an order in which they can be made."""
+        return kinds.each_run([run for one in self.asked for run in (one.answers, one.loyalty) if run is not None])
+
+
+def _named(called: dict, test: Input, mode: str) -> dict:
+    return called | {"asked": mode, "test_set": test.label}

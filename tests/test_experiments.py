@@ -1,0 +1,125 @@
+"""What is planned, without computing anything."""
+
+from collections import Counter
+
+import pytest
+from miniatures import FACTS, planned, stages, students
+
+from studylib import kinds
+from studylib.errors import StudyError
+
+
+def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "store"))
+    plan = planned(raw)
+    assert [run.kind for run in plan.runs].count("student") == 6
+    kinds_of = Counter(run.kind for run in plan.runs)
+    assert (kinds_of["answers"], kinds_of["loyalty"]) == (14, 12)  # seven models, six of them with a teacher, asked in two ways
+    assert kinds_of["states"] == 1 + 2  # the teacher's on the training rows, and on the test set in each way of asking
+    assert not (tmp_path / "store").exists()
+
+
+def test_runs_stand_after_what_they_build_on(raw):
+    seen = set()
+    for run in planned(raw).runs:
+        assert all(id(need) in seen for need in run.needs.values() if not isinstance(need, kinds.Input))
+        seen.add(id(run))
+
+
+def test_student_and_twin_differ_in_nothing_but_their_targets(raw):
+    by_name = students(planned(raw))
+    for start in ("tuned", "raw"):
+        taught, twin = by_name["student", start, "mini-3"], by_name["twin", start, "mini-3"]
+        assert {k: v for k, v in taught.parameters.items() if k != "stages"} == {k: v for k, v in twin.parameters.items() if k != "stages"}
+        assert twin.parameters["stages"] == [{"steps": 2, "losses": {"cross_entropy": 1.0}}]
+        assert "teacher" not in twin.needs and "states" not in twin.needs
+        assert all(taught.needs[name] is twin.needs[name] for name in twin.needs)
+    cut_from = {start: by_name["student", start, "mini-3"].needs["start"].needs["start"] for start in ("tuned", "raw")}
+    assert cut_from["raw"].value == raw and cut_from["tuned"].kind == "teacher"
+
+
+def test_states_to_learn_from_have_the_precision_of_the_training_and_those_to_judge_by_full_precision(raw):
+    plan = planned(raw, precision="bf16")
+    judged = {id(run.needs["states"]) for run in plan.runs if run.kind == "loyalty"}
+    precisions = {(id(run) in judged, run.parameters["precision"]) for run in plan.runs if run.kind == "states"}
+    assert precisions == {(False, "bf16"), (True, "fp32")}
+
+
+def test_who_splits_words_matters_where_they_find_the_demonstration(raw):
+    for trained, asked in (("zero-shot", "one-shot retrieved"), ("one-shot retrieved", "zero-shot")):
+        for run in planned(raw, trained=trained, asked=[asked]).runs:
+            mode = run.parameters.get("asked") or run.parameters["trained"]
+            assert "scoring" in run.recipe or not mode.endswith("retrieved")
+            assert run.kind != "teacher" or ("scoring" in run.recipe) == (trained == "one-shot retrieved")
+
+
+def test_rates_come_through_papermill_as_text(raw):
+    given, injected = (planned(raw, teacher_rate=rate) for rate in (1e-3, "1e-3"))
+    assert [run.parameters for run in given.runs] == [run.parameters for run in injected.runs]
+
+
+def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
+    stored, beside = (students(planned(raw, stages=stages(**{name: 1.0}))) for name in ("forward_kl", "hidden_mse"))
+    assert "states" in stored["student", "tuned", "mini-3"].needs
+    assert "states" not in beside["student", "tuned", "mini-3"].needs
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sizes": []}, "sizes"),
+        ({"sizes": [0]}, "0 is no size"),
+        ({"sizes": ["24x"]}, "'24x' is no size"),
+        ({"sizes": [True]}, "True is no size"),
+        ({"twins": [4]}, "twins"),
+        ({"raw_starts": ["3"]}, "raw_starts"),
+        ({"trained": "two-shot"}, "two-shot"),
+        ({"asked": ["few"]}, "few"),
+        ({"stages": [{"steps": 2, "losses": {"reverse": 1.0}}]}, "reverse"),
+        ({"learn": "nothing"}, "learn must be gold"),
+        ({"rates": []}, "rates is empty"),
+        ({"families": {"x": "gpt2"}}, "gpt2"),
+        ({"seeds": []}, "seeds"),
+        ({"dev": {"source": "path:README.md", "language": "fr"}}, "'fr'"),
+        ({"seeds": [-1]}, "seed"),
+        ({"seeds": ["a"]}, "seed"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"sizes": [2, 2]}, "twice"),
+        ({"sizes": [2, "2"]}, "twice"),
+        ({"sizes": [3, 2, "2>3"]}, "3 cannot be cut from 2"),
+        ({"sizes": [3, 2, "3x9>2"]}, "2 cannot be cut from 3x9"),
+        ({"sizes": [3, 2, "4>1"]}, "4>1 is cut from the student of 4: name that before it"),
+        ({"asked": ["zero-shot", "zero-shot"]}, "twice"),
+        ({"threads": 0}, "threads"),
+        ({"layer_packs": 0}, "layer_packs"),
+        ({"heal_packs": 0}, "heal_packs"),
+        ({"evaluations": 0}, "evaluations"),
+        ({"families": {"x": 5}}, "families"),
+        ({"packs": 0}, "packs"),
+        ({"teacher_steps": 0}, "steps"),
+        ({"rates": [1e-3, 5.0]}, "rate"),
+        ({"search_steps": "x"}, "search_steps"),
+        ({"precision": "fp16"}, "fp16"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(raw, changes, word):
+    with pytest.raises(StudyError, match=word):
+        planned(raw, **changes)
+
+
+@pytest.mark.parametrize("name", ["train", "dev", 5])
+def test_a_test_set_is_not_called_like_another_set(name, raw):
+    with pytest.raises(StudyError, match=f"tests names a set {name!r}"):
+        planned(raw, tests={name: {"source": "facts:test", **FACTS}})
+
+
+def test_xquad_adds_a_test_set_per_language(raw, tmp_path):
+    for name in ("de", "zh"):
+        (tmp_path / f"xquad.{name}.json").write_text("{}")
+    plan = planned(raw, xquad=str(tmp_path))
+    assert [test.label for test in plan.tests] == ["near", "xquad de", "xquad zh"]
+
+
+def test_one_rate_needs_no_search(raw):
+    plan = planned(raw)
+    assert "rate" not in {run.kind for run in plan.runs}
