@@ -72,24 +72,25 @@ def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What students of one teacher learn from: it, the order in which its layers go, its answers and its states."""
+    """What students can learn from one model: its answers and its states on the training questions, asked in the way `prompted`."""
 
-    teacher: Run
-    layers: Run
+    teacher: Run | Input
     setting: Setting
+    prompted: str
     label: str
     kept: dict[str, Run] = field(default_factory=dict)
 
     def said(self) -> Run:
-        """The teacher's answers to the training questions, as it was trained to be asked."""
-        train, asked = self.setting.train, dict(asked=self.setting.trained, seed=self.setting.seed)
+        """The teacher's answers to the training questions."""
+        train, asked = self.setting.train, dict(asked=self.prompted, seed=self.setting.seed)
         return self._once("said", lambda label: answers(self.teacher, train, train, **asked, label=label))
 
     def states(self, tokens: str, learn: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
-        parameters = {key: getattr(self.setting, key) for key in ("trained", "seed", "precision")} | {"tokens": tokens, "learn": learn}
+        parameters = {"trained": self.prompted, "seed": self.setting.seed, "precision": self.setting.precision}
+        parameters |= {"tokens": tokens, "learn": learn}
         needs = {"teacher": self.teacher, "train": self.setting.train, **self.text(learn)}
-        recipe = _recipes(self.setting.trained, teaching, scoring)  # which says where the teacher is right
+        recipe = _recipes(self.prompted, teaching, scoring)  # which says where the teacher is right
         return self._once(f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, recipe, label))
 
     def text(self, learn: str) -> dict[str, Run]:
@@ -98,13 +99,13 @@ class Lesson:
 
     def _once(self, name: str, make: Callable[[str], Run]) -> Run:
         if name not in self.kept:
-            self.kept[name] = make(f"{self.label} teacher {name}")
+            self.kept[name] = make(f"{self.label} {name}")
         return self.kept[name]
 
 
-def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.Size, packs: int, label: str) -> Run:
-    """`start` cut to `size` and healed on `packs` training rows: the raw model or the tuned teacher, or a student that was cut
-    and trained before; that is healed to the hidden states of its teacher."""
+def cut(start: Run | Input, order: Run, setting: Setting, *, size: cutting.Size, packs: int, label: str) -> Run:
+    """`start` cut to `size`, layers going in the `order` that was found on a tuned teacher, and healed on `packs` training rows: the
+    raw model, that teacher, or a student that was cut and trained before; this one is healed to the hidden states of the teacher."""
     parameters = {
         "depth": size.layers,
         "neurons": size.neurons,
@@ -113,15 +114,15 @@ def cut(start: Run | Input, lesson: Lesson, setting: Setting, *, size: cutting.S
         "seed": setting.seed,
         "precision": setting.precision,
     }
-    needs = {"start": start, "layers": lesson.layers, "train": setting.train}
+    needs = {"start": start, "layers": order, "train": setting.train}
     if isinstance(start, Run) and start.kind == "student":
-        needs["healed_to"] = lesson.teacher
+        needs["healed_to"] = order.needs["teacher"]
     return Run("cut", parameters, needs, _recipes(setting.trained, cutting), label)
 
 
 def student(
     start: Run,
-    lesson: Lesson,
+    lessons: Sequence[Lesson],
     setting: Setting,
     *,
     stages: Sequence[Mapping],
@@ -130,13 +131,18 @@ def student(
     search_steps: int,
     label: str,
 ) -> Run:
-    """`start` (a cut model) trained through `stages` on the text `learn`; if there are several rates, at the one that a search finds best."""
+    """`start` (a cut model) trained through `stages` on the text `learn`; if there are several rates, at the one that a search finds best.
+
+    The text is that of the first lesson; of several, the mean of the teachers' probabilities is learnt.
+    """
     parsed = objectives.parse(stages)
-    needs = {"start": start, "train": setting.train, "dev": setting.dev, **lesson.text(learn)}
-    if any(stage.uses_teacher for stage in parsed):
-        needs["teacher"] = lesson.teacher
-    if tokens := objectives.stored(parsed):
-        needs["states"] = lesson.states(tokens, learn)
+    needs = {"start": start, "train": setting.train, "dev": setting.dev, **(lessons[0].text(learn) if lessons else {})}
+    for number, lesson in enumerate(lessons, start=1):
+        which = f" {number}" if number > 1 else ""
+        if any(stage.uses_teacher for stage in parsed):
+            needs[f"teacher{which}"] = lesson.teacher
+        if tokens := objectives.stored(parsed):
+            needs[f"states{which}"] = lesson.states(tokens, learn)
     parameters = {"depth": start.parameters["depth"], **setting.recipe(stages, rates[0], learn)}
     recipe = _recipes(setting.trained, cutting, divergences, features, objectives, teaching, training, scoring)
     if len(rates) > 1:

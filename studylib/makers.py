@@ -65,15 +65,21 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
 
 
 def prompted(
-    run: Run, need: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, learnt: Sequence[Question] | None = None
+    run: Run,
+    need: str,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    *,
+    learnt: Sequence[Question] | None = None,
+    mode: str = "",
 ) -> list[prompts.Prompt]:
-    """The prompts of a run's data set, in the mode it trains or asks in; or of the questions `learnt`, to train on.
+    """The prompts of a run's data set, in the mode it trains or asks in unless another is named; or of the questions `learnt`, to train on.
 
     Demonstrations come from its training questions.
     """
     pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
-    mode, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
-    shared = dict(mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
+    own, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
+    shared = dict(mode=mode or own, pool=pool, seed=seed, longest=config.max_position_embeddings)
     return prompts.build(questions(run.needs[need]) if learnt is None else learnt, tokenizer, **shared, training=learnt is not None)
 
 
@@ -219,8 +225,21 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"rate": best}
 
 
-def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> training.Teacher:
-    model, own = load(store, run.needs["teacher"])
+Taught = training.Teacher | training.Mean | None
+
+
+def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> tuple[Taught, Taught]:
+    """What a run is taught by, on its training rows (by stored states) and on those it is watched by (computed)."""
+    names = [name.removeprefix("teacher") for name in run.needs if name.startswith("teacher")]
+    each = [_teacher(run, store, tokenizer, name) for name in names]
+    if len(each) < 2:
+        return each[0] if each else (None, None)
+    return tuple(training.Mean(several) for several in zip(*each, strict=True))
+
+
+def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, which: str = "") -> tuple[training.Teacher, training.Teacher]:
+    """The same for one teacher: the first, or ` 2` and so on."""
+    model, own = load(store, run.needs[f"teacher{which}"])
     if models.vocabulary_digest(own) != models.vocabulary_digest(tokenizer):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     model.eval()
@@ -228,13 +247,18 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> trai
     def head(hidden: Tensor) -> Tensor:
         return models.head(model, hidden, len(tokenizer))
 
-    served, aligned = None, []
-    if stored := run.needs.get("states"):
-        served = teaching.StoredStates(store.path(stored).glob("states-*.safetensors"), stored.parameters["tokens"])
+    aligned, both = [], [None, None]
     if "start" in run.needs:
         keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
         aligned = [following - 1 for following in cutting.readers(keep, model)]
-    return training.Teacher(head, served, model, aligned)
+    if states := run.needs.get(f"states{which}"):
+        tokens, precision, mode = (states.parameters[key] for key in ("tokens", "precision", "trained"))
+        stored = teaching.StoredStates(store.path(states).glob("states-*.safetensors"), tokens)
+        both = [stored, teaching.LiveStates(model, tokens, precision)]
+        if mode != run.parameters["trained"]:
+            asked = [prompted(run, n, tokenizer, model.config, learnt=learnt(run, store, n), mode=mode) for n in ("train", "dev")]
+            both = [teaching.Reprompted(*pair) for pair in zip(both, asked, strict=True)]
+    return tuple(training.Teacher(head, served, model, aligned) for served in both)
 
 
 class _School:
@@ -244,7 +268,7 @@ class _School:
         self.run, self.tokenizer = run, tokenizer
         self.stages = objectives.parse(run.parameters["stages"])
         self.packs, self.dev = (rows(run, store, tokenizer, model, need) for need in ("train", "dev"))
-        self.teacher = _teacher(run, store, tokenizer) if "teacher" in run.needs else None
+        self.teacher, self.watching = _teachers(run, store, tokenizer)
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
@@ -254,18 +278,14 @@ class _School:
 
     def watched(self, model: PreTrainedModel) -> training.Dev:
         """Loss and F1 on the dev questions."""
-        asked, guide = questions(self.run.needs["dev"]), self.teacher
-        built = prompted(self.run, "dev", self.tokenizer, model.config)
-        if guide is not None and guide.states is not None:
-            live = teaching.LiveStates(guide.model, guide.states.tokens, self.run.parameters["precision"])
-            guide = replace(guide, states=live)  # stored are those of training rows
+        asked, built = questions(self.run.needs["dev"]), prompted(self.run, "dev", self.tokenizer, model.config)
 
         def score(current: PreTrainedModel) -> dict[str, float]:
             said = answering.best(answering.answer(current, self.tokenizer, built))
             found = [scoring.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
-        return training.Dev(self.dev, guide, score, self.run.parameters["evaluations"])
+        return training.Dev(self.dev, self.watching, score, self.run.parameters["evaluations"])
 
 
 def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, store: Store, bar: Progress) -> dict:
@@ -296,11 +316,11 @@ def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 @torch.no_grad()
 def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
-    guide, found = _teacher(run, store, tokenizer), {}
+    (guide, _), found = _teacher(run, store, tokenizer), {}
     for prompt in bar.over(prompted(run, "train", tokenizer, model.config, learnt=questions(run.needs["train"]))):
         packed = packing.pack(prompt)
         own = models.head(model, teaching.answer_states(model, packed), len(tokenizer))
-        each = scoring.probability_loyalty(own, guide.head(guide.states(packed)))  # (N,)
+        each = scoring.probability_loyalty(own, guide.logits([packed], "answers"))  # (N,)
         per_question = each.split([len(branch.target) for branch in prompt.branches])
         found |= {branch.question.id: values.mean().item() for branch, values in zip(prompt.branches, per_question, strict=True)}
     write_json(folder / "loyalty.json", found)

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 
 from studylib import models
 from studylib.errors import StudyError
-from studylib.packing import Pack, collate
+from studylib.packing import Pack, collate, pack
+from studylib.prompts import Prompt
 
 RECIPE = 2
 SHARD = 256  # rows per file
@@ -72,6 +73,30 @@ class StoredStates:
         if pack.digest not in self.where:
             raise StudyError(f"question {pack.question_ids[0]!r}: its row is not the one the teacher's states were computed on.")
         return self.where[pack.digest].get_tensor(pack.digest)
+
+
+class Reprompted:
+    """Serves a pack's states (N, d) at answers from rows in which the same questions are prompted otherwise: with a demonstration, say.
+
+    Raises StudyError for a question that those rows do not have, or whose answer is split into other tokens there.
+    """
+
+    tokens = "answers"
+
+    def __init__(self, states: "StoredStates | LiveStates", prompts: Iterable[Prompt]):
+        self.states, self.where = states, {}
+        for prompt in prompts:
+            row, start = pack(prompt), 0
+            for branch in prompt.branches:
+                self.where[branch.question.id] = (row, slice(start, start := start + len(branch.target)))
+
+    def __call__(self, pack: Pack) -> Tensor:
+        found = [self.where.get(question) for question in pack.question_ids]
+        if None in found or [token for row, part in found for token in row.answers.targets[part]] != pack.answers.targets:
+            raise StudyError(
+                f"question {pack.question_ids[0]!r}: the teacher was not asked it and its context's others for the same answers."
+            )
+        return torch.cat([self.states(row)[part] for row, part in found])
 
 
 class LiveStates:

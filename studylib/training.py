@@ -48,6 +48,22 @@ class Teacher:
     model: PreTrainedModel | None = None
     aligned: Sequence[int] = ()
 
+    def logits(self, packs: Sequence[Pack], tokens: str) -> Tensor:
+        """Its logits where losses on logits look, (N, V)."""
+        served = [(self.states(pack), getattr(pack, tokens).at) for pack in packs]
+        return self.head(torch.cat([states if self.states.tokens == "answers" else states[at] for states, at in served]))
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Several teachers as one whose probabilities are the mean of theirs; for losses on logits."""
+
+    teachers: Sequence[Teacher]
+
+    def logits(self, packs: Sequence[Pack], tokens: str) -> Tensor:
+        """The log of the mean probability, (N, V)."""
+        return torch.stack([one.logits(packs, tokens).log_softmax(-1) for one in self.teachers]).logsumexp(0)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -81,7 +97,7 @@ class Recipe:
 
 
 def losses(
-    model: PreTrainedModel, packs: Sequence[Pack], mixture: Mixture, number: int, teacher: Teacher | None, vocabulary: int
+    model: PreTrainedModel, packs: Sequence[Pack], mixture: Mixture, number: int, teacher: Teacher | Mean | None, vocabulary: int
 ) -> dict[str, Tensor]:
     """Each loss of the mixture's stage `number`, summed over the tokens it looks at; those on hidden states are averaged over layers."""
     batch, stage = collate(packs), mixture.stages[number]
@@ -95,18 +111,11 @@ def losses(
         logits, taught = models.head(model, own[-1].flatten(0, 1)[places.at], vocabulary), None  # (N, V)
         if any(term.name in objectives.DIVERGENCES for term in terms):
             with torch.no_grad():
-                at = theirs[-1].flatten(0, 1)[places.at] if stage.beside else torch.cat([_served(teacher, p, tokens) for p in packs])
-                taught = teacher.head(at)
+                taught = teacher.head(theirs[-1].flatten(0, 1)[places.at]) if stage.beside else teacher.logits(packs, tokens)
         found |= {term.name: mixture.on_logits(number, term, logits, taught, places.targets).sum() for term in terms}
     for term in (term for term in stage.terms if term.name in objectives.FEATURES):
         found[term.name] = _on_states(mixture, term, batch, own[1:], [theirs[block + 1] for block in teacher.aligned])
     return found
-
-
-def _served(teacher: Teacher, pack: Pack, tokens: str) -> Tensor:
-    """The teacher's states where a loss on logits looks, (N, d)."""
-    states = teacher.states(pack)
-    return states if teacher.states.tokens == "answers" else states[getattr(pack, tokens).at]
 
 
 def _on_states(mixture: Mixture, term: Term, batch: Batch, own: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
@@ -125,7 +134,7 @@ def backward(
     packs: Sequence[Pack],
     mixture: Mixture,
     number: int,
-    teacher: Teacher | None,
+    teacher: Teacher | Mean | None,
     vocabulary: int,
     micro: int = 0,
 ) -> dict[str, float]:
@@ -156,7 +165,7 @@ class Dev:
     """What a training is watched by, before it and at `times` even points: its own losses on other rows, and a score of the model."""
 
     packs: Sequence[Pack]
-    teacher: Teacher | None
+    teacher: Teacher | Mean | None
     score: Callable[[PreTrainedModel], dict[str, float]]
     times: int
 
@@ -179,7 +188,7 @@ def train(
     recipe: Recipe,
     vocabulary: int,
     work: Path,
-    teacher: Teacher | None = None,
+    teacher: Teacher | Mean | None = None,
     dev: Dev | None = None,
     report: Callable[[int, dict], None] = lambda step, values: None,
 ) -> list[dict]:
@@ -215,7 +224,7 @@ def train(
     return curve
 
 
-def _mixture(stages: Sequence[Stage], model: PreTrainedModel, teacher: Teacher | None) -> Mixture:
+def _mixture(stages: Sequence[Stage], model: PreTrainedModel, teacher: Teacher | Mean | None) -> Mixture:
     """The losses; with projections where student and teacher that run beside each other have unlike widths."""
     if not any(stage.beside for stage in stages):
         return Mixture(stages)

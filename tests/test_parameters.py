@@ -1,6 +1,7 @@
 """Parameters: what a YAML may say, and that every one in the project can be planned without a network."""
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def read(tmp_path: Path):
 def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
     for name, plan in experiments.EXPERIMENTS.items():
         found = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
-        assert set(found) == {"profile", *inspect.signature(plan).parameters}
+        own = set(inspect.signature(plan).parameters) - {"common"}
+        assert set(found) == {"profile", *own, *(field.name for field in fields(experiments.Common))}
 
 
 def test_values_are_read_as_they_are_and_nothing_is_added(read):

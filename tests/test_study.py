@@ -128,14 +128,14 @@ def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, t
     cutting.heal(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
     found = makers.load(store, cut)[0]
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
-    assert makers._teacher(smaller, store, words).aligned == [keep[1] - 1, 3]
+    assert makers._teacher(smaller, store, words)[0].aligned == [keep[1] - 1, 3]
 
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
     plan, store = finished
     run = students(plan)["student", "tuned", "mini-2"]
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    guide = makers._teacher(run, store, tokenizer())
+    guide, _ = makers._teacher(run, store, tokenizer())
     assert list(guide.aligned) == [keep[1] - 1, 3]
     assert guide.model.config.num_hidden_layers == 4
 

@@ -1,5 +1,6 @@
 """The loop: micro-batches, resuming, learning, and a student from stored states."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -408,3 +409,29 @@ def test_all_tokens_weigh_as_in_a_row_of_their_own():
         logs = net(input_ids=ids).logits[0, :-1, :VOCABULARY].log_softmax(-1)
     prefix = -logs[torch.arange(ids.shape[1] - 1), ids[0, 1:]].sum().item()
     assert packed == pytest.approx(sum(alone) - (len(alone) - 1) * prefix, rel=1e-4)
+
+
+@torch.no_grad()
+def test_of_several_teachers_the_mean_probability_is_learnt():
+    one, other, net, rows = model("llama", seed=1), model("llama", seed=2), model("llama"), packs()[:3]
+    for teachers in ((one, other), (one, one)):
+        found = summed(net, rows, {"forward_kl": 1.0}, training.Mean([teacher_of(each) for each in teachers]))["forward_kl"]
+        p = sum(teacher_of(each).logits(rows, "answers").softmax(-1) for each in teachers) / 2
+        q = torch.cat([models.head(net, teaching.answer_states(net, row), VOCABULARY) for row in rows]).log_softmax(-1)
+        assert found == pytest.approx((p * (p.log() - q)).sum().item(), rel=1e-4)
+
+
+def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_questions():
+    """A student asked zero-shot, a teacher that sees a demonstration."""
+    net, shown = model("llama", seed=1), built("one-shot")
+    served = teaching.Reprompted(teaching.LiveStates(net), shown[:-1])
+    theirs = {branch.question.id: packing.pack(replace(prompt, branches=[branch])) for prompt in shown for branch in prompt.branches}
+    for prompt, row in list(zip(built(), packs(), strict=True))[:-1]:
+        expected = torch.cat([teaching.answer_states(net, theirs[branch.question.id]) for branch in prompt.branches])
+        torch.testing.assert_close(served(row), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(served(row), teaching.answer_states(net, row), atol=1e-2)
+    with pytest.raises(StudyError, match=packs()[-1].question_ids[0]):
+        served(packs()[-1])
+    branch = built()[0].branches[0]
+    with pytest.raises(StudyError, match=branch.question.id):
+        served(packing.pack(replace(built()[0], branches=[replace(branch, target=[5, 6])])))
