@@ -5,23 +5,26 @@ under draws shared by both (two-level bootstrap: seeds, then articles); that of 
 five seeds only articles are drawn: such intervals, and all tests, are conditional on the seeds at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from studylib import statistics
+from studylib.experiments import TWIN
 from studylib.scoring import METRICS, calibration_error
 
+FEW_TEACHERS = 4  # of fewer no correlation is given
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
 SETTING = ["family", "trained", "asked", "test_set"]
-MODEL = ["role", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding"]
+MODEL = ["role", "teacher", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding"]
 KEPT = ("f1", "exact_match")  # what retention is of
 ALIKE = ("agreement", "loyalty")
 BOUNDED = (*METRICS, *ALIKE, "calibration_error", *(f"retention_{metric}" for metric in KEPT))
 BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
 BINS = 10  # of probability, for the calibration error
 
+PAIR = ["start", "student", "teacher", "objective"]
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 
@@ -33,7 +36,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
     """
     lines = []
-    for setting, group in rows.groupby(SETTING, sort=False):
+    for setting, group in rows[rows.role != "guide"].groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
         for model, own in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
             lines.append(dict(zip(SETTING, setting, strict=True)) | dict(zip(MODEL, model, strict=True)) | _line(own, teacher))
@@ -82,22 +85,68 @@ def _drawn(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     return statistics.resampled_means(values.mean(-2, keepdims=True) if few else values, clusters, np.random.default_rng(0))
 
 
-def contrasts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Student minus twin in points of F1, a line per setting, start and depth: what the teacher adds while training.
+def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
+    """Student minus twin in points of F1, a line per setting, start, size, teacher and objective: what the teacher adds while training.
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
-    all lines; `detectable` the least difference that would be found in four cases of five, the spread of the seeds in it.
-    All missing where questions or articles are too few.
+    all lines but those of the teacher `primary`, whose contrast was declared beforehand; `detectable` the least difference that
+    would be found in four cases of five, the spread of the seeds in it. All missing where questions or articles are too few.
     """
     lines = []
     for setting, group in rows.groupby([*SETTING, "start", "student"], sort=False):
-        student, twin = (group[group.role == role] for role in ("student", "twin"))
-        if set(student.seed) & set(twin.seed):
-            lines.append(dict(zip([*SETTING, "start", "student"], setting, strict=True)) | _difference(student, twin))
-    table = pd.DataFrame(lines, columns=[*SETTING, "start", "student", *DIFFERENCE])
-    tested = table.p.notna()
+        students, twin = (group[group.role == role] for role in ("student", "twin"))
+        for pair, student in students.groupby(["teacher", "objective"], sort=False):
+            if set(student.seed) & set(twin.seed):
+                lines.append(dict(zip([*SETTING, *PAIR], (*setting, *pair), strict=True)) | _difference(student, twin))
+    table = pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
+    table["p_holm"] = table.p.where(table.teacher == primary)
+    tested = table.p.notna() & (table.teacher != primary)
     table.loc[tested, "p_holm"] = statistics.holm(list(table.p[tested]))
     return table
+
+
+def schooling(rows: pd.DataFrame) -> pd.DataFrame:
+    """F1 of teachers and of the students that differ in nothing but them, a line per setting and teacher, in percent; and over the
+    teachers of a setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles or teachers are too few).
+
+    A teacher's score is that in the prompting in which it taught; teachers that are asked together have none.
+    """
+    lines = []
+    for setting, students in rows[rows.role == "student"].groupby([*SETTING, *PAIR[:2]], sort=False):
+        about = dict(zip([*SETTING, *PAIR[:2]], setting, strict=True))
+        there = rows[(rows.family == about["family"]) & (rows.test_set == about["test_set"])]
+        pairs = {}
+        for name, student in students.groupby("teacher", sort=False):
+            own = _taught_by(name, there, student)
+            if not own.empty:
+                pairs[name] = _same_seeds(own, student)
+        lines += [about | one for one in _correlated(pairs)]
+    return pd.DataFrame(lines)
+
+
+def _taught_by(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a student's teacher: of a guide; of the tuned teacher or of its twin in the prompting that both were trained in."""
+    mode, who = student.trained.iloc[0], rows[rows.teacher == name]
+    if name == TWIN:
+        who = rows[(rows.role == "twin") & (rows.student == student.student.iloc[0]) & (rows.start == student.start.iloc[0])]
+    return who[(who.role == "guide") | (who.role.isin(("teacher", "twin")) & (who.asked == mode))]
+
+
+def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
+    """A line per teacher with both scores, and the correlation over all."""
+    if not pairs:
+        return []
+    values, clusters = _paired([*(own for own, _ in pairs.values()), *(student for _, student in pairs.values())], ["f1"])
+    means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
+    found = {"r": np.nan, "r_low": np.nan, "r_high": np.nan}
+    if len(pairs) >= FEW_TEACHERS:
+        found["r"] = np.corrcoef(means)[0, 1]
+        if not statistics.why_no_interval(clusters):
+            drawn = _drawn(values[0], clusters).reshape(-1, 2, len(pairs))  # (repeats, 2, teacher)
+            own, students = np.moveaxis(drawn - drawn.mean(-1, keepdims=True), 1, 0)
+            r = (own * students).sum(-1) / np.sqrt((own**2).sum(-1) * (students**2).sum(-1))
+            found["r_low"], found["r_high"] = statistics.interval(r)
+    return [{"teacher": name, "teacher_f1": own, "student_f1": its, **found} for name, own, its in zip(pairs, *means, strict=True)]
 
 
 def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:

@@ -12,6 +12,8 @@ from studylib.errors import StudyError
 from studylib.plans import Plan
 from studylib.runs import Input, Run
 
+TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
@@ -63,6 +65,11 @@ class Common:
         for rate, seed in product((float(self.teacher_rate), *map(float, self.rates)), self.seeds):
             training.Recipe(self.packs, rate, seed, self.micro, self.precision)
 
+    @property
+    def gold(self) -> list[dict]:
+        """As many steps on gold answers alone as a student has on its losses."""
+        return objectives.gold(objectives.steps(objectives.parse(self.stages)))
+
     def plan(self) -> Plan:
         """A plan with the data sets, and nothing to compute yet."""
         tests = {**self.tests, **sources.xquad(self.xquad, self.xquad_paragraphs)}
@@ -87,12 +94,16 @@ class School:
         self.common, self.setting, self.raw, self.label = common, setting, raw, f"{family} s{setting.seed}"
         self.tuned = kinds.teacher(raw, setting, steps=common.teacher_steps, rate=float(common.teacher_rate), label=self.label)
         self.order = kinds.layers(self.tuned, setting, packs=common.layer_packs, label=self.label)
-        self.named = {"family": family, "teacher": family, "student": "", "trained": common.trained, "seed": setting.seed}
+        self.named = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
         own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(objectives.gold(common.teacher_steps))
         self.asked = plan.teacher(self.tuned, self.named | own, common.asked)
         self.begins: dict[tuple[str, str], Run | Input] = {("tuned", ""): self.tuned, ("raw", ""): raw}
         self.cuts: dict[tuple[str, str], Run] = {}
-        self.lesson = kinds.Lesson(self.tuned, setting, common.trained, f"{self.label} teacher")
+        self.lesson = kinds.Lesson(self.tuned, setting, common.trained, f"{self.label} teacher")  # by its tuned teacher
+
+    def learning_from(self, name: str, model: Run | Input, mode: str) -> kinds.Lesson:
+        """What students can learn from another model."""
+        return kinds.Lesson(model, self.setting, mode, f"{self.label} {name}:")
 
     def cut(self, start: str, written: int | str) -> Run:
         """The model of this size that students start from: cut from the `tuned` teacher, the `raw` model or, in stages, a student."""
@@ -124,7 +135,7 @@ def capacity_gap(*, sizes: Sequence[int | str], twins: Sequence[int | str], raw_
     """
     common = Common(**common)
     _check_sizes(sizes=sizes, twins=twins, raw_starts=raw_starts)
-    plan, arms = common.plan(), _arms(common.stages, common.learn, sizes=sizes, twins=twins, raw_starts=raw_starts)
+    plan, arms = common.plan(), _arms(common, sizes=sizes, twins=twins, raw_starts=raw_starts)
     for school in common.schools(plan):
         for arm in arms:
             for written in arm.sizes:
@@ -134,6 +145,55 @@ def capacity_gap(*, sizes: Sequence[int | str], twins: Sequence[int | str], raw_
                 called = school.named | arm.called(written) | {"student": f"{school.named['family']}-{written}"}
                 plan.student(one, called, school.asked)
     return plan
+
+
+def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, **common: object) -> Plan:
+    """Whom a student of this `size`, cut from the raw model, should learn from: same start, data, order and steps in every arm.
+
+    Teachers are the raw model, asked like the student or with a `demonstration`; the tuned one; a `smaller` one tuned on gold
+    answers, or taught by the tuned one; the tuned one and that smaller one together; the student's own twin; and nobody.
+    Raises StudyError for values that cannot be.
+    """
+    common = Common(**common)
+    prompts.check(demonstration)
+    if common.learn != "gold" or any(stage.beside for stage in objectives.parse(common.stages)):
+        raise StudyError("teacher_choice compares distributions: set `learn: gold`, and leave losses on hidden states out of `stages`.")
+    for name, written in (("size", size), ("smaller", smaller)):
+        if cutting.size(written).cut_from:
+            raise StudyError(f"{name}: {written} is cut in stages: name a size that is cut at once.")
+    plan = common.plan()
+    for school in common.schools(plan):
+        about = school.named | {"start": "raw", "student": f"{school.named['family']}-{size}"}
+        nobody = school.student("raw", size, [], stages=common.gold, learn="gold", targets="gold")
+        plan.student(nobody, about | {"role": "twin", "targets": "gold", "teacher": NOBODY} | taught(common.gold), school.asked)
+        for name, lessons in _lessons(school, plan, nobody, smaller, demonstration).items():
+            one = school.student("raw", size, lessons, stages=common.stages, learn="gold", targets=f"teacher {name}")
+            called = {"role": "student", "targets": "teacher", "teacher": name} | taught(common.stages)
+            plan.student(one, about | called, school.asked)
+    return plan
+
+
+def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demonstration: str) -> dict[str, list[kinds.Lesson]]:
+    """By whom the students of `teacher_choice` are taught. Teachers that no other arm shows are put into the plan, asked as they teach."""
+    common, mode = school.common, school.common.trained
+    tuned = school.student("tuned", smaller, [], stages=common.gold, learn="gold", targets="gold")
+    again = school.student("tuned", smaller, [school.lesson], stages=common.stages, learn="gold", targets="teacher")
+    others = {
+        "raw": (school.raw, mode, school.tuned),
+        "raw with a demonstration": (school.raw, demonstration, school.tuned),
+        "smaller, tuned": (tuned, mode, tuned),
+        "smaller, taught": (again, mode, again),
+    }
+    for name, (model, asked, counted) in others.items():
+        plan.guide(
+            model,
+            school.named | {"role": "guide", "start": "", "targets": "", "teacher": name, "objective": "", "steps": 0},
+            asked,
+            counted=counted,
+        )
+    lessons = {TUNED: school.lesson} | {name: school.learning_from(name, model, asked) for name, (model, asked, _) in others.items()}
+    several = {TWO: [school.lesson, lessons["smaller, tuned"]], TWIN: [school.learning_from(TWIN, nobody, mode)]}
+    return {name: [lesson] for name, lesson in lessons.items()} | several
 
 
 @dataclass(frozen=True)
@@ -148,24 +208,25 @@ class Arm:
 
     def called(self, written: int | str) -> dict:
         """What one of them is called in tables; `steps` are those of all students that it was cut from, too."""
-        about = {"role": "student" if self.targets == "teacher" else "twin", "start": self.start, "targets": self.targets}
+        role, teacher = ("student", TUNED) if self.targets == "teacher" else ("twin", NOBODY)
+        about = {"role": role, "teacher": teacher, "start": self.start, "targets": self.targets}
         learnt = taught(self.stages, self.learn)
         return about | learnt | {"steps": cutting.size(written).stages * learnt["steps"]}
 
 
-def _arms(stages: Sequence[Mapping], learn: str, *, sizes: Sequence, twins: Sequence, raw_starts: Sequence) -> list[Arm]:
+def _arms(common: Common, *, sizes: Sequence, twins: Sequence, raw_starts: Sequence) -> list[Arm]:
     """Students and their twins, from the tuned teacher and from the raw model.
 
     What a twin lacks are the teacher's distributions and words, not its choice of questions.
     """
-    student = {"stages": stages, "learn": learn}
-    twin = {"stages": objectives.gold(objectives.steps(objectives.parse(stages))), "learn": learn if learn == kinds.RIGHT else "gold"}
+    student = {"stages": common.stages, "learn": common.learn}
+    twin = {"stages": common.gold, "learn": common.learn if common.learn == kinds.RIGHT else "gold"}
     chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts)}
     pairs = ((Arm(start, "teacher", own, **student), Arm(start, "gold", beside, **twin)) for start, (own, beside) in chosen.items())
     return [arm for pair in pairs for arm in pair]
 
 
-EXPERIMENTS = {"capacity_gap": capacity_gap}
+EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice}
 
 
 def _check_lists(**lists: Sequence) -> None:

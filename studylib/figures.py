@@ -28,7 +28,7 @@ IDENTITY = {
     "model": "model",
     "role": "role",
     "start": "start",
-    "targets": "targets",
+    "teacher": "taught by",
     "objective": "objective",
     "asked": "asked",
     "test_set": "test set",
@@ -59,7 +59,8 @@ def look() -> None:
 
 def table(kept: pd.DataFrame) -> str:
     """The comparison in Markdown; what is the same in every line is said once, below it."""
-    shown = kept.assign(model=np.where(kept.role == "teacher", kept.family + " teacher", kept.student))
+    uncut = kept.role == "teacher"
+    shown = kept.assign(model=np.where(uncut, kept.family + " teacher", kept.student), teacher=kept.teacher.mask(uncut, "–"))
     same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
     columns = {name: title for name, title in IDENTITY.items() if shown[name].nunique() > 1} | MEASURES
     lines = [list(columns.values()), ["---"] * len(columns)]
@@ -210,18 +211,77 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png")
 
 
-def contrasts(table: pd.DataFrame) -> str:
+def contrasts(table: pd.DataFrame, primary: str = "") -> str:
     """What the teacher adds (`comparison.contrasts`), in Markdown."""
-    titles = ["start", "asked", "test set", "student", "student − twin, F1", "p", "p, Holm", "detectable"]
+    same = [name for name in ("teacher", "objective") if table[name].nunique() < 2]
+    columns = {
+        name: IDENTITY.get(name, name) for name in ("start", "asked", "test_set", "student", "teacher", "objective") if name not in same
+    }
+    titles = [*columns.values(), "student − twin, F1", "p", "p, Holm", "detectable"]
     lines = [titles, ["---"] * len(titles)]
     for row in table.to_dict("records"):
         tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
         difference = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
-        lines.append([row["start"], row["asked"], row["test_set"], row["student"], difference, *tests, _cell(row["detectable"])])
+        lines.append([*(str(row[name]) for name in columns), difference, *tests, _cell(row["detectable"])])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return (
-        f"{drawn}\n\nAll lines are secondary to the claim of non-inferiority; Holm's correction is over all of them. {intervals(table)}\n"
+    declared = (
+        f"Lines taught by {primary} are primary, declared beforehand; the others"
+        if primary
+        else "All lines are secondary to the claim of non-inferiority;"
     )
+    corrected = f"{declared} have Holm's correction over all of them." if primary else f"{declared} Holm's correction is over all of them."
+    return f"{drawn}\n\n{corrected} {intervals(table)}\n"
+
+
+def choice_figure(kept: pd.DataFrame) -> Figure:
+    """F1 of a student by who taught it, with intervals, a panel per test set and prompting; the tuned teacher as a line with a band."""
+    look()
+    panels = list(kept.groupby(["family", "test_set", "asked"], sort=False))
+    taught = [name for name in kept.teacher[kept.role != "teacher"].unique()]
+    figure = Figure(figsize=(7.2, len(panels) * (0.8 + 0.32 * len(taught))))
+    for axis, ((family, test, asked), group) in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):
+        (teacher,), students = group[group.role == "teacher"].itertuples(), group[group.role != "teacher"].sort_values("f1")
+        axis.axvline(teacher.f1, color="0.25", linewidth=1)
+        if not np.isnan(teacher.f1_low):
+            axis.axvspan(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0)
+        spread = np.abs(students[["f1_low", "f1_high"]].T.to_numpy() - students.f1.to_numpy())
+        axis.errorbar(students.f1, students.teacher, xerr=spread, fmt="o", color=PALETTE[0], markersize=5, elinewidth=0.8, capsize=2)
+        axis.set(title=f"{family}, {test}, {asked}", ylabel="taught by")
+        axis.margins(y=0.1)
+    axis.set_xlabel("F1 of the student (line and band: the tuned teacher's own)")
+    return figure
+
+
+def schooling_figure(scores: pd.DataFrame) -> Figure:
+    """F1 of teachers and of their students (`comparison.schooling`), a panel per test set and prompting, with their correlation."""
+    look()
+    panels = list(scores.groupby(["family", "test_set", "asked"], sort=False))
+    figure = Figure(figsize=(7.2, 3.4 * len(panels)))
+    for axis, ((family, test, asked), group) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+        for number, row in enumerate(group.itertuples()):
+            axis.plot(row.teacher_f1, row.student_f1, "osD^vP"[number % 6], color=PALETTE[number], label=row.teacher, markersize=6)
+        axis.set(title=f"{family}, {test}, {asked}", xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
+        axis.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
+    """The primary contrast and the correlation in a few sentences a family and test set."""
+    said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
+    for (family, test), group in gained[gained.asked == asked].groupby(["family", "test_set"], sort=False):
+        declared = group[group.teacher == primary].iloc[0]
+        others = [row for row in group[group.teacher != primary].itertuples() if row.p_holm <= LEVEL and not row.low <= 0 <= row.high]
+        sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_judged(declared, '')}"
+        sentence += f" Of the other {len(group) - 1} teachers, {len(others) or 'none'} made a difference that is shown" + (
+            ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) + "." if others else "."
+        )
+        found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
+        if len(found) and not np.isnan(found.r.iloc[0]):
+            one = found.iloc[0]
+            spread = "" if np.isnan(one.r_low) else f" ({one.r_low:.2f} to {one.r_high:.2f})"
+            sentence += f" Better teachers, better students? Over {len(found)} teachers the two scores correlate by {one.r:.2f}{spread}."
+        said.append(sentence)
+    return "\n".join(said) + "\n\n" + intervals(gained)
 
 
 def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
@@ -269,10 +329,15 @@ def _about(student: pd.Series) -> str:
 
 def _gain(row: tuple) -> str:
     """Student minus twin in words: a difference is claimed where test, corrected for the number of them, and interval both do."""
-    said = f"Student minus twin, {row.student}: {_signed(row.difference)} points of F1{_span(row.low, row.high)}"
+    return f"Student minus twin, {row.student}: {_judged(row)}"
+
+
+def _judged(row: tuple, corrected: str = " after Holm") -> str:
+    """A difference in words: claimed where test and interval both do."""
+    said = f"{_signed(row.difference)} points of F1{_span(row.low, row.high)}"
     if np.isnan(row.p_holm):
         return f"{said}."
-    said += f", p = {row.p_holm:.3f} after Holm"
+    said += f", p = {row.p_holm:.3f}{corrected}"
     if row.p_holm > LEVEL or row.low <= 0 <= row.high:
         return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
     return f"{said}."

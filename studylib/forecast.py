@@ -75,11 +75,10 @@ def _contexts(run: Run, depth: int) -> float:
     """What a run does, in contexts trained on at full depth."""
     wanted, share = run.parameters, run.parameters.get("depth", depth) / depth
     if run.kind == "answers":
-        asked = run.needs["model"].parameters.get("depth", depth) / depth
-        return ANSWERING * asked * len(data.by_context(makers.questions(run.needs["test"])))
+        return ANSWERING * _depth(run.needs["model"], depth) / depth * len(data.by_context(makers.questions(run.needs["test"])))
     if run.kind in ("states", "loyalty"):
-        depth_run = run.needs["model"].parameters.get("depth", depth) if run.kind == "loyalty" else depth
-        return depth_run / depth * len(data.by_context(makers.questions(run.needs["train"]))) / 3
+        read = run.needs["model" if run.kind == "loyalty" else "teacher"]
+        return _depth(read, depth) / depth * len(data.by_context(makers.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     if run.kind == "cut":
@@ -91,6 +90,11 @@ def _contexts(run: Run, depth: int) -> float:
         return len(wanted["rate"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)
     watching = (1 + wanted["evaluations"]) * dev * ((ANSWERING + 1 / 3) * share + beside)
     return objectives.steps(stages) * wanted["packs"] * (share + beside) + watching
+
+
+def _depth(model: Run | Input, whole: int) -> int:
+    """The layers of a model that a run made, or of a raw one."""
+    return model.parameters.get("depth", whole) if isinstance(model, Run) else whole
 
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:

@@ -152,7 +152,7 @@ def student(
     return Run("student", parameters, needs, recipe, label)
 
 
-def answers(asked_model: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
+def answers(asked_model: Run | Input, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """A model's answers to all questions of a test set. `pool` serves the demonstration."""
     parameters = {"asked": asked, "seed": seed}
     return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, answering), label)

@@ -10,11 +10,12 @@ from studylib.runs import Input, Run
 
 @dataclass(frozen=True)
 class Asked:
-    """A model's answers to one test set in one mode, with what they are called in tables; for a teacher its states there,
-    for a student what it is compared with."""
+    """A model's answers to one test set in one mode, with what they are called in tables, and the run that counted its parameters;
+    for a teacher its states there, for a student what it is compared with."""
 
     called: dict
     answers: Run
+    counted: Run
     states: Run | None = None
     teacher: "Asked | None" = None
     loyalty: Run | None = None
@@ -38,7 +39,7 @@ class Plan:
         for test, mode in product(self.tests, modes):
             common = dict(asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
             states = kinds.states_on(model, test, self.train, **common | {"label": f"{common['label']}, states"})
-            added.append(Asked(_named(called, test, mode), kinds.answers(model, test, self.train, **common), states))
+            added.append(Asked(_named(called, test, mode), kinds.answers(model, test, self.train, **common), model, states))
         self.asked += added
         return added
 
@@ -50,7 +51,14 @@ class Plan:
             label = f"{model.label}: {test.label} {mode}"
             own = kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
             loyal = kinds.loyalty(model, theirs.states, label=f"{label}, loyalty")
-            self.asked.append(Asked(_named(called, test, mode), own, teacher=theirs, loyalty=loyal))
+            self.asked.append(Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal))
+
+    def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
+        """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in the way in which it teaches."""
+        for test in self.tests:
+            label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
+            own = kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
+            self.asked.append(Asked(_named(called, test, mode), own, counted))
 
     @property
     def runs(self) -> list[Run]:

@@ -5,12 +5,13 @@ rows = study.rows(plan)
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from studylib import data, makers, prompts, scoring, sources
 from studylib.errors import StudyError
@@ -57,7 +58,7 @@ def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     store, frames = store or Store(), []
     for one in plan.asked:
         if store.result(one.answers) is not None and (one.loyalty is None or store.result(one.loyalty) is not None):
-            counts = store.result(one.answers.needs["model"])["facts"]["parameters"]
+            counts = store.result(one.counted)["facts"]["parameters"]
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed))
     if not frames:
@@ -140,9 +141,11 @@ def leakage(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame, gained: pd.DataFrame, learned: pd.DataFrame) -> Path:
-    """Write rows, their results, what is kept and gained (`comparison`) as tables and figure, and curves into
-    `figures/<profile>/<notebook>/`; return that folder."""
+def export(
+    profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapping[str, str], drawn: Mapping[str, Figure]
+) -> Path:
+    """Write rows, their results, curves, `texts` (as Markdown) and figures by their names into `figures/<profile>/<notebook>/`;
+    return that folder."""
     from studylib import figures  # slow to import, and planning draws nothing
 
     folder = root() / "figures" / profile / notebook
@@ -152,10 +155,10 @@ def export(profile: str, notebook: str, table: pd.DataFrame, kept: pd.DataFrame,
         table.to_parquet(draft / "rows.parquet", index=False)
         results(table).to_csv(draft / "results.csv", index=False)
         learned.to_csv(draft / "learning.csv", index=False)
-        (draft / "table.md").write_text(figures.table(kept), encoding="utf-8")
-        (draft / "contrasts.md").write_text(figures.contrasts(gained), encoding="utf-8")
-        figures.save(figures.retention_figure(kept), draft, "retention")
-        figures.save(figures.learning_figure(learned), draft, "learning")
+        for name, text in texts.items():
+            (draft / f"{name}.md").write_text(text, encoding="utf-8")
+        for name, figure in drawn.items():
+            figures.save(figure, draft, name)
         for file in draft.iterdir():
             file.replace(folder / file.name)
     return folder

@@ -60,36 +60,40 @@ def stages(**losses) -> list[dict]:
     return [{"steps": 2, "losses": losses}]
 
 
+SETTINGS = {
+    "dev": {"source": "facts:dev", **FACTS},
+    "train": {"source": "facts:train", **FACTS},
+    "tests": {"near": {"source": "facts:test", **FACTS}},
+    "xquad": "",
+    "xquad_paragraphs": 1,
+    "trained": "zero-shot",
+    "asked": ["zero-shot", "one-shot"],
+    "seeds": [0],
+    "stages": stages(forward_kl=1.0),
+    "learn": "gold",
+    "layer_packs": 2,
+    "heal_packs": 2,
+    "teacher_steps": 2,
+    "teacher_rate": 1e-3,
+    "rates": [1e-3],
+    "search_steps": 1,
+    "packs": 2,
+    "micro": 0,
+    "precision": "fp32",
+    "evaluations": 1,
+    "threads": 1,
+}
+
+
 def planned(raw: str, **changes) -> plans.Plan:
     """A capacity gap of a miniature model, whose reference is `raw`."""
-    settings = {
-        "families": {"mini": raw},
-        "train": {"source": "facts:train", **FACTS},
-        "dev": {"source": "facts:dev", **FACTS},
-        "tests": {"near": {"source": "facts:test", **FACTS}},
-        "xquad": "",
-        "xquad_paragraphs": 1,
-        "trained": "zero-shot",
-        "asked": ["zero-shot", "one-shot"],
-        "seeds": [0],
-        "sizes": [3, 2],
-        "twins": [3, 2],
-        "raw_starts": [3],
-        "stages": stages(forward_kl=1.0),
-        "learn": "gold",
-        "layer_packs": 2,
-        "heal_packs": 2,
-        "teacher_steps": 2,
-        "teacher_rate": 1e-3,
-        "rates": [1e-3],
-        "search_steps": 1,
-        "packs": 2,
-        "micro": 0,
-        "precision": "fp32",
-        "evaluations": 1,
-        "threads": 1,
-    }
-    return experiments.capacity_gap(**settings | changes)
+    return experiments.capacity_gap(**SETTINGS | {"families": {"mini": raw}, "sizes": [3, 2], "twins": [3, 2], "raw_starts": [3]} | changes)
+
+
+def chosen(raw: str, **changes) -> plans.Plan:
+    """A choice of teachers for a miniature model."""
+    own = {"families": {"mini": raw}, "size": 2, "smaller": 3, "demonstration": "one-shot", "asked": ["zero-shot"]}
+    return experiments.teacher_choice(**SETTINGS | own | changes)
 
 
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:

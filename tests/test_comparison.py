@@ -6,10 +6,20 @@ import pytest
 
 from studylib import comparison, scoring, statistics
 
-BASE = dict(family="f", trained="zero-shot", asked="zero-shot", language="en", start="tuned", targets="teacher", objective="o", steps=5)
+BASE = dict(
+    family="f",
+    teacher="tuned",
+    trained="zero-shot",
+    asked="zero-shot",
+    language="en",
+    start="tuned",
+    targets="teacher",
+    objective="o",
+    steps=5,
+)
 
 
-def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, questions=None):
+def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, questions=None, **more):
     """Per-question rows of one model; `f1` a number or a value per question."""
     names = questions or [f"q{i}" for i in range(articles * per)]
     values = np.broadcast_to(f1, len(names))
@@ -17,7 +27,7 @@ def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, ques
     counts = {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
     about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "seed": seed, "test_set": test_set}
     beside = {"probability": 0.5, "agreement": 0.25, "loyalty": 0.75}
-    return table.assign(exact_match=values / 2, rouge_l=values, **BASE, **beside, **counts, **about)
+    return table.assign(exact_match=values / 2, rouge_l=values, **BASE | beside | counts | about | more)
 
 
 def test_retention_and_reduction_in_closed_form():
@@ -172,3 +182,47 @@ def test_the_interval_of_the_calibration_error_is_that_of_the_error_drawn_again(
     again = [pd.concat([groups[i] for i in rng.integers(0, 40, 40)]) for _ in range(400)]
     errors = [100 * scoring.calibration_error(one.probability, one.exact_match) for one in again]
     assert (kept.calibration_error_low, kept.calibration_error_high) == pytest.approx(np.quantile(errors, [0.025, 0.975]), abs=1.5)
+
+
+def test_each_teacher_has_a_line_and_the_primary_one_is_not_corrected():
+    rng = np.random.default_rng(3)
+    models = [rows("student", rng.random(160), depth=5, articles=40, teacher=name) for name in ("tuned", "raw", "its twin")]
+    found = comparison.contrasts(pd.concat([*models, rows("twin", 0.5, depth=5, articles=40, teacher="nobody")]), "tuned").set_index(
+        "teacher"
+    )
+    assert set(found.index) == {"tuned", "raw", "its twin"}
+    assert found.p_holm["tuned"] == found.p["tuned"]
+    assert list(found.p_holm[["raw", "its twin"]]) == pytest.approx(statistics.holm(list(found.p[["raw", "its twin"]])))
+
+
+def schools(noise):
+    """Four teachers and their students: half of a teacher's lead is its student's, and `noise` of every article's is nobody's."""
+    rng, frames = np.random.default_rng(5), []
+    for number, name in enumerate(("tuned", "raw", "small", "its twin")):
+        own, its = 0.3 + 0.1 * number, 0.3 + 0.05 * number
+        shaken = [np.repeat(rng.normal(0, noise, 40), 4) for _ in range(2)]
+        role = {"tuned": "teacher", "its twin": "twin"}.get(name, "guide")
+        about = {"teacher": "nobody" if role == "twin" else name} | ({"depth": 5} if role == "twin" else {})
+        mode = {"asked": "one-shot"} if role == "guide" else {}
+        frames.append(rows(role, own + shaken[0], articles=40, **about, **mode))
+        frames.append(rows("student", its + shaken[1], depth=5, articles=40, teacher=name))
+    return pd.concat(frames)
+
+
+def test_the_scores_of_teachers_and_students_correlate_in_closed_form():
+    """Teachers of 30, 40, 50 and 60 F1, students of 30, 35, 40 and 45: guides asked as they taught, a twin as its own teacher."""
+    found = comparison.schooling(schools(0)).set_index("teacher")
+    assert found.teacher_f1.to_dict() == pytest.approx({"tuned": 30, "raw": 40, "small": 50, "its twin": 60})
+    assert found.student_f1.to_dict() == pytest.approx({"tuned": 30, "raw": 35, "small": 40, "its twin": 45})
+    assert found.r.to_list() == pytest.approx([1] * 4) and found.r_low.to_list() == pytest.approx([1] * 4)
+    shaken = comparison.schooling(schools(0.3))
+    means = shaken[["teacher_f1", "student_f1"]].to_numpy().T
+    assert shaken.r[0] == pytest.approx(np.corrcoef(means)[0, 1])
+    assert shaken.r_low[0] < shaken.r[0] <= shaken.r_high[0] <= 1 and shaken.r_low[0] < 0.9
+
+
+def test_few_teachers_have_no_correlation_and_guides_are_no_students():
+    table = schools(0)
+    few = comparison.schooling(table[table.teacher != "raw"])
+    assert few.r.isna().all() and len(few) == 3
+    assert "guide" not in set(comparison.compare(table).role)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from miniatures import FACTS, planned, stages, students
+from miniatures import FACTS, chosen, planned, stages, students
 
 from studylib import kinds
 from studylib.errors import StudyError
@@ -123,3 +123,54 @@ def test_xquad_adds_a_test_set_per_language(raw, tmp_path):
 def test_one_rate_needs_no_search(raw):
     plan = planned(raw)
     assert "rate" not in {run.kind for run in plan.runs}
+
+
+def test_students_of_different_teachers_differ_in_nothing_else(raw):
+    plan = chosen(raw)
+    arms = {called["teacher"]: run for run, called in plan.trained if called["role"] == "student"}
+    assert list(arms) == [
+        "tuned",
+        "raw",
+        "raw with a demonstration",
+        "smaller, tuned",
+        "smaller, taught",
+        "tuned and smaller, averaged",
+        "its twin",
+    ]
+    (nobody,) = (run for run, called in plan.trained if called["role"] == "twin")
+    assert nobody.needs.keys() == {"start", "train", "dev"}
+    for run in arms.values():
+        assert run.parameters == arms["tuned"].parameters
+        assert all(run.needs[name] is nobody.needs[name] for name in nobody.needs)
+    assert arms["raw"].needs["teacher"].value == raw and arms["its twin"].needs["teacher"] is nobody
+    assert arms["raw with a demonstration"].needs["states"].parameters["trained"] == "one-shot"
+    both = arms["tuned and smaller, averaged"].needs
+    assert (both["teacher"], both["teacher 2"]) == (arms["tuned"].needs["teacher"], arms["smaller, tuned"].needs["teacher"])
+    assert both["states"] is arms["tuned"].needs["states"] and both["states 2"] is arms["smaller, tuned"].needs["states"]
+    assert arms["smaller, taught"].needs["teacher"].needs["teacher"] is arms["tuned"].needs["teacher"]
+
+
+def test_the_students_of_a_teacher_are_those_of_the_capacity_gap(raw):
+    """What both experiments need is computed once."""
+    gap = students(planned(raw, sizes=[3, 2], twins=[3, 2], raw_starts=[2]))
+    arms = {called["teacher"]: run for run, called in chosen(raw).trained}
+    pairs = [(arms["tuned"], gap["student", "raw", "mini-2"]), (arms["nobody"], gap["twin", "raw", "mini-2"])]
+    pairs += [(arms["smaller, tuned"].needs["teacher"], gap["twin", "tuned", "mini-3"])]
+    pairs += [(arms["smaller, taught"].needs["teacher"], gap["student", "tuned", "mini-3"])]
+    for one, other in pairs:
+        assert (one.kind, one.parameters, one.recipe, one.needs.keys()) == (other.kind, other.parameters, other.recipe, other.needs.keys())
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"size": "3>2"}, "cut in stages"),
+        ({"smaller": 0}, "no size"),
+        ({"demonstration": "two-shot"}, "two-shot"),
+        ({"learn": "teacher"}, "learn: gold"),
+        ({"stages": stages(hidden_mse=1.0)}, "hidden states"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused(raw, changes, word):
+    with pytest.raises(StudyError, match=word):
+        chosen(raw, **changes)

@@ -6,9 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from miniatures import FACTS, model, packs, planned, stages, students, tokenizer
+from miniatures import FACTS, chosen, model, packs, planned, stages, students, tokenizer
 
-from studylib import answering, cutting, kinds, makers, models, objectives, packing, prompts, scoring, sources, study, teaching, training
+from studylib import (
+    answering,
+    comparison,
+    cutting,
+    kinds,
+    makers,
+    models,
+    objectives,
+    packing,
+    prompts,
+    scoring,
+    sources,
+    study,
+    teaching,
+    training,
+)
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.runs import Store
@@ -348,3 +363,19 @@ def test_curves_show_dev_loss_beside_the_score(finished):
     assert learned.dev_loss.notna().all()
     student = learned[learned.role == "student"]
     assert np.allclose(student.dev_loss, student.dev_forward_kl + 0.5 * student.dev_hidden_mse)
+
+
+def test_teachers_of_every_kind_teach(raw, tmp_path):
+    """Raw and tuned ones, prompted otherwise than the student, together, cut, taught, and the student's twin."""
+    plan, store = chosen(raw, evaluations=1), Store(tmp_path)
+    study.complete(plan, store)
+    rows = study.rows(plan, store)
+    assert rows.groupby(["role", "teacher"], sort=False).size().nunique() == 1, "all are asked the same questions"
+    assert list(rows[rows.role == "guide"].teacher.unique()) == ["raw", "raw with a demonstration", "smaller, tuned", "smaller, taught"]
+    assert set(rows.asked[rows.teacher == "raw with a demonstration"]) == {"zero-shot", "one-shot"}, "the student's and its teacher's"
+    guides = rows[rows.role == "guide"].groupby("teacher").parameters_total.first()
+    assert guides["raw"] == rows[rows.role == "teacher"].parameters_total.iloc[0] > guides["smaller, tuned"]
+    curves = study.curves(plan, store).set_index(["role", "step"]).loc["student", 0]
+    assert curves.dev_forward_kl.nunique() == len(curves) == 7, "each has distributions of its own to learn"
+    kept, scores = comparison.compare(rows), comparison.schooling(rows)
+    assert len(kept) == 1 + 1 + 7 and len(scores) == 6
