@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import statistics
-from studylib.experiments import TWIN
+from studylib.experiments import FOLDED, TUNED, TWIN
 from studylib.scoring import METRICS, calibration_error
 
 FEW_TEACHERS = 4  # of fewer no correlation is given
@@ -99,10 +99,64 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
             if set(student.seed) & set(twin.seed):
                 lines.append(dict(zip([*SETTING, *PAIR], (*setting, *pair), strict=True)) | _difference(student, twin))
     table = pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
-    table["p_holm"] = table.p.where(table.teacher == primary)
-    tested = table.p.notna() & (table.teacher != primary)
+    return _corrected(table, table.teacher == primary)
+
+
+def _corrected(table: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
+    """The contrasts with `p_holm`: Holm's over all lines that are not primary."""
+    table["p_holm"] = table.p.where(primary)
+    tested = table.p.notna() & ~primary
     table.loc[tested, "p_holm"] = statistics.holm(list(table.p[tested]))
     return table
+
+
+def prompting(rows: pd.DataFrame) -> pd.DataFrame:
+    """What ways of prompting are worth in points of F1: a line per family, test set, role and two ways of training and asking.
+
+    Of the ways in `rows` the first is plain and the second shows the fixed demonstration. Columns as in `contrasts`; the first
+    line of students was declared beforehand and is not corrected, the others by Holm over all of them.
+    """
+    trained, asked = list(rows.trained.unique()), list(rows.asked.unique())
+    plain, last = trained[0], trained[-1]
+    pairs = {f"{last} in training and asking, not {plain}": ((TUNED, last, last), (TUNED, plain, plain))}
+    pairs |= {
+        f"trained {mode}: asked {other}, not {asked[0]}": ((TUNED, mode, other), (TUNED, mode, asked[0]))
+        for mode in trained
+        for other in asked[1:]
+    }
+    pairs |= {f"asked {mode}: trained {last}, not {plain}": ((TUNED, last, mode), (TUNED, plain, mode)) for mode in asked if last != plain}
+    pairs |= {f"asked {mode}: the demonstration folded in, not unseen": ((FOLDED, plain, mode), (TUNED, plain, mode)) for mode in asked}
+    lines = []
+    for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
+        for role in ("student", "teacher"):
+            ways = dict(list(group[group.role == role].groupby(["teacher", "trained", "asked"])))
+            about = {"family": family, "test_set": test, "role": role}
+            lines += [about | {"ways": name} | _difference(ways[a], ways[b]) for name, (a, b) in pairs.items() if a in ways and b in ways]
+    table = pd.DataFrame(lines, columns=["family", "test_set", "role", "ways", *DIFFERENCE])
+    primary = (table.role == "student") & (table.ways == next(iter(pairs)))
+    return _corrected(table, primary)
+
+
+def by_trait(rows: pd.DataFrame) -> pd.DataFrame:
+    """Which questions gain by a demonstration: F1 of the student that is shown one in training and asking minus that of the one that never
+    is, a line per family, test set, trait of the question and its value, with 95 % intervals; nothing is tested here."""
+    trained = list(rows.trained.unique())
+    lines = []
+    for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
+        plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
+        for trait, values in _traits(plain).items():
+            for value in values.unique():
+                here = set(plain.question[values == value])
+                found = _difference(*(one[one.question.isin(here)] for one in (shown, plain)))
+                lines.append({"family": family, "test_set": test, "trait": trait, "value": value, **found})
+    return pd.DataFrame(lines)
+
+
+def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Traits of questions (`prompts.traits`), numbers in classes."""
+    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=["1 word", "2 words", "3 or 4", "5 or more"]).astype(str)
+    thirds = pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=["first third", "second third", "last third"]).astype(str)
+    return {"asks": rows.asks, "answer": words, "answer stands in the": thirds}
 
 
 def schooling(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from studylib.plans import Plan
 from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
+FOLDED = "tuned, shown a demonstration"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +174,31 @@ def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, *
     return plan
 
 
+def prompting_mode(*, size: int | str, trained: Sequence[str], **common: object) -> Plan:
+    """What a demonstration before the text is worth: teacher and student of this `size`, each trained in every way of `trained` and
+    asked in every way of `asked`; and a student that is trained in the first way to say what the teacher of the last way says in that
+    way, so that the demonstration is folded into its weights. Raises StudyError for values that cannot be.
+    """
+    _check_lists(trained=trained)
+    ways = [Common(trained=mode, **common) for mode in trained]
+    plan = ways[0].plan()
+    for schools in zip(*(way.schools(plan) for way in ways), strict=True):
+        first, last = schools[0], schools[-1]
+        taught_by = [(school, school.lesson, TUNED) for school in schools]
+        for school, lesson, name in [*taught_by, (first, last.lesson, FOLDED)] if len(schools) > 1 else taught_by:
+            how = dict(stages=school.common.stages, learn=school.common.learn)
+            one = school.student("tuned", size, [lesson], **how, targets=f"teacher {name}")
+            called = {
+                "role": "student",
+                "student": f"{school.named['family']}-{size}",
+                "start": "tuned",
+                "targets": "teacher",
+                "teacher": name,
+            }
+            plan.student(one, school.named | called | taught(**how), school.asked)
+    return plan
+
+
 def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demonstration: str) -> dict[str, list[kinds.Lesson]]:
     """By whom the students of `teacher_choice` are taught. Teachers that no other arm shows are put into the plan, asked as they teach."""
     common, mode = school.common, school.common.trained
@@ -226,7 +252,7 @@ def _arms(common: Common, *, sizes: Sequence, twins: Sequence, raw_starts: Seque
     return [arm for pair in pairs for arm in pair]
 
 
-EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice}
+EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice, "prompting_mode": prompting_mode}
 
 
 def _check_lists(**lists: Sequence) -> None:

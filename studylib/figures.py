@@ -3,6 +3,7 @@
 A figure is written as SVG (without date, so that the same rows give the same bytes) and PNG.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -217,20 +218,30 @@ def contrasts(table: pd.DataFrame, primary: str = "") -> str:
     columns = {
         name: IDENTITY.get(name, name) for name in ("start", "asked", "test_set", "student", "teacher", "objective") if name not in same
     }
-    titles = [*columns.values(), "student − twin, F1", "p", "p, Holm", "detectable"]
+    return _tested(table, columns, "student − twin, F1", f"taught by {primary}" if primary else "")
+
+
+def prompting(table: pd.DataFrame) -> str:
+    """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
+    columns = {"role": "role", "test_set": "test set", "ways": "ways"}
+    return _tested(table, columns, "difference, F1", f"of students, {table.ways.iloc[0]}")
+
+
+def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str, primary: str) -> str:
+    """Differences with their tests, and what these are corrected for."""
+    titles = [*columns.values(), difference, "p", "p, Holm", "detectable"]
     lines = [titles, ["---"] * len(titles)]
     for row in table.to_dict("records"):
         tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
-        difference = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
-        lines.append([*(str(row[name]) for name in columns), difference, *tests, _cell(row["detectable"])])
+        found = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
+        lines.append([*(str(row[name]) for name in columns), found, *tests, _cell(row["detectable"])])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     declared = (
-        f"Lines taught by {primary} are primary, declared beforehand; the others"
+        f"Lines {primary}: primary, declared beforehand. The others are secondary;"
         if primary
         else "All lines are secondary to the claim of non-inferiority;"
     )
-    corrected = f"{declared} have Holm's correction over all of them." if primary else f"{declared} Holm's correction is over all of them."
-    return f"{drawn}\n\n{corrected} {intervals(table)}\n"
+    return f"{drawn}\n\n{declared} Holm's correction is over all of them. {intervals(table)}\n"
 
 
 def choice_figure(kept: pd.DataFrame) -> Figure:
@@ -262,6 +273,25 @@ def schooling_figure(scores: pd.DataFrame) -> Figure:
             axis.plot(row.teacher_f1, row.student_f1, "osD^vP"[number % 6], color=PALETTE[number], label=row.teacher, markersize=6)
         axis.set(title=f"{family}, {test}, {asked}", xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
         axis.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def differences_figure(table: pd.DataFrame, panels: Sequence[str], lines: Sequence[str], title: str) -> Figure:
+    """Differences in F1 with intervals around a line at 0: a panel per value of the columns `panels`, a line per value of `lines`."""
+    look()
+    groups = list(table.groupby(list(panels), sort=False))
+    figure = Figure(figsize=(7.2, sum(0.9 + 0.26 * len(group) for _, group in groups)))
+    heights = [len(group) + 2 for _, group in groups]
+    axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for axis, (named, group) in zip(axes, groups, strict=True):
+        names = group[list(lines)].astype(str).agg(": ".join, axis=1)
+        spread = np.abs(group[["low", "high"]].T.to_numpy() - group.difference.to_numpy())
+        axis.axvline(0, color="0.25", linewidth=1)
+        axis.errorbar(group.difference, names, xerr=spread, fmt="o", color=PALETTE[0], markersize=4, elinewidth=0.8, capsize=2)
+        axis.set_title(", ".join(named), fontsize="medium")
+        axis.invert_yaxis()
+        axis.margins(y=0.1)
+    axis.set_xlabel(title)
     return figure
 
 
@@ -341,3 +371,17 @@ def _judged(row: tuple, corrected: str = " after Holm") -> str:
     if row.p_holm > LEVEL or row.low <= 0 <= row.high:
         return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
     return f"{said}."
+
+
+def prompting_conclusion(table: pd.DataFrame) -> str:
+    """The declared comparison, and which of the others are shown, in a few sentences a family and test set."""
+    said, primary = [], table.ways.iloc[0]
+    for (family, test), group in table.groupby(["family", "test_set"], sort=False):
+        declared = (group.role == "student") & (group.ways == primary)
+        shown = [row for row in group[~declared].itertuples() if row.p_holm <= LEVEL and not row.low <= 0 <= row.high]
+        sentence = f"- **{family}, {test}**: student, {primary}: {_judged(group[declared].iloc[0], '')}"
+        others = "; ".join(f"{row.role}, {row.ways} ({_signed(row.difference)})" for row in shown)
+        said.append(
+            f"{sentence} Of the {len(group) - 1} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
+        )
+    return "\n".join(said) + "\n\n" + intervals(table)

@@ -8,6 +8,7 @@ the prefix (up to and with the context), then per question a branch `question ->
 A context that does not fit is read in overlapping windows, never cut.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ BREAK = "\n\n"
 CONTEXT = "Text: {context}"
 QUESTION = "Question: {question}"
 CUE = "\nAnswer:"  # in plain form; a chat template has its own
+ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
 ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
 HERE = "\ue000"  # where a chat turn's question goes; a private character, in no text
 
@@ -77,6 +79,15 @@ class Segments:
 def target_of(question: Question) -> str:
     """The answer to learn: the most frequent gold answer, the first among equals."""
     return Counter(text.strip() for text, _ in question.answers).most_common(1)[0][0]
+
+
+def traits(question: Question) -> dict[str, str | int | float]:
+    """What may make a question hard: the word that it asks with (in English), the number of words of the answer to learn, and where
+    that stands in the context, from 0 to 1."""
+    target, words = target_of(question), re.findall(r"\w+", question.question.lower())
+    asks = next((word for word in words if word in ASKING), "other") if question.language == "en" else "other"
+    start = next(start for text, start in question.answers if text.strip() == target)
+    return {"asks": asks, "answer_words": len(target.split()), "answer_place": start / max(1, len(question.context))}
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:

@@ -37,6 +37,7 @@ IDENTITY = [
 ]
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
+TRAITS = ["asks", "answer_words", "answer_place"]
 
 
 def complete(plan: Plan, store: Store | None = None) -> None:
@@ -64,7 +65,7 @@ def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     if not frames:
         raise StudyError("No answers are there yet: complete the plan first.")
     table = pd.concat(frames, ignore_index=True)
-    return table[[*IDENTITY, *COUNTS, "run", "article", "question", *scoring.METRICS, *scoring.MENDED, *BESIDE, "answer"]]
+    return table[[*IDENTITY, *COUNTS, "run", "article", "question", *TRAITS, *scoring.METRICS, *scoring.MENDED, *BESIDE, "answer"]]
 
 
 def _scored(one: Asked, store: Store) -> Iterator[dict]:
@@ -82,6 +83,7 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
             "language": q.language,
             "article": q.article,
             "question": q.id,
+            **prompts.traits(q),
             **scoring.score(text, [gold for gold, _ in q.answers], **judged),
             "probability": said[q.id]["probability"],
             "agreement": scoring.agreement(text, theirs[q.id]["text"], **judged) if theirs else np.nan,

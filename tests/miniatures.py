@@ -96,6 +96,12 @@ def chosen(raw: str, **changes) -> plans.Plan:
     return experiments.teacher_choice(**SETTINGS | own | changes)
 
 
+def prompted(raw: str, **changes) -> plans.Plan:
+    """Ways of prompting for a miniature model."""
+    own = {"families": {"mini": raw}, "size": 2, "trained": ["zero-shot", "one-shot"]}
+    return experiments.prompting_mode(**{name: value for name, value in SETTINGS.items() if name != "trained"} | own | changes)
+
+
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:
     """The runs of all trained models by role, start and name."""
     return {(called["role"], called["start"], called["student"]): run for run, called in plan.trained}

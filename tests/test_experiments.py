@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from miniatures import FACTS, chosen, planned, stages, students
+from miniatures import FACTS, chosen, planned, prompted, stages, students
 
 from studylib import kinds
 from studylib.errors import StudyError
@@ -174,3 +174,24 @@ def test_the_students_of_a_teacher_are_those_of_the_capacity_gap(raw):
 def test_choices_that_cannot_be_are_refused(raw, changes, word):
     with pytest.raises(StudyError, match=word):
         chosen(raw, **changes)
+
+
+def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
+    plan = prompted(raw)
+    ways = {(called["role"], called["teacher"], called["trained"]): run for run, called in plan.trained}
+    plain, shown, folded = (
+        ways["student", *way] for way in (("tuned", "zero-shot"), ("tuned", "one-shot"), ("tuned, shown a demonstration", "zero-shot"))
+    )
+    assert len(ways) == 5 and len(plan.asked) == 5 * 2
+    assert (
+        plain.needs["teacher"] is ways["teacher", "tuned", "zero-shot"] and shown.needs["teacher"] is ways["teacher", "tuned", "one-shot"]
+    )
+    assert folded.parameters == plain.parameters and folded.needs["start"] is plain.needs["start"]
+    assert folded.needs["teacher"] is shown.needs["teacher"] and folded.needs["states"] is shown.needs["states"]
+    assert folded.needs["states"].parameters["trained"] == "one-shot" != folded.parameters["trained"]
+
+
+@pytest.mark.parametrize(("changes", "word"), [({"trained": []}, "trained is empty"), ({"trained": ["zero-shot", "zero-shot"]}, "twice")])
+def test_ways_of_prompting_that_cannot_be_are_refused(raw, changes, word):
+    with pytest.raises(StudyError, match=word):
+        prompted(raw, **changes)

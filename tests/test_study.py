@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from miniatures import FACTS, chosen, model, packs, planned, stages, students, tokenizer
+from miniatures import FACTS, chosen, model, packs, planned, prompted, stages, students, tokenizer
 
 from studylib import (
     answering,
@@ -379,3 +379,17 @@ def test_teachers_of_every_kind_teach(raw, tmp_path):
     assert curves.dev_forward_kl.nunique() == len(curves) == 7, "each has distributions of its own to learn"
     kept, scores = comparison.compare(rows), comparison.schooling(rows)
     assert len(kept) == 1 + 1 + 7 and len(scores) == 6
+
+
+def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp_path):
+    plan, store = prompted(raw), Store(tmp_path)
+    study.complete(plan, store)
+    rows = study.rows(plan, store)
+    assert rows.groupby(["role", "teacher", "trained", "asked"]).ngroups == 5 * 2
+    learned = study.curves(plan, store)
+    first = learned[(learned.role == "student") & (learned.step == 0)]
+    assert first.dev_forward_kl.nunique() == 3, "the plain student, the shown one, and the plain one that hears what the teacher sees"
+    worth, traits = comparison.prompting(rows), comparison.by_trait(rows)
+    assert list(worth.role.value_counts()[["student", "teacher"]]) == [1 + 2 + 2 + 2, 1 + 2 + 2]
+    per_trait = traits.groupby("trait").n.sum()
+    assert set(per_trait) == {rows.question.nunique()}
