@@ -6,10 +6,10 @@ from pathlib import Path
 import papermill
 from nbclient.exceptions import DeadKernelError
 
-from studylib import experiments, parameters
+from studylib import experiments, parameters, study
 from studylib.errors import StudyError
 from studylib.plans import Plan
-from studylib.project import notebook, profiles, root
+from studylib.project import notebook, profiles
 from studylib.runs import Store, home
 
 
@@ -31,30 +31,25 @@ def jobs(profile: str) -> list[Job]:
 def _job(path: Path, file: Path) -> Job:
     values = parameters.read(path, file)
     given = parameters.defaults(path) | values
-    profile = given.pop("profile")
+    profile, _ = given.pop("profile"), given.pop("compute")
     return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))
 
 
-def folder(job: Job) -> Path:
-    """Where the notebook writes its tables and figures."""
-    return root() / "figures" / job.profile / job.notebook.stem
-
-
-def execute(job: Job) -> Path:
+def execute(job: Job, compute: bool = True) -> Path:
     """Execute the notebook by papermill and return where the executed one lies.
 
-    A notebook can look completed after its kernel died: what counts is that every run has a result and the
+    A notebook can look completed after its kernel died: what counts is that every run has a result, if it was to `compute`, and the
     table is newer than the start. Raises StudyError otherwise.
     """
     target = home() / "notebooks" / job.profile / job.notebook.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    table = folder(job) / "table.md"
+    table = study.folder(job.profile, job.notebook.stem) / "table.md"
     before = table.stat().st_mtime_ns if table.exists() else 0
     try:
         papermill.execute_notebook(
             str(job.notebook),
             str(target),
-            parameters=job.values,
+            parameters=job.values | {"compute": compute},
             cwd=str(job.notebook.parent),
             progress_bar=False,
             request_save_on_cell_execute=False,
@@ -64,7 +59,7 @@ def execute(job: Job) -> Path:
         raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {target}.") from error
     except DeadKernelError as error:
         raise StudyError(f"{job.notebook.name} stopped, its kernel died: look into {target} and run again.") from error
-    undone = [run.label for run in job.plan.runs if Store().result(run) is None]
+    undone = [run.label for run in job.plan.runs if compute and Store().result(run) is None]
     if undone or not table.exists() or table.stat().st_mtime_ns == before:
         raise StudyError(f"{job.notebook.name} ended without {undone[0] if undone else table}: look into {target} and run again.")
     return target

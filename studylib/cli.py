@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="tiny",
         help="a folder of params/ or a YAML file named after its notebook (default: tiny)",
     )
+    run.add_argument("--compute", action="store_true", help="make what is missing, even where there are exported rows to show")
     status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
     status.add_argument("profile", nargs="?", default="tiny")
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
@@ -70,7 +71,11 @@ def _run(chosen: argparse.Namespace) -> None:
             f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.",
             flush=True,
         )
-        if missing:
+        folder = study.folder(job.profile, job.notebook.stem)
+        compute = chosen.compute or not study.lacking(job.plan, folder)
+        if not compute:
+            print(f"Nothing is computed: shown is what was exported to {folder}. With --compute what is missing is made.", flush=True)
+        elif missing:
             if megabytes := forecast.download(job.plan):
                 print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
             for said in forecast.datasets(job.plan):
@@ -79,10 +84,10 @@ def _run(chosen: argparse.Namespace) -> None:
                 f"This takes about {forecast.spoken(forecast.seconds(job.plan, missing))} on this machine. Stop it at any time: the same command goes on.",
                 flush=True,
             )
-        study.complete(job.plan)
+        if compute:
+            study.complete(job.plan)
         print("Executing the notebook …", flush=True)
-        executed = batch.execute(job)
-        folder = batch.folder(job)
+        executed = batch.execute(job, compute)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
     size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
@@ -90,7 +95,7 @@ def _run(chosen: argparse.Namespace) -> None:
 
 
 def _status(chosen: argparse.Namespace) -> None:
-    from studylib import batch, runs
+    from studylib import batch, forecast, runs
 
     store = runs.Store()
     for job in batch.jobs(chosen.profile):
@@ -99,6 +104,9 @@ def _status(chosen: argparse.Namespace) -> None:
         print(f"{job.notebook.stem} ({job.profile}): " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         for run, state, why in states:
             print(f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{f' ({why})' if why else ''}")
+        missing = [run for run, state, _ in states if state != "done"]
+        if missing and not forecast.download(job.plan):
+            print(f"  about {forecast.spoken(forecast.seconds(job.plan, missing, store))} of computing are left on this machine")
 
 
 def _show(chosen: argparse.Namespace) -> None:

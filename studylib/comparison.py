@@ -193,7 +193,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     values, clusters = _paired([*(own for own, _ in pairs.values()), *(student for _, student in pairs.values())], ["f1"])
     means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
     found = {"r": np.nan, "r_low": np.nan, "r_high": np.nan}
-    if len(pairs) >= FEW_TEACHERS:
+    if len(pairs) >= FEW_TEACHERS and np.ptp(means, -1).all():
         found["r"] = np.corrcoef(means)[0, 1]
         if not statistics.why_no_interval(clusters):
             drawn = _drawn(values[0], clusters).reshape(-1, 2, len(pairs))  # (repeats, 2, teacher)

@@ -166,12 +166,11 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     kinds, families = list(curves.who.unique()), list(curves.family.unique())
     figure = Figure(figsize=(max(7.2, 2.3 * len(kinds)), 3.6 * len(families)))
     axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
-    size = {name: _size(name).title if name else "uncut" for name in curves.student.unique()}
-    sizes = [title for title in dict.fromkeys(size.values()) if title != "uncut"]
-    shades = dict(zip(sizes, sns.color_palette("colorblind", len(sizes)), strict=True)) | {"uncut": "0.2"}
-    for (family, who, student, _), curve in curves.groupby(["family", "who", "student", "seed"], sort=False):
-        top, column = 2 * families.index(family), kinds.index(who)
-        label, colour = size[student], shades[size[student]]
+    curves = curves.assign(label=_labels(curves))
+    labels = [label for label in curves.label.unique() if label != "uncut"]
+    shades = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True)) | {"uncut": "0.2"}
+    for (family, who, label, _), curve in curves.groupby(["family", "who", "label", "seed"], sort=False):
+        top, column, colour = 2 * families.index(family), kinds.index(who), shades[label]
         window = max(1, len(curve) // 20)
         axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, label=label, linewidth=1.2)
         measured = curve.dropna(subset="dev_f1")
@@ -190,6 +189,15 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
         axis.set_xlabel("step")
     _legend(figure, *axes.flat)
     return figure
+
+
+def _labels(curves: pd.DataFrame) -> pd.Series:
+    """What a curve is called beside its family and role: by size, and by prompting and teacher where there are several."""
+    label = curves.student.map({name: _size(name).title if name else "uncut" for name in curves.student.unique()})
+    if curves.trained.nunique() > 1:
+        label = label + ", " + curves.trained
+    taught = curves.role == "student"
+    return label.mask(taught, label + ", taught by " + curves.teacher) if curves.teacher[taught].nunique() > 1 else label
 
 
 def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from studylib import kinds
-from studylib.runs import Input, Run
+from studylib.runs import Input, Run, digest
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,11 @@ class Asked:
     states: Run | None = None
     teacher: "Asked | None" = None
     loyalty: Run | None = None
+
+    @property
+    def planned(self) -> str:
+        """Names its rows by what was planned for them."""
+        return digest([run.planned for run in (self.answers, self.loyalty) if run is not None])[:24]
 
 
 @dataclass

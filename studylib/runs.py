@@ -18,6 +18,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Run:
     needs: Mapping[str, "Run | Input"] = field(default_factory=dict)
     recipe: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
+
+    @cached_property
+    def planned(self) -> str:
+        """Names what is to be computed, by digest of all that is known of it beforehand: parameters, recipes, inputs from outside."""
+        needs = {name: need.planned if isinstance(need, Run) else need.digest for name, need in self.needs.items()}
+        return digest({"kind": self.kind, "parameters": self.parameters, "needs": needs, "recipe": self.recipe})[:24]
 
     def ancestry(self) -> Iterator["Run"]:
         """The runs it builds on, deepest first, then itself."""

@@ -51,21 +51,46 @@ def complete(plan: Plan, store: Store | None = None) -> None:
             store.complete(run, maker)
 
 
-def rows(plan: Plan, store: Store | None = None) -> pd.DataFrame:
+def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer.
 
-    `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows.
+    `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
+    the store does not have are those that were exported to `folder` for just such runs (`planned`), if they were.
     """
-    store, frames = store or Store(), []
+    store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
     for one in plan.asked:
-        if store.result(one.answers) is not None and (one.loyalty is None or store.result(one.loyalty) is not None):
+        if _answered(one, store):
             counts = store.result(one.counted)["facts"]["parameters"]
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
-            frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed))
+            frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
+        elif one.planned in exported:
+            frames.append(exported[one.planned].assign(**one.called))
     if not frames:
         raise StudyError("No answers are there yet: complete the plan first.")
     table = pd.concat(frames, ignore_index=True)
-    return table[[*IDENTITY, *COUNTS, "run", "article", "question", *TRAITS, *scoring.METRICS, *scoring.MENDED, *BESIDE, "answer"]]
+    return table[
+        [*IDENTITY, *COUNTS, "run", "planned", "article", "question", *TRAITS, *scoring.METRICS, *scoring.MENDED, *BESIDE, "answer"]
+    ]
+
+
+def lacking(plan: Plan, folder: Path) -> bool:
+    """Whether there are rows in `folder` of runs that the store does not have."""
+    store, exported = Store(), _exported(folder, "rows.parquet")
+    return any(one.planned in exported and not _answered(one, store) for one in plan.asked)
+
+
+def _answered(one: Asked, store: Store) -> bool:
+    return store.result(one.answers) is not None and (one.loyalty is None or store.result(one.loyalty) is not None)
+
+
+def _exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
+    """The rows of a file in `folder` by what was planned for them; none if there is no such file."""
+    if folder is None or not (folder / name).exists():
+        return {}
+    table = (
+        pd.read_parquet(folder / name) if name.endswith(".parquet") else pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
+    )
+    return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
 
 
 def _scored(one: Asked, store: Store) -> Iterator[dict]:
@@ -105,14 +130,17 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
     return tidy.rename(columns={"size": "n"})[[*IDENTITY, "metric", "value", "n", "run", *COUNTS]]
 
 
-def curves(plan: Plan, store: Store | None = None) -> pd.DataFrame:
-    """The loss of every step of every trained model, and the dev F1 where it was measured."""
-    store, frames = store or Store(), []
+def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
+    """The loss of every step of every trained model, and the dev F1 where it was measured; of models that the store does not have,
+    what was exported to `folder`."""
+    store, frames, exported = store or Store(), [], _exported(folder, "learning.csv")
     for run, called in plan.trained:
+        fixed = {key: called[key] for key in ("family", "student", "role", "start", "teacher", "targets", "trained", "seed")}
         if store.result(run) is not None:
-            curve = json.loads(store.path(run, "curve.json").read_text())
-            fixed = {key: called[key] for key in ("family", "student", "role", "start", "targets", "seed")}
-            frames.append(pd.DataFrame(curve).assign(**fixed, run=store.key(run)))
+            curve = pd.DataFrame(json.loads(store.path(run, "curve.json").read_text()))
+            frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
+        elif run.planned in exported:
+            frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -143,24 +171,33 @@ def leakage(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def export(
-    profile: str, notebook: str, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapping[str, str], drawn: Mapping[str, Figure]
-) -> Path:
-    """Write rows, their results, curves, `texts` (as Markdown) and figures by their names into `figures/<profile>/<notebook>/`;
-    return that folder."""
+def folder(profile: str, notebook: str) -> Path:
+    """Where a notebook writes what it shows."""
+    return root() / "figures" / profile / notebook
+
+
+def export(folder: Path, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapping[str, str], drawn: Mapping[str, Figure]) -> None:
+    """Write rows, their results, curves, `texts` (as Markdown) and figures by their names into `folder`.
+
+    Rows and curves that were exported before and are not among these are kept beside them.
+    """
     from studylib import figures  # slow to import, and planning draws nothing
 
-    folder = root() / "figures" / profile / notebook
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
         draft = Path(place)
-        table.to_parquet(draft / "rows.parquet", index=False)
+        _merged(table, folder, "rows.parquet").to_parquet(draft / "rows.parquet", index=False)
         results(table).to_csv(draft / "results.csv", index=False)
-        learned.to_csv(draft / "learning.csv", index=False)
+        _merged(learned, folder, "learning.csv").to_csv(draft / "learning.csv", index=False)
         for name, text in texts.items():
             (draft / f"{name}.md").write_text(text, encoding="utf-8")
         for name, figure in drawn.items():
             figures.save(figure, draft, name)
         for file in draft.iterdir():
             file.replace(folder / file.name)
-    return folder
+
+
+def _merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """The table, and what the file in `folder` has besides."""
+    others = [rows for planned, rows in _exported(folder, name).items() if planned not in set(table.planned)]
+    return pd.concat([table, *others], ignore_index=True)

@@ -9,8 +9,8 @@ from studylib.runs import Store
 
 
 def test_a_profile_is_its_folder_of_yamls():
-    (job,) = batch.jobs("tiny")
-    assert job.notebook.name == "capacity_gap.ipynb" and job.profile == "tiny"
+    job, *others = batch.jobs("tiny")
+    assert [one.notebook.stem for one in (job, *others)] == ["capacity_gap", "prompting_mode", "teacher_choice"] and job.profile == "tiny"
     assert {called["family"] for _, called in job.plan.trained} == {"gpt_neox", "qwen2"}
     roles = [(called["role"], called["start"]) for _, called in job.plan.trained if called["family"] == "qwen2"]
     assert roles.count(("student", "tuned")) == 3 and roles.count(("twin", "raw")) == 1
@@ -37,8 +37,8 @@ def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_pa
 
 
 def test_the_forecast_counts_downloads_once_an_archive():
-    (job,) = batch.jobs("small")
-    assert forecast.download(job.plan) == 358 + 93
+    for job in batch.jobs("small"):
+        assert forecast.download(job.plan) == 358 + 93
     assert forecast.download(batch.jobs("tiny")[0].plan) == 0
 
 

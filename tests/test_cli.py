@@ -193,7 +193,11 @@ def test_a_notebook_that_stops_is_told(error: Exception, said: str, wanted: Call
     assert said in refused("run", wanted())
 
 
-def test_status_tells_what_failed_and_what_waits(wanted: Callable, capsys: pytest.CaptureFixture):
+def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
+    wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(forecast, "seconds", lambda *_: 7200.0)
+
     def fails(run: Run, folder: Path) -> dict:
         raise ValueError("no luck")
 
@@ -202,7 +206,8 @@ def test_status_tells_what_failed_and_what_waits(wanted: Callable, capsys: pytes
     with pytest.raises(ValueError, match="no luck"):
         Store().complete(job.plan.runs[0], fails)
     assert main(["status", path]) == 0
-    head, first, *rest = capsys.readouterr().out.splitlines()
+    head, first, *rest, last = capsys.readouterr().out.splitlines()
+    assert last == "  about 2.0 hours of computing are left on this machine"
     assert head == "capacity_gap (refused): 1 failed, 8 missing"
     assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
     assert len(rest) == 8

@@ -69,6 +69,8 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
                 "student": s,
                 "role": r,
                 "start": "tuned",
+                "teacher": "tuned",
+                "trained": "zero-shot",
                 "targets": "gold",
                 "seed": 0,
                 "run": s,
@@ -150,3 +152,71 @@ def test_every_test_set_says_why_it_has_no_intervals():
 def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
     assert figures.conclusion(kept, gained, "one-shot") == figures.conclusion(kept, gained, "zero-shot")
+
+
+def choice(**students):
+    """Rows of a tuned teacher of 80 F1, of two guides, and of students by who taught them: 40 articles of four questions."""
+    base = dict(family="f", trained="zero-shot", asked="zero-shot", test_set="near", language="en", seed=0, steps=5, start="raw")
+    base |= {"parameters_total": 150, "parameters_nonembedding": 50, "objective": "o", "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
+    scores = {("teacher", "tuned"): 0.8, ("guide", "raw"): 0.3, ("guide", "small"): 0.6, ("twin", "nobody"): 0.5}
+    scores |= {("student", name): value for name, value in students.items()}
+    frames = []
+    for (role, teacher), value in scores.items():
+        about = {
+            "role": role,
+            "teacher": teacher,
+            "student": "" if role in ("teacher", "guide") else "f-5",
+            "targets": "teacher",
+            "run": teacher,
+        }
+        about |= {"exact_match": value / 2, "f1": value, "rouge_l": value}
+        questions = {"question": [f"q{i}" for i in range(160)], "article": [f"a{i // 4}" for i in range(160)]}
+        frames.append(pd.DataFrame(questions).assign(**base | about))
+    return pd.concat(frames)
+
+
+def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
+    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    kept, gained, scores = comparison.compare(rows), comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+    said = figures.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
+    assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
+    assert "Of the other 3 teachers, 2 made a difference that is shown: raw (-10.0), its twin (-5.0)" in said
+    assert "Over 4 teachers the two scores correlate by 0.9" in said
+    table = figures.contrasts(gained, "tuned")
+    assert "taught by tuned: primary" in table and "| raw | zero-shot | near | f-5 | small | +0.0" in table
+    assert "| taught by |" in figures.table(kept) and "guide" not in figures.table(kept)
+
+
+def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
+    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    for folder in ("a", "b"):
+        figures.save(figures.choice_figure(comparison.compare(rows)), tmp_path / folder, "students")
+        figures.save(figures.schooling_figure(comparison.schooling(rows)), tmp_path / folder, "schooling")
+        gained = comparison.contrasts(rows)
+        figures.save(figures.differences_figure(gained, ["family", "test_set"], ["start", "teacher"], "points"), tmp_path / folder, "lines")
+    for name, words in {
+        "students": ["its twin", "nobody", "tuned"],
+        "schooling": ["raw", "small"],
+        "lines": ["raw: its twin", "points"],
+    }.items():
+        drawn = (tmp_path / "a" / f"{name}.svg").read_text()
+        assert all(f">{word}<" in drawn for word in words), name
+        assert drawn == (tmp_path / "b" / f"{name}.svg").read_text()
+
+
+def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
+    scores = {"zero-shot": {"zero-shot": 0.5, "one-shot": 0.45}, "one-shot": {"zero-shot": 0.4, "one-shot": 0.6}}
+    frames = []
+    for trained, asked in scores.items():
+        for mode, value in asked.items():
+            both = choice(tuned=value)
+            frames.append(both[(both.teacher == "tuned")].assign(trained=trained, asked=mode))
+    worth = comparison.prompting(pd.concat(frames)).assign(detectable=1.5)
+    students = worth[worth.role == "student"].set_index("ways").difference
+    assert students["one-shot in training and asking, not zero-shot"] == pytest.approx(10)
+    assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
+    assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
+    said = figures.prompting_conclusion(worth)
+    assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
+    assert "4 show a difference: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
+    assert "of students, one-shot in training and asking, not zero-shot: primary" in figures.prompting(worth)

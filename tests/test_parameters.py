@@ -31,7 +31,7 @@ def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
     for name, plan in experiments.EXPERIMENTS.items():
         found = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
         own = set(inspect.signature(plan).parameters) - {"common"}
-        assert set(found) == {"profile", *own, *(field.name for field in fields(experiments.Common))}
+        assert set(found) == {"profile", "compute", *own, *(field.name for field in fields(experiments.Common))}
 
 
 def test_values_are_read_as_they_are_and_nothing_is_added(read):
@@ -132,7 +132,8 @@ def test_every_yaml_makes_a_plan_without_a_network(file: Path, home: Path, monke
     assert not home.exists()
 
 
-def test_the_defaults_of_the_notebook_make_a_plan():
-    values = parameters.defaults(NOTEBOOK)
-    assert values.pop("profile") == "smoke"
-    assert experiments.capacity_gap(**values).runs
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_the_defaults_of_a_notebook_make_a_plan(name):
+    values = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
+    assert values.pop("profile") == "smoke" and values.pop("compute") is True
+    assert experiments.EXPERIMENTS[name](**values).runs

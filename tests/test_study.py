@@ -12,6 +12,7 @@ from studylib import (
     answering,
     comparison,
     cutting,
+    figures,
     kinds,
     makers,
     models,
@@ -393,3 +394,35 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
     assert list(worth.role.value_counts()[["student", "teacher"]]) == [1 + 2 + 2 + 2, 1 + 2 + 2]
     per_trait = traits.groupby("trait").n.sum()
     assert set(per_trait) == {rows.question.nunique()}
+
+
+def exported(plan, store, folder):
+    rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
+    study.export(folder, rows, learned, {"table": figures.table(comparison.compare(rows))}, {"learning": figures.learning_figure(learned)})
+    return rows, learned
+
+
+def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(finished, raw, tmp_path, home):
+    plan, store = finished
+    rows, learned = exported(plan, store, tmp_path / "shown")
+    written = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+    assert study.lacking(plan, tmp_path / "shown") and not home.exists()
+    again = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
+    for one, other in zip((rows, learned), again, strict=True):
+        pd.testing.assert_frame_equal(one, other[one.columns], check_dtype=False)
+    changed = [name for name, content in written.items() if (tmp_path / "shown" / name).read_bytes() != content]
+    assert changed in ([], ["learning.csv"]), "but for the order of columns"
+    other = planned(raw, stages=stages(reverse_kl=1.0))
+    found = study.rows(other, Store(tmp_path / "empty"), tmp_path / "shown")
+    assert set(found.role) == {"teacher", "twin"}, "students of another objective are none of those that were exported"
+
+
+def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_path):
+    plan, store = finished
+    rows, _ = exported(plan, store, tmp_path / "shown")
+    fewer = planned(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5), sizes=[3], twins=[], raw_starts=[])
+    shown, _ = exported(fewer, store, tmp_path / "shown")
+    assert set(shown.student) == {"", "mini-3"}
+    assert len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == len(rows)
+    everything, _ = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
+    assert len(everything) == len(rows)
