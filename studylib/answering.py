@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
-RECIPE = 3
+RECIPE = 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     *,
-    batch: int = 8,
+    batch: int = 32,
     longest: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Answer]:

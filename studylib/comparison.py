@@ -113,7 +113,7 @@ def _corrected(table: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
 def prompting(rows: pd.DataFrame) -> pd.DataFrame:
     """What ways of prompting are worth in points of F1: a line per family, test set, role and two ways of training and asking.
 
-    Of the ways in `rows` the first is plain and the second shows the fixed demonstration. Columns as in `contrasts`; the first
+    Of the ways of training in `rows` the first is plain and the last shows a demonstration. Columns as in `contrasts`; the first
     line of students was declared beforehand and is not corrected, the others by Holm over all of them.
     """
     trained, asked = list(rows.trained.unique()), list(rows.asked.unique())
@@ -123,6 +123,11 @@ def prompting(rows: pd.DataFrame) -> pd.DataFrame:
         f"trained {mode}: asked {other}, not {asked[0]}": ((TUNED, mode, other), (TUNED, mode, asked[0]))
         for mode in trained
         for other in asked[1:]
+    }
+    pairs |= {
+        f"trained {mode}: asked {other}, not {asked[1]}": ((TUNED, mode, other), (TUNED, mode, asked[1]))
+        for mode in trained
+        for other in asked[2:]
     }
     pairs |= {f"asked {mode}: trained {last}, not {plain}": ((TUNED, last, mode), (TUNED, plain, mode)) for mode in asked if last != plain}
     pairs |= {f"asked {mode}: the demonstration folded in, not unseen": ((FOLDED, plain, mode), (TUNED, plain, mode)) for mode in asked}
@@ -163,7 +168,8 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
     """F1 of teachers and of the students that differ in nothing but them, a line per setting and teacher, in percent; and over the
     teachers of a setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles or teachers are too few).
 
-    A teacher's score is that in the prompting in which it taught; teachers that are asked together have none.
+    A teacher's score is that in the prompting in which it taught; teachers that are asked together have none. The interval draws
+    articles: it is for these teachers, and says nothing of others.
     """
     lines = []
     for setting, students in rows[rows.role == "student"].groupby([*SETTING, *PAIR[:2]], sort=False):
@@ -173,7 +179,7 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
         for name, student in students.groupby("teacher", sort=False):
             own = _taught_by(name, there, student)
             if not own.empty:
-                pairs[name] = _same_seeds(own, student)
+                pairs[name] = (own, student)
         lines += [about | one for one in _correlated(pairs)]
     return pd.DataFrame(lines)
 
@@ -190,7 +196,8 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     """A line per teacher with both scores, and the correlation over all."""
     if not pairs:
         return []
-    values, clusters = _paired([*(own for own, _ in pairs.values()), *(student for _, student in pairs.values())], ["f1"])
+    every = _same_seeds(*(own for own, _ in pairs.values()), *(student for _, student in pairs.values()))
+    values, clusters = _paired(every, ["f1"])
     means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
     found = {"r": np.nan, "r_low": np.nan, "r_high": np.nan}
     if len(pairs) >= FEW_TEACHERS and np.ptp(means, -1).all():

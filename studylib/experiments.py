@@ -157,8 +157,9 @@ def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, *
     """
     common = Common(**common)
     prompts.check(demonstration)
-    if common.learn != "gold" or any(stage.beside for stage in objectives.parse(common.stages)):
-        raise StudyError("teacher_choice compares distributions: set `learn: gold`, and leave losses on hidden states out of `stages`.")
+    _check_distributions(common)
+    if demonstration == common.trained:
+        raise StudyError(f"demonstration must be another way of prompting than that of the student, {common.trained}.")
     for name, written in (("size", size), ("smaller", smaller)):
         if cutting.size(written).cut_from:
             raise StudyError(f"{name}: {written} is cut in stages: name a size that is cut at once.")
@@ -181,6 +182,9 @@ def prompting_mode(*, size: int | str, trained: Sequence[str], **common: object)
     """
     _check_lists(trained=trained)
     ways = [Common(trained=mode, **common) for mode in trained]
+    _check_distributions(ways[0])
+    if len(trained) < 2 or not {trained[0], trained[-1]} <= set(ways[0].asked):
+        raise StudyError("trained must name two ways of prompting at least, and `asked` the first and the last of them.")
     plan = ways[0].plan()
     for schools in zip(*(way.schools(plan) for way in ways), strict=True):
         first, last = schools[0], schools[-1]
@@ -277,3 +281,14 @@ def _check_sizes(**lists: Sequence[int | str]) -> None:
             before = cutting.size(written).cut_from
             if before and before not in map(str, chosen[:number]) and name != "twins":
                 raise StudyError(f"{name}: {written} is cut from the student of {before}: name that before it.")
+
+
+def _check_distributions(common: Common) -> None:
+    """Raise StudyError for students that learn anything but distributions at answers: a teacher that is prompted otherwise has no more."""
+    terms = [(stage, term) for stage in objectives.parse(common.stages) for term in stage.terms]
+    if common.learn != "gold" or any(
+        stage.beside or (term.name in objectives.DIVERGENCES and term.tokens == "all") for stage, term in terms
+    ):
+        raise StudyError(
+            "Teachers are compared by their distributions at answers: set `learn: gold`, and leave losses on hidden states and `tokens: all` out of `stages`."
+        )

@@ -231,7 +231,7 @@ def contrasts(table: pd.DataFrame, primary: str = "") -> str:
 
 def prompting(table: pd.DataFrame) -> str:
     """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
-    columns = {"role": "role", "test_set": "test set", "ways": "ways"}
+    columns = {"family": "family", "role": "role", "test_set": "test set", "ways": "ways"}
     return _tested(table, columns, "difference, F1", f"of students, {table.ways.iloc[0]}")
 
 
@@ -272,7 +272,7 @@ def choice_figure(kept: pd.DataFrame) -> Figure:
 
 
 def schooling_figure(scores: pd.DataFrame) -> Figure:
-    """F1 of teachers and of their students (`comparison.schooling`), a panel per test set and prompting, with their correlation."""
+    """F1 of teachers and of their students (`comparison.schooling`), a panel per test set and prompting."""
     look()
     panels = list(scores.groupby(["family", "test_set", "asked"], sort=False))
     figure = Figure(figsize=(7.2, 3.4 * len(panels)))
@@ -317,7 +317,9 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
         if len(found) and not np.isnan(found.r.iloc[0]):
             one = found.iloc[0]
             spread = "" if np.isnan(one.r_low) else f" ({one.r_low:.2f} to {one.r_high:.2f})"
-            sentence += f" Better teachers, better students? Over {len(found)} teachers the two scores correlate by {one.r:.2f}{spread}."
+            sentence += (
+                f" Better teachers, better students? Over these {len(found)} teachers the two scores correlate by {one.r:.2f}{spread}."
+            )
         said.append(sentence)
     return "\n".join(said) + "\n\n" + intervals(gained)
 

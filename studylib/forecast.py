@@ -43,12 +43,12 @@ def datasets(plan: Plan) -> list[str]:
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
     store, steps, total = store or Store(), {}, 0.0
+    teachers = {kinds.raw_of(run).digest: run for run, _ in plan.trained if run.kind == "teacher"}
     makers.use_threads(plan.threads)
     for run in missing:
         raw = kinds.raw_of(run)
-        trained = next(one for one in run.ancestry() if one.kind == "teacher")
         if raw.digest not in steps:
-            steps[raw.digest] = _step(store, trained)
+            steps[raw.digest] = _step(store, teachers[raw.digest])
         per_context, depth, loading = steps[raw.digest]
         total += loading + _contexts(run, depth) * per_context
     return total

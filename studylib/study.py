@@ -80,7 +80,8 @@ def lacking(plan: Plan, folder: Path) -> bool:
 
 
 def _answered(one: Asked, store: Store) -> bool:
-    return store.result(one.answers) is not None and (one.loyalty is None or store.result(one.loyalty) is not None)
+    read = [one.answers, one.counted, one.loyalty, one.teacher and one.teacher.answers]
+    return all(store.result(run) is not None for run in read if run is not None)
 
 
 def _exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
@@ -186,8 +187,9 @@ def export(folder: Path, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapp
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
         draft = Path(place)
-        _merged(table, folder, "rows.parquet").to_parquet(draft / "rows.parquet", index=False)
-        results(table).to_csv(draft / "results.csv", index=False)
+        every = _merged(table, folder, "rows.parquet")
+        every.to_parquet(draft / "rows.parquet", index=False)
+        results(every).to_csv(draft / "results.csv", index=False)
         _merged(learned, folder, "learning.csv").to_csv(draft / "learning.csv", index=False)
         for name, text in texts.items():
             (draft / f"{name}.md").write_text(text, encoding="utf-8")
@@ -198,6 +200,10 @@ def export(folder: Path, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapp
 
 
 def _merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
-    """The table, and what the file in `folder` has besides."""
-    others = [rows for planned, rows in _exported(folder, name).items() if planned not in set(table.planned)]
+    """The table, and what the file in `folder` has besides, but for what is called the same and was planned otherwise."""
+    called = [column for column in IDENTITY if column in table]
+    known = set(table[called].astype(str).itertuples(index=False, name=None))
+    others = [
+        rows for rows in _exported(folder, name).values() if not known & set(rows[called].astype(str).itertuples(index=False, name=None))
+    ]
     return pd.concat([table, *others], ignore_index=True)

@@ -61,7 +61,7 @@ class Mean:
     teachers: Sequence[Teacher]
 
     def logits(self, packs: Sequence[Pack], tokens: str) -> Tensor:
-        """The log of the mean probability, (N, V)."""
+        """The log of the mean probability up to a constant, (N, V)."""
         return torch.stack([one.logits(packs, tokens).log_softmax(-1) for one in self.teachers]).logsumexp(0)
 
 

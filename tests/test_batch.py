@@ -2,6 +2,7 @@
 
 import papermill
 import pytest
+from miniatures import chosen
 
 from studylib import batch, forecast
 from studylib.errors import StudyError
@@ -9,8 +10,8 @@ from studylib.runs import Store
 
 
 def test_a_profile_is_its_folder_of_yamls():
-    job, *others = batch.jobs("tiny")
-    assert [one.notebook.stem for one in (job, *others)] == ["capacity_gap", "prompting_mode", "teacher_choice"] and job.profile == "tiny"
+    (job,) = batch.jobs("tiny")
+    assert job.notebook.name == "capacity_gap.ipynb" and job.profile == "tiny"
     assert {called["family"] for _, called in job.plan.trained} == {"gpt_neox", "qwen2"}
     roles = [(called["role"], called["start"]) for _, called in job.plan.trained if called["family"] == "qwen2"]
     assert roles.count(("student", "tuned")) == 3 and roles.count(("twin", "raw")) == 1
@@ -40,6 +41,11 @@ def test_the_forecast_counts_downloads_once_an_archive():
     for job in batch.jobs("small"):
         assert forecast.download(job.plan) == 358 + 93
     assert forecast.download(batch.jobs("tiny")[0].plan) == 0
+
+
+def test_a_raw_model_that_teaches_is_forecast_too(raw):
+    plan = chosen(raw)
+    assert 0 < forecast.seconds(plan, plan.runs) < 3600
 
 
 def test_the_forecast_grows_with_every_kind_of_run(tmp_path):

@@ -169,6 +169,7 @@ def test_the_students_of_a_teacher_are_those_of_the_capacity_gap(raw):
         ({"demonstration": "two-shot"}, "two-shot"),
         ({"learn": "teacher"}, "learn: gold"),
         ({"stages": stages(hidden_mse=1.0)}, "hidden states"),
+        ({"demonstration": "zero-shot"}, "another way"),
     ],
 )
 def test_choices_that_cannot_be_are_refused(raw, changes, word):
@@ -191,7 +192,16 @@ def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
     assert folded.needs["states"].parameters["trained"] == "one-shot" != folded.parameters["trained"]
 
 
-@pytest.mark.parametrize(("changes", "word"), [({"trained": []}, "trained is empty"), ({"trained": ["zero-shot", "zero-shot"]}, "twice")])
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"trained": []}, "trained is empty"),
+        ({"trained": ["zero-shot", "zero-shot"]}, "twice"),
+        ({"trained": ["zero-shot"]}, "two ways"),
+        ({"asked": ["zero-shot"]}, "two ways"),
+        ({"stages": stages(forward_kl={"tokens": "all"})}, "tokens: all"),
+    ],
+)
 def test_ways_of_prompting_that_cannot_be_are_refused(raw, changes, word):
     with pytest.raises(StudyError, match=word):
         prompted(raw, **changes)

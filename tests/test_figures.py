@@ -181,7 +181,7 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     said = figures.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
     assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
     assert "Of the other 3 teachers, 2 made a difference that is shown: raw (-10.0), its twin (-5.0)" in said
-    assert "Over 4 teachers the two scores correlate by 0.9" in said
+    assert "Over these 4 teachers the two scores correlate by 0.9" in said
     table = figures.contrasts(gained, "tuned")
     assert "taught by tuned: primary" in table and "| raw | zero-shot | near | f-5 | small | +0.0" in table
     assert "| taught by |" in figures.table(kept) and "guide" not in figures.table(kept)
