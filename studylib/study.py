@@ -35,6 +35,7 @@ IDENTITY = [
     "seed",
     "steps",
 ]
+CALLED = ["family", "student", "role", "start", "teacher", "targets", "trained", "seed", "run", "planned"]  # in curves
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
 TRAITS = ["asks", "answer_words", "answer_place"]
@@ -88,9 +89,8 @@ def _exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
     """The rows of a file in `folder` by what was planned for them; none if there is no such file."""
     if folder is None or not (folder / name).exists():
         return {}
-    table = (
-        pd.read_parquet(folder / name) if name.endswith(".parquet") else pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
-    )
+    file = folder / name
+    table = pd.read_parquet(file) if name.endswith(".parquet") else pd.read_csv(file, dtype={"student": str}).fillna({"student": ""})
     return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
 
 
@@ -136,13 +136,14 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
     what was exported to `folder`."""
     store, frames, exported = store or Store(), [], _exported(folder, "learning.csv")
     for run, called in plan.trained:
-        fixed = {key: called[key] for key in ("family", "student", "role", "start", "teacher", "targets", "trained", "seed")}
+        fixed = {name: called[name] for name in CALLED[:-2]}
         if store.result(run) is not None:
             curve = pd.DataFrame(json.loads(store.path(run, "curve.json").read_text()))
             frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
-    return pd.concat(frames, ignore_index=True)
+    table = pd.concat(frames, ignore_index=True)
+    return table[[name for name in table if name not in CALLED] + CALLED]
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
