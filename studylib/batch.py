@@ -30,6 +30,8 @@ def jobs(profile: str) -> list[Job]:
 
 def _job(path: Path, file: Path) -> Job:
     values = parameters.read(path, file)
+    if "compute" in values:
+        raise StudyError(f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is `study run --compute`.")
     given = parameters.defaults(path) | values
     profile, _ = given.pop("profile"), given.pop("compute")
     return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))

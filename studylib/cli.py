@@ -7,8 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studylib.errors import StudyError
+
+if TYPE_CHECKING:
+    from studylib.plans import Plan
+    from studylib.runs import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,35 +68,44 @@ def _run(chosen: argparse.Namespace) -> None:
     from studylib import batch, forecast, runs, study
 
     started = time.monotonic()
-    jobs = batch.jobs(chosen.profile)
-    for job in jobs:
+    jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile)]
+    showing = not chosen.compute and any(study.lacking(job.plan, folder) for job, folder in jobs)
+    for job, folder in jobs:
         missing = [one for one in job.plan.runs if runs.Store().result(one) is None]
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing).items())
         print(
             f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.",
             flush=True,
         )
-        folder = study.folder(job.profile, job.notebook.stem)
-        compute = chosen.compute or not study.lacking(job.plan, folder)
-        if not compute:
+        if showing and missing and not study.lacking(job.plan, folder):
+            print("Nothing of it was exported, and nothing is computed: --compute makes it.", flush=True)
+            continue
+        if showing:
             print(f"Nothing is computed: shown is what was exported to {folder}. With --compute what is missing is made.", flush=True)
         elif missing:
-            if megabytes := forecast.download(job.plan):
-                print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
-            for said in forecast.datasets(job.plan):
-                print(said, flush=True)
-            print(
-                f"This takes about {forecast.spoken(forecast.seconds(job.plan, missing))} on this machine. Stop it at any time: the same command goes on.",
-                flush=True,
-            )
-        if compute:
+            _announce(job.plan, missing)
+        if not showing:
             study.complete(job.plan)
         print("Executing the notebook …", flush=True)
-        executed = batch.execute(job, compute)
+        executed = batch.execute(job, compute=not showing)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
     size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
     print(f"Done in {forecast.spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
+
+
+def _announce(plan: "Plan", missing: "Sequence[Run]") -> None:
+    """Say what computing the missing runs takes, and what the data hold, before it begins."""
+    from studylib import forecast, runs
+
+    if megabytes := forecast.download(plan):
+        print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
+    for said in forecast.datasets(plan):
+        print(said, flush=True)
+    print(
+        f"This takes about {forecast.spoken(forecast.seconds(plan, missing))} on this machine. Stop it at any time: the same command goes on.",
+        flush=True,
+    )
 
 
 def _status(chosen: argparse.Namespace) -> None:

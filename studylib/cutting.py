@@ -73,6 +73,11 @@ def size(written: int | str) -> Size:
     return smaller
 
 
+def named(student: str) -> Size:
+    """The size that a student's name ends with, as in `gpt_neox-4`."""
+    return size(student.rpartition("-")[2])
+
+
 def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
     """A copy of `model` with only the blocks `keep` (indices), in their order.
 

@@ -25,6 +25,12 @@ def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
         batch.jobs(str(tmp_path / "other.yaml"))
 
 
+def test_computing_is_no_parameter_of_a_yaml(tmp_path):
+    (tmp_path / "capacity_gap.yaml").write_text("profile: x\ncompute: false\n")
+    with pytest.raises(StudyError, match="leave out `compute`"):
+        batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+
+
 def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_path, monkeypatch):
     """As after a kernel that was killed: papermill returns, and nothing was written."""
     (tmp_path / "capacity_gap.yaml").write_text("profile: test-dead\n")

@@ -172,6 +172,28 @@ def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.C
     assert "This takes about 5 minutes on this machine" in said.out
 
 
+def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """A profile with exported rows trains nothing unasked, not even for a notebook that has none of them."""
+    both, executed, completed = [], [], []
+    for name in ("capacity_gap", "teacher_choice"):
+        (tmp_path / f"{name}.yaml").write_text("profile: shown\n")
+        both += batch.jobs(str(tmp_path / f"{name}.yaml"))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.md").write_text(f"table of {name}")
+    monkeypatch.setattr(batch, "jobs", lambda _: both)
+    monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
+    monkeypatch.setattr(study, "lacking", lambda _, folder: folder.name == "capacity_gap")
+    monkeypatch.setattr(study, "complete", lambda plan: completed.append(plan))
+    monkeypatch.setattr(batch, "execute", lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook)
+    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    assert main(["run", "shown"]) == 0
+    assert executed == [("capacity_gap", False)] and not completed
+    said = capsys.readouterr().out
+    assert "table of capacity_gap" in said and "Nothing of it was exported" in said.partition("teacher_choice")[2]
+    assert main(["run", "shown", "--compute"]) == 0
+    assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [job.plan for job in both]
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -24,6 +24,7 @@ from studylib import (
     study,
     teaching,
     training,
+    wording,
 )
 from studylib.data import Question
 from studylib.errors import StudyError
@@ -398,7 +399,7 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
 
 def exported(plan, store, folder):
     rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
-    study.export(folder, rows, learned, {"table": figures.table(comparison.compare(rows))}, {"learning": figures.learning_figure(learned)})
+    study.export(folder, rows, learned, {"table": wording.table(comparison.compare(rows))}, {"learning": figures.learning_figure(learned)})
     return rows, learned
 
 

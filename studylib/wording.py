@@ -1,0 +1,199 @@
+"""Every table and conclusion in words, from a comparison: Markdown, computed from the numbers, a claim only where interval and test allow one."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from studylib import comparison, cutting, statistics
+from studylib.comparison import BOUNDS
+
+IDENTITY = {
+    "model": "model",
+    "role": "role",
+    "start": "start",
+    "teacher": "taught by",
+    "objective": "objective",
+    "asked": "asked",
+    "test_set": "test set",
+}
+IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
+MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
+MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
+MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
+LEVEL = 0.05  # of the tests
+MARGIN = 90.0  # percent of its teacher's score that a student must keep
+
+
+def table(kept: pd.DataFrame) -> str:
+    """The comparison in Markdown; what is the same in every line is said once, below it."""
+    uncut = kept.role == "teacher"
+    shown = kept.assign(model=np.where(uncut, kept.family + " teacher", kept.student), teacher=kept.teacher.mask(uncut, "–"))
+    same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
+    columns = {name: title for name, title in IDENTITY.items() if shown[name].nunique() > 1} | MEASURES
+    lines = [list(columns.values()), ["---"] * len(columns)]
+    lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}\n"
+
+
+def intervals(table: pd.DataFrame) -> str:
+    """What the intervals of a comparison or of contrasts are, and why there are none where there are none, in a few sentences."""
+    few = table[(table.n < statistics.QUESTIONS) | (table.articles < statistics.ARTICLES)]
+    lacking = few.drop_duplicates("test_set")
+    said = [
+        f"No intervals on {row.test_set}: {row.n} questions of {row.articles} articles are too few (at least {statistics.QUESTIONS} of {statistics.ARTICLES})."
+        for row in lacking.itertuples()
+    ]
+    if len(few) < len(table):
+        seeds = table.seeds.min()
+        drawn = "seeds and then articles" if seeds >= statistics.SEEDS else "articles"
+        conditional = "" if seeds >= statistics.SEEDS else f"; with fewer than {statistics.SEEDS} seeds they hold for these seeds only"
+        said.append(f"In brackets: 95 % intervals, {drawn} drawn with replacement {statistics.REPEATS:,} times{conditional}.")
+    return " ".join(said)
+
+
+def _bounded(row: dict, name: str) -> str:
+    return _cell(row[name]) + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
+
+
+def _span(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f" ({low:.1f} to {high:.1f})"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if np.isnan(value) else f"{value:.1f}"
+    return str(value)
+
+
+def contrasts(table: pd.DataFrame, primary: str = "") -> str:
+    """What the teacher adds (`comparison.contrasts`), in Markdown."""
+    same = [name for name in ("teacher", "objective") if table[name].nunique() < 2]
+    columns = {
+        name: IDENTITY.get(name, name) for name in ("start", "asked", "test_set", "student", "teacher", "objective") if name not in same
+    }
+    return _tested(table, columns, "student − twin, F1", f"taught by {primary}" if primary else "")
+
+
+def prompting(table: pd.DataFrame) -> str:
+    """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
+    columns = {"family": "family", "role": "role", "test_set": "test set", "ways": "ways"}
+    return _tested(table, columns, "difference, F1", f"of students, {table.ways.iloc[0]}")
+
+
+def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str, primary: str) -> str:
+    """Differences with their tests, and what these are corrected for."""
+    if table.empty:
+        return "Nothing is compared: no two models here differ in this alone.\n"
+    titles = [*columns.values(), difference, "p", "p, Holm", "detectable"]
+    lines = [titles, ["---"] * len(titles)]
+    for row in table.to_dict("records"):
+        tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
+        found = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
+        lines.append([*(str(row[name]) for name in columns), found, *tests, _cell(row["detectable"])])
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    declared = (
+        f"Lines {primary}: primary, declared beforehand. The others are secondary;"
+        if primary
+        else "All lines are secondary to the claim of non-inferiority;"
+    )
+    return f"{drawn}\n\n{declared} Holm's correction is over all of them. {intervals(table)}\n"
+
+
+def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
+    """The primary contrast and the correlation in a few sentences a family and test set."""
+    said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
+    for (family, test), group in gained[gained.asked == asked].groupby(["family", "test_set"], sort=False):
+        declared = group[group.teacher == primary].iloc[0]
+        others = [row for row in group[group.teacher != primary].itertuples() if row.p_holm <= LEVEL and not row.low <= 0 <= row.high]
+        sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_judged(declared, '')}"
+        sentence += f" Of the other {len(group) - 1} teachers, {len(others) or 'none'} made a difference that is shown" + (
+            ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) + "." if others else "."
+        )
+        found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
+        if len(found) and not np.isnan(found.r.iloc[0]):
+            one = found.iloc[0]
+            spread = "" if np.isnan(one.r_low) else f" ({one.r_low:.2f} to {one.r_high:.2f})"
+            sentence += (
+                f" Better teachers, better students? Over these {len(found)} teachers the two scores correlate by {one.r:.2f}{spread}."
+            )
+        said.append(sentence)
+    return "\n".join(said) + "\n\n" + intervals(gained)
+
+
+def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
+    """What the tables say about the 90 % margin, and about student and twin, in a few sentences a family, test set and way of cutting.
+
+    The claim is one of non-inferiority: a student counts as keeping 90 % if the lower bounds of both F1 and EM kept do.
+    Without intervals nothing is claimed, and the estimates are named as such.
+    """
+    said, asked = [], asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
+        students = group[group.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
+        if students.empty:
+            said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
+            continue
+        both = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
+        ways = students.student.map(lambda name: cutting.named(name).way)
+        for way, own in students.groupby(ways, sort=False):
+            named = f"{family}, {test}" + (f", {way}" if ways.nunique() > 1 else "")
+            sentence = f"- **{named}**: {_claim(own)}; the smallest of all {_about(own.iloc[-1])}."
+            said.append(" ".join([sentence, *(_gain(row) for row in both[both.student.isin(own.student)].itertuples())]))
+    return "\n".join(said) + "\n\n" + intervals(kept)
+
+
+def _claim(students: pd.DataFrame) -> str:
+    """Whether, and down to what size, students are shown to keep the margin: from the largest on, up to the first that is not."""
+    sure = students[BOUNDS["retention_f1"][0]].notna().all()
+    names = [BOUNDS[name][0] if sure else name for name in ("retention_f1", "retention_exact_match")]
+    passed = students[(students[names] >= MARGIN).all(axis=1).cummin()]
+    aim = f"at least {MARGIN:.0f} % of F1 and EM kept"
+    if not sure:
+        found = f"has it down to the one that {_about(passed.iloc[-1])}" if len(passed) else "has it not even for the largest student"
+        return f"no claim without intervals; the estimate alone ({aim}) {found}"
+    if passed.empty:
+        return f"non-inferiority ({aim}) is not shown, not even for the largest student"
+    return f"non-inferiority ({aim}) is shown down to the student that {_about(passed.iloc[-1])}"
+
+
+def _about(student: pd.Series) -> str:
+    kept = [
+        f"{_cell(student[name])} %{_span(*student[list(BOUNDS[name])])} of {title}"
+        for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM"))
+    ]
+    return f"has {student.reduction_total:.1f} % fewer parameters and keeps {' and '.join(kept)}"
+
+
+def _gain(row: tuple) -> str:
+    """Student minus twin in words: a difference is claimed where test, corrected for the number of them, and interval both do."""
+    return f"Student minus twin, {row.student}: {_judged(row)}"
+
+
+def _judged(row: tuple, corrected: str = " after Holm") -> str:
+    """A difference in words: claimed where test and interval both do."""
+    said = f"{_signed(row.difference)} points of F1{_span(row.low, row.high)}"
+    if np.isnan(row.p_holm):
+        return f"{said}."
+    said += f", p = {row.p_holm:.3f}{corrected}"
+    if row.p_holm > LEVEL or row.low <= 0 <= row.high:
+        return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
+    return f"{said}."
+
+
+def prompting_conclusion(table: pd.DataFrame) -> str:
+    """The declared comparison, and which of the others are shown, in a few sentences a family and test set."""
+    said, primary = [], table.ways.iloc[0]
+    for (family, test), group in table.groupby(["family", "test_set"], sort=False):
+        declared = (group.role == "student") & (group.ways == primary)
+        shown = [row for row in group[~declared].itertuples() if row.p_holm <= LEVEL and not row.low <= 0 <= row.high]
+        sentence = f"- **{family}, {test}**: student, {primary}: {_judged(group[declared].iloc[0], '')}"
+        others = "; ".join(f"{row.role}, {row.ways} ({_signed(row.difference)})" for row in shown)
+        said.append(
+            f"{sentence} Of the {len(group) - 1} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
+        )
+    return "\n".join(said) + "\n\n" + intervals(table)

@@ -1,0 +1,136 @@
+"""What tables and conclusions say."""
+
+import pandas as pd
+import pytest
+from invented import choice, compared
+
+from studylib import comparison, figures, wording
+
+
+def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
+    assert "| – |" in wording.table(compared({("student", 5): 0.6}, teacher=0.19)[0])
+
+
+def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
+    lines = wording.table(compared({("student", 5): 0.6, ("twin", 5): 0.4})[0]).splitlines()
+    rows, said = [line for line in lines if line.startswith("|")], lines[-1]
+    assert len(rows) == 2 + 3 and all(line.count("|") == rows[0].count("|") for line in rows)
+    assert "75.0" in next(line for line in rows if "| student |" in line)
+    assert "test set near" in said and "questions 100" in said and "test set" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (
+            {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.72},
+            [
+                "no claim without intervals; the estimate alone (at least 90 % of F1 and EM kept) has it down to the one that has 25.0 % fewer",
+                "keeps 95.0 % of F1 and 95.0 % of EM",
+                "40.0 % fewer parameters and keeps 50.0 %",
+                "Student minus twin, f-5: +4.0 points of F1.",
+            ],
+        ),
+        ({("student", 5): 0.6}, ["has it not even for the largest student"]),
+    ],
+)
+def test_the_conclusion_says_what_the_numbers_say(scores, words):
+    said = wording.conclusion(*compared(scores), "zero-shot")
+    assert all(word in said for word in words), said
+    assert "No intervals on near: 100 questions of 4 articles are too few" in said
+
+
+def test_the_conclusion_is_silent_below_the_floor():
+    said = wording.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), "zero-shot")
+    assert "nothing is said" in said
+
+
+def test_with_enough_articles_intervals_are_shown_and_decide():
+    kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
+    assert "76.0 (76.0 to 76.0)" in wording.table(kept) and "these seeds only" in wording.table(kept)
+    said = wording.conclusion(kept, gained, "zero-shot")
+    assert "non-inferiority (at least 90 % of F1 and EM kept) is shown down to the student that has 25.0 % fewer" in said
+    for metric in ("f1", "exact_match"):  # either of the two lower bounds below the margin is enough to claim nothing
+        bound = f"retention_{metric}_low"
+        assert "is not shown, not even for the largest student" in wording.conclusion(
+            kept.assign(**{bound: kept[bound] - 6}), gained, "zero-shot"
+        )
+
+
+def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
+    kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
+    said = wording.conclusion(kept, gained.assign(detectable=1.5), "zero-shot")
+    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.000 after Holm. " in said
+    nothing = "no difference shown, the smallest we could have seen is 1.5."
+    assert f"f-2: +0.0 points of F1 (0.0 to 0.0), p = 1.000 after Holm: {nothing}" in said
+    said = wording.conclusion(kept, gained.assign(detectable=1.5, p_holm=0.06), "zero-shot")
+    assert f"f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: {nothing}" in said
+    assert "| tuned | zero-shot | near | f-5 | +6.0 (6.0 to 6.0) | 0.000 | 0.000 |" in wording.contrasts(gained)
+    few = wording.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
+    assert "| +6.0 | – | – | – |" in few
+    assert wording.contrasts(compared({("student", 5): 0.76})[1]).startswith("Nothing is compared: no two models")
+
+
+def test_the_claim_stops_at_the_first_student_that_falls_short():
+    """ "Down to" is true of every student above: a lucky smaller one changes nothing."""
+    kept, gained = compared({("student", 5): 0.76, ("student", 4): 0.5, ("student", 2): 0.78}, articles=30)
+    assert "is shown down to the student that has 25.0 % fewer" in wording.conclusion(kept, gained, "zero-shot")
+    kept, gained = compared({("student", 5): 0.5, ("student", 2): 0.78}, articles=30)
+    assert "is not shown, not even for the largest student" in wording.conclusion(kept, gained, "zero-shot")
+
+
+def test_ways_of_cutting_are_judged_apart():
+    kept, gained = compared({("student", 5): 0.5, ("student", "5x8"): 0.78, ("student", "2x8"): 0.77, ("twin", "2x8"): 0.7}, articles=30)
+    layers, both = sorted(wording.conclusion(kept, gained, "zero-shot").splitlines()[:2], key=len)
+    assert layers.startswith("- **f, near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
+    assert both.startswith("- **f, near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
+    assert "Student minus twin, f-2x8" in both and "minus" not in layers
+    drawn = figures.retention_figure(kept)
+    labels = {text.get_text() for text in drawn.legends[0].get_texts()}
+    assert {"f, student, tuned start: layers", "f, student, tuned start: layers and neurons"} <= labels
+
+
+def test_every_test_set_says_why_it_has_no_intervals():
+    enough, few = (compared({("student", 5): 0.76, ("twin", 5): 0.7}, articles=articles) for articles in (30, 4))
+    for one, other in zip(enough, few, strict=True):
+        both = pd.concat([one, other.assign(test_set="reddit")])
+        said = wording.intervals(both)
+        assert "No intervals on reddit: 100 questions of 4 articles are too few (at least 100 of 30)." in said
+        assert "on near" not in said and "articles drawn with replacement" in said and "these seeds only" in said
+    assert "No intervals on reddit" in wording.contrasts(both)
+    assert "seeds and then articles drawn" in wording.intervals(one.assign(seeds=5))
+
+
+def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
+    kept, gained = compared({("student", 5): 0.76}, articles=30)
+    assert wording.conclusion(kept, gained, "one-shot") == wording.conclusion(kept, gained, "zero-shot")
+
+
+def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
+    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    kept, gained, scores = comparison.compare(rows), comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+    said = wording.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
+    assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
+    assert "Of the other 3 teachers, 2 made a difference that is shown: raw (-10.0), its twin (-5.0)" in said
+    assert "Over these 4 teachers the two scores correlate by 0.9" in said
+    table = wording.contrasts(gained, "tuned")
+    assert "taught by tuned: primary" in table and "| raw | zero-shot | near | f-5 | small | +0.0" in table
+    assert "| taught by |" in wording.table(kept) and "guide" not in wording.table(kept)
+
+
+def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
+    scores = {"zero-shot": {"zero-shot": 0.5, "one-shot": 0.45}, "one-shot": {"zero-shot": 0.4, "one-shot": 0.6}}
+    frames = []
+    for trained, asked in scores.items():
+        for mode, value in asked.items():
+            both = choice(tuned=value)
+            frames.append(both[(both.teacher == "tuned")].assign(trained=trained, asked=mode))
+    worth = comparison.prompting(pd.concat(frames)).assign(detectable=1.5)
+    students = worth[worth.role == "student"].set_index("ways").difference
+    assert students["one-shot in training and asking, not zero-shot"] == pytest.approx(10)
+    assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
+    assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
+    said = wording.prompting_conclusion(worth)
+    assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
+    assert "4 show a difference: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
+    assert "of students, one-shot in training and asking, not zero-shot: primary" in wording.prompting(worth)
