@@ -24,7 +24,12 @@ class Job:
 
 
 def jobs(profile: str) -> list[Job]:
-    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for. Raises StudyError if there is none."""
+    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for; `smoke` is every experiment as its notebook has it.
+
+    Raises StudyError if there is none.
+    """
+    if profile == "smoke":
+        return [_planned(notebook(Path(f"{name}.yaml")), {}) for name in experiments.EXPERIMENTS]
     return [_job(notebook(file), file) for file in profiles(profile)]
 
 
@@ -32,6 +37,10 @@ def _job(path: Path, file: Path) -> Job:
     values = parameters.read(path, file)
     if "compute" in values:
         raise StudyError(f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is `study run --compute`.")
+    return _planned(path, values)
+
+
+def _planned(path: Path, values: dict) -> Job:
     given = parameters.defaults(path) | values
     profile, _ = given.pop("profile"), given.pop("compute")
     return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))

@@ -1,4 +1,4 @@
-"""The command line: `study run`, `status`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is imported late."""
+"""The command line: `study run`, `status`, `report`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is imported late."""
 
 import argparse
 import os
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--compute", action="store_true", help="make what is missing, even where there are exported rows to show")
     status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
     status.add_argument("profile", nargs="?", default="tiny")
+    report = verbs.add_parser("report", help="write what the notebooks of a profile found as one HTML page")
+    report.add_argument("profile", nargs="?", default="tiny")
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
     show.add_argument("key", help="the first digits of the run's key are enough")
     data = verbs.add_parser("data", help="the data sets of a profile, or `data show SET`: prompts as a model sees them")
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
     chosen = parser.parse_args(arguments)
     try:
-        {"run": _run, "status": _status, "show": _show, "data": _data, "bench": _bench}[chosen.verb](chosen)
+        {"run": _run, "status": _status, "report": _report, "show": _show, "data": _data, "bench": _bench}[chosen.verb](chosen)
         sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -121,6 +123,12 @@ def _status(chosen: argparse.Namespace) -> None:
         missing = [run for run, state, _ in states if state != "done"]
         if missing and not forecast.download(job.plan):
             print(f"  about {forecast.spoken(forecast.seconds(job.plan, missing, store))} of computing are left on this machine")
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    from studylib import batch, report
+
+    print(report.write(batch.jobs(chosen.profile)))
 
 
 def _show(chosen: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ KEPT = ("f1", "exact_match")  # what retention is of
 ALIKE = ("agreement", "loyalty")
 BOUNDED = (*METRICS, *ALIKE, "calibration_error", *(f"retention_{metric}" for metric in KEPT))
 BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
+SPREAD = {name: f"{name}_sd" for name in METRICS}  # over seeds
 BINS = 10  # of probability, for the calibration error
 
 PAIR = ["start", "student", "teacher", "objective"]
@@ -32,7 +33,7 @@ DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, and how like its teacher it is, in percent.
 
-    `BOUNDS` names the 95 % intervals of scores and retention, missing where questions or articles are too few
+    `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of scores and retention, missing where questions or articles are too few
     (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
     """
     lines = []
@@ -49,6 +50,7 @@ def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     found = {"seeds": own.seed.nunique(), "n": own.question.nunique(), "articles": own.article.nunique()}
     found |= {"language": spoken[0] if len(spoken) == 1 else f"{len(spoken)} languages"}
     found |= {metric: 100 * own[metric].mean() for metric in (*METRICS, *ALIKE)}
+    found |= {SPREAD[metric]: 100 * own.groupby("seed")[metric].mean().std() for metric in METRICS}
     found["calibration_error"] = 100 * calibration_error(own.probability, own.exact_match, BINS)
     for count in ("total", "nonembedding"):
         left = own[f"parameters_{count}"].iloc[0] / teacher[f"parameters_{count}"].iloc[0]

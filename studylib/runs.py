@@ -89,10 +89,15 @@ def file_digest(path: Path) -> str:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON by atomic rename: a reader sees the old file or the new one, never half of it."""
+    """Write JSON as `write_text` does."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write by atomic rename: a reader sees the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
 
 

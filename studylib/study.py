@@ -90,7 +90,11 @@ def _exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
     if folder is None or not (folder / name).exists():
         return {}
     file = folder / name
-    table = pd.read_parquet(file) if name.endswith(".parquet") else pd.read_csv(file, dtype={"student": str}).fillna({"student": ""})
+    table = (
+        pd.read_parquet(file)
+        if name.endswith(".parquet")
+        else pd.read_csv(file, dtype={"student": str, "key": str}).fillna({"student": ""})
+    )
     return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
 
 
@@ -146,6 +150,22 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
     return table[[name for name in table if name not in CALLED] + CALLED]
 
 
+def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
+    """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds,
+    by what and on what machine; of runs that the store does not have, what was exported to `folder`."""
+    store, frames, exported = store or Store(), [], _exported(folder, "runs.csv")
+    for run in plan.runs:
+        result = store.result(run)
+        if result is not None:
+            made = json.loads((store.folder(run) / "manifest.json").read_text(encoding="utf-8"))
+            about = {"kind": run.kind, "label": run.label, "key": store.key(run), "digest": result["digest"], "seconds": result["seconds"]}
+            about |= {name: made[name] for name in ("started", "python", "threads", "git")} | made["machine"] | made["versions"]
+            frames.append(pd.DataFrame([about | {"planned": run.planned}]))
+        elif run.planned in exported:
+            frames.append(exported[run.planned])
+    return pd.concat(frames, ignore_index=True)
+
+
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     """Every run of the plan: kind, what it is, whether it is done, and its key once that is known."""
     store = store or Store()
@@ -178,10 +198,12 @@ def folder(profile: str, notebook: str) -> Path:
     return root() / "figures" / profile / notebook
 
 
-def export(folder: Path, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapping[str, str], drawn: Mapping[str, Figure]) -> None:
-    """Write rows, their results, curves, `texts` (as Markdown) and figures by their names into `folder`.
+def export(
+    folder: Path, table: pd.DataFrame, learned: pd.DataFrame, made: pd.DataFrame, texts: Mapping[str, str], drawn: Mapping[str, Figure]
+) -> None:
+    """Write rows, their results, curves, where they come from, `texts` (as Markdown) and figures by their names into `folder`.
 
-    Rows and curves that were exported before and are not among these are kept beside them.
+    Rows, curves and origins that were exported before and are not among these are kept beside them.
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
@@ -192,6 +214,7 @@ def export(folder: Path, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapp
         every.to_parquet(draft / "rows.parquet", index=False)
         results(every).to_csv(draft / "results.csv", index=False)
         _merged(learned, folder, "learning.csv").to_csv(draft / "learning.csv", index=False)
+        _merged(made, folder, "runs.csv").to_csv(draft / "runs.csv", index=False)
         for name, text in texts.items():
             (draft / f"{name}.md").write_text(text, encoding="utf-8")
         for name, figure in drawn.items():
@@ -202,7 +225,7 @@ def export(folder: Path, table: pd.DataFrame, learned: pd.DataFrame, texts: Mapp
 
 def _merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
     """The table, and what the file in `folder` has besides, but for what is called the same and was planned otherwise."""
-    called = [column for column in IDENTITY if column in table]
+    called = [column for column in (*IDENTITY, "label") if column in table]
     known = set(table[called].astype(str).itertuples(index=False, name=None))
     others = [
         rows for rows in _exported(folder, name).values() if not known & set(rows[called].astype(str).itertuples(index=False, name=None))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import comparison, cutting, statistics
-from studylib.comparison import BOUNDS
+from studylib.comparison import BOUNDS, SPREAD
 
 IDENTITY = {
     "model": "model",
@@ -34,7 +34,8 @@ def table(kept: pd.DataFrame) -> str:
     lines = [list(columns.values()), ["---"] * len(columns)]
     lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}\n"
+    spread = " After ±: standard deviation over seeds." if kept.seeds.max() > 1 else ""
+    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}{spread}\n"
 
 
 def intervals(table: pd.DataFrame) -> str:
@@ -54,7 +55,8 @@ def intervals(table: pd.DataFrame) -> str:
 
 
 def _bounded(row: dict, name: str) -> str:
-    return _cell(row[name]) + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
+    spread = f" ± {row[SPREAD[name]]:.1f}" if name in SPREAD and not np.isnan(row[SPREAD[name]]) else ""
+    return _cell(row[name]) + spread + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
 
 
 def _span(low: float, high: float) -> str:

@@ -399,7 +399,10 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
 
 def exported(plan, store, folder):
     rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
-    study.export(folder, rows, learned, {"table": wording.table(comparison.compare(rows))}, {"learning": figures.learning_figure(learned)})
+    made = study.origins(plan, store, folder)
+    study.export(
+        folder, rows, learned, made, {"table": wording.table(comparison.compare(rows))}, {"learning": figures.learning_figure(learned)}
+    )
     return rows, learned
 
 

@@ -1,0 +1,153 @@
+"""Two models on one question: both answers, what each model gives for every token of them, and where they part.
+
+explore.Panel(explore.plan("small")).box  # in a notebook
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import ipywidgets
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studylib import answering, batch, makers, models, packing, prompts, study, teaching
+from studylib.data import Question
+from studylib.plans import Asked, Plan
+from studylib.runs import Store
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer, the end among them: what each model gives for it, 0 to 1, and the likeliest of each in its place."""
+
+    text: str
+    probabilities: Mapping[str, float]
+    likeliest: Mapping[str, str]
+
+
+@torch.no_grad()
+def told(
+    both: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    question: Question,
+    *,
+    mode: str,
+    pool: Sequence[Question] = (),
+    seed: int = 0,
+) -> dict[str, list[Token]]:
+    """The answer of each of the models to a question, token by token. Where `likeliest` differ first, they part.
+
+    Raises StudyError for a question that fits in no window.
+    """
+    how = dict(mode=mode, pool=pool, seed=seed, longest=min(model.config.max_position_embeddings for model in both.values()))
+    found = {}
+    for name, model in both.items():
+        (said,) = answering.best(answering.answer(model, tokenizer, prompts.build([question], tokenizer, **how))).values()
+        again = replace(question, answers=((said.text, max(0, question.context.find(said.text))),))
+        (prompt,) = prompts.build([again], tokenizer, **how, training=True)
+        row = packing.pack(prompt)
+        each = {n: models.head(m, teaching.answer_states(m, row), len(tokenizer)).softmax(-1) for n, m in both.items()}  # (N, V)
+        best = {n: [tokenizer.decode(token) for token in given.argmax(-1).tolist()] for n, given in each.items()}
+        found[name] = [
+            Token(
+                tokenizer.decode(token),
+                {n: given[place, token].item() for n, given in each.items()},
+                {n: told[place] for n, told in best.items()},
+            )
+            for place, token in enumerate(prompt.branches[0].target)
+        ]
+    return found
+
+
+def parting(answer: Sequence[Token]) -> int | None:
+    """The place of the first token in whose place the models would say unlike ones, or None."""
+    return next((place for place, token in enumerate(answer) if len(set(token.likeliest.values())) > 1), None)
+
+
+def table(answers: Mapping[str, Sequence[Token]]) -> str:
+    """Both answers in Markdown: a line per token, the one where the models part marked."""
+    parts = []
+    for name, answer in answers.items():
+        apart = parting(answer)
+        lines = [f"| {name} says | " + " | ".join(f"{other} gives | would say" for other in answers) + " |"]
+        lines.append("| --- " * (1 + 2 * len(answers)) + "|")
+        for place, token in enumerate(answer):
+            cells = " | ".join(f"{100 * token.probabilities[other]:.0f} % | {_code(token.likeliest[other])}" for other in answers)
+            lines.append(f"| {_code(token.text)}{' ← here they part' if place == apart else ''} | {cells} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _code(text: str) -> str:
+    """Text that Markdown shows as it is, within a table, too."""
+    return "`" + text.replace("`", "'").replace("|", "¦").replace("\n", "⏎") + "`"
+
+
+def plan(profile: str) -> Plan:
+    """The first plan of a profile that the store has students of; of the smoke profile, which takes a minute to make, if there is none."""
+    for job in batch.jobs(profile):
+        if pairs(job.plan):
+            return job.plan
+    smoke = batch.jobs("smoke")[0].plan
+    study.complete(smoke)
+    return smoke
+
+
+def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
+    """The students that are there with their teachers, by name."""
+    store = store or Store()
+    there = (one for one in plan.asked if one.teacher is not None and store.result(one.counted) is not None)
+    return {f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one for one in there}
+
+
+class Panel:
+    """A form: a pair of models, a question of their test set or one's own, and a button; below it what they say."""
+
+    def __init__(self, plan: Plan, store: Store | None = None):
+        self.plan, self.store = plan, store or Store()
+        self.there, self.loaded = pairs(plan, self.store), {}
+        self.pair = ipywidgets.Dropdown(options=list(self.there), description="pair", layout={"width": "95%"})
+        self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
+        self.context, self.question = (
+            ipywidgets.Textarea(description=name, layout={"width": "95%", "height": height})
+            for name, height in (("text", "10em"), ("asked", "3em"))
+        )
+        self.button, self.output = ipywidgets.Button(description="Ask both"), ipywidgets.Output()
+        self.pair.observe(lambda _: self._offer(), "value")
+        self.known.observe(lambda _: self._fill(), "value")
+        self.button.on_click(lambda _: self.ask())
+        self.box = ipywidgets.VBox([self.pair, self.known, self.context, self.question, self.button, self.output])
+        self._offer()
+
+    def _offer(self) -> None:
+        """The questions of the pair's test set."""
+        asked = makers.questions(self.there[self.pair.value].answers.needs["test"])
+        self.known.options = [(f"{q.article}: {q.question}", number) for number, q in enumerate(asked)]
+        self._fill()
+
+    def _chosen(self) -> Question:
+        return makers.questions(self.there[self.pair.value].answers.needs["test"])[self.known.value or 0]
+
+    def _fill(self) -> None:
+        self.context.value, self.question.value = self._chosen().context, self._chosen().question
+
+    def _models(self) -> tuple[dict[str, PreTrainedModel], PreTrainedTokenizerBase]:
+        one = self.there[self.pair.value]
+        for name, run in (("teacher", one.teacher.counted), ("student", one.counted)):
+            if self.loaded.get(name, (None,))[0] is not run:
+                self.loaded[name] = (run, *makers.load(self.store, run))
+        return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][2]
+
+    def ask(self) -> str:
+        """Ask both models what stands in the form; show the answers, and return them as Markdown."""
+        from IPython.display import Markdown, display
+
+        one = self.there[self.pair.value]
+        both, tokenizer = self._models()
+        asked = replace(self._chosen(), context=self.context.value, question=self.question.value, answers=(("", 0),))
+        answers = told(both, tokenizer, asked, mode=one.called["asked"], pool=makers.questions(self.plan.train), seed=one.called["seed"])
+        said = table(answers)
+        self.output.clear_output()
+        with self.output:
+            display(Markdown(said))
+        return said

@@ -1,0 +1,104 @@
+"""The report holds what was exported and nothing that runs but its own filter; opened without a network in a real browser, where there is one."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miniatures import planned
+
+from studylib import comparison, figures, report, study, wording
+from studylib.batch import Job
+from studylib.errors import StudyError
+from studylib.project import root
+from studylib.runs import Store
+
+EVIL = "<script>document.title = 'broken'</script> & </script>"
+
+
+@pytest.fixture(scope="module")
+def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a miniature study on a text that would rather be a program, without and with the store."""
+    place = tmp_path_factory.mktemp("report")
+    context = f"Kamo lives in Tiru. {EVIL}"
+    qas = [{"id": "q1", "question": f"Where does Kamo live? {EVIL}", "answers": [{"text": "Tiru", "answer_start": 14}]}]
+    qas += [{"id": "q2", "question": "Who lives in Tiru?", "answers": [{"text": "Kamo", "answer_start": 0}]}]
+    articles = [{"title": EVIL, "paragraphs": [{"context": context, "qas": qas}]}]
+    (place / "test.json").write_text(json.dumps({"data": articles}))
+    tests = {"near": {"source": f"path:{place / 'test.json'}"}}
+    plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+    store = Store(place / "home")
+    study.complete(plan, store)
+    rows, learned, where = study.rows(plan, store), study.curves(plan, store), place / "capacity_gap"
+    kept, gained = comparison.compare(rows), comparison.contrasts(rows)
+    texts = {"table": wording.table(kept), "conclusion": wording.conclusion(kept, gained, "zero-shot")}
+    drawn = {"retention": figures.retention_figure(kept), "learning": figures.learning_figure(learned)}
+    study.export(where, rows, learned, study.origins(plan, store), texts, drawn)
+    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
+        written = report.write([job], Store(place / "empty"))
+        shutil.copy(written, place / "exported.html")
+        report.write([job], store)
+        with pytest.raises(StudyError, match="`study run mini` first"):
+            report.write([Job(root() / "notebooks" / "teacher_choice.ipynb", "mini", {}, plan)], store)
+    return place
+
+
+def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<script>") == 1 and page.count("</script>") == 2 and EVIL not in page
+    assert not any(f'{way}="{scheme}' in page for way in ("src", "href") for scheme in ("http", "/", "file"))
+    assert page.count("data:image/svg+xml;base64,") == 2 == page.count("<img ") and 'alt="F1 kept of the teacher against' in page
+    said = json.loads(unescape(page.partition('id="said">')[2].partition("</script>")[0]))
+    assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [f"Kamo lives in Tiru. {EVIL}"]
+    assert [name.partition(",")[0] for name, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]
+
+
+def test_without_the_store_all_is_there_but_the_answers(folder: Path):
+    whole, shown = ((folder / name).read_text(encoding="utf-8") for name in ("report.html", "exported.html"))
+    assert 'id="answers"' in whole and 'id="answers"' not in shown
+    rest = whole.replace(' · <a href="#answers">Answers side by side</a>', "").partition('<section id="answers">')[0]
+    assert shown.startswith(rest.rstrip())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'")
+    program = shutil.which("chromium") or pytest.skip("needs Chromium: apt install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1200])
+def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, width: int, scheme: str):
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((folder / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    drawn = page.evaluate("[...document.images].map((image) => [image.naturalWidth, image.alt])")
+    assert len(drawn) == 2 and all(wide > 0 and words for wide, words in drawn)
+    assert "broken" not in page.title() and "<script>" in page.inner_text("#list")
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(255, 255, 255)",
+            "dark": "rgb(22, 24, 26)",
+        }[scheme]
+    )
+    assert page.locator(".asked").count() == 2
+    page.fill("#words", "who LIVES")
+    assert page.locator(".asked").count() == 1 and "1 questions" in page.inner_text("#found")
+    page.fill("#words", "no such words")
+    assert page.locator(".asked").count() == 0
+    assert len(page.pdf()) > 10_000 and complaints == []
+    page.close()
