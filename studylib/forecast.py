@@ -12,6 +12,7 @@ from studylib.runs import Input, Run, Store
 from studylib.study import leakage
 
 ANSWERING = 0.8  # a context answered, over a context trained on
+EVERYWHERE = 0.25  # logits at all tokens of a context instead of its answers', over the same
 
 
 def download(plan: Plan) -> int:
@@ -85,6 +86,9 @@ def _contexts(run: Run, depth: int) -> float:
         return wanted["packs"] * (1 + 4 * share) / 3  # the uncut model once; per block two passes, sums as dear as one, and gaps
     stages, dev = objectives.parse(wanted["stages"]), len(data.by_context(makers.questions(run.needs["dev"])))
     beside = 1 / 3 if any(stage.beside for stage in stages) else 0
+    beside += (
+        EVERYWHERE if any(term.tokens == "all" and term.name not in objectives.FEATURES for stage in stages for term in stage.terms) else 0
+    )
     if run.kind == "rate":
         steps = sum(stage.steps for stage in objectives.shortened(stages, wanted["search_steps"]))
         return len(wanted["rate"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)

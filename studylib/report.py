@@ -45,8 +45,8 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
 
 
 def exported(jobs: Sequence[Job]) -> list[Job]:
-    """Those that have exported their rows. Raises StudyError when none has."""
-    found = [job for job in jobs if (_folder(job) / "rows.parquet").exists()]
+    """Those that have exported what they show. Raises StudyError when none has."""
+    found = [job for job in jobs if (_folder(job) / "conclusion.md").exists()]
     if not found:
         raise StudyError(f"There is nothing to report of {jobs[0].profile!r}: `study run {jobs[0].profile}` first.")
     return found

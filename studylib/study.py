@@ -163,7 +163,7 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
             frames.append(pd.DataFrame([about | {"planned": run.planned}]))
         elif run.planned in exported:
             frames.append(exported[run.planned])
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:

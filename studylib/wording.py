@@ -199,3 +199,13 @@ def prompting_conclusion(table: pd.DataFrame) -> str:
             f"{sentence} Of the {len(group) - 1} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
         )
     return "\n".join(said) + "\n\n" + intervals(table)
+
+
+def computed(made: pd.DataFrame) -> str:
+    """What computing the runs (`study.origins`) took, in a sentence; nothing where that is not known."""
+    if made.empty:
+        return ""
+    machines = sorted({f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples()})
+    sentence = f"{len(made)} runs in {made.seconds.sum() / 3600:.1f} hours ({'; '.join(machines)})"
+    students = made.seconds[made.kind == "student"] / 60
+    return sentence + (f"; training a student took {students.min():.0f} to {students.max():.0f} minutes." if len(students) else ".")

@@ -2,7 +2,7 @@
 
 import papermill
 import pytest
-from miniatures import chosen
+from miniatures import chosen, planned, stages
 
 from studylib import batch, forecast
 from studylib.errors import StudyError
@@ -64,6 +64,14 @@ def test_the_forecast_grows_with_every_kind_of_run(tmp_path):
         last = contexts
     assert forecast.seconds(plan, missing, Store(tmp_path)) > 0
     assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {run.kind for run in plan.runs}
+
+
+def test_logits_at_all_tokens_take_longer_than_at_answers(raw):
+    everywhere, answers = (
+        max(forecast._contexts(run, 4) for run in planned(raw, stages=stages(forward_kl=loss)).runs if run.kind == "student")
+        for loss in ({"weight": 1, "tokens": "all"}, 1.0)
+    )
+    assert everywhere > answers > 0
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])

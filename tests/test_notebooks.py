@@ -10,8 +10,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from studylib import parameters
+from studylib import batch, comparison, parameters, study, wording
 from studylib.project import root
+from studylib.runs import Store
 
 NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
 
@@ -101,3 +102,17 @@ def test_every_line_leads_to_a_run(smoke):
         assert manifest["kind"] == "answers" and (place / "home/runs/answers" / key / "result.json").exists()
         parent = manifest["needs"]["model"]
         assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
+
+
+def test_the_readme_shows_what_the_committed_rows_say(tmp_path):
+    """Table and conclusion, number by number, computed anew from the rows; and the files beside the rows say the same."""
+    (job,) = (job for job in batch.jobs("small") if job.notebook.stem == "capacity_gap")
+    folder = study.folder("small", "capacity_gap")
+    rows = study.rows(job.plan, Store(tmp_path), folder)
+    kept, gained = comparison.compare(rows), comparison.contrasts(rows)
+    texts = {"table": wording.table(kept), "contrasts": wording.contrasts(gained)}
+    computed = wording.computed(study.origins(job.plan, Store(tmp_path), folder))
+    texts["conclusion"] = f"{wording.conclusion(kept, gained, 'zero-shot')}\n\n{computed}"
+    assert {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in texts} == texts
+    shown = f"<!-- headline -->\n{texts['conclusion']}\n\n{texts['table']}"
+    assert shown in (root() / "README.md").read_text(encoding="utf-8")
