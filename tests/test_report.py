@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -63,16 +62,6 @@ def test_without_the_store_all_is_there_but_the_answers(folder: Path):
     assert 'id="answers"' in whole and 'id="answers"' not in shown
     rest = whole.replace(' · <a href="#answers">Answers side by side</a>', "").partition('<section id="answers">')[0]
     assert shown.startswith(rest.rstrip())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'")
-    program = shutil.which("chromium") or pytest.skip("needs Chromium: apt install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser
