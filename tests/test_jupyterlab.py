@@ -56,11 +56,9 @@ def test_a_notebook_runs_in_jupyterlab(lab: str, browser: Any, tmp_path: Path):
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=2 * MINUTES)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator("text=Computed from the tables above").first.scroll_into_view_if_needed()
     page.locator(".jp-OutputArea-output img").nth(1).wait_for(state="attached", timeout=8 * MINUTES)
-    drawn = page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output img')].map((image) => [image.naturalWidth, image.alt])")
-    assert len(drawn) == 2 and all(wide > 100 and words for wide, words in drawn)
-    page.locator("text=no claim without intervals").or_(page.locator("text=nothing is said about")).first.wait_for(timeout=MINUTES)
+    drawn = page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output img')].map((image) => image.naturalWidth)")
+    assert len(drawn) == 2 and min(drawn) > 100
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr'] >> text=Traceback").count() == 0
     assert page.locator(".widget-hprogress, .jupyter-widgets .progress").count() > 0, "bars are widgets here"
     assert (tmp_path / "figures" / "smoke" / "capacity_gap" / "retention.svg").is_file()
