@@ -34,6 +34,8 @@ def jobs(profile: str) -> list[Job]:
 
 
 def _job(path: Path, file: Path) -> Job:
+    if path.stem not in experiments.EXPERIMENTS:
+        raise StudyError(f"{file}: {path.stem} is no experiment: name the file after one of {', '.join(experiments.EXPERIMENTS)}.")
     values = parameters.read(path, file)
     if "compute" in values:
         raise StudyError(f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is `study run --compute`.")

@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from studylib import batch, forecast, runs, study
+    from studylib import batch, runs, study
+    from studylib.progress import spoken
 
     started = time.monotonic()
     jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile)]
@@ -79,7 +80,7 @@ def _run(chosen: argparse.Namespace) -> None:
             f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.",
             flush=True,
         )
-        if showing and missing and not study.lacking(job.plan, folder):
+        if showing and not study.showable(job.plan, folder):
             print("Nothing of it was exported, and nothing is computed: --compute makes it.", flush=True)
             continue
         if showing:
@@ -93,25 +94,27 @@ def _run(chosen: argparse.Namespace) -> None:
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
     size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
-    print(f"Done in {forecast.spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
+    print(f"Done in {spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
 
 
 def _announce(plan: "Plan", missing: "Sequence[Run]") -> None:
     """Say what computing the missing runs takes, and what the data hold, before it begins."""
     from studylib import forecast, runs
+    from studylib.progress import spoken
 
     if megabytes := forecast.download(plan):
         print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
     for said in forecast.datasets(plan):
         print(said, flush=True)
     print(
-        f"This takes about {forecast.spoken(forecast.seconds(plan, missing))} on this machine. Stop it at any time: the same command goes on.",
+        f"This takes about {spoken(forecast.seconds(plan, missing))} on this machine. Stop it at any time: the same command goes on.",
         flush=True,
     )
 
 
 def _status(chosen: argparse.Namespace) -> None:
     from studylib import batch, forecast, runs
+    from studylib.progress import spoken
 
     store = runs.Store()
     for job in batch.jobs(chosen.profile):
@@ -122,7 +125,7 @@ def _status(chosen: argparse.Namespace) -> None:
             print(f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{f' ({why})' if why else ''}")
         missing = [run for run, state, _ in states if state != "done"]
         if missing and not forecast.download(job.plan):
-            print(f"  about {forecast.spoken(forecast.seconds(job.plan, missing, store))} of computing are left on this machine")
+            print(f"  about {spoken(forecast.seconds(job.plan, missing, store))} of computing are left on this machine")
 
 
 def _report(chosen: argparse.Namespace) -> None:

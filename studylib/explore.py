@@ -8,20 +8,24 @@ from dataclasses import dataclass, replace
 
 import ipywidgets
 import torch
+from IPython.display import Markdown, display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib import answering, batch, makers, models, packing, prompts, study, teaching
 from studylib.data import Question
+from studylib.errors import StudyError
 from studylib.plans import Asked, Plan
 from studylib.runs import Store
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token of an answer, the end among them: what each model gives for it, 0 to 1, and the likeliest of each in its place."""
+    """A token of an answer, the end among them: what each model gives for it, 0 to 1, and the likeliest of each in its place, by number
+    and as text (parts of a character have no text of their own)."""
 
     text: str
     probabilities: Mapping[str, float]
+    numbers: Mapping[str, int]
     likeliest: Mapping[str, str]
 
 
@@ -35,7 +39,7 @@ def told(
     pool: Sequence[Question] = (),
     seed: int = 0,
 ) -> dict[str, list[Token]]:
-    """The answer of each of the models to a question, token by token. Where `likeliest` differ first, they part.
+    """The answer of each of the models to a question, as it is scored (`answering.clean`) and would be learnt, token by token.
 
     Raises StudyError for a question that fits in no window.
     """
@@ -47,12 +51,13 @@ def told(
         (prompt,) = prompts.build([again], tokenizer, **how, training=True)
         row = packing.pack(prompt)
         each = {n: models.head(m, teaching.answer_states(m, row), len(tokenizer)).softmax(-1) for n, m in both.items()}  # (N, V)
-        best = {n: [tokenizer.decode(token) for token in given.argmax(-1).tolist()] for n, given in each.items()}
+        best = {n: given.argmax(-1).tolist() for n, given in each.items()}
         found[name] = [
             Token(
                 tokenizer.decode(token),
                 {n: given[place, token].item() for n, given in each.items()},
-                {n: told[place] for n, told in best.items()},
+                {n: numbers[place] for n, numbers in best.items()},
+                {n: tokenizer.decode(numbers[place]) for n, numbers in best.items()},
             )
             for place, token in enumerate(prompt.branches[0].target)
         ]
@@ -61,7 +66,7 @@ def told(
 
 def parting(answer: Sequence[Token]) -> int | None:
     """The place of the first token in whose place the models would say unlike ones, or None."""
-    return next((place for place, token in enumerate(answer) if len(set(token.likeliest.values())) > 1), None)
+    return next((place for place, token in enumerate(answer) if len(set(token.numbers.values())) > 1), None)
 
 
 def table(answers: Mapping[str, Sequence[Token]]) -> str:
@@ -94,7 +99,7 @@ def plan(profile: str) -> Plan:
 
 
 def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
-    """The students that are there with their teachers, by name."""
+    """The students and twins that are there with their tuned teachers, by name."""
     store = store or Store()
     there = (one for one in plan.asked if one.teacher is not None and store.result(one.counted) is not None)
     return {f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one for one in there}
@@ -115,7 +120,7 @@ class Panel:
         self.button, self.output = ipywidgets.Button(description="Ask both"), ipywidgets.Output()
         self.pair.observe(lambda _: self._offer(), "value")
         self.known.observe(lambda _: self._fill(), "value")
-        self.button.on_click(lambda _: self.ask())
+        self.button.on_click(lambda _: self._clicked())
         self.box = ipywidgets.VBox([self.pair, self.known, self.context, self.question, self.button, self.output])
         self._offer()
 
@@ -138,16 +143,21 @@ class Panel:
                 self.loaded[name] = (run, *makers.load(self.store, run))
         return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][2]
 
-    def ask(self) -> str:
-        """Ask both models what stands in the form; show the answers, and return them as Markdown."""
-        from IPython.display import Markdown, display
+    def _clicked(self) -> None:
+        """Show what `ask` finds, or why it cannot."""
+        self.output.clear_output()
+        self.button.disabled = True
+        with self.output:
+            try:
+                display(Markdown(self.ask()))
+            except StudyError as error:
+                print(error)
+        self.button.disabled = False
 
+    def ask(self) -> str:
+        """Ask both models what stands in the form and return their answers as Markdown. Raises StudyError for what cannot be asked."""
         one = self.there[self.pair.value]
         both, tokenizer = self._models()
         asked = replace(self._chosen(), context=self.context.value, question=self.question.value, answers=(("", 0),))
         answers = told(both, tokenizer, asked, mode=one.called["asked"], pool=makers.questions(self.plan.train), seed=one.called["seed"])
-        said = table(answers)
-        self.output.clear_output()
-        with self.output:
-            display(Markdown(said))
-        return said
+        return table(answers)

@@ -103,10 +103,3 @@ def _depth(model: Run | Input, whole: int) -> int:
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:
     return [need for run in runs for need in run.needs.values() if isinstance(need, Input)]
-
-
-def spoken(seconds: float) -> str:
-    """'40 seconds', '6 minutes' or '2.5 hours'."""
-    if seconds < 90:
-        return f"{max(2, round(seconds))} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

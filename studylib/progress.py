@@ -57,3 +57,10 @@ class Progress:
         for number, item in enumerate(items, start=1):
             yield item
             self.step(number)
+
+
+def spoken(seconds: float) -> str:
+    """'40 seconds', '6 minutes' or '2.5 hours'."""
+    if seconds < 90:
+        return f"{max(2, round(seconds))} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

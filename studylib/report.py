@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from studylib import makers, study
+from studylib import makers, parameters, study
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.runs import Store, write_text
@@ -37,7 +37,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
             profile=shown[0].profile,
             sections=[_section(job) for job in shown],
             origins=_origins(shown, store),
-            data=[(source.label, source.value, source.digest) for source in (shown[0].plan.train, shown[0].plan.dev, *shown[0].plan.tests)],
+            data=_data(shown),
             answers=_answers(shown, store),
         ),
     )
@@ -48,7 +48,7 @@ def exported(jobs: Sequence[Job]) -> list[Job]:
     """Those that have exported what they show. Raises StudyError when none has."""
     found = [job for job in jobs if (_folder(job) / "conclusion.md").exists()]
     if not found:
-        raise StudyError(f"There is nothing to report of {jobs[0].profile!r}: `study run {jobs[0].profile}` first.")
+        raise StudyError(f"There is nothing to report of {jobs[0].profile!r}: `study run` it first.")
     return found
 
 
@@ -68,16 +68,25 @@ def _section(job: Job) -> dict:
         "conclusion": texts.pop("conclusion"),
         "tables": {"table": texts.pop("table")} | texts,
         "figures": [_figure(file) for file in sorted(folder.glob("*.svg"))],
-        "parameters": json.dumps(job.values, indent=1, ensure_ascii=False),
+        "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
 
 
 def _figure(file: Path) -> dict:
     """A figure as an address that holds it whole, and what it shows in words."""
-    content = file.read_bytes()
-    said = ElementTree.fromstring(content).find(f".//{DESCRIPTION}")
-    encoded = base64.b64encode(content).decode()
-    return {"name": file.stem, "source": f"data:image/svg+xml;base64,{encoded}", "words": file.stem if said is None else said.text}
+    return {"source": f"data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode()}", "words": described(file)}
+
+
+def described(file: Path) -> str:
+    """What an SVG file says that it shows, or its name."""
+    said = ElementTree.parse(file).find(f".//{DESCRIPTION}")
+    return file.stem if said is None else said.text
+
+
+def _data(jobs: Sequence[Job]) -> list[tuple]:
+    """Every data set once: label, description, fingerprint."""
+    each = (source for job in jobs for source in (job.plan.train, job.plan.dev, *job.plan.tests))
+    return list({(one.label, one.digest): (one.label, one.value, one.digest) for one in each}.values())
 
 
 def _origins(jobs: Sequence[Job], store: Store) -> dict:
@@ -90,24 +99,32 @@ def _origins(jobs: Sequence[Job], store: Store) -> dict:
 
 def _answers(jobs: Sequence[Job], store: Store) -> dict:
     """Every question of every test set with the answers that the store has, a list of (model, answer) each; every context once."""
-    sets, contexts, asked_questions = {}, {}, []
-    for one in (one for job in jobs for one in job.plan.asked if store.result(one.answers) is not None):
-        called, test = one.called, one.answers.needs["test"]
-        _, models = sets.setdefault((called["test_set"], called["asked"]), (test, {}))
-        said = json.loads(store.path(one.answers, "answers.json").read_text(encoding="utf-8"))
-        models.setdefault(_model(called), said)
-    for (test_set, asked), (test, models) in sets.items():
+    sets: dict[tuple, tuple] = {}
+    for job in jobs:
+        for one in job.plan.asked:
+            if store.result(one.answers) is not None:
+                test = one.answers.needs["test"]
+                name, models = f"{test.label}, {one.called['asked']}", {}
+                _, _, models = sets.setdefault((test.digest, one.called["asked"]), (name, test, models))
+                models.setdefault(store.key(one.answers), (_model(one.called), one.answers))
+    contexts, listed = {}, []
+    for name, test, models in sets.values():
+        said = [(model, json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))) for model, run in models.values()]
         for question in makers.questions(test):
-            about = {"set": f"{test_set}, {asked}", "article": question.article, "question": question.question}
+            about = {"set": name, "article": question.article, "question": question.question}
             about["context"] = contexts.setdefault(question.context, len(contexts))
             about["gold"] = list(dict.fromkeys(text for text, _ in question.answers))
-            asked_questions.append(about | {"said": [[name, said[question.id]["text"]] for name, said in models.items()]})
-    return {"contexts": list(contexts), "questions": asked_questions}
+            listed.append(about | {"said": [[model, found[question.id]["text"]] for model, found in said]})
+    return {"contexts": list(contexts), "questions": listed}
 
 
 def _model(called: dict) -> str:
-    """A model in words: what it is called in tables, without what is the same for all."""
-    parts = [called["family"] if called["role"] == "teacher" else called["student"], called["role"], called["trained"]]
-    parts += [f"{called['start']} start"] if called["start"] and called["role"] != "teacher" else []
-    parts += [f"taught by {called['teacher']}"] if called["role"] == "student" else []
+    """A model in words: all that it is called in tables."""
+    parts = [called["student"] or called["family"], called["role"], f"trained {called['trained']}", called["objective"]]
+    parts += [f"{called['start']} start"] if called["role"] in ("student", "twin") else []
+    parts += (
+        [{"student": "taught by {}", "guide": "{}"}[called["role"]].format(called["teacher"])]
+        if called["role"] in ("student", "guide")
+        else []
+    )
     return ", ".join(part for part in [*parts, f"seed {called['seed']}"] if part)

@@ -80,6 +80,12 @@ def lacking(plan: Plan, folder: Path) -> bool:
     return any(one.planned in exported and not _answered(one, store) for one in plan.asked)
 
 
+def showable(plan: Plan, folder: Path) -> bool:
+    """Whether there are any rows to show, in the store or in `folder`."""
+    store, exported = Store(), _exported(folder, "rows.parquet")
+    return any(one.planned in exported or _answered(one, store) for one in plan.asked)
+
+
 def _answered(one: Asked, store: Store) -> bool:
     read = [one.answers, one.counted, one.loyalty, one.teacher and one.teacher.answers]
     return all(store.result(run) is not None for run in read if run is not None)
@@ -151,15 +157,19 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
 
 
 def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
-    """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds,
-    by what and on what machine; of runs that the store does not have, what was exported to `folder`."""
+    """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds
+    (since it last went on, if it was stopped), by what and on what machine; of runs that the store does not have, what was exported to `folder`."""
     store, frames, exported = store or Store(), [], _exported(folder, "runs.csv")
     for run in plan.runs:
         result = store.result(run)
         if result is not None:
             made = json.loads((store.folder(run) / "manifest.json").read_text(encoding="utf-8"))
             about = {"kind": run.kind, "label": run.label, "key": store.key(run), "digest": result["digest"], "seconds": result["seconds"]}
-            about |= {name: made[name] for name in ("started", "python", "threads", "git")} | made["machine"] | made["versions"]
+            about |= (
+                {name: made[name] for name in ("started", "python", "unicode", "threads", "git", "dirty")}
+                | made["machine"]
+                | made["versions"]
+            )
             frames.append(pd.DataFrame([about | {"planned": run.planned}]))
         elif run.planned in exported:
             frames.append(exported[run.planned])

@@ -7,6 +7,7 @@ import pandas as pd
 
 from studylib import comparison, cutting, statistics
 from studylib.comparison import BOUNDS, SPREAD
+from studylib.progress import spoken
 
 IDENTITY = {
     "model": "model",
@@ -206,6 +207,6 @@ def computed(made: pd.DataFrame) -> str:
     if made.empty:
         return ""
     machines = sorted({f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples()})
-    sentence = f"{len(made)} runs in {made.seconds.sum() / 3600:.1f} hours ({'; '.join(machines)})"
-    students = made.seconds[made.kind == "student"] / 60
-    return sentence + (f"; training a student took {students.min():.0f} to {students.max():.0f} minutes." if len(students) else ".")
+    sentence = f"{len(made)} runs in {spoken(made.seconds.sum())} ({'; '.join(machines)})"
+    students = made.seconds[made.kind == "student"]
+    return sentence + (f"; training a student took {spoken(students.min())} to {spoken(students.max())}." if len(students) else ".")

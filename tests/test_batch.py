@@ -4,7 +4,7 @@ import papermill
 import pytest
 from miniatures import chosen, planned, stages
 
-from studylib import batch, forecast
+from studylib import batch, forecast, progress
 from studylib.errors import StudyError
 from studylib.runs import Store
 
@@ -23,6 +23,9 @@ def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
     (tmp_path / "other.yaml").write_text("profile: x\n")
     with pytest.raises(StudyError, match="no notebook other"):
         batch.jobs(str(tmp_path / "other.yaml"))
+    (tmp_path / "report.yaml").write_text("profile: x\n")
+    with pytest.raises(StudyError, match="report is no experiment: name the file after one of capacity_gap"):
+        batch.jobs(str(tmp_path / "report.yaml"))
 
 
 def test_computing_is_no_parameter_of_a_yaml(tmp_path):
@@ -76,4 +79,4 @@ def test_logits_at_all_tokens_take_longer_than_at_answers(raw):
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])
 def test_times_as_people_say_them(seconds, said):
-    assert forecast.spoken(seconds) == said
+    assert progress.spoken(seconds) == said

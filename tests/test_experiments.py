@@ -80,6 +80,7 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"rates": []}, "rates is empty"),
         ({"families": {"x": "gpt2"}}, "gpt2"),
         ({"seeds": []}, "seeds"),
+        ({"families": {"a|b": "tiny:qwen2"}}, "cannot be a name in tables"),
         ({"dev": {"source": "path:README.md", "language": "fr"}}, "'fr'"),
         ({"seeds": [-1]}, "seed"),
         ({"seeds": ["a"]}, "seed"),

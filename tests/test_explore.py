@@ -30,16 +30,19 @@ def test_an_answer_is_told_with_the_probabilities_of_both():
 
 
 def test_they_part_where_their_likeliest_tokens_first_differ():
-    def token(one: str, other: str) -> explore.Token:
-        return explore.Token(one, {"a": 0.5, "b": 0.25}, {"a": one, "b": other})
+    def token(one: str, other: str, *numbers: int) -> explore.Token:
+        return explore.Token(
+            one, {"a": 0.5, "b": 0.25}, dict(zip("ab", numbers or (ord(one[0]), ord(other[0])), strict=True)), {"a": one, "b": other}
+        )
 
     assert explore.parting([token("x", "x"), token("y", "|"), token("z", "n")]) == 1
+    assert explore.parting([token("x", "x"), token("\ufffd", "\ufffd", 7, 8)]) == 1, "unlike parts of characters have the same text"
     assert explore.parting([token("x", "x")]) is None
     said = explore.table({"a": [token("x", "x"), token("y", "|")], "b": [token("x`", "x`")]})
     assert "| `y` ← here they part | 50 % | `y` | 25 % | `¦` |" in said and said.count("part") == 1
 
 
-def test_the_form_asks_what_stands_in_it(raw, tmp_path):
+def test_the_form_asks_what_stands_in_it(raw, tmp_path, capsys):
     plan, store = planned(raw, sizes=[3, 2], twins=[], raw_starts=[]), Store(tmp_path)
     assert explore.pairs(plan, store) == {}
     study.complete(plan, store)
@@ -51,6 +54,10 @@ def test_the_form_asks_what_stands_in_it(raw, tmp_path):
     assert panel.question.value == makers.questions(plan.tests[0])[1].question
     panel.pair.value = panel.pair.options[2]
     panel.context.value, panel.question.value = "Kamo lives in Tiru.", "Where does Kamo live?"
+    panel.question.value = "Where does Kamo live? " * 100
+    panel.button.click()
+    assert "not even a piece of its context fits" in capsys.readouterr().out and not panel.button.disabled
+    panel.question.value = "Where does Kamo live?"
     assert panel.ask() != first and {run.parameters["depth"] for run, *_ in panel.loaded.values() if run.kind == "student"} == {2}
 
 

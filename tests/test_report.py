@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from html import unescape
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from miniatures import planned
+from miniatures import chosen, planned, prompted
 
 from studylib import comparison, figures, report, study, wording
 from studylib.batch import Job
@@ -42,7 +42,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         written = report.write([job], Store(place / "empty"))
         shutil.copy(written, place / "exported.html")
         report.write([job], store)
-        with pytest.raises(StudyError, match="`study run mini` first"):
+        with pytest.raises(StudyError, match="`study run` it first"):
             report.write([Job(root() / "notebooks" / "teacher_choice.ipynb", "mini", {}, plan)], store)
     return place
 
@@ -52,7 +52,7 @@ def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
     assert page.count("<script>") == 1 and page.count("</script>") == 2 and EVIL not in page
     assert not any(f'{way}="{scheme}' in page for way in ("src", "href") for scheme in ("http", "/", "file"))
     assert page.count("data:image/svg+xml;base64,") == 2 == page.count("<img ") and 'alt="F1 kept of the teacher against' in page
-    said = json.loads(unescape(page.partition('id="said">')[2].partition("</script>")[0]))
+    said = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
     assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [f"Kamo lives in Tiru. {EVIL}"]
     assert [name.partition(",")[0] for name, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]
 
@@ -62,6 +62,12 @@ def test_without_the_store_all_is_there_but_the_answers(folder: Path):
     assert 'id="answers"' in whole and 'id="answers"' not in shown
     rest = whole.replace(' · <a href="#answers">Answers side by side</a>', "").partition('<section id="answers">')[0]
     assert shown.startswith(rest.rstrip())
+
+
+@pytest.mark.parametrize("plan", [planned, chosen, prompted])
+def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str):
+    names = [(report._model(one.called), one.called["test_set"], one.called["asked"]) for one in plan(raw).asked]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.browser
