@@ -364,7 +364,7 @@ def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
         ["sh", "-e", "-c", commands], cwd=tmp_path / "checkout", env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    listed = done.stdout.split()[-9:]
+    listed = done.stdout.split()[-11:]
     assert listed == sorted(file.name for file in (tmp_path / "checkout/figures/mine/capacity_gap").iterdir())
     assert "held out: 1 questions on 1 contexts; no article, context or question of it in train." in done.stdout
     table = (tmp_path / "checkout/figures/mine/capacity_gap/table.md").read_text(encoding="utf-8")
