@@ -209,4 +209,4 @@ def computed(made: pd.DataFrame) -> str:
     machines = sorted({f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples()})
     sentence = f"{len(made)} runs in {spoken(made.seconds.sum())} ({'; '.join(machines)})"
     students = made.seconds[made.kind == "student"]
-    return sentence + (f"; training a student took {spoken(students.min())} to {spoken(students.max())}." if len(students) else ".")
+    return sentence + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".")

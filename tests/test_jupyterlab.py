@@ -55,9 +55,10 @@ def test_a_notebook_runs_in_jupyterlab(lab: str, browser: Any, tmp_path: Path):
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.goto(f"{lab}/lab/tree/notebooks/capacity_gap.ipynb", timeout=2 * MINUTES)
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=2 * MINUTES)
+    page.get_by_text("| Idle").first.wait_for(timeout=2 * MINUTES)  # before that a command to run is lost
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator(".jp-OutputArea-output img").nth(1).wait_for(state="attached", timeout=8 * MINUTES)
+    page.locator(".jp-OutputArea-output img").nth(1).wait_for(state="attached", timeout=4 * MINUTES)
     drawn = page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output img')].map((image) => image.naturalWidth)")
     assert len(drawn) == 2 and min(drawn) > 100
     page.locator(".jp-RenderedMarkdown >> text=/nothing is said|no claim without/").last.wait_for(state="attached", timeout=2 * MINUTES)

@@ -92,7 +92,9 @@ def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
     place, _ = smoke
     cells = nbformat.read(place / "out.ipynb", as_version=4).cells
     shown = json.dumps([cell.get("outputs", []) for cell in cells])
-    assert shown.count('"image/png": "') == 2 and "F1 kept, %" in shown and "No intervals on " in shown and "student \\u2212 twin, F1" in shown
+    assert (
+        shown.count('"image/png": "') == 2 and "F1 kept, %" in shown and "No intervals on " in shown and "student \\u2212 twin, F1" in shown
+    )
 
 
 def test_every_line_leads_to_a_run(smoke):
