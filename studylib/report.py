@@ -105,8 +105,8 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
         for one in job.plan.asked:
             if store.result(one.answers) is not None:
                 test = one.answers.needs["test"]
-                name, models = f"{test.label}, {one.called['asked']}", {}
-                _, _, models = sets.setdefault((test.digest, one.called["asked"]), (name, test, models))
+                name = f"{test.label}, {one.called['asked']}"
+                _, _, models = sets.setdefault((test.digest, one.called["asked"]), (name, test, {}))
                 models.setdefault(store.key(one.answers), (_model(one.called), one.answers))
     contexts, listed = {}, []
     for name, test, models in sets.values():
@@ -123,9 +123,5 @@ def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
     parts = [called["student"] or called["family"], called["role"], f"trained {called['trained']}", called["objective"]]
     parts += [f"{called['start']} start"] if called["role"] in ("student", "twin") else []
-    parts += (
-        [{"student": "taught by {}", "guide": "{}"}[called["role"]].format(called["teacher"])]
-        if called["role"] in ("student", "guide")
-        else []
-    )
+    parts += [{"student": f"taught by {called['teacher']}", "guide": called["teacher"]}.get(called["role"], "")]
     return ", ".join(part for part in [*parts, f"seed {called['seed']}"] if part)
