@@ -1,11 +1,12 @@
 """Greedy answers, batched: each context goes through the model once with all its questions, packed as for training, and
 is kept once while they are answered.
 
-The keys and values of a fixed demonstration serve all contexts after it.
+The keys and values of a fixed demonstration serve all contexts after it. The hidden states at the gold answers, by which models
+are compared, come with the same pass.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -17,14 +18,17 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
-RECIPE = 4
+RECIPE = 5
+ALIKE = 1.05  # times the length of the shortest of a batch
+HIDDEN = -1  # the branch of what no question sees
 
 
 @dataclass(frozen=True)
 class Answer:
     """A question's answer, and the log-probability (nats) of its tokens, what ended it included, over their number `tokens`.
 
-    `margin` is the smallest lead, in logits, of a chosen token over the next best.
+    `margin` is the smallest lead, in logits, of a chosen token over the next best; `gold` (N, d) the hidden states, post final norm,
+    that the tokens of the gold answer are predicted from, the first of which begins the answer, too.
     """
 
     question_id: str
@@ -32,6 +36,7 @@ class Answer:
     margin: float
     log_probability: float
     tokens: int
+    gold: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def probability(self) -> float:
@@ -62,18 +67,23 @@ def answer(
     *,
     batch: int = 32,
     longest: int | None = None,
+    gold: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Answer]:
-    """Answer all questions of all prompts, `batch` contexts at a time; in the order of the prompts.
+    """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
 
-    An answer has at most `longest` tokens, by default as many as `prompts.longest_answer` says.
+    Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the states at gold
+    answers, too.
     """
     model.eval()
     longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
+    if not gold:
+        prompts = [replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts]
     beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
-    order = sorted(beginnings, key=lambda i: (beginnings[i], len(prompts[i].prefix) + sum(len(b.given) for b in prompts[i].branches)))
+    lengths = {i: len(prompts[i].prefix) + sum(len(b.given) + len(b.target) for b in prompts[i].branches) for i in beginnings}
+    order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
     groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
-    batches = [alike[start : start + batch] for alike in groups for start in range(0, len(alike), batch)]
+    batches = [chosen for alike in groups for chosen in _batches(alike, lengths, batch)]
     found: dict[int, list[Answer]] = {}
     begun: dict[tuple[int, ...], DynamicCache] = {}
     for chosen in progress(batches):
@@ -84,6 +94,16 @@ def answer(
         for i in chosen:
             found[i] = [next(answers) for _ in prompts[i].branches]
     return [a for i in range(len(prompts)) for a in found[i]]
+
+
+def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int) -> list[list[int]]:
+    """What is given in the order of its lengths, in batches of at most so many that are alike in length: padding costs like text."""
+    batches: list[list[int]] = []
+    for one in order:
+        if not batches or len(batches[-1]) == most or lengths[one] > ALIKE * lengths[batches[-1][0]]:
+            batches.append([])
+        batches[-1].append(one)
+    return batches
 
 
 def _begin(model: PreTrainedModel, beginning: Sequence[int]) -> DynamicCache:
@@ -103,6 +123,7 @@ class _Asked:
     row: int
     branch: int
     position: int
+    gold: Tensor
     said: list[int] = field(default_factory=list)
     count: int = 0
     margin: float = math.inf
@@ -110,22 +131,28 @@ class _Asked:
 
     def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
         """What was said."""
-        return Answer(self.question_id, clean(tokenizer.decode(self.said)), self.margin, self.log_probability, self.count)
+        return Answer(self.question_id, clean(tokenizer.decode(self.said)), self.margin, self.log_probability, self.count, self.gold)
 
 
 def _group(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], cache: DynamicCache, begun: int, longest: int
 ) -> list[Answer]:
-    """The answers to some prompts that begin with the `begun` tokens in the cache: packs of questions without answers are read
-    at once, then a token of every open question at a time."""
-    given = collate([pack(replace(p, branches=[replace(b, target=[]) for b in p.branches])) for p in prompts])
+    """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read at once, then a token of every
+    open question is said at a time, which does not see the gold answers in its pack."""
+    given = collate([pack(prompt) for prompt in prompts])
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long))
     hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
-    rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (R,): each question's last token
+    rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (N,)
     named = [(b.question.id, row, number) for row, p in enumerate(prompts) for number, b in enumerate(p.branches, start=1)]
-    following = (given.positions[rows, places] + 1).tolist()
-    asked = [_Asked(*name, position) for name, position in zip(named, following, strict=True)]
-    _decode(model, tokenizer, cache, asked, hidden[rows, places - begun], given.branches, longest)
+    counts = [max(1, len(b.target)) for p in prompts for b in p.branches]
+    first = torch.tensor(counts).cumsum(0) - torch.tensor(counts)  # (R,): each question's last token, among the places
+    following = (given.positions[rows, places][first] + 1).tolist()
+    states = hidden[rows, places - begun]
+    asked = [_Asked(*name, position, own) for name, position, own in zip(named, following, states.split(counts), strict=True)]
+    keys = given.branches.clone()
+    keys[rows, places] = HIDDEN
+    keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
+    _decode(model, tokenizer, cache, asked, states[first], keys, longest)
     return [one.answer(tokenizer) for one in asked]
 
 

@@ -5,13 +5,13 @@ under draws shared by both (two-level bootstrap: seeds, then articles); that of 
 five seeds only articles are drawn: such intervals, and all tests, are conditional on the seeds at hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from studylib import statistics
-from studylib.experiments import FOLDED, TUNED, TWIN
+from studylib.experiments import FOLDED, TUNED, TWIN, rung
 from studylib.scoring import METRICS, calibration_error
 
 FEW_TEACHERS = 4  # of fewer no correlation is given
@@ -25,7 +25,10 @@ BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
 SPREAD = {name: f"{name}_sd" for name in METRICS}  # over seeds
 BINS = 10  # of probability, for the calibration error
 
-PAIR = ["start", "student", "teacher", "objective"]
+PAIR = ["contrast", "start", "student", "teacher", "objective"]
+ADDED = "student − twin"
+AGAINST = {ADDED: ("student", "twin"), "rival − student": ("rival", "student"), "pupil − student": ("pupil", "student")}
+INHERITED = {"student": "tuned − raw start, students", "twin": "tuned − raw start, twins"}
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 
@@ -88,20 +91,63 @@ def _drawn(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 
 
 def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
-    """Student minus twin in points of F1, a line per setting, start, size, teacher and objective: what the teacher adds while training.
+    """What models of one size differ by in points of F1, a line per setting, contrast, start, size, teacher and objective.
+
+    Student minus twin is what the teacher adds while training; rival minus student, what other losses do; pupil minus student, what
+    a smaller teacher does; tuned minus raw start, what is inherited through weights.
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
     all lines but those of the teacher `primary`, whose contrast was declared beforehand; `detectable` the least difference that
     would be found in four cases of five, the spread of the seeds in it. All missing where questions or articles are too few.
     """
     lines = []
-    for setting, group in rows.groupby([*SETTING, "start", "student"], sort=False):
-        students, twin = (group[group.role == role] for role in ("student", "twin"))
-        for pair, student in students.groupby(["teacher", "objective"], sort=False):
-            if set(student.seed) & set(twin.seed):
-                lines.append(dict(zip([*SETTING, *PAIR], (*setting, *pair), strict=True)) | _difference(student, twin))
+    for setting, group in rows[rows.student != ""].groupby([*SETTING, "student"], sort=False):
+        for pair, one, other in _pairs(group):
+            if set(one.seed) & set(other.seed):
+                named = one[["start", "student", "teacher", "objective"]].iloc[0].to_dict()
+                lines.append(dict(zip(SETTING, setting, strict=False)) | {"contrast": pair} | named | _difference(one, other))
     table = pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
     return _corrected(table, table.teacher == primary)
+
+
+def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """The contrasts among models of one setting and size, by name, with the rows of both sides."""
+    for _, alike in models.groupby("start", sort=False):
+        for name, (role, against) in AGAINST.items():
+            other = alike[alike.role == against]
+            for _, one in alike[alike.role == role].groupby(["teacher", "objective"], sort=False):
+                yield name, one, other
+    for role, name in INHERITED.items():
+        tuned, raw = (models[(models.role == role) & (models.start == start)] for start in ("tuned", "raw"))
+        if len(tuned):
+            yield name, tuned, raw
+
+
+def ladder(kept: pd.DataFrame) -> pd.DataFrame:
+    """A student under ever larger teachers, from a comparison: a line per setting and teacher, with the `ratio` of their parameters, both
+    scores and the interval of the student's."""
+    lines = []
+    for setting, group in kept.groupby(SETTING, sort=False):
+        pupils = group[group.role == "pupil"]
+        twins = group[(group.role == "twin") & (group.start == "tuned")]
+        named = [*(rung(name.rpartition("-")[2]) for name in twins.student), TUNED]
+        teachers = dict(zip(named, pd.concat([twins, group[group.role == "teacher"]]).to_dict("records"), strict=True))
+        students = group[(group.role == "student") & (group.start == "tuned") & group.student.isin(pupils.student)]
+        for one in pd.concat([pupils, students]).to_dict("records"):
+            if (theirs := teachers.get(one["teacher"])) is None:
+                continue  # not answered yet
+            ratio = (1 - theirs["reduction_total"] / 100) / (1 - one["reduction_total"] / 100)
+            scores = {name: one[name] for name in ("student", "teacher", "f1", *BOUNDS["f1"])}
+            lines.append(dict(zip(SETTING, setting, strict=True)) | scores | {"ratio": ratio, "teacher_f1": theirs["f1"]})
+    columns = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
+    return pd.DataFrame(lines, columns=columns).sort_values([*SETTING, "ratio"], ignore_index=True)
+
+
+def pareto(costs: pd.DataFrame) -> pd.DataFrame:
+    """The costs (`study.costs`) with `front`: no model of the family, seed and test set has a higher F1 in as little time."""
+    ordered = costs.sort_values(["time", "f1"], ascending=[True, False])
+    best = ordered.groupby(["family", "trained", "seed", "test_set"], sort=False).f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))
+    return costs.assign(front=(ordered.f1 > best).reindex(costs.index))
 
 
 def _corrected(table: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
@@ -174,8 +220,8 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
     articles: it is for these teachers, and says nothing of others.
     """
     lines = []
-    for setting, students in rows[rows.role == "student"].groupby([*SETTING, *PAIR[:2]], sort=False):
-        about = dict(zip([*SETTING, *PAIR[:2]], setting, strict=True))
+    for setting, students in rows[rows.role == "student"].groupby([*SETTING, "start", "student"], sort=False):
+        about = dict(zip([*SETTING, "start", "student"], setting, strict=True))
         there = rows[(rows.family == about["family"]) & (rows.test_set == about["test_set"])]
         pairs = {}
         for name, student in students.groupby("teacher", sort=False):

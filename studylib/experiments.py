@@ -95,7 +95,12 @@ class School:
     """The tuned teacher of one family and seed, and the models that are cut and taught beside it, each planned once."""
 
     def __init__(self, common: Common, plan: Plan, family: str, setting: kinds.Setting, raw: Input):
-        self.common, self.setting, self.raw, self.label = common, setting, raw, f"{family} s{setting.seed}"
+        self.common, self.setting, self.raw, self.label = (
+            common,
+            setting,
+            raw,
+            f"{family} s{setting.seed}" + ("" if setting.trained == "zero-shot" else f" {setting.trained}"),
+        )
         self.tuned = kinds.teacher(raw, setting, steps=common.teacher_steps, rate=float(common.teacher_rate), label=self.label)
         self.order = kinds.layers(self.tuned, setting, packs=common.layer_packs, label=self.label)
         self.named = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
@@ -132,23 +137,58 @@ def taught(stages: Sequence[Mapping], learn: str = "gold") -> dict:
     return {"objective": kinds.objective_title(stages, learn), "steps": objectives.steps(objectives.parse(stages))}
 
 
-def capacity_gap(*, sizes: Sequence[int | str], twins: Sequence[int | str], raw_starts: Sequence[int | str], **common: object) -> Plan:
+def capacity_gap(
+    *,
+    sizes: Sequence[int | str],
+    twins: Sequence[int | str],
+    raw_starts: Sequence[int | str],
+    rivals: Sequence[int | str],
+    rival_stages: Sequence[Mapping],
+    ladder: Sequence[int | str],
+    **common: object,
+) -> Plan:
     """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
     taught by it (`sizes`, as `cutting.size` reads them), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
-    Raises StudyError for values that cannot be.
+
+    Rivals of some students (`rivals`) learn by other losses (`rival_stages`). Pupils are the first size of `ladder`, taught by the
+    twins of the others instead of the whole teacher. Raises StudyError for values that cannot be.
     """
     common = Common(**common)
-    _check_sizes(sizes=sizes, twins=twins, raw_starts=raw_starts)
-    plan, arms = common.plan(), _arms(common, sizes=sizes, twins=twins, raw_starts=raw_starts)
+    objectives.parse(rival_stages)
+    _check_sizes(sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, ladder=ladder)
+    if ladder:
+        _check_ladder(ladder, twins)
+        _check_distributions(common)
+    plan, arms = common.plan(), _arms(common, sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, rival_stages=rival_stages)
     for school in common.schools(plan):
+        made = {}
         for arm in arms:
             for written in arm.sizes:
-                one = school.student(arm.start, written, [school.lesson], stages=arm.stages, learn=arm.learn, targets=arm.targets)
-                if arm.targets == "teacher":
+                learnt = "rival" if arm.role == "rival" else arm.targets
+                one = school.student(arm.start, written, [school.lesson], stages=arm.stages, learn=arm.learn, targets=learnt)
+                if arm.role == "student":
                     school.begins[arm.start, str(written)] = one
-                called = school.named | arm.called(written) | {"student": f"{school.named['family']}-{written}"}
-                plan.student(one, called, school.asked)
+                made[arm.role, arm.start, written] = one
+                _ask(plan, school, one, arm.called(written), written)
+        for written in ladder[1:]:
+            lesson = school.learning_from(f"{written} twin", made["twin", "tuned", written], common.trained)
+            name = rung(written)
+            one = school.student("tuned", ladder[0], [lesson], stages=common.stages, learn="gold", targets=f"teacher {name}")
+            called = {"role": "pupil", "start": "tuned", "targets": "teacher", "teacher": name} | taught(common.stages)
+            _ask(plan, school, one, called, ladder[0])
     return plan
+
+
+def rung(written: int | str) -> str:
+    """What a smaller teacher of the ladder is called."""
+    return f"twin of {written}"
+
+
+def _ask(plan: Plan, school: School, model: Run, called: dict, written: int | str) -> None:
+    """Put a student of this size into the plan, what it costs included."""
+    called = school.named | called | {"student": f"{school.named['family']}-{written}"}
+    plan.student(model, called, school.asked)
+    plan.cost(model, school.tuned, called)
 
 
 def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, **common: object) -> Plan:
@@ -231,32 +271,38 @@ def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demons
 
 @dataclass(frozen=True)
 class Arm:
-    """Models that start alike, `tuned` or `raw`, and learn alike, from the `teacher` or from `gold` alone, in these sizes."""
+    """Models that start alike, `tuned` or `raw`, and learn alike: students and rivals from the teacher, twins from gold answers alone."""
 
+    role: str
     start: str
-    targets: str
     sizes: Sequence[int | str]
     stages: Sequence[Mapping]
     learn: str
 
+    @property
+    def targets(self) -> str:
+        """What they learn from, in tables."""
+        return "gold" if self.role == "twin" else "teacher"
+
     def called(self, written: int | str) -> dict:
         """What one of them is called in tables; `steps` are those of all students that it was cut from, too."""
-        role, teacher = ("student", TUNED) if self.targets == "teacher" else ("twin", NOBODY)
-        about = {"role": role, "teacher": teacher, "start": self.start, "targets": self.targets}
+        about = {"role": self.role, "teacher": NOBODY if self.role == "twin" else TUNED, "start": self.start, "targets": self.targets}
         learnt = taught(self.stages, self.learn)
         return about | learnt | {"steps": cutting.size(written).stages * learnt["steps"]}
 
 
-def _arms(common: Common, *, sizes: Sequence, twins: Sequence, raw_starts: Sequence) -> list[Arm]:
-    """Students and their twins, from the tuned teacher and from the raw model.
+def _arms(
+    common: Common, *, sizes: Sequence, twins: Sequence, raw_starts: Sequence, rivals: Sequence, rival_stages: Sequence[Mapping]
+) -> list[Arm]:
+    """Students and their twins, from the tuned teacher and from the raw model; and rivals, from the tuned teacher.
 
     What a twin lacks are the teacher's distributions and words, not its choice of questions.
     """
     student = {"stages": common.stages, "learn": common.learn}
     twin = {"stages": common.gold, "learn": common.learn if common.learn == kinds.RIGHT else "gold"}
     chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts)}
-    pairs = ((Arm(start, "teacher", own, **student), Arm(start, "gold", beside, **twin)) for start, (own, beside) in chosen.items())
-    return [arm for pair in pairs for arm in pair]
+    pairs = ((Arm("student", start, own, **student), Arm("twin", start, beside, **twin)) for start, (own, beside) in chosen.items())
+    return [*(arm for pair in pairs for arm in pair), Arm("rival", "tuned", rivals, rival_stages, common.learn)]
 
 
 EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice, "prompting_mode": prompting_mode}
@@ -282,8 +328,17 @@ def _check_sizes(**lists: Sequence[int | str]) -> None:
             if written not in lists["sizes"]:
                 raise StudyError(f"{name} names {written}, which `sizes` does not: add it there.")
             before = cutting.size(written).cut_from
-            if before and before not in map(str, chosen[:number]) and name != "twins":
+            if before and before not in map(str, chosen[:number]) and name in ("sizes", "raw_starts"):
                 raise StudyError(f"{name}: {written} is cut from the student of {before}: name that before it.")
+
+
+def _check_ladder(ladder: Sequence[int | str], twins: Sequence[int | str]) -> None:
+    """Raise StudyError for a ladder whose teachers are no twins or hold less than their pupil."""
+    for written in ladder[1:]:
+        if written not in twins:
+            raise StudyError(f"ladder: {written} teaches by its twin: name it among `twins`, too.")
+        if not cutting.size(written).holds(cutting.size(ladder[0])):
+            raise StudyError(f"ladder: {written} is no larger than its pupil, {ladder[0]}: name the pupil first, then larger teachers.")
 
 
 def _check_distributions(common: Common) -> None:

@@ -3,7 +3,7 @@
 A figure is written as SVG (without date, so that the same rows give the same bytes) and PNG.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from studylib import cutting
+from studylib import comparison, cutting
 from studylib.comparison import BOUNDS
 
 PALETTE = sns.color_palette("colorblind")
@@ -22,9 +22,15 @@ LOOKS = {
     ("twin", "tuned"): ("s", "--"),
     ("student", "raw"): ("^", "-."),
     ("twin", "raw"): ("v", ":"),
+    ("rival", "tuned"): ("D", "-"),
+    ("pupil", "tuned"): ("P", "-"),
 }
 FILLS = {"layers": "full", "layers and neurons": "none", "layers, in stages": "left", "layers and neurons, in stages": "right"}
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
+COSTS = {"milliseconds": "time a question", "memory": "memory", "disk": "disk"}
+OTHERS = ("rival", "pupil")  # students that something else was tried on
+WIDTH = 7.2  # inches: both columns of a paper
+SLIDE = (1920, 1080)  # pixels that a figure fills, in one of both directions
 LOWER, UPPER = BOUNDS["retention_f1"]
 
 
@@ -35,7 +41,6 @@ def look() -> None:
         {
             "svg.hashsalt": "studylib",
             "svg.fonttype": "none",
-            "savefig.dpi": 160,
             "figure.constrained_layout.use": True,
             "axes.grid": True,
             "grid.alpha": 0.3,
@@ -49,11 +54,11 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
     look()
     mode = kept.asked.iloc[0]
     kept = kept[kept.asked == mode]
-    students = kept[kept.role != "teacher"]
+    students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
     tests = list(kept.test_set.unique())
     figure = Figure(
-        figsize=(7.2, 3.3 * len(tests) + 0.6),
+        figsize=(WIDTH, 3.3 * len(tests) + 0.6),
         label="F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by test set, with intervals, the 90 % line and the 57.1 % mark",
     )
     axes = figure.subplots(len(tests), 2, sharey=True, squeeze=False)
@@ -72,6 +77,68 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
             axis.set(xlabel=name, xlim=(0, 100), ylim=(0, top))
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
     _legend(figure, axes[0][0])
+    return figure
+
+
+def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
+    """F1 against what an answer costs in time, memory and disk, all in percent of the teacher's, a row per family and test set; those that
+    no other beats in both time and F1 on a line, the teacher as a line with a band."""
+    look()
+    panels = list(costs.groupby(["family", "test_set"], sort=False))
+    label = "F1 of every model against time, memory and disk in percent of the teacher's, with the front of those that none beats in both"
+    figure = Figure(figsize=(WIDTH, 2.4 * len(panels) + 0.6), label=label)
+    rows = figure.subplots(len(panels), len(COSTS), sharey="row", sharex=True, squeeze=False)
+    for axes, ((family, test), group) in zip(rows, panels, strict=True):
+        (teacher,) = kept[
+            (kept.role == "teacher") & (kept.asked == kept.trained) & (kept.family == family) & (kept.test_set == test)
+        ].itertuples()
+        for axis, (what, name) in zip(axes, COSTS.items(), strict=True):
+            group = group.assign(share=100 * group[what] / group[f"teacher_{what}"])
+            _teacher_line(axis.axhline, axis.axhspan, teacher)
+            for (role, start), points in group[group.role != "teacher"].groupby(["role", "start"], sort=False):
+                marker, _ = LOOKS[role, start]
+                axis.plot(
+                    points.share,
+                    points.f1,
+                    marker,
+                    markersize=5,
+                    fillstyle="none" if role in OTHERS else "full",
+                    label=f"{role}, {start} start",
+                )
+            if what == "milliseconds":
+                front = group[group.front].sort_values("share")
+                axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
+            axis.set(xlabel=f"{name}, % of the teacher's", ylim=(0, None))
+        axes[0].set_ylabel(f"F1, {family}, {test}")
+    _legend(figure, *rows.flat)
+    return figure
+
+
+def _teacher_line(line: Callable, span: Callable, teacher: tuple) -> None:
+    """The teacher's F1 as a line, its interval as a band."""
+    line(teacher.f1, color="0.25", linewidth=1)
+    if not np.isnan(teacher.f1_low):
+        span(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0, zorder=0)
+
+
+def ladder_figure(ladder: pd.DataFrame) -> Figure:
+    """F1 of one student under ever larger teachers, with intervals, against the ratio of their parameters, and the teachers' own; a panel
+    per family, test set and prompting."""
+    look()
+    panels = list(ladder.groupby(["family", "test_set", "asked"], sort=False))
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    label = "F1 of one student against the size of its teacher, with intervals, and the teachers' own F1"
+    figure = Figure(figsize=(WIDTH, 2.4 * lines + 0.5), label=label)
+    axes = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
+    for axis, ((family, test, asked), group) in zip(axes, panels, strict=False):
+        spread = np.abs(group[["f1_low", "f1_high"]].T.to_numpy() - group.f1.to_numpy())
+        axis.errorbar(group.ratio, group.f1, yerr=spread, fmt="o-", markersize=5, elinewidth=0.8, capsize=2, label="the student")
+        axis.plot(group.ratio, group.teacher_f1, "s:", color="0.4", markersize=4, label="its teacher")
+        axis.set(title=f"{family}, {test}, {asked}", xlabel="parameters of teacher / student", ylabel="F1", ylim=(0, None))
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    _legend(figure, axes[0])
     return figure
 
 
@@ -94,10 +161,11 @@ def _marked(axis: mpl.axes.Axes) -> None:
 def learning_figure(curves: pd.DataFrame) -> Figure:
     """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher, students and twins in columns."""
     look()
-    curves = curves.assign(who=np.where(curves.role == "teacher", "teacher", curves.role + ", " + curves.start + " start"))
+    curves = curves[~curves.role.isin(OTHERS)]
+    curves = curves.assign(who=np.where(curves.role == "teacher", "teacher", curves.role + ",\n" + curves.start + " start"))
     kinds, families = list(curves.who.unique()), list(curves.family.unique())
     figure = Figure(
-        figsize=(max(7.2, 2.3 * len(kinds)), 3.6 * len(families)),
+        figsize=(WIDTH, 3.2 * len(families)),
         label="Loss by training step, on dev as dots, and F1 on dev, of teacher, students and twins",
     )
     axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
@@ -149,10 +217,12 @@ def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `name`.svg and `name`.png into `folder`, both with what they show in words (the figure's label)."""
+    """Write `name`.svg, of the size of a paper's two columns, and `name`.png, of that of a slide, into `folder`, both with what they show
+    in words (the figure's label)."""
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Description": figure.get_label()})
-    figure.savefig(folder / f"{name}.png", metadata={"Description": figure.get_label()})
+    dots = min(pixels / inches for pixels, inches in zip(SLIDE, figure.get_size_inches(), strict=True))
+    figure.savefig(folder / f"{name}.png", dpi=dots, metadata={"Description": figure.get_label()})
 
 
 def choice_figure(kept: pd.DataFrame) -> Figure:
@@ -161,14 +231,12 @@ def choice_figure(kept: pd.DataFrame) -> Figure:
     panels = list(kept.groupby(["family", "test_set", "asked"], sort=False))
     taught = [name for name in kept.teacher[kept.role != "teacher"].unique()]
     figure = Figure(
-        figsize=(7.2, len(panels) * (0.8 + 0.32 * len(taught))),
+        figsize=(WIDTH, len(panels) * (0.8 + 0.32 * len(taught))),
         label="F1 of the student by who taught it, with intervals, and that of the tuned teacher",
     )
     for axis, ((family, test, asked), group) in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):
         (teacher,), students = group[group.role == "teacher"].itertuples(), group[group.role != "teacher"].sort_values("f1")
-        axis.axvline(teacher.f1, color="0.25", linewidth=1)
-        if not np.isnan(teacher.f1_low):
-            axis.axvspan(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0)
+        _teacher_line(axis.axvline, axis.axvspan, teacher)
         spread = np.abs(students[["f1_low", "f1_high"]].T.to_numpy() - students.f1.to_numpy())
         axis.errorbar(students.f1, students.teacher, xerr=spread, fmt="o", color=PALETTE[0], markersize=5, elinewidth=0.8, capsize=2)
         axis.set(title=f"{family}, {test}, {asked}", ylabel="taught by")
@@ -181,7 +249,7 @@ def schooling_figure(scores: pd.DataFrame) -> Figure:
     """F1 of teachers and of their students (`comparison.schooling`), a panel per test set and prompting."""
     look()
     panels = list(scores.groupby(["family", "test_set", "asked"], sort=False))
-    figure = Figure(figsize=(7.2, 3.4 * len(panels)), label="F1 of students against F1 of their teachers")
+    figure = Figure(figsize=(WIDTH, 3.4 * len(panels)), label="F1 of students against F1 of their teachers")
     for axis, ((family, test, asked), group) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         for number, row in enumerate(group.itertuples()):
             axis.plot(row.teacher_f1, row.student_f1, "osD^vP"[number % 6], color=PALETTE[number], label=row.teacher, markersize=6)
@@ -194,7 +262,7 @@ def differences_figure(table: pd.DataFrame, panels: Sequence[str], lines: Sequen
     """Differences in F1 with intervals around a line at 0: a panel per value of the columns `panels`, a line per value of `lines`."""
     look()
     groups = list(table.groupby(list(panels), sort=False))
-    figure = Figure(figsize=(7.2, sum(0.9 + 0.26 * len(group) for _, group in groups)), label=f"Differences with intervals: {title}")
+    figure = Figure(figsize=(WIDTH, sum(0.9 + 0.26 * len(group) for _, group in groups)), label=f"Differences with intervals: {title}")
     heights = [len(group) + 2 for _, group in groups]
     axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axis, (named, group) in zip(axes, groups, strict=True):
@@ -207,3 +275,28 @@ def differences_figure(table: pd.DataFrame, panels: Sequence[str], lines: Sequen
         axis.margins(y=0.1)
     axis.set_xlabel(title)
     return figure
+
+
+Drawn = dict[str, tuple[Figure, pd.DataFrame]]  # by its name every figure of a notebook, with what it draws
+
+
+def capacity_gap(kept: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
+    """The figures of that notebook."""
+    ladder = comparison.ladder(kept)
+    drawn = {"retention": (retention_figure(kept), kept)}
+    drawn |= {"ladder": (ladder_figure(ladder), ladder)} if len(ladder) else {}
+    drawn |= {"cost": (cost_figure(costs, kept), costs)} if len(costs) else {}
+    return drawn | {"learning": (learning_figure(curves), curves)}
+
+
+def teacher_choice(kept: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
+    """The figures of that notebook."""
+    drawn = {"students": (choice_figure(kept), kept), "schooling": (schooling_figure(scores), scores)}
+    return drawn | {"learning": (learning_figure(curves), curves)}
+
+
+def prompting_mode(worth: pd.DataFrame, traits: pd.DataFrame) -> Drawn:
+    """The figures of that notebook."""
+    by_way = differences_figure(worth, ["family", "test_set", "role"], ["ways"], "points of F1 by prompting")
+    by_trait = differences_figure(traits, ["family", "test_set"], ["trait", "value"], "points of F1 by the demonstration")
+    return {"prompting": (by_way, worth), "traits": (by_trait, traits)}

@@ -12,6 +12,7 @@ from studylib.runs import Input, Run, Store
 from studylib.study import leakage
 
 ANSWERING = 0.8  # a context answered, over a context trained on
+COMPARING = 0.05  # two models compared at the answers of a context, over the same
 EVERYWHERE = 0.25  # logits at all tokens of a context instead of its answers', over the same
 
 
@@ -77,9 +78,12 @@ def _contexts(run: Run, depth: int) -> float:
     wanted, share = run.parameters, run.parameters.get("depth", depth) / depth
     if run.kind == "answers":
         return ANSWERING * _depth(run.needs["model"], depth) / depth * len(data.by_context(makers.questions(run.needs["test"])))
-    if run.kind in ("states", "loyalty"):
-        read = run.needs["model" if run.kind == "loyalty" else "teacher"]
-        return _depth(read, depth) / depth * len(data.by_context(makers.questions(run.needs["train"]))) / 3
+    if run.kind == "loyalty":
+        return COMPARING * len(data.by_context(makers.questions(run.needs["own"].needs["test"])))
+    if run.kind == "cost":
+        return wanted["contexts"] * wanted["rounds"] * ANSWERING * (1 + _depth(run.needs["model"], depth) / depth)
+    if run.kind == "states":
+        return _depth(run.needs["teacher"], depth) / depth * len(data.by_context(makers.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
         return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
     if run.kind == "cut":

@@ -50,17 +50,17 @@ def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str
     return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, recipe, f"{label} teacher")
 
 
-def states_on(taught_by: Run, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
-    """The teacher's hidden states at the answer positions of a test set."""
-    needs = {"teacher": taught_by, "train": test, "pool": pool}
-    parameters = {"trained": asked, "seed": seed, "tokens": "answers", "precision": "fp32"}
-    return Run("states", parameters, needs, _recipes(asked, teaching), label)
+def loyalty(own: Run, teachers: Run, *, label: str) -> Run:
+    """How near a student's next-token distributions are to its teacher's at the gold answers of a test set, from both models' `answers`."""
+    recipe = _recipes(own.parameters["asked"], answering, scoring)
+    return Run("loyalty", own.parameters, {"own": own, "teacher's": teachers}, recipe, label)
 
 
-def loyalty(asked_model: Run, taught: Run, *, label: str) -> Run:
-    """How near a student's next-token distributions are to its teacher's at the answers of a test set, whose states are `taught`."""
-    recipe = _recipes(taught.parameters["trained"], teaching, scoring)
-    return Run("loyalty", taught.parameters, {**taught.needs, "model": asked_model, "states": taught}, recipe, label)
+def cost(asked_model: Run, teacher: Run, dev: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
+    """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts of dev, answered by both in turns."""
+    parameters = {"asked": asked, "seed": seed, "contexts": 8, "rounds": 3}
+    needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
+    return Run("cost", parameters, needs, _recipes(asked, answering), label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
@@ -153,7 +153,7 @@ def student(
 
 
 def answers(asked_model: Run | Input, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
-    """A model's answers to all questions of a test set. `pool` serves the demonstration."""
+    """A model's answers to all questions of a test set, and its hidden states at the gold ones. `pool` serves the demonstration."""
     parameters = {"asked": asked, "seed": seed}
     return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, answering), label)
 

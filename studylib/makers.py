@@ -5,13 +5,16 @@ A maker reads only the run's parameters and needs, so that the run's key says al
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from statistics import median
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,6 +36,7 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
         "student": _make_student,
         "answers": _make_answers,
         "loyalty": _make_loyalty,
+        "cost": _make_cost,
     }
 
     def maker(run: Run, folder: Path) -> dict:
@@ -308,23 +312,52 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
-    said = answering.best(answering.answer(model, tokenizer, prompted(run, "test", tokenizer, model.config), progress=bar.over))
+    asked = prompted(run, "test", tokenizer, model.config)
+    every = answering.answer(model, tokenizer, asked, gold=True, progress=bar.over)
+    said = answering.best(every)
     write_json(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
+    save_file({f"{number} {one.question_id}": one.gold for number, one in enumerate(every)}, folder / "gold.safetensors")
     return {"questions": len(said)}
 
 
 @torch.no_grad()
 def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    model, tokenizer = load(store, run.needs["model"])
-    (guide, _), found = _teacher(run, store, tokenizer), {}
-    for prompt in bar.over(prompted(run, "train", tokenizer, model.config, learnt=questions(run.needs["train"]))):
-        packed = packing.pack(prompt)
-        own = models.head(model, teaching.answer_states(model, packed), len(tokenizer))
-        each = scoring.probability_loyalty(own, guide.logits([packed], "answers"))  # (N,)
-        per_question = each.split([len(branch.target) for branch in prompt.branches])
-        found |= {branch.question.id: values.mean().item() for branch, values in zip(prompt.branches, per_question, strict=True)}
-    write_json(folder / "loyalty.json", found)
+    """Over all tokens of a gold answer, and over all windows in which its context was asked."""
+    (own, tokenizer), (guide, words) = (load(store, run.needs[whose].needs["model"]) for whose in ("own", "teacher's"))
+    if models.vocabulary_digest(tokenizer) != models.vocabulary_digest(words):
+        raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
+    states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
+    found: dict[str, list[float]] = {}
+    for name in bar.over(sorted(states, key=lambda name: int(name.partition(" ")[0]))):
+        logits = (models.head(model, one[name], len(tokenizer)) for model, one in ((own, states), (guide, theirs)))
+        found.setdefault(name.partition(" ")[2], []).extend(scoring.probability_loyalty(*logits).tolist())
+    write_json(folder / "loyalty.json", {question: sum(values) / len(values) for question, values in found.items()})
     return {"questions": len(found)}
+
+
+def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    """Milliseconds a question are the median of a few rounds in which both models answer in turns; memory is that of weights, keys and
+    values, disk that of the model's folder, both in megabytes."""
+    wanted, asked, timed = run.parameters, {}, {"model": [], "teacher": []}
+    both = {whose: load(store, run.needs[whose]) for whose in timed}
+    for whose, (model, tokenizer) in both.items():
+        built = prompted(run, "test", tokenizer, model.config)
+        asked[whose] = sorted(built, key=lambda prompt: len(prompt.prefix))[-wanted["contexts"] :]
+    for whose in bar.over(list(timed) * wanted["rounds"]):
+        model, tokenizer = both[whose]
+        started = time.perf_counter()
+        said = answering.answer(model, tokenizer, asked[whose])
+        timed[whose].append(1000 * (time.perf_counter() - started) / len(said))
+    found = {
+        whose: {
+            "milliseconds": median(timed[whose]),
+            "memory": models.memory(model, len(packing.pack(asked[whose][-1]).ids)) / 1e6,
+            "disk": sum(file.stat().st_size for file in store.path(run.needs[whose], "model").iterdir()) / 1e6,
+        }
+        for whose, (model, _) in both.items()
+    }
+    write_json(folder / "cost.json", found)
+    return found
 
 
 def use_threads(count: int) -> None:

@@ -142,6 +142,14 @@ def parameters(model: nn.Module) -> dict[str, int]:
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
 
 
+@torch.no_grad()
+def memory(model: PreTrainedModel, tokens: int) -> int:
+    """Bytes of a model's weights and of the keys and values of so many tokens."""
+    ids = torch.zeros(1, tokens, dtype=torch.long)
+    kept = model.base_model(input_ids=ids, use_cache=True).past_key_values
+    return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+
+
 def precision(model: PreTrainedModel, name: str) -> torch.autocast:
     """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")

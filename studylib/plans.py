@@ -11,12 +11,11 @@ from studylib.runs import Input, Run, digest
 @dataclass(frozen=True)
 class Asked:
     """A model's answers to one test set in one mode, with what they are called in tables, and the run that counted its parameters;
-    for a teacher its states there, for a student what it is compared with."""
+    for a student what it is compared with."""
 
     called: dict
     answers: Run
     counted: Run
-    states: Run | None = None
     teacher: "Asked | None" = None
     loyalty: Run | None = None
 
@@ -36,15 +35,15 @@ class Plan:
     tests: list[Input]
     trained: list[tuple[Run, dict]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    costs: list[tuple[Run, dict]] = field(default_factory=list)
 
     def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
         """Add a teacher, asked on every test set in every mode; return what its students are to be compared with."""
         self.trained.append((model, called))
         added = []
         for test, mode in product(self.tests, modes):
-            common = dict(asked=mode, seed=called["seed"], label=f"{model.label}: {test.label} {mode}")
-            states = kinds.states_on(model, test, self.train, **common | {"label": f"{common['label']}, states"})
-            added.append(Asked(_named(called, test, mode), kinds.answers(model, test, self.train, **common), model, states))
+            own = self._answers(model, test, mode, called, f"{model.label}: {test.label} {mode}")
+            added.append(Asked(_named(called, test, mode), own, model))
         self.asked += added
         return added
 
@@ -54,21 +53,30 @@ class Plan:
         for theirs in teacher:
             test, mode = theirs.answers.needs["test"], theirs.called["asked"]
             label = f"{model.label}: {test.label} {mode}"
-            own = kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
-            loyal = kinds.loyalty(model, theirs.states, label=f"{label}, loyalty")
+            own = self._answers(model, test, mode, called, label)
+            loyal = kinds.loyalty(own, theirs.answers, label=f"{label}, loyalty")
             self.asked.append(Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal))
+
+    def cost(self, model: Run, teacher: Run, called: dict) -> None:
+        """Add what a student's answers cost beside its teacher's, asked as it was trained."""
+        asked = dict(asked=called["trained"], seed=called["seed"])
+        self.costs.append((kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost"), called))
 
     def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
         """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in the way in which it teaches."""
         for test in self.tests:
             label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
-            own = kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
+            own = self._answers(model, test, mode, called, label)
             self.asked.append(Asked(_named(called, test, mode), own, counted))
+
+    def _answers(self, model: Run | Input, test: Input, mode: str, called: dict, label: str) -> Run:
+        return kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
 
     @property
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
-        return kinds.each_run([run for one in self.asked for run in (one.answers, one.loyalty) if run is not None])
+        answered = [run for one in self.asked for run in (one.answers, one.loyalty) if run is not None]
+        return kinds.each_run([*answered, *(run for run, _ in self.costs)])
 
 
 def _named(called: dict, test: Input, mode: str) -> dict:

@@ -38,6 +38,10 @@ IDENTITY = [
 CALLED = ["family", "student", "role", "start", "teacher", "targets", "trained", "seed", "run", "planned"]  # in curves
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
+WHOSE = {"": "model", "teacher_": "teacher"}
+MEASURED = [f"{whose}{what}" for whose in WHOSE for what in ("milliseconds", "memory", "disk")]
+TRAINED = [name for name in IDENTITY if name not in ("asked", "test_set", "language")]
+SCHOOL = ["family", "trained", "seed"]
 TRAITS = ["asks", "answer_words", "answer_place"]
 
 
@@ -176,6 +180,33 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
 
 
+def costs(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
+    """What answers cost, against their scores in `table`: a line per model and test set, asked as it was trained.
+
+    Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured in turns with each student's (in
+    the teacher's own line the medians of these); `time` is in percent of the teacher's. Of students that the store does not have, what
+    was exported to `folder`.
+    """
+    store, lines, exported = store or Store(), [], _exported(folder, "cost.csv")
+    for run, called in plan.costs:
+        result, known = store.result(run), exported.get(run.planned)
+        if result is not None:
+            measured = {whose + what: value for whose, part in WHOSE.items() for what, value in result["facts"][part].items()}
+        elif known is not None:
+            measured = known.iloc[0][MEASURED].to_dict()
+        else:
+            continue
+        lines.append({name: called[name] for name in IDENTITY if name in called} | measured | {"planned": run.planned})
+    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, "planned"])
+    theirs = students.groupby(SCHOOL, sort=False)[MEASURED[3:]].median()
+    teachers = theirs.assign(**theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))).reset_index()
+    teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
+    asked = table[table.asked == table.trained]
+    scores = 100 * asked.groupby([*TRAINED, "test_set"], sort=False)[["f1", "exact_match"]].mean()
+    found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
+    return found.assign(time=100 * found.milliseconds / found.teacher_milliseconds)
+
+
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     """Every run of the plan: kind, what it is, whether it is done, and its key once that is known."""
     store = store or Store()
@@ -209,11 +240,16 @@ def folder(profile: str, notebook: str) -> Path:
 
 
 def export(
-    folder: Path, table: pd.DataFrame, learned: pd.DataFrame, made: pd.DataFrame, texts: Mapping[str, str], drawn: Mapping[str, Figure]
+    folder: Path,
+    table: pd.DataFrame,
+    kept: Mapping[str, pd.DataFrame],
+    texts: Mapping[str, str],
+    drawn: Mapping[str, tuple[Figure, pd.DataFrame]],
 ) -> None:
-    """Write rows, their results, curves, where they come from, `texts` (as Markdown) and figures by their names into `folder`.
+    """Write rows, their results, tables to be `kept` (as CSV), `texts` (as Markdown) and figures, each with what it draws (as CSV if it
+    is not among the former), by their names into `folder`.
 
-    Rows, curves and origins that were exported before and are not among these are kept beside them.
+    Rows and lines of tables to be kept that were exported before and are not among these are kept beside them.
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
@@ -223,12 +259,14 @@ def export(
         every = _merged(table, folder, "rows.parquet")
         every.to_parquet(draft / "rows.parquet", index=False)
         results(every).to_csv(draft / "results.csv", index=False)
-        _merged(learned, folder, "learning.csv").to_csv(draft / "learning.csv", index=False)
-        _merged(made, folder, "runs.csv").to_csv(draft / "runs.csv", index=False)
+        for name, part in kept.items():
+            _merged(part, folder, f"{name}.csv").to_csv(draft / f"{name}.csv", index=False)
         for name, text in texts.items():
             (draft / f"{name}.md").write_text(text, encoding="utf-8")
-        for name, figure in drawn.items():
+        for name, (figure, shown) in drawn.items():
             figures.save(figure, draft, name)
+            if name not in kept:
+                shown.to_csv(draft / f"{name}.csv", index=False)
         for file in draft.iterdir():
             file.replace(folder / file.name)
 

@@ -75,12 +75,12 @@ def _cell(value: object) -> str:
 
 
 def contrasts(table: pd.DataFrame, primary: str = "") -> str:
-    """What the teacher adds (`comparison.contrasts`), in Markdown."""
-    same = [name for name in ("teacher", "objective") if table[name].nunique() < 2]
-    columns = {
-        name: IDENTITY.get(name, name) for name in ("start", "asked", "test_set", "student", "teacher", "objective") if name not in same
-    }
-    return _tested(table, columns, "student − twin, F1", f"taught by {primary}" if primary else "")
+    """What models of one size differ by (`comparison.contrasts`), in Markdown."""
+    same = [name for name in ("contrast", "teacher", "objective") if table[name].nunique() < 2]
+    named = ("contrast", "start", "asked", "test_set", "student", "teacher", "objective")
+    columns = {name: IDENTITY.get(name, name) for name in named if name not in same}
+    difference = table.contrast.iloc[0] if "contrast" in same and len(table) else "difference"
+    return _tested(table, columns, f"{difference}, F1", f"taught by {primary}" if primary else "")
 
 
 def prompting(table: pd.DataFrame) -> str:
@@ -112,10 +112,10 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
     """The primary contrast and the correlation in a few sentences a family and test set."""
     said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
     for (family, test), group in gained[gained.asked == asked].groupby(["family", "test_set"], sort=False):
-        declared = group[group.teacher == primary].iloc[0]
-        others = [row for row in group[group.teacher != primary].itertuples() if row.p_holm <= LEVEL and not row.low <= 0 <= row.high]
-        sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_judged(declared, '')}"
-        sentence += f" Of the other {len(group) - 1} teachers, {len(others) or 'none'} made a difference that is shown" + (
+        declared = group[group.teacher == primary]
+        others = [row for row in group[group.teacher != primary].itertuples() if _is_shown(row)]
+        sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_declared(declared)}"
+        sentence += f" Of the other {len(group) - len(declared)} teachers, {len(others) or 'none'} made a difference that is shown" + (
             ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) + "." if others else "."
         )
         found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
@@ -142,11 +142,14 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
             said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
             continue
         both = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
+        added = both[both.contrast == comparison.ADDED]
         ways = students.student.map(lambda name: cutting.named(name).way)
         for way, own in students.groupby(ways, sort=False):
             named = f"{family}, {test}" + (f", {way}" if ways.nunique() > 1 else "")
             sentence = f"- **{named}**: {_claim(own)}; the smallest of all {_about(own.iloc[-1])}."
-            said.append(" ".join([sentence, *(_gain(row) for row in both[both.student.isin(own.student)].itertuples())]))
+            said.append(" ".join([sentence, *(_gain(row) for row in added[added.student.isin(own.student)].itertuples())]))
+        for name, others in both[both.contrast != comparison.ADDED].groupby("contrast", sort=False):
+            said.append(f"- **{family}, {test}, {name}**: {_listed(others)}")
     return "\n".join(said) + "\n\n" + intervals(kept)
 
 
@@ -177,13 +180,35 @@ def _gain(row: tuple) -> str:
     return f"Student minus twin, {row.student}: {_judged(row)}"
 
 
+def _listed(differences: pd.DataFrame) -> str:
+    """How many of some contrasts are shown, and which; of one alone all there is to say."""
+    each = [
+        (f"{row.student}{f' under {row.teacher}' if row.contrast.startswith('pupil') else ''}", row) for row in differences.itertuples()
+    ]
+    if len(each) == 1:
+        return f"{each[0][0]}: {_judged(each[0][1])}"
+    shown = [f"{name} ({_signed(row.difference)})" for name, row in each if _is_shown(row)]
+    spread = f"from {_signed(differences.difference.min())} to {_signed(differences.difference.max())} points of F1"
+    return f"{len(each)} differences, {spread}; {len(shown) or 'none'} shown{': ' + ', '.join(shown) if shown else ''}."
+
+
+def _is_shown(row: tuple) -> bool:
+    """Whether test, corrected for the number of them, and interval both show a difference."""
+    return row.p_holm <= LEVEL and not row.low <= 0 <= row.high
+
+
+def _declared(differences: pd.DataFrame) -> str:
+    """The primary difference in words, if both sides of it are there."""
+    return _judged(differences.iloc[0], "") if len(differences) else "not answered yet."
+
+
 def _judged(row: tuple, corrected: str = " after Holm") -> str:
     """A difference in words: claimed where test and interval both do."""
     said = f"{_signed(row.difference)} points of F1{_span(row.low, row.high)}"
     if np.isnan(row.p_holm):
         return f"{said}."
     said += f", p = {row.p_holm:.3f}{corrected}"
-    if row.p_holm > LEVEL or row.low <= 0 <= row.high:
+    if not _is_shown(row):
         return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
     return f"{said}."
 
@@ -193,11 +218,11 @@ def prompting_conclusion(table: pd.DataFrame) -> str:
     said, primary = [], table.ways.iloc[0]
     for (family, test), group in table.groupby(["family", "test_set"], sort=False):
         declared = (group.role == "student") & (group.ways == primary)
-        shown = [row for row in group[~declared].itertuples() if row.p_holm <= LEVEL and not row.low <= 0 <= row.high]
-        sentence = f"- **{family}, {test}**: student, {primary}: {_judged(group[declared].iloc[0], '')}"
+        shown = [row for row in group[~declared].itertuples() if _is_shown(row)]
+        sentence = f"- **{family}, {test}**: student, {primary}: {_declared(group[declared])}"
         others = "; ".join(f"{row.role}, {row.ways} ({_signed(row.difference)})" for row in shown)
         said.append(
-            f"{sentence} Of the {len(group) - 1} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
+            f"{sentence} Of the {len(group[~declared])} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
         )
     return "\n".join(said) + "\n\n" + intervals(table)
 

@@ -85,9 +85,14 @@ SETTINGS = {
 }
 
 
+NO_MORE = {"rivals": [], "rival_stages": stages(taid=1.0), "ladder": []}
+
+
 def planned(raw: str, **changes) -> plans.Plan:
     """A capacity gap of a miniature model, whose reference is `raw`."""
-    return experiments.capacity_gap(**SETTINGS | {"families": {"mini": raw}, "sizes": [3, 2], "twins": [3, 2], "raw_starts": [3]} | changes)
+    return experiments.capacity_gap(
+        **SETTINGS | {"families": {"mini": raw}, "sizes": [3, 2], "twins": [3, 2], "raw_starts": [3]} | NO_MORE | changes
+    )
 
 
 def chosen(raw: str, **changes) -> plans.Plan:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, tokenizer
 
-from studylib import answering, archives, bases, batch, data, forecast, makers, prompts
+from studylib import answering, archives, bases, batch, data, forecast, makers, packing, prompts, teaching
 from studylib.runs import Store
 
 
@@ -62,6 +62,27 @@ def test_a_demonstration_computed_once_changes_no_answer(family):
         assert one.question_id == other.question_id
         assert one.text == other.text or min(one.margin, other.margin) < 1e-3
         assert one.text != other.text or one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", ["zero-shot", "one-shot"])
+def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_of_their_own(family, mode):
+    net, asked = model(family), built(mode, 3)
+    without, beside = (answering.answer(net, tokenizer(), asked, batch=4, longest=6, gold=gold) for gold in (False, True))
+    for one, other in zip(without, beside, strict=True):
+        assert one.question_id == other.question_id
+        assert one.text == other.text or min(one.margin, other.margin) < 1e-3
+        assert one.text != other.text or one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+    rows = [row for prompt in asked for row in packing.unpack(prompt)]
+    for one, row in zip(beside, rows, strict=True):
+        torch.testing.assert_close(one.gold, teaching.answer_states(net, row), atol=1e-4, rtol=1e-4)
+
+
+def test_contexts_of_a_batch_are_alike_in_length():
+    lengths = {0: 100, 1: 104, 2: 105, 3: 106, 4: 300, 5: 301, 6: 302}
+    assert answering._batches(lengths, lengths, 2) == [[0, 1], [2, 3], [4, 5], [6]]
+    assert answering._batches(lengths, lengths, 9) == [[0, 1, 2], [3], [4, 5, 6]]
 
 
 def test_a_demonstration_is_read_once(monkeypatch):

@@ -226,3 +226,39 @@ def test_few_teachers_have_no_correlation_and_guides_are_no_students():
     few = comparison.schooling(table[table.teacher != "raw"])
     assert few.r.isna().all() and len(few) == 3
     assert "guide" not in set(comparison.compare(table).role)
+
+
+def test_contrasts_change_one_thing_at_a_time():
+    size = dict(depth=5, articles=12)
+    frames = [rows("teacher", 0.8, articles=12), rows("student", 0.6, **size), rows("twin", 0.5, teacher="nobody", **size)]
+    frames += [rows("rival", 0.65, objective="other", **size), rows("pupil", 0.55, teacher="twin of 7", **size)]
+    frames += [rows("student", 0.3, start="raw", **size), rows("twin", 0.15, start="raw", teacher="nobody", **size)]
+    found = comparison.contrasts(pd.concat(frames)).set_index(["contrast", "start"]).difference
+    expected = {
+        ("student − twin", "tuned"): 10,
+        ("student − twin", "raw"): 15,
+        ("rival − student", "tuned"): 5,
+        ("pupil − student", "tuned"): -5,
+        ("tuned − raw start, students", "tuned"): 30,
+        ("tuned − raw start, twins", "tuned"): 35,
+    }
+    assert found.to_dict() == pytest.approx(expected)
+
+
+def test_a_ladder_has_a_student_s_teachers_by_their_size():
+    frames = [rows("teacher", 0.8), rows("twin", 0.7, depth=5, teacher="nobody"), rows("student", 0.3, depth=2)]
+    frames += [rows("pupil", 0.4, depth=2, teacher="twin of 5"), rows("student", 0.6, depth=5), rows("student", 0.1, depth=2, start="raw")]
+    found = comparison.ladder(comparison.compare(pd.concat(frames)))
+    assert found.teacher.tolist() == ["twin of 5", "tuned"]
+    assert found[["teacher_f1", "f1"]].to_numpy() == pytest.approx(np.array([[70, 40], [80, 30]]))
+    assert found.ratio.tolist() == pytest.approx([150 / 120, 200 / 120])
+    assert comparison.ladder(comparison.compare(pd.concat(frames[:3]))).empty
+
+
+def test_the_front_are_those_that_none_beats_in_time_and_score():
+    lines = [("a", 10, 40, 1), ("b", 20, 30, 0), ("c", 20, 50, 1), ("d", 20, 45, 0), ("e", 60, 50, 0), ("f", 100, 80, 1), ("g", 110, 70, 0)]
+    table = pd.DataFrame(lines, columns=["student", "time", "f1", "expected"]).sample(frac=1, random_state=0)
+    about = {"family": "f", "trained": "zero-shot", "seed": 0, "test_set": "near"}
+    found = comparison.pareto(pd.concat([table.assign(**about), table.assign(**about | {"seed": 1}, f1=1)], ignore_index=True))
+    assert (found.front == found.expected)[found.seed == 0].all()
+    assert found[(found.seed == 1) & found.front].student.tolist() == ["a"]

@@ -15,7 +15,7 @@ def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch)
     assert [run.kind for run in plan.runs].count("student") == 6
     kinds_of = Counter(run.kind for run in plan.runs)
     assert (kinds_of["answers"], kinds_of["loyalty"]) == (14, 12)  # seven models, six of them with a teacher, asked in two ways
-    assert kinds_of["states"] == 1 + 2  # the teacher's on the training rows, and on the test set in each way of asking
+    assert kinds_of["states"] == 1  # the teacher's on the training rows: models are compared by what comes with their answers
     assert not (tmp_path / "store").exists()
 
 
@@ -36,13 +36,6 @@ def test_student_and_twin_differ_in_nothing_but_their_targets(raw):
         assert all(taught.needs[name] is twin.needs[name] for name in twin.needs)
     cut_from = {start: by_name["student", start, "mini-3"].needs["start"].needs["start"] for start in ("tuned", "raw")}
     assert cut_from["raw"].value == raw and cut_from["tuned"].kind == "teacher"
-
-
-def test_states_to_learn_from_have_the_precision_of_the_training_and_those_to_judge_by_full_precision(raw):
-    plan = planned(raw, precision="bf16")
-    judged = {id(run.needs["states"]) for run in plan.runs if run.kind == "loyalty"}
-    precisions = {(id(run) in judged, run.parameters["precision"]) for run in plan.runs if run.kind == "states"}
-    assert precisions == {(False, "bf16"), (True, "fp32")}
 
 
 def test_who_splits_words_matters_where_they_find_the_demonstration(raw):
@@ -72,6 +65,12 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"sizes": ["24x"]}, "'24x' is no size"),
         ({"sizes": [True]}, "True is no size"),
         ({"twins": [4]}, "twins"),
+        ({"rivals": [4]}, "rivals"),
+        ({"rival_stages": stages(taaid=1.0)}, "taaid"),
+        ({"ladder": [2, 4]}, "ladder names 4"),
+        ({"ladder": [3, 2]}, "2 is no larger than its pupil, 3"),
+        ({"ladder": [2, 3], "twins": [2]}, "name it among `twins`"),
+        ({"ladder": [2, 3], "stages": stages(hidden_mse=1.0)}, "hidden states"),
         ({"raw_starts": ["3"]}, "raw_starts"),
         ({"trained": "two-shot"}, "two-shot"),
         ({"asked": ["few"]}, "few"),
@@ -112,6 +111,18 @@ def test_values_that_cannot_be_are_refused(raw, changes, word):
 def test_a_test_set_is_not_called_like_another_set(name, raw):
     with pytest.raises(StudyError, match=f"tests names a set {name!r}"):
         planned(raw, tests={name: {"source": "facts:test", **FACTS}})
+
+
+def test_rivals_learn_by_other_losses_and_pupils_from_smaller_teachers_and_by_nothing_else(raw):
+    plan = planned(raw, rivals=[2], rival_stages=stages(taid=0.5), ladder=[2, 3])
+    arms = {(called["role"], called["start"], called["student"], called["teacher"]): run for run, called in plan.trained}
+    student, twin = arms["student", "tuned", "mini-2", "tuned"], arms["twin", "tuned", "mini-3", "nobody"]
+    rival, pupil = arms["rival", "tuned", "mini-2", "tuned"], arms["pupil", "tuned", "mini-2", "twin of 3"]
+    assert rival.needs == student.needs and rival.parameters == student.parameters | {"stages": stages(taid=0.5)}
+    assert pupil.parameters == student.parameters and pupil.needs["start"] is student.needs["start"]
+    assert pupil.needs["teacher"] is twin is pupil.needs["states"].needs["teacher"]
+    costs = {id(run.needs["model"]) for run in plan.runs if run.kind == "cost"}
+    assert costs == {id(run) for run in arms.values()} - {id(arms["teacher", "raw", "", "tuned"])}
 
 
 def test_xquad_adds_a_test_set_per_language(raw, tmp_path):

@@ -1,6 +1,8 @@
 """Figures show every line, and are written the same twice."""
 
+import matplotlib.image
 import pandas as pd
+import pytest
 from invented import choice, compared
 
 from studylib import comparison, figures
@@ -38,6 +40,26 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
     assert all(
         word in drawn for word in ("90 %", "57.1 %", "f, student, tuned start", "f, twin, tuned start", "fewer non-embedding parameters")
     )
+
+
+def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
+    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5})
+    kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
+    kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
+    measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
+    costs = comparison.pareto(kept.assign(seed=0, time=100, **measured))
+    figures.save(figures.cost_figure(costs, kept), tmp_path, "cost")
+    figures.save(figures.ladder_figure(comparison.ladder(kept)), tmp_path, "ladder")
+    words = {"cost": ["student, tuned start", "pupil, tuned start", "front", "disk, % of the teacher's"], "ladder": ["its teacher"]}
+    for name, said in words.items():
+        assert all(f">{word}<" in (tmp_path / f"{name}.svg").read_text() for word in said), name
+
+
+def test_a_png_fills_a_slide_in_one_direction(tmp_path):
+    for wide, high in ((7.2, 2.0), (7.2, 9.0)):
+        figures.save(figures.Figure(figsize=(wide, high)), tmp_path, "any")
+        size = matplotlib.image.imread(tmp_path / "any.png").shape[1::-1]
+        assert size == pytest.approx((1920, 1920 * high / wide) if wide / high > 16 / 9 else (1080 * wide / high, 1080), abs=1)
 
 
 def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):

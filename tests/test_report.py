@@ -34,8 +34,8 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, learned, where = study.rows(plan, store), study.curves(plan, store), place / "capacity_gap"
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
     texts = {"table": wording.table(kept), "conclusion": wording.conclusion(kept, gained, "zero-shot")}
-    drawn = {"retention": figures.retention_figure(kept), "learning": figures.learning_figure(learned)}
-    study.export(where, rows, learned, study.origins(plan, store), texts, drawn)
+    tables = {"learning": learned, "runs": study.origins(plan, store), "cost": comparison.pareto(study.costs(plan, rows, store))}
+    study.export(where, rows, tables, texts, figures.capacity_gap(kept, tables["cost"], learned))
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
@@ -51,7 +51,7 @@ def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<script>") == 1 and page.count("</script>") == 2 and EVIL not in page
     assert not any(f'{way}="{scheme}' in page for way in ("src", "href") for scheme in ("http", "/", "file"))
-    assert page.count("data:image/svg+xml;base64,") == 2 == page.count("<img ") and 'alt="F1 kept of the teacher against' in page
+    assert page.count("data:image/svg+xml;base64,") == 3 == page.count("<img ") and 'alt="F1 kept of the teacher against' in page
     said = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
     assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [f"Kamo lives in Tiru. {EVIL}"]
     assert [name.partition(",")[0] for name, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]

@@ -312,8 +312,9 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(ra
     asked = makers.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
     said = {q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense" for number, q in enumerate(asked)}
 
-    def answer(model, tokenizer, built, progress=iter):
-        return [answering.Answer(b.question.id, said.get(b.question.id, ""), 1.0, 0.0, 1) for prompt in built for b in prompt.branches]
+    def answer(model, tokenizer, built, gold=False, progress=iter):
+        asked = [branch.question.id for prompt in built for branch in prompt.branches]
+        return [answering.Answer(q, said.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
     monkeypatch.setattr(makers.answering, "answer", answer)
     plan = planned(raw, learn=learn, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"])
@@ -397,12 +398,30 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
     assert set(per_trait) == {rows.question.nunique()}
 
 
+def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished):
+    plan, store = finished
+    rows = study.rows(plan, store)
+    costs = study.costs(plan, rows, store)
+    students = costs[costs.role != "teacher"]
+    assert len(costs) == 7 and students.planned.nunique() == 6 and (costs[study.MEASURED] > 0).all(axis=None)
+    (teacher,) = costs[costs.role == "teacher"].itertuples()
+    assert teacher.time == 100 and teacher.milliseconds == pytest.approx(students.teacher_milliseconds.median())
+    by_name = costs.set_index(["role", "start", "student"])
+    run = next(run for run, called in plan.trained if called["student"] == "mini-2")
+    net, _ = models.load_folder(store.path(run, "model"))
+    weights, deeper = (by_name.memory["student", "tuned", name] for name in ("mini-2", "mini-3"))
+    assert weights > 4e-6 * models.parameters(net)["total"] and weights < deeper < teacher.memory
+    assert by_name.disk["student", "tuned", "mini-2"] > 4e-6 * models.parameters(net)["total"]
+    own = rows[(rows.role == "student") & (rows.start == "tuned") & (rows.student == "mini-2") & (rows.asked == "zero-shot")]
+    assert by_name.f1["student", "tuned", "mini-2"] == pytest.approx(100 * own.f1.mean())
+
+
 def exported(plan, store, folder):
     rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
-    made = study.origins(plan, store, folder)
-    study.export(
-        folder, rows, learned, made, {"table": wording.table(comparison.compare(rows))}, {"learning": figures.learning_figure(learned)}
-    )
+    kept = comparison.compare(rows)
+    tables = {"learning": learned, "runs": study.origins(plan, store, folder)}
+    tables["cost"] = comparison.pareto(study.costs(plan, rows, store, folder))
+    study.export(folder, rows, tables, {"table": wording.table(kept)}, figures.capacity_gap(kept, tables["cost"], learned))
     return rows, learned
 
 
