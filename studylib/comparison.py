@@ -47,6 +47,15 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is below 20 F1), in percent."""
+    means = 100 * rows[rows.role != "guide"].groupby([*SETTING, *MODEL, "seed"], sort=False).f1.mean()
+    each = means.reset_index()
+    theirs = each[each.role == "teacher"].set_index([*SETTING, "seed"]).f1.rename("teacher_f1")
+    each = each.join(theirs, on=[*SETTING, "seed"])
+    return each.assign(retention_f1=(100 * each.f1 / each.teacher_f1).where(each.teacher_f1 >= FLOOR))
+
+
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     own, teacher = _same_seeds(own, teacher)
     spoken = own.language.unique()
@@ -126,9 +135,10 @@ def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFra
 def ladder(kept: pd.DataFrame) -> pd.DataFrame:
     """A student under ever larger teachers, from a comparison: a line per setting and teacher, with the `ratio` of their parameters, both
     scores and the interval of the student's."""
-    lines = []
+    columns = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
+    found = []
     for setting, group in kept.groupby(SETTING, sort=False):
-        pupils = group[group.role == "pupil"]
+        lines, pupils = [], group[group.role == "pupil"]
         twins = group[(group.role == "twin") & (group.start == "tuned")]
         named = [*(rung(name.rpartition("-")[2]) for name in twins.student), TUNED]
         teachers = dict(zip(named, pd.concat([twins, group[group.role == "teacher"]]).to_dict("records"), strict=True))
@@ -139,8 +149,8 @@ def ladder(kept: pd.DataFrame) -> pd.DataFrame:
             ratio = (1 - theirs["reduction_total"] / 100) / (1 - one["reduction_total"] / 100)
             scores = {name: one[name] for name in ("student", "teacher", "f1", *BOUNDS["f1"])}
             lines.append(dict(zip(SETTING, setting, strict=True)) | scores | {"ratio": ratio, "teacher_f1": theirs["f1"]})
-    columns = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
-    return pd.DataFrame(lines, columns=columns).sort_values([*SETTING, "ratio"], ignore_index=True)
+        found += sorted(lines, key=lambda line: line["ratio"])
+    return pd.DataFrame(found, columns=columns)
 
 
 def pareto(costs: pd.DataFrame) -> pd.DataFrame:

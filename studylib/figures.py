@@ -27,8 +27,9 @@ LOOKS = {
 }
 FILLS = {"layers": "full", "layers and neurons": "none", "layers, in stages": "left", "layers and neurons, in stages": "right"}
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
-COSTS = {"milliseconds": "time a question", "memory": "memory", "disk": "disk"}
+COSTS = {"milliseconds": "time", "memory": "memory", "disk": "disk"}
 OTHERS = ("rival", "pupil")  # students that something else was tried on
+LINES = ("-", "--", "-.", ":")
 WIDTH = 7.2  # inches: both columns of a paper
 SLIDE = (1920, 1080)  # pixels that a figure fills, in one of both directions
 LOWER, UPPER = BOUNDS["retention_f1"]
@@ -48,22 +49,22 @@ def look() -> None:
     )
 
 
-def retention_figure(kept: pd.DataFrame) -> Figure:
-    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, start and what was cut, with intervals;
-    the 90 % line and the 57.1 % mark."""
+def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, start and what was cut, with intervals, and
+    a dot per seed where there are several (`comparison.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals."""
     look()
     mode = kept.asked.iloc[0]
-    kept = kept[kept.asked == mode]
+    kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
     students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
     tests = list(kept.test_set.unique())
     figure = Figure(
-        figsize=(WIDTH, 3.3 * len(tests) + 0.6),
+        figsize=(WIDTH, 2.4 * len(tests) + 0.9),
         label="F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by test set, with intervals, the 90 % line and the 57.1 % mark",
     )
-    axes = figure.subplots(len(tests), 2, sharey=True, squeeze=False)
+    axes = figure.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
     colours = dict(zip(kept.family.unique(), sns.color_palette("colorblind", kept.family.nunique()), strict=True))
-    top = max(105, 1.04 * kept[["retention_f1", UPPER]].max().max())
+    top = max(112, 1.04 * kept[["retention_f1", UPPER]].max().max())
     for row, test in enumerate(tests):
         for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
             for (family, role, start, way), points in students[students.test_set == test].groupby(
@@ -73,8 +74,17 @@ def retention_figure(kept: pd.DataFrame) -> Figure:
                 marker, style = LOOKS[role, start]
                 look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=FILLS[way])
                 _retained(axis, points.sort_values(side), side, **look_of)
+                each = points.merge(seeds[seeds.test_set == test], on=[*comparison.SETTING, *comparison.MODEL], suffixes=("", "_seed"))
+                several = each[each.seeds > 1]
+                axis.plot(several[side], several.retention_f1_seed, ".", color=colours[family], markersize=3)
+            for teacher in kept[(kept.role == "teacher") & (kept.test_set == test)].itertuples():
+                low, high = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
+                axis.axhline(100, color="0.25", linewidth=0.8)
+                axis.fill_between([0, 100], low, high, color="0.85", linewidth=0, zorder=0, label="teachers, with their own intervals")
             _marked(axis)
-            axis.set(xlabel=name, xlim=(0, 100), ylim=(0, top))
+            axis.set(xlim=(0, 100), ylim=(0, top))
+            if row == len(tests) - 1:
+                axis.set_xlabel(name)
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
     _legend(figure, axes[0][0])
     return figure
@@ -108,8 +118,9 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
             if what == "milliseconds":
                 front = group[group.front].sort_values("share")
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
-            axis.set(xlabel=f"{name}, % of the teacher's", ylim=(0, None))
+            axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
         axes[0].set_ylabel(f"F1, {family}, {test}")
+        axes[0].set_ylim(0, 1.1 * max(group.f1.max(), teacher.f1))
     _legend(figure, *rows.flat)
     return figure
 
@@ -135,7 +146,8 @@ def ladder_figure(ladder: pd.DataFrame) -> Figure:
         spread = np.abs(group[["f1_low", "f1_high"]].T.to_numpy() - group.f1.to_numpy())
         axis.errorbar(group.ratio, group.f1, yerr=spread, fmt="o-", markersize=5, elinewidth=0.8, capsize=2, label="the student")
         axis.plot(group.ratio, group.teacher_f1, "s:", color="0.4", markersize=4, label="its teacher")
-        axis.set(title=f"{family}, {test}, {asked}", xlabel="parameters of teacher / student", ylabel="F1", ylim=(0, None))
+        axis.set(title=f"{family}, {test}, {asked}", xlabel="parameters of teacher / student", ylabel="F1")
+        axis.set_ylim(0, 1.1 * group[["f1", "f1_high", "teacher_f1"]].max().max())
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     _legend(figure, axes[0])
@@ -172,13 +184,14 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     curves = curves.assign(label=_labels(curves))
     labels = [label for label in curves.label.unique() if label != "uncut"]
     shades = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True)) | {"uncut": "0.2"}
+    shapes = {label: ("osD^vPX"[number % 7], LINES[number % len(LINES)]) for number, label in enumerate(["uncut", *labels])}
     for (family, who, label, _), curve in curves.groupby(["family", "who", "label", "seed"], sort=False):
-        top, column, colour = 2 * families.index(family), kinds.index(who), shades[label]
+        top, column, colour, (marker, line) = 2 * families.index(family), kinds.index(who), shades[label], shapes[label]
         window = max(1, len(curve) // 20)
-        axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, label=label, linewidth=1.2)
+        axes[top][column].plot(curve.step, curve.loss.rolling(window, min_periods=1).mean(), color=colour, linewidth=1.2, linestyle=line)
         measured = curve.dropna(subset="dev_f1")
-        axes[top][column].plot(measured.step, measured.dev_loss, marker="o", markersize=4, linestyle="none", color=colour)
-        axes[top + 1][column].plot(measured.step, measured.dev_f1, marker="o", markersize=4, color=colour, label=label)
+        axes[top][column].plot(measured.step, measured.dev_loss, marker=marker, markersize=4, linestyle="none", color=colour)
+        axes[top + 1][column].plot(measured.step, measured.dev_f1, marker=marker, markersize=4, linestyle=line, color=colour, label=label)
     for number, family in enumerate(families):
         axes[2 * number][0].set_ylabel("loss per token\n(dots: dev)")
         axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105))
@@ -210,7 +223,7 @@ def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=1 if longest > 45 else 2 if longest > 20 else 6,  # or it is wider than the figure
+        ncols=max(1, min(6, 105 // (longest + 7))),  # or it is wider than the figure
         frameon=False,
         fontsize="small",
     )
@@ -225,8 +238,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png", dpi=dots, metadata={"Description": figure.get_label()})
 
 
-def choice_figure(kept: pd.DataFrame) -> Figure:
-    """F1 of a student by who taught it, with intervals, a panel per test set and prompting; the tuned teacher as a line with a band."""
+def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 of a student by who taught it, with intervals, and a dot per seed where there are several (`comparison.by_seed`), a panel per
+    test set and prompting; the tuned teacher as a line with a band."""
     look()
     panels = list(kept.groupby(["family", "test_set", "asked"], sort=False))
     taught = [name for name in kept.teacher[kept.role != "teacher"].unique()]
@@ -239,6 +253,9 @@ def choice_figure(kept: pd.DataFrame) -> Figure:
         _teacher_line(axis.axvline, axis.axvspan, teacher)
         spread = np.abs(students[["f1_low", "f1_high"]].T.to_numpy() - students.f1.to_numpy())
         axis.errorbar(students.f1, students.teacher, xerr=spread, fmt="o", color=PALETTE[0], markersize=5, elinewidth=0.8, capsize=2)
+        each = seeds[(seeds.family == family) & (seeds.test_set == test) & (seeds.asked == asked) & (seeds.role != "teacher")]
+        if each.seed.nunique() > 1:
+            axis.plot(each.f1, each.teacher, ".", color="0.25", markersize=3)
         axis.set(title=f"{family}, {test}, {asked}", ylabel="taught by")
         axis.margins(y=0.1)
     axis.set_xlabel("F1 of the student (line and band: the tuned teacher's own)")
@@ -280,18 +297,18 @@ def differences_figure(table: pd.DataFrame, panels: Sequence[str], lines: Sequen
 Drawn = dict[str, tuple[Figure, pd.DataFrame]]  # by its name every figure of a notebook, with what it draws
 
 
-def capacity_gap(kept: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
+def capacity_gap(kept: pd.DataFrame, seeds: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
     """The figures of that notebook."""
     ladder = comparison.ladder(kept)
-    drawn = {"retention": (retention_figure(kept), kept)}
+    drawn = {"retention": (retention_figure(kept, seeds), kept)}
     drawn |= {"ladder": (ladder_figure(ladder), ladder)} if len(ladder) else {}
     drawn |= {"cost": (cost_figure(costs, kept), costs)} if len(costs) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 
-def teacher_choice(kept: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
+def teacher_choice(kept: pd.DataFrame, seeds: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
     """The figures of that notebook."""
-    drawn = {"students": (choice_figure(kept), kept), "schooling": (schooling_figure(scores), scores)}
+    drawn = {"students": (choice_figure(kept, seeds), kept), "schooling": (schooling_figure(scores), scores)}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 

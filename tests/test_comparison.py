@@ -262,3 +262,11 @@ def test_the_front_are_those_that_none_beats_in_time_and_score():
     found = comparison.pareto(pd.concat([table.assign(**about), table.assign(**about | {"seed": 1}, f1=1)], ignore_index=True))
     assert (found.front == found.expected)[found.seed == 0].all()
     assert found[(found.seed == 1) & found.front].student.tolist() == ["a"]
+
+
+def test_each_seed_has_its_own_score_and_its_own_teacher():
+    scores = {("teacher", 0): 0.8, ("student", 0): 0.6, ("teacher", 1): 0.5, ("student", 1): 0.4, ("teacher", 2): 0.1, ("student", 2): 0.1}
+    found = comparison.by_seed(pd.concat([rows(role, f1, seed=seed, depth=5) for (role, seed), f1 in scores.items()]))
+    students = found[found.role == "student"].set_index("seed")
+    assert students.f1.to_dict() == pytest.approx({0: 60, 1: 40, 2: 10})
+    assert students.retention_f1[[0, 1]].to_dict() == pytest.approx({0: 75, 1: 80}) and np.isnan(students.retention_f1[2])

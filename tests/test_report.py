@@ -35,7 +35,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
     texts = {"table": wording.table(kept), "conclusion": wording.conclusion(kept, gained, "zero-shot")}
     tables = {"learning": learned, "runs": study.origins(plan, store), "cost": comparison.pareto(study.costs(plan, rows, store))}
-    study.export(where, rows, tables, texts, figures.capacity_gap(kept, tables["cost"], learned))
+    study.export(where, rows, tables, texts, figures.capacity_gap(kept, comparison.by_seed(rows), tables["cost"], learned))
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)

@@ -421,7 +421,9 @@ def exported(plan, store, folder):
     kept = comparison.compare(rows)
     tables = {"learning": learned, "runs": study.origins(plan, store, folder)}
     tables["cost"] = comparison.pareto(study.costs(plan, rows, store, folder))
-    study.export(folder, rows, tables, {"table": wording.table(kept)}, figures.capacity_gap(kept, tables["cost"], learned))
+    study.export(
+        folder, rows, tables, {"table": wording.table(kept)}, figures.capacity_gap(kept, comparison.by_seed(rows), tables["cost"], learned)
+    )
     return rows, learned
 
 
