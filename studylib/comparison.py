@@ -208,8 +208,10 @@ def by_trait(rows: pd.DataFrame) -> pd.DataFrame:
     for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
         plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
         for trait, values in _traits(plain).items():
-            for value in values.unique():
+            for value in values.cat.categories:
                 here = set(plain.question[values == value])
+                if not here:
+                    continue
                 found = _difference(*(one[one.question.isin(here)] for one in (shown, plain)))
                 lines.append({"family": family, "test_set": test, "trait": trait, "value": value, **found})
     return pd.DataFrame(lines)
@@ -217,9 +219,9 @@ def by_trait(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Traits of questions (`prompts.traits`), numbers in classes."""
-    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=["1 word", "2 words", "3 or 4", "5 or more"]).astype(str)
-    thirds = pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=["first third", "second third", "last third"]).astype(str)
-    return {"asks": rows.asks, "answer": words, "answer stands in the": thirds}
+    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=["1 word", "2 words", "3 or 4", "5 or more"])
+    thirds = pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=["first third", "second third", "last third"])
+    return {"asks": rows.asks.astype("category"), "answer": words, "answer stands in the": thirds}
 
 
 def schooling(rows: pd.DataFrame) -> pd.DataFrame:

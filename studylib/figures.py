@@ -137,27 +137,28 @@ def ladder_figure(ladder: pd.DataFrame) -> Figure:
     per family, test set and prompting."""
     look()
     panels = list(ladder.groupby(["family", "test_set", "asked"], sort=False))
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
     label = "F1 of one student against the size of its teacher, with intervals, and the teachers' own F1"
-    figure = Figure(figsize=(WIDTH, 2.4 * lines + 0.5), label=label)
-    axes = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
-    for axis, ((family, test, asked), group) in zip(axes, panels, strict=False):
-        spread = np.abs(group[["f1_low", "f1_high"]].T.to_numpy() - group.f1.to_numpy())
-        axis.errorbar(group.ratio, group.f1, yerr=spread, fmt="o-", markersize=5, elinewidth=0.8, capsize=2, label="the student")
+    figure, axes = _grid(len(panels), 2.4, legend=0.4, label=label, sharex=True)
+    for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
+        axis.errorbar(group.ratio, group.f1, yerr=_spread(group), fmt="o-", markersize=5, elinewidth=0.8, capsize=2, label="the student")
         axis.plot(group.ratio, group.teacher_f1, "s:", color="0.4", markersize=4, label="its teacher")
         axis.set(title=f"{family}, {test}, {asked}", xlabel="parameters of teacher / student", ylabel="F1")
         axis.set_ylim(0, 1.1 * group[["f1", "f1_high", "teacher_f1"]].max().max())
-    for axis in axes[len(panels) :]:
-        axis.set_visible(False)
     _legend(figure, axes[0])
     return figure
 
 
 def _retained(axis: mpl.axes.Axes, points: pd.DataFrame, side: str, **look_of: object) -> None:
     """A curve of F1 kept, with intervals."""
-    spread = abs(points[[LOWER, UPPER]].T.to_numpy() - points.retention_f1.to_numpy())
-    axis.errorbar(points[side], points.retention_f1, yerr=spread, markersize=5, elinewidth=0.8, capsize=2, **look_of)
+    axis.errorbar(
+        points[side],
+        points.retention_f1,
+        yerr=_spread(points, "retention_f1", (LOWER, UPPER)),
+        markersize=5,
+        elinewidth=0.8,
+        capsize=2,
+        **look_of,
+    )
 
 
 def _marked(axis: mpl.axes.Axes) -> None:
@@ -238,27 +239,41 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png", dpi=dots, metadata={"Description": figure.get_label()})
 
 
+def _grid(panels: int, height: float, *, legend: float = 0.0, label: str, **shared: bool) -> tuple[Figure, list[mpl.axes.Axes]]:
+    """A figure of one or two columns of panels, `height` inches each, with room for a legend."""
+    columns = min(2, panels)
+    lines = -(-panels // columns)
+    figure = Figure(figsize=(WIDTH, height * lines + legend), label=label)
+    axes = list(figure.subplots(lines, columns, squeeze=False, **shared).flat)
+    for axis in axes[panels:]:
+        axis.set_visible(False)
+    return figure, axes[:panels]
+
+
+def _spread(table: pd.DataFrame, middle: str = "f1", bounds: Sequence[str] = ("f1_low", "f1_high")) -> np.ndarray:
+    """How far intervals reach to both sides, (2, lines)."""
+    return np.abs(table[list(bounds)].T.to_numpy() - table[middle].to_numpy())
+
+
 def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 of a student by who taught it, with intervals, and a dot per seed where there are several (`comparison.by_seed`), a panel per
     test set and prompting; the tuned teacher as a line with a band."""
     look()
     panels = list(kept.groupby(["family", "test_set", "asked"], sort=False))
-    taught = [name for name in kept.teacher[kept.role != "teacher"].unique()]
-    figure = Figure(
-        figsize=(WIDTH, len(panels) * (0.8 + 0.32 * len(taught))),
-        label="F1 of the student by who taught it, with intervals, and that of the tuned teacher",
-    )
-    for axis, ((family, test, asked), group) in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):
-        (teacher,), students = group[group.role == "teacher"].itertuples(), group[group.role != "teacher"].sort_values("f1")
+    best_last = list(kept[kept.role != "teacher"].groupby("teacher").f1.mean().sort_values().index)
+    label = "F1 of the student by who taught it, with intervals, and that of the tuned teacher"
+    figure, axes = _grid(len(panels), 0.9 + 0.2 * len(best_last), label=label, sharey=True)
+    for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
+        students = group[group.role != "teacher"].set_index("teacher").reindex(best_last)
+        (teacher,) = group[group.role == "teacher"].itertuples()
         _teacher_line(axis.axvline, axis.axvspan, teacher)
-        spread = np.abs(students[["f1_low", "f1_high"]].T.to_numpy() - students.f1.to_numpy())
-        axis.errorbar(students.f1, students.teacher, xerr=spread, fmt="o", color=PALETTE[0], markersize=5, elinewidth=0.8, capsize=2)
+        axis.errorbar(students.f1, best_last, xerr=_spread(students), fmt="o", color=PALETTE[0], markersize=5, elinewidth=0.8, capsize=2)
         each = seeds[(seeds.family == family) & (seeds.test_set == test) & (seeds.asked == asked) & (seeds.role != "teacher")]
         if each.seed.nunique() > 1:
             axis.plot(each.f1, each.teacher, ".", color="0.25", markersize=3)
-        axis.set(title=f"{family}, {test}, {asked}", ylabel="taught by")
+        axis.set_title(f"{family}, {test}, {asked}", fontsize="medium")
+        axis.set_xlabel("F1 (line and band: the tuned teacher's)", fontsize="small")
         axis.margins(y=0.1)
-    axis.set_xlabel("F1 of the student (line and band: the tuned teacher's own)")
     return figure
 
 
@@ -266,31 +281,61 @@ def schooling_figure(scores: pd.DataFrame) -> Figure:
     """F1 of teachers and of their students (`comparison.schooling`), a panel per test set and prompting."""
     look()
     panels = list(scores.groupby(["family", "test_set", "asked"], sort=False))
-    figure = Figure(figsize=(WIDTH, 3.4 * len(panels)), label="F1 of students against F1 of their teachers")
-    for axis, ((family, test, asked), group) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
-        for number, row in enumerate(group.itertuples()):
-            axis.plot(row.teacher_f1, row.student_f1, "osD^vP"[number % 6], color=PALETTE[number], label=row.teacher, markersize=6)
-        axis.set(title=f"{family}, {test}, {asked}", xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
-        axis.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure, axes = _grid(len(panels), 2.4, legend=0.6, label="F1 of students against F1 of their teachers")
+    names = list(scores.teacher.unique())
+    for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
+        for row in group.itertuples():
+            number = names.index(row.teacher)
+            axis.plot(row.teacher_f1, row.student_f1, "osD^vPX"[number % 7], color=PALETTE[number], label=row.teacher, markersize=6)
+        axis.set_title(f"{family}, {test}, {asked}", fontsize="medium")
+        axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
+    _legend(figure, *axes)
     return figure
 
 
-def differences_figure(table: pd.DataFrame, panels: Sequence[str], lines: Sequence[str], title: str) -> Figure:
-    """Differences in F1 with intervals around a line at 0: a panel per value of the columns `panels`, a line per value of `lines`."""
+def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 by how a model is asked, a line per way of training, with intervals and a dot per seed where there are several; a panel per
+    family, test set and role."""
     look()
-    groups = list(table.groupby(list(panels), sort=False))
-    figure = Figure(figsize=(WIDTH, sum(0.9 + 0.26 * len(group) for _, group in groups)), label=f"Differences with intervals: {title}")
-    heights = [len(group) + 2 for _, group in groups]
-    axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axis, (named, group) in zip(axes, groups, strict=True):
-        names = group[list(lines)].astype(str).agg(": ".join, axis=1)
-        spread = np.abs(group[["low", "high"]].T.to_numpy() - group.difference.to_numpy())
+    panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
+    label = "F1 of teacher and student by how they are asked, a line for each way they were trained, with intervals"
+    figure, axes = _grid(len(panels), 2.3, legend=0.5, label=label, sharex=True, sharey=True)
+    ways = kept.trained + np.where(kept.teacher == comparison.TUNED, "", f", taught by {comparison.FOLDED}")
+    names, modes = list(ways.unique()), list(kept.asked.unique())
+    for axis, ((family, test, role), group) in zip(axes, panels, strict=True):
+        for way, points in group.groupby(ways, sort=False):
+            number = names.index(way)
+            places = [modes.index(mode) + 0.12 * (number - 1) for mode in points.asked]
+            drawn = dict(fmt="osD"[number % 3] + LINES[number % 4], color=PALETTE[number], label=f"trained {way}", markersize=4)
+            axis.errorbar(places, points.f1, yerr=_spread(points), elinewidth=0.8, capsize=2, linewidth=0.8, **drawn)
+            each = seeds.merge(points[[*comparison.SETTING, *comparison.MODEL]])
+            if each.seed.nunique() > 1:
+                axis.plot([modes.index(mode) + 0.12 * (number - 1) for mode in each.asked], each.f1, ".", color="0.25", markersize=3)
+        axis.set_title(f"{family}, {test}, {role}", fontsize="medium")
+        axis.set_xticks(range(len(modes)), [mode.replace(" ", "\n") for mode in modes], fontsize="small")
+        axis.set_ylabel("F1")
+    _legend(figure, *axes)
+    return figure
+
+
+def traits_figure(table: pd.DataFrame) -> Figure:
+    """Differences in F1 by a demonstration with intervals around a line at 0 (`comparison.by_trait`), a panel per family and test set, a
+    line per trait of the questions."""
+    look()
+    panels = list(table.groupby(["family", "test_set"], sort=False))
+    names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
+    lines = [name for trait in table.trait.unique() for name in names[table.trait == trait].unique()]
+    label = "Points of F1 that a demonstration in training and asking gives the student, by traits of the questions, with intervals"
+    figure, axes = _grid(len(panels), 0.9 + 0.19 * len(lines), label=label, sharey=True)
+    for axis, ((family, test), group) in zip(axes, panels, strict=True):
+        group = group.set_index(names[group.index]).reindex(lines)
         axis.axvline(0, color="0.25", linewidth=1)
-        axis.errorbar(group.difference, names, xerr=spread, fmt="o", color=PALETTE[0], markersize=4, elinewidth=0.8, capsize=2)
-        axis.set_title(", ".join(named), fontsize="medium")
-        axis.invert_yaxis()
-        axis.margins(y=0.1)
-    axis.set_xlabel(title)
+        spread = _spread(group, "difference", ("low", "high"))
+        axis.errorbar(group.difference, lines, xerr=spread, fmt="o", color=PALETTE[0], markersize=4, elinewidth=0.8, capsize=2)
+        axis.set_title(f"{family}, {test}", fontsize="medium")
+        axis.set_xlabel("points of F1 by the demonstration", fontsize="small")
+        axis.margins(y=0.05)
+    axes[0].invert_yaxis()
     return figure
 
 
@@ -312,8 +357,6 @@ def teacher_choice(kept: pd.DataFrame, seeds: pd.DataFrame, scores: pd.DataFrame
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 
-def prompting_mode(worth: pd.DataFrame, traits: pd.DataFrame) -> Drawn:
+def prompting_mode(kept: pd.DataFrame, seeds: pd.DataFrame, traits: pd.DataFrame) -> Drawn:
     """The figures of that notebook."""
-    by_way = differences_figure(worth, ["family", "test_set", "role"], ["ways"], "points of F1 by prompting")
-    by_trait = differences_figure(traits, ["family", "test_set"], ["trait", "value"], "points of F1 by the demonstration")
-    return {"prompting": (by_way, worth), "traits": (by_trait, traits)}
+    return {"prompting": (modes_figure(kept, seeds), kept), "traits": (traits_figure(traits), traits)}

@@ -1,5 +1,7 @@
 """Figures show every line, and are written the same twice."""
 
+from itertools import product
+
 import matplotlib.image
 import pandas as pd
 import pytest
@@ -64,16 +66,29 @@ def test_a_png_fills_a_slide_in_one_direction(tmp_path):
 
 def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    differences = {"low": [-1.0, None], "difference": [1.0, 2.0], "high": [3.0, None]}
+    traits = pd.DataFrame({"family": "f", "test_set": "t", "trait": ["asks", "answer"], "value": ["who", "1 word"], **differences})
     for folder in ("a", "b"):
         figures.save(figures.choice_figure(comparison.compare(rows), comparison.by_seed(rows)), tmp_path / folder, "students")
         figures.save(figures.schooling_figure(comparison.schooling(rows)), tmp_path / folder, "schooling")
-        gained = comparison.contrasts(rows)
-        figures.save(figures.differences_figure(gained, ["family", "test_set"], ["start", "teacher"], "points"), tmp_path / folder, "lines")
+        figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
         "students": ["its twin", "nobody", "tuned"],
         "schooling": ["raw", "small"],
-        "lines": ["raw: its twin", "points"],
+        "traits": ["asks: who", "answer: 1 word"],
     }.items():
         drawn = (tmp_path / "a" / f"{name}.svg").read_text()
         assert all(f">{word}<" in drawn for word in words), name
         assert drawn == (tmp_path / "b" / f"{name}.svg").read_text()
+
+
+def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_seed(tmp_path):
+    each = []
+    for seed, (trained, asked), role in product((0, 1), product(("zero-shot", "one-shot"), repeat=2), ("teacher", "student")):
+        each.append(choice()[lambda rows: rows.role == "teacher"].assign(seed=seed, trained=trained, asked=asked, role=role))
+    rows = pd.concat(each)
+    drawn = figures.modes_figure(comparison.compare(rows), comparison.by_seed(rows))
+    panel = drawn.axes[0]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["trained zero-shot", "trained one-shot"]
+    dots = [line for line in panel.lines if line.get_marker() == "."]
+    assert sorted(len(line.get_xdata()) for line in dots) == [4, 4]
