@@ -66,7 +66,7 @@ def _section(job: Job) -> dict:
         "title": title.lstrip("# "),
         "method": MARKDOWN(method),
         "conclusion": texts.pop("conclusion"),
-        "tables": {"table": texts.pop("table")} | texts,
+        "tables": {name: texts.pop(name) for name in ("headline", "table") if name in texts} | texts,
         "figures": [_figure(file) for file in sorted(folder.glob("*.svg"))],
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }

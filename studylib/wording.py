@@ -1,11 +1,11 @@
 """Every table and conclusion in words, from a comparison: Markdown, computed from the numbers, a claim only where interval and test allow one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from studylib import comparison, cutting, statistics
+from studylib import comparison, cutting, scoring, statistics
 from studylib.comparison import BOUNDS, SPREAD
 from studylib.progress import spoken
 
@@ -22,16 +22,27 @@ IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "st
 MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
 MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
 MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
+HEADLINE = ("reduction_total", "reduction_nonembedding", *scoring.METRICS, "retention_f1", "retention_exact_match")
 LEVEL = 0.05  # of the tests
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
 
 
-def table(kept: pd.DataFrame) -> str:
-    """The comparison in Markdown; what is the same in every line is said once, below it."""
+def headline(kept: pd.DataFrame, asked: str) -> str:
+    """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start, asked in this way (or, if nobody
+    was, in the first)."""
+    main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
+    asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    return table(kept[main & (kept.asked == asked)], ("model", "role", "test_set"), HEADLINE)
+
+
+def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:
+    """The comparison in Markdown: of what identifies and measures models, what is `named` and `measured`; what is the same in every line
+    is said once, below it."""
     uncut = kept.role == "teacher"
     shown = kept.assign(model=np.where(uncut, kept.family + " teacher", kept.student), teacher=kept.teacher.mask(uncut, "–"))
     same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
-    columns = {name: title for name, title in IDENTITY.items() if shown[name].nunique() > 1} | MEASURES
+    columns = {name: title for name, title in IDENTITY.items() if name in named and shown[name].nunique() > 1}
+    columns |= {name: MEASURES[name] for name in measured}
     lines = [list(columns.values()), ["---"] * len(columns)]
     lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -182,9 +193,8 @@ def _gain(row: tuple) -> str:
 
 def _listed(differences: pd.DataFrame) -> str:
     """How many of some contrasts are shown, and which; of one alone all there is to say."""
-    each = [
-        (f"{row.student}{f' under {row.teacher}' if row.contrast.startswith('pupil') else ''}", row) for row in differences.itertuples()
-    ]
+    other = {"rival": " by {0.objective}", "pupil": " under the {0.teacher}"}
+    each = [(row.student + other.get(row.contrast.split()[0], "").format(row), row) for row in differences.itertuples()]
     if len(each) == 1:
         return f"{each[0][0]}: {_judged(each[0][1])}"
     shown = [f"{name} ({_signed(row.difference)})" for name, row in each if _is_shown(row)]

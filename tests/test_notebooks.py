@@ -65,10 +65,18 @@ def test_the_notebook_writes_every_output(smoke):
     expected = [
         "conclusion.md",
         "contrasts.md",
+        "cost.csv",
+        "cost.png",
+        "cost.svg",
+        "headline.md",
+        "ladder.csv",
+        "ladder.png",
+        "ladder.svg",
         "learning.csv",
         "learning.png",
         "learning.svg",
         "results.csv",
+        "retention.csv",
         "retention.png",
         "retention.svg",
         "rows.parquet",
@@ -82,7 +90,7 @@ def test_the_notebook_writes_every_output(smoke):
             100 * rows[(rows.run == line.run) & (rows.language == line.language)][line.metric].mean(), abs=1e-3
         )
     assert (
-        set(tidy.role) == {"teacher", "student", "twin"}
+        set(tidy.role) == {"teacher", "student", "twin", "rival", "pupil"}
         and set(tidy.start) == {"raw", "tuned"}
         and set(tidy.asked) == {"zero-shot", "one-shot"}
     )
@@ -92,9 +100,7 @@ def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
     place, _ = smoke
     cells = nbformat.read(place / "out.ipynb", as_version=4).cells
     shown = json.dumps([cell.get("outputs", []) for cell in cells])
-    assert (
-        shown.count('"image/png": "') == 2 and "F1 kept, %" in shown and "No intervals on " in shown and "student \\u2212 twin, F1" in shown
-    )
+    assert shown.count('"image/png": "') == 4 and "F1 kept, %" in shown and "No intervals on " in shown and "student \\u2212 twin" in shown
 
 
 def test_every_line_leads_to_a_run(smoke):
@@ -112,9 +118,9 @@ def test_the_readme_shows_what_the_committed_rows_say(tmp_path):
     folder = study.folder("small", "capacity_gap")
     rows = study.rows(job.plan, Store(tmp_path), folder)
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
-    texts = {"table": wording.table(kept), "contrasts": wording.contrasts(gained)}
+    texts = {"headline": wording.headline(kept, "zero-shot"), "table": wording.table(kept), "contrasts": wording.contrasts(gained)}
     computed = wording.computed(study.origins(job.plan, Store(tmp_path), folder))
     texts["conclusion"] = f"{wording.conclusion(kept, gained, 'zero-shot')}\n\n{computed}"
     assert {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in texts} == texts
-    shown = f"<!-- headline -->\n{texts['conclusion']}\n\n{texts['table']}"
+    shown = f"<!-- headline -->\n{texts['conclusion']}\n\n{texts['headline']}"
     assert shown in (root() / "README.md").read_text(encoding="utf-8")

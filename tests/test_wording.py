@@ -134,3 +134,24 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
     assert "4 show a difference: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
     assert "of students, one-shot in training and asking, not zero-shot: primary" in wording.prompting(worth)
+
+
+def test_the_headline_has_the_main_models_in_the_way_they_are_asked_about():
+    kept, _ = compared({("student", 5): 0.6, ("twin", 5): 0.4, ("pupil", 5): 0.5})
+    more = pd.concat([kept, kept.assign(asked="one-shot"), kept[kept.role == "student"].assign(start="raw")])
+    lines = [line for line in wording.headline(more, "one-shot").splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["teacher", "student", "twin"]
+    assert "asked one-shot" in wording.headline(more, "one-shot") and "asked zero-shot" in wording.headline(more, "chat one-shot")
+    assert "calibration" not in lines[0] and "F1 kept, %" in lines[0]
+
+
+def test_the_conclusion_names_what_is_compared_besides():
+    kept, gained = compared({("student", 5): 0.6, ("student", 2): 0.4, ("rival", 5): 0.7, ("pupil", 2): 0.3, ("twin", 5): 0.4}, articles=40)
+    gained.loc[gained.contrast == "rival − student", "objective"] = "taid"
+    gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
+    said = wording.conclusion(kept, gained, "zero-shot")
+    assert "- **f, near, rival − student**: f-5 by taid: +10.0 points of F1 (10.0 to 10.0), p = 0.000 after Holm." in said
+    assert "- **f, near, pupil − student**: f-2 under the twin of 5: -10.0 points of F1" in said
+    assert said.count("Student minus twin") == 1
+    two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
+    assert "2 differences, from +1.0 to +10.0 points of F1; 1 shown: f-5 by taid (+10.0)." in wording.conclusion(kept, two, "zero-shot")
