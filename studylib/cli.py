@@ -116,16 +116,22 @@ def _status(chosen: argparse.Namespace) -> None:
     from studylib import batch, forecast, runs
     from studylib.progress import spoken
 
-    store = runs.Store()
+    store, counted, total = runs.Store(), set(), 0.0
     for job in batch.jobs(chosen.profile):
         states = [(run, *store.state(run)) for run in job.plan.runs]
         counts = Counter(state for _, state, _ in states)
         print(f"{job.notebook.stem} ({job.profile}): " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         for run, state, why in states:
             print(f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{f' ({why})' if why else ''}")
-        missing = [run for run, state, _ in states if state != "done"]
-        if missing and not forecast.download(job.plan):
-            print(f"  about {spoken(forecast.seconds(job.plan, missing, store))} of computing are left on this machine")
+        missing = {run.planned: run for run, state, _ in states if state != "done" and run.planned not in counted}
+        if forecast.download(job.plan):
+            print("  how long what is missing takes is known when its data are fetched")
+        elif missing:
+            seconds = forecast.seconds(job.plan, missing.values(), store)
+            print(f"  about {spoken(seconds)} of computing are left on this machine{', beside what stands above' if counted else ''}")
+            counted, total = counted | missing.keys(), total + seconds
+    if total:
+        print(f"In all about {spoken(total)} of computing are left on this machine.")
 
 
 def _report(chosen: argparse.Namespace) -> None:

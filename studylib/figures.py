@@ -77,7 +77,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
                 each = points.merge(seeds[seeds.test_set == test], on=[*comparison.SETTING, *comparison.MODEL], suffixes=("", "_seed"))
                 several = each[each.seeds > 1]
                 axis.plot(several[side], several.retention_f1_seed, ".", color=colours[family], markersize=3)
-            for teacher in kept[(kept.role == "teacher") & (kept.test_set == test)].itertuples():
+            for teacher in kept[(kept.role == "teacher") & (kept.test_set == test)].dropna(subset="retention_f1").itertuples():
                 low, high = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
                 axis.axhline(100, color="0.25", linewidth=0.8)
                 axis.fill_between([0, 100], low, high, color="0.85", linewidth=0, zorder=0, label="teachers, with their own intervals")
@@ -120,7 +120,7 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
         axes[0].set_ylabel(f"F1, {family}, {test}")
-        axes[0].set_ylim(0, 1.1 * max(group.f1.max(), teacher.f1))
+        axes[0].set_ylim(0, 1.1 * max(1.0, group.f1.max(), teacher.f1))
     _legend(figure, *rows.flat)
     return figure
 
@@ -143,7 +143,7 @@ def ladder_figure(ladder: pd.DataFrame) -> Figure:
         axis.errorbar(group.ratio, group.f1, yerr=_spread(group), fmt="o-", markersize=5, elinewidth=0.8, capsize=2, label="the student")
         axis.plot(group.ratio, group.teacher_f1, "s:", color="0.4", markersize=4, label="its teacher")
         axis.set(title=f"{family}, {test}, {asked}", xlabel="parameters of teacher / student", ylabel="F1")
-        axis.set_ylim(0, 1.1 * group[["f1", "f1_high", "teacher_f1"]].max().max())
+        axis.set_ylim(0, 1.1 * max(1.0, group[["f1", "f1_high", "teacher_f1"]].max().max()))
     _legend(figure, axes[0])
     return figure
 

@@ -4,14 +4,15 @@ import papermill
 import pytest
 from miniatures import chosen, planned, stages
 
-from studylib import batch, forecast, progress
+from studylib import batch, experiments, forecast, progress
 from studylib.errors import StudyError
 from studylib.runs import Store
 
 
 def test_a_profile_is_its_folder_of_yamls():
-    (job,) = batch.jobs("tiny")
-    assert job.notebook.name == "capacity_gap.ipynb" and job.profile == "tiny"
+    jobs = batch.jobs("tiny")
+    assert [(job.notebook.stem, job.profile) for job in jobs] == [(name, "tiny") for name in sorted(experiments.EXPERIMENTS)]
+    job = jobs[0]
     assert {called["family"] for _, called in job.plan.trained} == {"gpt_neox", "qwen2"}
     roles = [(called["role"], called["start"]) for _, called in job.plan.trained if called["family"] == "qwen2"]
     assert roles.count(("student", "tuned")) == 3 and roles.count(("twin", "raw")) == 1
@@ -60,7 +61,7 @@ def test_a_raw_model_that_teaches_is_forecast_too(raw):
 def test_the_forecast_grows_with_every_kind_of_run(tmp_path):
     plan = batch.jobs("tiny")[0].plan
     missing, last = [], 0.0
-    for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty"):
+    for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty", "cost"):
         missing += [run for run in plan.runs if run.kind == kind][:3]
         contexts = sum(forecast._contexts(run, 6) for run in missing)
         assert contexts > last

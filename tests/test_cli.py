@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from studylib import archives, batch, forecast, plans, project, study
 from studylib.cli import main
 from studylib.errors import StudyError
+from studylib.progress import spoken
 from studylib.runs import Input, Run, Store
 
 SMALL = {
@@ -229,12 +230,22 @@ def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
     with pytest.raises(ValueError, match="no luck"):
         Store().complete(job.plan.runs[0], fails)
     assert main(["status", path]) == 0
-    head, first, *rest, last = capsys.readouterr().out.splitlines()
-    assert last == "  about 2.0 hours of computing are left on this machine"
-    assert head == "capacity_gap (refused): 1 failed, 8 missing"
+    head, first, *rest, left, total = capsys.readouterr().out.splitlines()
+    assert left == "  about 2.0 hours of computing are left on this machine"
+    assert total == "In all about 2.0 hours of computing are left on this machine."
+    assert head == f"capacity_gap (refused): 1 failed, {len(job.plan.runs) - 1} missing"
     assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
-    assert len(rest) == 8
+    assert len(rest) == len(job.plan.runs) - 1
     assert all("waits for gpt_neox s0 teacher" in line for line in rest)
+
+
+def test_status_counts_what_notebooks_share_once(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forecast, "seconds", lambda plan, missing, store: 60.0 * len(list(missing)))
+    assert main(["status", "smoke"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    each = [run.planned for job in batch.jobs("smoke") for run in job.plan.runs]
+    assert len(set(each)) < len(each)
+    assert said[-1] == f"In all about {spoken(60.0 * len(set(each)))} of computing are left on this machine."
 
 
 def chain() -> tuple[Run, Run]:
@@ -364,8 +375,8 @@ def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
         ["sh", "-e", "-c", commands], cwd=tmp_path / "checkout", env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    listed = done.stdout.split()[-11:]
-    assert listed == sorted(file.name for file in (tmp_path / "checkout/figures/mine/capacity_gap").iterdir())
+    written = sorted(file.name for file in (tmp_path / "checkout/figures/mine/capacity_gap").iterdir())
+    assert "headline.md" in written and done.stdout.split()[-len(written) :] == written
     assert "held out: 1 questions on 1 contexts; no article, context or question of it in train." in done.stdout
     table = (tmp_path / "checkout/figures/mine/capacity_gap/table.md").read_text(encoding="utf-8")
     assert table.count("| mine-4 |") == 4 and "one-shot retrieved" in table

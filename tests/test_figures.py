@@ -44,6 +44,11 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
     )
 
 
+def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
+    kept, _ = compared({("student", 5): 0.0}, teacher=0.0)
+    figures.save(figures.retention_figure(kept, kept.assign(seed=0)), tmp_path, "retention")
+
+
 def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5})
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
