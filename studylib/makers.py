@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -327,10 +328,13 @@ def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if models.vocabulary_digest(tokenizer) != models.vocabulary_digest(words):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
-    found: dict[str, list[float]] = {}
-    for name in bar.over(sorted(states, key=lambda name: int(name.partition(" ")[0]))):
-        logits = (models.head(model, one[name], len(tokenizer)) for model, one in ((own, states), (guide, theirs)))
-        found.setdefault(name.partition(" ")[2], []).extend(scoring.probability_loyalty(*logits).tolist())
+    names, found = sorted(states, key=lambda name: int(name.partition(" ")[0])), {}
+    for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
+        both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
+        logits = (models.head(model, hidden, len(tokenizer)) for model, hidden in zip((own, guide), both, strict=True))
+        values = iter(scoring.probability_loyalty(*logits).tolist())
+        for name in some:
+            found.setdefault(name.partition(" ")[2], []).extend(islice(values, len(states[name])))
     write_json(folder / "loyalty.json", {question: sum(values) / len(values) for question, values in found.items()})
     return {"questions": len(found)}
 
