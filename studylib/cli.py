@@ -72,7 +72,7 @@ def _run(chosen: argparse.Namespace) -> None:
 
     started = time.monotonic()
     jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile)]
-    showing = not chosen.compute and any(study.lacking(job.plan, folder) for job, folder in jobs)
+    showing = not chosen.compute and any(study.lacking(folder) for _, folder in jobs)
     for job, folder in jobs:
         missing = [one for one in job.plan.runs if runs.Store().result(one) is None]
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing).items())

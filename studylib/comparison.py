@@ -6,6 +6,7 @@ five seeds only articles are drawn: such intervals, and all tests, are condition
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,7 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     a smaller teacher does; tuned minus raw start, what is inherited through weights.
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
-    all lines but those of the teacher `primary`, whose contrast was declared beforehand; `detectable` the least difference that
+    all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set; `detectable` the least difference that
     would be found in four cases of five, the spread of the seeds in it. All missing where questions or articles are too few.
     """
     lines = []
@@ -114,9 +115,10 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
         for pair, one, other in _pairs(group):
             if set(one.seed) & set(other.seed):
                 named = one[["start", "student", "teacher", "objective"]].iloc[0].to_dict()
-                lines.append(dict(zip(SETTING, setting, strict=False)) | {"contrast": pair} | named | _difference(one, other))
+                lines.append(dict(zip([*SETTING, "student"], setting, strict=True)) | {"contrast": pair} | named | _difference(one, other))
     table = pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
-    return _corrected(table, table.teacher == primary)
+    first = table.test_set == rows.test_set.iloc[0]
+    return _corrected(table, first & (table.teacher == primary) & (table.asked == table.trained))
 
 
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -154,39 +156,38 @@ def ladder(kept: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto(costs: pd.DataFrame) -> pd.DataFrame:
-    """The costs (`study.costs`) with `front`: no model of the family, seed and test set has a higher F1 in as little time."""
-    ordered = costs.sort_values(["time", "f1"], ascending=[True, False])
-    best = ordered.groupby(["family", "trained", "seed", "test_set"], sort=False).f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))
-    return costs.assign(front=(ordered.f1 > best).reindex(costs.index))
+    """The costs (`study.timing`), means over seeds, with `front`: of the family and test set's models of at least 20 F1 none has a higher
+    one in as little time."""
+    each = costs.drop(columns=["seed", "planned"])
+    about = [name for name in each if name == "steps" or not pd.api.types.is_numeric_dtype(each[name])]
+    mean = each.groupby(about, sort=False).mean().reset_index()
+    ordered = mean.sort_values(["time", "f1"], ascending=[True, False])
+    best = ordered.groupby(["family", "trained", "test_set"], sort=False).f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))
+    return mean.assign(front=(ordered.f1 > best.clip(lower=FLOOR)).reindex(mean.index))
 
 
 def _corrected(table: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
-    """The contrasts with `p_holm`: Holm's over all lines that are not primary."""
+    """The contrasts with `p_holm`: Holm's over all lines that are not `primary`."""
+    table["primary"] = primary
     table["p_holm"] = table.p.where(primary)
     tested = table.p.notna() & ~primary
     table.loc[tested, "p_holm"] = statistics.holm(list(table.p[tested]))
     return table
 
 
-def prompting(rows: pd.DataFrame) -> pd.DataFrame:
+def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
     """What ways of prompting are worth in points of F1: a line per family, test set, role and two ways of training and asking.
 
-    Of the ways of training in `rows` the first is plain and the last shows a demonstration. Columns as in `contrasts`; the first
-    line of students was declared beforehand and is not corrected, the others by Holm over all of them.
+    Of the ways of training the first is plain and the last shows a demonstration. Columns as in `contrasts`; the first comparison, of
+    students on the first test set, was declared beforehand and is not corrected, the others by Holm over all of them.
     """
-    trained, asked = list(rows.trained.unique()), list(rows.asked.unique())
     plain, last = trained[0], trained[-1]
-    pairs = {f"{last} in training and asking, not {plain}": ((TUNED, last, last), (TUNED, plain, plain))}
-    pairs |= {
-        f"trained {mode}: asked {other}, not {asked[0]}": ((TUNED, mode, other), (TUNED, mode, asked[0]))
-        for mode in trained
-        for other in asked[1:]
-    }
-    pairs |= {
-        f"trained {mode}: asked {other}, not {asked[1]}": ((TUNED, mode, other), (TUNED, mode, asked[1]))
-        for mode in trained
-        for other in asked[2:]
-    }
+    pairs = {declared(trained): ((TUNED, last, last), (TUNED, plain, plain))}
+    for number, mode in product((0, 1), trained):
+        pairs |= {
+            f"trained {mode}: asked {other}, not {asked[number]}": ((TUNED, mode, other), (TUNED, mode, asked[number]))
+            for other in asked[number + 1 :]
+        }
     pairs |= {f"asked {mode}: trained {last}, not {plain}": ((TUNED, last, mode), (TUNED, plain, mode)) for mode in asked if last != plain}
     pairs |= {f"asked {mode}: the demonstration folded in, not unseen": ((FOLDED, plain, mode), (TUNED, plain, mode)) for mode in asked}
     lines = []
@@ -194,19 +195,26 @@ def prompting(rows: pd.DataFrame) -> pd.DataFrame:
         for role in ("student", "teacher"):
             ways = dict(list(group[group.role == role].groupby(["teacher", "trained", "asked"])))
             about = {"family": family, "test_set": test, "role": role}
-            lines += [about | {"ways": name} | _difference(ways[a], ways[b]) for name, (a, b) in pairs.items() if a in ways and b in ways]
+            there = {name: (ways[a], ways[b]) for name, (a, b) in pairs.items() if a in ways and b in ways}
+            lines += [about | {"ways": name} | _difference(*both) for name, both in there.items() if set(both[0].seed) & set(both[1].seed)]
     table = pd.DataFrame(lines, columns=["family", "test_set", "role", "ways", *DIFFERENCE])
-    primary = (table.role == "student") & (table.ways == next(iter(pairs)))
+    primary = (table.role == "student") & (table.ways == next(iter(pairs))) & (table.test_set == rows.test_set.iloc[0])
     return _corrected(table, primary)
 
 
-def by_trait(rows: pd.DataFrame) -> pd.DataFrame:
+def declared(trained: Sequence[str]) -> str:
+    """The comparison of ways of prompting that was declared before any number was seen, in words."""
+    return f"{trained[-1]} in training and asking, not {trained[0]}"
+
+
+def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and asking minus that of the one that never
     is, a line per family, test set, trait of the question and its value, with 95 % intervals; nothing is tested here."""
-    trained = list(rows.trained.unique())
-    lines = []
+    lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high"]
     for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
         plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
+        if not set(plain.seed) & set(shown.seed):
+            continue
         for trait, values in _traits(plain).items():
             for value in values.cat.categories:
                 here = set(plain.question[values == value])
@@ -214,7 +222,7 @@ def by_trait(rows: pd.DataFrame) -> pd.DataFrame:
                     continue
                 found = _difference(*(one[one.question.isin(here)] for one in (shown, plain)))
                 lines.append({"family": family, "test_set": test, "trait": trait, "value": value, **found})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -241,7 +249,7 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
             if not own.empty:
                 pairs[name] = (own, student)
         lines += [about | one for one in _correlated(pairs)]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=[*SETTING, "start", "student", "teacher", "teacher_f1", "student_f1", "r", "r_low", "r_high"])
 
 
 def _taught_by(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:

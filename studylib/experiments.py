@@ -154,7 +154,7 @@ def capacity_gap(
     twins of the others instead of the whole teacher. Raises StudyError for values that cannot be.
     """
     common = Common(**common)
-    objectives.parse(rival_stages)
+    _check_rivals(common, rivals, rival_stages)
     _check_sizes(sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, ladder=ladder)
     if ladder:
         _check_ladder(ladder, twins)
@@ -232,7 +232,7 @@ def prompting_mode(*, size: int | str, trained: Sequence[str], **common: object)
     for schools in zip(*(way.schools(plan) for way in ways), strict=True):
         first, last = schools[0], schools[-1]
         taught_by = [(school, school.lesson, TUNED) for school in schools]
-        for school, lesson, name in [*taught_by, (first, last.lesson, FOLDED)] if len(schools) > 1 else taught_by:
+        for school, lesson, name in [*taught_by, (first, last.lesson, FOLDED)]:
             how = dict(stages=school.common.stages, learn=school.common.learn)
             one = school.student("tuned", size, [lesson], **how, targets=f"teacher {name}")
             called = {
@@ -332,8 +332,20 @@ def _check_sizes(**lists: Sequence[int | str]) -> None:
                 raise StudyError(f"{name}: {written} is cut from the student of {before}: name that before it.")
 
 
+def _check_rivals(common: Common, rivals: Sequence[int | str], rival_stages: Sequence[Mapping]) -> None:
+    """Raise StudyError for rivals that differ from students in more than their losses."""
+    steps, own = (objectives.steps(objectives.parse(stages)) for stages in (common.stages, rival_stages))
+    if rivals and steps != own:
+        raise StudyError(f"rival_stages are {own} steps in all, stages {steps}: rivals learn as long as students, so give both as many.")
+    if staged := [written for written in rivals if cutting.size(written).cut_from]:
+        raise StudyError(f"rivals: {staged[0]} is cut in stages: name a size that is cut at once.")
+
+
 def _check_ladder(ladder: Sequence[int | str], twins: Sequence[int | str]) -> None:
     """Raise StudyError for a ladder whose teachers are no twins or hold less than their pupil."""
+    for written in ladder:
+        if cutting.size(written).cut_from:
+            raise StudyError(f"ladder: {written} is cut in stages: name a size that is cut at once.")
     for written in ladder[1:]:
         if written not in twins:
             raise StudyError(f"ladder: {written} teaches by its twin: name it among `twins`, too.")

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
@@ -49,11 +50,12 @@ def look() -> None:
     )
 
 
-def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Figure:
     """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, start and what was cut, with intervals, and
-    a dot per seed where there are several (`comparison.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals."""
+    a dot per seed where there are several (`comparison.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals.
+    Models are `asked` in this way, or if none was in the first."""
     look()
-    mode = kept.asked.iloc[0]
+    mode = asked if asked in set(kept.asked) else kept.asked.iloc[0]
     kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
     students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
@@ -80,13 +82,15 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
             for teacher in kept[(kept.role == "teacher") & (kept.test_set == test)].dropna(subset="retention_f1").itertuples():
                 low, high = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
                 axis.axhline(100, color="0.25", linewidth=0.8)
-                axis.fill_between([0, 100], low, high, color="0.85", linewidth=0, zorder=0, label="teachers, with their own intervals")
+                axis.fill_between(
+                    [0, 100], [low] * 2, [high] * 2, color="0.85", linewidth=0, zorder=0, label="teachers, with their own intervals"
+                )
             _marked(axis)
             axis.set(xlim=(0, 100), ylim=(0, top))
             if row == len(tests) - 1:
                 axis.set_xlabel(name)
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
-    _legend(figure, axes[0][0])
+    _legend(figure, *axes.flat)
     return figure
 
 
@@ -107,14 +111,9 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
             _teacher_line(axis.axhline, axis.axhspan, teacher)
             for (role, start), points in group[group.role != "teacher"].groupby(["role", "start"], sort=False):
                 marker, _ = LOOKS[role, start]
-                axis.plot(
-                    points.share,
-                    points.f1,
-                    marker,
-                    markersize=5,
-                    fillstyle="none" if role in OTHERS else "full",
-                    label=f"{role}, {start} start",
-                )
+                colour, filled = PALETTE[list(LOOKS).index((role, start))], "none" if role in OTHERS else "full"
+                about = dict(color=colour, fillstyle=filled, label=f"{role}, {start} start")
+                axis.plot(points.share, points.f1, marker, markersize=5, **about)
             if what == "milliseconds":
                 front = group[group.front].sort_values("share")
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
@@ -127,7 +126,7 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
 
 def _teacher_line(line: Callable, span: Callable, teacher: tuple) -> None:
     """The teacher's F1 as a line, its interval as a band."""
-    line(teacher.f1, color="0.25", linewidth=1)
+    line(teacher.f1, color="0.25", linewidth=1, label="teacher, with its interval")
     if not np.isnan(teacher.f1_low):
         span(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0, zorder=0)
 
@@ -342,21 +341,30 @@ def traits_figure(table: pd.DataFrame) -> Figure:
 Drawn = dict[str, tuple[Figure, pd.DataFrame]]  # by its name every figure of a notebook, with what it draws
 
 
-def capacity_gap(kept: pd.DataFrame, seeds: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
-    """The figures of that notebook."""
+def capacity_gap(kept: pd.DataFrame, seeds: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, asked: str) -> Drawn:
+    """The figures of that notebook for which there is something to draw."""
     ladder = comparison.ladder(kept)
-    drawn = {"retention": (retention_figure(kept, seeds), kept)}
+    drawn = {"retention": (retention_figure(kept, seeds, asked), kept)}
     drawn |= {"ladder": (ladder_figure(ladder), ladder)} if len(ladder) else {}
     drawn |= {"cost": (cost_figure(costs, kept), costs)} if len(costs) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 
 def teacher_choice(kept: pd.DataFrame, seeds: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
-    """The figures of that notebook."""
-    drawn = {"students": (choice_figure(kept, seeds), kept), "schooling": (schooling_figure(scores), scores)}
+    """The figures of that notebook for which there is something to draw."""
+    drawn = {"students": (choice_figure(kept, seeds), kept)} if (kept.role != "teacher").any() else {}
+    drawn |= {"schooling": (schooling_figure(scores), scores)} if len(scores) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 
 def prompting_mode(kept: pd.DataFrame, seeds: pd.DataFrame, traits: pd.DataFrame) -> Drawn:
-    """The figures of that notebook."""
-    return {"prompting": (modes_figure(kept, seeds), kept), "traits": (traits_figure(traits), traits)}
+    """The figures of that notebook for which there is something to draw."""
+    drawn = {"prompting": (modes_figure(kept, seeds), kept)}
+    return drawn | ({"traits": (traits_figure(traits), traits)} if len(traits) else {})
+
+
+def show(drawn: Drawn, folder: Path, name: str) -> Image | Markdown:
+    """A figure that was written to `folder`, for a notebook, or a word where there is nothing to draw."""
+    if name not in drawn:
+        return Markdown("There is nothing to draw yet.")
+    return Image(folder / f"{name}.png", alt=drawn[name][0].get_label())

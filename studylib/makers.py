@@ -345,8 +345,8 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     wanted, asked, timed = run.parameters, {}, {"model": [], "teacher": []}
     both = {whose: load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
-        built = prompted(run, "test", tokenizer, model.config)
-        asked[whose] = sorted(built, key=lambda prompt: len(prompt.prefix))[-wanted["contexts"] :]
+        built = sorted(prompted(run, "test", tokenizer, model.config), key=lambda prompt: len(prompt.prefix), reverse=True)
+        asked[whose] = built[:: -(-len(built) // wanted["contexts"])]  # of all lengths, the longest among them
     for whose in bar.over(list(timed) * wanted["rounds"]):
         model, tokenizer = both[whose]
         started = time.perf_counter()
@@ -355,7 +355,7 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     found = {
         whose: {
             "milliseconds": median(timed[whose]),
-            "memory": models.memory(model, len(packing.pack(asked[whose][-1]).ids)) / 1e6,
+            "memory": models.memory(model, len(packing.pack(asked[whose][0]).ids)) / 1e6,
             "disk": sum(file.stat().st_size for file in store.path(run.needs[whose], "model").iterdir()) / 1e6,
         }
         for whose, (model, _) in both.items()

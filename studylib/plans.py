@@ -58,9 +58,11 @@ class Plan:
             self.asked.append(Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal))
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
-        """Add what a student's answers cost beside its teacher's, asked as it was trained."""
+        """Add what a student's answers cost beside its teacher's, asked as it was trained; measured once for all of its size and seed."""
         asked = dict(asked=called["trained"], seed=called["seed"])
-        self.costs.append((kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost"), called))
+        run = next((run for run, other in self.costs if all(other[name] == called[name] for name in ("student", "trained", "seed"))), None)
+        run = run or kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
+        self.costs.append((run, called))
 
     def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
         """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in the way in which it teaches."""

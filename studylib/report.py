@@ -122,6 +122,7 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
 def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
     parts = [called["student"] or called["family"], called["role"], f"trained {called['trained']}", called["objective"]]
-    parts += [f"{called['start']} start"] if called["role"] in ("student", "twin") else []
-    parts += [{"student": f"taught by {called['teacher']}", "guide": called["teacher"]}.get(called["role"], "")]
+    if called["role"] not in ("teacher", "guide"):
+        parts += [f"{called['start']} start", f"taught by {called['teacher']}"]
+    parts += [called["teacher"]] if called["role"] == "guide" else []
     return ", ".join(part for part in [*parts, f"seed {called['seed']}"] if part)

@@ -78,10 +78,12 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     ]
 
 
-def lacking(plan: Plan, folder: Path) -> bool:
-    """Whether there are rows in `folder` of runs that the store does not have."""
-    store, exported = Store(), _exported(folder, "rows.parquet")
-    return any(one.planned in exported and not _answered(one, store) for one in plan.asked)
+def lacking(folder: Path) -> bool:
+    """Whether there are rows in `folder` of runs that the store does not have: they come from another machine, or the store is gone."""
+    if not (folder / "rows.parquet").exists():
+        return False
+    keys = pd.read_parquet(folder / "rows.parquet", columns=["run"]).run.unique()
+    return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
 
 
 def showable(plan: Plan, folder: Path) -> bool:
@@ -180,14 +182,14 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
 
 
-def costs(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
+def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """What answers cost, against their scores in `table`: a line per model and test set, asked as it was trained.
 
     Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured in turns with each student's (in
     the teacher's own line the medians of these); `time` is in percent of the teacher's. Of students that the store does not have, what
     was exported to `folder`.
     """
-    store, lines, exported = store or Store(), [], _exported(folder, "cost.csv")
+    store, lines, exported = store or Store(), [], _exported(folder, "timing.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:

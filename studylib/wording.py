@@ -32,7 +32,7 @@ def headline(kept: pd.DataFrame, asked: str) -> str:
     was, in the first)."""
     main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
     asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    return table(kept[main & (kept.asked == asked)], ("model", "role", "test_set"), HEADLINE)
+    return table(kept[main & (kept.asked == asked)], ("model", "role", "test_set", "steps", "seeds"), HEADLINE)
 
 
 def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:
@@ -85,22 +85,22 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def contrasts(table: pd.DataFrame, primary: str = "") -> str:
+def contrasts(table: pd.DataFrame) -> str:
     """What models of one size differ by (`comparison.contrasts`), in Markdown."""
     same = [name for name in ("contrast", "teacher", "objective") if table[name].nunique() < 2]
     named = ("contrast", "start", "asked", "test_set", "student", "teacher", "objective")
     columns = {name: IDENTITY.get(name, name) for name in named if name not in same}
     difference = table.contrast.iloc[0] if "contrast" in same and len(table) else "difference"
-    return _tested(table, columns, f"{difference}, F1", f"taught by {primary}" if primary else "")
+    return _tested(table, columns, f"{difference}, F1")
 
 
 def prompting(table: pd.DataFrame) -> str:
     """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
     columns = {"family": "family", "role": "role", "test_set": "test set", "ways": "ways"}
-    return _tested(table, columns, "difference, F1", f"of students, {table.ways.iloc[0]}")
+    return _tested(table, columns, "difference, F1")
 
 
-def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str, primary: str) -> str:
+def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> str:
     """Differences with their tests, and what these are corrected for."""
     if table.empty:
         return "Nothing is compared: no two models here differ in this alone.\n"
@@ -108,34 +108,32 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str, pr
     lines = [titles, ["---"] * len(titles)]
     for row in table.to_dict("records"):
         tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
+        tests[1] = "primary" if row["primary"] else tests[1]
         found = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
         lines.append([*(str(row[name]) for name in columns), found, *tests, _cell(row["detectable"])])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    declared = (
-        f"Lines {primary}: primary, declared beforehand. The others are secondary;"
-        if primary
-        else "All lines are secondary to the claim of non-inferiority;"
-    )
-    return f"{drawn}\n\n{declared} Holm's correction is over all of them. {intervals(table)}\n"
+    declared = "Primary is what was declared beforehand; the other lines are secondary and"
+    declared = declared if table.primary.any() else "All lines are secondary to the claim of non-inferiority and"
+    return f"{drawn}\n\n{declared} corrected by Holm's method over all of them. {intervals(table)}\n"
 
 
 def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
     """The primary contrast and the correlation in a few sentences a family and test set."""
+    if gained.empty:
+        return "Nothing to compare was answered yet."
     said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
     for (family, test), group in gained[gained.asked == asked].groupby(["family", "test_set"], sort=False):
         declared = group[group.teacher == primary]
         others = [row for row in group[group.teacher != primary].itertuples() if _is_shown(row)]
         sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_declared(declared)}"
-        sentence += f" Of the other {len(group) - len(declared)} teachers, {len(others) or 'none'} made a difference that is shown" + (
-            ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) + "." if others else "."
-        )
+        shown = ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) if others else ""
+        sentence += f" Of the other {len(group) - len(declared)} teachers, {len(others) or 'none'} made a difference that is shown{shown}."
         found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
         if len(found) and not np.isnan(found.r.iloc[0]):
             one = found.iloc[0]
             spread = "" if np.isnan(one.r_low) else f" ({one.r_low:.2f} to {one.r_high:.2f})"
-            sentence += (
-                f" Better teachers, better students? Over these {len(found)} teachers the two scores correlate by {one.r:.2f}{spread}."
-            )
+            sentence += f" Better teachers, better students? Over these {len(found)} teachers, and for them only, the two scores correlate"
+            sentence += f" by {one.r:.2f}{spread}."
         said.append(sentence)
     return "\n".join(said) + "\n\n" + intervals(gained)
 
@@ -150,7 +148,9 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
     for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
         students = group[group.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
         if students.empty:
-            said.append(f"- **{family}, {test}**: the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept.")
+            why = f"the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept"
+            known = (group.role == "student").any()
+            said.append(f"- **{family}, {test}**: {why if known else 'no student has answered yet'}.")
             continue
         both = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
         added = both[both.contrast == comparison.ADDED]
@@ -209,23 +209,25 @@ def _is_shown(row: tuple) -> bool:
 
 def _declared(differences: pd.DataFrame) -> str:
     """The primary difference in words, if both sides of it are there."""
-    return _judged(differences.iloc[0], "") if len(differences) else "not answered yet."
+    return _judged(differences.iloc[0]) if len(differences) else "not answered yet."
 
 
-def _judged(row: tuple, corrected: str = " after Holm") -> str:
+def _judged(row: tuple) -> str:
     """A difference in words: claimed where test and interval both do."""
     said = f"{_signed(row.difference)} points of F1{_span(row.low, row.high)}"
     if np.isnan(row.p_holm):
         return f"{said}."
-    said += f", p = {row.p_holm:.3f}{corrected}"
+    said += f", p = {row.p_holm:.3f}{'' if row.primary else ' after Holm'}"
     if not _is_shown(row):
         return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
     return f"{said}."
 
 
-def prompting_conclusion(table: pd.DataFrame) -> str:
+def prompting_conclusion(table: pd.DataFrame, trained: Sequence[str]) -> str:
     """The declared comparison, and which of the others are shown, in a few sentences a family and test set."""
-    said, primary = [], table.ways.iloc[0]
+    if table.empty:
+        return "Nothing to compare was answered yet."
+    said, primary = [], comparison.declared(trained)
     for (family, test), group in table.groupby(["family", "test_set"], sort=False):
         declared = (group.role == "student") & (group.ways == primary)
         shown = [row for row in group[~declared].itertuples() if _is_shown(row)]

@@ -257,11 +257,34 @@ def test_a_ladder_has_a_student_s_teachers_by_their_size():
 
 def test_the_front_are_those_that_none_beats_in_time_and_score():
     lines = [("a", 10, 40, 1), ("b", 20, 30, 0), ("c", 20, 50, 1), ("d", 20, 45, 0), ("e", 60, 50, 0), ("f", 100, 80, 1), ("g", 110, 70, 0)]
-    table = pd.DataFrame(lines, columns=["student", "time", "f1", "expected"]).sample(frac=1, random_state=0)
-    about = {"family": "f", "trained": "zero-shot", "seed": 0, "test_set": "near"}
-    found = comparison.pareto(pd.concat([table.assign(**about), table.assign(**about | {"seed": 1}, f1=1)], ignore_index=True))
-    assert (found.front == found.expected)[found.seed == 0].all()
-    assert found[(found.seed == 1) & found.front].student.tolist() == ["a"]
+    table = pd.DataFrame([*lines, ("useless", 5, 19, 0)], columns=["student", "time", "f1", "expected"]).sample(frac=1, random_state=0)
+    about = {"family": "f", "trained": "zero-shot", "test_set": "near", "steps": 5, "planned": "p"}
+    seeds = [table.assign(seed=seed, time=table.time + more, f1=table.f1 - more, **about) for seed, more in ((0, -1), (1, 1))]
+    found = comparison.pareto(pd.concat(seeds, ignore_index=True))
+    assert len(found) == len(table) and (found.front == found.expected).all()
+    assert found.set_index("student").time["a"] == 10 and found.set_index("student").f1["g"] == 70
+
+
+def test_partial_rows_of_prompting_compare_nothing_with_itself():
+    trained, asked = ["zero-shot", "one-shot"], ["zero-shot", "one-shot"]
+    plain = pd.concat([rows(role, 0.5, depth=5, asked=mode, articles=12) for role in ("teacher", "student") for mode in asked])
+    ways = comparison.prompting(plain, trained, asked).ways.unique()
+    assert list(ways) == ["trained zero-shot: asked one-shot, not zero-shot"]
+    assert comparison.prompting(plain[plain.asked == "zero-shot"], trained, asked).empty
+    assert comparison.by_trait(plain.assign(asks="who", answer_words=1, answer_place=0.5), trained).empty
+    assert comparison.schooling(plain[plain.role == "teacher"]).empty
+
+
+def test_only_the_first_test_set_has_a_primary_line():
+    frames = [
+        rows(role, f1, depth=5, test_set=test, asked=asked, teacher=teacher, articles=12)
+        for role, f1, teacher in (("teacher", 0.8, "tuned"), ("twin", 0.3, "nobody"), ("student", 0.5, "tuned"), ("student", 0.4, "raw"))
+        for test in ("near", "far")
+        for asked in ("zero-shot", "one-shot")
+    ]
+    found = comparison.contrasts(pd.concat(frames), "tuned")
+    assert found[found.primary][["test_set", "asked", "teacher"]].to_numpy().tolist() == [["near", "zero-shot", "tuned"]]
+    assert len(found) == 8 and not comparison.contrasts(pd.concat(frames)).primary.any()
 
 
 def test_each_seed_has_its_own_score_and_its_own_teacher():

@@ -68,6 +68,9 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"rivals": [4]}, "rivals"),
         ({"rival_stages": stages(taaid=1.0)}, "taaid"),
         ({"ladder": [2, 4]}, "ladder names 4"),
+        ({"rivals": [2], "rival_stages": [{"steps": 3, "losses": {"taid": 1.0}}]}, "3 steps in all, stages 2"),
+        ({"sizes": [3, "3>2"], "twins": [], "raw_starts": [], "rivals": ["3>2"]}, "rivals: 3>2 is cut in stages"),
+        ({"sizes": [3, "3>2"], "twins": [3], "raw_starts": [], "ladder": ["3>2", 3]}, "ladder: 3>2 is cut in stages"),
         ({"ladder": [3, 2]}, "2 is no larger than its pupil, 3"),
         ({"ladder": [2, 3], "twins": [2]}, "name it among `twins`"),
         ({"ladder": [2, 3], "stages": stages(hidden_mse=1.0)}, "hidden states"),
@@ -122,7 +125,8 @@ def test_rivals_learn_by_other_losses_and_pupils_from_smaller_teachers_and_by_no
     assert pupil.parameters == student.parameters and pupil.needs["start"] is student.needs["start"]
     assert pupil.needs["teacher"] is twin is pupil.needs["states"].needs["teacher"]
     costs = {id(run.needs["model"]) for run in plan.runs if run.kind == "cost"}
-    assert costs == {id(run) for run in arms.values()} - {id(arms["teacher", "raw", "", "tuned"])}
+    assert costs == {id(arms["student", "tuned", name, "tuned"]) for name in ("mini-3", "mini-2")}, "one of each size"
+    assert len(plan.costs) == len(arms) - 1
 
 
 def test_xquad_adds_a_test_set_per_language(raw, tmp_path):

@@ -34,7 +34,7 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
         ]
     )
     for folder in ("a", "b"):
-        figures.save(figures.retention_figure(kept, kept.assign(seed=0)), tmp_path / folder, "retention")
+        figures.save(figures.retention_figure(kept, kept.assign(seed=0), "zero-shot"), tmp_path / folder, "retention")
         figures.save(figures.learning_figure(curve), tmp_path / folder, "learning")
     for name in ("retention.svg", "learning.svg", "retention.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -46,7 +46,7 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
 
 def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     kept, _ = compared({("student", 5): 0.0}, teacher=0.0)
-    figures.save(figures.retention_figure(kept, kept.assign(seed=0)), tmp_path, "retention")
+    figures.save(figures.retention_figure(kept, kept.assign(seed=0), "zero-shot"), tmp_path, "retention")
 
 
 def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
@@ -54,7 +54,7 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
     kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
     measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
-    costs = comparison.pareto(kept.assign(seed=0, time=100, **measured))
+    costs = comparison.pareto(kept.assign(seed=0, time=100, planned="p", **measured))
     figures.save(figures.cost_figure(costs, kept), tmp_path, "cost")
     figures.save(figures.ladder_figure(comparison.ladder(kept)), tmp_path, "ladder")
     words = {"cost": ["student, tuned start", "pupil, tuned start", "front"], "ladder": ["its teacher"]}

@@ -81,7 +81,9 @@ def test_the_notebook_writes_every_output(smoke):
         "retention.svg",
         "rows.parquet",
         "runs.csv",
+        "seeds.csv",
         "table.md",
+        "timing.csv",
     ]
     assert sorted(file.name for file in folder.iterdir()) == expected
     rows, tidy = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "results.csv")

@@ -34,8 +34,14 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, learned, where = study.rows(plan, store), study.curves(plan, store), place / "capacity_gap"
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
     texts = {"table": wording.table(kept), "conclusion": wording.conclusion(kept, gained, "zero-shot")}
-    tables = {"learning": learned, "runs": study.origins(plan, store), "cost": comparison.pareto(study.costs(plan, rows, store))}
-    study.export(where, rows, tables, texts, figures.capacity_gap(kept, comparison.by_seed(rows), tables["cost"], learned))
+    tables = {"learning": learned, "runs": study.origins(plan, store), "timing": study.timing(plan, rows, store)}
+    study.export(
+        where,
+        rows,
+        tables,
+        texts,
+        figures.capacity_gap(kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), learned, "zero-shot"),
+    )
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)

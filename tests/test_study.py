@@ -28,6 +28,7 @@ from studylib import (
 )
 from studylib.data import Question
 from studylib.errors import StudyError
+from studylib.progress import Progress
 from studylib.runs import Store
 
 
@@ -392,7 +393,8 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
     learned = study.curves(plan, store)
     first = learned[(learned.role == "student") & (learned.step == 0)]
     assert first.dev_forward_kl.nunique() == 3, "the plain student, the shown one, and the plain one that hears what the teacher sees"
-    worth, traits = comparison.prompting(rows), comparison.by_trait(rows)
+    modes = ["zero-shot", "one-shot"]
+    worth, traits = comparison.prompting(rows, modes, modes), comparison.by_trait(rows, modes)
     assert list(worth.role.value_counts()[["student", "teacher"]]) == [1 + 2 + 2 + 2, 1 + 2 + 2]
     per_trait = traits.groupby("trait").n.sum()
     assert set(per_trait) == {rows.question.nunique()}
@@ -401,9 +403,9 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
 def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished):
     plan, store = finished
     rows = study.rows(plan, store)
-    costs = study.costs(plan, rows, store)
+    costs = study.timing(plan, rows, store)
     students = costs[costs.role != "teacher"]
-    assert len(costs) == 7 and students.planned.nunique() == 6 and (costs[study.MEASURED] > 0).all(axis=None)
+    assert len(costs) == 7 and students.planned.nunique() == 2 and (costs[study.MEASURED] > 0).all(axis=None)
     (teacher,) = costs[costs.role == "teacher"].itertuples()
     assert teacher.time == 100 and teacher.milliseconds == pytest.approx(students.teacher_milliseconds.median())
     by_name = costs.set_index(["role", "start", "student"])
@@ -416,13 +418,41 @@ def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished
     assert by_name.f1["student", "tuned", "mini-2"] == pytest.approx(100 * own.f1.mean())
 
 
+def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, tmp_path):
+    """Teachers and whatever else comes first in the plan: nothing is compared, and nothing fails."""
+    modes = ["zero-shot", "one-shot"]
+    for plan, last in ((chosen(raw), "guide"), (prompted(raw), "student")):
+        store, roles = Store(tmp_path), [one.called["role"] for one in plan.asked]
+        there = plan.asked[: roles.index(last) + 1]
+        for run in kinds.each_run(run for one in there for run in (one.answers, one.loyalty) if run is not None):
+            if store.result(run) is None:
+                store.complete(run, makers.make(store, Progress()))
+        rows, curves = study.rows(plan, store), study.curves(plan, store)
+        kept, seeds = comparison.compare(rows), comparison.by_seed(rows)
+        if last == "guide":
+            gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+            texts = {"contrasts": wording.contrasts(gained), "conclusion": wording.choice_conclusion(gained, scores, "tuned", "zero-shot")}
+            drawn = figures.teacher_choice(kept, seeds, scores, curves)
+        else:
+            worth, traits = comparison.prompting(rows, modes, modes), comparison.by_trait(rows, modes)
+            texts = {"prompting": wording.prompting(worth), "conclusion": wording.prompting_conclusion(worth, modes)}
+            drawn = figures.prompting_mode(kept, seeds, traits)
+        study.export(tmp_path / last, rows, {"learning": curves}, texts | {"table": wording.table(kept)}, drawn)
+        assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
+        assert figures.show(drawn, tmp_path / last, "traits").data == "There is nothing to draw yet."
+
+
 def exported(plan, store, folder):
     rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
     kept = comparison.compare(rows)
     tables = {"learning": learned, "runs": study.origins(plan, store, folder)}
-    tables["cost"] = comparison.pareto(study.costs(plan, rows, store, folder))
+    tables |= {"timing": study.timing(plan, rows, store, folder), "seeds": comparison.by_seed(rows)}
     study.export(
-        folder, rows, tables, {"table": wording.table(kept)}, figures.capacity_gap(kept, comparison.by_seed(rows), tables["cost"], learned)
+        folder,
+        rows,
+        tables,
+        {"table": wording.table(kept)},
+        figures.capacity_gap(kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), learned, "zero-shot"),
     )
     return rows, learned
 
@@ -431,7 +461,8 @@ def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(fin
     plan, store = finished
     rows, learned = exported(plan, store, tmp_path / "shown")
     written = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
-    assert study.lacking(plan, tmp_path / "shown") and not home.exists()
+    assert study.lacking(tmp_path / "shown") and not home.exists()
+    assert not study.lacking(tmp_path / "nothing")
     again = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
     for one, other in zip((rows, learned), again, strict=True):
         pd.testing.assert_frame_equal(one, other[one.columns], check_dtype=False)

@@ -85,7 +85,7 @@ def test_ways_of_cutting_are_judged_apart():
     assert layers.startswith("- **f, near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
     assert both.startswith("- **f, near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
     assert "Student minus twin, f-2x8" in both and "minus" not in layers
-    drawn = figures.retention_figure(kept, kept.assign(seed=0))
+    drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
     labels = {text.get_text() for text in drawn.legends[0].get_texts()}
     assert {"f, student, tuned start: layers", "f, student, tuned start: layers and neurons"} <= labels
 
@@ -112,9 +112,12 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     said = wording.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
     assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
     assert "Of the other 3 teachers, 2 made a difference that is shown: raw (-10.0), its twin (-5.0)" in said
-    assert "Over these 4 teachers the two scores correlate by 0.9" in said
-    table = wording.contrasts(gained, "tuned")
-    assert "taught by tuned: primary" in table and "| raw | zero-shot | near | f-5 | small | +0.0" in table
+    assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
+    table = wording.contrasts(gained)
+    assert (
+        "| raw | zero-shot | near | f-5 | tuned | +10.0 (10.0 to 10.0) | 0.000 | primary |" in table
+        and "| raw | zero-shot | near | f-5 | small | +0.0" in table
+    )
     assert "| taught by |" in wording.table(kept) and "guide" not in wording.table(kept)
 
 
@@ -125,15 +128,16 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         for mode, value in asked.items():
             both = choice(tuned=value)
             frames.append(both[(both.teacher == "tuned")].assign(trained=trained, asked=mode))
-    worth = comparison.prompting(pd.concat(frames)).assign(detectable=1.5)
+    worth = comparison.prompting(pd.concat(frames), list(scores), list(scores)).assign(detectable=1.5)
     students = worth[worth.role == "student"].set_index("ways").difference
     assert students["one-shot in training and asking, not zero-shot"] == pytest.approx(10)
     assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
     assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
-    said = wording.prompting_conclusion(worth)
+    said = wording.prompting_conclusion(worth, list(scores))
     assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
     assert "4 show a difference: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
-    assert "of students, one-shot in training and asking, not zero-shot: primary" in wording.prompting(worth)
+    (declared,) = (line for line in wording.prompting(worth).splitlines() if "| primary |" in line)
+    assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
 
 
 def test_the_headline_has_the_main_models_in_the_way_they_are_asked_about():
