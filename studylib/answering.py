@@ -72,8 +72,8 @@ def answer(
 ) -> list[Answer]:
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
 
-    Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the states at gold
-    answers, too.
+    Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
+    says. `gold` asks for the states at gold answers, too.
     """
     model.eval()
     longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)

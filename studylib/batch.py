@@ -24,7 +24,8 @@ class Job:
 
 
 def jobs(profile: str) -> list[Job]:
-    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for; `smoke` is every experiment as its notebook has it.
+    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for; `smoke` is every experiment as its notebook
+    has it.
 
     Raises StudyError if there is none.
     """

@@ -79,7 +79,8 @@ def _to_fetch(reference: str) -> int:
 
 
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
-    """Prompts of the first `count` contexts of a set for the profile's first family and seed, with the first question each, segments marked.
+    """Prompts of the first `count` contexts of a set for the profile's first family and seed, with the first question each, segments
+    marked.
 
     Raises StudyError for an unknown set.
     """

@@ -1,4 +1,5 @@
-"""The command line: `study run`, `status`, `report`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is imported late."""
+"""The command line: `study run`, `status`, `report`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is
+imported late."""
 
 import argparse
 import os

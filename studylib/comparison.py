@@ -35,10 +35,11 @@ DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, and how like its teacher it is, in percent.
+    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, and how like its teacher it is, in
+    percent.
 
-    `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of scores and retention, missing where questions or articles are too few
-    (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
+    `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of scores and retention, missing where
+    questions or articles are too few (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
     """
     lines = []
     for setting, group in rows[rows.role != "guide"].groupby(SETTING, sort=False):
@@ -107,8 +108,9 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     a smaller teacher does; tuned minus raw start, what is inherited through weights.
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
-    all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set; `detectable` the least difference that
-    would be found in four cases of five, the spread of the seeds in it. All missing where questions or articles are too few.
+    all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set;
+    `detectable` the least difference that would be found in four cases of five, the spread of the seeds in it. All missing where
+    questions or articles are too few.
     """
     lines = []
     for setting, group in rows[rows.student != ""].groupby([*SETTING, "student"], sort=False):

@@ -318,7 +318,8 @@ def _check_lists(**lists: Sequence) -> None:
 
 
 def _check_sizes(**lists: Sequence[int | str]) -> None:
-    """Raise StudyError for an impossible size, one that is named twice, and one that is not among `sizes` or stands before what it is cut from."""
+    """Raise StudyError for an impossible size, one that is named twice, and one that is not among `sizes` or stands before what it is
+    cut from."""
     if not lists["sizes"]:
         raise StudyError("sizes is empty: name at least one.")
     for name, chosen in lists.items():

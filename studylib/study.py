@@ -164,7 +164,8 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
 
 def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds
-    (since it last went on, if it was stopped), by what and on what machine; of runs that the store does not have, what was exported to `folder`."""
+    (since it last went on, if it was stopped), by what and on what machine; of runs that the store does not have, what was exported to
+    `folder`."""
     store, frames, exported = store or Store(), [], _exported(folder, "runs.csv")
     for run in plan.runs:
         result = store.result(run)

@@ -1,4 +1,5 @@
-"""Every table and conclusion in words, from a comparison: Markdown, computed from the numbers, a claim only where interval and test allow one."""
+"""Every table and conclusion in words, from a comparison: Markdown, computed from the numbers, a claim only where interval and test
+allow one."""
 
 from collections.abc import Mapping, Sequence
 
