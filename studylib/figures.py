@@ -59,6 +59,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
     students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
+    fills = FILLS if students.way.nunique() > 1 else dict.fromkeys(FILLS, "full")
     tests = list(kept.test_set.unique())
     figure = Figure(
         figsize=(WIDTH, 2.4 * len(tests) + 0.9),
@@ -74,7 +75,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
             ):
                 label = f"{family}, {role}, {start} start" + (f": {way}" if students.way.nunique() > 1 else "")
                 marker, style = LOOKS[role, start]
-                look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=FILLS[way])
+                look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=fills[way])
                 _retained(axis, points.sort_values(side), side, **look_of)
                 each = points.merge(seeds[seeds.test_set == test], on=[*comparison.SETTING, *comparison.MODEL], suffixes=("", "_seed"))
                 several = each[each.seeds > 1]
@@ -118,7 +119,8 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
                 front = group[group.front].sort_values("share")
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
-        axes[0].set_ylabel(f"F1, {family}, {test}")
+        axes[0].set_title(f"{family}, {test}", loc="left", fontsize="medium")
+        axes[0].set_ylabel("F1")
         axes[0].set_ylim(0, 1.1 * max(1.0, group.f1.max(), teacher.f1))
     _legend(figure, *rows.flat)
     return figure
