@@ -184,7 +184,8 @@ def _about(student: pd.Series) -> str:
         f"{_cell(student[name])} %{_span(*student[list(BOUNDS[name])])} of {title}"
         for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM"))
     ]
-    return f"has {student.reduction_total:.1f} % fewer parameters and keeps {' and '.join(kept)}"
+    fewer = f"{student.reduction_total:.1f} % fewer parameters ({student.reduction_nonembedding:.1f} % fewer non-embedding)"
+    return f"has {fewer} and keeps {' and '.join(kept)}"
 
 
 def _gain(row: tuple) -> str:
