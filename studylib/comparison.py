@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from studylib import statistics
+from studylib import cutting, statistics
 from studylib.experiments import FOLDED, TUNED, TWIN, rung
 from studylib.scoring import METRICS, calibration_error
 
@@ -144,7 +144,7 @@ def ladder(kept: pd.DataFrame) -> pd.DataFrame:
     for setting, group in kept.groupby(SETTING, sort=False):
         lines, pupils = [], group[group.role == "pupil"]
         twins = group[(group.role == "twin") & (group.start == "tuned")]
-        named = [*(rung(name.rpartition("-")[2]) for name in twins.student), TUNED]
+        named = [*(rung(cutting.written(name)) for name in twins.student), TUNED]
         teachers = dict(zip(named, pd.concat([twins, group[group.role == "teacher"]]).to_dict("records"), strict=True))
         students = group[(group.role == "student") & (group.start == "tuned") & group.student.isin(pupils.student)]
         for one in pd.concat([pupils, students]).to_dict("records"):

@@ -73,9 +73,19 @@ def size(written: int | str) -> Size:
     return smaller
 
 
+def name(family: str, written: int | str) -> str:
+    """What a student of this size is called, as in `gpt_neox-4`."""
+    return f"{family}-{written}"
+
+
+def written(student: str) -> str:
+    """The size that a student's name ends with, as it was written."""
+    return student.rpartition("-")[2]
+
+
 def named(student: str) -> Size:
-    """The size that a student's name ends with, as in `gpt_neox-4`."""
-    return size(student.rpartition("-")[2])
+    """The size that a student's name ends with."""
+    return size(written(student))
 
 
 def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:

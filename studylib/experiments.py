@@ -186,7 +186,7 @@ def rung(written: int | str) -> str:
 
 def _ask(plan: Plan, school: School, model: Run, called: dict, written: int | str) -> None:
     """Put a student of this size into the plan, what it costs included."""
-    called = school.named | called | {"student": f"{school.named['family']}-{written}"}
+    called = school.named | called | {"student": cutting.name(school.named["family"], written)}
     plan.student(model, called, school.asked)
     plan.cost(model, school.tuned, called)
 
@@ -208,7 +208,7 @@ def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, *
             raise StudyError(f"{name}: {written} is cut in stages: name a size that is cut at once.")
     plan = common.plan()
     for school in common.schools(plan):
-        about = school.named | {"start": "raw", "student": f"{school.named['family']}-{size}"}
+        about = school.named | {"start": "raw", "student": cutting.name(school.named["family"], size)}
         nobody = school.student("raw", size, [], stages=common.gold, learn="gold", targets="gold")
         plan.student(nobody, about | {"role": "twin", "targets": "gold", "teacher": NOBODY} | taught(common.gold), school.asked)
         for name, lessons in _lessons(school, plan, nobody, smaller, demonstration).items():
@@ -237,7 +237,7 @@ def prompting_mode(*, size: int | str, trained: Sequence[str], **common: object)
             one = school.student("tuned", size, [lesson], **how, targets=f"teacher {name}")
             called = {
                 "role": "student",
-                "student": f"{school.named['family']}-{size}",
+                "student": cutting.name(school.named["family"], size),
                 "start": "tuned",
                 "targets": "teacher",
                 "teacher": name,
