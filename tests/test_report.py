@@ -12,6 +12,7 @@ from miniatures import chosen, planned, prompted
 from studylib import comparison, figures, report, study, wording
 from studylib.batch import Job
 from studylib.errors import StudyError
+from studylib.plans import Plan
 from studylib.project import root
 from studylib.runs import Store
 
@@ -70,7 +71,11 @@ def test_without_the_store_all_is_there_but_the_answers(folder: Path):
     assert shown.startswith(rest.rstrip())
 
 
-@pytest.mark.parametrize("plan", [planned, chosen, prompted])
+def laddered(raw: str) -> Plan:
+    return planned(raw, sizes=[4, 3, 2], twins=[4, 3, 2], rivals=[2], ladder=[2, 3, 4])
+
+
+@pytest.mark.parametrize("plan", [planned, laddered, chosen, prompted])
 def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str):
     names = [(report._model(one.called), one.called["test_set"], one.called["asked"]) for one in plan(raw).asked]
     assert len(set(names)) == len(names)
@@ -87,7 +92,7 @@ def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, 
     page.goto((folder / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     drawn = page.evaluate("[...document.images].map((image) => [image.naturalWidth, image.alt])")
-    assert len(drawn) == 2 and all(wide > 0 and words for wide, words in drawn)
+    assert len(drawn) == 3 and all(wide > 0 and words for wide, words in drawn)
     assert "broken" not in page.title() and "<script>" in page.inner_text("#list")
     assert (
         page.evaluate("getComputedStyle(document.body).backgroundColor")
