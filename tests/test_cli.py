@@ -184,7 +184,9 @@ def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest
         (tmp_path / name / "table.md").write_text(f"table of {name}")
     monkeypatch.setattr(batch, "jobs", lambda _: both)
     monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
-    pd.DataFrame({"planned": [one.planned for one in both[0].plan.asked]}).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
+    pd.DataFrame({"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}).to_parquet(
+        tmp_path / "capacity_gap" / "rows.parquet"
+    )
     monkeypatch.setattr(study, "complete", lambda plan: completed.append(plan))
     monkeypatch.setattr(batch, "execute", lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook)
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
