@@ -46,7 +46,9 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
 
 def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     kept, _ = compared({("student", 5): 0.0}, teacher=0.0)
-    figures.save(figures.retention_figure(kept, kept.assign(seed=0), "zero-shot"), tmp_path, "retention")
+    drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
+    figures.save(drawn, tmp_path, "retention")
+    assert not [text for text in drawn.legends[0].get_texts() if "teachers" in text.get_text()]
 
 
 def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
