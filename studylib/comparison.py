@@ -136,12 +136,14 @@ def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFra
             yield name, tuned, raw
 
 
-def ladder(kept: pd.DataFrame) -> pd.DataFrame:
-    """A student under ever larger teachers, from a comparison: a line per setting and teacher, with the `ratio` of their parameters, both
-    scores and the interval of the student's."""
+def ladder(rows: pd.DataFrame) -> pd.DataFrame:
+    """A student under ever larger teachers: a line per setting and teacher, with the `ratio` of their parameters, both scores and the
+    interval of the student's, all on the seeds that pupils have."""
     columns = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
-    found = []
-    for setting, group in kept.groupby(SETTING, sort=False):
+    shared, found = rows[rows.seed.isin(rows.seed[rows.role == "pupil"])], []
+    if shared.empty:
+        return pd.DataFrame(columns=columns)
+    for setting, group in compare(shared).groupby(SETTING, sort=False):
         lines, pupils = [], group[group.role == "pupil"]
         twins = group[(group.role == "twin") & (group.start == "tuned")]
         named = [*(rung(cutting.written(name)) for name in twins.student), TUNED]

@@ -343,9 +343,10 @@ def traits_figure(table: pd.DataFrame) -> Figure:
 Drawn = dict[str, tuple[Figure, pd.DataFrame]]  # by its name every figure of a notebook, with what it draws
 
 
-def capacity_gap(kept: pd.DataFrame, seeds: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, asked: str) -> Drawn:
+def capacity_gap(
+    kept: pd.DataFrame, seeds: pd.DataFrame, costs: pd.DataFrame, ladder: pd.DataFrame, curves: pd.DataFrame, asked: str
+) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
-    ladder = comparison.ladder(kept)
     drawn = {"retention": (retention_figure(kept, seeds, asked), kept)}
     drawn |= {"ladder": (ladder_figure(ladder), ladder)} if len(ladder) else {}
     drawn |= {"cost": (cost_figure(costs, kept), costs)} if len(costs) else {}

@@ -248,11 +248,12 @@ def test_contrasts_change_one_thing_at_a_time():
 def test_a_ladder_has_a_student_s_teachers_by_their_size():
     frames = [rows("teacher", 0.8), rows("twin", 0.7, depth=5, teacher="nobody"), rows("student", 0.3, depth=2)]
     frames += [rows("pupil", 0.4, depth=2, teacher="twin of 5"), rows("student", 0.6, depth=5), rows("student", 0.1, depth=2, start="raw")]
-    found = comparison.ladder(comparison.compare(pd.concat(frames)))
+    frames += [rows("teacher", 0.1, seed=1), rows("student", 0.9, depth=2, seed=1)]  # a seed without pupils
+    found = comparison.ladder(pd.concat(frames))
     assert found.teacher.tolist() == ["twin of 5", "tuned"]
     assert found[["teacher_f1", "f1"]].to_numpy() == pytest.approx(np.array([[70, 40], [80, 30]]))
     assert found.ratio.tolist() == pytest.approx([150 / 120, 200 / 120])
-    assert comparison.ladder(comparison.compare(pd.concat(frames[:3]))).empty
+    assert comparison.ladder(pd.concat(frames[:3])).empty
 
 
 def test_the_front_are_those_that_none_beats_in_time_and_score():

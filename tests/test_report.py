@@ -41,7 +41,9 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows,
         tables,
         texts,
-        figures.capacity_gap(kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), learned, "zero-shot"),
+        figures.capacity_gap(
+            kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), comparison.ladder(rows), learned, "zero-shot"
+        ),
     )
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)
     with pytest.MonkeyPatch.context() as patch:

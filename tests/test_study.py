@@ -452,7 +452,9 @@ def exported(plan, store, folder):
         rows,
         tables,
         {"table": wording.table(kept)},
-        figures.capacity_gap(kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), learned, "zero-shot"),
+        figures.capacity_gap(
+            kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), comparison.ladder(rows), learned, "zero-shot"
+        ),
     )
     return rows, learned
 
