@@ -89,7 +89,7 @@ def _run(chosen: argparse.Namespace) -> None:
         elif missing:
             _announce(job.plan, missing)
         if not showing:
-            study.complete(job.plan)
+            study.complete(job.plan, folder=folder)
         print("Executing the notebook …", flush=True)
         executed = batch.execute(job, compute=not showing)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))

@@ -1,11 +1,13 @@
 """The few verbs a notebook calls on a plan: complete it, then read rows and curves, and write what is shown.
 
-study.complete(plan)
-rows = study.rows(plan)
+study.complete(plan, folder=folder)
+rows = study.rows(plan, folder=folder)
 """
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,8 +47,9 @@ SCHOOL = ["family", "trained", "seed"]
 TRAITS = ["asks", "answer_words", "answer_place"]
 
 
-def complete(plan: Plan, store: Store | None = None) -> None:
-    """Make whatever runs of the plan are missing, one after the other, with a bar each."""
+def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
+    """Make whatever runs of the plan are missing, one after the other, with a bar each; what a run adds to the exported tables is merged
+    into `folder` as soon as it is done."""
     store = store or Store()
     makers.use_threads(plan.threads)
     maker = makers.make(store, Progress())
@@ -54,13 +57,32 @@ def complete(plan: Plan, store: Store | None = None) -> None:
     for run in plan.runs:
         if store.result(run) is None:
             store.complete(run, maker)
+            if folder is not None:
+                _keep(_about(plan, run), store, folder)
+
+
+def _about(plan: Plan, run: Run) -> Plan:
+    """The part of the plan that shows this run."""
+    trained = [pair for pair in plan.trained if pair[0] is run]
+    return replace(plan, trained=trained, asked=[one for one in plan.asked if run in (one.answers, one.loyalty)], costs=[])
+
+
+def _keep(part: Plan, store: Store, folder: Path) -> None:
+    """Merge rows, their origins and curves of a part of a plan into `folder`, as far as they are there."""
+    answered = replace(part, asked=[one for one in part.asked if _answered(one, store)])
+    tables = {"rows.parquet": rows(answered, store), "runs.csv": origins(answered, store)} if answered.asked else {}
+    tables |= {"learning.csv": curves(part, store)} if part.trained else {}
+    if tables:
+        with _draft(folder) as draft:
+            for name, table in tables.items():
+                _save(_merged(table, folder, name), draft / name)
 
 
 def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer.
 
     `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
-    the store does not have are those that were exported to `folder` for just such runs (`planned`), if they were.
+    the store does not have are those that were exported for just such runs (`planned`) to `folder` or to one beside it, if they were.
     """
     store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
     for one in plan.asked:
@@ -98,15 +120,19 @@ def _answered(one: Asked, store: Store) -> bool:
 
 
 def _exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
-    """The rows of a file in `folder` by what was planned for them; none if there is no such file."""
-    if folder is None or not (folder / name).exists():
+    """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a profile's other experiments."""
+    if folder is None:
         return {}
-    file = folder / name
-    table = (
-        pd.read_parquet(file)
-        if name.endswith(".parquet")
-        else pd.read_csv(file, dtype={"student": str, "key": str}).fillna({"student": ""})
-    )
+    others = [file for file in sorted(folder.parent.glob(f"*/{name}")) if file.parent != folder]
+    return {planned: part for file in (*others, folder / name) for planned, part in _parts(file).items()}
+
+
+def _parts(file: Path) -> dict[str, pd.DataFrame]:
+    """The rows of a file by what was planned for them; none if there is no such file."""
+    if not file.exists():
+        return {}
+    csv = dict(dtype={"student": str, "key": str})
+    table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, **csv).fillna({"student": ""})
     return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
 
 
@@ -256,29 +282,39 @@ def export(
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
-        draft = Path(place)
-        every = _merged(table, folder, "rows.parquet")
-        every.to_parquet(draft / "rows.parquet", index=False)
-        results(every).to_csv(draft / "results.csv", index=False)
+    every = _merged(table, folder, "rows.parquet")
+    with _draft(folder) as draft:
+        _save(every, draft / "rows.parquet")
+        _save(results(every), draft / "results.csv")
         for name, part in kept.items():
-            _merged(part, folder, f"{name}.csv").to_csv(draft / f"{name}.csv", index=False)
+            _save(_merged(part, folder, f"{name}.csv"), draft / f"{name}.csv")
         for name, text in texts.items():
             (draft / f"{name}.md").write_text(text, encoding="utf-8")
         for name, (figure, shown) in drawn.items():
             figures.save(figure, draft, name)
             if name not in kept:
-                shown.to_csv(draft / f"{name}.csv", index=False)
-        for file in draft.iterdir():
+                _save(shown, draft / f"{name}.csv")
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A folder to write into; when all is written, its files replace those in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
+        yield Path(place)
+        for file in Path(place).iterdir():
             file.replace(folder / file.name)
+
+
+def _save(table: pd.DataFrame, file: Path) -> None:
+    """Write a table as the file's name ends."""
+    (table.to_parquet if file.suffix == ".parquet" else table.to_csv)(file, index=False)
 
 
 def _merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
     """The table, and what the file in `folder` has besides, but for what is called the same and was planned otherwise."""
     called = [column for column in (*IDENTITY, "label") if column in table]
     known = set(table[called].astype(str).itertuples(index=False, name=None))
-    others = [
-        rows for rows in _exported(folder, name).values() if not known & set(rows[called].astype(str).itertuples(index=False, name=None))
-    ]
+    parts = _parts(folder / name).values()
+    others = [part for part in parts if not known & set(part[called].astype(str).itertuples(index=False, name=None))]
     return pd.concat([table, *others], ignore_index=True)

@@ -483,3 +483,43 @@ def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_p
     assert len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == len(rows)
     everything, _ = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
     assert len(everything) == len(rows)
+
+
+def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypatch):
+    plan, store, folder = planned(raw, sizes=[3], twins=[3], raw_starts=[]), Store(tmp_path / "home"), tmp_path / "shown"
+    made = makers.make
+
+    def stopped(*given):
+        def make(run, into):
+            if run is plan.asked[3].loyalty:
+                raise KeyboardInterrupt
+            return make_all(run, into)
+
+        make_all = made(*given)
+        return make
+
+    monkeypatch.setattr(makers, "make", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        study.complete(plan, store, folder)
+    shown = pd.read_parquet(folder / "rows.parquet")
+    assert set(shown.planned) == {one.planned for one in plan.asked[:3]} and not study.lacking(tmp_path)
+    assert len(pd.read_csv(folder / "learning.csv").planned.unique()) == 2, "the teacher's and the student's"
+    monkeypatch.undo()
+    study.complete(plan, store, folder)
+    rows, origins = study.rows(plan, store), study.origins(plan, store)
+    shown = pd.read_parquet(folder / "rows.parquet").set_index(["planned", "question"]).loc[rows.set_index(["planned", "question"]).index]
+    pd.testing.assert_frame_equal(shown.reset_index()[rows.columns], rows)
+    answered = [run.planned for one in plan.asked for run in one.answers.ancestry()]
+    assert set(answered) <= set(pd.read_csv(folder / "runs.csv").planned) <= set(origins.planned)
+
+
+def test_what_one_experiment_exported_another_shows(raw, tmp_path):
+    plan, store = planned(raw, sizes=[2], twins=[], raw_starts=[]), Store(tmp_path / "home")
+    study.complete(plan, store, tmp_path / "capacity_gap")
+    other, nothing = prompted(raw, asked=["zero-shot", "one-shot", "one-shot random"]), Store(tmp_path / "empty")
+    shown = study.rows(other, nothing, tmp_path / "prompting_mode")
+    assert {(one.role, one.trained, one.asked) for one in shown.itertuples()} == {
+        (role, "zero-shot", asked) for role in ("teacher", "student") for asked in ("zero-shot", "one-shot")
+    }
+    assert study.showable(other, tmp_path / "prompting_mode") and not (tmp_path / "prompting_mode").exists()
+    assert set(study.origins(other, nothing, tmp_path / "prompting_mode").kind) >= {"teacher", "answers", "student", "loyalty"}
