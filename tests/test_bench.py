@@ -7,7 +7,6 @@ from miniatures import built, model, tokenizer
 
 from studylib import bench, cli, contestants, packing
 from studylib.contestants import Match, PlainLoop
-from studylib.project import root
 
 FOUND = {
     "machine": {
@@ -128,8 +127,3 @@ def test_without_trl_the_bench_says_how_to_get_it(monkeypatch, tmp_path):
     match = Match(model("llama"), tokenizer(), 2, "fp32")
     with pytest.raises(contestants.StudyError, match=r"\[bench\]"):
         contestants.Gkd(match, tmp_path)
-
-
-def test_the_table_in_the_readme_is_that_of_what_was_measured():
-    found = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    assert f"<!-- bench -->\n{bench.table(found)}" in (root() / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from studylib import batch, comparison, parameters, study, wording
+from studylib import batch, comparison, parameters, readme, study, wording
+from studylib.errors import StudyError
 from studylib.project import root
 from studylib.runs import Store
 
@@ -114,15 +115,35 @@ def test_every_line_leads_to_a_run(smoke):
         assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
 
 
-def test_the_readme_shows_what_the_committed_rows_say(tmp_path):
-    """Table and conclusion, number by number, computed anew from the rows; and the files beside the rows say the same."""
-    (job,) = (job for job in batch.jobs("small") if job.notebook.stem == "capacity_gap")
-    folder = study.folder("small", "capacity_gap")
-    rows = study.rows(job.plan, Store(tmp_path), folder)
-    kept, gained = comparison.compare(rows), comparison.contrasts(rows)
-    texts = {"headline": wording.headline(kept, "zero-shot"), "table": wording.table(kept), "contrasts": wording.contrasts(gained)}
-    computed = wording.computed(study.origins(job.plan, Store(tmp_path), folder))
-    texts["conclusion"] = f"{wording.conclusion(kept, gained, 'zero-shot')}\n\n{computed}"
+def _texts(name: str, rows: pd.DataFrame, values: dict) -> dict[str, str]:
+    """What the notebook of this name says of rows in words."""
+    kept = comparison.compare(rows)
+    texts = {"table": wording.table(kept)}
+    if name == "prompting_mode":
+        worth = comparison.prompting(rows, values["trained"], values["asked"])
+        return texts | {"prompting": wording.prompting(worth), "conclusion": wording.prompting_conclusion(worth, values["trained"])}
+    gained = comparison.contrasts(rows, comparison.TUNED if name == "teacher_choice" else "")
+    texts |= {"contrasts": wording.contrasts(gained)}
+    if name == "teacher_choice":
+        scores = comparison.schooling(rows)
+        return texts | {"conclusion": wording.choice_conclusion(gained, scores, comparison.TUNED, values["trained"])}
+    said = {"headline": wording.headline(kept, values["trained"]), "conclusion": wording.conclusion(kept, gained, values["trained"])}
+    return texts | said
+
+
+@pytest.mark.parametrize("job", batch.jobs("small"), ids=lambda job: job.notebook.stem)
+def test_what_is_committed_in_words_is_computed_from_the_committed_rows(job, tmp_path):
+    folder, store = study.folder("small", job.notebook.stem), Store(tmp_path)
+    texts = _texts(job.notebook.stem, study.rows(job.plan, store, folder), parameters.defaults(job.notebook) | job.values)
+    texts["conclusion"] += "\n\n" + wording.computed(study.origins(job.plan, store, folder))
     assert {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in texts} == texts
-    shown = f"<!-- headline -->\n{texts['conclusion']}\n\n{texts['headline']}"
-    assert shown in (root() / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_results_that_are_committed():
+    """Number by number: what `python -m studylib.readme` puts there is there."""
+    text = readme.FILE.read_text(encoding="utf-8")
+    assert readme.filled(text) == text
+    for name in ("capacity_gap", "teacher_choice", "prompting_mode"):
+        assert (study.folder("small", name) / "conclusion.md").read_text(encoding="utf-8").strip() in text
+    with pytest.raises(StudyError, match="bench"):
+        readme.filled(text.replace("<!-- /bench -->", ""))
