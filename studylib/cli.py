@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from studylib.errors import StudyError
 
 if TYPE_CHECKING:
-    from studylib.plans import Plan
-    from studylib.runs import Run
+    from studylib.batch import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,23 +73,13 @@ def _run(chosen: argparse.Namespace) -> None:
     started = time.monotonic()
     jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile)]
     showing = not chosen.compute and any(study.lacking(folder) for _, folder in jobs)
+    _announce(jobs, showing)
     for job, folder in jobs:
-        missing = [one for one in job.plan.runs if runs.Store().result(one) is None]
-        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing).items())
-        print(
-            f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {len(missing)} to compute{f' ({kinds})' if missing else ''}.",
-            flush=True,
-        )
         if showing and not study.showable(job.plan, folder):
-            print("Nothing of it was exported, and nothing is computed: --compute makes it.", flush=True)
             continue
-        if showing:
-            print(f"Nothing is computed: shown is what was exported to {folder}. With --compute what is missing is made.", flush=True)
-        elif missing:
-            _announce(job.plan, missing)
         if not showing:
             study.complete(job.plan, folder=folder)
-        print("Executing the notebook …", flush=True)
+        print(f"Executing {job.notebook.name} …", flush=True)
         executed = batch.execute(job, compute=not showing)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
@@ -98,19 +87,30 @@ def _run(chosen: argparse.Namespace) -> None:
     print(f"Done in {spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
 
 
-def _announce(plan: "Plan", missing: "Sequence[Run]") -> None:
-    """Say what computing the missing runs takes, and what the data hold, before it begins."""
-    from studylib import forecast, runs
+def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
+    """Say what is missing, what computing it takes and what the data hold, of all notebooks before the first one begins."""
+    from studylib import forecast, runs, study
     from studylib.progress import spoken
 
-    if megabytes := forecast.download(plan):
-        print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
-    for said in forecast.datasets(plan):
-        print(said, flush=True)
-    print(
-        f"This takes about {spoken(forecast.seconds(plan, missing))} on this machine. Stop it at any time: the same command goes on.",
-        flush=True,
-    )
+    counted, seconds = set(), 0.0
+    for job, folder in jobs:
+        missing = {one.planned: one for one in job.plan.runs if runs.Store().result(one) is None}
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing.values()).items())
+        wanted = f"{len(missing)} to compute{f' ({kinds})' if missing else ''}"
+        print(f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {wanted}.", flush=True)
+        if showing and study.showable(job.plan, folder):
+            print(f"Nothing is computed: shown is what was exported to {folder}. With --compute what is missing is made.", flush=True)
+        elif showing:
+            print("Nothing of it was exported, and nothing is computed: --compute makes it.", flush=True)
+        elif missing:
+            if megabytes := forecast.download(job.plan):
+                print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
+            for said in forecast.datasets(job.plan):
+                print(said, flush=True)
+            seconds += forecast.seconds(job.plan, [run for planned, run in missing.items() if planned not in counted])
+            counted |= missing.keys()
+    if counted:
+        print(f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same command goes on.", flush=True)
 
 
 def _status(chosen: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     percent.
 
     `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of scores and retention, missing where
-    questions or articles are too few (`statistics.why_no_interval`); retention is missing where the teacher is below 20 F1.
+    questions or articles are too few (`statistics.enough`); retention is missing where the teacher is below 20 F1.
     """
     lines = []
     for setting, group in rows[rows.role != "guide"].groupby(SETTING, sort=False):
@@ -80,7 +80,7 @@ def _intervals(own: pd.DataFrame, teacher: pd.DataFrame, compared: bool) -> dict
     student = own.role.iloc[0] != "teacher"
     measured = [*METRICS, *(ALIKE if student else ())]
     values, clusters = _paired([own], [*measured, "probability"])  # (metric, 1, S, n)
-    if statistics.why_no_interval(clusters):
+    if not _enough(clusters):
         return {}
     taught, _ = _paired([teacher], KEPT)
     *scores, sure = values[:, 0]
@@ -274,7 +274,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     found = {"r": np.nan, "r_low": np.nan, "r_high": np.nan}
     if len(pairs) >= FEW_TEACHERS and np.ptp(means, -1).all():
         found["r"] = np.corrcoef(means)[0, 1]
-        if not statistics.why_no_interval(clusters):
+        if _enough(clusters):
             drawn = _drawn(values[0], clusters).reshape(-1, 2, len(pairs))  # (repeats, 2, teacher)
             own, students = np.moveaxis(drawn - drawn.mean(-1, keepdims=True), 1, 0)
             r = (own * students).sum(-1) / np.sqrt((own**2).sum(-1) * (students**2).sum(-1))
@@ -287,7 +287,7 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     values, clusters = _paired([student, twin], ["f1"])
     difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
     found = {"seeds": len(difference), "n": len(clusters), "articles": len(set(clusters)), "difference": difference.mean()}
-    if statistics.why_no_interval(clusters):
+    if not _enough(clusters):
         return found | dict.fromkeys(TESTED, np.nan)
     each = difference.mean(0)
     low, high = statistics.interval(_drawn(difference, clusters))
@@ -297,6 +297,10 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     if len(difference) > 1:
         least = np.hypot(least, statistics.detectable(difference.mean(1).std(ddof=1), len(difference)))
     return found | {"low": low, "high": high, "p": p, "p_holm": np.nan, "detectable": least}
+
+
+def _enough(clusters: np.ndarray) -> bool:
+    return statistics.enough(len(clusters), len(set(clusters)))
 
 
 def _same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:

@@ -211,13 +211,14 @@ def _made(folder: Path) -> list[Path]:
 
 def provenance() -> dict:
     """Versions, code and machine, as a manifest records them."""
+    commit = _git("rev-parse", "HEAD")
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "python": platform.python_version(),
         "unicode": unicodedata.unidata_version,
         "versions": {name: version(name) for name in LIBRARIES},
-        "git": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
+        "git": commit or None,
+        "dirty": bool(_git("status", "--porcelain")) if commit else None,
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
     }

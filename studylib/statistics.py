@@ -17,12 +17,9 @@ SEEDS = 5  # fewer say too little of others to be drawn from
 REPEATS = 10_000
 
 
-def why_no_interval(clusters: np.ndarray) -> str | None:
-    """Why these questions are too few for an interval, in a clause; None if they are enough."""
-    articles, questions = len(np.unique(clusters)), len(clusters)
-    if articles < ARTICLES or questions < QUESTIONS:
-        return f"{questions} questions of {articles} articles are too few for an interval, which needs {QUESTIONS} of {ARTICLES}"
-    return None
+def enough(questions: int, articles: int) -> bool:
+    """Whether so many are enough for an interval."""
+    return questions >= QUESTIONS and articles >= ARTICLES
 
 
 def clustered_error(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:

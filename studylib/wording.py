@@ -53,11 +53,10 @@ def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: 
 
 def intervals(table: pd.DataFrame) -> str:
     """What the intervals of a comparison or of contrasts are, and why there are none where there are none, in a few sentences."""
-    few = table[(table.n < statistics.QUESTIONS) | (table.articles < statistics.ARTICLES)]
-    lacking = few.drop_duplicates("test_set")
+    few = table[[not statistics.enough(row.n, row.articles) for row in table.itertuples()]]
     said = [
         f"No intervals on {row.test_set}: {row.n} questions of {row.articles} articles are too few (at least {statistics.QUESTIONS} of {statistics.ARTICLES})."
-        for row in lacking.itertuples()
+        for row in few.drop_duplicates("test_set").itertuples()
     ]
     if len(few) < len(table):
         seeds = table.seeds.min()

@@ -162,7 +162,7 @@ def test_without_a_network_it_says_so(wanted: Callable, refused: Callable, monke
 
 
 def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(plan: plans.Plan) -> None:
+    def interrupted(plan: plans.Plan, folder: Path) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
@@ -177,8 +177,8 @@ def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.C
 def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     """A profile with exported rows trains nothing unasked, not even for a notebook that has none of them."""
     both, executed, completed = [], [], []
-    for name in ("capacity_gap", "teacher_choice"):
-        (tmp_path / f"{name}.yaml").write_text("profile: shown\n")
+    for name, seed in (("capacity_gap", 0), ("teacher_choice", 1)):
+        (tmp_path / f"{name}.yaml").write_text(f"profile: shown\nseeds: [{seed}]\n")
         both += batch.jobs(str(tmp_path / f"{name}.yaml"))
         (tmp_path / name).mkdir()
         (tmp_path / name / "table.md").write_text(f"table of {name}")
@@ -187,7 +187,7 @@ def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest
     pd.DataFrame({"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}).to_parquet(
         tmp_path / "capacity_gap" / "rows.parquet"
     )
-    monkeypatch.setattr(study, "complete", lambda plan: completed.append(plan))
+    monkeypatch.setattr(study, "complete", lambda plan, folder: completed.append(plan))
     monkeypatch.setattr(batch, "execute", lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook)
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     assert main(["run", "shown"]) == 0
@@ -214,7 +214,7 @@ def test_a_notebook_that_stops_is_told(error: Exception, said: str, wanted: Call
         raise error
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
-    monkeypatch.setattr(study, "complete", lambda plan: None)
+    monkeypatch.setattr(study, "complete", lambda plan, folder: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
     assert said in refused("run", wanted())
 
