@@ -59,7 +59,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
     students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
-    fills = FILLS if students.way.nunique() > 1 else dict.fromkeys(FILLS, "full")
+    several_ways = students.way.nunique() > 1
     tests = list(kept.test_set.unique())
     figure = Figure(
         figsize=(WIDTH, 2.4 * len(tests) + 0.9),
@@ -67,15 +67,18 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     )
     axes = figure.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
     colours = dict(zip(kept.family.unique(), sns.color_palette("colorblind", kept.family.nunique()), strict=True))
+    bottom = max(0, 10 * (students[["retention_f1", LOWER]].min().min() // 10) - 10) if len(students) else 0
     top = max(112, 1.04 * kept[["retention_f1", UPPER]].max().max())
     for row, test in enumerate(tests):
         for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
             for (family, role, start, way), points in students[students.test_set == test].groupby(
                 ["family", "role", "start", "way"], sort=False
             ):
-                label = f"{family}, {role}, {start} start" + (f": {way}" if students.way.nunique() > 1 else "")
+                label = f"{family}, {role}, {start} start" + (f": {way}" if several_ways else "")
                 marker, style = LOOKS[role, start]
-                look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=fills[way])
+                fill = FILLS[way] if several_ways else "none" if role == "twin" else "full"
+                look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=fill)
+                look_of |= {"markersize": 7 if role == "twin" else 5}
                 _retained(axis, points.sort_values(side), side, **look_of)
                 each = points.merge(seeds[seeds.test_set == test], on=[*comparison.SETTING, *comparison.MODEL], suffixes=("", "_seed"))
                 several = each[each.seeds > 1]
@@ -84,10 +87,16 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
                 low, high = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
                 axis.axhline(100, color="0.25", linewidth=0.8)
                 axis.fill_between(
-                    [0, 100], [low] * 2, [high] * 2, color="0.85", linewidth=0, zorder=0, label="teachers, with their own intervals"
+                    [0, 100],
+                    [low] * 2,
+                    [high] * 2,
+                    color="0.85",
+                    linewidth=0,
+                    zorder=0,
+                    label="teachers, with intervals of their own (not paired)",
                 )
             _marked(axis)
-            axis.set(xlim=(0, 100), ylim=(0, top))
+            axis.set(xlim=(0, 100), ylim=(bottom, top))
             if row == len(tests) - 1:
                 axis.set_xlabel(name)
         axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
@@ -99,31 +108,36 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     """F1 against what an answer costs in time, memory and disk, all in percent of the teacher's, a row per family and test set; those that
     no other beats in both time and F1 on a line, the teacher as a line with a band."""
     look()
-    panels = list(costs.groupby(["family", "test_set"], sort=False))
+    panels, model = list(costs.groupby(["family", "test_set"], sort=False)), [name for name in comparison.MODEL if name in costs]
     label = "F1 of every model against time, memory and disk in percent of the teacher's, with the front of those that none beats in both"
     figure = Figure(figsize=(WIDTH, 2.4 * len(panels) + 0.6), label=label)
     rows = figure.subplots(len(panels), len(COSTS), sharey="row", sharex=True, squeeze=False)
     for axes, ((family, test), group) in zip(rows, panels, strict=True):
-        (teacher,) = kept[
-            (kept.role == "teacher") & (kept.asked == kept.trained) & (kept.family == family) & (kept.test_set == test)
-        ].itertuples()
+        asked = kept[(kept.asked == kept.trained) & (kept.family == family) & (kept.test_set == test)]
+        (teacher,) = asked[asked.role == "teacher"].itertuples()
+        group = group.merge(asked[[*model, *BOUNDS["f1"]]], on=model)
         for axis, (what, name) in zip(axes, COSTS.items(), strict=True):
             group = group.assign(share=100 * group[what] / group[f"teacher_{what}"])
             _teacher_line(axis.axhline, axis.axhspan, teacher)
             for (role, start), points in group[group.role != "teacher"].groupby(["role", "start"], sort=False):
                 marker, _ = LOOKS[role, start]
-                colour, filled = PALETTE[list(LOOKS).index((role, start))], "none" if role in OTHERS else "full"
-                about = dict(color=colour, fillstyle=filled, label=f"{role}, {start} start")
-                axis.plot(points.share, points.f1, marker, markersize=5, **about)
+                colour, filled = PALETTE[list(LOOKS).index((role, start))], "full" if role == "student" else "none"
+                about = dict(color=colour, fillstyle=filled, label=f"{role}, {start} start", markersize=4 if role == "student" else 7)
+                axis.errorbar(points.share, points.f1, yerr=_spread(points), fmt=marker, elinewidth=0.8, **about)
             if what == "milliseconds":
                 front = group[group.front].sort_values("share")
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
-        axes[0].set_title(f"{family}, {test}", loc="left", fontsize="medium")
+        axes[0].set_title(_title(costs, family, test), loc="left", fontsize="medium")
         axes[0].set_ylabel("F1")
         axes[0].set_ylim(0, 1.1 * max(1.0, group.f1.max(), teacher.f1))
     _legend(figure, *rows.flat)
     return figure
+
+
+def _title(table: pd.DataFrame, family: str, *others: str) -> str:
+    """What a panel is of: its family only where there are several."""
+    return ", ".join(([family] if table.family.nunique() > 1 else []) + list(others))
 
 
 def _teacher_line(line: Callable, span: Callable, teacher: tuple) -> None:
@@ -133,9 +147,9 @@ def _teacher_line(line: Callable, span: Callable, teacher: tuple) -> None:
         span(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0, zorder=0)
 
 
-def ladder_figure(ladder: pd.DataFrame) -> Figure:
-    """F1 of one student under ever larger teachers, with intervals, against the ratio of their parameters, and the teachers' own; a panel
-    per family, test set and prompting."""
+def ladder_figure(ladder: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 of one student under ever larger teachers, with intervals and a dot per seed where there are several (`comparison.by_seed`),
+    against the ratio of their parameters, and the teachers' own; a panel per family, test set and prompting."""
     look()
     panels = list(ladder.groupby(["family", "test_set", "asked"], sort=False))
     label = "F1 of one student against the size of its teacher, with intervals, and the teachers' own F1"
@@ -143,7 +157,11 @@ def ladder_figure(ladder: pd.DataFrame) -> Figure:
     for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
         axis.errorbar(group.ratio, group.f1, yerr=_spread(group), fmt="o-", markersize=5, elinewidth=0.8, capsize=2, label="the student")
         axis.plot(group.ratio, group.teacher_f1, "s:", color="0.4", markersize=4, label="its teacher")
-        axis.set(title=f"{family}, {test}, {asked}", xlabel="parameters of teacher / student", ylabel="F1")
+        each = seeds.merge(group[[*comparison.SETTING, "student", "teacher", "ratio"]])
+        each = each[(each.start == "tuned") & each.role.isin(("student", "pupil"))]
+        if each.seed.nunique() > 1:
+            axis.plot(each.ratio, each.f1, ".", color="0.25", markersize=3)
+        axis.set(title=_title(ladder, family, test, asked), xlabel="parameters of teacher / student", ylabel="F1")
         axis.set_ylim(0, 1.1 * max(1.0, group[["f1", "f1_high", "teacher_f1"]].max().max()))
     _legend(figure, axes[0])
     return figure
@@ -155,7 +173,6 @@ def _retained(axis: mpl.axes.Axes, points: pd.DataFrame, side: str, **look_of: o
         points[side],
         points.retention_f1,
         yerr=_spread(points, "retention_f1", (LOWER, UPPER)),
-        markersize=5,
         elinewidth=0.8,
         capsize=2,
         **look_of,
@@ -166,7 +183,7 @@ def _marked(axis: mpl.axes.Axes) -> None:
     """The 90 % line and the 57.1 % mark; both axes in percent."""
     axis.axhline(90, color="0.25", linewidth=1)
     axis.annotate("90 %", (0.995, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
-    axis.axvline(57.1, color="0.25", linewidth=1, linestyle=(0, (1, 2)))
+    axis.axvline(57.1, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label="57.1 %, the reduction that the paper reports")
     axis.annotate("57.1 %", (57.1, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom", fontsize="small")
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(PercentFormatter(decimals=0))
@@ -196,7 +213,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
         axes[top + 1][column].plot(measured.step, measured.dev_f1, marker=marker, markersize=4, linestyle=line, color=colour, label=label)
     for number, family in enumerate(families):
         axes[2 * number][0].set_ylabel("loss per token\n(dots: dev)")
-        axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105))
+        axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105), yticks=range(0, 101, 25))
         for axis, who in zip(axes[2 * number], kinds, strict=True):
             axis.set_title(f"{family}\n{who}", fontsize="medium")
             axis.set(yscale="log")
@@ -272,23 +289,25 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         each = seeds[(seeds.family == family) & (seeds.test_set == test) & (seeds.asked == asked) & (seeds.role != "teacher")]
         if each.seed.nunique() > 1:
             axis.plot(each.f1, each.teacher, ".", color="0.25", markersize=3)
-        axis.set_title(f"{family}, {test}, {asked}", fontsize="medium")
+        axis.set_title(_title(kept, family, test, asked), fontsize="medium")
         axis.set_xlabel("F1 (line and band: the tuned teacher's)", fontsize="small")
         axis.margins(y=0.1)
     return figure
 
 
-def schooling_figure(scores: pd.DataFrame) -> Figure:
-    """F1 of teachers and of their students (`comparison.schooling`), a panel per test set and prompting."""
+def schooling_figure(scores: pd.DataFrame, kept: pd.DataFrame) -> Figure:
+    """F1 of teachers and of their students (`comparison.schooling`), these with intervals, a panel per test set and prompting."""
     look()
     panels = list(scores.groupby(["family", "test_set", "asked"], sort=False))
-    figure, axes = _grid(len(panels), 2.4, legend=0.6, label="F1 of students against F1 of their teachers")
-    names = list(scores.teacher.unique())
+    label = "F1 of students, with intervals, against F1 of their teachers"
+    figure, axes = _grid(len(panels), 2.4, legend=0.6, label=label, sharex=True, sharey=True)
+    names, students = list(scores.teacher.unique()), kept[kept.role == "student"]
     for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
-        for row in group.itertuples():
-            number = names.index(row.teacher)
-            axis.plot(row.teacher_f1, row.student_f1, "osD^vPX"[number % 7], color=PALETTE[number], label=row.teacher, markersize=6)
-        axis.set_title(f"{family}, {test}, {asked}", fontsize="medium")
+        for teacher, row in group.merge(students[[*comparison.SETTING, "teacher", *BOUNDS["f1"]]]).groupby("teacher", sort=False):
+            number = names.index(teacher)
+            look_of = dict(fmt="osD^vPX"[number % 7], color=PALETTE[number], label=teacher, markersize=6, elinewidth=0.8)
+            axis.errorbar(row.teacher_f1, row.student_f1, yerr=_spread(row, "student_f1"), **look_of)
+        axis.set_title(_title(scores, family, test, asked), fontsize="medium")
         axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
     _legend(figure, *axes)
     return figure
@@ -312,7 +331,7 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
             each = seeds.merge(points[[*comparison.SETTING, *comparison.MODEL]])
             if each.seed.nunique() > 1:
                 axis.plot([modes.index(mode) + 0.12 * (number - 1) for mode in each.asked], each.f1, ".", color="0.25", markersize=3)
-        axis.set_title(f"{family}, {test}, {role}", fontsize="medium")
+        axis.set_title(_title(kept, family, test, role), fontsize="medium")
         axis.set_xticks(range(len(modes)), [mode.replace(" ", "\n") for mode in modes], fontsize="small")
         axis.set_ylabel("F1")
     _legend(figure, *axes)
@@ -326,15 +345,17 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     panels = list(table.groupby(["family", "test_set"], sort=False))
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
     lines = [name for trait in table.trait.unique() for name in names[table.trait == trait].unique()]
-    label = "Points of F1 that a demonstration in training and asking gives the student, by traits of the questions, with intervals"
+    label = (
+        "F1 of the student trained and asked with a demonstration minus that of the one without, by traits of the questions, with intervals"
+    )
     figure, axes = _grid(len(panels), 0.9 + 0.19 * len(lines), label=label, sharey=True)
     for axis, ((family, test), group) in zip(axes, panels, strict=True):
         group = group.set_index(names[group.index]).reindex(lines)
         axis.axvline(0, color="0.25", linewidth=1)
         spread = _spread(group, "difference", ("low", "high"))
         axis.errorbar(group.difference, lines, xerr=spread, fmt="o", color=PALETTE[0], markersize=4, elinewidth=0.8, capsize=2)
-        axis.set_title(f"{family}, {test}", fontsize="medium")
-        axis.set_xlabel("points of F1 by the demonstration", fontsize="small")
+        axis.set_title(_title(table, family, test), fontsize="medium")
+        axis.set_xlabel("F1 trained and asked with a demonstration − without", fontsize="small")
         axis.margins(y=0.05)
     axes[0].invert_yaxis()
     return figure
@@ -348,7 +369,7 @@ def capacity_gap(
 ) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
     drawn = {"retention": (retention_figure(kept, seeds, asked), kept)}
-    drawn |= {"ladder": (ladder_figure(ladder), ladder)} if len(ladder) else {}
+    drawn |= {"ladder": (ladder_figure(ladder, seeds), ladder)} if len(ladder) else {}
     drawn |= {"cost": (cost_figure(costs, kept), costs)} if len(costs) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
@@ -356,7 +377,7 @@ def capacity_gap(
 def teacher_choice(kept: pd.DataFrame, seeds: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
     drawn = {"students": (choice_figure(kept, seeds), kept)} if (kept.role != "teacher").any() else {}
-    drawn |= {"schooling": (schooling_figure(scores), scores)} if len(scores) else {}
+    drawn |= {"schooling": (schooling_figure(scores, kept), scores)} if len(scores) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 

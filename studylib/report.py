@@ -57,8 +57,9 @@ def _folder(job: Job) -> Path:
 
 
 def _section(job: Job) -> dict:
-    """What the page says of a notebook: its title, question and method, its conclusion, figures, tables, and parameters."""
-    folder, (first, *_) = _folder(job), nbformat.read(job.notebook, as_version=4).cells
+    """What the page says of a notebook: its title, question and method, its conclusion, figures in its order, tables, and parameters."""
+    folder, (first, *others) = _folder(job), nbformat.read(job.notebook, as_version=4).cells
+    shown = "".join(cell.source for cell in others)
     title, _, method = first.source.partition("\n")
     texts = {file.stem: MARKDOWN(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.md"))}
     return {
@@ -67,7 +68,7 @@ def _section(job: Job) -> dict:
         "method": MARKDOWN(method),
         "conclusion": texts.pop("conclusion"),
         "tables": {name: texts.pop(name) for name in ("headline", "table") if name in texts} | texts,
-        "figures": [_figure(file) for file in sorted(folder.glob("*.svg"))],
+        "figures": [_figure(file) for file in sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"'))],
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
 

@@ -49,8 +49,9 @@ TRAITS = ["asks", "answer_words", "answer_place"]
 
 def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
     """Make whatever runs of the plan are missing, one after the other, with a bar each; what a run adds to the exported tables is merged
-    into `folder` as soon as it is done."""
+    into `folder` as soon as it is done. Raises StudyError where the exported tables are of other weights."""
     store = store or Store()
+    _refuse_others(plan, store, folder)
     makers.use_threads(plan.threads)
     maker = makers.make(store, Progress())
     makers.rehearse(run for run in plan.runs if store.result(run) is None)
@@ -58,7 +59,20 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
         if store.result(run) is None:
             store.complete(run, maker)
             if folder is not None:
+                _refuse_others(plan, store, folder)
                 _keep(_about(plan, run), store, folder)
+
+
+def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:
+    """Raise StudyError if a trained model was exported with other weights than the store has: its scores must not stand beside these."""
+    exported = _exported(folder, "runs.csv")
+    for run, _ in plan.trained:
+        made = store.result(run)
+        if made is not None and run.planned in exported and exported[run.planned].digest.iloc[0] != made["digest"]:
+            raise StudyError(
+                f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained on another machine or by other "
+                "versions, and the two must not be mixed: move that folder away, or have the runs elsewhere (STUDY_HOME)."
+            )
 
 
 def _about(plan: Plan, run: Run) -> Plan:
@@ -83,8 +97,10 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
 
     `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
     the store does not have are those that were exported for just such runs (`planned`) to `folder` or to one beside it, if they were.
+    Raises StudyError where these are of other weights, or if there are no rows.
     """
     store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
+    _refuse_others(plan, store, folder)
     for one in plan.asked:
         if _answered(one, store):
             counts = store.result(one.counted)["facts"]["parameters"]
@@ -278,7 +294,7 @@ def export(
     """Write rows, their results, tables to be `kept` (as CSV), `texts` (as Markdown) and figures, each with what it draws (as CSV if it
     is not among the former), by their names into `folder`.
 
-    Rows and lines of tables to be kept that were exported before and are not among these are kept beside them.
+    Rows and lines of tables to be kept that were exported before and are not among these are kept beside them; figures are not.
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
@@ -294,6 +310,9 @@ def export(
             figures.save(figure, draft, name)
             if name not in kept:
                 _save(shown, draft / f"{name}.csv")
+    for old in {file.stem for file in folder.glob("*.svg")} - set(drawn):
+        for ending in ("svg", "png", "csv"):
+            (folder / f"{old}.{ending}").unlink(missing_ok=True)
 
 
 @contextmanager

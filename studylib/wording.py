@@ -28,12 +28,28 @@ LEVEL = 0.05  # of the tests
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
 
 
-def headline(kept: pd.DataFrame, asked: str) -> str:
-    """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start, asked in this way (or, if nobody
-    was, in the first)."""
+def capacity_gap(kept: pd.DataFrame, gained: pd.DataFrame, asked: str, made: pd.DataFrame) -> dict[str, str]:
+    """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `made` the runs behind them."""
+    texts = {"headline": headline(kept), "table": table(kept), "contrasts": contrasts(gained)}
+    return texts | {"conclusion": f"{conclusion(kept, gained, asked)}\n\n{computed(made)}"}
+
+
+def teacher_choice(kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, asked: str, made: pd.DataFrame) -> dict[str, str]:
+    """What that notebook says in words, by name."""
+    texts = {"table": table(kept), "contrasts": contrasts(gained)}
+    return texts | {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(made)}"}
+
+
+def prompting_mode(kept: pd.DataFrame, worth: pd.DataFrame, trained: Sequence[str], made: pd.DataFrame) -> dict[str, str]:
+    """What that notebook says in words, by name: `worth` is what ways of prompting are worth."""
+    texts = {"table": table(kept), "comparisons": prompting(worth)}
+    return texts | {"conclusion": f"{prompting_conclusion(worth, trained)}\n\n{computed(made)}"}
+
+
+def headline(kept: pd.DataFrame) -> str:
+    """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start."""
     main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
-    asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    return table(kept[main & (kept.asked == asked)], ("model", "role", "test_set", "steps", "seeds"), HEADLINE)
+    return table(kept[main], ("model", "role", "asked", "test_set", "steps", "seeds"), HEADLINE)
 
 
 def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:
@@ -79,6 +95,10 @@ def _signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
 
 
+def _probability(p: float) -> str:
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "–" if np.isnan(value) else f"{value:.1f}"
@@ -107,7 +127,7 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) ->
     titles = [*columns.values(), difference, "p", "p, Holm", "detectable"]
     lines = [titles, ["---"] * len(titles)]
     for row in table.to_dict("records"):
-        tests = ["–" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p", "p_holm")]
+        tests = [_probability(row[name]) for name in ("p", "p_holm")]
         tests[1] = "primary" if row["primary"] else tests[1]
         found = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
         lines.append([*(str(row[name]) for name in columns), found, *tests, _cell(row["detectable"])])
@@ -157,7 +177,8 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
         ways = students.student.map(lambda name: cutting.named(name).way)
         for way, own in students.groupby(ways, sort=False):
             named = f"{family}, {test}" + (f", {way}" if ways.nunique() > 1 else "")
-            sentence = f"- **{named}**: {_claim(own)}; the smallest of all {_about(own.iloc[-1])}."
+            which = "the smallest of all" if len(own) > 1 else "the only one so far"
+            sentence = f"- **{named}**: {_claim(own)}; {which} {_about(own.iloc[-1])}."
             said.append(" ".join([sentence, *(_gain(row) for row in added[added.student.isin(own.student)].itertuples())]))
         for name, others in both[both.contrast != comparison.ADDED].groupby("contrast", sort=False):
             said.append(f"- **{family}, {test}, {name}**: {_listed(others)}")
@@ -218,7 +239,8 @@ def _judged(row: tuple) -> str:
     said = f"{_signed(row.difference)} points of F1{_span(row.low, row.high)}"
     if np.isnan(row.p_holm):
         return f"{said}."
-    said += f", p = {row.p_holm:.3f}{'' if row.primary else ' after Holm'}"
+    p = _probability(row.p_holm)
+    said += f", p {p if '<' in p else f'= {p}'}{'' if row.primary else ' after Holm'}"
     if not _is_shown(row):
         return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
     return f"{said}."
@@ -245,6 +267,8 @@ def computed(made: pd.DataFrame) -> str:
     if made.empty:
         return ""
     machines = sorted({f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples()})
-    sentence = f"{len(made)} runs in {spoken(made.seconds.sum())} ({'; '.join(machines)})"
+    sentence = (
+        f"{len(made)} runs, those that other experiments need, too, among them, took {spoken(made.seconds.sum())} ({'; '.join(machines)})"
+    )
     students = made.seconds[made.kind == "student"]
     return sentence + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".")

@@ -56,11 +56,15 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
     kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
     measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
-    costs = comparison.pareto(kept.assign(seed=0, time=100, planned="p", **measured))
+    costs = comparison.pareto(kept.drop(columns=list(comparison.BOUNDS["f1"])).assign(seed=0, time=100, planned="p", **measured))
     figures.save(figures.cost_figure(costs, kept), tmp_path, "cost")
-    about = {"family": "f", "test_set": "near", "asked": "zero-shot", "f1_low": 45.0, "f1_high": 55.0}
-    ladder = pd.DataFrame({"ratio": [1.2, 1.7], "teacher_f1": [30.0, 80.0], "f1": [50.0, 49.0]}).assign(**about)
-    figures.save(figures.ladder_figure(ladder), tmp_path, "ladder")
+    own = kept[kept.student == "f-2"]
+    ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[[*comparison.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]]
+    each = pd.concat([own.assign(seed=seed) for seed in (0, 1, 2)])
+    drawn = figures.ladder_figure(ladder.assign(f1_low=45.0, f1_high=55.0), each)
+    figures.save(drawn, tmp_path, "ladder")
+    (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
+    assert sorted(dots.get_xdata()) == 3 * [1.2] + 3 * [1.7]
     words = {"cost": ["student, tuned start", "pupil, tuned start", "front"], "ladder": ["its teacher"]}
     for name, said in words.items():
         assert all(f">{word}<" in (tmp_path / f"{name}.svg").read_text() for word in said), name
@@ -79,7 +83,7 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     traits = pd.DataFrame({"family": "f", "test_set": "t", "trait": ["asks", "answer"], "value": ["who", "1 word"], **differences})
     for folder in ("a", "b"):
         figures.save(figures.choice_figure(comparison.compare(rows), comparison.by_seed(rows)), tmp_path / folder, "students")
-        figures.save(figures.schooling_figure(comparison.schooling(rows)), tmp_path / folder, "schooling")
+        figures.save(figures.schooling_figure(comparison.schooling(rows), comparison.compare(rows)), tmp_path / folder, "schooling")
         figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
         "students": ["its twin", "nobody", "tuned"],

@@ -65,6 +65,7 @@ def test_the_notebook_writes_every_output(smoke):
     _, folder = smoke
     expected = [
         "conclusion.md",
+        "contrasts.csv",
         "contrasts.md",
         "cost.csv",
         "cost.png",
@@ -115,27 +116,18 @@ def test_every_line_leads_to_a_run(smoke):
         assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
 
 
-def _texts(name: str, rows: pd.DataFrame, values: dict) -> dict[str, str]:
-    """What the notebook of this name says of rows in words."""
-    kept = comparison.compare(rows)
-    texts = {"table": wording.table(kept)}
-    if name == "prompting_mode":
-        worth = comparison.prompting(rows, values["trained"], values["asked"])
-        return texts | {"prompting": wording.prompting(worth), "conclusion": wording.prompting_conclusion(worth, values["trained"])}
-    gained = comparison.contrasts(rows, comparison.TUNED if name == "teacher_choice" else "")
-    texts |= {"contrasts": wording.contrasts(gained)}
-    if name == "teacher_choice":
-        scores = comparison.schooling(rows)
-        return texts | {"conclusion": wording.choice_conclusion(gained, scores, comparison.TUNED, values["trained"])}
-    said = {"headline": wording.headline(kept, values["trained"]), "conclusion": wording.conclusion(kept, gained, values["trained"])}
-    return texts | said
-
-
 @pytest.mark.parametrize("job", batch.jobs("small"), ids=lambda job: job.notebook.stem)
 def test_what_is_committed_in_words_is_computed_from_the_committed_rows(job, tmp_path):
-    folder, store = study.folder("small", job.notebook.stem), Store(tmp_path)
-    texts = _texts(job.notebook.stem, study.rows(job.plan, store, folder), parameters.defaults(job.notebook) | job.values)
-    texts["conclusion"] += "\n\n" + wording.computed(study.origins(job.plan, store, folder))
+    folder, store, given = study.folder("small", job.notebook.stem), Store(tmp_path), parameters.defaults(job.notebook) | job.values
+    rows, made = study.rows(job.plan, store, folder), study.origins(job.plan, store, folder)
+    kept = comparison.compare(rows)
+    if job.notebook.stem == "capacity_gap":
+        texts = wording.capacity_gap(kept, comparison.contrasts(rows), given["trained"], made)
+    elif job.notebook.stem == "teacher_choice":
+        gained = comparison.contrasts(rows, comparison.TUNED)
+        texts = wording.teacher_choice(kept, gained, comparison.schooling(rows), given["trained"], made)
+    else:
+        texts = wording.prompting_mode(kept, comparison.prompting(rows, given["trained"], given["asked"]), given["trained"], made)
     assert {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in texts} == texts
 
 

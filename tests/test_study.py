@@ -431,13 +431,13 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
         kept, seeds = comparison.compare(rows), comparison.by_seed(rows)
         if last == "guide":
             gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
-            texts = {"contrasts": wording.contrasts(gained), "conclusion": wording.choice_conclusion(gained, scores, "tuned", "zero-shot")}
+            texts = wording.teacher_choice(kept, gained, scores, "zero-shot", study.origins(plan, store))
             drawn = figures.teacher_choice(kept, seeds, scores, curves)
         else:
             worth, traits = comparison.prompting(rows, modes, modes), comparison.by_trait(rows, modes)
-            texts = {"prompting": wording.prompting(worth), "conclusion": wording.prompting_conclusion(worth, modes)}
+            texts = wording.prompting_mode(kept, worth, modes, study.origins(plan, store))
             drawn = figures.prompting_mode(kept, seeds, traits)
-        study.export(tmp_path / last, rows, {"learning": curves}, texts | {"table": wording.table(kept)}, drawn)
+        study.export(tmp_path / last, rows, {"learning": curves}, texts, drawn)
         assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
         assert figures.show(drawn, tmp_path / last, "traits").data == "There is nothing to draw yet."
 
@@ -523,3 +523,17 @@ def test_what_one_experiment_exported_another_shows(raw, tmp_path):
     }
     assert study.showable(other, tmp_path / "prompting_mode") and not (tmp_path / "prompting_mode").exists()
     assert set(study.origins(other, nothing, tmp_path / "prompting_mode").kind) >= {"teacher", "answers", "student", "loyalty"}
+
+
+def test_results_of_other_weights_are_not_mixed_with_those_of_the_store(finished, tmp_path):
+    plan, store = finished
+    exported(plan, store, tmp_path / "shown")
+    teacher = next(run for run, called in plan.trained if called["role"] == "teacher")
+    file = tmp_path / "shown" / "runs.csv"
+    file.write_text(file.read_text().replace(store.result(teacher)["digest"], "0" * 64))
+    for verb in (study.complete, study.rows):
+        with pytest.raises(StudyError, match=r"has results of another mini s0 teacher than .*: move that folder away"):
+            verb(plan, store, tmp_path / "shown")
+        with pytest.raises(StudyError, match="move that folder away"):
+            verb(plan, store, tmp_path / "beside")
+    assert len(study.rows(plan, Store(tmp_path / "empty"), tmp_path / "shown"))

@@ -60,12 +60,12 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
 def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
     kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
     said = wording.conclusion(kept, gained.assign(detectable=1.5), "zero-shot")
-    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.000 after Holm. " in said
+    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm. " in said
     nothing = "no difference shown, the smallest we could have seen is 1.5."
     assert f"f-2: +0.0 points of F1 (0.0 to 0.0), p = 1.000 after Holm: {nothing}" in said
     said = wording.conclusion(kept, gained.assign(detectable=1.5, p_holm=0.06), "zero-shot")
     assert f"f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: {nothing}" in said
-    assert "| tuned | zero-shot | near | f-5 | +6.0 (6.0 to 6.0) | 0.000 | 0.000 |" in wording.contrasts(gained)
+    assert "| tuned | zero-shot | near | f-5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |" in wording.contrasts(gained)
     few = wording.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
     assert "| +6.0 | – | – | – |" in few
     assert wording.contrasts(compared({("student", 5): 0.76})[1]).startswith("Nothing is compared: no two models")
@@ -110,12 +110,12 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     kept, gained, scores = comparison.compare(rows), comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
     said = wording.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
-    assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
+    assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
     assert "Of the other 3 teachers, 2 made a difference that is shown: raw (-10.0), its twin (-5.0)" in said
     assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
     table = wording.contrasts(gained)
     assert (
-        "| raw | zero-shot | near | f-5 | tuned | +10.0 (10.0 to 10.0) | 0.000 | primary |" in table
+        "| raw | zero-shot | near | f-5 | tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |" in table
         and "| raw | zero-shot | near | f-5 | small | +0.0" in table
     )
     assert "| taught by |" in wording.table(kept) and "guide" not in wording.table(kept)
@@ -134,19 +134,21 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
     assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
     said = wording.prompting_conclusion(worth, list(scores))
-    assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p = 0.000." in said
+    assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
     assert "4 show a difference: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
     (declared,) = (line for line in wording.prompting(worth).splitlines() if "| primary |" in line)
     assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
 
 
-def test_the_headline_has_the_main_models_in_the_way_they_are_asked_about():
+def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
     kept, _ = compared({("student", 5): 0.6, ("twin", 5): 0.4, ("pupil", 5): 0.5})
     more = pd.concat([kept, kept.assign(asked="one-shot"), kept[kept.role == "student"].assign(start="raw")])
-    lines = [line for line in wording.headline(more, "one-shot").splitlines() if line.startswith("|")]
-    assert [line.split(" | ")[1] for line in lines[2:]] == ["teacher", "student", "twin"]
-    assert "asked one-shot" in wording.headline(more, "one-shot") and "asked zero-shot" in wording.headline(more, "chat one-shot")
-    assert "calibration" not in lines[0] and "F1 kept, %" in lines[0]
+    lines = [line.split(" | ") for line in wording.headline(more).splitlines() if line.startswith("|")]
+    assert [line[1:3] for line in lines[2:]] == [
+        [role, mode] for mode in ("zero-shot", "one-shot") for role in ("teacher", "student", "twin")
+    ]
+    assert "calibration" not in " ".join(lines[0]) and "F1 kept, %" in lines[0]
+    assert "asked zero-shot" in wording.headline(kept)
 
 
 def test_the_conclusion_names_what_is_compared_besides():
@@ -154,7 +156,7 @@ def test_the_conclusion_names_what_is_compared_besides():
     gained.loc[gained.contrast == "rival − student", "objective"] = "taid"
     gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
     said = wording.conclusion(kept, gained, "zero-shot")
-    assert "- **f, near, rival − student**: f-5 by taid: +10.0 points of F1 (10.0 to 10.0), p = 0.000 after Holm." in said
+    assert "- **f, near, rival − student**: f-5 by taid: +10.0 points of F1 (10.0 to 10.0), p < 0.001 after Holm." in said
     assert "- **f, near, pupil − student**: f-2 under the twin of 5: -10.0 points of F1" in said
     assert said.count("Student minus twin") == 1
     two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
