@@ -46,7 +46,7 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
     """Expected seconds for the missing runs."""
     store, steps, total = store or Store(), {}, 0.0
     teachers = {kinds.raw_of(run).digest: run for run, _ in plan.trained if run.kind == "teacher"}
-    makers.use_threads(plan.threads)
+    makers.prepare(plan.threads)
     for run in missing:
         raw = kinds.raw_of(run)
         if raw.digest not in steps:

@@ -1,5 +1,8 @@
 """The loop: micro-batches, resuming, learning, and a student from stored states."""
 
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -435,3 +438,26 @@ def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_qu
     branch = built()[0].branches[0]
     with pytest.raises(StudyError, match=branch.question.id):
         served(packing.pack(replace(built()[0], branches=[replace(branch, target=[5, 6])])))
+
+
+FAULTS = """
+import resource, torch
+from studylib import makers
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+plain = faults()
+makers.prepare(1)
+faults()
+print(plain, faults(), torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_that_tensors_leave_is_kept_for_the_next_ones():
+    """In a process of its own: 40 MB five times are new pages each time without, and none with it."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    plain, kept, threads = map(int, done.stdout.split())
+    assert threads == 1 and plain > 20 and kept < plain / 10
