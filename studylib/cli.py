@@ -92,7 +92,7 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     from studylib import forecast, runs, study
     from studylib.progress import spoken
 
-    counted, seconds = set(), 0.0
+    counted, told, seconds = set(), set(), 0.0
     for job, folder in jobs:
         missing = {one.planned: one for one in job.plan.runs if runs.Store().result(one) is None}
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing.values()).items())
@@ -105,8 +105,9 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
         elif missing:
             if megabytes := forecast.download(job.plan):
                 print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
-            for said in forecast.datasets(job.plan):
+            for said in (line for line in forecast.datasets(job.plan) if line not in told):
                 print(said, flush=True)
+                told.add(said)
             seconds += forecast.seconds(job.plan, [run for planned, run in missing.items() if planned not in counted])
             counted |= missing.keys()
     if counted:
@@ -114,12 +115,12 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
 
 
 def _status(chosen: argparse.Namespace) -> None:
-    from studylib import batch, forecast, runs
+    from studylib import batch, forecast, runs, study
     from studylib.progress import spoken
 
     store, counted, total = runs.Store(), set(), 0.0
     for job in batch.jobs(chosen.profile):
-        states = [(run, *store.state(run)) for run in job.plan.runs]
+        states = study.states(job.plan, study.folder(job.profile, job.notebook.stem), store)
         counts = Counter(state for _, state, _ in states)
         print(f"{job.notebook.stem} ({job.profile}): " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         for run, state, why in states:

@@ -124,6 +124,14 @@ def lacking(folder: Path) -> bool:
     return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
 
 
+def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]:
+    """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does not have it and `folder` shows what
+    came of it."""
+    exported = _exported(folder, "runs.csv")
+    found = ((run, *store.state(run)) for run in plan.runs)
+    return [(run, "exported", "") if state == "missing" and run.planned in exported else (run, state, why) for run, state, why in found]
+
+
 def showable(plan: Plan, folder: Path) -> bool:
     """Whether there are any rows to show, in the store or in `folder`."""
     store, exported = Store(), _exported(folder, "rows.parquet")

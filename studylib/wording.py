@@ -25,6 +25,7 @@ MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f
 MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
 HEADLINE = ("reduction_total", "reduction_nonembedding", *scoring.METRICS, "retention_f1", "retention_exact_match")
 LEVEL = 0.05  # of the tests
+SEEN = f"The smallest that could have been seen is found in four cases of five by a test at {100 * LEVEL:.0f} %, before correction."
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
 
 
@@ -82,6 +83,11 @@ def intervals(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def _notes(table: pd.DataFrame, differences: pd.DataFrame) -> str:
+    """What the intervals of a table are, and what could have been seen of differences."""
+    return intervals(table) + (f" {SEEN}" if differences.detectable.notna().any() else "")
+
+
 def _bounded(row: dict, name: str) -> str:
     spread = f" ± {row[SPREAD[name]]:.1f}" if name in SPREAD and not np.isnan(row[SPREAD[name]]) else ""
     return _cell(row[name]) + spread + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
@@ -134,7 +140,7 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) ->
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     declared = "Primary is what was declared beforehand; the other lines are secondary and"
     declared = declared if table.primary.any() else "All lines are secondary to the claim of non-inferiority and"
-    return f"{drawn}\n\n{declared} corrected by Holm's method over all of them. {intervals(table)}\n"
+    return f"{drawn}\n\n{declared} corrected by Holm's method over all of them. {_notes(table, table)}\n"
 
 
 def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
@@ -155,7 +161,7 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
             sentence += f" Better teachers, better students? Over these {len(found)} teachers, and for them only, the two scores correlate"
             sentence += f" by {one.r:.2f}{spread}."
         said.append(sentence)
-    return "\n".join(said) + "\n\n" + intervals(gained)
+    return "\n".join(said) + "\n\n" + _notes(gained, gained)
 
 
 def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
@@ -182,7 +188,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
             said.append(" ".join([sentence, *(_gain(row) for row in added[added.student.isin(own.student)].itertuples())]))
         for name, others in both[both.contrast != comparison.ADDED].groupby("contrast", sort=False):
             said.append(f"- **{family}, {test}, {name}**: {_listed(others)}")
-    return "\n".join(said) + "\n\n" + intervals(kept)
+    return "\n".join(said) + "\n\n" + _notes(kept, gained)
 
 
 def _claim(students: pd.DataFrame) -> str:
@@ -259,7 +265,7 @@ def prompting_conclusion(table: pd.DataFrame, trained: Sequence[str]) -> str:
         said.append(
             f"{sentence} Of the {len(group[~declared])} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
         )
-    return "\n".join(said) + "\n\n" + intervals(table)
+    return "\n".join(said) + "\n\n" + _notes(table, table)
 
 
 def computed(made: pd.DataFrame) -> str:

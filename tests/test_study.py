@@ -465,6 +465,9 @@ def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(fin
     written = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
     assert study.lacking(tmp_path / "shown") and not home.exists()
     assert not study.lacking(tmp_path / "nothing")
+    states = study.states(plan, tmp_path / "shown", Store(tmp_path / "empty"))
+    assert [run for run, _, _ in states] == plan.runs and {state for _, state, _ in states} == {"exported"}
+    assert {state for _, state, _ in study.states(plan, tmp_path / "shown", store)} == {"done"}
     again = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
     for one, other in zip((rows, learned), again, strict=True):
         pd.testing.assert_frame_equal(one, other[one.columns], check_dtype=False)
