@@ -215,7 +215,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
         axes[2 * number][0].set_ylabel("loss per token\n(dots: dev)")
         axes[2 * number + 1][0].set(ylabel="dev F1", ylim=(0, 105), yticks=range(0, 101, 25))
         for axis, who in zip(axes[2 * number], kinds, strict=True):
-            axis.set_title(f"{family}\n{who}", fontsize="medium")
+            axis.set_title("\n".join([family] * (len(families) > 1) + [who]), fontsize="medium")
             axis.set(yscale="log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -277,7 +277,7 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 of a student by who taught it, with intervals, and a dot per seed where there are several (`comparison.by_seed`), a panel per
     test set and prompting; the tuned teacher as a line with a band."""
     look()
-    panels = list(kept.groupby(["family", "test_set", "asked"], sort=False))
+    panels = [one for one in kept.groupby(["family", "test_set", "asked"], sort=False) if (one[1].role != "teacher").any()]
     best_last = list(kept[kept.role != "teacher"].groupby("teacher").f1.mean().sort_values().index)
     label = "F1 of the student by who taught it, with intervals, and that of the tuned teacher"
     figure, axes = _grid(len(panels), 0.9 + 0.2 * len(best_last), label=label, sharey=True)
@@ -332,6 +332,7 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
             if each.seed.nunique() > 1:
                 axis.plot([modes.index(mode) + 0.12 * (number - 1) for mode in each.asked], each.f1, ".", color="0.25", markersize=3)
         axis.set_title(_title(kept, family, test, role), fontsize="medium")
+        axis.set_xlim(-0.5, len(modes) - 0.5)
         axis.set_xticks(range(len(modes)), [mode.replace(" ", "\n") for mode in modes], fontsize="small")
         axis.set_ylabel("F1")
     _legend(figure, *axes)
