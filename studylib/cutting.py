@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from studylib.errors import StudyError
-from studylib.models import final_norm, head, layers
+from studylib.models import final_norm, head, layers, parameters
 from studylib.packing import Batch
 
 RECIPE = 2
@@ -86,6 +86,16 @@ def written(student: str) -> str:
 def named(student: str) -> Size:
     """The size that a student's name ends with."""
     return size(written(student))
+
+
+def counted(config: PretrainedConfig, depth: int, neurons: int | None) -> dict[str, int]:
+    """The parameters (`models.parameters`) that a model of this configuration has with so many layers and neurons; without its weights."""
+    smaller = copy.deepcopy(config)
+    smaller.num_hidden_layers, smaller.intermediate_size = depth, neurons or config.intermediate_size
+    if getattr(smaller, "layer_types", None):
+        smaller.layer_types = smaller.layer_types[:depth]
+    with torch.device("meta"):
+        return parameters(AutoModelForCausalLM.from_config(smaller))
 
 
 def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:

@@ -1,18 +1,24 @@
 """How long a plan will take on this machine and what it must fetch, before anything starts.
 
-One real training step of each family is timed; everything else is scaled from it by steps and layers.
+What a run does is counted in contexts that the uncut model is trained on. How long one takes is known from the runs that are done,
+of each kind for itself; before there are any, one real training step of each family is timed.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
 
-from studylib import archives, data, kinds, makers, models, objectives, packing, prompts, training
+from transformers import PretrainedConfig
+
+from studylib import archives, cutting, data, kinds, makers, models, objectives, packing, prompts, training
 from studylib.plans import Plan
 from studylib.runs import Input, Run, Store
 from studylib.study import leakage
 
 ANSWERING = 0.8  # a context answered, over a context trained on
 COMPARING = 0.05  # two models compared at the answers of a context, over the same
+RUNS = {"answers": "model", "cost": "model", "states": "teacher"}  # the model that a kind of run uses, if it is not one that it makes
 EVERYWHERE = 0.25  # logits at all tokens of a context instead of its answers', over the same
 
 
@@ -42,22 +48,69 @@ def datasets(plan: Plan) -> list[str]:
     return lines
 
 
+@dataclass
+class Uncut:
+    """A family's model as it is before anything is cut, and what part of its work smaller ones do."""
+
+    config: PretrainedConfig
+    known: dict[tuple[int, int | None], float] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        """Its layers."""
+        return self.config.num_hidden_layers
+
+    def share(self, model: Run | Input) -> float:
+        """Of its parameters outside embeddings, those that a model has which a run made, or that comes from outside."""
+        made = isinstance(model, Run)
+        cut = model if made and model.kind == "cut" else model.needs.get("start") if made else None
+        size = (cut.parameters["depth"], cut.parameters["neurons"]) if cut else (self.depth, None)
+        if size not in self.known:
+            whole, left = (cutting.counted(self.config, *each)["nonembedding"] for each in ((self.depth, None), size))
+            self.known[size] = left / whole
+        return self.known[size]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds to load a model, seconds a context, and those by kind of run where there were such."""
+
+    loading: float
+    usual: float
+    kinds: Mapping[str, float]
+
+
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
-    store, steps, total = store or Store(), {}, 0.0
-    teachers = {kinds.raw_of(run).digest: run for run, _ in plan.trained if run.kind == "teacher"}
-    makers.prepare(plan.threads)
+    store, families, total = store or Store(), {}, 0.0
     for run in missing:
         raw = kinds.raw_of(run)
-        if raw.digest not in steps:
-            steps[raw.digest] = _step(store, teachers[raw.digest])
-        per_context, depth, loading = steps[raw.digest]
-        total += loading + _contexts(run, depth) * per_context
+        if raw.digest not in families:
+            uncut = Uncut(models.reading(raw.value)[1])
+            families[raw.digest] = (
+                uncut,
+                _pace([one for one in plan.runs if kinds.raw_of(one).digest == raw.digest], uncut, plan.threads, store),
+            )
+        uncut, pace = families[raw.digest]
+        total += pace.loading + contexts(run, uncut) * pace.kinds.get(run.kind, pace.usual)
     return total
 
 
-def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
-    """Seconds of training per context at full depth, that depth, and seconds to load the model."""
+def _pace(runs: list[Run], uncut: Uncut, threads: int, store: Store) -> Pace:
+    """As it was for the runs of a family that are done; else as a step of training its teacher shows it."""
+    took: dict[str, list[float]] = {}
+    for run in runs:
+        if (result := store.result(run)) is not None:
+            took.setdefault(run.kind, []).append(result["seconds"] / contexts(run, uncut))
+    if not took:
+        return _timed(next(run for run in runs if run.kind == "teacher"), threads, store)
+    paces = {kind: median(each) for kind, each in took.items()}
+    return Pace(0.0, median(paces.values()), paces)
+
+
+def _timed(teacher: Run, threads: int, store: Store) -> Pace:
+    """As two steps of training a teacher show it, the first of them to warm up."""
+    makers.prepare(threads)
     started = time.monotonic()
     model, tokenizer = makers.load(store, teacher.needs["raw"])
     loading, wanted = time.monotonic() - started, teacher.parameters
@@ -70,24 +123,24 @@ def _step(store: Store, teacher: Run) -> tuple[float, int, float]:
         with models.precision(model, wanted["precision"]):
             training.backward(model, rows, mixture, 0, None, len(tokenizer), wanted["micro"])
         timed.append(time.monotonic() - started)
-    return min(timed) / len(rows), model.config.num_hidden_layers, min(loading, 5.0)
+    return Pace(min(loading, 5.0), min(timed) / len(rows), {})
 
 
-def _contexts(run: Run, depth: int) -> float:
-    """What a run does, in contexts trained on at full depth."""
-    wanted, share = run.parameters, run.parameters.get("depth", depth) / depth
+def contexts(run: Run, uncut: Uncut) -> float:
+    """What a run does, in contexts that the uncut model is trained on."""
+    wanted, share = run.parameters, uncut.share(run.needs[RUNS[run.kind]] if run.kind in RUNS else run)
     if run.kind == "answers":
-        return ANSWERING * _depth(run.needs["model"], depth) / depth * len(data.by_context(makers.questions(run.needs["test"])))
+        return ANSWERING * share * len(data.by_context(makers.questions(run.needs["test"])))
     if run.kind == "loyalty":
         return COMPARING * len(data.by_context(makers.questions(run.needs["own"].needs["test"])))
     if run.kind == "cost":
-        return wanted["contexts"] * wanted["rounds"] * ANSWERING * (1 + _depth(run.needs["model"], depth) / depth)
+        return wanted["contexts"] * wanted["rounds"] * ANSWERING * (1 + share)
     if run.kind == "states":
-        return _depth(run.needs["teacher"], depth) / depth * len(data.by_context(makers.questions(run.needs["train"]))) / 3
+        return share * len(data.by_context(makers.questions(run.needs["train"]))) / 3
     if run.kind == "layers":
-        return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, depth + 1)) / depth / 3
-    if run.kind == "cut":
-        return wanted["packs"] * (1 + 4 * share) / 3  # the uncut model once; per block two passes, sums as dear as one, and gaps
+        return wanted["packs"] * sum(kept * kept / 2 for kept in range(2, uncut.depth + 1)) / uncut.depth / 3
+    if run.kind == "cut":  # the uncut model once; per block two passes of uncut blocks, sums as dear as one, and gaps
+        return wanted["packs"] * (1 + 4 * wanted["depth"] / uncut.depth) / 3
     stages, dev = objectives.parse(wanted["stages"]), len(data.by_context(makers.questions(run.needs["dev"])))
     beside = 1 / 3 if any(stage.beside for stage in stages) else 0
     beside += (
@@ -98,11 +151,6 @@ def _contexts(run: Run, depth: int) -> float:
         return len(wanted["rate"]) * (steps * wanted["packs"] * (share + beside) + dev * share / 3)
     watching = (1 + wanted["evaluations"]) * dev * ((ANSWERING + 1 / 3) * share + beside)
     return objectives.steps(stages) * wanted["packs"] * (share + beside) + watching
-
-
-def _depth(model: Run | Input, whole: int) -> int:
-    """The layers of a model that a run made, or of a raw one."""
-    return model.parameters.get("depth", whole) if isinstance(model, Run) else whole
 
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:
