@@ -154,9 +154,7 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
         sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_declared(declared)}"
         shown = ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) if others else ""
         if len(group) > len(declared):
-            sentence += (
-                f" Of the other {len(group) - len(declared)} teachers, {len(others) or 'none'} made a difference that is shown{shown}."
-            )
+            sentence += f" Other teachers that made a difference which is shown: {len(others)} of {len(group) - len(declared)}{shown}."
         found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
         if len(found) and not np.isnan(found.r.iloc[0]):
             one = found.iloc[0]
@@ -266,7 +264,9 @@ def prompting_conclusion(table: pd.DataFrame, trained: Sequence[str]) -> str:
         sentence = f"- **{family}, {test}**: student, {primary}: {_declared(group[declared])}"
         others = "; ".join(f"{row.role}, {row.ways} ({_signed(row.difference)})" for row in shown)
         if not declared.all():
-            sentence += f" Of the {len(group[~declared])} other comparisons {len(shown) or 'none'} show a difference{f': {others}' if shown else ''}."
+            sentence += (
+                f" Other comparisons that show a difference: {len(shown)} of {len(group[~declared])}{f': {others}' if shown else ''}."
+            )
         said.append(sentence)
     return "\n".join(said) + "\n\n" + _notes(table, table)
 

@@ -111,7 +111,7 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     kept, gained, scores = comparison.compare(rows), comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
     said = wording.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
     assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
-    assert "Of the other 3 teachers, 2 made a difference that is shown: raw (-10.0), its twin (-5.0)" in said
+    assert "Other teachers that made a difference which is shown: 2 of 3: raw (-10.0), its twin (-5.0)" in said
     assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
     table = wording.contrasts(gained)
     assert (
