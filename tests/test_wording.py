@@ -135,7 +135,7 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
     said = wording.prompting_conclusion(worth, list(scores))
     assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
-    assert "4 show a difference: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
+    assert "that show a difference: 4 of 9: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
     (declared,) = (line for line in wording.prompting(worth).splitlines() if "| primary |" in line)
     assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
 
