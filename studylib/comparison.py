@@ -34,6 +34,11 @@ TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 
 
+def titled(table: pd.DataFrame, family: str, *others: str) -> str:
+    """What a part of a table is of, in words: its family only where there are several."""
+    return ", ".join(([family] if table.family.nunique() > 1 else []) + list(others))
+
+
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions, and how like its teacher it is, in
     percent.

@@ -74,7 +74,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
             for (family, role, start, way), points in students[students.test_set == test].groupby(
                 ["family", "role", "start", "way"], sort=False
             ):
-                label = f"{family}, {role}, {start} start" + (f": {way}" if several_ways else "")
+                label = comparison.titled(kept, family, role, f"{start} start") + (f": {way}" if several_ways else "")
                 marker, style = LOOKS[role, start]
                 fill = FILLS[way] if several_ways else "none" if role == "twin" else "full"
                 look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=fill)
@@ -128,16 +128,11 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
                 front = group[group.front].sort_values("share")
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
-        axes[0].set_title(_title(costs, family, test), loc="left", fontsize="medium")
+        axes[0].set_title(comparison.titled(costs, family, test), loc="left", fontsize="medium")
         axes[0].set_ylabel("F1")
         axes[0].set_ylim(0, 1.1 * max(1.0, group.f1.max(), teacher.f1))
     _legend(figure, *rows.flat)
     return figure
-
-
-def _title(table: pd.DataFrame, family: str, *others: str) -> str:
-    """What a panel is of: its family only where there are several."""
-    return ", ".join(([family] if table.family.nunique() > 1 else []) + list(others))
 
 
 def _teacher_line(line: Callable, span: Callable, teacher: tuple) -> None:
@@ -161,7 +156,7 @@ def ladder_figure(ladder: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         each = each[(each.start == "tuned") & each.role.isin(("student", "pupil"))]
         if each.seed.nunique() > 1:
             axis.plot(each.ratio, each.f1, ".", color="0.25", markersize=3)
-        axis.set(title=_title(ladder, family, test, asked), xlabel="parameters of teacher / student", ylabel="F1")
+        axis.set(title=comparison.titled(ladder, family, test, asked), xlabel="parameters of teacher / student", ylabel="F1")
         axis.set_ylim(0, 1.1 * max(1.0, group[["f1", "f1_high", "teacher_f1"]].max().max()))
     _legend(figure, axes[0])
     return figure
@@ -289,7 +284,7 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         each = seeds[(seeds.family == family) & (seeds.test_set == test) & (seeds.asked == asked) & (seeds.role != "teacher")]
         if each.seed.nunique() > 1:
             axis.plot(each.f1, each.teacher, ".", color="0.25", markersize=3)
-        axis.set_title(_title(kept, family, test, asked), fontsize="medium")
+        axis.set_title(comparison.titled(kept, family, test, asked), fontsize="medium")
         axis.set_xlabel("F1 (line and band: the tuned teacher's)", fontsize="small")
         axis.margins(y=0.1)
     return figure
@@ -307,7 +302,7 @@ def schooling_figure(scores: pd.DataFrame, kept: pd.DataFrame) -> Figure:
             number = names.index(teacher)
             look_of = dict(fmt="osD^vPX"[number % 7], color=PALETTE[number], label=teacher, markersize=6, elinewidth=0.8)
             axis.errorbar(row.teacher_f1, row.student_f1, yerr=_spread(row, "student_f1"), **look_of)
-        axis.set_title(_title(scores, family, test, asked), fontsize="medium")
+        axis.set_title(comparison.titled(scores, family, test, asked), fontsize="medium")
         axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
     _legend(figure, *axes)
     return figure
@@ -331,7 +326,7 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
             each = seeds.merge(points[[*comparison.SETTING, *comparison.MODEL]])
             if each.seed.nunique() > 1:
                 axis.plot([modes.index(mode) + 0.12 * (number - 1) for mode in each.asked], each.f1, ".", color="0.25", markersize=3)
-        axis.set_title(_title(kept, family, test, role), fontsize="medium")
+        axis.set_title(comparison.titled(kept, family, test, role), fontsize="medium")
         axis.set_xlim(-0.5, len(modes) - 0.5)
         axis.set_xticks(range(len(modes)), [mode.replace(" ", "\n") for mode in modes], fontsize="small")
         axis.set_ylabel("F1")
@@ -355,7 +350,7 @@ def traits_figure(table: pd.DataFrame) -> Figure:
         axis.axvline(0, color="0.25", linewidth=1)
         spread = _spread(group, "difference", ("low", "high"))
         axis.errorbar(group.difference, lines, xerr=spread, fmt="o", color=PALETTE[0], markersize=4, elinewidth=0.8, capsize=2)
-        axis.set_title(_title(table, family, test), fontsize="medium")
+        axis.set_title(comparison.titled(table, family, test), fontsize="medium")
         axis.set_xlabel("F1 trained and asked with a demonstration − without", fontsize="small")
         axis.margins(y=0.05)
     axes[0].invert_yaxis()

@@ -11,7 +11,8 @@ from studylib.comparison import BOUNDS, SPREAD
 from studylib.progress import spoken
 
 IDENTITY = {
-    "model": "model",
+    "family": "family",
+    "size": "size",
     "role": "role",
     "start": "start",
     "teacher": "taught by",
@@ -50,14 +51,14 @@ def prompting_mode(kept: pd.DataFrame, worth: pd.DataFrame, trained: Sequence[st
 def headline(kept: pd.DataFrame) -> str:
     """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start."""
     main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
-    return table(kept[main], ("model", "role", "asked", "test_set", "steps", "seeds"), HEADLINE)
+    return table(kept[main], ("family", "size", "role", "asked", "test_set", "steps", "seeds"), HEADLINE)
 
 
 def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:
     """The comparison in Markdown: of what identifies and measures models, what is `named` and `measured`; what is the same in every line
     is said once, below it."""
     uncut = kept.role == "teacher"
-    shown = kept.assign(model=np.where(uncut, kept.family + " teacher", kept.student), teacher=kept.teacher.mask(uncut, "–"))
+    shown = kept.assign(size=_sizes(kept.student).mask(uncut, "uncut"), teacher=kept.teacher.mask(uncut, "–"))
     same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
     columns = {name: title for name, title in IDENTITY.items() if name in named and shown[name].nunique() > 1}
     columns |= {name: MEASURES[name] for name in measured}
@@ -113,16 +114,22 @@ def _cell(value: object) -> str:
 
 def contrasts(table: pd.DataFrame) -> str:
     """What models of one size differ by (`comparison.contrasts`), in Markdown."""
-    same = [name for name in ("contrast", "teacher", "objective") if table[name].nunique() < 2]
-    named = ("contrast", "start", "asked", "test_set", "student", "teacher", "objective")
+    same = [name for name in ("family", "contrast", "teacher", "objective") if table[name].nunique() < 2]
+    named = ("family", "contrast", "start", "asked", "test_set", "size", "teacher", "objective")
     columns = {name: IDENTITY.get(name, name) for name in named if name not in same}
     difference = table.contrast.iloc[0] if "contrast" in same and len(table) else "difference"
-    return _tested(table, columns, f"{difference}, F1")
+    return _tested(table.assign(size=_sizes(table.student)), columns, f"{difference}, F1")
+
+
+def _sizes(students: pd.Series) -> pd.Series:
+    """What students of a family are called: their sizes."""
+    return students.map(cutting.written)
 
 
 def prompting(table: pd.DataFrame) -> str:
     """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
-    columns = {"family": "family", "role": "role", "test_set": "test set", "ways": "ways"}
+    columns = {"family": "family"} if table.family.nunique() > 1 else {}
+    columns |= {"role": "role", "test_set": "test set", "ways": "ways"}
     return _tested(table, columns, "difference, F1")
 
 
@@ -151,7 +158,7 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
     for (family, test), group in gained[gained.asked == asked].groupby(["family", "test_set"], sort=False):
         declared = group[group.teacher == primary]
         others = [row for row in group[group.teacher != primary].itertuples() if _is_shown(row)]
-        sentence = f"- **{family}, {test}**: taught by the {primary} teacher against nobody: {_declared(declared)}"
+        sentence = f"- **{comparison.titled(gained, family, test)}**: taught by the {primary} teacher against nobody: {_declared(declared)}"
         shown = ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) if others else ""
         if len(group) > len(declared):
             sentence += f" Other teachers that made a difference which is shown: {len(others)} of {len(group) - len(declared)}{shown}."
@@ -174,21 +181,18 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
     said, asked = [], asked if asked in set(kept.asked) else kept.asked.iloc[0]
     for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
         students = group[group.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
+        about = comparison.titled(kept, family, test)
         if students.empty:
             why = f"the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept"
             known = (group.role == "student").any()
-            said.append(f"- **{family}, {test}**: {why if known else 'no student has answered yet'}.")
+            said.append(f"- **{about}**: {why if known else 'no student has answered yet'}.")
             continue
-        both = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
-        added = both[both.contrast == comparison.ADDED]
         ways = students.student.map(lambda name: cutting.named(name).way)
         for way, own in students.groupby(ways, sort=False):
-            named = f"{family}, {test}" + (f", {way}" if ways.nunique() > 1 else "")
             which = "the smallest of all" if len(own) > 1 else "the only one so far"
-            sentence = f"- **{named}**: {_claim(own)}; {which} {_about(own.iloc[-1])}."
-            said.append(" ".join([sentence, *(_gain(row) for row in added[added.student.isin(own.student)].itertuples())]))
-        for name, others in both[both.contrast != comparison.ADDED].groupby("contrast", sort=False):
-            said.append(f"- **{family}, {test}, {name}**: {_listed(others)}")
+            said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {_claim(own)}; {which} {_about(own.iloc[-1])}.")
+        here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
+        said += [f"- **{about}, {name}**: {_listed(each)}" for name, each in here.groupby("contrast", sort=False)]
     return "\n".join(said) + "\n\n" + _notes(kept, gained)
 
 
@@ -215,20 +219,27 @@ def _about(student: pd.Series) -> str:
     return f"has {fewer} and keeps {' and '.join(kept)}"
 
 
-def _gain(row: tuple) -> str:
-    """Student minus twin in words: a difference is claimed where test, corrected for the number of them, and interval both do."""
-    return f"Student minus twin, {row.student}: {_judged(row)}"
-
-
 def _listed(differences: pd.DataFrame) -> str:
-    """How many of some contrasts are shown, and which; of one alone all there is to say."""
+    """Some contrasts in words, and which of them are shown; of one alone all there is to say."""
     other = {"rival": " by {0.objective}", "pupil": " under the {0.teacher}"}
-    each = [(row.student + other.get(row.contrast.split()[0], "").format(row), row) for row in differences.itertuples()]
+    each = [
+        (cutting.named(row.student).title + other.get(row.contrast.split()[0], "").format(row), row) for row in differences.itertuples()
+    ]
     if len(each) == 1:
         return f"{each[0][0]}: {_judged(each[0][1])}"
-    shown = [f"{name} ({_signed(row.difference)})" for name, row in each if _is_shown(row)]
-    spread = f"from {_signed(differences.difference.min())} to {_signed(differences.difference.max())} points of F1"
-    return f"{len(each)} differences, {spread}; {len(shown) or 'none'} shown{': ' + ', '.join(shown) if shown else ''}."
+    said = "; ".join(f"{name}: {_signed(row.difference)}{_span(row.low, row.high)}" for name, row in each) + " points of F1."
+    tested = differences[differences.p_holm.notna()]
+    if tested.empty:
+        return said
+    seen = [name for name, row in each if _is_shown(row)]
+    unseen = tested.detectable[[not _is_shown(row) for row in tested.itertuples()]]
+    said += f" Shown after Holm: {', '.join(seen) or 'none'}"
+    return said + (f"; {'of the others ' if seen else ''}the smallest we could have seen is {_range(unseen)}." if len(unseen) else ".")
+
+
+def _range(values: pd.Series) -> str:
+    low, high = _cell(values.min()), _cell(values.max())
+    return low if low == high else f"{low} to {high}"
 
 
 def _is_shown(row: tuple) -> bool:
@@ -261,7 +272,7 @@ def prompting_conclusion(table: pd.DataFrame, trained: Sequence[str]) -> str:
     for (family, test), group in table.groupby(["family", "test_set"], sort=False):
         declared = (group.role == "student") & (group.ways == primary)
         shown = [row for row in group[~declared].itertuples() if _is_shown(row)]
-        sentence = f"- **{family}, {test}**: student, {primary}: {_declared(group[declared])}"
+        sentence = f"- **{comparison.titled(table, family, test)}**: student, {primary}: {_declared(group[declared])}"
         others = "; ".join(f"{row.role}, {row.ways} ({_signed(row.difference)})" for row in shown)
         if not declared.all():
             sentence += (

@@ -28,7 +28,7 @@ def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
                 "no claim without intervals; the estimate alone (at least 90 % of F1 and EM kept) has it down to the one that has 25.0 % fewer",
                 "keeps 95.0 % of F1 and 95.0 % of EM",
                 "40.0 % fewer parameters (80.0 % fewer non-embedding) and keeps 50.0 %",
-                "Student minus twin, f-5: +4.0 points of F1.",
+                "- **near, student − twin**: 5 layers: +4.0 points of F1.",
             ],
         ),
         ({("student", 5): 0.6}, ["has it not even for the largest student"]),
@@ -60,12 +60,15 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
 def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
     kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
     said = wording.conclusion(kept, gained.assign(detectable=1.5), "zero-shot")
-    assert "Student minus twin, f-5: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm. " in said
-    nothing = "no difference shown, the smallest we could have seen is 1.5."
-    assert f"f-2: +0.0 points of F1 (0.0 to 0.0), p = 1.000 after Holm: {nothing}" in said
-    said = wording.conclusion(kept, gained.assign(detectable=1.5, p_holm=0.06), "zero-shot")
-    assert f"f-5: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: {nothing}" in said
-    assert "| tuned | zero-shot | near | f-5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |" in wording.contrasts(gained)
+    both = "- **near, student − twin**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0) points of F1. Shown after Holm: "
+    assert f"{both}5 layers; of the others the smallest we could have seen is 1.5." in said
+    said = wording.conclusion(kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), "zero-shot")
+    assert f"{both}none; the smallest we could have seen is 1.5 to 2.5." in said
+    one = gained[gained.student == "f-5"].assign(detectable=1.5)
+    assert "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm.\n" in wording.conclusion(kept, one, "zero-shot")
+    nothing = "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: no difference shown, the smallest we could have seen is 1.5."
+    assert nothing in wording.conclusion(kept, one.assign(p_holm=0.06), "zero-shot")
+    assert "| tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |" in wording.contrasts(gained)
     few = wording.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
     assert "| +6.0 | – | – | – |" in few
     assert wording.contrasts(compared({("student", 5): 0.76})[1]).startswith("Nothing is compared: no two models")
@@ -81,13 +84,13 @@ def test_the_claim_stops_at_the_first_student_that_falls_short():
 
 def test_ways_of_cutting_are_judged_apart():
     kept, gained = compared({("student", 5): 0.5, ("student", "5x8"): 0.78, ("student", "2x8"): 0.77, ("twin", "2x8"): 0.7}, articles=30)
-    layers, both = sorted(wording.conclusion(kept, gained, "zero-shot").splitlines()[:2], key=len)
-    assert layers.startswith("- **f, near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
-    assert both.startswith("- **f, near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
-    assert "Student minus twin, f-2x8" in both and "minus" not in layers
+    both, layers, added = sorted(wording.conclusion(kept, gained, "zero-shot").splitlines()[:3])
+    assert layers.startswith("- **near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
+    assert both.startswith("- **near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
+    assert added.startswith("- **near, student − twin**: 2 layers of 8 neurons: +7.0 points of F1")
     drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
     labels = {text.get_text() for text in drawn.legends[0].get_texts()}
-    assert {"f, student, tuned start: layers", "f, student, tuned start: layers and neurons"} <= labels
+    assert {"student, tuned start: layers", "student, tuned start: layers and neurons"} <= labels
 
 
 def test_every_test_set_says_why_it_has_no_intervals():
@@ -115,8 +118,8 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
     table = wording.contrasts(gained)
     assert (
-        "| raw | zero-shot | near | f-5 | tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |" in table
-        and "| raw | zero-shot | near | f-5 | small | +0.0" in table
+        "| raw | zero-shot | near | 5 | tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |" in table
+        and "| raw | zero-shot | near | 5 | small | +0.0" in table
     )
     assert "| taught by |" in wording.table(kept) and "guide" not in wording.table(kept)
 
@@ -156,8 +159,19 @@ def test_the_conclusion_names_what_is_compared_besides():
     gained.loc[gained.contrast == "rival − student", "objective"] = "taid"
     gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
     said = wording.conclusion(kept, gained, "zero-shot")
-    assert "- **f, near, rival − student**: f-5 by taid: +10.0 points of F1 (10.0 to 10.0), p < 0.001 after Holm." in said
-    assert "- **f, near, pupil − student**: f-2 under the twin of 5: -10.0 points of F1" in said
-    assert said.count("Student minus twin") == 1
+    assert "- **near, rival − student**: 5 layers by taid: +10.0 points of F1 (10.0 to 10.0), p < 0.001 after Holm." in said
+    assert "- **near, pupil − student**: 2 layers under the twin of 5: -10.0 points of F1" in said
     two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
-    assert "2 differences, from +1.0 to +10.0 points of F1; 1 shown: f-5 by taid (+10.0)." in wording.conclusion(kept, two, "zero-shot")
+    listed = (
+        "5 layers by taid: +10.0 (10.0 to 10.0); 3 layers by taid: +1.0 (-1.0 to 3.0) points of F1. Shown after Holm: 5 layers by taid;"
+    )
+    assert listed in wording.conclusion(kept, two, "zero-shot")
+
+
+def test_a_family_is_named_where_there_are_several():
+    kept, gained = compared({("student", 5): 0.6, ("twin", 5): 0.4}, articles=40)
+    several = [pd.concat([one, one.assign(family="g", student=one.student.str.replace("f-", "g-"))]) for one in (kept, gained)]
+    assert "- **f, near**" in (said := wording.conclusion(*several, "zero-shot")) and "- **g, near, student − twin**" in said
+    for table, one in ((wording.table(several[0]), wording.table(kept)), (wording.contrasts(several[1]), wording.contrasts(gained))):
+        assert table.startswith("| family |") and "family |" not in one
+    assert "In every line: family f" in wording.table(kept)
