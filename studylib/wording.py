@@ -24,7 +24,7 @@ IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "st
 MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
 MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
 MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
-HEADLINE = ("reduction_total", "reduction_nonembedding", *scoring.METRICS, "retention_f1", "retention_exact_match")
+HEADLINE = ("reduction_total", "reduction_nonembedding", "retention_f1", "retention_exact_match", *scoring.METRICS)
 LEVEL = 0.05  # of the tests
 SEEN = f"The smallest that could have been seen is found in four cases of five by a test at {100 * LEVEL:.0f} %, before correction."
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
@@ -51,7 +51,7 @@ def prompting_mode(kept: pd.DataFrame, worth: pd.DataFrame, trained: Sequence[st
 def headline(kept: pd.DataFrame) -> str:
     """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start."""
     main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
-    return table(kept[main], ("family", "size", "role", "asked", "test_set", "steps", "seeds"), HEADLINE)
+    return table(kept[main], ("family", "size", "role", "asked", "test_set", "seeds"), HEADLINE)
 
 
 def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:

@@ -440,24 +440,32 @@ def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_qu
         served(packing.pack(replace(built()[0], branches=[replace(branch, target=[5, 6])])))
 
 
-FAULTS = """
+KEPT = """
 import resource, torch
+from pathlib import Path
 from studylib import makers
+from studylib.progress import Progress
+from studylib.runs import Run
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
         torch.ones(10_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
 plain = faults()
 makers.prepare(1)
 faults()
-print(plain, faults(), torch.get_num_threads())
+kept, held = faults(), pages()
+makers._make_cost = lambda *_: {"found": torch.ones(10_000_000).sum().item()}
+assert makers.make(None, Progress())(Run("cost", {}), None) == {"found": 1e7}
+print(plain, kept, torch.get_num_threads(), (held - pages()) * resource.getpagesize() // 10**6)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
-def test_memory_that_tensors_leave_is_kept_for_the_next_ones():
-    """In a process of its own: 40 MB five times are new pages each time without, and none with it."""
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    plain, kept, threads = map(int, done.stdout.split())
-    assert threads == 1 and plain > 20 and kept < plain / 10
+def test_memory_that_tensors_leave_is_kept_for_the_next_ones_until_the_run_ends():
+    """In a process of its own: 40 MB five times are new pages each time without, and none with it; after a run they are given back."""
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    plain, kept, threads, given_back = map(int, done.stdout.splitlines()[-1].split())
+    assert threads == 1 and plain > 20 and kept < plain / 10 and given_back >= 30
