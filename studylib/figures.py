@@ -269,11 +269,11 @@ def _spread(table: pd.DataFrame, middle: str = "f1", bounds: Sequence[str] = ("f
 
 
 def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """F1 of a student by who taught it, with intervals, and a dot per seed where there are several (`comparison.by_seed`), a panel per
-    test set and prompting; the tuned teacher as a line with a band."""
+    """F1 of a student by who taught it, the best on top, with intervals, and a dot per seed where there are several (`comparison.by_seed`),
+    a panel per test set and prompting; the tuned teacher as a line with a band."""
     look()
     panels = [one for one in kept.groupby(["family", "test_set", "asked"], sort=False) if (one[1].role != "teacher").any()]
-    best_last = list(kept[kept.role != "teacher"].groupby("teacher").f1.mean().sort_values().index)
+    best_last = list(kept[kept.role != "teacher"].drop_duplicates("teacher").sort_values("f1").teacher)  # where each was asked first
     label = "F1 of the student by who taught it, with intervals, and that of the tuned teacher"
     figure, axes = _grid(len(panels), 0.9 + 0.2 * len(best_last), label=label, sharey=True)
     for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
