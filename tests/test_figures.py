@@ -93,6 +93,13 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
         assert drawn == (tmp_path / "b" / f"{name}.svg").read_text()
 
 
+def test_teachers_keep_their_order_where_some_were_not_asked_everywhere():
+    kept = comparison.compare(choice(tuned=0.6, raw=0.4, **{"its twin": 0.45}))
+    harder = kept[kept.teacher != "its twin"].assign(asked="one-shot", f1=1.0)
+    drawn = figures.choice_figure(pd.concat([kept, harder]), comparison.by_seed(choice(tuned=0.6)))
+    assert list(drawn.axes[0].containers[0][0].get_ydata()) == ["raw", "its twin", "nobody", "tuned"]
+
+
 def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_seed(tmp_path):
     each = []
     for seed, (trained, asked), role in product((0, 1), product(("zero-shot", "one-shot"), repeat=2), ("teacher", "student")):
