@@ -381,4 +381,4 @@ def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
     assert "headline.md" in written and done.stdout.split()[-len(written) :] == written
     assert "held out: 1 questions on 1 contexts; no article, context or question of it in train." in done.stdout
     table = (tmp_path / "checkout/figures/mine/capacity_gap/table.md").read_text(encoding="utf-8")
-    assert table.count("| mine-4 |") == 4 and "one-shot retrieved" in table
+    assert table.count("\n| 4 |") == 4 and "family mine" in table and "one-shot retrieved" in table
