@@ -30,6 +30,8 @@ PAIR = ["contrast", "start", "student", "teacher", "objective"]
 ADDED = "student − twin"
 AGAINST = {ADDED: ("student", "twin"), "rival − student": ("rival", "student"), "pupil − student": ("pupil", "student")}
 INHERITED = {"student": "tuned − raw start, students", "twin": "tuned − raw start, twins"}
+WHOLE, FOLDING = "in training and asking", "folded in"  # where a demonstration is shown
+ASKING, CHOOSING, TRAINING = "in asking", "in asking, chosen otherwise", "in training"
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 
@@ -185,30 +187,35 @@ def _corrected(table: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
 
 
 def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
-    """What ways of prompting are worth in points of F1: a line per family, test set, role and two ways of training and asking.
+    """What ways of prompting are worth in points of F1: a line per family, test set, role and two ways of training and asking, with the
+    `contrast` that they belong to.
 
-    Of the ways of training the first is plain and the last shows a demonstration. Columns as in `contrasts`; the first comparison, of
-    students on the first test set, was declared beforehand and is not corrected, the others by Holm over all of them.
+    Of the ways of training the first is plain and the last shows a demonstration. Columns as in `contrasts`; the comparison of whole
+    ways, of students on the first test set, was declared beforehand and is not corrected, the others by Holm over all of them.
     """
-    plain, last = trained[0], trained[-1]
-    pairs = {declared(trained): ((TUNED, last, last), (TUNED, plain, plain))}
-    for number, mode in product((0, 1), trained):
-        pairs |= {
-            f"trained {mode}: asked {other}, not {asked[number]}": ((TUNED, mode, other), (TUNED, mode, asked[number]))
-            for other in asked[number + 1 :]
-        }
-    pairs |= {f"asked {mode}: trained {last}, not {plain}": ((TUNED, last, mode), (TUNED, plain, mode)) for mode in asked if last != plain}
-    pairs |= {f"asked {mode}: the demonstration folded in, not unseen": ((FOLDED, plain, mode), (TUNED, plain, mode)) for mode in asked}
-    lines = []
+    lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
     for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
         for role in ("student", "teacher"):
-            ways = dict(list(group[group.role == role].groupby(["teacher", "trained", "asked"])))
-            about = {"family": family, "test_set": test, "role": role}
-            there = {name: (ways[a], ways[b]) for name, (a, b) in pairs.items() if a in ways and b in ways}
-            lines += [about | {"ways": name} | _difference(*both) for name, both in there.items() if set(both[0].seed) & set(both[1].seed)]
-    table = pd.DataFrame(lines, columns=["family", "test_set", "role", "ways", *DIFFERENCE])
-    primary = (table.role == "student") & (table.ways == next(iter(pairs))) & (table.test_set == rows.test_set.iloc[0])
-    return _corrected(table, primary)
+            there = dict(list(group[group.role == role].groupby(["teacher", "trained", "asked"])))
+            for contrast, ways, one, other in _ways(trained, asked):
+                if one in there and other in there and set(there[one].seed) & set(there[other].seed):
+                    named = dict(zip(columns, (family, test, role, contrast, ways), strict=True))
+                    lines.append(named | _difference(there[one], there[other]))
+    table = pd.DataFrame(lines, columns=[*columns, *DIFFERENCE])
+    return _corrected(table, (table.role == "student") & (table.contrast == WHOLE) & (table.test_set == rows.test_set.iloc[0]))
+
+
+def _ways(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, str, tuple, tuple]]:
+    """What is compared of ways of prompting: contrast, both ways in words, and as (teacher, trained, asked) the one and the other."""
+    plain, last = trained[0], trained[-1]
+    yield WHOLE, declared(trained), (TUNED, last, last), (TUNED, plain, plain)
+    for number, contrast in enumerate((ASKING, CHOOSING)):
+        for mode, other in product(trained, asked[number + 1 :]):
+            yield contrast, f"trained {mode}: asked {other}, not {asked[number]}", (TUNED, mode, other), (TUNED, mode, asked[number])
+    for mode in asked:
+        yield TRAINING, f"asked {mode}: trained {last}, not {plain}", (TUNED, last, mode), (TUNED, plain, mode)
+    for mode in asked:
+        yield FOLDING, f"asked {mode}: the demonstration folded in, not unseen", (FOLDED, plain, mode), (TUNED, plain, mode)
 
 
 def declared(trained: Sequence[str]) -> str:
@@ -218,7 +225,8 @@ def declared(trained: Sequence[str]) -> str:
 
 def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and asking minus that of the one that never
-    is, a line per family, test set, trait of the question and its value, with 95 % intervals; nothing is tested here."""
+    is, a line per family, test set, trait of the question and its value, with 95 % intervals; nothing is tested here. Where some values
+    have questions enough for an interval, those that have not are left out."""
     lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high"]
     for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
         plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
@@ -231,12 +239,14 @@ def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
                     continue
                 found = _difference(*(one[one.question.isin(here)] for one in (shown, plain)))
                 lines.append({"family": family, "test_set": test, "trait": trait, "value": value, **found})
-    return pd.DataFrame(lines, columns=columns)
+    table = pd.DataFrame(lines, columns=columns)
+    bounded = table.low.notna()
+    return table[bounded] if bounded.any() else table
 
 
 def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Traits of questions (`prompts.traits`), numbers in classes."""
-    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=["1 word", "2 words", "3 or 4", "5 or more"])
+    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=["1 word", "2 words", "3 or 4 words", "5 or more words"])
     thirds = pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=["first third", "second third", "last third"])
     return {"asks": rows.asks.astype("category"), "answer": words, "answer stands in the": thirds}
 

@@ -344,14 +344,14 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     label = (
         "F1 of the student trained and asked with a demonstration minus that of the one without, by traits of the questions, with intervals"
     )
-    figure, axes = _grid(len(panels), 0.9 + 0.19 * len(lines), label=label, sharey=True)
+    figure, axes = _grid(len(panels), 0.9 + 0.19 * len(lines), label=label, sharex=True, sharey=True)
     for axis, ((family, test), group) in zip(axes, panels, strict=True):
         group = group.set_index(names[group.index]).reindex(lines)
         axis.axvline(0, color="0.25", linewidth=1)
         spread = _spread(group, "difference", ("low", "high"))
         axis.errorbar(group.difference, lines, xerr=spread, fmt="o", color=PALETTE[0], markersize=4, elinewidth=0.8, capsize=2)
         axis.set_title(comparison.titled(table, family, test), fontsize="medium")
-        axis.set_xlabel("F1 trained and asked with a demonstration − without", fontsize="small")
+        axis.set_xlabel("F1, with a demonstration − without", fontsize="small")
         axis.margins(y=0.05)
     axes[0].invert_yaxis()
     return figure

@@ -33,19 +33,21 @@ MARGIN = 90.0  # percent of its teacher's score that a student must keep
 def capacity_gap(kept: pd.DataFrame, gained: pd.DataFrame, asked: str, made: pd.DataFrame) -> dict[str, str]:
     """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `made` the runs behind them."""
     texts = {"headline": headline(kept), "table": table(kept), "contrasts": contrasts(gained)}
-    return texts | {"conclusion": f"{conclusion(kept, gained, asked)}\n\n{computed(made)}"}
+    return texts | {"conclusion": f"{conclusion(kept, gained, asked)}\n\n{computed(made)}\n"}
 
 
 def teacher_choice(kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, asked: str, made: pd.DataFrame) -> dict[str, str]:
     """What that notebook says in words, by name."""
     texts = {"table": table(kept), "contrasts": contrasts(gained)}
-    return texts | {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(made)}"}
+    return texts | {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(made)}\n"}
 
 
-def prompting_mode(kept: pd.DataFrame, worth: pd.DataFrame, trained: Sequence[str], made: pd.DataFrame) -> dict[str, str]:
-    """What that notebook says in words, by name: `worth` is what ways of prompting are worth."""
+def prompting_mode(
+    kept: pd.DataFrame, worth: pd.DataFrame, traits: pd.DataFrame, trained: Sequence[str], made: pd.DataFrame
+) -> dict[str, str]:
+    """What that notebook says in words, by name: `worth` is what ways of prompting are worth, `traits` the same by traits of questions."""
     texts = {"table": table(kept), "comparisons": prompting(worth)}
-    return texts | {"conclusion": f"{prompting_conclusion(worth, trained)}\n\n{computed(made)}"}
+    return texts | {"conclusion": f"{prompting_conclusion(worth, traits, trained)}\n\n{computed(made)}\n"}
 
 
 def headline(kept: pd.DataFrame) -> str:
@@ -264,22 +266,43 @@ def _judged(row: tuple) -> str:
     return f"{said}."
 
 
-def prompting_conclusion(table: pd.DataFrame, trained: Sequence[str]) -> str:
-    """The declared comparison, and which of the others are shown, in a few sentences a family and test set."""
-    if table.empty:
+def prompting_conclusion(worth: pd.DataFrame, traits: pd.DataFrame, trained: Sequence[str]) -> str:
+    """The declared comparison, the others kind by kind, and which questions gain, in a few sentences a family and test set."""
+    if worth.empty:
         return "Nothing to compare was answered yet."
-    said, primary = [], comparison.declared(trained)
-    for (family, test), group in table.groupby(["family", "test_set"], sort=False):
-        declared = (group.role == "student") & (group.ways == primary)
-        shown = [row for row in group[~declared].itertuples() if _is_shown(row)]
-        sentence = f"- **{comparison.titled(table, family, test)}**: student, {primary}: {_declared(group[declared])}"
-        others = "; ".join(f"{row.role}, {row.ways} ({_signed(row.difference)})" for row in shown)
-        if not declared.all():
-            sentence += (
-                f" Other comparisons that show a difference: {len(shown)} of {len(group[~declared])}{f': {others}' if shown else ''}."
+    said = []
+    for (family, test), group in worth.groupby(["family", "test_set"], sort=False):
+        about = comparison.titled(worth, family, test)
+        is_declared = (group.role == "student") & (group.contrast == comparison.WHOLE)
+        said.append(f"- **{about}**: student, {comparison.declared(trained)}: {_declared(group[is_declared])}")
+        others = dict(list(group[~is_declared].groupby("contrast")))
+        said += [f"- **{about}, {name}**: {_summed(others[name])}" for name in worth.contrast.unique() if name in others]
+        own = traits[(traits.family == family) & (traits.test_set == test) & traits.low.notna()]
+        if len(own):
+            said.append(
+                f"- **{about}, by question**: of the declared difference, {_ends(own, '{0.trait} {0.value}')}; described, not tested."
             )
-        said.append(sentence)
-    return "\n".join(said) + "\n\n" + _notes(table, table)
+    return "\n".join(said) + "\n\n" + _notes(worth, worth)
+
+
+def _summed(differences: pd.DataFrame) -> str:
+    """Several comparisons of one kind in words: from where to where they go, and how many are shown; of one alone all there is to say."""
+    named = "{0.role}, {0.ways}"
+    if len(differences) == 1:
+        (one,) = differences.itertuples()
+        return f"{named.format(one)}: {_judged(one)}"
+    said = f"{_ends(differences, named)}."
+    if differences.p_holm.isna().all():
+        return said
+    shown = [row.difference > 0 for row in differences.itertuples() if _is_shown(row)]
+    return f"{said} Shown after Holm: a gain in {sum(shown)} and a loss in {len(shown) - sum(shown)} of {len(differences)} comparisons."
+
+
+def _ends(differences: pd.DataFrame, named: str) -> str:
+    """The least and the greatest of some differences in words, with what they are differences of."""
+    ends = differences.sort_values("difference", kind="stable").iloc[[0, -1]]
+    least, most = (f"{named.format(row)}: {_signed(row.difference)}{_span(row.low, row.high)}" for row in ends.itertuples())
+    return f"least {least}; most {most} points of F1"
 
 
 def computed(made: pd.DataFrame) -> str:

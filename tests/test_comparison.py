@@ -276,6 +276,16 @@ def test_partial_rows_of_prompting_compare_nothing_with_itself():
     assert comparison.schooling(plain[plain.role == "teacher"]).empty
 
 
+def test_values_of_a_trait_with_too_few_questions_for_an_interval_are_left_out_where_others_have_enough():
+    modes = ["zero-shot", "one-shot"]
+    each = [rows("student", 0.5, depth=5, asked=mode, articles=40).assign(trained=mode) for mode in modes]
+    both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
+    both["asks"] = np.where(both.question == "q0", "whose", "who")
+    traits = comparison.by_trait(both, modes)
+    assert set(traits.value) == {"who", "1 word", "second third"} and traits.low.notna().all()
+    assert "whose" in set(comparison.by_trait(both[both.question.isin(["q0", "q1", "q2"])], modes).value)
+
+
 def test_only_the_first_test_set_has_a_primary_line():
     frames = [
         rows(role, f1, depth=5, test_set=test, asked=asked, teacher=teacher, articles=12)

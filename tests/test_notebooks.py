@@ -127,7 +127,8 @@ def test_what_is_committed_in_words_is_computed_from_the_committed_rows(job, tmp
         gained = comparison.contrasts(rows, comparison.TUNED)
         texts = wording.teacher_choice(kept, gained, comparison.schooling(rows), given["trained"], made)
     else:
-        texts = wording.prompting_mode(kept, comparison.prompting(rows, given["trained"], given["asked"]), given["trained"], made)
+        worth, traits = comparison.prompting(rows, given["trained"], given["asked"]), comparison.by_trait(rows, given["trained"])
+        texts = wording.prompting_mode(kept, worth, traits, given["trained"], made)
     assert {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in texts} == texts
 
 

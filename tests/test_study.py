@@ -435,7 +435,7 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
             drawn = figures.teacher_choice(kept, seeds, scores, curves)
         else:
             worth, traits = comparison.prompting(rows, modes, modes), comparison.by_trait(rows, modes)
-            texts = wording.prompting_mode(kept, worth, modes, study.origins(plan, store))
+            texts = wording.prompting_mode(kept, worth, traits, modes, study.origins(plan, store))
             drawn = figures.prompting_mode(kept, seeds, traits)
         study.export(tmp_path / last, rows, {"learning": curves}, texts, drawn)
         assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)

@@ -1,5 +1,6 @@
 """What tables and conclusions say."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from invented import choice, compared
@@ -136,9 +137,17 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     assert students["one-shot in training and asking, not zero-shot"] == pytest.approx(10)
     assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
     assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
-    said = wording.prompting_conclusion(worth, list(scores))
-    assert "student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
-    assert "that show a difference: 4 of 9: student, trained zero-shot: asked one-shot, not zero-shot (-5.0)" in said
+    gains = pd.DataFrame({"trait": "asks", "value": ["who", "why", "when"], "difference": [4.0, -1.0, 9.0], "low": [3.0, -2.0, np.nan]})
+    gains = gains.assign(family=worth.family[0], test_set="near", high=gains.low + 2)
+    said = wording.prompting_conclusion(worth, gains, list(scores))
+    assert "- **near**: student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001.\n" in said
+    assert "- **near, in training and asking**: teacher, one-shot in training and asking, not zero-shot: +0.0 points of F1 (0" in said
+    least = "least student, trained zero-shot: asked one-shot, not zero-shot: -5.0 (-5.0 to -5.0)"
+    asking = f"{least}; most student, trained one-shot: asked one-shot, not zero-shot: +20.0 (20.0 to 20.0) points of F1."
+    assert f"- **near, in asking**: {asking}" in said and "Shown after Holm: a gain in 1 and a loss in 1 of 4 comparisons." in said
+    assert "least asks why: -1.0 (-2.0 to 0.0); most asks who: +4.0 (3.0 to 5.0) points of F1; described, not tested." in said
+    untested = wording.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
+    assert "Shown" not in untested and "by question" not in untested
     (declared,) = (line for line in wording.prompting(worth).splitlines() if "| primary |" in line)
     assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
 
