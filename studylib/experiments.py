@@ -66,7 +66,11 @@ class Common:
         if self.learn not in kinds.LEARN:
             raise StudyError(f"learn must be {', '.join(kinds.LEARN[:-1])} or {kinds.LEARN[-1]}, not {self.learn!r}.")
         objectives.parse(self.stages)
-        for rate, seed in product((float(self.teacher_rate), *map(float, self.rates)), self.seeds):
+        try:
+            rates = [float(rate) for rate in (self.teacher_rate, *self.rates)]
+        except (TypeError, ValueError) as error:
+            raise StudyError(f"teacher_rate and rates must be numbers, not {self.teacher_rate!r} and {self.rates!r}.") from error
+        for rate, seed in product(rates, self.seeds):
             training.Recipe(self.packs, rate, seed, self.micro, self.precision)
 
     @property

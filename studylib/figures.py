@@ -3,7 +3,8 @@
 A figure is written as SVG (without date, so that the same rows give the same bytes) and PNG.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import reduce
 from pathlib import Path
 
 import matplotlib as mpl
@@ -189,14 +190,14 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     look()
     curves = curves[~curves.role.isin(OTHERS)]
     curves = curves.assign(who=np.where(curves.role == "teacher", "teacher", curves.role + ",\n" + curves.start + " start"))
+    curves = curves.assign(label=_labels(curves))
     kinds, families = list(curves.who.unique()), list(curves.family.unique())
+    labels = [label for label in curves.label.unique() if label != "uncut"]
     figure = Figure(
-        figsize=(WIDTH, 3.2 * len(families)),
+        figsize=(WIDTH, 3.0 * len(families) + 0.2 * -(-len(labels) // _columns(labels))),
         label="Loss by training step, on dev as dots, and F1 on dev, of teacher, students and twins",
     )
     axes = figure.subplots(2 * len(families), len(kinds), sharex="col", sharey="row", squeeze=False)
-    curves = curves.assign(label=_labels(curves))
-    labels = [label for label in curves.label.unique() if label != "uncut"]
     shades = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True)) | {"uncut": "0.2"}
     shapes = {label: ("osD^vPX"[number % 7], LINES[number % len(LINES)]) for number, label in enumerate(["uncut", *labels])}
     for (family, who, label, _), curve in curves.groupby(["family", "who", "label", "seed"], sort=False):
@@ -222,25 +223,34 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
 
 
 def _labels(curves: pd.DataFrame) -> pd.Series:
-    """What a curve is called beside its family and role: by size, and by prompting and teacher where there are several."""
-    label = curves.student.map({name: cutting.named(name).title if name else "uncut" for name in curves.student.unique()})
-    if curves.trained.nunique() > 1:
-        label = label + ", " + curves.trained
-    taught = curves.role == "student"
-    return label.mask(taught, label + ", taught by " + curves.teacher) if curves.teacher[taught].nunique() > 1 else label
+    """What a curve is called beside its family and role: by size, prompting and teacher, each where there are several, and by size
+    where nothing else differs."""
+    uncut = curves.role == "teacher"
+    sizes = curves.student.map({name: cutting.named(name).title if name else "uncut" for name in curves.student.unique()})
+    parts = []
+    if curves.teacher[curves.role == "student"].nunique() > 1:
+        parts.append(("taught by " + curves.teacher).mask(uncut, "uncut"))
+    if sizes[~uncut].nunique() > 1 or not parts:
+        parts.insert(0, sizes)
+    label = reduce(lambda one, other: one.mask(~uncut, one + ", " + other), parts)
+    return label + ", " + curves.trained if curves.trained.nunique() > 1 else label
 
 
 def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    longest = max(map(len, entries))
     figure.legend(
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=max(1, min(6, 105 // (longest + 7))),  # or it is wider than the figure
+        ncols=_columns(entries),
         frameon=False,
         fontsize="small",
     )
+
+
+def _columns(labels: Collection[str]) -> int:
+    """How many entries of a legend stand side by side without its being wider than the figure."""
+    return max(1, min(6, 105 // (max(map(len, labels), default=0) + 7)))
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -119,9 +119,10 @@ def _judged(question: Question) -> dict:
 
 
 def rehearse(runs: Iterable[Run]) -> None:
-    """Build the prompts that these runs will need, without their models: what cannot be asked is refused before hours of training.
+    """Build the prompts that these runs will need, without their models: what cannot be made is refused before hours of training.
 
-    Raises StudyError for a question that fits in no window and for a tokenizer without the chat template that is asked for.
+    Raises StudyError for a question that fits in no window, for a tokenizer without the chat template that is asked for, and for a size
+    that is larger than the model.
     """
     seen, read = set(), {}
     for run in runs:
@@ -134,6 +135,15 @@ def rehearse(runs: Iterable[Run]) -> None:
                 if case not in seen:
                     prompted(run, need, *read[raw.digest], learnt=questions(run.needs[need]) if trains else None)
                 seen.add(case)
+        if run.kind == "cut":
+            _check_size(run, read[raw.digest][1])
+
+
+def _check_size(run: Run, config: PretrainedConfig) -> None:
+    wanted = {"layers": run.parameters["depth"], "neurons a layer": run.parameters["neurons"] or 0}
+    for part, there in zip(wanted, (config.num_hidden_layers, config.intermediate_size), strict=True):
+        if wanted[part] > there:
+            raise StudyError(f"{run.label}: the model has {there} {part} only: lower its size.")
 
 
 def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, need: str = "train") -> list[packing.Pack]:
@@ -178,8 +188,6 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _make_cut(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     wanted, found = run.parameters, json.loads(store.path(run.needs["layers"], "order.json").read_text())
-    if wanted["depth"] > found["depth"]:
-        raise StudyError(f"{run.label}: the model has {found['depth']} layers only: lower `sizes`.")
     gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
     keep, there = [block for block in range(found["depth"]) if block not in gone], list(range(found["depth"]))
     begin, tokenizer = load(store, run.needs["start"])

@@ -95,7 +95,7 @@ def _origins(jobs: Sequence[Job], store: Store) -> dict:
     made = pd.concat([study.origins(job.plan, store, _folder(job)) for job in jobs]).drop_duplicates("planned")
     used = [name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned")]
     short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}
-    versions = {name: sorted(values.unique()) for name, values in short.items()}
+    versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
     return {"runs": made.to_dict("records"), "hours": made.seconds.sum() / 3600, "versions": versions}
 
 

@@ -67,8 +67,9 @@ def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: 
     lines = [list(columns.values()), ["---"] * len(columns)]
     lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    against = " What is kept is of the teacher's score when it is asked in the same way." if kept.asked.nunique() > 1 else ""
     spread = " After ±: standard deviation over seeds." if kept.seeds.max() > 1 else ""
-    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}{spread}\n"
+    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}{spread}{against}\n"
 
 
 def intervals(table: pd.DataFrame) -> str:
@@ -147,9 +148,8 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) ->
         found = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
         lines.append([*(str(row[name]) for name in columns), found, *tests, _cell(row["detectable"])])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    declared = "Primary is what was declared beforehand; the other lines are secondary and"
-    declared = declared if table.primary.any() else "All lines are secondary to the claim of non-inferiority and"
-    return f"{drawn}\n\n{declared} corrected by Holm's method over all of them. {_notes(table, table)}\n"
+    declared = "Primary is what was declared beforehand; the other" if table.primary.any() else "All"
+    return f"{drawn}\n\n{declared} lines are secondary and corrected by Holm's method over all of them. {_notes(table, table)}\n"
 
 
 def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:

@@ -101,6 +101,8 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"packs": 0}, "packs"),
         ({"teacher_steps": 0}, "steps"),
         ({"rates": [1e-3, 5.0]}, "rate"),
+        ({"rates": ["fast"]}, "must be numbers"),
+        ({"rates": [None]}, "must be numbers"),
         ({"search_steps": "x"}, "search_steps"),
         ({"precision": "fp16"}, "fp16"),
     ],

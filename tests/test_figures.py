@@ -49,6 +49,19 @@ def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     assert not [text for text in drawn.legends[0].get_texts() if "teachers" in text.get_text()]
 
 
+def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
+    step = {"step": [0, 5], "loss": [2.0, 1.0], "dev_loss": [2.0, 1.0], "dev_f1": [0.0, 50.0]}
+    about = {"family": "f", "trained": "zero-shot", "start": "raw", "seed": 0}
+    names = [("teacher", "tuned", ""), ("twin", "nobody", "f-5")]
+    names += [("student", f"a teacher of a long name, {number}", "f-5") for number in range(9)]
+    curves = [pd.DataFrame(step).assign(**about, role=role, teacher=teacher, student=student) for role, teacher, student in names]
+    drawn = figures.learning_figure(pd.concat(curves))
+    drawn.draw_without_rendering()
+    assert min(axis.get_window_extent().height for axis in drawn.axes) > 0.7 * drawn.dpi
+    said = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert said[:3] == ["uncut", "taught by nobody", "taught by a teacher of a long name, 0"]
+
+
 def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5})
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"

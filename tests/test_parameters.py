@@ -46,6 +46,11 @@ def test_numbers_are_numbers_where_the_default_is_one(written: str, value: float
     assert type(found) is float
 
 
+def test_a_size_may_be_a_number_of_layers(tmp_path):
+    (file := tmp_path / "teacher_choice.yaml").write_text("size: 3\n", encoding="utf-8")
+    assert parameters.read(NOTEBOOK.with_name("teacher_choice.ipynb"), file) == {"size": "3"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [("teacher_step", "teacher_steps"), ("size", "sizes"), ("Seeds", "seeds"), ("learning_rate_of_teacher", "teacher_rate")],

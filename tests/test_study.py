@@ -32,10 +32,12 @@ from studylib.progress import Progress
 from studylib.runs import Store
 
 
-def test_more_layers_than_the_model_has_are_refused(raw, tmp_path):
-    plan = planned(raw, sizes=[6, 2], twins=[], raw_starts=[])
-    with pytest.raises(StudyError, match="4 layers only"):
+@pytest.mark.parametrize(("size", "said"), [(6, "4 layers only"), ("3x9999", "neurons a layer only")])
+def test_a_size_larger_than_the_model_is_refused_before_anything_is_made(raw, tmp_path, size, said):
+    plan = planned(raw, sizes=[size, 2], twins=[], raw_starts=[])
+    with pytest.raises(StudyError, match=said):
         study.complete(plan, Store(tmp_path))
+    assert not any(tmp_path.rglob("manifest.json"))
 
 
 def test_a_shallower_student_more_changes_nothing_that_is_there(finished, raw):
