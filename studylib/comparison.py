@@ -30,8 +30,9 @@ PAIR = ["contrast", "start", "student", "teacher", "objective"]
 ADDED = "student − twin"
 AGAINST = {ADDED: ("student", "twin"), "rival − student": ("rival", "student"), "pupil − student": ("pupil", "student")}
 INHERITED = {"student": "tuned − raw start, students", "twin": "tuned − raw start, twins"}
-WHOLE, FOLDING = "in training and asking", "folded in"  # where a demonstration is shown
-ASKING, CHOOSING, TRAINING = "in asking", "in asking, chosen otherwise", "in training"
+WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
+ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
+FOLDING, BOTH = "folded in by the teacher (context distillation)", "folded in, and shown in asking"
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
 
@@ -215,7 +216,8 @@ def _ways(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, s
     for mode in asked:
         yield TRAINING, f"asked {mode}: trained {last}, not {plain}", (TUNED, last, mode), (TUNED, plain, mode)
     for mode in asked:
-        yield FOLDING, f"asked {mode}: the demonstration folded in, not unseen", (FOLDED, plain, mode), (TUNED, plain, mode)
+        contrast = FOLDING if mode == plain else BOTH
+        yield contrast, f"asked {mode}: the demonstration folded in, not unseen", (FOLDED, plain, mode), (TUNED, plain, mode)
 
 
 def declared(trained: Sequence[str]) -> str:

@@ -230,13 +230,18 @@ def _listed(differences: pd.DataFrame) -> str:
     if len(each) == 1:
         return f"{each[0][0]}: {_judged(each[0][1])}"
     said = "; ".join(f"{name}: {_signed(row.difference)}{_span(row.low, row.high)}" for name, row in each) + " points of F1."
-    tested = differences[differences.p_holm.notna()]
-    if tested.empty:
-        return said
-    seen = [name for name, row in each if _is_shown(row)]
-    unseen = tested.detectable[[not _is_shown(row) for row in tested.itertuples()]]
-    said += f" Shown after Holm: {', '.join(seen) or 'none'}"
-    return said + (f"; {'of the others ' if seen else ''}the smallest we could have seen is {_range(unseen)}." if len(unseen) else ".")
+    return f"{said}{_seen(differences, [name for name, _ in each])}"
+
+
+def _seen(differences: pd.DataFrame, names: Sequence[str]) -> str:
+    """Which of some differences of these names are shown, and what could have been seen of the others; nothing where none was tested."""
+    if differences.p_holm.isna().all():
+        return ""
+    shown = [_is_shown(row) for row in differences.itertuples()]
+    unseen = differences.detectable[[not one for one in shown]].dropna()
+    found = "; ".join(name for name, one in zip(names, shown, strict=True) if one)
+    others = f"; {'of the others ' if found else ''}the smallest we could have seen is {_range(unseen)}" if len(unseen) else ""
+    return f" Shown after Holm: {found or 'none'}{others}."
 
 
 def _range(values: pd.Series) -> str:
@@ -275,34 +280,27 @@ def prompting_conclusion(worth: pd.DataFrame, traits: pd.DataFrame, trained: Seq
         about = comparison.titled(worth, family, test)
         is_declared = (group.role == "student") & (group.contrast == comparison.WHOLE)
         said.append(f"- **{about}**: student, {comparison.declared(trained)}: {_declared(group[is_declared])}")
-        others = dict(list(group[~is_declared].groupby("contrast")))
-        said += [f"- **{about}, {name}**: {_summed(others[name])}" for name in worth.contrast.unique() if name in others]
+        said += [f"- **{about}, {name}**: {_summed(each)}" for name, each in group[~is_declared].groupby("contrast", sort=False)]
         own = traits[(traits.family == family) & (traits.test_set == test) & traits.low.notna()]
         if len(own):
-            said.append(
-                f"- **{about}, by question**: of the declared difference, {_ends(own, '{0.trait} {0.value}')}; described, not tested."
-            )
+            said.append(f"- **{about}, by question**: student, {comparison.declared(trained)}: {_apart(own)}; described, not tested.")
     return "\n".join(said) + "\n\n" + _notes(worth, worth)
 
 
 def _summed(differences: pd.DataFrame) -> str:
-    """Several comparisons of one kind in words: from where to where they go, and how many are shown; of one alone all there is to say."""
-    named = "{0.role}, {0.ways}"
-    if len(differences) == 1:
-        (one,) = differences.itertuples()
-        return f"{named.format(one)}: {_judged(one)}"
-    said = f"{_ends(differences, named)}."
-    if differences.p_holm.isna().all():
-        return said
-    shown = [row.difference > 0 for row in differences.itertuples() if _is_shown(row)]
-    return f"{said} Shown after Holm: a gain in {sum(shown)} and a loss in {len(shown) - sum(shown)} of {len(differences)} comparisons."
+    """Several comparisons of one kind in words: how far they reach, and which are shown; of one alone all there is to say."""
+    names = [f"{row.role}, {row.ways}" for row in differences.itertuples()]
+    if len(names) == 1:
+        return f"{names[0]}: {_judged(next(differences.itertuples()))}"
+    reach = f"{_signed(differences.difference.min())} to {_signed(differences.difference.max())} points of F1 in {len(names)} comparisons."
+    return reach + _seen(differences, [f"{name} ({_signed(value)})" for name, value in zip(names, differences.difference, strict=True)])
 
 
-def _ends(differences: pd.DataFrame, named: str) -> str:
-    """The least and the greatest of some differences in words, with what they are differences of."""
-    ends = differences.sort_values("difference", kind="stable").iloc[[0, -1]]
-    least, most = (f"{named.format(row)}: {_signed(row.difference)}{_span(row.low, row.high)}" for row in ends.itertuples())
-    return f"least {least}; most {most} points of F1"
+def _apart(traits: pd.DataFrame) -> str:
+    """The kinds of question whose interval leaves out 0, in words."""
+    apart = [row for row in traits.itertuples() if not row.low <= 0 <= row.high]
+    found = "; ".join(f"{row.trait} {row.value}: {_signed(row.difference)}{_span(row.low, row.high)}" for row in apart)
+    return f"of {len(traits)} kinds the interval leaves out 0 for {f'{len(apart)}: {found}' if found else 'none'}"
 
 
 def computed(made: pd.DataFrame) -> str:

@@ -278,11 +278,12 @@ def test_partial_rows_of_prompting_compare_nothing_with_itself():
 
 def test_values_of_a_trait_with_too_few_questions_for_an_interval_are_left_out_where_others_have_enough():
     modes = ["zero-shot", "one-shot"]
-    each = [rows("student", 0.5, depth=5, asked=mode, articles=40).assign(trained=mode) for mode in modes]
+    each = [rows("student", f1, depth=5, asked=mode, articles=40).assign(trained=mode) for mode, f1 in zip(modes, (0.5, 0.7), strict=True)]
     both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
     both["asks"] = np.where(both.question == "q0", "whose", "who")
     traits = comparison.by_trait(both, modes)
     assert set(traits.value) == {"who", "1 word", "second third"} and traits.low.notna().all()
+    assert traits.difference.tolist() == pytest.approx(3 * [20.0])
     assert "whose" in set(comparison.by_trait(both[both.question.isin(["q0", "q1", "q2"])], modes).value)
 
 

@@ -142,14 +142,27 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     said = wording.prompting_conclusion(worth, gains, list(scores))
     assert "- **near**: student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001.\n" in said
     assert "- **near, in training and asking**: teacher, one-shot in training and asking, not zero-shot: +0.0 points of F1 (0" in said
-    least = "least student, trained zero-shot: asked one-shot, not zero-shot: -5.0 (-5.0 to -5.0)"
-    asking = f"{least}; most student, trained one-shot: asked one-shot, not zero-shot: +20.0 (20.0 to 20.0) points of F1."
-    assert f"- **near, in asking**: {asking}" in said and "Shown after Holm: a gain in 1 and a loss in 1 of 4 comparisons." in said
-    assert "least asks why: -1.0 (-2.0 to 0.0); most asks who: +4.0 (3.0 to 5.0) points of F1; described, not tested." in said
+    plain, last = (
+        "student, trained zero-shot: asked one-shot, not zero-shot (-5.0)",
+        "student, trained one-shot: asked one-shot, not zero-shot (+20.0)",
+    )
+    asking = f"-5.0 to +20.0 points of F1 in 4 comparisons. Shown after Holm: {plain}; {last}; of the others the smallest we could have seen is 1.5."
+    assert f"- **near, in asking**: {asking}\n" in said
+    assert "of 2 kinds the interval leaves out 0 for 1: asks who: +4.0 (3.0 to 5.0); described, not tested.\n" in said
     untested = wording.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
     assert "Shown" not in untested and "by question" not in untested
     (declared,) = (line for line in wording.prompting(worth).splitlines() if "| primary |" in line)
     assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
+
+
+def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sentence_of_its_own():
+    modes = ["zero-shot", "one-shot"]
+    each = {("tuned", mode): 0.5 for mode in modes} | {(comparison.FOLDED, "zero-shot"): 0.6, (comparison.FOLDED, "one-shot"): 0.4}
+    frames = [choice(**{name: value})[lambda rows: rows.role == "student"].assign(asked=mode) for (name, mode), value in each.items()]
+    worth = comparison.prompting(pd.concat(frames), modes, modes)
+    said = wording.prompting_conclusion(worth, comparison.by_trait(pd.concat(frames), modes), modes)
+    assert f"**near, {comparison.FOLDING}**: student, asked zero-shot: the demonstration folded in, not unseen: +10.0 points of F1" in said
+    assert f"**near, {comparison.BOTH}**: student, asked one-shot: the demonstration folded in, not unseen: -10.0 points of F1" in said
 
 
 def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
