@@ -257,7 +257,7 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
     asked = table[table.asked == table.trained]
     scores = 100 * asked.groupby([*TRAINED, "test_set"], sort=False)[["f1", "exact_match"]].mean()
     found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
-    return found.assign(time=100 * found.milliseconds / found.teacher_milliseconds)
+    return found.assign(time=100 * (found.milliseconds / found.teacher_milliseconds))
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
