@@ -13,7 +13,7 @@ from studylib.plans import Plan
 from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
-FOLDED = "tuned, shown a demonstration"
+FOLDED, RAW = "tuned, shown a demonstration", "raw"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +256,8 @@ def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demons
     tuned = school.student("tuned", smaller, [], stages=common.gold, learn="gold", targets="gold")
     again = school.student("tuned", smaller, [school.lesson], stages=common.stages, learn="gold", targets="teacher")
     others = {
-        "raw": (school.raw, mode, school.tuned),
-        "raw with a demonstration": (school.raw, demonstration, school.tuned),
+        RAW: (school.raw, mode, school.tuned),
+        f"{RAW} with a demonstration": (school.raw, demonstration, school.tuned),
         "smaller, tuned": (tuned, mode, tuned),
         "smaller, taught": (again, mode, again),
     }

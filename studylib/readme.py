@@ -30,7 +30,9 @@ def filled(text: str) -> str:
 
 def _results() -> dict[str, str]:
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    return {name: _found(study.folder("small", name)) for name in EXPERIMENTS} | {"bench": bench.table(measured)}
+    folders = {name: study.folder("small", name) for name in EXPERIMENTS}
+    answers = {f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8") for name, folder in folders.items()}
+    return answers | {name: _found(folder) for name, folder in folders.items()} | {"bench": bench.table(measured)}
 
 
 def _found(folder: Path) -> str:

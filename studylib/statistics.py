@@ -15,6 +15,7 @@ from studylib.errors import StudyError
 ARTICLES, QUESTIONS = 30, 100  # an interval needs at least as many
 SEEDS = 5  # fewer say too little of others to be drawn from
 REPEATS = 10_000
+LEVEL = 0.05  # of the tests
 
 
 def enough(questions: int, articles: int) -> bool:
@@ -78,12 +79,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return found
 
 
-def detectable(deviation: float, questions: float, effect: float = 1.0, power: float = 0.8, level: float = 0.05) -> float:
+def detectable(deviation: float, questions: float, effect: float = 1.0, power: float = 0.8, level: float = LEVEL) -> float:
     """The least true mean paired difference that is found with `power`, given the SD of single differences.
 
     (z_{1−level/2} + z_power) · deviation · √(effect / questions), `effect` being the design effect.
     """
     return (NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)) * deviation * sqrt(effect / questions)
+
+
+def stricter(tests: int) -> float:
+    """How many times larger a difference must be to be found as surely when the level is divided by so many tests."""
+    return detectable(1, 1, level=LEVEL / tests) / detectable(1, 1) if tests else 1.0
 
 
 def wilson(successes: int, questions: int, level: float = 0.95) -> tuple[float, float]:

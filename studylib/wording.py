@@ -1,155 +1,158 @@
-"""Every table and conclusion in words, from a comparison: Markdown, computed from the numbers, a claim only where interval and test
+"""What a comparison says, in words: Markdown, computed from the numbers, a claim only where interval and test
 allow one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from studylib import comparison, cutting, scoring, statistics
-from studylib.comparison import BOUNDS, SPREAD
+from studylib import comparison, cutting, statistics, tables
+from studylib.comparison import BOUNDS
+from studylib.experiments import RAW
+from studylib.plans import Plan
 from studylib.progress import spoken
 
-IDENTITY = {
-    "family": "family",
-    "size": "size",
-    "role": "role",
-    "start": "start",
-    "teacher": "taught by",
-    "objective": "objective",
-    "asked": "asked",
-    "test_set": "test set",
-}
-IDENTITY |= {"language": "language", "trained": "trained", "seeds": "seeds", "steps": "steps", "n": "questions", "articles": "articles"}
-MEASURES = {"reduction_total": "fewer parameters, %", "reduction_nonembedding": "fewer non-embedding, %"}
-MEASURES |= {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept, %", "retention_exact_match": "EM kept, %"}
-MEASURES |= {"agreement": "agrees with teacher, %", "loyalty": "probability loyalty, %", "calibration_error": "calibration error, %"}
-HEADLINE = ("reduction_total", "reduction_nonembedding", "retention_f1", "retention_exact_match", *scoring.METRICS)
-LEVEL = 0.05  # of the tests
-SEEN = f"The smallest that could have been seen is found in four cases of five by a test at {100 * LEVEL:.0f} %, before correction."
-MARGIN = 90.0  # percent of its teacher's score that a student must keep
+
+def capacity_gap(
+    kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
+) -> dict[str, str]:
+    """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `costs` what answers cost, `made` the
+    runs of its plan."""
+    texts = {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
+    texts |= {"answer": capacity_answer(kept, gained, costs, asked)}
+    return texts | {"conclusion": f"{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
 
 
-def capacity_gap(kept: pd.DataFrame, gained: pd.DataFrame, asked: str, made: pd.DataFrame) -> dict[str, str]:
-    """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `made` the runs behind them."""
-    texts = {"headline": headline(kept), "table": table(kept), "contrasts": contrasts(gained)}
-    return texts | {"conclusion": f"{conclusion(kept, gained, asked)}\n\n{computed(made)}\n"}
-
-
-def teacher_choice(kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, asked: str, made: pd.DataFrame) -> dict[str, str]:
+def teacher_choice(
+    kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
+) -> dict[str, str]:
     """What that notebook says in words, by name."""
-    texts = {"table": table(kept), "contrasts": contrasts(gained)}
-    return texts | {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(made)}\n"}
+    texts = {"table": tables.table(kept), "contrasts": tables.contrasts(gained)}
+    texts |= {"answer": choice_answer(gained, scores, comparison.TUNED, asked)}
+    return texts | {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(plan, made)}\n"}
 
 
 def prompting_mode(
-    kept: pd.DataFrame, worth: pd.DataFrame, traits: pd.DataFrame, trained: Sequence[str], made: pd.DataFrame
+    kept: pd.DataFrame, worth: pd.DataFrame, traits: pd.DataFrame, trained: Sequence[str], plan: Plan, made: pd.DataFrame
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `worth` is what ways of prompting are worth, `traits` the same by traits of questions."""
-    texts = {"table": table(kept), "comparisons": prompting(worth)}
-    return texts | {"conclusion": f"{prompting_conclusion(worth, traits, trained)}\n\n{computed(made)}\n"}
+    texts = {"table": tables.table(kept), "comparisons": tables.prompting(worth), "answer": prompting_answer(worth, trained)}
+    return texts | {"conclusion": f"{prompting_conclusion(worth, traits, trained)}\n\n{computed(plan, made)}\n"}
 
 
-def headline(kept: pd.DataFrame) -> str:
-    """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start."""
-    main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
-    return table(kept[main], ("family", "size", "role", "asked", "test_set", "seeds"), HEADLINE)
+def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str) -> str:
+    """How far a model can be compressed, in a few sentences a family: what is kept and how far that is from what the paper reports, what
+    the teacher adds, and what an answer costs."""
+    asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    here = kept[(kept.asked == asked) & (kept.start == "tuned") & (kept.role == "student")].dropna(subset="retention_f1")
+    added = gained[(gained.asked == asked) & (gained.start == "tuned") & (gained.contrast == comparison.ADDED)]
+    said = []
+    for family, students in here.groupby("family", sort=False):
+        sure = students[BOUNDS["retention_f1"][0]].notna().all()
+        each = [f"on {test} {_smallest(own)}" for test, own in students.groupby("test_set", sort=False)]
+        how = "is shown to be kept" if sure else "is kept, by estimates without intervals,"
+        sentence = f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {'; '.join(each)}."
+        first = students[students.test_set == students.test_set.iloc[0]]
+        near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
+        sentence += (
+            f" The paper reports over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer parameters: here the student nearest"
+        )
+        sentence += (
+            f" to that has {near.reduction_total:.1f} % fewer and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}."
+        )
+        own = added[added.family == family]
+        if len(own):
+            sentence += f" What the teacher's distributions add to gold answers: {_reach(own)}."
+        times = costs.time[(costs.family == family) & (costs.role == "student") & (costs.start == "tuned")]
+        if len(times):
+            sentence += f" An answer of a student takes {_range(times)} % of the teacher's time."
+        said.append(f"{_of(here, family)}{sentence}")
+    return _answered(said, kept, asked)
 
 
-def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:
-    """The comparison in Markdown: of what identifies and measures models, what is `named` and `measured`; what is the same in every line
-    is said once, below it."""
-    uncut = kept.role == "teacher"
-    shown = kept.assign(size=_sizes(kept.student).mask(uncut, "uncut"), teacher=kept.teacher.mask(uncut, "–"))
-    same = [f"{title} {_cell(shown[name].iloc[0])}" for name, title in IDENTITY.items() if shown[name].nunique() == 1]
-    columns = {name: title for name, title in IDENTITY.items() if name in named and shown[name].nunique() > 1}
-    columns |= {name: MEASURES[name] for name in measured}
-    lines = [list(columns.values()), ["---"] * len(columns)]
-    lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    against = " What is kept is of the teacher's score when it is asked in the same way." if kept.asked.nunique() > 1 else ""
-    spread = " After ±: standard deviation over seeds." if kept.seeds.max() > 1 else ""
-    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}{spread}{against}\n"
+def choice_answer(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
+    """Whom a student should learn from, in a few sentences a family."""
+    if gained.empty:
+        return _answered([], gained, asked)
+    said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
+    for family, group in gained[gained.asked == asked].groupby("family", sort=False):
+        sentence = f"Taught by the {primary} teacher, not by nobody, a student gains {_by_test(group[group.teacher == primary])}."
+        found = scores[(scores.family == family) & (scores.asked == asked)]
+        for test, own in found.groupby("test_set", sort=False):
+            sentence += f" On {test} {_schooled(own)}."
+        said.append(f"{_of(gained, family)}{sentence}")
+    return _answered(said, gained, asked)
 
 
-def intervals(table: pd.DataFrame) -> str:
-    """What the intervals of a comparison or of contrasts are, and why there are none where there are none, in a few sentences."""
-    few = table[[not statistics.enough(row.n, row.articles) for row in table.itertuples()]]
-    said = [
-        f"No intervals on {row.test_set}: {row.n} questions of {row.articles} articles are too few (at least {statistics.QUESTIONS} of {statistics.ARTICLES})."
-        for row in few.drop_duplicates("test_set").itertuples()
-    ]
-    if len(few) < len(table):
-        seeds = table.seeds.min()
-        drawn = "seeds and then articles" if seeds >= statistics.SEEDS else "articles"
-        conditional = "" if seeds >= statistics.SEEDS else f"; with fewer than {statistics.SEEDS} seeds they hold for these seeds only"
-        said.append(f"In brackets: 95 % intervals, {drawn} drawn with replacement {statistics.REPEATS:,} times{conditional}.")
-    return " ".join(said)
+def prompting_answer(worth: pd.DataFrame, trained: Sequence[str]) -> str:
+    """What a demonstration is worth, in a few sentences a family."""
+    said = []
+    for family, group in worth[worth.role == "student"].groupby("family", sort=False):
+        declared, asking = (group[group.contrast == name] for name in (comparison.WHOLE, comparison.ASKING))
+        sentence = (
+            f"The paper reports gains by one-shot prompting: here a student gains by {comparison.declared(trained)}, {_by_test(declared)}."
+        )
+        for mode, own in asking.groupby(asking.ways.str.partition(":")[0], sort=False):
+            sentence += f" A demonstration in asking alone is worth to one that is {mode}: {_reach(own)}."
+        folded = group[group.contrast == comparison.FOLDING]
+        if len(folded):
+            sentence += f" Folded in by the teacher it is worth {_by_test(folded)}."
+        said.append(f"{_of(worth, family)}{sentence}")
+    return _answered(said, worth, "")
 
 
-def _notes(table: pd.DataFrame, differences: pd.DataFrame) -> str:
-    """What the intervals of a table are, and what could have been seen of differences."""
-    return intervals(table) + (f" {SEEN}" if differences.detectable.notna().any() else "")
+def _answered(said: Sequence[str], table: pd.DataFrame, asked: str) -> str:
+    """An answer with what it rests on, or that there is none yet."""
+    if not said:
+        return "Nothing to compare was answered yet.\n"
+    seeds = f"{table.seeds.min()} seed{'s' if table.seeds.min() > 1 else ''}"
+    return "\n\n".join(said) + f" ({', '.join(part for part in (asked, seeds) if part)}.)\n"
 
 
-def _bounded(row: dict, name: str) -> str:
-    spread = f" ± {row[SPREAD[name]]:.1f}" if name in SPREAD and not np.isnan(row[SPREAD[name]]) else ""
-    return _cell(row[name]) + spread + (_span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
+def _of(table: pd.DataFrame, family: str) -> str:
+    """A family's name before what is said of it, where there are several."""
+    name = comparison.titled(table, family)
+    return f"{name}: " if name else ""
 
 
-def _span(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f" ({low:.1f} to {high:.1f})"
+def _smallest(students: pd.DataFrame) -> str:
+    """The smallest student that keeps the margin, by its reductions."""
+    ways = students.sort_values("reduction_total").groupby(students.student.map(lambda name: cutting.named(name).way), sort=False)
+    passed = pd.concat([_passed(own) for _, own in ways])
+    if passed.empty:
+        return "by no student"
+    one = passed.loc[passed.reduction_total.idxmax()]
+    return f"down to {_fewer(one)}"
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+def _reach(differences: pd.DataFrame) -> str:
+    """How far some differences reach, and how many of them are shown."""
+    shown = sum(_is_shown(row) for row in differences.itertuples())
+    low, high = (tables.signed(value) for value in (differences.difference.min(), differences.difference.max()))
+    reach = f"{low if low == high else f'{low} to {high}'} points of F1"
+    return reach if differences.p_holm.isna().all() else f"{reach}, shown in {shown} of {len(differences)} comparisons"
 
 
-def _probability(p: float) -> str:
-    return "–" if np.isnan(p) else "< 0.001" if p < 0.0005 else f"{p:.3f}"
+def _by_test(differences: pd.DataFrame) -> str:
+    """A difference on each test set, and whether it is shown."""
+    if differences.empty:
+        return "what is not answered yet"
+    rows = differences.itertuples()
+    judged = [(row, "" if np.isnan(row.p_holm) else ", shown" if _is_shown(row) else ", not shown") for row in rows]
+    each = [f"{tables.signed(row.difference)}{tables.span(row.low, row.high)} on {row.test_set}{shown}" for row, shown in judged]
+    return f"{'; '.join(each)} (points of F1)"
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if np.isnan(value) else f"{value:.1f}"
-    return str(value)
+def _schooled(scores: pd.DataFrame) -> str:
+    """How far teachers lie apart and how far their students, all of them and those that were tuned."""
+    tuned = _tuned(scores)
+    groups = [("teachers", scores)] + ([("those that were tuned", tuned)] if 1 < len(tuned) < len(scores) else [])
+    return " and ".join(f"{name} of {_range(own.teacher_f1)} F1 make students of {_range(own.student_f1)}" for name, own in groups)
 
 
-def contrasts(table: pd.DataFrame) -> str:
-    """What models of one size differ by (`comparison.contrasts`), in Markdown."""
-    same = [name for name in ("family", "contrast", "teacher", "objective") if table[name].nunique() < 2]
-    named = ("family", "contrast", "start", "asked", "test_set", "size", "teacher", "objective")
-    columns = {name: IDENTITY.get(name, name) for name in named if name not in same}
-    difference = table.contrast.iloc[0] if "contrast" in same and len(table) else "difference"
-    return _tested(table.assign(size=_sizes(table.student)), columns, f"{difference}, F1")
-
-
-def _sizes(students: pd.Series) -> pd.Series:
-    """What students of a family are called: their sizes."""
-    return students.map(cutting.written)
-
-
-def prompting(table: pd.DataFrame) -> str:
-    """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
-    columns = {"family": "family"} if table.family.nunique() > 1 else {}
-    columns |= {"role": "role", "test_set": "test set", "ways": "ways"}
-    return _tested(table, columns, "difference, F1")
-
-
-def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> str:
-    """Differences with their tests, and what these are corrected for."""
-    if table.empty:
-        return "Nothing is compared: no two models here differ in this alone.\n"
-    titles = [*columns.values(), difference, "p", "p, Holm", "detectable"]
-    lines = [titles, ["---"] * len(titles)]
-    for row in table.to_dict("records"):
-        tests = [_probability(row[name]) for name in ("p", "p_holm")]
-        tests[1] = "primary" if row["primary"] else tests[1]
-        found = f"{_signed(row['difference'])}{_span(row['low'], row['high'])}"
-        lines.append([*(str(row[name]) for name in columns), found, *tests, _cell(row["detectable"])])
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    declared = "Primary is what was declared beforehand; the other" if table.primary.any() else "All"
-    return f"{drawn}\n\n{declared} lines are secondary and corrected by Holm's method over all of them. {_notes(table, table)}\n"
+def _tuned(scores: pd.DataFrame) -> pd.DataFrame:
+    """Of schooling, the teachers that were tuned."""
+    return scores[~scores.teacher.str.startswith(RAW)]
 
 
 def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
@@ -161,7 +164,7 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
         declared = group[group.teacher == primary]
         others = [row for row in group[group.teacher != primary].itertuples() if _is_shown(row)]
         sentence = f"- **{comparison.titled(gained, family, test)}**: taught by the {primary} teacher against nobody: {_declared(declared)}"
-        shown = ": " + ", ".join(f"{row.teacher} ({_signed(row.difference)})" for row in others) if others else ""
+        shown = ": " + ", ".join(f"{row.teacher} ({tables.signed(row.difference)})" for row in others) if others else ""
         if len(group) > len(declared):
             sentence += f" Other teachers that made a difference which is shown: {len(others)} of {len(group) - len(declared)}{shown}."
         found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
@@ -169,13 +172,22 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
             one = found.iloc[0]
             spread = "" if np.isnan(one.r_low) else f" ({one.r_low:.2f} to {one.r_high:.2f})"
             sentence += f" Better teachers, better students? Over these {len(found)} teachers, and for them only, the two scores correlate"
-            sentence += f" by {one.r:.2f}{spread}."
+            sentence += f" by {one.r:.2f}{spread}{_among_tuned(found)}."
         said.append(sentence)
-    return "\n".join(said) + "\n\n" + _notes(gained, gained)
+    return "\n".join(said) + "\n\n" + tables.notes(gained, gained)
 
 
-def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
-    """What the tables say about the 90 % margin, and about student and twin, in a few sentences a family, test set and way of cutting.
+def _among_tuned(scores: pd.DataFrame) -> str:
+    """The correlation over those teachers alone that were tuned, where others are among them and they are not too few."""
+    tuned = _tuned(scores)
+    if not comparison.FEW_TEACHERS <= len(tuned) < len(scores):
+        return ""
+    return f"; over the {len(tuned)} that were tuned by {np.corrcoef(tuned.teacher_f1, tuned.student_f1)[0, 1]:.2f}"
+
+
+def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str) -> str:
+    """What the tables say about the 90 % margin, about student and twin, and about what answers cost, in a few sentences a family, test
+    set and way of cutting.
 
     The claim is one of non-inferiority: a student counts as keeping 90 % if the lower bounds of both F1 and EM kept do.
     Without intervals nothing is claimed, and the estimates are named as such.
@@ -195,15 +207,24 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, asked: str) -> str:
             said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {_claim(own)}; {which} {_about(own.iloc[-1])}.")
         here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
         said += [f"- **{about}, {name}**: {_listed(each)}" for name, each in here.groupby("contrast", sort=False)]
-    return "\n".join(said) + "\n\n" + _notes(kept, gained)
+    said += [f"- **{comparison.titled(costs, family, 'cost')}**: {_cost(own)}." for family, own in costs.groupby("family", sort=False)]
+    inherited = gained.contrast.isin(comparison.INHERITED.values()).any()
+    start = " A tuned start holds what the teacher was tuned on, too: longer training, not only what is inherited." if inherited else ""
+    return "\n".join(said) + "\n\n" + tables.notes(kept, gained) + start
+
+
+def _cost(costs: pd.DataFrame) -> str:
+    """What answers cost, of all students of tuned start, in percent of the teacher's."""
+    students = costs[(costs.role == "student") & (costs.start == "tuned")].drop_duplicates("student")
+    shares = [students.time, *(100 * students[what] / students[f"teacher_{what}"] for what in ("memory", "disk"))]
+    each = [" / ".join([cutting.named(name).title, *map(tables.cell, own)]) for name, *own in zip(students.student, *shares, strict=True)]
+    return f"time, memory and disk of an answer in percent of the teacher's: {'; '.join(each)}; measured in turns with the teacher's"
 
 
 def _claim(students: pd.DataFrame) -> str:
     """Whether, and down to what size, students are shown to keep the margin: from the largest on, up to the first that is not."""
-    sure = students[BOUNDS["retention_f1"][0]].notna().all()
-    names = [BOUNDS[name][0] if sure else name for name in ("retention_f1", "retention_exact_match")]
-    passed = students[(students[names] >= MARGIN).all(axis=1).cummin()]
-    aim = f"at least {MARGIN:.0f} % of F1 and EM kept"
+    sure, passed = students[BOUNDS["retention_f1"][0]].notna().all(), _passed(students)
+    aim = f"at least {comparison.MARGIN:.0f} % of F1 and EM kept"
     if not sure:
         found = f"has it down to the one that {_about(passed.iloc[-1])}" if len(passed) else "has it not even for the largest student"
         return f"no claim without intervals; the estimate alone ({aim}) {found}"
@@ -212,13 +233,20 @@ def _claim(students: pd.DataFrame) -> str:
     return f"non-inferiority ({aim}) is shown down to the student that {_about(passed.iloc[-1])}"
 
 
+def _passed(students: pd.DataFrame) -> pd.DataFrame:
+    """Those students, from the largest on, that keep the margin: by lower bounds, or by estimates where there are none."""
+    sure = students[BOUNDS["retention_f1"][0]].notna().all()
+    names = [BOUNDS[name][0] if sure else name for name in ("retention_f1", "retention_exact_match")]
+    return students[(students[names] >= comparison.MARGIN).all(axis=1).cummin()]
+
+
 def _about(student: pd.Series) -> str:
-    kept = [
-        f"{_cell(student[name])} %{_span(*student[list(BOUNDS[name])])} of {title}"
-        for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM"))
-    ]
-    fewer = f"{student.reduction_total:.1f} % fewer parameters ({student.reduction_nonembedding:.1f} % fewer non-embedding)"
-    return f"has {fewer} and keeps {' and '.join(kept)}"
+    kept = (f"{tables.kept(student, name)} of {title}" for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM")))
+    return f"has {_fewer(student)} and keeps {' and '.join(kept)}"
+
+
+def _fewer(student: pd.Series) -> str:
+    return f"{student.reduction_total:.1f} % fewer parameters ({student.reduction_nonembedding:.1f} % fewer non-embedding)"
 
 
 def _listed(differences: pd.DataFrame) -> str:
@@ -229,7 +257,7 @@ def _listed(differences: pd.DataFrame) -> str:
     ]
     if len(each) == 1:
         return f"{each[0][0]}: {_judged(each[0][1])}"
-    said = "; ".join(f"{name}: {_signed(row.difference)}{_span(row.low, row.high)}" for name, row in each) + " points of F1."
+    said = "; ".join(f"{name}: {tables.signed(row.difference)}{tables.span(row.low, row.high)}" for name, row in each) + " points of F1."
     return f"{said}{_seen(differences, [name for name, _ in each])}"
 
 
@@ -245,13 +273,13 @@ def _seen(differences: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _range(values: pd.Series) -> str:
-    low, high = _cell(values.min()), _cell(values.max())
+    low, high = tables.cell(values.min()), tables.cell(values.max())
     return low if low == high else f"{low} to {high}"
 
 
 def _is_shown(row: tuple) -> bool:
     """Whether test, corrected for the number of them, and interval both show a difference."""
-    return row.p_holm <= LEVEL and not row.low <= 0 <= row.high
+    return row.p_holm <= statistics.LEVEL and not row.low <= 0 <= row.high
 
 
 def _declared(differences: pd.DataFrame) -> str:
@@ -261,10 +289,10 @@ def _declared(differences: pd.DataFrame) -> str:
 
 def _judged(row: tuple) -> str:
     """A difference in words: claimed where test and interval both do."""
-    said = f"{_signed(row.difference)} points of F1{_span(row.low, row.high)}"
+    said = f"{tables.signed(row.difference)} points of F1{tables.span(row.low, row.high)}"
     if np.isnan(row.p_holm):
         return f"{said}."
-    p = _probability(row.p_holm)
+    p = tables.probability(row.p_holm)
     said += f", p {p if '<' in p else f'= {p}'}{'' if row.primary else ' after Holm'}"
     if not _is_shown(row):
         return f"{said}: no difference shown, the smallest we could have seen is {row.detectable:.1f}."
@@ -284,7 +312,7 @@ def prompting_conclusion(worth: pd.DataFrame, traits: pd.DataFrame, trained: Seq
         own = traits[(traits.family == family) & (traits.test_set == test) & traits.low.notna()]
         if len(own):
             said.append(f"- **{about}, by question**: student, {comparison.declared(trained)}: {_apart(own)}; described, not tested.")
-    return "\n".join(said) + "\n\n" + _notes(worth, worth)
+    return "\n".join(said) + "\n\n" + tables.notes(worth, worth)
 
 
 def _summed(differences: pd.DataFrame) -> str:
@@ -292,24 +320,29 @@ def _summed(differences: pd.DataFrame) -> str:
     names = [f"{row.role}, {row.ways}" for row in differences.itertuples()]
     if len(names) == 1:
         return f"{names[0]}: {_judged(next(differences.itertuples()))}"
-    reach = f"{_signed(differences.difference.min())} to {_signed(differences.difference.max())} points of F1 in {len(names)} comparisons."
-    return reach + _seen(differences, [f"{name} ({_signed(value)})" for name, value in zip(names, differences.difference, strict=True)])
+    reach = f"{tables.signed(differences.difference.min())} to {tables.signed(differences.difference.max())} points of F1 in {len(names)} comparisons."
+    return reach + _seen(
+        differences, [f"{name} ({tables.signed(value)})" for name, value in zip(names, differences.difference, strict=True)]
+    )
 
 
 def _apart(traits: pd.DataFrame) -> str:
     """The kinds of question whose interval leaves out 0, in words."""
     apart = [row for row in traits.itertuples() if not row.low <= 0 <= row.high]
-    found = "; ".join(f"{row.trait} {row.value}: {_signed(row.difference)}{_span(row.low, row.high)}" for row in apart)
+    found = "; ".join(f"{row.trait} {row.value}: {tables.signed(row.difference)}{tables.span(row.low, row.high)}" for row in apart)
     return f"of {len(traits)} kinds the interval leaves out 0 for {f'{len(apart)}: {found}' if found else 'none'}"
 
 
-def computed(made: pd.DataFrame) -> str:
-    """What computing the runs (`study.origins`) took, in a sentence; nothing where that is not known."""
+def computed(plan: Plan, made: pd.DataFrame) -> str:
+    """What computing the runs of a plan (`study.origins`) took, and how many of its answers are still missing, in a few sentences; nothing
+    where none is known."""
     if made.empty:
         return ""
+    missing = sum(one.answers.planned not in set(made.planned) for one in plan.asked)
+    still = f" Still missing: {missing} of {len(plan.asked)} planned sets of answers." if missing else ""
     machines = sorted({f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples()})
     sentence = (
         f"{len(made)} runs, those that other experiments need, too, among them, took {spoken(made.seconds.sum())} ({'; '.join(machines)})"
     )
     students = made.seconds[made.kind == "student"]
-    return sentence + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".")
+    return sentence + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".") + still

@@ -4,6 +4,8 @@ import pandas as pd
 
 from studylib import comparison
 
+FREE = pd.DataFrame(columns=["family", "test_set", "role", "start", "student", "time"])  # no costs were measured
+
 
 def compared(scores, teacher=0.8, articles=4):
     """Comparison of a teacher and of students, and of these with their twins: {(role, depth): F1 of every question}, 25 questions an article."""

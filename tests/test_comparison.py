@@ -1,5 +1,7 @@
 """Retention, reductions and their intervals, in closed form."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,6 +116,10 @@ def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
     found = comparison.contrasts(pd.concat(models))
     assert list(found.student) == ["f-5", "f-4", "f-3"]
     assert list(found.p_holm) == pytest.approx(statistics.holm(list(found.p)))
+    alone = [comparison.contrasts(pd.concat(models[2 * i : 2 * i + 2])).detectable.iloc[0] for i in range(3)]
+    normal = NormalDist().inv_cdf
+    by_holm = (normal(1 - 0.05 / 6) + normal(0.8)) / (normal(1 - 0.05 / 2) + normal(0.8))
+    assert list(found.detectable) == pytest.approx([by_holm * one for one in alone]), "a stricter test finds less"
     few = comparison.contrasts(pd.concat([rows("student", 0.6, depth=5), rows("twin", 0.5, depth=5)])).iloc[0]
     assert few.difference == pytest.approx(10) and np.isnan([few.low, few.high, few.p, few.p_holm, few.detectable]).all()
 
@@ -284,7 +290,20 @@ def test_values_of_a_trait_with_too_few_questions_for_an_interval_are_left_out_w
     traits = comparison.by_trait(both, modes)
     assert set(traits.value) == {"who", "1 word", "second third"} and traits.low.notna().all()
     assert traits.difference.tolist() == pytest.approx(3 * [20.0])
-    assert "whose" in set(comparison.by_trait(both[both.question.isin(["q0", "q1", "q2"])], modes).value)
+    little = both[both.question.isin(["q0", "q1", "q2"])].assign(test_set="little")
+    found = comparison.by_trait(pd.concat([both, little]), modes)
+    assert {"whose", "who"} <= set(found.value[found.test_set == "little"]), "what one test set has too little of another still shows"
+
+
+def test_rare_question_words_are_taken_together_and_only_english_ones_are_read():
+    modes = ["zero-shot", "one-shot"]
+    each = [rows("student", f1, depth=5, asked=mode, articles=60).assign(trained=mode) for mode, f1 in zip(modes, (0.5, 0.7), strict=True)]
+    both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
+    number = both.question.str[1:].astype(int)
+    both["asks"] = np.select([number < 60, number < 120], ["whose", "why"], "who")
+    found = comparison.by_trait(both, modes)
+    assert dict(found[found.trait == "asks"][["value", "n"]].to_numpy()) == {"other": 120, "who": 120}
+    assert set(comparison.by_trait(both.assign(language="de"), modes).trait) == {"answer", "answer stands in the"}
 
 
 def test_only_the_first_test_set_has_a_primary_line():

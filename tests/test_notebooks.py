@@ -10,10 +10,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from studylib import batch, comparison, parameters, readme, study, wording
+from studylib import batch, figures, parameters, readme, study
 from studylib.errors import StudyError
 from studylib.project import root
-from studylib.runs import Store
 
 NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
 
@@ -64,6 +63,7 @@ def smoke(tmp_path_factory):
 def test_the_notebook_writes_every_output(smoke):
     _, folder = smoke
     expected = [
+        "answer.md",
         "conclusion.md",
         "contrasts.csv",
         "contrasts.md",
@@ -117,19 +117,27 @@ def test_every_line_leads_to_a_run(smoke):
 
 
 @pytest.mark.parametrize("job", batch.jobs("small"), ids=lambda job: job.notebook.stem)
-def test_what_is_committed_in_words_is_computed_from_the_committed_rows(job, tmp_path):
-    folder, store, given = study.folder("small", job.notebook.stem), Store(tmp_path), parameters.defaults(job.notebook) | job.values
-    rows, made = study.rows(job.plan, store, folder), study.origins(job.plan, store, folder)
-    kept = comparison.compare(rows)
-    if job.notebook.stem == "capacity_gap":
-        texts = wording.capacity_gap(kept, comparison.contrasts(rows), given["trained"], made)
-    elif job.notebook.stem == "teacher_choice":
-        gained = comparison.contrasts(rows, comparison.TUNED)
-        texts = wording.teacher_choice(kept, gained, comparison.schooling(rows), given["trained"], made)
-    else:
-        worth, traits = comparison.prompting(rows, given["trained"], given["asked"]), comparison.by_trait(rows, given["trained"])
-        texts = wording.prompting_mode(kept, worth, traits, given["trained"], made)
-    assert {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in texts} == texts
+def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows(job, tmp_path, monkeypatch):
+    """Tables and words; the bytes of figures hang on fonts, what they draw is among the tables."""
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(figures, "save", lambda *_: None)
+    monkeypatch.setattr(figures, "show", lambda *_: None)
+    written, export, there = tmp_path / "written", study.export, {}
+    monkeypatch.setattr(study, "export", lambda _, *shown: export(written, *shown))
+    for cell in nbformat.read(job.notebook, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, there)
+            there |= job.values | {"profile": "small", "compute": False} if "parameters" in cell.metadata.get("tags", []) else {}
+    folder = study.folder("small", job.notebook.stem)
+    kinds = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    for file in written.iterdir():
+        committed = folder / file.name
+        if file.suffix == ".md":
+            assert file.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
+        else:
+            pd.testing.assert_frame_equal(*(kinds[file.suffix](one) for one in (file, committed)), obj=file.name)
+    drawn = {file.with_suffix(".csv").name for file in folder.glob("*.svg")}
+    assert drawn <= {file.name for file in written.iterdir()} >= {"answer.md", "conclusion.md", "rows.parquet", "results.csv"}
 
 
 def test_the_readme_shows_the_results_that_are_committed():

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invented import FREE
 from miniatures import chosen, planned, prompted
 
-from studylib import comparison, figures, report, study, wording
+from studylib import comparison, figures, report, study, tables, wording
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.plans import Plan
@@ -34,15 +35,15 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study.complete(plan, store)
     rows, learned, where = study.rows(plan, store), study.curves(plan, store), place / "capacity_gap"
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
-    texts = {"table": wording.table(kept), "conclusion": wording.conclusion(kept, gained, "zero-shot")}
-    tables = {"learning": learned, "runs": study.origins(plan, store), "timing": study.timing(plan, rows, store)}
+    texts = {"table": tables.table(kept), "conclusion": wording.conclusion(kept, gained, FREE, "zero-shot")}
+    exported = {"learning": learned, "runs": study.origins(plan, store), "timing": study.timing(plan, rows, store)}
     study.export(
         where,
         rows,
-        tables,
+        exported,
         texts,
         figures.capacity_gap(
-            kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), comparison.ladder(rows), learned, "zero-shot"
+            kept, comparison.by_seed(rows), comparison.pareto(exported["timing"]), comparison.ladder(rows), learned, "zero-shot"
         ),
     )
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)

@@ -22,6 +22,7 @@ from studylib import (
     scoring,
     sources,
     study,
+    tables,
     teaching,
     training,
     wording,
@@ -433,11 +434,11 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
         kept, seeds = comparison.compare(rows), comparison.by_seed(rows)
         if last == "guide":
             gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
-            texts = wording.teacher_choice(kept, gained, scores, "zero-shot", study.origins(plan, store))
+            texts = wording.teacher_choice(kept, gained, scores, "zero-shot", plan, study.origins(plan, store))
             drawn = figures.teacher_choice(kept, seeds, scores, curves)
         else:
             worth, traits = comparison.prompting(rows, modes, modes), comparison.by_trait(rows, modes)
-            texts = wording.prompting_mode(kept, worth, traits, modes, study.origins(plan, store))
+            texts = wording.prompting_mode(kept, worth, traits, modes, plan, study.origins(plan, store))
             drawn = figures.prompting_mode(kept, seeds, traits)
         study.export(tmp_path / last, rows, {"learning": curves}, texts, drawn)
         assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
@@ -447,15 +448,15 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
 def exported(plan, store, folder):
     rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
     kept = comparison.compare(rows)
-    tables = {"learning": learned, "runs": study.origins(plan, store, folder)}
-    tables |= {"timing": study.timing(plan, rows, store, folder), "seeds": comparison.by_seed(rows)}
+    exported = {"learning": learned, "runs": study.origins(plan, store, folder)}
+    exported |= {"timing": study.timing(plan, rows, store, folder), "seeds": comparison.by_seed(rows)}
     study.export(
         folder,
         rows,
-        tables,
-        {"table": wording.table(kept)},
+        exported,
+        {"table": tables.table(kept)},
         figures.capacity_gap(
-            kept, comparison.by_seed(rows), comparison.pareto(tables["timing"]), comparison.ladder(rows), learned, "zero-shot"
+            kept, comparison.by_seed(rows), comparison.pareto(exported["timing"]), comparison.ladder(rows), learned, "zero-shot"
         ),
     )
     return rows, learned

@@ -3,21 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from invented import choice, compared
+from invented import FREE, choice, compared
 
-from studylib import comparison, figures, wording
-
-
-def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
-    assert "| – |" in wording.table(compared({("student", 5): 0.6}, teacher=0.19)[0])
-
-
-def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
-    lines = wording.table(compared({("student", 5): 0.6, ("twin", 5): 0.4})[0]).splitlines()
-    rows, said = [line for line in lines if line.startswith("|")], lines[-1]
-    assert len(rows) == 2 + 3 and all(line.count("|") == rows[0].count("|") for line in rows)
-    assert "75.0" in next(line for line in rows if "| student |" in line)
-    assert "test set near" in said and "questions 100" in said and "test set" not in rows[0]
+from studylib import comparison, figures, tables, wording
 
 
 @pytest.mark.parametrize(
@@ -36,56 +24,56 @@ def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
     ],
 )
 def test_the_conclusion_says_what_the_numbers_say(scores, words):
-    said = wording.conclusion(*compared(scores), "zero-shot")
+    said = wording.conclusion(*compared(scores), FREE, "zero-shot")
     assert all(word in said for word in words), said
     assert "No intervals on near: 100 questions of 4 articles are too few" in said
 
 
 def test_the_conclusion_is_silent_below_the_floor():
-    said = wording.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), "zero-shot")
+    said = wording.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), FREE, "zero-shot")
     assert "nothing is said" in said
 
 
 def test_with_enough_articles_intervals_are_shown_and_decide():
     kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
-    assert "76.0 (76.0 to 76.0)" in wording.table(kept) and "these seeds only" in wording.table(kept)
-    said = wording.conclusion(kept, gained, "zero-shot")
+    assert "76.0 (76.0 to 76.0)" in tables.table(kept) and "these seeds only" in tables.table(kept)
+    said = wording.conclusion(kept, gained, FREE, "zero-shot")
     assert "non-inferiority (at least 90 % of F1 and EM kept) is shown down to the student that has 25.0 % fewer" in said
     for metric in ("f1", "exact_match"):  # either of the two lower bounds below the margin is enough to claim nothing
         bound = f"retention_{metric}_low"
         assert "is not shown, not even for the largest student" in wording.conclusion(
-            kept.assign(**{bound: kept[bound] - 6}), gained, "zero-shot"
+            kept.assign(**{bound: kept[bound] - 6}), gained, FREE, "zero-shot"
         )
 
 
 def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
     kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
-    said = wording.conclusion(kept, gained.assign(detectable=1.5), "zero-shot")
+    said = wording.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
     both = "- **near, student − twin**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0) points of F1. Shown after Holm: "
     assert f"{both}5 layers; of the others the smallest we could have seen is 1.5." in said
-    said = wording.conclusion(kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), "zero-shot")
+    said = wording.conclusion(kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), FREE, "zero-shot")
     assert f"{both}none; the smallest we could have seen is 1.5 to 2.5." in said
     one = gained[gained.student == "f-5"].assign(detectable=1.5)
-    assert "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm.\n" in wording.conclusion(kept, one, "zero-shot")
+    assert "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm.\n" in wording.conclusion(kept, one, FREE, "zero-shot")
     nothing = "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: no difference shown, the smallest we could have seen is 1.5."
-    assert nothing in wording.conclusion(kept, one.assign(p_holm=0.06), "zero-shot")
-    assert "| tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |" in wording.contrasts(gained)
-    few = wording.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
+    assert nothing in wording.conclusion(kept, one.assign(p_holm=0.06), FREE, "zero-shot")
+    assert "| tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |" in tables.contrasts(gained)
+    few = tables.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
     assert "| +6.0 | – | – | – |" in few
-    assert wording.contrasts(compared({("student", 5): 0.76})[1]).startswith("Nothing is compared: no two models")
+    assert tables.contrasts(compared({("student", 5): 0.76})[1]).startswith("Nothing is compared: no two models")
 
 
 def test_the_claim_stops_at_the_first_student_that_falls_short():
     """ "Down to" is true of every student above: a lucky smaller one changes nothing."""
     kept, gained = compared({("student", 5): 0.76, ("student", 4): 0.5, ("student", 2): 0.78}, articles=30)
-    assert "is shown down to the student that has 25.0 % fewer" in wording.conclusion(kept, gained, "zero-shot")
+    assert "is shown down to the student that has 25.0 % fewer" in wording.conclusion(kept, gained, FREE, "zero-shot")
     kept, gained = compared({("student", 5): 0.5, ("student", 2): 0.78}, articles=30)
-    assert "is not shown, not even for the largest student" in wording.conclusion(kept, gained, "zero-shot")
+    assert "is not shown, not even for the largest student" in wording.conclusion(kept, gained, FREE, "zero-shot")
 
 
 def test_ways_of_cutting_are_judged_apart():
     kept, gained = compared({("student", 5): 0.5, ("student", "5x8"): 0.78, ("student", "2x8"): 0.77, ("twin", "2x8"): 0.7}, articles=30)
-    both, layers, added = sorted(wording.conclusion(kept, gained, "zero-shot").splitlines()[:3])
+    both, layers, added = sorted(wording.conclusion(kept, gained, FREE, "zero-shot").splitlines()[:3])
     assert layers.startswith("- **near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
     assert both.startswith("- **near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
     assert added.startswith("- **near, student − twin**: 2 layers of 8 neurons: +7.0 points of F1")
@@ -94,20 +82,9 @@ def test_ways_of_cutting_are_judged_apart():
     assert {"student, tuned start: layers", "student, tuned start: layers and neurons"} <= labels
 
 
-def test_every_test_set_says_why_it_has_no_intervals():
-    enough, few = (compared({("student", 5): 0.76, ("twin", 5): 0.7}, articles=articles) for articles in (30, 4))
-    for one, other in zip(enough, few, strict=True):
-        both = pd.concat([one, other.assign(test_set="reddit")])
-        said = wording.intervals(both)
-        assert "No intervals on reddit: 100 questions of 4 articles are too few (at least 100 of 30)." in said
-        assert "on near" not in said and "articles drawn with replacement" in said and "these seeds only" in said
-    assert "No intervals on reddit" in wording.contrasts(both)
-    assert "seeds and then articles drawn" in wording.intervals(one.assign(seeds=5))
-
-
 def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
-    assert wording.conclusion(kept, gained, "one-shot") == wording.conclusion(kept, gained, "zero-shot")
+    assert wording.conclusion(kept, gained, FREE, "one-shot") == wording.conclusion(kept, gained, FREE, "zero-shot")
 
 
 def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
@@ -117,12 +94,12 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
     assert "Other teachers that made a difference which is shown: 2 of 3: raw (-10.0), its twin (-5.0)" in said
     assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
-    table = wording.contrasts(gained)
+    table = tables.contrasts(gained)
     assert (
         "| raw | zero-shot | near | 5 | tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |" in table
         and "| raw | zero-shot | near | 5 | small | +0.0" in table
     )
-    assert "| taught by |" in wording.table(kept) and "guide" not in wording.table(kept)
+    assert "| taught by |" in tables.table(kept) and "guide" not in tables.table(kept)
 
 
 def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
@@ -151,7 +128,7 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     assert "of 2 kinds the interval leaves out 0 for 1: asks who: +4.0 (3.0 to 5.0); described, not tested.\n" in said
     untested = wording.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
     assert "Shown" not in untested and "by question" not in untested
-    (declared,) = (line for line in wording.prompting(worth).splitlines() if "| primary |" in line)
+    (declared,) = (line for line in tables.prompting(worth).splitlines() if "| primary |" in line)
     assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
 
 
@@ -165,35 +142,24 @@ def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sente
     assert f"**near, {comparison.BOTH}**: student, asked one-shot: the demonstration folded in, not unseen: -10.0 points of F1" in said
 
 
-def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
-    kept, _ = compared({("student", 5): 0.6, ("twin", 5): 0.4, ("pupil", 5): 0.5})
-    more = pd.concat([kept, kept.assign(asked="one-shot"), kept[kept.role == "student"].assign(start="raw")])
-    lines = [line.split(" | ") for line in wording.headline(more).splitlines() if line.startswith("|")]
-    assert [line[1:3] for line in lines[2:]] == [
-        [role, mode] for mode in ("zero-shot", "one-shot") for role in ("teacher", "student", "twin")
-    ]
-    assert "calibration" not in " ".join(lines[0]) and "F1 kept, %" in lines[0]
-    assert "asked zero-shot" in wording.headline(kept)
-
-
 def test_the_conclusion_names_what_is_compared_besides():
     kept, gained = compared({("student", 5): 0.6, ("student", 2): 0.4, ("rival", 5): 0.7, ("pupil", 2): 0.3, ("twin", 5): 0.4}, articles=40)
     gained.loc[gained.contrast == "rival − student", "objective"] = "taid"
     gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
-    said = wording.conclusion(kept, gained, "zero-shot")
+    said = wording.conclusion(kept, gained, FREE, "zero-shot")
     assert "- **near, rival − student**: 5 layers by taid: +10.0 points of F1 (10.0 to 10.0), p < 0.001 after Holm." in said
     assert "- **near, pupil − student**: 2 layers under the twin of 5: -10.0 points of F1" in said
     two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
     listed = (
         "5 layers by taid: +10.0 (10.0 to 10.0); 3 layers by taid: +1.0 (-1.0 to 3.0) points of F1. Shown after Holm: 5 layers by taid;"
     )
-    assert listed in wording.conclusion(kept, two, "zero-shot")
+    assert listed in wording.conclusion(kept, two, FREE, "zero-shot")
 
 
 def test_a_family_is_named_where_there_are_several():
     kept, gained = compared({("student", 5): 0.6, ("twin", 5): 0.4}, articles=40)
     several = [pd.concat([one, one.assign(family="g", student=one.student.str.replace("f-", "g-"))]) for one in (kept, gained)]
-    assert "- **f, near**" in (said := wording.conclusion(*several, "zero-shot")) and "- **g, near, student − twin**" in said
-    for table, one in ((wording.table(several[0]), wording.table(kept)), (wording.contrasts(several[1]), wording.contrasts(gained))):
+    assert "- **f, near**" in (said := wording.conclusion(*several, FREE, "zero-shot")) and "- **g, near, student − twin**" in said
+    for table, one in ((tables.table(several[0]), tables.table(kept)), (tables.contrasts(several[1]), tables.contrasts(gained))):
         assert table.startswith("| family |") and "family |" not in one
-    assert "In every line: family f" in wording.table(kept)
+    assert "In every line: family f" in tables.table(kept)
