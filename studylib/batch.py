@@ -24,14 +24,15 @@ class Job:
 
 
 def jobs(profile: str) -> list[Job]:
-    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for; `smoke` is every experiment as its notebook
-    has it.
+    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for, in the study's order; `smoke` is every
+    experiment as its notebook has it.
 
     Raises StudyError if there is none.
     """
+    order = list(experiments.EXPERIMENTS)
     if profile == "smoke":
-        return [_planned(notebook(Path(f"{name}.yaml")), {}) for name in experiments.EXPERIMENTS]
-    return [_job(notebook(file), file) for file in profiles(profile)]
+        return [_planned(notebook(Path(f"{name}.yaml")), {}) for name in order]
+    return sorted((_job(notebook(file), file) for file in profiles(profile)), key=lambda job: order.index(job.notebook.stem))
 
 
 def _job(path: Path, file: Path) -> Job:

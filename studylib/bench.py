@@ -6,7 +6,6 @@ a ratio the median over the rounds is given, and the least and the greatest. Pea
 
 import math
 import multiprocessing
-import platform
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -69,16 +68,11 @@ def speed(say: Callable[[str], None]) -> dict:
 
 def machine(match: Match, state: str) -> dict:
     """What the numbers were measured on."""
-    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
-    about = {"processor": names[0] if names else platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    versions = {name: version for name, version in runs.provenance()["versions"].items() if name in ("torch", "transformers")}
+    made = runs.provenance()
+    about = {"processor": made["machine"]["processor"], "threads": torch.get_num_threads()}
+    versions = {name: version for name, version in made["versions"].items() if name in ("torch", "transformers")}
     layers = {"teacher layers": match.teacher.config.num_hidden_layers, "student layers": match.depth}
     return about | versions | layers | {"precision": match.precision, "teacher": state}
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
 
 
 def peak() -> dict:

@@ -17,6 +17,7 @@ from studylib.scoring import METRICS, calibration_error
 
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
 REPORTED = 57.1  # percent: up to so many fewer parameters the paper reports that more than MARGIN is kept (its abstract)
+PAPER = "Datta et al. (2025)"
 FEW_TEACHERS = 4  # of fewer no correlation is given
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
 SETTING = ["family", "trained", "asked", "test_set"]

@@ -54,55 +54,52 @@ def look() -> None:
 def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Figure:
     """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, start and what was cut, with intervals, and
     a dot per seed where there are several (`comparison.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals.
-    Models are `asked` in this way, or if none was in the first."""
+    Models are `asked` in this way, or if none was in the first. What has the same reduction is drawn side by side."""
     look()
     mode = asked if asked in set(kept.asked) else kept.asked.iloc[0]
     kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
     students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
-    several_ways = students.way.nunique() > 1
     tests = list(kept.test_set.unique())
     figure = Figure(
         figsize=(WIDTH, 2.4 * len(tests) + 0.9),
         label="F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by test set, with intervals, the 90 % line and the 57.1 % mark",
     )
     axes = figure.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
-    colours = dict(zip(kept.family.unique(), sns.color_palette("colorblind", kept.family.nunique()), strict=True))
     bottom = max(0, 10 * (students[["retention_f1", LOWER]].min().min() // 10) - 10) if len(students) else 0
     top = max(112, 1.04 * kept[["retention_f1", UPPER]].max().max())
-    for row, test in enumerate(tests):
-        for axis, (side, name) in zip(axes[row], SIDES.items(), strict=True):
-            for (family, role, start, way), points in students[students.test_set == test].groupby(
-                ["family", "role", "start", "way"], sort=False
-            ):
-                label = comparison.titled(kept, family, role, f"{start} start") + (f": {way}" if several_ways else "")
-                marker, style = LOOKS[role, start]
-                fill = FILLS[way] if several_ways else "none" if role == "twin" else "full"
-                look_of = dict(fmt=style, marker=marker, color=colours[family], label=label, fillstyle=fill)
-                look_of |= {"markersize": 7 if role == "twin" else 5}
-                _retained(axis, points.sort_values(side), side, **look_of)
-                each = points.merge(seeds[seeds.test_set == test], on=[*comparison.SETTING, *comparison.MODEL], suffixes=("", "_seed"))
-                several = each[each.seeds > 1]
-                axis.plot(several[side], several.retention_f1_seed, ".", color=colours[family], markersize=3)
+    axes[0][0].set(xlim=(0, 100), ylim=(bottom, top))
+    for row, test in zip(axes, tests, strict=True):
+        here = [table[table.test_set == test] for table in (students, seeds)]
+        for axis, side in zip(row, SIDES, strict=True):
+            _retained(axis, *here, side)
             for teacher in kept[(kept.role == "teacher") & (kept.test_set == test)].dropna(subset="retention_f1").itertuples():
                 low, high = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
                 axis.axhline(100, color="0.25", linewidth=0.8)
-                axis.fill_between(
-                    [0, 100],
-                    [low] * 2,
-                    [high] * 2,
-                    color="0.85",
-                    linewidth=0,
-                    zorder=0,
-                    label="teachers, with intervals of their own (not paired)",
-                )
+                axis.axhspan(low, high, color="0.85", linewidth=0, zorder=0, label="teachers, with intervals of their own (not paired)")
             _marked(axis)
-            axis.set(xlim=(0, 100), ylim=(bottom, top))
-            if row == len(tests) - 1:
-                axis.set_xlabel(name)
-        axes[row][0].set_ylabel(f"F1 kept, {test}, {mode}")
+        row[0].set_ylabel(f"F1 kept, {test}, {mode}")
+    for axis, name in zip(axes[-1], SIDES.values(), strict=True):
+        axis.set_xlabel(name)
     _legend(figure, *axes.flat)
     return figure
+
+
+def _retained(axis: mpl.axes.Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) -> None:
+    """Curves of F1 kept, with intervals and a dot per seed."""
+    families, several_ways = list(students.family.unique()), students.way.nunique() > 1
+    for (family, role, start, way), points in students.groupby(["family", "role", "start", "way"], sort=False):
+        points = points.sort_values(side)
+        marker, style = LOOKS[role, start]
+        colour, beside = PALETTE[families.index(family)], 0.6 if role == "twin" else -0.6
+        look_of = dict(fmt=marker, markersize=5, color=colour, elinewidth=0.8, capsize=2)
+        look_of |= {"fillstyle": FILLS[way] if several_ways else "none" if role == "twin" else "full"}
+        look_of |= {"label": comparison.titled(students, family, role, f"{start} start") + (f": {way}" if several_ways else "")}
+        axis.plot(points[side], points.retention_f1, style, color=colour, linewidth=1)
+        axis.errorbar(points[side] + beside, points.retention_f1, yerr=_spread(points, "retention_f1", (LOWER, UPPER)), **look_of)
+        each = points.merge(seeds, on=[*comparison.SETTING, *comparison.MODEL], suffixes=("", "_seed"))
+        each = each[each.seeds > 1]
+        axis.plot(each[side] + beside, each.retention_f1_seed, ".", color="0.25", markersize=3)
 
 
 def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
@@ -163,24 +160,12 @@ def ladder_figure(ladder: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     return figure
 
 
-def _retained(axis: mpl.axes.Axes, points: pd.DataFrame, side: str, **look_of: object) -> None:
-    """A curve of F1 kept, with intervals."""
-    axis.errorbar(
-        points[side],
-        points.retention_f1,
-        yerr=_spread(points, "retention_f1", (LOWER, UPPER)),
-        elinewidth=0.8,
-        capsize=2,
-        **look_of,
-    )
-
-
 def _marked(axis: mpl.axes.Axes) -> None:
     """The 90 % line and the 57.1 % mark; both axes in percent."""
     kept, fewer = comparison.MARGIN, comparison.REPORTED
     axis.axhline(kept, color="0.25", linewidth=1)
     axis.annotate(f"{kept:.0f} %", (0.995, kept), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
-    axis.axvline(fewer, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label=f"{fewer} %, the reduction that Datta et al. (2025) report")
+    axis.axvline(fewer, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label=f"{fewer} %, the reduction that {comparison.PAPER} report")
     axis.annotate(f"{fewer} %", (fewer, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom", fontsize="small")
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(PercentFormatter(decimals=0))
@@ -320,23 +305,23 @@ def schooling_figure(scores: pd.DataFrame, kept: pd.DataFrame) -> Figure:
 
 
 def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """F1 by how a model is asked, a line per way of training, with intervals and a dot per seed where there are several; a panel per
+    """F1 by how a model is asked, a colour per way of training, with intervals and a dot per seed where there are several; a panel per
     family, test set and role."""
     look()
     panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
-    label = "F1 of teacher and student by how they are asked, a line for each way they were trained, with intervals"
+    label = "F1 of teacher and student by how they are asked, a colour for each way they were trained, with intervals"
     figure, axes = _grid(len(panels), 2.3, legend=0.5, label=label, sharex=True, sharey=True)
-    ways = kept.trained + np.where(kept.teacher == comparison.TUNED, "", f", taught by {comparison.FOLDED}")
+    ways = "trained " + kept.trained + np.where(kept.teacher == comparison.TUNED, "", ", a demonstration folded in")
     names, modes = list(ways.unique()), list(kept.asked.unique())
     for axis, ((family, test, role), group) in zip(axes, panels, strict=True):
         for way, points in group.groupby(ways, sort=False):
             number = names.index(way)
-            places = [modes.index(mode) + 0.12 * (number - 1) for mode in points.asked]
-            drawn = dict(fmt="osD"[number % 3] + LINES[number % 4], color=PALETTE[number], label=f"trained {way}", markersize=4)
-            axis.errorbar(places, points.f1, yerr=_spread(points), elinewidth=0.8, capsize=2, linewidth=0.8, **drawn)
+            places = {mode: modes.index(mode) + 0.16 * (number - (len(names) - 1) / 2) for mode in modes}
+            drawn = dict(fmt="osD"[number % 3], color=PALETTE[number], label=way, markersize=4, elinewidth=0.8, capsize=2)
+            axis.errorbar(points.asked.map(places), points.f1, yerr=_spread(points), **drawn)
             each = seeds.merge(points[[*comparison.SETTING, *comparison.MODEL]])
             if each.seed.nunique() > 1:
-                axis.plot([modes.index(mode) + 0.12 * (number - 1) for mode in each.asked], each.f1, ".", color="0.25", markersize=3)
+                axis.plot(each.asked.map(places), each.f1, ".", color="0.25", markersize=3)
         axis.set_title(comparison.titled(kept, family, test, role), fontsize="medium")
         axis.set_xlim(-0.5, len(modes) - 0.5)
         axis.set_xticks(range(len(modes)), [mode.replace(" ", "\n") for mode in modes], fontsize="small")

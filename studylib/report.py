@@ -20,6 +20,12 @@ from studylib.errors import StudyError
 from studylib.runs import Store, write_text
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
+TABLES = {
+    "headline": "Main scores",
+    "table": "Every model",
+    "contrasts": "What models of one size differ by",
+    "comparisons": "Ways of prompting",
+}
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
@@ -29,13 +35,14 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     Raises StudyError when none of them has exported anything.
     """
     store, shown = store or Store(), exported(jobs)
-    page = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined).get_template("report.html")
+    environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described}
     target = _folder(shown[0]).parent / "report.html"
     write_text(
         target,
-        page.render(
+        environment.get_template("report.html").render(
             profile=shown[0].profile,
-            sections=[_section(job) for job in shown],
+            sections=[section(job) for job in shown],
             origins=_origins(shown, store),
             data=_data(shown),
             answers=_answers(shown, store),
@@ -56,26 +63,28 @@ def _folder(job: Job) -> Path:
     return study.folder(job.profile, job.notebook.stem)
 
 
-def _section(job: Job) -> dict:
-    """What the page says of a notebook: its title, question and method, its conclusion, figures in its order, tables, and parameters."""
+def section(job: Job) -> dict:
+    """What is shown of a notebook: its title, question and method, the answer and the conclusion, tables (name, title, Markdown), figures
+    (SVG files, in the notebook's order), and parameters. All text is Markdown."""
     folder, (first, *others) = _folder(job), nbformat.read(job.notebook, as_version=4).cells
     shown = "".join(cell.source for cell in others)
     title, _, method = first.source.partition("\n")
-    texts = {file.stem: MARKDOWN(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.md"))}
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
     return {
         "name": job.notebook.stem,
         "title": title.lstrip("# "),
-        "method": MARKDOWN(method),
-        "conclusion": texts.pop("conclusion"),
-        "tables": {name: texts.pop(name) for name in ("headline", "table") if name in texts} | texts,
-        "figures": [_figure(file) for file in sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"'))],
+        "method": method,
+        "answer": texts["answer"],
+        "conclusion": texts["conclusion"],
+        "tables": [(name, title, texts[name]) for name, title in TABLES.items() if name in texts],
+        "figures": sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"')),
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
 
 
-def _figure(file: Path) -> dict:
-    """A figure as an address that holds it whole, and what it shows in words."""
-    return {"source": f"data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode()}", "words": described(file)}
+def _source(file: Path) -> str:
+    """A figure as an address that holds it whole."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def described(file: Path) -> str:

@@ -1,7 +1,7 @@
 """What a comparison says, in words: Markdown, computed from the numbers, a claim only where interval and test
 allow one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -48,26 +48,26 @@ def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFram
     added = gained[(gained.asked == asked) & (gained.start == "tuned") & (gained.contrast == comparison.ADDED)]
     said = []
     for family, students in here.groupby("family", sort=False):
-        sure = students[BOUNDS["retention_f1"][0]].notna().all()
-        each = [f"on {test} {_smallest(own)}" for test, own in students.groupby("test_set", sort=False)]
-        how = "is shown to be kept" if sure else "is kept, by estimates without intervals,"
-        sentence = f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {'; '.join(each)}."
-        first = students[students.test_set == students.test_set.iloc[0]]
-        near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
-        sentence += (
-            f" The paper reports over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer parameters: here the student nearest"
-        )
-        sentence += (
-            f" to that has {near.reduction_total:.1f} % fewer and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}."
-        )
-        own = added[added.family == family]
-        if len(own):
-            sentence += f" What the teacher's distributions add to gold answers: {_reach(own)}."
-        times = costs.time[(costs.family == family) & (costs.role == "student") & (costs.start == "tuned")]
-        if len(times):
-            sentence += f" An answer of a student takes {_range(times)} % of the teacher's time."
-        said.append(f"{_of(here, family)}{sentence}")
-    return _answered(said, kept, asked)
+        said.append(_of(here, family) + " ".join(_capacity(students, added[added.family == family], costs[costs.family == family])))
+    return _answered(said, kept, f"asked {asked}")
+
+
+def _capacity(students: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) -> Iterator[str]:
+    """That answer for one family, sentence by sentence."""
+    sure = students[BOUNDS["retention_f1"][0]].notna().all()
+    each = [f"on {test} {_smallest(own)}" for test, own in students.groupby("test_set", sort=False)]
+    how = "is shown to be kept" if sure else "is kept, by estimates without intervals,"
+    yield f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {'; '.join(each)}."
+    first = students[students.test_set == students.test_set.iloc[0]]
+    near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
+    yield f"{comparison.PAPER} report over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer:"
+    yield f"here the student nearest to that has {near.reduction_total:.1f} % fewer"
+    yield f"and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}."
+    if len(added):
+        yield f"Learning the teacher's distributions beside the gold answers changes F1 by {_reach(added)}."
+    times = costs.time[(costs.role == "student") & (costs.start == "tuned")]
+    if len(times):
+        yield f"A student's answer takes {_range(times)} % of the time of its teacher's."
 
 
 def choice_answer(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
@@ -76,12 +76,12 @@ def choice_answer(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, aske
         return _answered([], gained, asked)
     said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
     for family, group in gained[gained.asked == asked].groupby("family", sort=False):
-        sentence = f"Taught by the {primary} teacher, not by nobody, a student gains {_by_test(group[group.teacher == primary])}."
+        sentence = f"To be taught by the {primary} teacher and not by nobody changes a student's F1 by {_by_test(group[group.teacher == primary])}."
         found = scores[(scores.family == family) & (scores.asked == asked)]
         for test, own in found.groupby("test_set", sort=False):
             sentence += f" On {test} {_schooled(own)}."
         said.append(f"{_of(gained, family)}{sentence}")
-    return _answered(said, gained, asked)
+    return _answered(said, gained, f"asked {asked}")
 
 
 def prompting_answer(worth: pd.DataFrame, trained: Sequence[str]) -> str:
@@ -89,24 +89,22 @@ def prompting_answer(worth: pd.DataFrame, trained: Sequence[str]) -> str:
     said = []
     for family, group in worth[worth.role == "student"].groupby("family", sort=False):
         declared, asking = (group[group.contrast == name] for name in (comparison.WHOLE, comparison.ASKING))
-        sentence = (
-            f"The paper reports gains by one-shot prompting: here a student gains by {comparison.declared(trained)}, {_by_test(declared)}."
-        )
-        for mode, own in asking.groupby(asking.ways.str.partition(":")[0], sort=False):
-            sentence += f" A demonstration in asking alone is worth to one that is {mode}: {_reach(own)}."
+        sentence = f"{comparison.PAPER} report gains by one-shot prompting. Here to be trained and asked {trained[-1]} and not {trained[0]}"
+        sentence += f" changes a student's F1 by {_by_test(declared)}."
+        each = [f"that of one {mode} by {_reach(own)}" for mode, own in asking.groupby(asking.ways.str.partition(":")[0], sort=False)]
+        sentence += f" A demonstration in asking alone changes {', '.join(each)}." if each else ""
         folded = group[group.contrast == comparison.FOLDING]
-        if len(folded):
-            sentence += f" Folded in by the teacher it is worth {_by_test(folded)}."
+        sentence += f" Folded in by the teacher it changes F1 by {_by_test(folded)}." if len(folded) else ""
         said.append(f"{_of(worth, family)}{sentence}")
-    return _answered(said, worth, "")
+    return _answered(said, worth, "each with a fixed demonstration of its own")
 
 
-def _answered(said: Sequence[str], table: pd.DataFrame, asked: str) -> str:
+def _answered(said: Sequence[str], table: pd.DataFrame, about: str) -> str:
     """An answer with what it rests on, or that there is none yet."""
     if not said:
         return "Nothing to compare was answered yet.\n"
     seeds = f"{table.seeds.min()} seed{'s' if table.seeds.min() > 1 else ''}"
-    return "\n\n".join(said) + f" ({', '.join(part for part in (asked, seeds) if part)}.)\n"
+    return "\n\n".join(said) + f" ({seeds}, {about}.)\n"
 
 
 def _of(table: pd.DataFrame, family: str) -> str:
@@ -129,8 +127,8 @@ def _reach(differences: pd.DataFrame) -> str:
     """How far some differences reach, and how many of them are shown."""
     shown = sum(_is_shown(row) for row in differences.itertuples())
     low, high = (tables.signed(value) for value in (differences.difference.min(), differences.difference.max()))
-    reach = f"{low if low == high else f'{low} to {high}'} points of F1"
-    return reach if differences.p_holm.isna().all() else f"{reach}, shown in {shown} of {len(differences)} comparisons"
+    reach = f"{low if low == high else f'{low} to {high}'} points"
+    return reach if differences.p_holm.isna().all() else f"{reach} (shown in {shown} of {len(differences)} comparisons)"
 
 
 def _by_test(differences: pd.DataFrame) -> str:
@@ -139,8 +137,8 @@ def _by_test(differences: pd.DataFrame) -> str:
         return "what is not answered yet"
     rows = differences.itertuples()
     judged = [(row, "" if np.isnan(row.p_holm) else ", shown" if _is_shown(row) else ", not shown") for row in rows]
-    each = [f"{tables.signed(row.difference)}{tables.span(row.low, row.high)} on {row.test_set}{shown}" for row, shown in judged]
-    return f"{'; '.join(each)} (points of F1)"
+    each = [f"{tables.signed(row.difference)} points{tables.span(row.low, row.high)} on {row.test_set}{shown}" for row, shown in judged]
+    return "; ".join(each)
 
 
 def _schooled(scores: pd.DataFrame) -> str:

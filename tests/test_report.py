@@ -10,7 +10,7 @@ import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted
 
-from studylib import comparison, figures, report, study, tables, wording
+from studylib import batch, comparison, figures, report, study, tables, wording
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.plans import Plan
@@ -35,7 +35,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study.complete(plan, store)
     rows, learned, where = study.rows(plan, store), study.curves(plan, store), place / "capacity_gap"
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
-    texts = {"table": tables.table(kept), "conclusion": wording.conclusion(kept, gained, FREE, "zero-shot")}
+    texts = {"table": tables.table(kept), "conclusion": wording.conclusion(kept, gained, FREE, "zero-shot"), "answer": f"Yes & no. {EVIL}"}
     exported = {"learning": learned, "runs": study.origins(plan, store), "timing": study.timing(plan, rows, store)}
     study.export(
         where,
@@ -84,6 +84,13 @@ def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str)
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize("job", batch.jobs("small"), ids=lambda job: job.notebook.stem)
+def test_all_that_an_experiment_exported_has_its_place(job: Job):
+    shown, folder = report.section(job), study.folder("small", job.notebook.stem)
+    assert {"answer", "conclusion", *(name for name, _, _ in shown["tables"])} == {file.stem for file in folder.glob("*.md")}
+    assert sorted(shown["figures"]) == sorted(folder.glob("*.svg")) and shown["tables"][0][0] in ("headline", "table")
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1200])
@@ -106,8 +113,31 @@ def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, 
     )
     assert page.locator(".asked").count() == 2
     page.fill("#words", "who LIVES")
-    assert page.locator(".asked").count() == 1 and "1 questions" in page.inner_text("#found")
+    assert page.locator(".asked").count() == 1 and "1 question" in page.inner_text("#found")
     page.fill("#words", "no such words")
     assert page.locator(".asked").count() == 0
     assert len(page.pdf()) > 10_000 and complaints == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Path):
+    asked = [("near", "Who?", "Ada", "Ada"), ("near", "Where?", "Rome", "Oslo"), ("far", "When?", "May", "June"), ("far", "Why?", "x", "y")]
+    said = [
+        {"set": name, "article": "A", "question": question, "context": 0, "gold": ["g"], "said": [["one", one], ["two", two]]}
+        for name, question, one, two in asked
+    ]
+    before, mark, rest = (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
+    said = json.dumps({"contexts": ["A text."], "questions": said})
+    (folder / "filter.html").write_text(f"{before}{mark}{said}</script>{rest.partition('</script>')[2]}", encoding="utf-8")
+    page = browser.new_page(offline=True)
+    page.goto((folder / "filter.html").as_uri())
+    shown = lambda: page.locator(".asked h3").all_inner_texts()  # noqa: E731
+    assert page.locator("#set option").all_inner_texts() == ["near", "far"] and shown() == ["Who?", "Where?"]
+    page.check("#unlike")
+    assert shown() == ["Where?"]
+    page.select_option("#set", "far")
+    assert shown() == ["When?", "Why?"]
+    page.fill("#words", "june")
+    assert shown() == ["When?"] and page.inner_text("#found") == "1 question"
     page.close()

@@ -80,6 +80,12 @@ def test_detectable_differences_of_the_literature(points, questions):
     assert statistics.detectable(0.4, questions, effect=4) == pytest.approx(2 * statistics.detectable(0.4, questions))
 
 
+def test_a_difference_must_be_larger_the_more_tests_share_the_level():
+    quantile = stats.norm.ppf
+    expected = (quantile(1 - 0.05 / 7 / 2) + quantile(0.8)) / (quantile(1 - 0.05 / 2) + quantile(0.8))
+    assert statistics.stricter(7) == pytest.approx(expected) and statistics.stricter(1) == statistics.stricter(0) == 1
+
+
 @pytest.mark.parametrize(("successes", "questions"), [(0, 10), (3, 10), (512, 512), (200, 300)])
 def test_wilson_is_scipys(successes, questions):
     expected = stats.binomtest(successes, questions).proportion_ci(0.95, method="wilson")
