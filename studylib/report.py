@@ -109,7 +109,8 @@ def _origins(jobs: Sequence[Job], store: Store) -> dict:
 
 
 def _answers(jobs: Sequence[Job], store: Store) -> dict:
-    """Every question of every test set with the answers that the store has, a list of (model, answer) each; every context once."""
+    """Every question of every test set with the answers that the store has, a list of (model, answer) each; every context and every
+    model's name once, then by their numbers."""
     sets: dict[tuple, tuple] = {}
     for job in jobs:
         for one in job.plan.asked:
@@ -118,15 +119,18 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
                 name = f"{test.label}, {one.called['asked']}"
                 _, _, models = sets.setdefault((test.digest, one.called["asked"]), (name, test, {}))
                 models.setdefault(store.key(one.answers), (_model(one.called), one.answers))
-    contexts, listed = {}, []
+    contexts, names, listed = {}, {}, []
     for name, test, models in sets.values():
-        said = [(model, json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))) for model, run in models.values()]
+        said = [
+            (names.setdefault(model, len(names)), json.loads(store.path(run, "answers.json").read_text(encoding="utf-8")))
+            for model, run in models.values()
+        ]
         for question in makers.questions(test):
             about = {"set": name, "article": question.article, "question": question.question}
             about["context"] = contexts.setdefault(question.context, len(contexts))
             about["gold"] = list(dict.fromkeys(text for text, _ in question.answers))
             listed.append(about | {"said": [[model, found[question.id]["text"]] for model, found in said]})
-    return {"contexts": list(contexts), "questions": listed}
+    return {"contexts": list(contexts), "models": list(names), "questions": listed}
 
 
 def _model(called: dict) -> str:

@@ -64,7 +64,7 @@ def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
     assert page.count("data:image/svg+xml;base64,") == 3 == page.count("<img ") and 'alt="F1 kept of the teacher against' in page
     said = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
     assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [f"Kamo lives in Tiru. {EVIL}"]
-    assert [name.partition(",")[0] for name, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]
+    assert [said["models"][model].partition(",")[0] for model, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]
 
 
 def test_without_the_store_all_is_there_but_the_answers(folder: Path):
@@ -124,11 +124,11 @@ def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, 
 def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Path):
     asked = [("near", "Who?", "Ada", "Ada"), ("near", "Where?", "Rome", "Oslo"), ("far", "When?", "May", "June"), ("far", "Why?", "x", "y")]
     said = [
-        {"set": name, "article": "A", "question": question, "context": 0, "gold": ["g"], "said": [["one", one], ["two", two]]}
+        {"set": name, "article": "A", "question": question, "context": 0, "gold": ["g"], "said": [[0, one], [1, two]]}
         for name, question, one, two in asked
     ]
     before, mark, rest = (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
-    said = json.dumps({"contexts": ["A text."], "questions": said})
+    said = json.dumps({"contexts": ["A text."], "models": ["one", "two"], "questions": said})
     (folder / "filter.html").write_text(f"{before}{mark}{said}</script>{rest.partition('</script>')[2]}", encoding="utf-8")
     page = browser.new_page(offline=True)
     page.goto((folder / "filter.html").as_uri())
@@ -139,5 +139,5 @@ def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Pat
     page.select_option("#set", "far")
     assert shown() == ["When?", "Why?"]
     page.fill("#words", "june")
-    assert shown() == ["When?"] and page.inner_text("#found") == "1 question"
+    assert shown() == ["When?"] and "two: June" in page.inner_text("#list") and page.inner_text("#found") == "1 question"
     page.close()
