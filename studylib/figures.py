@@ -103,8 +103,8 @@ def _retained(axis: mpl.axes.Axes, students: pd.DataFrame, seeds: pd.DataFrame, 
 
 
 def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
-    """F1 against what an answer costs in time, memory and disk, all in percent of the teacher's, a row per family and test set; those that
-    no other beats in both time and F1 on a line, the teacher as a line with a band."""
+    """F1 against what an answer costs in time (from the fastest round to the slowest), memory and disk, all in percent of the teacher's, a
+    row per family and test set; those that no other beats in both time and F1 on a line, the teacher as a line with a band."""
     look()
     panels, model = list(costs.groupby(["family", "test_set"], sort=False)), [name for name in comparison.MODEL if name in costs]
     label = "F1 of every model against time, memory and disk in percent of the teacher's, with the front of those that none beats in both"
@@ -115,14 +115,16 @@ def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
         (teacher,) = asked[asked.role == "teacher"].itertuples()
         group = group.merge(asked[[*model, *BOUNDS["f1"]]], on=model)
         for axis, (what, name) in zip(axes, COSTS.items(), strict=True):
-            group = group.assign(share=100 * group[what] / group[f"teacher_{what}"])
+            timed = what == "milliseconds"
+            group = group.assign(share=group.time if timed else 100 * group[what] / group[f"teacher_{what}"])
             _teacher_line(axis.axhline, axis.axhspan, teacher)
             for (role, start), points in group[group.role != "teacher"].groupby(["role", "start"], sort=False):
                 marker, _ = LOOKS[role, start]
                 colour, filled = PALETTE[list(LOOKS).index((role, start))], "full" if role == "student" else "none"
                 about = dict(color=colour, fillstyle=filled, label=f"{role}, {start} start", markersize=4 if role == "student" else 7)
-                axis.errorbar(points.share, points.f1, yerr=_spread(points), fmt=marker, elinewidth=0.8, **about)
-            if what == "milliseconds":
+                around = _spread(points, "time", ("time_low", "time_high")) if timed else None
+                axis.errorbar(points.share, points.f1, xerr=around, yerr=_spread(points), fmt=marker, elinewidth=0.8, **about)
+            if timed:
                 front = group[group.front].sort_values("share")
                 axis.plot(front.share, front.f1, color="0.25", linewidth=1, linestyle=":", label="front", zorder=1)
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")

@@ -58,7 +58,7 @@ def loyalty(own: Run, teachers: Run, *, label: str) -> Run:
 
 def cost(asked_model: Run, teacher: Run, dev: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
     """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts of dev, answered by both in turns."""
-    parameters = {"asked": asked, "seed": seed, "contexts": 8, "rounds": 5}
+    parameters = {"asked": asked, "seed": seed, "contexts": 8, "rounds": 7}
     needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
     return Run("cost", parameters, needs, _recipes(asked, answering), label)
 

@@ -354,8 +354,9 @@ def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 
 def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    """Milliseconds a question are the median of a few rounds in which both models answer in turns; memory is that of weights, keys and
-    values, disk that of the model's folder, both in megabytes."""
+    """Milliseconds a question are the median of a few rounds in which both models answer in turns, `time` that of the student's in percent
+    of its teacher's in the same round, from `time_low` to `time_high`; memory is that of weights, keys and values, disk that of the
+    model's folder, both in megabytes."""
     wanted, asked, timed = run.parameters, {}, {"model": [], "teacher": []}
     both = {whose: load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
@@ -374,6 +375,8 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         }
         for whose, (model, _) in both.items()
     }
+    shares = [100 * own / theirs for own, theirs in zip(timed["model"], timed["teacher"], strict=True)]
+    found["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", found)
     return found
 

@@ -42,6 +42,7 @@ COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
 WHOSE = {"": "model", "teacher_": "teacher"}
 MEASURED = [f"{whose}{what}" for whose in WHOSE for what in ("milliseconds", "memory", "disk")]
+TIMES = ["time", "time_low", "time_high"]
 TRAINED = [name for name in IDENTITY if name not in ("asked", "test_set", "language")]
 SCHOOL = ["family", "trained", "seed"]
 TRAITS = ["asks", "answer_words", "answer_place"]
@@ -237,27 +238,28 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
     """What answers cost, against their scores in `table`: a line per model and test set, asked as it was trained.
 
     Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured in turns with each student's (in
-    the teacher's own line the medians of these); `time` is in percent of the teacher's. Of students that the store does not have, what
-    was exported to `folder`.
+    the teacher's own line the medians of these); `time` is in percent of the teacher's, the median of a few rounds from `time_low` to
+    `time_high`. Of students that the store does not have, what was exported to `folder`.
     """
     store, lines, exported = store or Store(), [], _exported(folder, "timing.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
             measured = {whose + what: value for whose, part in WHOSE.items() for what, value in result["facts"][part].items()}
+            measured |= result["facts"]["shares"]
         elif known is not None:
-            measured = known.iloc[0][MEASURED].to_dict()
+            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict()
         else:
             continue
         lines.append({name: called[name] for name in IDENTITY if name in called} | measured | {"planned": run.planned})
-    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, "planned"])
+    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned"])
     theirs = students.groupby(SCHOOL, sort=False)[MEASURED[3:]].median()
     teachers = theirs.assign(**theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))).reset_index()
+    teachers = teachers.assign(**dict.fromkeys(TIMES, 100.0))
     teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
     asked = table[table.asked == table.trained]
     scores = 100 * asked.groupby([*TRAINED, "test_set"], sort=False)[["f1", "exact_match"]].mean()
-    found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
-    return found.assign(time=100 * (found.milliseconds / found.teacher_milliseconds))
+    return pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:

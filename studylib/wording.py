@@ -214,9 +214,13 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
 def _cost(costs: pd.DataFrame) -> str:
     """What answers cost, of all students of tuned start, in percent of the teacher's."""
     students = costs[(costs.role == "student") & (costs.start == "tuned")].drop_duplicates("student")
-    shares = [students.time, *(100 * students[what] / students[f"teacher_{what}"] for what in ("memory", "disk"))]
-    each = [" / ".join([cutting.named(name).title, *map(tables.cell, own)]) for name, *own in zip(students.student, *shares, strict=True)]
-    return f"time, memory and disk of an answer in percent of the teacher's: {'; '.join(each)}; measured in turns with the teacher's"
+    shares = (100 * students[what] / students[f"teacher_{what}"] for what in ("memory", "disk"))
+    each = [
+        f"{cutting.named(one.student).title}: {tables.cell(one.time)}{tables.span(one.time_low, one.time_high)} / {tables.cell(memory)} / {tables.cell(disk)}"
+        for one, memory, disk in zip(students.itertuples(), *shares, strict=True)
+    ]
+    how = "time is measured in turns with the teacher's, in brackets the fastest and the slowest round"
+    return f"time / memory / disk of an answer in percent of the teacher's: {'; '.join(each)}; {how}"
 
 
 def _claim(students: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from studylib import comparison
 
-FREE = pd.DataFrame(columns=["family", "test_set", "role", "start", "student", "time"])  # no costs were measured
+FREE = pd.DataFrame(columns=["family", "test_set", "role", "start", "student", "time", "time_low", "time_high"])  # no costs were measured
 
 
 def compared(scores, teacher=0.8, articles=4):

@@ -67,7 +67,9 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
     kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
     measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
-    costs = comparison.pareto(kept.drop(columns=list(comparison.BOUNDS["f1"])).assign(seed=0, time=100, planned="p", **measured))
+    costs = comparison.pareto(
+        kept.drop(columns=list(comparison.BOUNDS["f1"])).assign(seed=0, time=100, time_low=90, time_high=110, planned="p", **measured)
+    )
     figures.save(figures.cost_figure(costs, kept), tmp_path, "cost")
     own = kept[kept.student == "f-2"]
     ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[[*comparison.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]]

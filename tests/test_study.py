@@ -410,7 +410,8 @@ def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished
     students = costs[costs.role != "teacher"]
     assert len(costs) == 7 and students.planned.nunique() == 2 and (costs[study.MEASURED] > 0).all(axis=None)
     (teacher,) = costs[costs.role == "teacher"].itertuples()
-    assert teacher.time == 100 and teacher.milliseconds == pytest.approx(students.teacher_milliseconds.median())
+    assert (costs.time_low <= costs.time).all() and (costs.time <= costs.time_high).all() and students.time_low.min() > 0
+    assert teacher.time == teacher.time_high == 100 and teacher.milliseconds == pytest.approx(students.teacher_milliseconds.median())
     by_name = costs.set_index(["role", "start", "student"])
     run = next(run for run, called in plan.trained if called["student"] == "mini-2")
     net, _ = models.load_folder(store.path(run, "model"))

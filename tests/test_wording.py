@@ -89,6 +89,15 @@ def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
     assert wording.conclusion(kept, gained, FREE, "one-shot") == wording.conclusion(kept, gained, FREE, "zero-shot")
 
 
+def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time():
+    kept, gained = compared({("student", 5): 0.76}, articles=30)
+    one = {"family": "f", "student": "f-5", "role": "student", "start": "tuned", "time": 50.0, "time_low": 45.0, "time_high": 60.0}
+    one |= {"memory": 30.0, "teacher_memory": 40.0, "disk": 10.0, "teacher_disk": 50.0}
+    costs = pd.DataFrame([one | {"test_set": name} for name in ("near", "far")])
+    said = wording.conclusion(kept, gained, costs, "zero-shot")
+    assert said.count("percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0; time is measured") == 1
+
+
 def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     kept, gained, scores = comparison.compare(rows), comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
