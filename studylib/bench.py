@@ -69,7 +69,7 @@ def speed(say: Callable[[str], None]) -> dict:
 def machine(match: Match, state: str) -> dict:
     """What the numbers were measured on."""
     made = runs.provenance()
-    about = {"processor": made["machine"]["processor"], "threads": torch.get_num_threads()}
+    about = {"processor": made["machine"]["processor_name"], "threads": torch.get_num_threads()}
     versions = {name: version for name, version in made["versions"].items() if name in ("torch", "transformers")}
     layers = {"teacher layers": match.teacher.config.num_hidden_layers, "student layers": match.depth}
     return about | versions | layers | {"precision": match.precision, "teacher": state}

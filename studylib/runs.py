@@ -219,13 +219,18 @@ def provenance() -> dict:
         "versions": {name: version(name) for name in LIBRARIES},
         "git": commit or None,
         "dirty": bool(_git("status", "--porcelain")) if commit else None,
-        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "processor_name": _processor_name(),
+            "cores": os.cpu_count(),
+        },
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
     }
 
 
-def _processor() -> str:
-    """The processor's name, or of what kind it is where the system does not tell."""
+def _processor_name() -> str:
+    """What the processor is called, or of what kind it is where the system does not tell."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
