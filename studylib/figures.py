@@ -168,7 +168,7 @@ def _marked(axis: mpl.axes.Axes) -> None:
     axis.axhline(kept, color="0.25", linewidth=1)
     axis.annotate(f"{kept:.0f} %", (0.995, kept), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
     axis.axvline(fewer, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label=f"{fewer} %, the reduction that {comparison.PAPER} report")
-    axis.annotate(f"{fewer} %", (fewer, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom", fontsize="small")
+    axis.annotate(f"{fewer} %", (fewer, 0.98), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="top", fontsize="small")
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(PercentFormatter(decimals=0))
 
