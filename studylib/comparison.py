@@ -6,13 +6,14 @@ five seeds only articles are drawn: such intervals, and all tests, are condition
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from studylib import cutting, statistics
-from studylib.experiments import FOLDED, TUNED, TWIN, rung
+from studylib.experiments import FOLDED, RAW, TUNED, TWIN, rung
 from studylib.scoring import METRICS, calibration_error
 
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
@@ -27,6 +28,7 @@ ALIKE = ("agreement", "loyalty")
 BOUNDED = (*METRICS, *ALIKE, "calibration_error", *(f"retention_{metric}" for metric in KEPT))
 BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
 SPREAD = {name: f"{name}_sd" for name in METRICS}  # over seeds
+R = ("r", "r_low", "r_high")
 BINS = 10  # of probability, for the calibration error
 
 PAIR = ["contrast", "start", "student", "teacher", "objective"]
@@ -108,8 +110,13 @@ def _intervals(own: pd.DataFrame, teacher: pd.DataFrame, compared: bool) -> dict
 
 def _drawn(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """Bootstrap means (repeats, ...) of values (..., S, n), always by the same draws; few seeds are not drawn, but averaged."""
-    few = values.shape[-2] < statistics.SEEDS
-    return statistics.resampled_means(values.mean(-2, keepdims=True) if few else values, clusters, np.random.default_rng(0))
+    values = values.mean(-2, keepdims=True) if values.shape[-2] < statistics.SEEDS else values
+    return statistics.means_of(values, clusters, _draws(values.shape[-2], len(set(clusters))))
+
+
+@lru_cache(maxsize=2)
+def _draws(seeds: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    return statistics.draws(seeds, groups, np.random.default_rng(0))
 
 
 def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
@@ -265,7 +272,8 @@ def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 def schooling(rows: pd.DataFrame) -> pd.DataFrame:
     """F1 of teachers and of the students that differ in nothing but them, a line per setting and teacher, in percent; and over the
-    teachers of a setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles or teachers are too few).
+    teachers of a setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles or teachers are too few),
+    once more over those that were tuned, where others are among them.
 
     A teacher's score is that in the prompting in which it taught; teachers that are asked together have none. The interval draws
     articles: it is for these teachers, and says nothing of others.
@@ -279,8 +287,11 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
             own = _taught_by(name, there, student)
             if not own.empty:
                 pairs[name] = (own, student)
-        lines += [about | one for one in _correlated(pairs)]
-    return pd.DataFrame(lines, columns=[*SETTING, "start", "student", "teacher", "teacher_f1", "student_f1", "r", "r_low", "r_high"])
+        tuned = {name: pair for name, pair in pairs.items() if not name.startswith(RAW)}
+        among = _correlated(tuned)[0] if 0 < len(tuned) < len(pairs) else {}
+        lines += [about | one | {f"tuned_{name}": among.get(name, np.nan) for name in R} for one in _correlated(pairs)]
+    named = [*SETTING, "start", "student", "teacher", "teacher_f1", "student_f1", *R, *(f"tuned_{name}" for name in R)]
+    return pd.DataFrame(lines, columns=named)
 
 
 def _taught_by(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +309,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     every = _same_seeds(*(own for own, _ in pairs.values()), *(student for _, student in pairs.values()))
     values, clusters = _paired(every, ["f1"])
     means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
-    found = {"r": np.nan, "r_low": np.nan, "r_high": np.nan}
+    found = dict.fromkeys(R, np.nan)
     if len(pairs) >= FEW_TEACHERS and np.ptp(means, -1).all():
         found["r"] = np.corrcoef(means)[0, 1]
         if _enough(clusters):

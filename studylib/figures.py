@@ -102,18 +102,17 @@ def _retained(axis: mpl.axes.Axes, students: pd.DataFrame, seeds: pd.DataFrame, 
         axis.plot(each[side] + beside, each.retention_f1_seed, ".", color="0.25", markersize=3)
 
 
-def cost_figure(costs: pd.DataFrame, kept: pd.DataFrame) -> Figure:
+def cost_figure(costs: pd.DataFrame) -> Figure:
     """F1 against what an answer costs in time (from the fastest round to the slowest), memory and disk, all in percent of the teacher's, a
-    row per family and test set; those that no other beats in both time and F1 on a line, the teacher as a line with a band."""
+    row per family and test set; those that no other beats in both time and F1 on a line, the teacher as a line with a band
+    (`comparison.pareto`, with the bounds of F1)."""
     look()
-    panels, model = list(costs.groupby(["family", "test_set"], sort=False)), [name for name in comparison.MODEL if name in costs]
+    panels = list(costs.groupby(["family", "test_set"], sort=False))
     label = "F1 of every model against time, memory and disk in percent of the teacher's, with the front of those that none beats in both"
     figure = Figure(figsize=(WIDTH, 2.4 * len(panels) + 0.6), label=label)
     rows = figure.subplots(len(panels), len(COSTS), sharey="row", sharex=True, squeeze=False)
     for axes, ((family, test), group) in zip(rows, panels, strict=True):
-        asked = kept[(kept.asked == kept.trained) & (kept.family == family) & (kept.test_set == test)]
-        (teacher,) = asked[asked.role == "teacher"].itertuples()
-        group = group.merge(asked[[*model, *BOUNDS["f1"]]], on=model)
+        (teacher,) = group[group.role == "teacher"].itertuples()
         for axis, (what, name) in zip(axes, COSTS.items(), strict=True):
             timed = what == "milliseconds"
             group = group.assign(share=group.time if timed else 100 * group[what] / group[f"teacher_{what}"])
@@ -288,15 +287,16 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     return figure
 
 
-def schooling_figure(scores: pd.DataFrame, kept: pd.DataFrame) -> Figure:
-    """F1 of teachers and of their students (`comparison.schooling`), these with intervals, a panel per test set and prompting."""
+def schooling_figure(scores: pd.DataFrame) -> Figure:
+    """F1 of teachers and of their students (`comparison.schooling`, with the bounds of F1), these with intervals, a panel per test set and
+    prompting."""
     look()
     panels = list(scores.groupby(["family", "test_set", "asked"], sort=False))
     label = "F1 of students, with intervals, against F1 of their teachers"
     figure, axes = _grid(len(panels), 2.4, legend=0.6, label=label, sharex=True, sharey=True)
-    names, students = list(scores.teacher.unique()), kept[kept.role == "student"]
+    names = list(scores.teacher.unique())
     for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
-        for teacher, row in group.merge(students[[*comparison.SETTING, "teacher", *BOUNDS["f1"]]]).groupby("teacher", sort=False):
+        for teacher, row in group.groupby("teacher", sort=False):
             number = names.index(teacher)
             look_of = dict(fmt="osD^vPX"[number % 7], color=PALETTE[number], label=teacher, markersize=6, elinewidth=0.8)
             axis.errorbar(row.teacher_f1, row.student_f1, yerr=_spread(row, "student_f1"), **look_of)
@@ -355,6 +355,12 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _bounded(table: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a table with the bounds of their F1."""
+    shared = [name for name in (*comparison.SETTING, *comparison.MODEL) if name in table]
+    return table.merge(kept[[*shared, *BOUNDS["f1"]]], on=shared) if len(table) else table
+
+
 Drawn = dict[str, tuple[Figure, pd.DataFrame]]  # by its name every figure of a notebook, with what it draws
 
 
@@ -364,14 +370,16 @@ def capacity_gap(
     """The figures of that notebook for which there is something to draw."""
     drawn = {"retention": (retention_figure(kept, seeds, asked), kept)}
     drawn |= {"ladder": (ladder_figure(ladder, seeds), ladder)} if len(ladder) else {}
-    drawn |= {"cost": (cost_figure(costs, kept), costs)} if len(costs) else {}
+    costs = _bounded(costs, kept[kept.asked == kept.trained])
+    drawn |= {"cost": (cost_figure(costs), costs)} if len(costs) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 
 def teacher_choice(kept: pd.DataFrame, seeds: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
     drawn = {"students": (choice_figure(kept, seeds), kept)} if (kept.role != "teacher").any() else {}
-    drawn |= {"schooling": (schooling_figure(scores, kept), scores)} if len(scores) else {}
+    scores = _bounded(scores, kept[kept.role == "student"])
+    drawn |= {"schooling": (schooling_figure(scores), scores)} if len(scores) else {}
     return drawn | {"learning": (learning_figure(curves), curves)}
 
 

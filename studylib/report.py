@@ -43,6 +43,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
         environment.get_template("report.html").render(
             profile=shown[0].profile,
             sections=[section(job) for job in shown],
+            about=_about(shown),
             origins=_origins(shown, store),
             data=_data(shown),
             answers=_answers(shown, store),
@@ -80,6 +81,16 @@ def section(job: Job) -> dict:
         "figures": sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"')),
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
+
+
+def _about(jobs: Sequence[Job]) -> list[str]:
+    """Which models were asked what, a sentence a family and test set."""
+    columns = ["family", "test_set", "article", "question", "seed"]
+    rows = pd.concat([pd.read_parquet(_folder(job) / "rows.parquet", columns=columns) for job in jobs])
+    return [
+        f"{family} asked {test}: {own.question.nunique():,} questions of {own.article.nunique():,} articles, seeds: {own.seed.nunique()}."
+        for (family, test), own in rows.groupby(["family", "test_set"], sort=False)
+    ]
 
 
 def _source(file: Path) -> str:

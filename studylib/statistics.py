@@ -5,7 +5,7 @@ each question's article. Nothing here draws random numbers but from the `rng` it
 """
 
 from collections.abc import Sequence
-from math import comb, sqrt
+from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -45,10 +45,18 @@ def resampled_means(values: np.ndarray, clusters: np.ndarray, rng: np.random.Gen
 
     All leading entries share their draws, so that differences and ratios of them are paired.
     """
-    sums, sizes = _by_cluster(values, clusters)  # (..., S, G)
-    seeds, groups = values.shape[-2], len(sizes)
-    drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=repeats) / seeds
-    drawn_groups = rng.multinomial(groups, np.full(groups, 1 / groups), size=repeats)
+    return means_of(values, clusters, draws(values.shape[-2], len(set(clusters)), rng, repeats))
+
+
+def draws(seeds: int, groups: int, rng: np.random.Generator, repeats: int = REPEATS) -> tuple[np.ndarray, np.ndarray]:
+    """How often each of so many seeds (repeats, S), as a share, and of so many clusters (repeats, G) is drawn with replacement."""
+    drawn_seeds, drawn_groups = (rng.multinomial(count, np.full(count, 1 / count), size=repeats) for count in (seeds, groups))
+    return drawn_seeds / seeds, drawn_groups.astype(float)
+
+
+def means_of(values: np.ndarray, clusters: np.ndarray, drawn: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The means (repeats, ...) of values (..., S, n) in such draws."""
+    (drawn_seeds, drawn_groups), (sums, sizes) = drawn, _by_cluster(values, clusters)  # sums (..., S, G)
     totals = np.einsum("bs,...sg,bg->b...", drawn_seeds, sums, drawn_groups, optimize=True)
     return totals / (drawn_groups @ sizes).reshape(-1, *[1] * (values.ndim - 2))
 
@@ -90,20 +98,6 @@ def detectable(deviation: float, questions: float, effect: float = 1.0, power: f
 def stricter(tests: int) -> float:
     """How many times larger a difference must be to be found as surely when the level is divided by so many tests."""
     return detectable(1, 1, level=LEVEL / tests) / detectable(1, 1) if tests else 1.0
-
-
-def wilson(successes: int, questions: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share that ignores the articles: for description only (Wilson, 1927)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, room = successes / questions, z * z / questions
-    middle, half = share + room / 2, sqrt(room * (share * (1 - share) + room / 4))
-    return (middle - half) / (1 + room), (middle + half) / (1 + room)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value that ignores the articles, from the questions only one of two models got right: for description only."""
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    return min(1.0, 2 * sum(comb(total, k) for k in range(fewer + 1)) / 2**total)
 
 
 def _by_cluster(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,9 @@ def intervals(table: pd.DataFrame) -> str:
     if len(few) < len(table):
         seeds = table.seeds.min()
         drawn = "seeds and then articles" if seeds >= statistics.SEEDS else "articles"
-        conditional = "" if seeds >= statistics.SEEDS else f"; with fewer than {statistics.SEEDS} seeds they hold for these seeds only"
+        conditional = (
+            "" if seeds >= statistics.SEEDS else f"; with fewer than {statistics.SEEDS} seeds they and all tests hold for these seeds only"
+        )
         said.append(f"In brackets: 95 % intervals, {drawn} drawn with replacement {statistics.REPEATS:,} times{conditional}.")
     return " ".join(said)
 
@@ -74,7 +76,7 @@ def _bounded(row: dict, name: str) -> str:
 
 
 def span(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f" ({low:.1f} to {high:.1f})"
+    return "" if np.isnan(low) else f" ({_rounded(low):.1f} to {_rounded(high):.1f})"
 
 
 def kept(student: pd.Series, retention: str) -> str:
@@ -83,7 +85,11 @@ def kept(student: pd.Series, retention: str) -> str:
 
 
 def signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+    return f"{_rounded(value):+.1f}"
+
+
+def _rounded(value: float) -> float:
+    return round(value, 1) + 0.0  # no -0.0
 
 
 def probability(p: float) -> str:

@@ -60,11 +60,11 @@ def _capacity(students: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) 
     yield f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {'; '.join(each)}."
     first = students[students.test_set == students.test_set.iloc[0]]
     near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
-    yield f"{comparison.PAPER} report over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer:"
-    yield f"here the student nearest to that has {near.reduction_total:.1f} % fewer"
+    yield f"{comparison.PAPER} report over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer, of students that were pretrained"
+    yield f"by themselves: here, cut from its teacher, the student nearest to that has {near.reduction_total:.1f} % fewer"
     yield f"and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}."
     if len(added):
-        yield f"Learning the teacher's distributions beside the gold answers changes F1 by {_reach(added)}."
+        yield f"Students that learn the teacher's distributions, too, differ from twins that learn the gold answers alone by {_reach(added)}."
     times = costs.time[(costs.role == "student") & (costs.start == "tuned")]
     if len(times):
         yield f"A student's answer takes {_range(times)} % of the time of its teacher's."
@@ -76,7 +76,9 @@ def choice_answer(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, aske
         return _answered([], gained, asked)
     said, asked = [], asked if asked in set(gained.asked) else gained.asked.iloc[0]
     for family, group in gained[gained.asked == asked].groupby("family", sort=False):
-        sentence = f"To be taught by the {primary} teacher and not by nobody changes a student's F1 by {_by_test(group[group.teacher == primary])}."
+        sentence = (
+            f"Taught by the {primary} teacher and not on gold answers alone, a student scores {_by_test(group[group.teacher == primary])}."
+        )
         found = scores[(scores.family == family) & (scores.asked == asked)]
         for test, own in found.groupby("test_set", sort=False):
             sentence += f" On {test} {_schooled(own)}."
@@ -89,22 +91,24 @@ def prompting_answer(worth: pd.DataFrame, trained: Sequence[str]) -> str:
     said = []
     for family, group in worth[worth.role == "student"].groupby("family", sort=False):
         declared, asking = (group[group.contrast == name] for name in (comparison.WHOLE, comparison.ASKING))
-        sentence = f"{comparison.PAPER} report gains by one-shot prompting. Here to be trained and asked {trained[-1]} and not {trained[0]}"
-        sentence += f" changes a student's F1 by {_by_test(declared)}."
-        each = [f"that of one {mode} by {_reach(own)}" for mode, own in asking.groupby(asking.ways.str.partition(":")[0], sort=False)]
-        sentence += f" A demonstration in asking alone changes {', '.join(each)}." if each else ""
+        sentence = f"{comparison.PAPER} report gains by one-shot prompting. Here a student that is trained and asked {trained[-1]}, not {trained[0]},"
+        sentence += f" scores {_by_test(declared)}."
+        each = [f"to one {mode} {_reach(own)}" for mode, own in asking.groupby(asking.ways.str.partition(":")[0], sort=False)]
+        sentence += f" A demonstration in asking alone, however it is chosen, is worth {', '.join(each)}." if each else ""
         folded = group[group.contrast == comparison.FOLDING]
-        sentence += f" Folded in by the teacher it changes F1 by {_by_test(folded)}." if len(folded) else ""
+        sentence += f" Taught by a teacher that sees one, a student that does not scores {_by_test(folded)}." if len(folded) else ""
         said.append(f"{_of(worth, family)}{sentence}")
-    return _answered(said, worth, "each with a fixed demonstration of its own")
+    return _answered(said, worth)
 
 
-def _answered(said: Sequence[str], table: pd.DataFrame, about: str) -> str:
+def _answered(said: Sequence[str], table: pd.DataFrame, *about: str) -> str:
     """An answer with what it rests on, or that there is none yet."""
     if not said:
         return "Nothing to compare was answered yet.\n"
-    seeds = f"{table.seeds.min()} seed{'s' if table.seeds.min() > 1 else ''}"
-    return "\n\n".join(said) + f" ({seeds}, {about}.)\n"
+    few, many = table.seeds.min(), table.seeds.max()
+    seeds = f"{few if few == many else f'{few} to {many}'} seed{'s' if many > 1 else ''}"
+    open_to = ": another training may differ" if few < statistics.SEEDS else ""
+    return "\n\n".join(said) + f" (F1 in points of 100, {', '.join([*about, seeds])}{open_to}.)\n"
 
 
 def _of(table: pd.DataFrame, family: str) -> str:
@@ -125,10 +129,13 @@ def _smallest(students: pd.DataFrame) -> str:
 
 def _reach(differences: pd.DataFrame) -> str:
     """How far some differences reach, and how many of them are shown."""
-    shown = sum(_is_shown(row) for row in differences.itertuples())
+    shown = np.array([_is_shown(row) for row in differences.itertuples()], bool)
     low, high = (tables.signed(value) for value in (differences.difference.min(), differences.difference.max()))
     reach = f"{low if low == high else f'{low} to {high}'} points"
-    return reach if differences.p_holm.isna().all() else f"{reach} (shown in {shown} of {len(differences)} comparisons)"
+    if differences.p_holm.isna().all():
+        return reach
+    least = "" if shown.all() else f", the smallest we could have seen is {_range(differences.detectable[~shown])}"
+    return f"{reach} (shown in {shown.sum()} of {len(differences)} comparisons{least})"
 
 
 def _by_test(differences: pd.DataFrame) -> str:
@@ -168,19 +175,22 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
         found = scores[(scores.family == family) & (scores.test_set == test) & (scores.asked == asked)]
         if len(found) and not np.isnan(found.r.iloc[0]):
             one = found.iloc[0]
-            spread = "" if np.isnan(one.r_low) else f" ({one.r_low:.2f} to {one.r_high:.2f})"
             sentence += f" Better teachers, better students? Over these {len(found)} teachers, and for them only, the two scores correlate"
-            sentence += f" by {one.r:.2f}{spread}{_among_tuned(found)}."
+            sentence += f" by {one.r:.2f}{_correlation_span(one.r_low, one.r_high)}{_among_tuned(found)}."
         said.append(sentence)
     return "\n".join(said) + "\n\n" + tables.notes(gained, gained)
 
 
 def _among_tuned(scores: pd.DataFrame) -> str:
     """The correlation over those teachers alone that were tuned, where others are among them and they are not too few."""
-    tuned = _tuned(scores)
-    if not comparison.FEW_TEACHERS <= len(tuned) < len(scores):
+    one = scores.iloc[0]
+    if np.isnan(one.tuned_r):
         return ""
-    return f"; over the {len(tuned)} that were tuned by {np.corrcoef(tuned.teacher_f1, tuned.student_f1)[0, 1]:.2f}"
+    return f"; over the {len(_tuned(scores))} that were tuned by {one.tuned_r:.2f}{_correlation_span(one.tuned_r_low, one.tuned_r_high)}"
+
+
+def _correlation_span(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
 
 
 def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str) -> str:
@@ -201,7 +211,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
             continue
         ways = students.student.map(lambda name: cutting.named(name).way)
         for way, own in students.groupby(ways, sort=False):
-            which = "the smallest of all" if len(own) > 1 else "the only one so far"
+            which = "the smallest that was asked" if len(own) > 1 else "the only one so far"
             said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {_claim(own)}; {which} {_about(own.iloc[-1])}.")
         here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
         said += [f"- **{about}, {name}**: {_listed(each)}" for name, each in here.groupby("contrast", sort=False)]

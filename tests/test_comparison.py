@@ -227,6 +227,16 @@ def test_the_scores_of_teachers_and_students_correlate_in_closed_form():
     assert shaken.r_low[0] < shaken.r[0] <= shaken.r_high[0] <= 1 and shaken.r_low[0] < 0.9
 
 
+def test_raw_teachers_are_left_out_of_a_correlation_beside():
+    table = schools(0)
+    four = table.assign(teacher=table.teacher.replace("raw", "plain"))
+    raw = [rows("guide", 0.1, articles=40, teacher="raw", asked="one-shot"), rows("student", 0.9, depth=5, articles=40, teacher="raw")]
+    found = comparison.schooling(pd.concat([four, *raw]))
+    assert len(found) == 5 and found.r[0] < 0
+    assert found.tuned_r.to_list() == pytest.approx([1] * 5) and found.tuned_r_low.to_list() == pytest.approx([1] * 5)
+    assert comparison.schooling(four).tuned_r.isna().all(), "nobody is left out"
+
+
 def test_few_teachers_have_no_correlation_and_guides_are_no_students():
     table = schools(0)
     few = comparison.schooling(table[table.teacher != "raw"])

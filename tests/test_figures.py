@@ -3,6 +3,7 @@
 from itertools import product
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 from invented import choice, compared
@@ -42,6 +43,62 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
     assert all(word in drawn for word in ("90 %", "57.1 %", "student, tuned start", "twin, tuned start", "fewer non-embedding parameters"))
 
 
+def drawn_bars(axis):
+    """What an axis shows as points with bars: label -> (x, y, lower ends, upper ends)."""
+    found = {}
+    for bars in axis.containers:
+        points, _, lines = bars
+        ends = [np.array(segment) for several in lines for segment in several.get_segments()]
+        upright = [segment for segment in ends if segment[0, 0] == segment[1, 0]]
+        found[bars.get_label()] = (*points.get_data(), [one[:, 1].min() for one in upright], [one[:, 1].max() for one in upright])
+    return found
+
+
+def test_retention_is_drawn_where_the_comparison_has_it():
+    kept, _ = compared({("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.3}, articles=30)
+    kept = kept.assign(retention_f1_low=kept.retention_f1 - 3, retention_f1_high=kept.retention_f1 + 2)
+    axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
+    for axis, side in zip(axes, figures.SIDES, strict=True):
+        for role, beside in (("student", -0.6), ("twin", 0.6)):
+            own = kept[kept.role == role].sort_values(side)
+            x, y, low, high = drawn_bars(axis)[f"{role}, tuned start"]
+            assert x == pytest.approx(own[side] + beside) and y == pytest.approx(own.retention_f1)
+            assert low == pytest.approx(own.retention_f1_low) and high == pytest.approx(own.retention_f1_high)
+        lines = {line.get_ydata()[0] for line in axis.lines if len(set(line.get_ydata())) == 1}
+        assert {90.0, 100.0} <= lines and 57.1 in np.hstack([line.get_xdata() for line in axis.lines])
+
+
+def timed(kept):
+    """What answers of these models cost, made up."""
+    measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
+    each = measured | {"time": 60.0 + 10 * np.arange(len(kept)), "time_low": 50.0, "time_high": 200.0}
+    return comparison.pareto(kept.drop(columns=["asked", *comparison.BOUNDS["f1"]]).assign(seed=0, planned="p", **each))
+
+
+def learned():
+    """A curve of one step."""
+    about = {"family": "f", "student": "", "role": "teacher", "start": "raw", "teacher": "f", "trained": "zero-shot", "seed": 0}
+    return pd.DataFrame([about | {"step": 1, "loss": 1.0, "dev_loss": 1.0, "dev_f1": 5.0}])
+
+
+def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
+    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4}, articles=30)
+    kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
+    figure, costs = figures.capacity_gap(kept, kept.assign(seed=0), timed(kept), pd.DataFrame(), learned(), "zero-shot")["cost"]
+    x, y, low, high = drawn_bars(figure.axes[0])["student, tuned start"]
+    own = costs[costs.role == "student"]
+    assert x == pytest.approx(own.time) and y == pytest.approx(own.f1) and sorted(y) == pytest.approx([40, 60])
+    assert low == pytest.approx(own.f1_low) and low == pytest.approx(y - 3) and high == pytest.approx(own.f1_high)
+    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    kept = comparison.compare(rows)
+    kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
+    figure, scores = figures.teacher_choice(kept, comparison.by_seed(rows), comparison.schooling(rows), learned())["schooling"]
+    bars = drawn_bars(figure.axes[0])
+    for one in scores.itertuples():
+        assert np.hstack(bars[one.teacher]) == pytest.approx([one.teacher_f1, one.student_f1, one.student_f1 - 3, one.student_f1 + 2])
+        assert one.f1_low == pytest.approx(one.student_f1 - 3)
+
+
 def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     kept, _ = compared({("student", 5): 0.0}, teacher=0.0)
     drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
@@ -66,11 +123,8 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5})
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
     kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
-    measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
-    costs = comparison.pareto(
-        kept.drop(columns=list(comparison.BOUNDS["f1"])).assign(seed=0, time=100, time_low=90, time_high=110, planned="p", **measured)
-    )
-    figures.save(figures.cost_figure(costs, kept), tmp_path, "cost")
+    costs = timed(kept).merge(kept[["role", "student", *comparison.BOUNDS["f1"]]])
+    figures.save(figures.cost_figure(costs), tmp_path, "cost")
     own = kept[kept.student == "f-2"]
     ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[[*comparison.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]]
     each = pd.concat([own.assign(seed=seed) for seed in (0, 1, 2)])
@@ -96,7 +150,8 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     traits = pd.DataFrame({"family": "f", "test_set": "t", "trait": ["asks", "answer"], "value": ["who", "1 word"], **differences})
     for folder in ("a", "b"):
         figures.save(figures.choice_figure(comparison.compare(rows), comparison.by_seed(rows)), tmp_path / folder, "students")
-        figures.save(figures.schooling_figure(comparison.schooling(rows), comparison.compare(rows)), tmp_path / folder, "schooling")
+        drawn = figures.teacher_choice(comparison.compare(rows), comparison.by_seed(rows), comparison.schooling(rows), learned())
+        figures.save(drawn["schooling"][0], tmp_path / folder, "schooling")
         figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
         "students": ["its twin", "nobody", "tuned"],

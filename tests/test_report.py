@@ -117,18 +117,20 @@ def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, 
     page.fill("#words", "no such words")
     assert page.locator(".asked").count() == 0
     assert len(page.pdf()) > 10_000 and complaints == []
+    page.emulate_media(media="print")
+    assert page.locator("#capacity_gap details p").first.is_visible() and not page.locator("#answers").is_visible()
     page.close()
 
 
 @pytest.mark.browser
 def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Path):
-    asked = [("near", "Who?", "Ada", "Ada"), ("near", "Where?", "Rome", "Oslo"), ("far", "When?", "May", "June"), ("far", "Why?", "x", "y")]
+    asked = [("near", "Who?", "Ada", "Ada"), ("near", "Where?", "Rome", "Oslo"), ("far", "When?", "May", "June"), ("far", "Why?", "x", "")]
     said = [
-        {"set": name, "article": "A", "question": question, "context": 0, "gold": ["g"], "said": [[0, one], [1, two]]}
+        {"set": name, "article": "A", "question": question, "context": 0, "gold": ["g"], "said": [[0, one], [1, two], [2, one]]}
         for name, question, one, two in asked
     ]
     before, mark, rest = (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
-    said = json.dumps({"contexts": ["A text."], "models": ["one", "two"], "questions": said})
+    said = json.dumps({"contexts": ["A text."], "models": ["one", "two", "three"], "questions": said})
     (folder / "filter.html").write_text(f"{before}{mark}{said}</script>{rest.partition('</script>')[2]}", encoding="utf-8")
     page = browser.new_page(offline=True)
     page.goto((folder / "filter.html").as_uri())
@@ -136,8 +138,14 @@ def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Pat
     assert page.locator("#set option").all_inner_texts() == ["near", "far"] and shown() == ["Who?", "Where?"]
     page.check("#unlike")
     assert shown() == ["Where?"]
+    page.select_option("#right", "2")
+    assert shown() == [] and page.inner_text("#found") == "0 questions", "one and three say the same"
     page.select_option("#set", "far")
-    assert shown() == ["When?", "Why?"]
+    assert shown() == [] and page.locator("#right").input_value() == "2", "the choice stays"
+    page.select_option("#right", "1")
+    assert shown() == ["When?", "Why?"] and page.locator(".pair").all_inner_texts()[1].split("\n")[-1] == "two: (no answer)"
+    places = page.evaluate("[...document.querySelector('.pair').children].map((one) => one.getBoundingClientRect().top)")
+    assert places[0] == places[1], "side by side"
     page.fill("#words", "june")
     assert shown() == ["When?"] and "two: June" in page.inner_text("#list") and page.inner_text("#found") == "1 question"
     page.close()

@@ -86,18 +86,6 @@ def test_a_difference_must_be_larger_the_more_tests_share_the_level():
     assert statistics.stricter(7) == pytest.approx(expected) and statistics.stricter(1) == statistics.stricter(0) == 1
 
 
-@pytest.mark.parametrize(("successes", "questions"), [(0, 10), (3, 10), (512, 512), (200, 300)])
-def test_wilson_is_scipys(successes, questions):
-    expected = stats.binomtest(successes, questions).proportion_ci(0.95, method="wilson")
-    assert statistics.wilson(successes, questions) == pytest.approx((expected.low, expected.high))
-
-
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 9), (30, 41), (5, 5)])
-def test_mcnemar_is_a_binomial_test(first, second):
-    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
-    assert statistics.mcnemar(first, second) == pytest.approx(expected)
-
-
 def test_too_few_questions_or_articles_get_no_interval():
     assert statistics.enough(100, 30) and not statistics.enough(99, 30) and not statistics.enough(100, 29)
 
