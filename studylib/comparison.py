@@ -29,6 +29,7 @@ BOUNDED = (*METRICS, *ALIKE, "calibration_error", *(f"retention_{metric}" for me
 BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
 SPREAD = {name: f"{name}_sd" for name in METRICS}  # over seeds
 R = ("r", "r_low", "r_high")
+APART = ("apart", "apart_low", "apart_high")
 BINS = 10  # of probability, for the calibration error
 
 PAIR = ["contrast", "start", "student", "teacher", "objective"]
@@ -239,9 +240,10 @@ def declared(trained: Sequence[str]) -> str:
 
 def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and asking minus that of the one that never
-    is, a line per family, test set, trait of the question and its value, with 95 % intervals; nothing is tested here. Where some values
-    on a test set have questions enough for an interval, those that have not are left out."""
-    lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high"]
+    is, a line per family, test set, trait of the question and its value, with 95 % intervals, and how far (`apart`)
+    that is above the other questions' on the same test set; nothing is tested here. Where some values on a test set have questions enough
+    for an interval, those that have not are left out."""
+    lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high", *APART]
     for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
         plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
         if not set(plain.seed) & set(shown.seed):
@@ -252,10 +254,24 @@ def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
                 if not here:
                     continue
                 found = _difference(*(one[one.question.isin(here)] for one in (shown, plain)))
-                lines.append({"family": family, "test_set": test, "trait": trait, "value": value, **found})
+                lines.append({"family": family, "test_set": test, "trait": trait, "value": value, **found, **_apart(shown, plain, here)})
     table = pd.DataFrame(lines, columns=columns)
     bounded = table.low.notna()
     return table[bounded | ~bounded.groupby([table.family, table.test_set]).transform("any")]
+
+
+def _apart(shown: pd.DataFrame, plain: pd.DataFrame, here: set) -> dict[str, float]:
+    """How far the difference of both is above that of the other questions on these questions, where there are enough of both."""
+    both = _same_seeds(shown, plain)
+    values, clusters = _paired(both, ["f1"])
+    inside = np.isin(np.unique(both[0].question), list(here))
+    if not (_enough(clusters[inside]) and _enough(clusters[~inside])):
+        return dict.fromkeys(APART, np.nan)
+    difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
+    parts = np.stack([part * np.ones_like(difference) for side in (inside, ~inside) for part in (difference * side, side)])
+    found, drawn = parts.mean((-2, -1)), _drawn(parts, clusters).T
+    point, each = (own / share - others / rest for own, share, others, rest in (found, drawn))
+    return dict(zip(APART, (point, *statistics.interval(each)), strict=True))
 
 
 def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:

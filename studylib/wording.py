@@ -339,10 +339,14 @@ def _summed(differences: pd.DataFrame) -> str:
 
 
 def _apart(traits: pd.DataFrame) -> str:
-    """The kinds of question whose interval leaves out 0, in words."""
-    apart = [row for row in traits.itertuples() if not row.low <= 0 <= row.high]
-    found = "; ".join(f"{row.trait} {row.value}: {tables.signed(row.difference)}{tables.span(row.low, row.high)}" for row in apart)
-    return f"of {len(traits)} kinds the interval leaves out 0 for {f'{len(apart)}: {found}' if found else 'none'}"
+    """The kinds of question that gain or lose otherwise than the other questions, by the interval of how far, in words."""
+    known = traits[traits.apart.notna()]
+    apart = [row for row in known.itertuples() if not row.apart_low <= 0 <= row.apart_high]
+    each = [
+        f"{row.trait} {row.value}: {tables.signed(row.apart)}{tables.span(row.apart_low, row.apart_high)} beyond the others"
+        for row in apart
+    ]
+    return f"of {len(known)} kinds of question {len(apart)} differ from the others{': ' if each else ''}{'; '.join(each)}"
 
 
 def computed(plan: Plan, made: pd.DataFrame) -> str:

@@ -316,6 +316,22 @@ def test_rare_question_words_are_taken_together_and_only_english_ones_are_read()
     assert set(comparison.by_trait(both.assign(language="de"), modes).trait) == {"answer", "answer stands in the"}
 
 
+def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others():
+    modes = ["zero-shot", "one-shot"]
+    each = [rows("student", 0.5, depth=5, asked=mode, articles=60).assign(trained=mode) for mode in modes]
+    both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
+    number = both.question.str[1:].astype(int)
+    both["asks"] = np.where(number < 120, "what", "who")
+    rng = np.random.default_rng(2)
+    gain = 0.2 + 0.1 * (both.asks == "what") + rng.normal(0, 0.05, 240)[number]
+    both["f1"] += gain * (both.trained == "one-shot")
+    found = comparison.by_trait(both, modes).set_index("value")
+    per_kind = 100 * gain[both.trained == "one-shot"].groupby(both.asks).mean()
+    assert found.apart["what"] == pytest.approx(per_kind["what"] - per_kind["who"]) == -found.apart["who"]
+    assert found.apart_low["what"] < 10 < found.apart_high["what"] < found.apart_low["what"] + 4
+    assert np.isnan(found.apart["1 word"]), "there are no others"
+
+
 def test_only_the_first_test_set_has_a_primary_line():
     frames = [
         rows(role, f1, depth=5, test_set=test, asked=asked, teacher=teacher, articles=12)

@@ -126,7 +126,9 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
     assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
     gains = pd.DataFrame({"trait": "asks", "value": ["who", "why", "when"], "difference": [4.0, -1.0, 9.0], "low": [3.0, -2.0, np.nan]})
-    gains = gains.assign(family=worth.family[0], test_set="near", high=gains.low + 2)
+    gains = gains.assign(
+        family=worth.family[0], test_set="near", high=gains.low + 2, apart=[2.0, 1.0, np.nan], apart_low=[1.0, -1.0, np.nan], apart_high=3.0
+    )
     said = wording.prompting_conclusion(worth, gains, list(scores))
     assert "- **near**: student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001.\n" in said
     assert "- **near, in training and asking**: teacher, one-shot in training and asking, not zero-shot: +0.0 points of F1 (0" in said
@@ -136,7 +138,9 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     )
     asking = f"-5.0 to +20.0 points of F1 in 4 comparisons. Shown after Holm: {plain}; {last}; of the others the smallest we could have seen is 1.5."
     assert f"- **near, in asking**: {asking}\n" in said
-    assert "of 2 kinds the interval leaves out 0 for 1: asks who: +4.0 (3.0 to 5.0); described, not tested.\n" in said
+    assert (
+        "of 2 kinds of question 1 differ from the others: asks who: +2.0 (1.0 to 3.0) beyond the others; described, not tested.\n" in said
+    )
     untested = wording.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
     assert "Shown" not in untested and "by question" not in untested
     (declared,) = (line for line in tables.prompting(worth).splitlines() if "| primary |" in line)
