@@ -271,7 +271,7 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     look()
     panels = [one for one in kept.groupby(["family", "test_set", "asked"], sort=False) if (one[1].role != "teacher").any()]
     best_last = list(kept[kept.role != "teacher"].drop_duplicates("teacher").sort_values("f1").teacher)  # where each was asked first
-    label = "F1 of the student by who taught it, with intervals, and that of the tuned teacher"
+    label = "F1 of the student by who taught it, with intervals of its own (not paired), and that of the tuned teacher"
     figure, axes = _grid(len(panels), 0.9 + 0.2 * len(best_last), label=label, sharey=True)
     for axis, ((family, test, asked), group) in zip(axes, panels, strict=True):
         students = group[group.role != "teacher"].set_index("teacher").reindex(best_last)
@@ -311,7 +311,7 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     family, test set and role."""
     look()
     panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
-    label = "F1 of teacher and student by how they are asked, a colour for each way they were trained, with intervals"
+    label = "F1 of teacher and student by how they are asked, a colour for each way they were trained, with intervals of each alone (not paired)"
     figure, axes = _grid(len(panels), 2.3, legend=0.5, label=label, sharex=True, sharey=True)
     ways = "trained " + kept.trained + np.where(kept.teacher == comparison.TUNED, "", ", a demonstration folded in")
     names, modes = list(ways.unique()), list(kept.asked.unique())
