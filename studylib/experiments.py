@@ -9,7 +9,7 @@ from itertools import product
 
 from studylib import cutting, kinds, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
-from studylib.plans import Plan
+from studylib.plans import Machine, Plan
 from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
@@ -44,7 +44,11 @@ class Common:
     micro: int
     precision: str
     evaluations: int
+    engine: str
+    engine_options: Mapping
+    device: str
     threads: int
+    processes: int
 
     def __post_init__(self) -> None:
         _check_lists(families=list(self.families), tests=list(self.tests), asked=self.asked, seeds=self.seeds, rates=self.rates)
@@ -59,7 +63,7 @@ class Common:
                 raise StudyError(f"tests names a set {name!r}: call it by another word than train and dev.")
         for mode in (self.trained, *self.asked):
             prompts.check(mode)
-        for name in ("threads", "layer_packs", "heal_packs", "evaluations", "teacher_steps", "search_steps"):
+        for name in ("threads", "processes", "layer_packs", "heal_packs", "evaluations", "teacher_steps", "search_steps"):
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise StudyError(f"{name} must be a whole number of at least 1, not {count!r}.")
@@ -85,7 +89,8 @@ class Common:
             for language in sources.languages(described):
                 scoring.usual_rules(language)
         sets = [kinds.dataset(name, test) for name, test in tests.items()]
-        return Plan(self.threads, kinds.dataset("train", self.train), kinds.dataset("dev", self.dev), sets)
+        machine = Machine(**{name: getattr(self, name) for name in ("engine", "engine_options", "device", "threads", "processes")})
+        return Plan(machine, kinds.dataset("train", self.train), kinds.dataset("dev", self.dev), sets)
 
     def schools(self, plan: Plan) -> Iterator["School"]:
         """A school for each family and seed, its teacher in the plan."""

@@ -89,7 +89,7 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
             uncut = Uncut(models.reading(raw.value)[1])
             families[raw.digest] = (
                 uncut,
-                _pace([one for one in plan.runs if kinds.raw_of(one).digest == raw.digest], uncut, plan.threads, store),
+                _pace([one for one in plan.runs if kinds.raw_of(one).digest == raw.digest], uncut, plan.machine.threads, store),
             )
         uncut, pace = families[raw.digest]
         total += pace.loading + contexts(run, uncut) * pace.kinds.get(run.kind, pace.usual)

@@ -1,6 +1,6 @@
 """What an experiment needs, as runs: every trained model with what it is called in tables, and its answers to every test set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -25,11 +25,26 @@ class Asked:
         return digest([run.planned for run in (self.answers, self.loyalty) if run is not None])[:24]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where runs are computed; no part of their keys.
+
+    By which engine and with which of its options, on which device, in how many threads, and by how many processes together, one per
+    GPU, where a model is trained or asked.
+    """
+
+    engine: str
+    engine_options: Mapping
+    device: str
+    threads: int
+    processes: int
+
+
 @dataclass
 class Plan:
     """What an experiment needs: training, dev and test questions, every trained model with what it is called in tables, and its answers."""
 
-    threads: int
+    machine: Machine
     train: Input
     dev: Input
     tests: list[Input]

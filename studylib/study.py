@@ -53,7 +53,7 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
     into `folder` as soon as it is done. Raises StudyError where the exported tables are of other weights."""
     store = store or Store()
     _refuse_others(plan, store, folder)
-    makers.prepare(plan.threads)
+    makers.prepare(plan.machine.threads)
     maker = makers.make(store, Progress())
     makers.rehearse(run for run in plan.runs if store.result(run) is None)
     for run in plan.runs:

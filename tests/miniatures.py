@@ -81,7 +81,11 @@ SETTINGS = {
     "micro": 0,
     "precision": "fp32",
     "evaluations": 1,
+    "engine": "local",
+    "engine_options": {},
+    "device": "auto",
     "threads": 1,
+    "processes": 1,
 }
 
 
