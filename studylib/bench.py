@@ -16,13 +16,14 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
-from studylib import batch, contestants, makers, models, packing, runs, teaching
+from studylib import batch, contestants, makers, packing, runs, teaching
 from studylib.contestants import Gkd, Match, Packed, PlainLoop
 from studylib.data_bench import megabytes
 from studylib.packing import Pack
 from studylib.prompts import Prompt
+from studylib.work import Shape
 
 ROUNDS, PASSES, CONTEXTS, ASKED = 5, 3, 4, 12  # contexts a round to distil on, and to answer
 DEPTHS, SCALES, SIZES, PARTS = (8, 15, 30), (1, 2, 4, 8), (8, 16, 32, 64), (1, 2, 4)
@@ -133,18 +134,11 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
     return {"distilling": {"questions": [questions(one) for one in chosen], "seconds": seconds, "micro-batches of TRL": parts}}
 
 
-def flops(model: nn.Module, packs: Sequence[Pack], vocabulary: int) -> float:
-    """Model FLOPs of a training step: three times (forward, and twice as much backward) two per weight of a matrix
-    product and real token, four per visible pair of places and attention width, and the head at answer positions."""
-    blocks = models.layers(model)
-    weights = sum(module.weight.numel() for module in blocks.modules() if isinstance(module, nn.Linear))
-    shape = model.config
-    width = shape.num_attention_heads * (getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads)
-    total = 0.0
-    for pack in packs:
-        visible = int((packing.collate([pack]).mask).sum())
-        total += 2 * weights * len(pack.ids) + 4 * width * len(blocks) * visible + 2 * shape.hidden_size * vocabulary * len(pack.answers.at)
-    return 3 * total
+def flops(model: PreTrainedModel, packs: Sequence[Pack], vocabulary: int) -> float:
+    """Model FLOPs of a training step, forward and twice as much backward, the head at answer positions only."""
+    shape = replace(Shape.of(model), vocabulary=vocabulary)
+    visible = [int(packing.collate([pack]).mask.sum()) for pack in packs]
+    return 3 * sum(shape.forward(len(pack.ids), seen, len(pack.answers.at)) for pack, seen in zip(packs, visible, strict=True))
 
 
 def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops: float, say: Callable[[str], None]) -> dict:

@@ -5,7 +5,7 @@ A set is called by its profile and its name there, `small/squad`; without a prof
 
 from collections.abc import Iterator, Mapping
 
-from studylib import archives, data, models, parameters, prompts, sources
+from studylib import data, models, parameters, prompts, sources
 from studylib.errors import StudyError
 from studylib.project import notebook, profiles
 
@@ -35,12 +35,13 @@ def sets(values: Mapping) -> dict[str, dict]:
 def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     values = settings(profile)
-    described, families = sets(values), values["families"]
-    tokenizers = {family: models.tokenizer(reference) for family, reference in families.items() if not _to_fetch(reference)}
+    described = sets(values)
+    families = {family: models.varied(reference, values["variant"]) for family, reference in values["families"].items()}
+    tokenizers = {family: models.tokenizer(reference) for family, reference in families.items() if not models.to_fetch(reference)}
     training = []
     for name, dataset in described.items():
         line = {"set": f"{profile}/{name}", "language": ",".join(sources.languages(dataset)), "source": dataset["source"]}
-        if megabytes := _to_fetch(dataset["source"]):
+        if megabytes := sources.to_fetch(dataset):
             yield line | {"missing": f"not fetched yet: {megabytes} MB with its archive"}
             continue
         try:
@@ -73,11 +74,6 @@ def _answer_tokens(asked: list[data.Question], tokenizer: models.PreTrainedToken
     return sum(len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) / len(asked)
 
 
-def _to_fetch(reference: str) -> int:
-    kind, _, rest = reference.partition(":")
-    return archives.missing(rest) if kind == "archive" else 0
-
-
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
     """Prompts of the first `count` contexts of a set for the profile's first family and seed, with the first question each, segments
     marked.
@@ -91,7 +87,7 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
         raise StudyError(f"There is no data set {short!r} in {profile or 'tiny'}: known are {', '.join(described)}.")
     if not values["families"] or not values["seeds"]:
         raise StudyError(f"{profile or 'tiny'} must name a family and a seed for its prompts to be shown.")
-    tokenizer, config = models.reading(next(iter(values["families"].values())))
+    tokenizer, config = models.reading(models.varied(next(iter(values["families"].values())), values["variant"]))
     pool, seed = data.load(described["train"]).questions, values["seeds"][0]
     for group in data.by_context(data.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)

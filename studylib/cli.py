@@ -1,4 +1,4 @@
-"""The command line: `study run`, `status`, `report`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is
+"""The command line: `study run`, `status`, `plan`, `report`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is
 imported late."""
 
 import argparse
@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--compute", action="store_true", help="make what is missing, even where there are exported rows to show")
     status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
     status.add_argument("profile", nargs="?", default="tiny")
+    plan = verbs.add_parser("plan", help="what every run of a profile takes, before anything is fetched: FLOPs, memory, disk, hours")
+    plan.add_argument("profile", nargs="?", default="tiny")
+    plan.add_argument("--device", help="hours on a named device (h100, ...), or on one of so many FLOP/s and gigabytes: 165e12:24")
+    plan.add_argument("--out", type=Path, help="a CSV file with a line per run")
     report = verbs.add_parser("report", help="write what the notebooks of a profile found as one HTML page")
     report.add_argument("profile", nargs="?", default="tiny")
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
@@ -53,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
     chosen = parser.parse_args(arguments)
     try:
-        {"run": _run, "status": _status, "report": _report, "show": _show, "data": _data, "bench": _bench}[chosen.verb](chosen)
+        {"run": _run, "status": _status, "plan": _plan, "report": _report, "show": _show, "data": _data, "bench": _bench}[chosen.verb](
+            chosen
+        )
         sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -134,6 +140,19 @@ def _status(chosen: argparse.Namespace) -> None:
             counted, total = counted | missing.keys(), total + seconds
     if total:
         print(f"In all about {spoken(total)} of computing are left on this machine.")
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    from studylib import batch, planning, work
+
+    device = planning.named(chosen.device) if chosen.device else None
+    jobs, accounts = batch.jobs(chosen.profile), work.Work()
+    device = device or planning.here([job.plan for job in jobs], accounts)
+    table = planning.runs(jobs, device, accounts)
+    for line in planning.said(table, device):
+        print(line)
+    if chosen.out is not None:
+        table.to_csv(chosen.out, index=False)
 
 
 def _report(chosen: argparse.Namespace) -> None:

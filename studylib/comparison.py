@@ -20,6 +20,8 @@ MARGIN = 90.0  # percent of its teacher's score that a student must keep
 REPORTED = 57.1  # percent: up to so many fewer parameters the paper reports that more than MARGIN is kept (its abstract)
 PAPER = "Datta et al. (2025)"
 FEW_TEACHERS = 4  # of fewer no correlation is given
+HEAD_STARTS = ("tuned", "pretrained")  # of the students that the claim is about: cut from the tuned teacher, or siblings of it
+LAW = 2.5  # parameters of the best teacher over its student's (Zhang et al., 2025, arXiv:2311.07052, in others' words)
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
 SETTING = ["family", "trained", "asked", "test_set"]
 MODEL = ["role", "teacher", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding"]
@@ -155,13 +157,83 @@ def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFra
             yield name, tuned, raw
 
 
+LADDER = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
+
+
 def ladder(rows: pd.DataFrame) -> pd.DataFrame:
     """A student under ever larger teachers: a line per setting and teacher, with the `ratio` of their parameters, both scores and the
-    interval of the student's, all on the seeds that pupils have."""
-    columns = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
+    interval of the student's; pupils on the seeds that they have, and siblings that learn from several families, whose own name is then
+    their family and the families' are their teachers'."""
+    return pd.concat([_pupils(rows), _shared(rows)], ignore_index=True)
+
+
+def _shared(rows: pd.DataFrame) -> pd.DataFrame:
+    """That of siblings that are students in several families."""
+    if not (rows.start == "pretrained").any():
+        return pd.DataFrame(columns=LADDER)
+    kept, lines = compare(rows[rows.role.isin(("teacher", "student"))]), []
+    theirs = kept[kept.role == "teacher"].set_index(SETTING).f1
+    students = kept[(kept.role == "student") & (kept.start == "pretrained")]
+    for (name, trained, asked, test), group in students.groupby([students.student.map(cutting.written), *SETTING[1:]], sort=False):
+        for one in group.to_dict("records") if len(group) > 1 else ():
+            about = {
+                "family": name,
+                "trained": trained,
+                "asked": asked,
+                "test_set": test,
+                "student": one["student"],
+                "teacher": one["family"],
+            }
+            ratio, taught_by = 1 / (1 - one["reduction_total"] / 100), theirs[one["family"], trained, asked, test]
+            lines.append(about | {"ratio": ratio, "teacher_f1": taught_by} | {bound: one[bound] for bound in ("f1", *BOUNDS["f1"])})
+    return pd.DataFrame(lines, columns=LADDER).sort_values(["family", *SETTING[1:], "ratio"], kind="stable")
+
+
+def law(rows: pd.DataFrame) -> pd.DataFrame:
+    """Under how large a teacher a sibling does best: a line per sibling that learns in at least `FEW_TEACHERS` families, way of asking and
+    test set, with the `ratio` of parameters where a parabola in its logarithm, through the students' F1, is highest, from `low` to `high`.
+
+    The ratio is missing where the parabola has no summit between the smallest and the largest teacher, `least` to `most`; `within` is
+    the share of draws of the bootstrap in which it has one, and the interval is over those. After Zhang et al. (2025,
+    arXiv:2311.07052), who find 2.5 by such curves; their fit is not known here.
+    """
+    columns, lines = ["student", *SETTING[1:], "teachers", "least", "most", "ratio", "low", "high", "within"], []
+    students = rows[(rows.role == "student") & (rows.start == "pretrained")]
+    for setting, group in students.groupby([students.student.map(cutting.written), *SETTING[1:]], sort=False):
+        families = dict(list(group.groupby("family", sort=False)))
+        if len(families) < FEW_TEACHERS:
+            continue
+        own = _same_seeds(*families.values())
+        whole = rows[rows.role == "teacher"].groupby("family").parameters_total.first()
+        ratios = np.array([whole[family] / one.parameters_total.iloc[0] for family, one in families.items()])
+        values, clusters = _paired(own, ["f1"])
+        found = dict.fromkeys(("low", "high", "within"), np.nan) | {"ratio": _summits(ratios, values[0].mean((-2, -1))[None])[0]}
+        if _enough(clusters):
+            drawn = _summits(ratios, _drawn(values[0], clusters))
+            found["within"] = np.isfinite(drawn).mean()
+            if found["within"] > 0:
+                found["low"], found["high"] = statistics.interval(drawn[np.isfinite(drawn)])
+        about = dict(zip(["student", *SETTING[1:]], setting, strict=True))
+        lines.append(about | {"teachers": len(ratios), "least": ratios.min(), "most": ratios.max()} | found)
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _summits(ratios: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Where parabolas in log ratio through scores (repeats, teacher) are highest, (repeats,); no number where that is not between the
+    teachers."""
+    places = np.log(ratios)
+    curved, steep, _ = np.polyfit(places, scores.T, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        summit = -steep / (2 * curved)
+    inside = (curved < 0) & (summit >= places.min()) & (summit <= places.max())
+    return np.exp(np.where(inside, summit, np.nan))
+
+
+def _pupils(rows: pd.DataFrame) -> pd.DataFrame:
+    """That of pupils, on the seeds that they have."""
     shared, found = rows[rows.seed.isin(rows.seed[rows.role == "pupil"])], []
     if shared.empty:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=LADDER)
     for setting, group in compare(shared).groupby(SETTING, sort=False):
         lines, pupils = [], group[group.role == "pupil"]
         twins = group[(group.role == "twin") & (group.start == "tuned")]
@@ -175,7 +247,7 @@ def ladder(rows: pd.DataFrame) -> pd.DataFrame:
             scores = {name: one[name] for name in ("student", "teacher", "f1", *BOUNDS["f1"])}
             lines.append(dict(zip(SETTING, setting, strict=True)) | scores | {"ratio": ratio, "teacher_f1": theirs["f1"]})
         found += sorted(lines, key=lambda line: line["ratio"])
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(found, columns=LADDER)
 
 
 def pareto(costs: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from studylib.errors import StudyError
-from studylib.models import final_norm, head, layers, parameters
+from studylib.models import final_norm, head, layers
 from studylib.packing import Batch
 
 RECIPE = 2
@@ -28,15 +28,19 @@ RIDGE = 0.05  # SmolLM2 cut to 20 layers, 64 contexts: a KL of 0.25 to the teach
 @dataclass(frozen=True)
 class Size:
     """A student's number of layers, of neurons in each one's feed-forward part unless these are all kept, and the size (as
-    it is written) of the trained student that it is cut from, if it is not cut from the uncut model."""
+    it is written) of the trained student that it is cut from, if it is not cut from the uncut model; or the name of the
+    `sibling` that it is, a smaller model that was pretrained by itself."""
 
-    layers: int
+    layers: int = 0
     neurons: int | None = None
     cut_from: str = ""
+    sibling: str = ""
 
     @property
     def way(self) -> str:
         """What is cut: sizes of one way can be put in a row."""
+        if self.sibling:
+            return "siblings"
         return "layers" + (" and neurons" if self.neurons else "") + (", in stages" if self.cut_from else "")
 
     @property
@@ -47,6 +51,8 @@ class Size:
     @property
     def title(self) -> str:
         """The size in words."""
+        if self.sibling:
+            return self.sibling
         neurons, before = f" of {self.neurons} neurons" if self.neurons else "", f", cut from {self.cut_from}" if self.cut_from else ""
         return f"{self.layers} layers{neurons}{before}"
 
@@ -56,16 +62,19 @@ class Size:
 
 
 def size(written: int | str) -> Size:
-    """A size as a YAML has it: 20 is 20 layers, 24x768 is 24 layers of 768 neurons, 20>15 is 15 layers cut from the student of 20.
+    """A size as a YAML has it: 20 is 20 layers, 24x768 is 24 layers of 768 neurons, 20>15 is 15 layers cut from the student of 20;
+    a name, which begins with a letter, is a sibling's.
 
     Raises StudyError for anything else.
     """
+    if re.fullmatch(r"[^\W\d_][\w. ]*", str(written)) and not isinstance(written, bool):
+        return Size(sibling=written)
     before, _, last = str(written).rpartition(">")
     found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
     if isinstance(written, bool) or not found:
         raise StudyError(
             f"{written!r} is no size of a student: write 20 for 20 layers, 24x768 for 24 layers of 768 neurons each, "
-            "20>15 for 15 layers cut from the student of 20."
+            "20>15 for 15 layers cut from the student of 20, or the name of a sibling, of letters, digits, dots and blanks."
         )
     smaller = Size(int(found[1]), int(found[2]) if found[2] else None, before)
     if before and not size(before).holds(smaller):
@@ -88,14 +97,14 @@ def named(student: str) -> Size:
     return size(written(student))
 
 
-def counted(config: PretrainedConfig, depth: int, neurons: int | None) -> dict[str, int]:
-    """The parameters (`models.parameters`) that a model of this configuration has with so many layers and neurons; without its weights."""
+def hollow(config: PretrainedConfig, depth: int, neurons: int | None, device: str = "meta") -> PreTrainedModel:
+    """A model of this configuration with so many layers and neurons, unless told otherwise without its weights."""
     smaller = copy.deepcopy(config)
     smaller.num_hidden_layers, smaller.intermediate_size = depth, neurons or config.intermediate_size
     if getattr(smaller, "layer_types", None):
         smaller.layer_types = smaller.layer_types[:depth]
-    with torch.device("meta"):
-        return parameters(AutoModelForCausalLM.from_config(smaller))
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(smaller, dtype=torch.float32)
 
 
 def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:

@@ -3,17 +3,18 @@
 plan = capacity_gap(families={"gpt_neox": "tiny:gpt_neox"}, ...)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from studylib import cutting, kinds, objectives, prompts, scoring, sources, training
+from studylib import cutting, kinds, models, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
 from studylib.plans import Machine, Plan
 from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
 FOLDED, RAW = "tuned, shown a demonstration", "raw"
+FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Common:
     """
 
     families: Mapping[str, str]
+    siblings: Mapping[str, Mapping[str, str]]
+    variant: str
     train: Mapping
     dev: Mapping
     tests: Mapping[str, Mapping]
@@ -55,6 +58,7 @@ class Common:
         for family, reference in self.families.items():
             if not isinstance(family, str) or not isinstance(reference, str):
                 raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
+        self._check_siblings()
         for name in (*self.families, *self.tests):
             if isinstance(name, str) and set(name) & set("|<>[]*`\n"):
                 raise StudyError(f"{name!r} cannot be a name in tables: leave out | < > [ ] * ` and line breaks.")
@@ -77,6 +81,16 @@ class Common:
         for rate, seed in product(rates, self.seeds):
             training.Recipe(self.packs, rate, seed, self.micro, self.precision)
 
+    def _check_siblings(self) -> None:
+        """Raise StudyError for siblings of a family that is not there, and for names and references that cannot be."""
+        for family, smaller in self.siblings.items():
+            if family not in self.families:
+                raise StudyError(f"siblings names the family {family!r}, which `families` does not: add it there.")
+            if not isinstance(smaller, Mapping) or not all(isinstance(one, str) for pair in smaller.items() for one in pair):
+                raise StudyError(f"siblings of {family} must map names to model references, not {smaller!r}.")
+            if wrong := [name for name in smaller if not cutting.size(name).sibling]:
+                raise StudyError(f"siblings: {wrong[0]!r} is a size of cut students: let a sibling's name begin with a letter.")
+
     @property
     def gold(self) -> list[dict]:
         """As many steps on gold answers alone as a student has on its losses."""
@@ -97,7 +111,11 @@ class Common:
         for (family, reference), seed in product(self.families.items(), self.seeds):
             batching = (self.packs, self.micro, self.precision, self.evaluations)
             setting = kinds.Setting(plan.train, plan.dev, self.trained, seed, *batching)
-            yield School(self, plan, family, setting, kinds.raw_model(reference))
+            yield School(self, plan, family, setting, self.model(reference))
+
+    def model(self, reference: str) -> Input:
+        """A model from outside, `variant` put into its reference."""
+        return kinds.raw_model(models.varied(reference, self.variant))
 
 
 class School:
@@ -117,15 +135,36 @@ class School:
         self.asked = plan.teacher(self.tuned, self.named | own, common.asked)
         self.begins: dict[tuple[str, str], Run | Input] = {("tuned", ""): self.tuned, ("raw", ""): raw}
         self.cuts: dict[tuple[str, str], Run] = {}
+        self.siblings = {name: common.model(reference) for name, reference in common.siblings.get(family, {}).items()}
         self.lesson = kinds.Lesson(self.tuned, setting, common.trained, f"{self.label} teacher")  # by its tuned teacher
 
     def learning_from(self, name: str, model: Run | Input, mode: str) -> kinds.Lesson:
         """What students can learn from another model."""
         return kinds.Lesson(model, self.setting, mode, f"{self.label} {name}:")
 
-    def cut(self, start: str, written: int | str) -> Run:
-        """The model of this size that students start from: cut from the `tuned` teacher, the `raw` model or, in stages, a student."""
-        size, key = cutting.size(written), (start, str(written))
+    def name(self, written: int | str) -> str:
+        """What a student of this size is called."""
+        return cutting.name(self.named["family"], self._own(written))
+
+    def _own(self, written: int | str) -> int | str:
+        """A size; for the first or the last sibling, what that is called in this family."""
+        names = list(self.siblings)
+        return {FIRST: names[0], LAST: names[-1]}.get(written, written) if names else written
+
+    def start(self, cut_from: str, written: int | str) -> str:
+        """What a student of this size starts from, in tables: what it is cut from, or its own pretraining."""
+        return "pretrained" if cutting.size(written).sibling else cut_from
+
+    def begin(self, start: str, written: int | str) -> Run | Input:
+        """The model of this size that students start from: cut from the `tuned` teacher, the `raw` model or, in stages, a student; or a
+        sibling as it is. Raises StudyError for a sibling that is not named."""
+        size, key = cutting.size(self._own(written)), (start, str(written))
+        if size.sibling:
+            if size.sibling not in self.siblings:
+                raise StudyError(
+                    f"{self.named['family']} has no sibling {size.sibling!r}: name it in `siblings`, with its model reference."
+                )
+            return self.siblings[size.sibling]
         if key not in self.cuts:
             label = f"{self.label} {size.title}, {start} start, cut"
             begin = self.begins[start, size.cut_from]
@@ -137,8 +176,8 @@ class School:
     ) -> Run:
         """A student of this size and start, trained through `stages`; `targets` is what it is called by."""
         search = dict(rates=[float(rate) for rate in self.common.rates], search_steps=self.common.search_steps)
-        label = f"{self.label} {cutting.size(written).title}, {start} start, {targets}"
-        return kinds.student(self.cut(start, written), lessons, self.setting, stages=stages, learn=learn, label=label, **search)
+        label = f"{self.label} {cutting.size(self._own(written)).title}, {self.start(start, written)} start, {targets}"
+        return kinds.student(self.begin(start, written), lessons, self.setting, stages=stages, learn=learn, label=label, **search)
 
 
 def taught(stages: Sequence[Mapping], learn: str = "gold") -> dict:
@@ -159,12 +198,14 @@ def capacity_gap(
     """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
     taught by it (`sizes`, as `cutting.size` reads them), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
 
-    Rivals of some students (`rivals`) learn by other losses (`rival_stages`). Pupils are the first size of `ladder`, taught by the
-    twins of the others instead of the whole teacher. Raises StudyError for values that cannot be.
+    A family's `siblings` are students and twins besides. Rivals of some students (`rivals`) learn by other losses (`rival_stages`).
+    Pupils are the first size of `ladder`, taught by the twins of the others instead of the whole teacher. Raises StudyError for values
+    that cannot be.
     """
     common = Common(**common)
     _check_rivals(common, rivals, rival_stages)
-    _check_sizes(sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, ladder=ladder)
+    siblings = {name for smaller in common.siblings.values() for name in smaller}
+    _check_sizes(siblings, sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, ladder=ladder)
     if ladder:
         _check_ladder(ladder, twins)
         _check_distributions(common)
@@ -172,7 +213,7 @@ def capacity_gap(
     for school in common.schools(plan):
         made = {}
         for arm in arms:
-            for written in arm.sizes:
+            for written in arm.of(school):
                 learnt = "rival" if arm.role == "rival" else arm.targets
                 one = school.student(arm.start, written, [school.lesson], stages=arm.stages, learn=arm.learn, targets=learnt)
                 if arm.role == "student":
@@ -195,7 +236,7 @@ def rung(written: int | str) -> str:
 
 def _ask(plan: Plan, school: School, model: Run, called: dict, written: int | str) -> None:
     """Put a student of this size into the plan, what it costs included."""
-    called = school.named | called | {"student": cutting.name(school.named["family"], written)}
+    called = school.named | called | {"student": school.name(written)}
     plan.student(model, called, school.asked)
     plan.cost(model, school.tuned, called)
 
@@ -217,7 +258,7 @@ def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, *
             raise StudyError(f"{name}: {written} is cut in stages: name a size that is cut at once.")
     plan = common.plan()
     for school in common.schools(plan):
-        about = school.named | {"start": "raw", "student": cutting.name(school.named["family"], size)}
+        about = school.named | {"start": school.start("raw", size), "student": school.name(size)}
         nobody = school.student("raw", size, [], stages=common.gold, learn="gold", targets="gold")
         plan.student(nobody, about | {"role": "twin", "targets": "gold", "teacher": NOBODY} | taught(common.gold), school.asked)
         for name, lessons in _lessons(school, plan, nobody, smaller, demonstration).items():
@@ -246,8 +287,8 @@ def prompting_mode(*, size: int | str, trained: Sequence[str], **common: object)
             one = school.student("tuned", size, [lesson], **how, targets=f"teacher {name}")
             called = {
                 "role": "student",
-                "student": cutting.name(school.named["family"], size),
-                "start": "tuned",
+                "student": school.name(size),
+                "start": school.start("tuned", size),
                 "targets": "teacher",
                 "teacher": name,
             }
@@ -280,13 +321,18 @@ def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demons
 
 @dataclass(frozen=True)
 class Arm:
-    """Models that start alike, `tuned` or `raw`, and learn alike: students and rivals from the teacher, twins from gold answers alone."""
+    """Models that start alike, `tuned`, `raw` or `pretrained`, and learn alike: students and rivals from the teacher, twins from gold
+    answers alone. Siblings' `sizes` are those that a family has of them."""
 
     role: str
     start: str
     sizes: Sequence[int | str]
     stages: Sequence[Mapping]
     learn: str
+
+    def of(self, school: School) -> list[int | str]:
+        """Its sizes in one family."""
+        return [written for written in self.sizes if not cutting.size(written).sibling or written in school.siblings]
 
     @property
     def targets(self) -> str:
@@ -309,9 +355,14 @@ def _arms(
     """
     student = {"stages": common.stages, "learn": common.learn}
     twin = {"stages": common.gold, "learn": common.learn if common.learn == kinds.RIGHT else "gold"}
-    chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts)}
+    siblings = list(dict.fromkeys(name for smaller in common.siblings.values() for name in smaller))
+    chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts), "pretrained": (siblings, siblings)}
     pairs = ((Arm("student", start, own, **student), Arm("twin", start, beside, **twin)) for start, (own, beside) in chosen.items())
-    return [*(arm for pair in pairs for arm in pair), Arm("rival", "tuned", rivals, rival_stages, common.learn)]
+    apart = {start: [one for one in rivals if (one in siblings) == (start == "pretrained")] for start in ("tuned", "pretrained")}
+    return [
+        *(arm for pair in pairs for arm in pair),
+        *(Arm("rival", start, own, rival_stages, common.learn) for start, own in apart.items()),
+    ]
 
 
 EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice, "prompting_mode": prompting_mode}
@@ -326,16 +377,18 @@ def _check_lists(**lists: Sequence) -> None:
             raise StudyError(f"{name} names {repeated[0]!r} twice.")
 
 
-def _check_sizes(**lists: Sequence[int | str]) -> None:
-    """Raise StudyError for an impossible size, one that is named twice, and one that is not among `sizes` or stands before what it is
-    cut from."""
-    if not lists["sizes"]:
-        raise StudyError("sizes is empty: name at least one.")
+def _check_sizes(siblings: Collection[str], **lists: Sequence[int | str]) -> None:
+    """Raise StudyError for an impossible size, one that is named twice, and one that is not among `sizes` (or, of rivals, siblings) or
+    stands before what it is cut from."""
+    if not lists["sizes"] and not siblings:
+        raise StudyError("sizes is empty: name at least one, or `siblings`.")
+    if named := [size for size in lists["sizes"] if cutting.size(size).sibling]:
+        raise StudyError(f"sizes names {named[0]!r}, which is no size of a cut student: name a sibling in `siblings`.")
     for name, chosen in lists.items():
         if len({cutting.size(size) for size in chosen}) < len(chosen):
             raise StudyError(f"{name} names a size twice.")
         for number, written in enumerate(chosen):
-            if written not in lists["sizes"]:
+            if written not in lists["sizes"] and not (name == "rivals" and written in siblings):
                 raise StudyError(f"{name} names {written}, which `sizes` does not: add it there.")
             before = cutting.size(written).cut_from
             if before and before not in map(str, chosen[:number]) and name in ("sizes", "raw_starts"):

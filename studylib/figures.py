@@ -26,8 +26,17 @@ LOOKS = {
     ("twin", "raw"): ("v", ":"),
     ("rival", "tuned"): ("D", "-"),
     ("pupil", "tuned"): ("P", "-"),
+    ("student", "pretrained"): ("h", "-"),
+    ("twin", "pretrained"): ("X", "--"),
+    ("rival", "pretrained"): ("d", "-"),
 }
-FILLS = {"layers": "full", "layers and neurons": "none", "layers, in stages": "left", "layers and neurons, in stages": "right"}
+FILLS = {
+    "layers": "full",
+    "layers and neurons": "none",
+    "layers, in stages": "left",
+    "layers and neurons, in stages": "right",
+    "siblings": "top",
+}
 SIDES = {"reduction_total": "fewer parameters in all", "reduction_nonembedding": "fewer non-embedding parameters"}
 COSTS = {"milliseconds": "time", "memory": "memory", "disk": "disk"}
 OTHERS = ("rival", "pupil")  # students that something else was tried on

@@ -121,7 +121,7 @@ def cut(start: Run | Input, order: Run, setting: Setting, *, size: cutting.Size,
 
 
 def student(
-    start: Run,
+    start: Run | Input,
     lessons: Sequence[Lesson],
     setting: Setting,
     *,
@@ -131,7 +131,7 @@ def student(
     search_steps: int,
     label: str,
 ) -> Run:
-    """`start` (a cut model) trained through `stages` on the text `learn`; if there are several rates, at the one that a search finds best.
+    """`start` (a cut model, or a smaller one from outside) trained through `stages` on the text `learn`; if there are several rates, at the one that a search finds best.
 
     The text is that of the first lesson; of several, the mean of the teachers' probabilities is learnt.
     """
@@ -143,7 +143,8 @@ def student(
             needs[f"teacher{which}"] = lesson.teacher
         if tokens := objectives.stored(parsed):
             needs[f"states{which}"] = lesson.states(tokens, learn)
-    parameters = {"depth": start.parameters["depth"], **setting.recipe(stages, rates[0], learn)}
+    cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
+    parameters = cut_to | setting.recipe(stages, rates[0], learn)
     recipe = _recipes(setting.trained, cutting, divergences, features, objectives, teaching, training, scoring)
     if len(rates) > 1:
         tried = parameters | {"rate": list(rates), "search_steps": search_steps}
@@ -178,15 +179,15 @@ LEARN = ("gold", "teacher", RIGHT)
 
 
 def raw_of(run: Run) -> Input:
-    """The model from outside that a run goes back to."""
-    needs = (need for step in run.ancestry() for need in step.needs.values() if isinstance(need, Input))
-    return next(need for need in needs if isinstance(need.value, str))
+    """The model from outside that a run goes back to: a student to what it began as, not to what taught it."""
+    need = next(run.needs[name] for name in ("raw", "start", "model", "own", "teacher") if name in run.needs)
+    return need if isinstance(need, Input) else raw_of(need)
 
 
 def each_run(runs: Iterable[Run]) -> list[Run]:
     """All runs that these build on and these themselves, each once, in an order in which they can be made."""
-    seen: dict[int, Run] = {}
+    seen: dict[str, Run] = {}
     for run in runs:
         for one in run.ancestry():
-            seen.setdefault(id(one), one)
+            seen.setdefault(one.planned, one)
     return list(seen.values())

@@ -268,8 +268,7 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, which: 
 
     aligned, both = [], [None, None]
     if "start" in run.needs:
-        keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-        aligned = [following - 1 for following in cutting.readers(keep, model)]
+        aligned = [following - 1 for following in cutting.readers(_kept(run, store, model), model)]
     if states := run.needs.get(f"states{which}"):
         tokens, precision, mode = (states.parameters[key] for key in ("tokens", "precision", "trained"))
         stored = teaching.StoredStates(store.path(states).glob("states-*.safetensors"), tokens)
@@ -278,6 +277,15 @@ def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, which: 
             asked = [prompted(run, n, tokenizer, model.config, learnt=learnt(run, store, n), mode=mode) for n in ("train", "dev")]
             both = [teaching.Reprompted(*pair) for pair in zip(both, asked, strict=True)]
     return tuple(training.Teacher(head, served, model, aligned) for served in both)
+
+
+def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
+    """The teacher's blocks that a student's stand for: those it was cut to, or of one from outside evenly spread ones, the last but
+    one of a group each."""
+    if isinstance(run.needs["start"], Run):
+        return json.loads(store.path(run.needs["start"], "layers.json").read_text())
+    depth, whole = models.reading(run.needs["start"].value)[1].num_hidden_layers, len(models.layers(teacher))
+    return [whole * block // depth for block in range(depth)]
 
 
 class _School:

