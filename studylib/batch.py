@@ -23,24 +23,26 @@ class Job:
     plan: Plan
 
 
-def jobs(profile: str) -> list[Job]:
+def jobs(profile: str, engine: str | None = None) -> list[Job]:
     """The notebooks that a profile (a folder of params/) or a YAML file has parameters for, in the study's order; `smoke` is every
-    experiment as its notebook has it.
+    experiment as its notebook has it. `engine` stands for that of the parameters, whose options are another's then.
 
     Raises StudyError if there is none.
     """
-    order = list(experiments.EXPERIMENTS)
+    order, given = list(experiments.EXPERIMENTS), {"engine": engine} if engine else {}
     if profile == "smoke":
-        return [_planned(notebook(Path(f"{name}.yaml")), {}) for name in order]
-    return sorted((_job(notebook(file), file) for file in profiles(profile)), key=lambda job: order.index(job.notebook.stem))
+        return [_planned(notebook(Path(f"{name}.yaml")), given) for name in order]
+    return sorted((_job(notebook(file), file, given) for file in profiles(profile)), key=lambda job: order.index(job.notebook.stem))
 
 
-def _job(path: Path, file: Path) -> Job:
+def _job(path: Path, file: Path, instead: dict) -> Job:
     if path.stem not in experiments.EXPERIMENTS:
         raise StudyError(f"{file}: {path.stem} is no experiment: name the file after one of {', '.join(experiments.EXPERIMENTS)}.")
     values = parameters.read(path, file)
     if "compute" in values:
         raise StudyError(f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is `study run --compute`.")
+    if instead and instead["engine"] != values.get("engine", "local"):
+        values |= instead | {"engine_options": {}}
     return _planned(path, values)
 
 

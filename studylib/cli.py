@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="tiny",
         help="a folder of params/ or a YAML file named after its notebook (default: tiny)",
     )
+    run.add_argument("--engine", help="who computes: local, ray or slurm, instead of what the parameters say")
     run.add_argument("--compute", action="store_true", help="make what is missing, even where there are exported rows to show")
     status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
     status.add_argument("profile", nargs="?", default="tiny")
@@ -73,24 +74,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from studylib import batch, runs, study
+    from studylib import batch, engines, runs, study
     from studylib.progress import spoken
 
     started = time.monotonic()
-    jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile)]
+    jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile, chosen.engine)]
+    for job, _ in jobs:
+        engines.check(job.plan.machine)
     showing = not chosen.compute and any(study.lacking(folder) for _, folder in jobs)
     _announce(jobs, showing)
+    failed = []
     for job, folder in jobs:
         if showing and not study.showable(job.plan, folder):
             continue
-        if not showing:
-            study.complete(job.plan, folder=folder)
+        try:
+            if not showing:
+                study.complete(job.plan, folder=folder)
+        except StudyError as error:
+            print(f"{job.notebook.name} is left out: {error}", file=sys.stderr, flush=True)
+            failed.append(f"{job.notebook.stem}: {error}")
+            continue
         print(f"Executing {job.notebook.name} …", flush=True)
         executed = batch.execute(job, compute=not showing)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
     size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
     print(f"Done in {spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
+    if failed:
+        raise StudyError(" ".join(failed))
 
 
 def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -173,7 +174,8 @@ class Store:
             try:
                 facts = make(run, folder)
             except Exception as error:
-                write_json(folder / "error.json", {"error": f"{type(error).__name__}: {error}"})
+                said = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                write_json(folder / "error.json", said)
                 raise
             files = {path.relative_to(folder).as_posix(): file_digest(path) for path in _made(folder)}
             result = {"digest": digest(files), "files": files, "facts": facts, "seconds": round(time.time() - started, 1)}

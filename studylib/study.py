@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib import data, makers, prompts, scoring, sources
+from studylib import data, engines, makers, prompts, scoring, sources
 from studylib.errors import StudyError
 from studylib.plans import Asked, Plan
-from studylib.progress import Progress
 from studylib.project import root
 from studylib.runs import Run, Store, digest
 
@@ -49,19 +48,22 @@ TRAITS = ["asks", "answer_words", "answer_place"]
 
 
 def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
-    """Make whatever runs of the plan are missing, one after the other, with a bar each; what a run adds to the exported tables is merged
-    into `folder` as soon as it is done. Raises StudyError where the exported tables are of other weights."""
+    """Make whatever runs of the plan are missing, by the plan's engine; what a run adds to the exported tables is merged into `folder` as
+    soon as it is done. Raises StudyError where the exported tables are of other weights, and, when all else is done, for runs that failed."""
     store = store or Store()
     _refuse_others(plan, store, folder)
-    makers.prepare(plan.machine.threads)
-    maker = makers.make(store, Progress())
-    makers.rehearse(run for run in plan.runs if store.result(run) is None)
-    for run in plan.runs:
-        if store.result(run) is None:
-            store.complete(run, maker)
-            if folder is not None:
-                _refuse_others(plan, store, folder)
-                _keep(_about(plan, run), store, folder)
+    engines.check(plan.machine)
+
+    def keep(run: Run) -> None:
+        if folder is not None:
+            _refuse_others(plan, store, folder)
+            _keep(_about(plan, run), store, folder)
+
+    missing = [run for run in plan.runs if store.result(run) is None]
+    makers.rehearse(missing)
+    if missing:
+        with engines.opened(plan.machine) as pool:
+            engines.complete(missing, store, plan.machine, pool, keep)
 
 
 def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:

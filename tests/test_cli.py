@@ -182,7 +182,7 @@ def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest
         both += batch.jobs(str(tmp_path / f"{name}.yaml"))
         (tmp_path / name).mkdir()
         (tmp_path / name / "table.md").write_text(f"table of {name}")
-    monkeypatch.setattr(batch, "jobs", lambda _: both)
+    monkeypatch.setattr(batch, "jobs", lambda *_: both)
     monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
     pd.DataFrame({"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}).to_parquet(
         tmp_path / "capacity_gap" / "rows.parquet"

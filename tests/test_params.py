@@ -67,7 +67,9 @@ def test_the_paper_profile_is_what_the_paper_ran_and_more():
     pythia = {("2.8B", "1.4B"), ("6.9B", "2.8B"), ("1B", "410M"), ("410M", "160M")}
     assert {(f"Pythia {one}", f"Pythia {other}") for one, other in pythia} <= pairs
     assert {(f"Qwen2.5 {one}", f"Qwen2.5 {other}") for one, other in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}} <= pairs
-    assert {family for family, student in pairs if student == "Pythia 410M"} == {f"Pythia {size}" for size in ("6.9B", "2.8B", "1.4B", "1B")}
+    assert {family for family, student in pairs if student == "Pythia 410M"} == {
+        f"Pythia {size}" for size in ("6.9B", "2.8B", "1.4B", "1B")
+    }
     assert {family for family, student in pairs if student == "Qwen2.5 0.5B"} == {f"Qwen2.5 {size}" for size in ("7B", "3B", "1.5B")}
     assert {called["seed"] for _, called in job.plan.trained} == set(range(5))
     assert [test.label for test in job.plan.tests] == ["squad", *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh"))]

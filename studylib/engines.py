@@ -1,0 +1,281 @@
+"""Who computes the runs of a plan: this machine, a Ray cluster or Slurm, each behind the interface of `concurrent.futures`.
+
+with opened(machine) as pool:
+    complete(runs, Store(), machine, pool, done=print)
+
+An engine is told nothing but which run to make, and runs are the same whichever made them.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing import active_children, get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+from threading import Event, Thread
+
+import torch
+
+from studylib import makers
+from studylib.errors import StudyError
+from studylib.plans import Machine
+from studylib.progress import Progress
+from studylib.runs import Run, Store, home
+
+OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
+SECONDS = 0.5  # between looks at what Slurm has done
+TRIES = 3  # of a run whose process died
+PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to make, as a worker gets it: the same bits whatever engine it belongs to, in as many threads as the run is planned with."""
+
+    run: Run
+    root: Path
+    machine: Machine
+
+    def __call__(self) -> None:
+        """Make the run in the store."""
+        makers.prepare(self.machine.threads)
+        store = Store(self.root)
+        store.complete(self.run, makers.make(store, Progress()))
+
+
+class Here(Executor):
+    """In this very process, at once: nothing is to be started, and Ctrl-C stops the run itself."""
+
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call and return what came of it."""
+        future: Future = Future()
+        try:
+            future.set_result(call(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _pin(cards: Queue) -> None:
+    """Give this process GPUs of its own, before it has looked for any."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
+
+
+class Processes(Executor):
+    """Processes of this machine, each with GPUs of its own where there are any; when one dies, the others are begun anew."""
+
+    def __init__(self, workers: int, cards: list[str]):
+        self.workers, self.cards = workers, cards
+        self.pool = self._begun()
+
+    def _begun(self) -> ProcessPoolExecutor:
+        context = get_context("spawn")
+        if not self.cards:
+            return ProcessPoolExecutor(self.workers, mp_context=context)
+        queue = context.Queue()
+        for card in self.cards:
+            queue.put(card)
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_pin, initargs=(queue,))
+
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call in one of the processes."""
+        try:
+            return self.pool.submit(call, *args, **kwargs)
+        except BrokenProcessPool:
+            self.pool = self._begun()
+            return self.pool.submit(call, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes, whatever they are at: runs go on from their checkpoints."""
+        self.pool.shutdown(wait, cancel_futures=cancel_futures)
+        for process in active_children():
+            process.terminate()
+
+
+class Ray(Executor):
+    """A Ray cluster, that at `address` or one of this machine; a run whose node dies is made again on another one."""
+
+    def __init__(self, machine: Machine, address: str | None = None, retries: int = 3):
+        import ray
+
+        self.ray, self.own = ray, not ray.is_initialized()
+        if self.own:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        cards = machine.processes if on_cards(machine) else 0
+        told = {name: os.environ[name] for name in PASSED if name in os.environ} | {"OMP_NUM_THREADS": str(machine.threads)}
+        how = {"num_cpus": machine.threads, "num_gpus": cards, "max_retries": retries, "runtime_env": {"env_vars": told}}
+        self.call = ray.remote(_call).options(**how)
+
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call somewhere in the cluster."""
+        return self.call.remote(call, args, kwargs).future()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the cluster; what was begun there is stopped."""
+        if self.own:
+            self.ray.shutdown()
+
+
+def _call(call: Callable, args: tuple, kwargs: dict) -> object:
+    return call(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Several:
+    """Tasks that one job makes one after the other; one that fails does not stop the others."""
+
+    tasks: Sequence[Callable[[], None]]
+
+    def __call__(self) -> list[Exception | None]:
+        """Make all; return what each failed with, if it did."""
+        return [Here().submit(task).exception() for task in self.tasks]
+
+    def checkpoint(self) -> object:
+        """What submitit is to submit again when Slurm takes the node or the time is over: what is done stays, the rest goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class Slurm(Executor):
+    """Slurm by submitit, or by its stand-in on this machine (`cluster: local`): what is ready at the same time is dealt out to one array,
+    as many of whose jobs as `jobs` says go on at once; each starts Python once."""
+
+    def __init__(self, machine: Machine, cluster: str = "slurm", jobs: int = 16, **parameters: object):
+        import submitit
+
+        own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
+        self.jobs, self.most, self.waiting, self.running, self.ended = (
+            submitit.AutoExecutor(home() / "slurm", cluster=cluster),
+            jobs,
+            [],
+            {},
+            Event(),
+        )
+        try:
+            self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
+        except (NameError, TypeError, ValueError, AssertionError) as error:
+            raise StudyError(
+                f"engine_options: submitit does not take them ({' '.join(str(error).split())}): see its update_parameters."
+            ) from error
+        Thread(target=self._watch, daemon=True).start()
+
+    def submit(self, task: Callable[[], None], /) -> Future:
+        """Make it in a job."""
+        future: Future = Future()
+        self.waiting.append((future, task))
+        return future
+
+    def _watch(self) -> None:
+        while not self.ended.wait(SECONDS):
+            free, waiting = self.most - len(self.running), list(self.waiting)
+            if free > 0 and waiting:
+                del self.waiting[: len(waiting)]
+                dealt = [waiting[start::free] for start in range(min(free, len(waiting)))]
+                with self.jobs.batch():
+                    made = [(self.jobs.submit(Several([task for _, task in own])), [future for future, _ in own]) for own in dealt]
+                self.running |= dict(made)
+            for job, futures in list(self.running.items()):
+                if job.done():
+                    del self.running[job]
+                    died = job.exception()
+                    for future, error in zip(futures, [died] * len(futures) if died else job.result(), strict=True):
+                        future.set_exception(error) if error else future.set_result(None)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stop looking; jobs that go on are cancelled."""
+        self.ended.set()
+        for job in self.running:
+            job.cancel()
+
+
+def on_cards(machine: Machine) -> bool:
+    """Whether runs compute on GPUs."""
+    return machine.device == "cuda" or (machine.device == "auto" and torch.cuda.is_available())
+
+
+def check(machine: Machine) -> None:
+    """Raise StudyError for an engine or an option that is unknown, and for one that is not installed."""
+    if machine.engine not in OPTIONS:
+        raise StudyError(f"engine {machine.engine!r} is unknown: use {', '.join(OPTIONS)}.")
+    known = OPTIONS[machine.engine]
+    if known is not None and (unknown := sorted(set(machine.engine_options) - known)):
+        raise StudyError(f"engine_options: {machine.engine} has no option {unknown[0]!r}: it knows {', '.join(sorted(known))}.")
+    for name, package in (("ray", "ray"), ("slurm", "submitit")):
+        if machine.engine == name and find_spec(package) is None:
+            raise StudyError(f"engine {name} needs {package}: pip install -e '.[{name}]'.")
+    workers = machine.engine_options.get("workers", 1)
+    if machine.engine == "local" and (type(workers) is not int or workers < 1):
+        raise StudyError(f"engine_options: workers must be a whole number of at least 1, not {workers!r}.")
+
+
+@contextmanager
+def opened(machine: Machine) -> Iterator[Executor]:
+    """The engine, ready to be given work; afterwards it is left, and what is still going on there is stopped."""
+    check(machine)
+    pool = {"local": _local, "ray": Ray, "slurm": Slurm}[machine.engine](machine, **machine.engine_options)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _local(machine: Machine, workers: int | None = None) -> Executor:
+    """As many processes as there are groups of GPUs, or as are asked for; one is this process."""
+    count = torch.cuda.device_count() if on_cards(machine) else 0
+    groups = [
+        ",".join(map(str, range(first, first + machine.processes))) for first in range(0, count - machine.processes + 1, machine.processes)
+    ]
+    workers = workers or max(1, len(groups))
+    return Here() if workers == 1 else Processes(workers, groups)
+
+
+def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor, done: Callable[[Run], None]) -> None:
+    """Make the runs that are missing, each as soon as all that it needs is there; `done` is told of each, one after the other.
+
+    A run that fails stops only those that need it; one whose process died is tried again. Raises StudyError at the end, naming what
+    failed and why.
+    """
+    missing = {run.planned: run for run in runs if store.result(run) is None}
+    going: dict[Future, Run] = {}
+    failed: dict[str, str] = {}
+    vain, tried = [], Counter()
+    while missing or going:
+        unfinished = missing.keys() | {run.planned for run in going.values()}
+        for run in [run for run in missing.values() if not _needs(run) & unfinished]:
+            del missing[run.planned]
+            if _needs(run) & (failed.keys() | {one.planned for one in vain}):
+                vain.append(run)
+                continue
+            tried[run.planned] += 1
+            going[pool.submit(Task(run, store.root.parent, machine))] = run
+            if isinstance(pool, Here):
+                break  # it is there already, and to be told
+        for future in wait(going, return_when=FIRST_COMPLETED).done if going else ():
+            run, error = going.pop(future), future.exception()
+            if error is None:
+                done(run)
+            elif isinstance(error, BrokenProcessPool) and tried[run.planned] < TRIES:
+                missing[run.planned] = run  # it may have been another one's process that died
+            else:
+                failed[run.planned] = f"{run.label} ({_reason(run, error, store)})"
+    if failed:
+        waited = f"; {len(vain)} runs that need {'it' if len(failed) == 1 else 'them'} were not tried" if vain else ""
+        raise StudyError(f"Failed: {'; '.join(failed.values())}{waited}. All others are there; the same command tries again.")
+
+
+def _needs(run: Run) -> set[str]:
+    """What is planned for all that a run builds on."""
+    return {need.planned for need in run.ancestry() if need is not run}
+
+
+def _reason(run: Run, error: BaseException, store: Store) -> str:
+    """Why a run failed, as it noted itself; else what its engine says."""
+    state, why = store.state(run)
+    told = why if state == "failed" else "its process died" if isinstance(error, BrokenProcessPool) else f"{type(error).__name__}: {error}"
+    return " ".join(told.removeprefix("StudyError: ").split()).rstrip(".")
