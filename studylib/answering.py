@@ -110,8 +110,8 @@ def _begin(model: PreTrainedModel, beginning: Sequence[int]) -> DynamicCache:
     """The keys and values of tokens that many prompts begin with."""
     cache = DynamicCache(config=model.config)
     if beginning:
-        ids = torch.tensor([list(beginning)])
-        _forward(model, cache, ids, torch.arange(ids.shape[1])[None], branch_mask(torch.zeros_like(ids)))
+        ids = torch.tensor([list(beginning)], device=model.device)
+        _forward(model, cache, ids, torch.arange(ids.shape[1], device=model.device)[None], branch_mask(torch.zeros_like(ids)))
     return cache
 
 
@@ -139,13 +139,14 @@ def _group(
 ) -> list[Answer]:
     """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read at once, then a token of every
     open question is said at a time, which does not see the gold answers in its pack."""
-    given = collate([pack(prompt) for prompt in prompts])
-    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long))
+    given = collate([pack(prompt) for prompt in prompts]).to(model.device)
+    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))
     hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
     rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (N,)
     named = [(b.question.id, row, number) for row, p in enumerate(prompts) for number, b in enumerate(p.branches, start=1)]
     counts = [max(1, len(b.target)) for p in prompts for b in p.branches]
-    first = torch.tensor(counts).cumsum(0) - torch.tensor(counts)  # (R,): each question's last token, among the places
+    ends = torch.tensor(counts, device=model.device)
+    first = ends.cumsum(0) - ends  # (R,): each question's last token, among the places
     following = (given.positions[rows, places][first] + 1).tolist()
     states = hidden[rows, places - begun]
     asked = [_Asked(*name, position, own) for name, position, own in zip(named, following, states.split(counts), strict=True)]
@@ -177,13 +178,13 @@ def _decode(
             return
         rows = [list(alike) for _, alike in groupby(going, key=lambda one: one.row)]
         if len(rows) < len(held):
-            kept = torch.tensor([held.index(row[0].row) for row in rows])
+            kept = torch.tensor([held.index(row[0].row) for row in rows], device=model.device)
             cache.reorder_cache(kept)
             keys, held = keys[kept], [row[0].row for row in rows]
-        branches = padded([[one.branch for one in row] for row in rows], -1)  # (G, W)
-        positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows])
+        branches = padded([[one.branch for one in row] for row in rows], -1).to(model.device)  # (G, W)
+        positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows]).to(model.device)
         keys = torch.cat([keys, branches], 1)
-        tokens = padded([[one.said[-1] for one in row] for row in rows])
+        tokens = padded([[one.said[-1] for one in row] for row in rows]).to(model.device)
         last = _forward(model, cache, tokens, positions, visible(branches, keys))[branches > 0]
 
 

@@ -42,7 +42,7 @@ def prepared() -> tuple[Match, list[Prompt], str]:
     """The tuned teacher of `small` (or the raw model, while there is none) and its training contexts, drawn by seed 0."""
     (job,) = [job for job in batch.jobs("small") if job.notebook.stem == "capacity_gap"]
     store, tuned = runs.Store(), job.plan.trained[0][0]
-    makers.prepare(job.plan.machine.threads)
+    makers.prepare(job.plan.machine)
     there = store.result(tuned) is not None
     model, tokenizer = makers.load(store, tuned if there else tuned.needs["raw"])
     built = makers.prompted(tuned, "train", tokenizer, model.config, learnt=makers.questions(tuned.needs["train"]))

@@ -143,6 +143,7 @@ def removal_order(
     Returns (block, mean answer loss in nats without it and all before it). `loss` takes logits (N, vocabulary) and
     targets (N,) and gives (N,). Blocks before the one tried are computed once and shared by all tries.
     """
+    batch = batch.to(model.device)
     walk, order, kept = _Walk(model, batch), [], list(range(len(layers(model))))
     for _ in range(count):
         losses, hidden = {}, walk.start
@@ -190,6 +191,7 @@ def heal(
     After ReplaceMe (Shopkhoev et al., 2025, arXiv:2505.02819), which fits one linear map per contiguous gap and merges it
     into the feed-forward map before it; here every block from the first gap on is fitted anew, errors before it included.
     """
+    batches = [batch.to(model.device) for batch in batches]
     walks = [_Walk(model, batch) for batch in batches]
     streams = [_Walk(student, batch).start for batch in batches]  # its embeddings are others than the model's if it was trained
     wanted, reached = [walk.start for walk in walks], 0
@@ -225,7 +227,9 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
             x, y = x.float(), y.float()
             gram, cross, size, rows = gram + x.T @ x, cross + x.T @ y, size + y.square().sum().item(), rows + len(x)
     gram, cross = gram.double(), cross.double()
-    curvature = gram + torch.eye(len(gram), dtype=gram.dtype) * (RIDGE * gram.diagonal().mean() + torch.finfo(torch.float32).tiny)
+    curvature = gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * (
+        RIDGE * gram.diagonal().mean() + torch.finfo(torch.float32).tiny
+    )
     found = torch.cholesky_solve(cross, torch.linalg.cholesky(curvature))
     left = size - 2 * (found * cross).sum().item() + (found * (gram @ found)).sum().item()
     return found.float(), curvature, max(0.0, left) / rows
@@ -243,7 +247,7 @@ def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Ten
     if count > len(weights):
         raise StudyError(f"{count} neurons are more than the {len(weights)} that a layer has.")
     inverse, moved = torch.linalg.inv(curvature).float(), weights.float().clone()
-    stays = torch.ones(len(weights), dtype=torch.bool)
+    stays = torch.ones(len(weights), dtype=torch.bool, device=weights.device)
     with torch.autocast(weights.device.type, enabled=False):
         while (surplus := int(stays.sum()) - count) > 0:
             harm = (moved.square().sum(-1) / inverse.diagonal()).masked_fill(~stays, torch.inf)

@@ -43,7 +43,7 @@ class Task:
 
     def __call__(self) -> None:
         """Make the run in the store."""
-        makers.prepare(self.machine.threads)
+        makers.prepare(self.machine)
         store = Store(self.root)
         store.complete(self.run, makers.make(store, Progress()))
 

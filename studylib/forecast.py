@@ -86,7 +86,7 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
 def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
     """As two steps of training the largest of some models show it, the first of them to warm up; with random weights, and with two of
     its layers where all would take more than a quarter of the memory."""
-    makers.prepare(plan.machine.threads)
+    makers.prepare(plan.machine)
     training_ones = [run for run in runs if run.kind in ("teacher", "student")]
     run = max(training_ones or [one for one in plan.runs if one.kind == "teacher"], key=lambda one: work.shape(one).total)
     shape, text, wanted = work.shape(run), work.text(run, "train", True), run.parameters

@@ -18,12 +18,12 @@ from statistics import median
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib import answering, cutting, data, kinds, models, objectives, packing, prompts, scoring, teaching, training
 from studylib.data import Question
 from studylib.errors import StudyError
+from studylib.plans import Machine
 from studylib.progress import Progress
 from studylib.runs import Input, Run, Store, canonical, write_json
 
@@ -69,10 +69,9 @@ def questions(source: Input) -> list[Question]:
 
 
 def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and tokenizer that a run made, or that a reference means."""
-    if isinstance(source, Input):
-        return models.load(source.value)
-    return models.load_folder(store.path(source, "model"))
+    """The model, on the device that is prepared, and the tokenizer that a run made, or that a reference means."""
+    found = models.load(source.value) if isinstance(source, Input) else models.load_folder(store.path(source, "model"))
+    return found[0].to(prepared), found[1]
 
 
 def prompted(
@@ -247,36 +246,39 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 Taught = training.Teacher | training.Mean | None
 
 
-def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase) -> tuple[Taught, Taught]:
-    """What a run is taught by, on its training rows (by stored states) and on those it is watched by (computed)."""
+def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: Sequence[packing.Pack]) -> tuple[Taught, Taught]:
+    """What a run is taught by, on its training rows (by stored states) and on those it is watched by, `dev` (computed now)."""
     names = [name.removeprefix("teacher") for name in run.needs if name.startswith("teacher")]
-    each = [_teacher(run, store, tokenizer, name) for name in names]
+    each = [_teacher(run, store, tokenizer, dev, name) for name in names]
     if len(each) < 2:
         return each[0] if each else (None, None)
     return tuple(training.Mean(several) for several in zip(*each, strict=True))
 
 
-def _teacher(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, which: str = "") -> tuple[training.Teacher, training.Teacher]:
-    """The same for one teacher: the first, or ` 2` and so on."""
+def _teacher(
+    run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: Sequence[packing.Pack], which: str
+) -> tuple[training.Teacher, training.Teacher]:
+    """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared does it stay: else its states and
+    the head that makes logits of them are all that is needed."""
     model, own = load(store, run.needs[f"teacher{which}"])
     if models.vocabulary_digest(own) != models.vocabulary_digest(tokenizer):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     model.eval()
-
-    def head(hidden: Tensor) -> Tensor:
-        return models.head(model, hidden, len(tokenizer))
-
-    aligned, both = [], [None, None]
-    if "start" in run.needs:
+    beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
+    head, aligned, both = models.output_of(model, len(tokenizer)), [], [None, None]
+    if beside:
         aligned = [following - 1 for following in cutting.readers(_kept(run, store, model), model)]
     if states := run.needs.get(f"states{which}"):
         tokens, precision, mode = (states.parameters[key] for key in ("tokens", "precision", "trained"))
         stored = teaching.StoredStates(store.path(states).glob("states-*.safetensors"), tokens)
-        both = [stored, teaching.LiveStates(model, tokens, precision)]
-        if mode != run.parameters["trained"]:
+        reprompted = mode != run.parameters["trained"]
+        if reprompted:
             asked = [prompted(run, n, tokenizer, model.config, learnt=learnt(run, store, n), mode=mode) for n in ("train", "dev")]
+            dev = [packing.pack(prompt) for prompt in asked[1]] if dev else []
+        both = [stored, teaching.ComputedStates(model, dev, tokens, precision)]
+        if reprompted:
             both = [teaching.Reprompted(*pair) for pair in zip(both, asked, strict=True)]
-    return tuple(training.Teacher(head, served, model, aligned) for served in both)
+    return tuple(training.Teacher(head, served, model if beside else None, aligned) for served in both)
 
 
 def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
@@ -295,7 +297,8 @@ class _School:
         self.run, self.tokenizer = run, tokenizer
         self.stages = objectives.parse(run.parameters["stages"])
         self.packs, self.dev = (rows(run, store, tokenizer, model, need) for need in ("train", "dev"))
-        self.teacher, self.watching = _teachers(run, store, tokenizer)
+        watched = self.dev if "evaluations" in run.parameters else []
+        self.teacher, self.watching = _teachers(run, store, tokenizer, watched)
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
@@ -339,7 +342,7 @@ def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     every = answering.answer(model, tokenizer, asked, gold=True, progress=bar.over)
     said = answering.best(every)
     write_json(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
-    save_file({f"{number} {one.question_id}": one.gold for number, one in enumerate(every)}, folder / "gold.safetensors")
+    save_file({f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every)}, folder / "gold.safetensors")
     return {"questions": len(said)}
 
 
@@ -389,13 +392,18 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return found
 
 
-def prepare(threads: int) -> None:
-    """Fix the number of threads: results are the same to the bit only with as many.
+prepared = torch.device("cpu")  # where models are loaded to
+
+
+def prepare(machine: Machine) -> None:
+    """Fix the device and the number of threads: results are the same to the bit only with the same.
 
     Where the C library is glibc, memory that tensors leave is kept for the next ones: giving it back to the system and getting it again,
     page by page, took a fifth of a training step.
     """
-    torch.set_num_threads(threads)
+    global prepared
+    prepared = models.device(machine.device)
+    torch.set_num_threads(machine.threads)
     _glibc("mallopt", M_MMAP_THRESHOLD, 2**30)
     _glibc("mallopt", M_TRIM_THRESHOLD, 2**31 - 1)
 

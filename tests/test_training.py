@@ -17,6 +17,16 @@ VOCABULARY = len(tokenizer())
 DISTIL = {"forward_kl": 1.0, "cross_entropy": 0.5}
 
 
+class Live:
+    """Serves a teacher's states computed as they are asked for."""
+
+    def __init__(self, net, tokens="answers", precision="fp32"):
+        self.net, self.tokens, self.precision = net.eval(), tokens, precision
+
+    def __call__(self, pack):
+        return teaching.STATES[self.tokens](self.net, pack, self.precision)
+
+
 def stages(losses, steps=1):
     return objectives.parse([{"steps": steps, "losses": losses}])
 
@@ -31,7 +41,7 @@ def summed(net, rows, losses, guide=None):
 
 
 def teacher_of(net, states=None, aligned=()):
-    return training.Teacher(lambda hidden: models.head(net, hidden, VOCABULARY), states or teaching.LiveStates(net), net, aligned)
+    return training.Teacher(lambda hidden: models.head(net, hidden, VOCABULARY), states or Live(net), net, aligned)
 
 
 def gradients(net):
@@ -150,7 +160,7 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
 def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_path, family, precision):
     teacher, rows, trained = model(family, seed=1), packs(), []
     teaching.store(teacher, rows, tmp_path, iter, precision=precision)
-    live, stored = teaching.LiveStates(teacher, precision=precision), teaching.StoredStates(tmp_path.glob("*.safetensors"))
+    live, stored = Live(teacher, precision=precision), teaching.StoredStates(tmp_path.glob("*.safetensors"))
     assert {stored(row).dtype for row in rows} == {torch.float32}
     assert torch.equal(stored(rows[0]), teaching.answer_states(teacher, rows[0])) == (precision == "fp32")
     for served in (live, stored):
@@ -219,7 +229,7 @@ def test_states_are_the_same_bits_beside_a_student_in_lower_precision():
     net, row = model("llama"), packs()[0]
     expected = teaching.answer_states(net, row)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(teaching.LiveStates(net)(row), expected)
+        assert torch.equal(Live(net)(row), expected)
 
 
 def test_lower_precision_is_near_and_leaves_the_weights_in_single(tmp_path):
@@ -396,7 +406,7 @@ def test_losses_at_all_tokens_need_states_at_all_tokens_and_give_the_same_from_d
     teacher, rows, found = model("qwen2", seed=1), packs()[:4], []
     teaching.store(teacher, rows, tmp_path, iter, "all")
     weights = {"forward_kl": {"tokens": "all"}, "reverse_kl": 1.0}
-    for served in (teaching.LiveStates(teacher, "all"), teaching.StoredStates(tmp_path.glob("*.safetensors"), "all")):
+    for served in (Live(teacher, "all"), teaching.StoredStates(tmp_path.glob("*.safetensors"), "all")):
         found.append({name: value.item() for name, value in summed(model("qwen2"), rows, weights, teacher_of(teacher, served)).items()})
     assert found[0] == found[1]
 
@@ -427,7 +437,7 @@ def test_of_several_teachers_the_mean_probability_is_learnt():
 def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_questions():
     """A student asked zero-shot, a teacher that sees a demonstration."""
     net, shown = model("llama", seed=1), built("one-shot")
-    served = teaching.Reprompted(teaching.LiveStates(net), shown[:-1])
+    served = teaching.Reprompted(Live(net), shown[:-1])
     theirs = {branch.question.id: packing.pack(replace(prompt, branches=[branch])) for prompt in shown for branch in prompt.branches}
     for prompt, row in list(zip(built(), packs(), strict=True))[:-1]:
         expected = torch.cat([teaching.answer_states(net, theirs[branch.question.id]) for branch in prompt.branches])
@@ -444,6 +454,7 @@ KEPT = """
 import resource, torch
 from pathlib import Path
 from studylib import makers
+from studylib.plans import Machine
 from studylib.progress import Progress
 from studylib.runs import Run
 def faults():
@@ -454,7 +465,7 @@ def faults():
 def pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 plain = faults()
-makers.prepare(1)
+makers.prepare(Machine(engine="local", engine_options={}, device="cpu", threads=1, processes=1))
 faults()
 kept, held = faults(), pages()
 makers._make_cost = lambda *_: {"found": torch.ones(10_000_000).sum().item()}
