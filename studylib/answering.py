@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from studylib import processes
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
@@ -68,12 +69,13 @@ def answer(
     batch: int = 32,
     longest: int | None = None,
     gold: bool = False,
+    shared: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Answer]:
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
 
     Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
-    says. `gold` asks for the states at gold answers, too.
+    says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each.
     """
     model.eval()
     longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
@@ -86,14 +88,15 @@ def answer(
     batches = [chosen for alike in groups for chosen in _batches(alike, lengths, batch)]
     found: dict[int, list[Answer]] = {}
     begun: dict[tuple[int, ...], DynamicCache] = {}
-    for chosen in progress(batches):
+    for chosen in progress(processes.share(batches) if shared else batches):
         beginning = beginnings[chosen[0]]
         if beginning not in begun:
             begun = {beginning: _begin(model, beginning)}
         answers = iter(_group(model, tokenizer, [prompts[i] for i in chosen], deepcopy(begun[beginning]), len(beginning), longest))
         for i in chosen:
             found[i] = [next(answers) for _ in prompts[i].branches]
-    return [a for i in range(len(prompts)) for a in found[i]]
+    every = {i: answers for part in (processes.joined(found) if shared else [found]) for i, answers in part.items()}
+    return [a for i in range(len(prompts)) for a in every[i]]
 
 
 def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int) -> list[list[int]]:

@@ -21,7 +21,7 @@ from threading import Event, Thread
 
 import torch
 
-from studylib import makers
+from studylib import makers, together
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.progress import Progress
@@ -43,8 +43,10 @@ class Task:
 
     def __call__(self) -> None:
         """Make the run in the store."""
-        makers.prepare(self.machine)
         store = Store(self.root)
+        if self.machine.processes > 1:
+            return together.complete(self.run, store, self.machine)
+        makers.prepare(self.machine)
         store.complete(self.run, makers.make(store, Progress()))
 
 

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, cutting, data, kinds, models, objectives, packing, prompts, scoring, teaching, training
+from studylib import answering, cutting, data, kinds, models, objectives, packing, processes, prompts, scoring, teaching, training
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Machine
@@ -227,19 +227,21 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         def report(step: int, values: dict, number: int = number) -> None:
             bar.step(number * objectives.steps(stages) + step, loss=values["loss"])
 
+        def measure(rate: float = rate, model: PreTrainedModel = model) -> None:
+            with torch.no_grad(), models.precision(model, wanted["precision"]):
+                loss = training.backward(model, school.dev, gold, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
+            found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
+
         try:
-            training.train(model, school.packs, stages=stages, work=folder / "work" / str(number), report=report, **school.shared(rate))
+            how = dict(work=folder / "work" / str(number), report=report, last=measure)
+            training.train(model, school.packs, stages=stages, **how, **school.shared(rate))
         except training.Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
-            continue
-        with torch.no_grad(), models.precision(model, wanted["precision"]):
-            loss = training.backward(model, school.dev, gold, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
-        found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
     fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
     if not fit:
         raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower ones.")
     best = min(fit, key=lambda tried: tried["dev_cross_entropy"])["rate"]
-    write_json(folder / "rate.json", {"best": best, "tried": found})
+    _note(folder / "rate.json", {"best": best, "tried": found})
     return {"rate": best}
 
 
@@ -267,6 +269,7 @@ def _teacher(
     beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
     head, aligned, both = models.output_of(model, len(tokenizer)), [], [None, None]
     if beside:
+        processes.shard(models.layers(model))
         aligned = [following - 1 for following in cutting.readers(_kept(run, store, model), model)]
     if states := run.needs.get(f"states{which}"):
         tokens, precision, mode = (states.parameters[key] for key in ("tokens", "precision", "trained"))
@@ -332,17 +335,18 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         model, school.packs, stages=school.stages, work=folder / "work", dev=watched, report=report, **school.shared(rate)
     )
     models.save(model, tokenizer, folder / "model")
-    write_json(folder / "curve.json", curve)
+    _note(folder / "curve.json", curve)
     return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"], "rate": rate}
 
 
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     asked = prompted(run, "test", tokenizer, model.config)
-    every = answering.answer(model, tokenizer, asked, gold=True, progress=bar.over)
+    every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over)
     said = answering.best(every)
-    write_json(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
-    save_file({f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every)}, folder / "gold.safetensors")
+    _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
+    if processes.first():
+        save_file({f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every)}, folder / "gold.safetensors")
     return {"questions": len(said)}
 
 
@@ -390,6 +394,12 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     found["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", found)
     return found
+
+
+def _note(path: Path, value: object) -> None:
+    """Write JSON, the first of several processes alone."""
+    if processes.first():
+        write_json(path, value)
 
 
 prepared = torch.device("cpu")  # where models are loaded to

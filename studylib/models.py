@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from studylib import archives, hub
+from studylib import archives, hub, processes
 from studylib.errors import StudyError
 from studylib.packing import Batch
 from studylib.project import root
@@ -155,9 +155,11 @@ def _damaged(folder: Path, error: Exception) -> StudyError:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a plain transformers folder: safetensors, configuration, tokenizer."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """Write a plain transformers folder: safetensors, configuration, tokenizer; by the first of several processes."""
+    weights = processes.plain(model)
+    if processes.first():
+        model.save_pretrained(folder, state_dict=weights)
+        tokenizer.save_pretrained(folder)
 
 
 def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy as token_cross_entropy
 
-from studylib import divergences, features
+from studylib import divergences, features, processes
 from studylib.errors import StudyError
 
 RECIPE = 2
@@ -57,7 +57,8 @@ class Taid(nn.Module):
 
     def advance(self, share: float) -> None:
         """Move t after an optimiser step; `share` of the stage is done."""
-        loss, self.seen, self.count = self.seen / max(1, self.count), 0, 0
+        seen, count = processes.summed([self.seen, self.count], self.t.device)
+        loss, self.seen, self.count = seen / max(1, count), 0, 0
         if math.isfinite(self.last):
             change = (self.last.item() - loss) / (self.last.item() + 1e-15)
             self.momentum.fill_(self.beta * self.momentum.item() + (1 - self.beta) * change)

@@ -18,8 +18,8 @@ def watched() -> bool:
 class Progress:
     """Shows runs one after the other; `run` yields the bar of one."""
 
-    def __init__(self) -> None:
-        self.live = watched()
+    def __init__(self, quiet: bool = False) -> None:
+        self.live, self.quiet = watched() and not quiet, quiet
         self.bar: tqdm | None = None
 
     @contextmanager
@@ -31,7 +31,7 @@ class Progress:
             yield self
         finally:
             self.bar.close()
-        if not self.live:
+        if not self.live and not self.quiet:
             print(f"{label}: done in {time.monotonic() - self.started:.0f} s", flush=True)
 
     def total(self, count: int) -> None:
@@ -45,7 +45,7 @@ class Progress:
         self.first = number if self.first is None else self.first  # a resumed run does not begin at 1
         self.bar.update(number - self.bar.n)
         now = time.monotonic()
-        if not self.live and now - self.shown > QUIET_SECONDS:
+        if not self.live and not self.quiet and now - self.shown > QUIET_SECONDS:
             self.shown = now
             left = (now - self.started) / (number - self.first + 1) * (self.count - number)
             said = "".join(f", {name} {value:.3f}" for name, value in values.items())

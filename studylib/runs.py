@@ -228,6 +228,7 @@ def provenance() -> dict:
             "cores": os.cpu_count(),
         },
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
     }
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from studylib import models
+from studylib import models, processes
 from studylib.errors import StudyError
 from studylib.packing import Pack, collate, pack
 from studylib.prompts import Prompt
@@ -48,9 +48,9 @@ def store(
     precision: str = "fp32",
 ) -> None:
     """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors; files already there are
-    kept, so it can go on."""
+    kept, so it can go on. Several processes write some of the files each."""
     model.eval()
-    for start in progress(range(0, len(packs), SHARD)):
+    for start in progress(processes.share(range(0, len(packs), SHARD))):
         target = folder / f"states-{start // SHARD:05d}.safetensors"
         if target.exists():
             continue
@@ -59,6 +59,7 @@ def store(
         draft = target.with_suffix(".draft")
         save_file(shard, draft)
         draft.replace(target)
+    processes.joined(None)  # nobody goes on before all is there
 
 
 class StoredStates:

@@ -9,19 +9,24 @@ import json
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from studylib import models, objectives
+from studylib import models, objectives, processes
 from studylib.errors import StudyError
 from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
+from studylib.processes import Whole
 from studylib.runs import digest, write_json
 from studylib.teaching import ComputedStates, StoredStates
 
@@ -137,20 +142,27 @@ def backward(
     teacher: Teacher | Mean | None,
     vocabulary: int,
     micro: int = 0,
+    whole: Whole | None = None,
 ) -> dict[str, float]:
     """Add one step's gradient, unless gradients are off; return each loss of stage `number` and their weighted sum `loss`.
 
-    Each is a mean over the tokens it looks at in the whole step: nats for losses on logits.
+    Each is a mean over the tokens it looks at in the whole step: nats for losses on logits. Several processes have a part of the step's
+    rows each, and `whole` of the weights.
     """
-    terms, size = mixture.stages[number].terms, micro or len(packs)
+    terms = mixture.stages[number].terms
     over = {term.name: sum(_count(pack, term) for pack in packs) for term in terms}
-    logged = dict.fromkeys(over, 0.0)
-    for start in range(0, len(packs), size):
-        found = losses(model, packs[start : start + size], mixture, number, teacher, vocabulary)
+    own = packs if whole is None else processes.share(packs)
+    logged, size = dict.fromkeys(over, 0.0), micro or len(own)
+    for start in range(0, len(own), size):
+        given = (model, own[start : start + size], mixture, number, teacher, vocabulary)
+        found = losses(*given) if whole is None else whole(losses, *given)
         if torch.is_grad_enabled():
-            sum(term.weight * found[term.name] / over[term.name] for term in terms).backward()
+            times = processes.count() if whole is not None else 1  # gradients are averaged over processes
+            (times * sum(term.weight * found[term.name] / over[term.name] for term in terms)).backward()
         for name, value in found.items():
             logged[name] += value.item() / over[name]
+    if whole is not None:
+        logged = dict(zip(logged, processes.summed(list(logged.values()), model.device), strict=True))
     return {"loss": sum(term.weight * logged[term.name] for term in terms), **logged}
 
 
@@ -191,36 +203,40 @@ def train(
     teacher: Teacher | Mean | None = None,
     dev: Dev | None = None,
     report: Callable[[int, dict], None] = lambda step, values: None,
+    last: Callable[[], None] = lambda: None,
 ) -> list[dict]:
     """Train in place and return the curve: a mapping per step, at some with what `dev` measured; at step 0 with that alone.
 
-    `work` keeps the checkpoint. Raises Diverged when the loss is no longer a number, StudyError for a checkpoint of other data.
+    `work` keeps the checkpoint; `last` is called when all is done, while the weights are at hand. Raises Diverged when the loss is no longer a number, StudyError for a checkpoint of other data.
     """
     if teacher is None and any(stage.uses_teacher for stage in stages):
         raise StudyError(f"objective {objectives.title(stages)} needs a teacher.")
     steps, mixture = objectives.steps(stages), _mixture(stages, model, teacher)
     order = schedule([len(pack.ids) for pack in packs], size=recipe.packs, steps=steps, seed=recipe.seed)
+    processes.divides(len(order[0]))
     learner = Learner(model, mixture, recipe, digest([order, [pack.digest for pack in packs]]))
     curve = learner.resume(work)
     marks, saved = dev.marks(steps) if dev else set(), time.monotonic()
     model.eval()  # dropout would make a student and its twin differ by more than their targets
     if dev and not curve:
-        curve.append({"step": 0, **dev.measure(model, mixture, 0, vocabulary, recipe)})
+        curve.append({"step": 0, **learner.whole(dev.measure, model, mixture, 0, vocabulary, recipe)})
     for step in range(curve[-1]["step"] if curve else 0, steps):
         number, _ = mixture.at(step)
         with models.precision(model, recipe.precision):
-            values = backward(model, [packs[i] for i in order[step]], mixture, number, teacher, vocabulary, recipe.micro)
+            rows = [packs[i] for i in order[step]]
+            values = backward(model, rows, mixture, number, teacher, vocabulary, recipe.micro, learner.whole)
         if not math.isfinite(values["loss"]):
             raise Diverged(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
         learner.step(recipe.rate_at(step, steps))
         mixture.advance(step)
         if step + 1 in marks:
-            values |= dev.measure(model, mixture, number, vocabulary, recipe)
+            values |= learner.whole(dev.measure, model, mixture, number, vocabulary, recipe)
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+        if any(processes.joined(time.monotonic() - saved > CHECKPOINT_SECONDS)):
             learner.checkpoint(curve, work)
             saved = time.monotonic()
+    learner.whole(last)
     return curve
 
 
@@ -238,27 +254,36 @@ class Learner:
     """
 
     def __init__(self, model: PreTrainedModel, mixture: Mixture, recipe: Recipe, data: str):
-        self.parts, self.data = nn.ModuleDict({"model": model, "mixture": mixture}), data
-        self.names = [name for name, _ in self.parts.named_parameters()]
-        self.optimizer = torch.optim.AdamW(self.parts.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+        self.whole, self.data = Whole(models.layers(model), model=model, mixture=mixture), data
+        self.names = [name for name, _ in self.whole.named_parameters()]
+        self.optimizer = torch.optim.AdamW(self.whole.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
 
     def step(self, rate: float) -> None:
         """One optimiser step at this learning rate, the gradient's norm clipped to 1. Raises Diverged when that is no number."""
         self.optimizer.param_groups[0]["lr"] = rate
-        norm = torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.whole.parameters(), 1.0)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if not norm.isfinite():
             raise Diverged(f"the gradient's norm is {norm.item()} at a learning rate of {rate:g}: lower it.")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def checkpoint(self, curve: list[dict], work: Path) -> None:
-        """Write everything into `work`, replacing the last checkpoint only when complete."""
+        """Write everything into `work`, replacing the last checkpoint only when complete; of several processes each its own part."""
         tensors = {f"parts.{name}": value for name, value in self._state().items()} | {"random": torch.get_rng_state()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{self.names[number]}.{key}": value for key, value in values.items()}
         draft = work / f"step-{curve[-1]['step']}.draft"
         draft.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, draft / "state.safetensors")
+        if processes.count() == 1:
+            save_file(tensors, draft / "state.safetensors")
+        else:
+            dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True))
+        if processes.first():
+            self._finish(draft, curve, work)
+        processes.joined(None)  # nobody goes on before it is there
+
+    def _finish(self, draft: Path, curve: list[dict], work: Path) -> None:
         write_json(draft / "curve.json", {"data": self.data, "curve": curve})
         final = draft.with_suffix("")
         shutil.rmtree(final, ignore_errors=True)
@@ -268,7 +293,7 @@ class Learner:
                 shutil.rmtree(old)
 
     def resume(self, work: Path) -> list[dict]:
-        """Go back to the last checkpoint in `work`, if there is one, and return its curve."""
+        """Go back to the last checkpoint in `work`, if there is one, and return its curve; by however many processes it was written."""
         found = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
         if not found:
             return []
@@ -276,18 +301,25 @@ class Learner:
         kept = json.loads((latest / "curve.json").read_text())
         if kept["data"] != self.data:
             raise StudyError(f"{latest} is a checkpoint of other rows or of another order: delete {work} and train anew.")
-        tensors = load_file(latest / "state.safetensors")
-        with torch.no_grad():
-            for name, value in self._state().items():
-                value.copy_(tensors[f"parts.{name}"])
-        state = {}
-        for number, name in enumerate(self.names):
-            prefix = f"optimizer.{name}."
-            state[number] = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        weights = {name: value.detach() for name, value in self.whole.named_parameters()}
+        state = {name: {key: torch.zeros_like(value) for key in ("exp_avg", "exp_avg_sq")} for name, value in weights.items()}
+        state = {name: {"step": torch.zeros((), device=values["exp_avg"].device), **values} for name, values in state.items()}
+        tensors = {f"parts.{name}": value for name, value in self._state().items()} | {"random": torch.get_rng_state()}
+        tensors |= {f"optimizer.{name}.{key}": value for name, values in state.items() for key, value in values.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # which is meant, of one process
+            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(latest)))
+        ordered = {number: state[name] for number, name in enumerate(self.names)}
+        self.optimizer.load_state_dict({"state": ordered, "param_groups": self.optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random"])
         return kept["curve"]
 
     def _state(self) -> Mapping[str, Tensor]:
         """Parameters, each once even where embeddings are tied, and the mixture's state."""
-        return {name: value.detach() for name, value in (*self.parts.named_parameters(), *self.parts["mixture"].named_buffers("mixture"))}
+        return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.whole.mixture.named_buffers("mixture"))}
+
+
+if __name__ == "__main__":
+    from studylib import together  # which knows what runs are; here is only the door that `torchrun -m` knocks at
+
+    raise SystemExit(together.main())

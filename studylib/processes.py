@@ -1,0 +1,97 @@
+"""Processes that make one run together: which of them this one is, and what they tell each other. One that is alone is the first of one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from studylib.errors import StudyError
+
+
+def count() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def first() -> bool:
+    """Whether this is the one that writes files."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def share(items: Sequence) -> Sequence:
+    """This one's part of what all have to do."""
+    return items[dist.get_rank() :: count()] if dist.is_initialized() else items
+
+
+def summed(values: Sequence[float], device: torch.device) -> list[float]:
+    """Sums over all."""
+    if count() == 1:
+        return list(values)
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.tolist()
+
+
+def joined(own: object) -> list:
+    """What all have, in their order."""
+    if count() == 1:
+        return [own]
+    every: list = [None] * count()
+    dist.all_gather_object(every, own)
+    return every
+
+
+class Whole(nn.Module):
+    """Modules whose weights several processes share, each a part of every one (FSDP2, Zhao et al., 2023, arXiv:2304.11277, in torch's own
+    `fully_shard`: Accelerate would add a configuration of its own and nothing that is needed here).
+
+    All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks, and each block's when it is their turn.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], **modules: nn.Module):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        if count() > 1:
+            mesh = init_device_mesh(next(self.parameters()).device.type, (count(),))
+            for module in (*blocks, self):
+                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+    def forward(self, call: Callable, *given: object) -> object:
+        """Whatever `call` returns."""
+        return call(*given)
+
+
+def plain(module: nn.Module) -> dict[str, Tensor] | None:
+    """A module's weights in one piece on the first process, if they are shared."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)) if count() > 1 else None
+
+
+def shard(blocks: Sequence[nn.Module]) -> None:
+    """Share the weights of a model's blocks that is only read."""
+    if count() > 1:
+        mesh = init_device_mesh(next(blocks[0].parameters()).device.type, (count(),))
+        for block in blocks:
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """Within, this process is one of those that `torchrun` has begun."""
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def divides(rows: int) -> None:
+    """Raise StudyError unless so many rows can be shared out evenly."""
+    if rows % count():
+        raise StudyError(f"{rows} packs a step cannot be shared by {count()} processes: take a multiple of them.")

@@ -1,0 +1,92 @@
+"""One run by several processes, each on a GPU of its own where there are any.
+
+torchrun --nproc-per-node 4 -m studylib.training paper "Qwen2.5 7B s0 teacher"
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+
+from studylib import makers, processes
+from studylib.errors import StudyError
+from studylib.plans import Machine
+from studylib.progress import Progress
+from studylib.runs import Run, Store, home
+
+SHARED = ("teacher", "student", "rate", "states", "answers")  # the kinds that all work on; the first makes others alone
+
+
+def complete(run: Run, store: Store, machine: Machine) -> None:
+    """Make a run in as many processes as the machine says. Raises StudyError where one of them fails."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    many = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": machine.processes, "max_restarts": 0}
+    launch = LaunchConfig(**many, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.2)
+    try:
+        elastic_launch(launch, entrypoint=_one)(run, store.root.parent, machine)
+    except ChildFailedError as error:
+        state, why = store.state(run)
+        reason = why.removeprefix("StudyError: ") if state == "failed" else "one of its processes died"
+        raise StudyError(reason) from error
+
+
+def _one(run: Run, root: Path, machine: Machine) -> None:
+    """What each process does."""
+    if torch.cuda.is_available() and machine.device != "cpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    makers.prepare(machine)
+    with processes.together(makers.prepared) if "RANK" in os.environ else nullcontext():
+        make(run, Store(root))
+
+
+def make(run: Run, store: Store) -> None:
+    """Make a run unless it is finished: the first process holds its lock and keeps its result, the others make it beside."""
+    maker = makers.make(store, Progress(quiet=not processes.first()))
+    if processes.first():
+        begun = []
+
+        def all_make(run: Run, folder: Path) -> dict:
+            begun.extend(processes.joined(True))
+            return maker(run, folder)
+
+        store.complete(run, all_make)
+        if not begun:
+            processes.joined(False)
+    elif any(processes.joined(False)) and run.kind in SHARED:
+        maker(run, store.folder(run))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """One run of a profile, named by its label or by the beginning of its key; 0 when it went well, 2 with one sentence otherwise."""
+    parser = argparse.ArgumentParser(prog="torchrun -m studylib.training", description="Make one run in several processes.")
+    parser.add_argument("profile", help="a folder of params/ or a YAML file")
+    parser.add_argument("run", help="the run's label, as `study status` lists it, or the first digits of its key")
+    chosen = parser.parse_args(arguments)
+    try:
+        run, machine = _named(chosen.profile, chosen.run)
+        _one(run, home(), machine)
+    except StudyError as error:
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(f"study: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _named(profile: str, name: str) -> tuple[Run, Machine]:
+    """The one run that is called so, and where its plan says it is made. Raises StudyError unless there is exactly one."""
+    from studylib import batch  # which stands to the right: this is a command
+
+    store, jobs = Store(), batch.jobs(profile)
+    every = [(run, job.plan.machine) for job in jobs for run in job.plan.runs]
+    named = [pair for pair in every if name == pair[0].label or (len(name) > 5 and (store.key(pair[0]) or "").startswith(name))]
+    found = list({run.planned: (run, machine) for run, machine in named}.values())  # what several notebooks need is one
+    if len(found) != 1:
+        raise StudyError(f"{len(found)} runs of {profile} are called {name!r}: `study status {profile}` lists them.")
+    return found[0]

@@ -1,0 +1,87 @@
+"""What several processes do together, for `test_processes`: cases by name, each in a folder of its own.
+
+torchrun --nproc-per-node 2 tests/shared_work.py FOLDER CASE...
+"""
+
+import json
+import sys
+from contextlib import nullcontext
+from os import environ
+from pathlib import Path
+
+import torch
+from miniatures import built, model, packs, tokenizer
+from safetensors.torch import save_file
+
+from studylib import answering, models, objectives, processes, teaching, training
+
+STAGES = {
+    "gold": [{"steps": 4, "losses": {"cross_entropy": 1.0}}],
+    "taid": [{"steps": 4, "losses": {"taid": 1.0, "cross_entropy": 0.5}}],
+    "beside": [{"steps": 4, "losses": {"hidden_mse": 1.0, "forward_kl": 1.0}}],
+}
+CASES = {  # family, tied embeddings, stages, micro-batch
+    "neox gold": ("gpt_neox", False, "gold", 0),
+    "qwen tied taid": ("qwen2", True, "taid", 1),
+    "llama beside": ("llama", False, "beside", 0),
+}
+
+
+class Live:
+    """A teacher's states computed as they are asked for."""
+
+    tokens = "answers"
+
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, pack):
+        return teaching.answer_states(self.net, pack)
+
+
+def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
+    """The curve of one case; its checkpoint after two steps where it is interrupted."""
+    family, tied, kind, micro = CASES[name]
+    student, net = (model(family, seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
+    stages, rows = objectives.parse(STAGES[kind]), packs()[:8]
+    guide = training.Teacher(models.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3]) if kind != "gold" else None
+    if kind == "beside":
+        processes.shard(models.layers(net))
+
+    def report(step: int, values: dict) -> None:
+        if interrupt and step == 3:
+            raise KeyboardInterrupt
+
+    recipe = training.Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
+    training.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
+    try:
+        how = dict(recipe=recipe, vocabulary=len(tokenizer()), work=folder / name, teacher=guide, report=report)
+        return training.train(student, rows, stages=stages, **how)
+    except KeyboardInterrupt:
+        return []
+
+
+def main(folder: Path, wanted: list[str]) -> None:
+    """Do what is wanted: `curve CASE`, `stop CASE`, `go on CASE`, `states`, `answers`."""
+    for what in wanted:
+        verb, _, name = what.partition(": ")
+        if verb in ("curve", "stop", "go on"):
+            found: object = train(folder, name, verb == "stop")
+        elif verb == "states":
+            teaching.SHARD = 4
+            (folder / "states").mkdir(exist_ok=True)
+            teaching.store(model("llama"), packs(), folder / "states", iter)
+            found = []
+        else:
+            every = answering.answer(model("llama"), tokenizer(), built("one-shot"), batch=2, gold=True, shared=True)
+            found = [[one.question_id, one.text, one.log_probability] for one in every]
+            if processes.first():
+                save_file({f"{number}": one.gold for number, one in enumerate(every)}, folder / "gold.safetensors")
+        if processes.first():
+            (folder / f"{what}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with processes.together(torch.device("cpu")) if "RANK" in environ else nullcontext():
+        main(Path(sys.argv[1]), sys.argv[2:])
