@@ -1,4 +1,4 @@
-"""The command line: `study run`, `status`, `plan`, `report`, `show`, `data`, `bench`. Each verb is a few lines that call the rest; torch is
+"""The command line: `study run`, `status`, `plan`, `report`, `show`, `export`, `data`, `bench`. Each verb is a few lines that call the rest; torch is
 imported late."""
 
 import argparse
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("profile", nargs="?", default="tiny")
     show = verbs.add_parser("show", help="a run's manifest and what it builds on")
     show.add_argument("key", help="the first digits of the run's key are enough")
+    export = verbs.add_parser("export", help="a teacher or student as a plain transformers folder with a model card")
+    export.add_argument("key", help="the first digits of its key, as `study status` lists them")
+    export.add_argument("folder", type=Path, help="where to; must not be there yet")
+    export.add_argument("--push", metavar="REPO", help="upload it to the Hugging Face hub, too (a new repository is private)")
     data = verbs.add_parser("data", help="the data sets of a profile, or `data show SET`: prompts as a model sees them")
     data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")
     data.add_argument("set", nargs="?", help="after `show`: a data set, for example near or small/squad")
@@ -58,9 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
     chosen = parser.parse_args(arguments)
     try:
-        {"run": _run, "status": _status, "plan": _plan, "report": _report, "show": _show, "data": _data, "bench": _bench}[chosen.verb](
-            chosen
-        )
+        {
+            "run": _run,
+            "status": _status,
+            "plan": _plan,
+            "report": _report,
+            "show": _show,
+            "export": _export,
+            "data": _data,
+            "bench": _bench,
+        }[chosen.verb](chosen)
         sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -195,6 +206,14 @@ def _show(chosen: argparse.Namespace) -> None:
     print((folder / "manifest.json").read_text(encoding="utf-8"))
     print("\nbuilds on:")
     tell(folder, "", "")
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from studylib import exporting
+
+    print(f"{exporting.export(chosen.key, chosen.folder)}: the model, its tokenizer, and README.md, which says how to use it.")
+    if chosen.push:
+        print(exporting.push(chosen.folder, chosen.push))
 
 
 def _data(chosen: argparse.Namespace) -> None:

@@ -91,7 +91,7 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model reference; archives are fetched if need be."""
     kind, place = locate(reference, weights=False)
     if kind != "archive":
-        return _tokenizer(place)
+        return tokenizer_of(place)
     place = archives.member(reference.partition(":")[2])
     return AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
 
@@ -128,7 +128,7 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error
-    tokenizer = _tokenizer(folder)
+    tokenizer = tokenizer_of(folder)
     if model.config.model_type not in ARCHITECTURES:
         raise StudyError(f"{folder} holds a {model.config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
     if tokenizer.eos_token_id is None:
@@ -136,7 +136,7 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     return model, tokenizer
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer as the folder's files describe it.
 
     `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in the file.

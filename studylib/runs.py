@@ -148,10 +148,15 @@ class Store:
 
     def path(self, run: Run, name: str = "") -> Path:
         """A file or folder of a finished run, checked against its digests. Raises StudyError when it was changed."""
-        result, folder = self.result(run), self.folder(run)
-        if result is None:
+        if self.result(run) is None:
             raise StudyError(f"{run.label or run.kind} is not finished: run `study run` first.")
-        for file, expected in result["files"].items():
+        return self.checked(self.folder(run), name)
+
+    def checked(self, folder: Path, name: str = "") -> Path:
+        """The same, by the run's folder."""
+        if not (folder / "result.json").exists():
+            raise StudyError(f"{folder} holds no finished run: run `study run` first.")
+        for file, expected in json.loads((folder / "result.json").read_text(encoding="utf-8"))["files"].items():
             wanted = not name or file == name or file.startswith(name + "/")
             if wanted and (not (folder / file).exists() or file_digest(folder / file) != expected):
                 raise StudyError(f"{folder / file} is not what the run stored (digest differs): delete {folder} and run again.")
