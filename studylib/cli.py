@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="models (the default): distilling and answering, on the model and data of `small`, against TRL, transformers and a "
         "plain loop; data: loading, packing and batching as many questions as SQuAD has",
     )
+    bench.add_argument(
+        "--device", help="instead: tokens a second, share of peak and memory of training known sizes there: cuda, cpu or auto"
+    )
     bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
     chosen = parser.parse_args(arguments)
     try:
@@ -244,6 +247,11 @@ def _bench(chosen: argparse.Namespace) -> None:
     def say(text: str) -> None:
         print(text, flush=True)
 
+    if chosen.device:
+        from studylib import device_bench
+
+        device_bench.speed(chosen.device, say)
+        return None
     if chosen.what == "data":
         from studylib import data_bench
 

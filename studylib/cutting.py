@@ -97,7 +97,7 @@ def named(student: str) -> Size:
     return size(written(student))
 
 
-def hollow(config: PretrainedConfig, depth: int, neurons: int | None, device: str = "meta") -> PreTrainedModel:
+def hollow(config: PretrainedConfig, depth: int, neurons: int | None, device: str | torch.device = "meta") -> PreTrainedModel:
     """A model of this configuration with so many layers and neurons, unless told otherwise without its weights."""
     smaller = copy.deepcopy(config)
     smaller.num_hidden_layers, smaller.intermediate_size = depth, neurons or config.intermediate_size

@@ -221,7 +221,9 @@ def _table(found: list[Score]) -> str:
 def _results(score: Score) -> Iterator[EvalResult]:
     for name, kind in (("exact_match", "exact_match"), ("f1", "f1")):
         value = float(score.scores[name].partition(" ")[0])
-        about = dict(task_type="question-answering", dataset_type=f"{score.test} {score.asked}", dataset_name=f"{score.test}, {score.asked}")
+        about = dict(
+            task_type="question-answering", dataset_type=f"{score.test} {score.asked}", dataset_name=f"{score.test}, {score.asked}"
+        )
         yield EvalResult(**about, metric_type=kind, metric_value=value)
 
 

@@ -92,5 +92,10 @@ def config(rest: str) -> PretrainedConfig:
     name, _ = model(rest)
     if name not in known():
         raise StudyError(f"hub:{rest} is not at hand and its size is not known: fetch it first, or take one of {', '.join(known())}.")
+    return known_config(name)
+
+
+def known_config(name: str) -> PretrainedConfig:
+    """The configuration of a known model, whatever is at hand."""
     values = dict(known()[name]["config"])
     return AutoConfig.for_model(values.pop("model_type"), **values)

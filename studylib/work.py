@@ -23,7 +23,7 @@ FLOAT = 4  # bytes: weights, gradients, optimiser and stored states are in fp32
 TRAINED = 4  # of each trained weight: itself, its gradient, both moments
 SAID = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
 BATCH = 32  # contexts answered at once, at most
-# Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.2 questions each are assumed.
+# Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1 questions each are assumed.
 SETS = {
     ("rajpurkar/squad", "train"): (18891, 87599),
     ("rajpurkar/squad", "validation"): (2067, 10570),
@@ -31,8 +31,9 @@ SETS = {
     ("new_wiki_v1.0.json", ""): (1583, 7936),
     ("nyt_v1.0.json", ""): (2003, 10056),
 }
-A_CONTEXT = 1.2
+A_CONTEXT = 1.1
 PREFIX, SHOWN, GIVEN, TARGET, SPREAD = 180, 165, 20, 6, 2.6  # tokens around SQuAD, and the longest row over the mean one
+BRANCH = GIVEN + TARGET - 1
 MODELS = {"answers": "model", "cost": "model", "states": "teacher", "layers": "teacher", "loyalty": "own"}  # whose work a run is
 
 
@@ -168,11 +169,11 @@ def _counted(run: Run, need: str, raw: Input, learning: bool) -> Text:
     rows = [packing.pack(prompt) for prompt in built]
     tokens, answers = sum(len(row.ids) for row in rows), sum(len(row.answers.at) for row in rows)
     asked = sum(len(row.question_ids) for row in rows)
-    pairs = sum(_pairs(Counter(row.branches)) for row in rows)
-    return Text(len(rows), *(total / len(rows) for total in (tokens, pairs, answers, asked)), [len(row.ids) for row in rows])
+    seen = sum(pairs(Counter(row.branches)) for row in rows)
+    return Text(len(rows), *(total / len(rows) for total in (tokens, seen, answers, asked)), [len(row.ids) for row in rows])
 
 
-def _pairs(branches: Mapping[int, int]) -> float:
+def pairs(branches: Mapping[int, int]) -> float:
     """Pairs of places that see each other in a row, of the number of tokens by branch."""
     prefix = branches[0]
     return prefix * (prefix + 1) / 2 + sum(own * prefix + own * (own + 1) / 2 for branch, own in branches.items() if branch)
@@ -190,10 +191,10 @@ def _estimated(source: Input, mode: str) -> Text:
     if official := sources.official(described):
         count, asked = round(official / A_CONTEXT), official
     each, count = asked / count, min(count, described.get("paragraphs", count))
-    prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), GIVEN + TARGET - 1
+    prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), BRANCH
     tokens = prefix + each * branch
-    pairs = _pairs({0: prefix} | dict.fromkeys(range(1, round(each) + 1), branch))
-    return Text(count, tokens, pairs, each * TARGET, each, [round(SPREAD * tokens)] + [round(tokens)] * (count - 1))
+    seen = pairs({0: prefix} | dict.fromkeys(range(1, round(each) + 1), branch))
+    return Text(count, tokens, seen, each * TARGET, each, [round(SPREAD * tokens)] + [round(tokens)] * (count - 1))
 
 
 def _longest(text: Text, wanted: Mapping) -> int:
@@ -226,7 +227,7 @@ def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: in
 
 def example(length: int, asked: int) -> packing.Pack:
     """A row of so many tokens with so many questions, of which nothing but the size counts."""
-    branch = min(GIVEN + TARGET - 1, length // (asked + 1))
+    branch = min(BRANCH, length // (asked + 1))
     branches = [0] * (length - asked * branch) + [number for number in range(1, asked + 1) for _ in range(branch)]
     places = packing.Places([0] * (asked * TARGET), [0] * (asked * TARGET))
     return packing.Pack([0] * length, list(range(length)), branches, places, places, ("",) * asked)

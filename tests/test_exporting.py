@@ -1,0 +1,185 @@
+"""A model to take away answers alone as it does in the study, and says what it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import HfApi
+from miniatures import FAMILIES, model, planned, tokenizer
+
+from studylib import cli, exporting, makers, models, prompts, runs, study
+from studylib.errors import StudyError
+from studylib.lm_eval import squad_study
+
+ALONE = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+torch.set_num_threads(2)
+folder, asked = sys.argv[1], json.load(open(sys.argv[2]))
+tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+said = []
+for parts in asked:
+    ids = sum((tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts), [])
+    out = model.generate(torch.tensor([ids]))[0, len(ids):]
+    said.append(tokenizer.decode(out, skip_special_tokens=True).strip().split("\\n")[0].strip())
+assert not any(name.startswith("studylib") for name in sys.modules)
+print(json.dumps(said))
+"""
+
+
+def alone(folder: Path, questions: list, work: Path) -> list[str]:
+    """What a folder answers where the study is not at hand."""
+    segments = prompts.plain(None, None)
+    (work / "asked.json").write_text(json.dumps([[segments.prefix(q.context), segments.given(q)] for q in questions]))
+    done = subprocess.run([sys.executable, "-c", ALONE, str(folder), str(work / "asked.json")], capture_output=True, text=True, cwd=work)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def made(request, tmp_path_factory):
+    """A miniature study of an architecture: its plan and store."""
+    folder = tmp_path_factory.mktemp(request.param)
+    models.save(model(request.param), tokenizer(), folder)
+    store = runs.Store(tmp_path_factory.mktemp("home"))
+    plan = planned(
+        f"path:{folder}",
+        sizes=[3],
+        twins=[3],
+        raw_starts=[],
+        asked=["zero-shot"],
+        tests={"near": {"source": "facts:test", "paragraphs": 12, "facts": 2}},
+    )
+    study.complete(plan, store)
+    return plan, store
+
+
+@pytest.fixture
+def there(made, monkeypatch):
+    """The same as the user's store: the plan, and the key of its student."""
+    plan, store = made
+    monkeypatch.setenv("STUDY_HOME", str(store.root.parent))
+    student = next(run for run, called in plan.trained if called["role"] == "student")
+    return plan, store, student
+
+
+def test_a_folder_alone_answers_as_the_study_does(there, tmp_path):
+    plan, store, student = there
+    assert cli.main(["export", store.key(student), str(tmp_path / "taken")]) == 0
+    answered = next(one.answers for one in plan.asked if one.answers.needs["model"] is student)
+    said = json.loads(store.path(answered, "answers.json").read_text())
+    questions = makers.questions(plan.tests[0])
+    assert alone(tmp_path / "taken", questions, tmp_path) == [said[q.id]["text"] for q in questions]
+
+
+def test_the_card_says_what_it_is(there, tmp_path):
+    plan, store, student = there
+    card = (exporting.export(store.key(student), tmp_path / "taken") / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["pipeline_tag"] == "text-generation" and "base_model" not in head
+    rows = study.rows(plan, store)
+    own = rows[rows.role == "student"]
+    assert f"| near | zero-shot | {len(own)} | {own.article.nunique()} | {100 * own.exact_match.mean():.1f}" in card
+    (result,) = head["model-index"][0]["results"]
+    assert [one["value"] for one in result["metrics"]] == [round(100 * own[name].mean(), 1) for name in ("exact_match", "f1")]
+    counts = store.result(student)["facts"]["parameters"]
+    assert f"{counts['total']:,} parameters" in card and "fewer than its teacher's" in card
+    assert f"path:{plan.runs[0].needs['raw'].value.removeprefix('path:')}`: unknown" in card and "`facts:train`: made by the study" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path, capsys):
+    plan, store, student = there
+    answered = next(run for run in plan.runs if run.kind == "answers")
+    assert cli.main(["export", store.key(answered), str(tmp_path / "a")]) == 2
+    assert "is of kind answers, which is no model: only teacher and student can be exported" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    assert cli.main(["export", store.key(student), str(tmp_path / "full")]) == 2
+    assert "is there already: name a folder that is not, or an empty one" in capsys.readouterr().err
+    assert cli.main(["export", "0000", str(tmp_path / "b")]) == 2
+    weights = store.folder(student) / "model" / "config.json"
+    kept = weights.read_text()
+    weights.write_text(kept + " ")
+    try:
+        assert cli.main(["export", store.key(student), str(tmp_path / "c")]) == 2
+        assert "is not what the run stored" in capsys.readouterr().err
+    finally:
+        weights.write_text(kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monkeypatch):
+    brought = []
+    monkeypatch.setattr(
+        HfApi, "create_repo", lambda self, name, private, exist_ok: brought.append((name, private)) or f"https://hub/{name}"
+    )
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, repo_id, folder_path: brought.append((repo_id, folder_path)))
+    assert exporting.push(tmp_path, "me/student") == "https://hub/me/student"
+    assert brought == [("me/student", True), ("me/student", tmp_path)]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("401 with Bearer hf_secret")
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    with pytest.raises(StudyError, match=r"could not be uploaded to me/student \(OSError\).*hf upload") as error:
+        exporting.push(tmp_path, "me/student")
+    assert "hf_secret" not in str(error.value) and error.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("hub:Qwen/Qwen2.5-3B", "other"),
+        ("hub:Qwen/Qwen2.5-7B@" + "0" * 40, "apache-2.0"),
+        ("archive:bigbench==1.0.0/squaddev_v1.1.json", "cc-by-sa-4.0"),
+        ("archive:bigbench==1.0.0/nyt_v1.0.json", "cc-by-4.0"),
+        ("path:mine", "unknown: ask whoever published it"),
+    ],
+)
+def test_licences_are_those_of_the_publishers_or_unknown(reference, said):
+    assert exporting.licence(reference) == said
+
+
+def test_text_from_outside_cannot_break_the_card():
+    assert exporting._told("a | b\n# `c` <script>") == "a \\| b # 'c' &lt;script>"
+
+
+def test_the_harness_is_asked_in_the_studys_prompt():
+    row = {"id": "1", "context": "Ka is Bo.", "question": " What is Ka? ", "answers": {"text": ["Bo", "the Bo"], "answer_start": [6, 6]}}
+    (asked,) = prompts.build(
+        [exporting.data.Question("1", "", row["context"], row["question"], (("Bo", 6),))], tokenizer(), mode="zero-shot"
+    )
+    assert tokenizer().decode(asked.prefix + asked.branches[0].given) == squad_study.prompt(row)
+    assert squad_study.scores(row, ["\n the  BO!\nWhat else"]) == {"exact_match": 1.0, "f1": 1.0}
+    assert squad_study.scores(row, [""]) == {"exact_match": 0.0, "f1": 0.0}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_harness_agrees_with_the_study(there, tmp_path):
+    """On a file of the user's own, by the YAML that the task's own file describes."""
+    evaluator = pytest.importorskip("lm_eval", reason="needs lm_eval: pip install -e '.[lm-eval]'")
+    from lm_eval.tasks import TaskManager
+
+    plan, store, student = there
+    questions = makers.questions(plan.tests[0])
+    with (tmp_path / "own.jsonl").open("w") as lines:
+        for q in questions:
+            answers = {"text": [text for text, _ in q.answers], "answer_start": [start for _, start in q.answers]}
+            lines.write(json.dumps({"id": q.id, "context": q.context, "question": q.question, "answers": answers}) + "\n")
+    for file in Path(squad_study.__file__).parent.glob("squad_study.*"):
+        (tmp_path / file.name).write_text(file.read_text())
+    own = {"include": "squad_study.yaml", "task": "own", "dataset_path": "json", "test_split": "test"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}))
+    folder = exporting.export(store.key(student), tmp_path / "taken")
+    how = dict(model="hf", model_args={"pretrained": str(folder), "dtype": "float32"}, device="cpu", batch_size=4, bootstrap_iters=0)
+    found = evaluator.simple_evaluate(tasks=["own"], task_manager=TaskManager(include_path=str(tmp_path)), **how)["results"]["own"]
+    rows = study.rows(plan, store)
+    ours = rows[rows.role == "student"]
+    for name in ("exact_match", "f1"):
+        assert 100 * found[f"{name},none"] == pytest.approx(100 * ours[name].mean(), abs=0.1)
