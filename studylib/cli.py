@@ -120,7 +120,7 @@ def _run(chosen: argparse.Namespace) -> None:
 
 def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     """Say what is missing, what computing it takes and what the data hold, of all notebooks before the first one begins."""
-    from studylib import forecast, runs, study
+    from studylib import forecast, planning, runs, study
     from studylib.progress import spoken
 
     counted, told, seconds = set(), set(), 0.0
@@ -139,7 +139,11 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
             for said in (line for line in forecast.datasets(job.plan) if line not in told):
                 print(said, flush=True)
                 told.add(said)
-            seconds += forecast.seconds(job.plan, [run for planned, run in missing.items() if planned not in counted])
+            new = [run for planned, run in missing.items() if planned not in counted]
+            if job.plan.machine.engine == "local":
+                for said in planning.too_large(job.plan, new):
+                    print(said, flush=True)
+            seconds += forecast.seconds(job.plan, new)
             counted |= missing.keys()
     if counted:
         print(f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same command goes on.", flush=True)

@@ -18,7 +18,7 @@ from studylib.study import leakage
 from studylib.work import TRAINED, Shape, Took, Work, example
 
 # FLOP/s over those of training, where answering and comparing models is in fp32 (SmolLM2-135M on two cores that have bf16)
-EFFICIENCY = {"training": 1.0, "reading": 1.2, "answering": 0.5, "comparing": 0.5}
+EFFICIENCY = {"training": 1.0, "reading": 1.3, "healing": 1.5, "answering": 0.5, "comparing": 0.5}
 
 
 def download(plan: Plan) -> int:

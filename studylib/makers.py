@@ -28,6 +28,7 @@ from studylib.progress import Progress
 from studylib.runs import Input, Run, Store, canonical, write_json
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+TRIMMED = 8  # steps after which memory is given back
 
 
 def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
@@ -329,6 +330,8 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
     def report(step: int, values: dict) -> None:
         bar.step(step, **{key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")})
+        if step % TRIMMED == 0:  # rows of many lengths leave holes that grow
+            _glibc("malloc_trim", 0)
 
     watched = school.watched(model)
     curve = training.train(

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import pandas as pd
 import psutil
+import torch
 
-from studylib import forecast
+from studylib import forecast, models
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.forecast import Pace
@@ -32,7 +33,7 @@ DEVICES = {
     "h200": (67e12, 989e12, 141e9),
 }
 # Of the peak, assumed: answering reads all weights for a few tokens at a time.
-SHARE = {"training": 0.4, "reading": 0.4, "answering": 0.1, "comparing": 0.3}
+SHARE = {"training": 0.4, "reading": 0.4, "healing": 0.3, "answering": 0.1, "comparing": 0.3}
 BEGIN, READ = 3.0, 1e9  # seconds that a run takes besides, and bytes of weights read a second, assumed
 CONTEXT = 0.8e9  # bytes that a GPU's runtime takes itself
 SHARDED = ("teacher", "student", "rate")  # by all processes of a run; what answers has all of the model
@@ -63,7 +64,7 @@ class Card:
     def seconds(self, run: Run, took: Took) -> float:
         """At an assumed share of its peak; answering and comparing are in fp32 always."""
         learnt = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
-        peaks = {"training": learnt, "reading": learnt, "answering": self.fp32, "comparing": self.fp32}
+        peaks = {"training": learnt, "reading": learnt, "healing": learnt, "answering": self.fp32, "comparing": self.fp32}
         return BEGIN + FLOAT * took.parameters / READ + sum(flops / (SHARE[how] * peaks[how]) for how, flops in took.done.items())
 
 
@@ -105,8 +106,7 @@ def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
         for run, state, _ in states(job.plan, folder(job.profile, job.notebook.stem), store):
             if run.planned not in lines:
                 took = work.of(run)
-                shared = job.plan.machine.processes if run.kind in SHARDED else 1
-                memory = took.memory / shared + device.taken
+                memory = _needed(run, took, job.plan, device.taken)
                 about = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
                 about |= {"parameters": took.parameters, "tokens": took.tokens, "flops": took.flops, "memory": memory}
                 about |= {"disk": took.disk, "beside": took.work, "seconds": device.seconds(run, took)}
@@ -126,17 +126,32 @@ def said(table: pd.DataFrame, device: Device) -> Iterator[str]:
     """The table line by line, totals, and what will not fit."""
     yield f"{'runs':>4} {'state':8} {'kind':8} {'parameters':>10} {'tokens':>8} {'FLOP':>8} {'memory GB':>9} {'disk GB':>8} {'time':>11}  run"
     for one in grouped(table).itertuples():
-        numbers = (
-            f"{one.parameters / 1e6:8.1f} {one.tokens / 1e6:8.2f} {one.flops / 1e15:9.3f} {one.memory / 1e9:9.1f} {one.disk / 1e9:8.2f}"
-        )
-        yield f"{one.count:4} {one.state:8} {one.kind:8} {numbers} {one.seconds / 3600:7.2f}  {one.run}"
+        size, read = f"{one.parameters / 1e6:9.1f}M", f"{one.tokens / 1e6:7.2f}M"
+        room = f"{one.memory / 1e9:9.1f} {one.disk / 1e9:8.2f}"
+        yield f"{one.count:4} {one.state:8} {one.kind:8} {size} {read} {one.flops:8.1e} {room} {spoken(one.seconds):>11}  {one.run}"
     left = table[table.state != "done"]
     yield ""
     if table.estimated.any():
         yield f"Texts of {table.estimated.sum()} runs are not at hand: their tokens are estimated from the size of published sets."
-    yield f"{len(table)} runs, {len(left)} not done in the store: {left.flops.sum() / 1e15:.1f} PFLOP, about {spoken(left.seconds.sum())} on {device.name},"
+    yield f"{len(table)} runs, {len(left)} not done in the store: {left.flops.sum():.1e} FLOP, about {spoken(left.seconds.sum())} on {device.name},"
     yield f"one after the other; {table.disk.sum() / 1e9:.1f} GB of disk in all, and up to {table.beside.max() / 1e9:.1f} GB beside while a run goes on."
     yield from unfit(left, device)
+
+
+def too_large(plan: Plan, missing: Iterable[Run]) -> Iterator[str]:
+    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known."""
+    device, work = models.device(plan.machine.device), Work()
+    room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
+    taken = CONTEXT if device.type == "cuda" else psutil.Process().memory_info().rss
+    for run in missing:
+        needed = _needed(run, work.of(run), plan, taken)
+        if needed > room:
+            yield f"WARNING: {run.label} takes about {needed / 1e9:.1f} GB of memory, there are {room / 1e9:.1f} GB: see `study plan`."
+
+
+def _needed(run: Run, took: Took, plan: Plan, taken: float) -> float:
+    """Bytes of memory that each process of a run needs."""
+    return took.memory / (plan.machine.processes if run.kind in SHARDED else 1) + taken
 
 
 def unfit(table: pd.DataFrame, device: Device) -> Iterator[str]:

@@ -20,6 +20,8 @@ from studylib import cutting, kinds, makers, models, objectives, packing, source
 from studylib.runs import Input, Run
 
 FLOAT = 4  # bytes: weights, gradients, optimiser and stored states are in fp32
+BACKWARD = 2  # times what a forward pass keeps: gradients of it, and holes between
+HALF = 2  # bytes: the copies of weights that products in bf16 are made of
 TRAINED = 4  # of each trained weight: itself, its gradient, both moments
 SAID = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
 BATCH = 32  # contexts answered at once, at most
@@ -123,9 +125,8 @@ class Work:
 
     def text(self, run: Run, need: str, learning: bool = False) -> Text:
         """What a run reads of one of its data sets, in the way in which it is prompted."""
-        mode, seed = run.parameters.get("asked", run.parameters.get("trained")), run.parameters["seed"]
-        raw = kinds.raw_of(run)
-        key = (raw.digest, run.needs[need].digest, mode, seed if mode.endswith("-shot") and "zero" not in mode else 0, learning)
+        mode, raw = run.parameters.get("asked", run.parameters.get("trained")), kinds.raw_of(run)
+        key = (raw.digest, run.needs[need].digest, mode, learning)  # whatever the seed: demonstrations are of a length
         if key not in self.texts:
             self.texts[key] = _counted(run, need, raw, learning) if at_hand(run, need) else _estimated(run.needs[need], mode)
         return self.texts[key]
@@ -249,11 +250,14 @@ def _training(work: Work, run: Run) -> Took:
     done["reading"] += times * dev.rows * own.forward(dev.tokens, dev.pairs, dev.answers)
     if run.kind != "rate":
         done["answering"] += times * _answering(own, dev)
+    held = FLOAT * (TRAINED - 1) * own.total  # what a checkpoint is written from
     weights = FLOAT * (TRAINED * own.total + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught))
     logits = (3 + len(taught)) * FLOAT * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
     kept = FLOAT * own.total if run.kind != "rate" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
-    return _took(run, own, read, done, weights + logits + work.saved(run), kept + (TRAINED - 1) * FLOAT * own.total, kept, work)
+    return _took(
+        run, own, read, done, weights + held + logits + BACKWARD * work.saved(run), kept + (TRAINED - 1) * FLOAT * own.total, kept, work
+    )
 
 
 def _taught(teacher: Shape, text: Text, looked: float, beside: bool) -> float:
@@ -308,9 +312,10 @@ def _cut(work: Work, run: Run) -> Took:
     own, whole = work.shape(run), work.shape(kinds.raw_of(run))
     text, rows = work.text(run, "train", True), run.parameters["packs"]
     passes = 1 + 4 * own.layers / whole.layers
-    held = (2 if "healed_to" not in run.needs else 3) * whole.total + own.total
-    memory = FLOAT * (held + 3 * rows * text.tokens * own.hidden)
-    done = {"reading": rows * passes * whole.forward(text.tokens, text.pairs, 0)}
+    held = (2 if "healed_to" not in run.needs else 3) * whole.total
+    streams = 6 * rows * text.tokens * own.hidden  # of both models: at the start, before and after a block
+    memory = FLOAT * (held + streams) + HALF * whole.total
+    done = {"healing": rows * passes * whole.forward(text.tokens, text.pairs, 0)}
     return _took(run, own, rows * text.tokens, done, memory, FLOAT * own.total, FLOAT * own.total, work)
 
 

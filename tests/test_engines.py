@@ -218,6 +218,21 @@ def test_three_nodes_make_the_same_bits_while_one_is_killed(smoked, tmp_path):
     assert killed and made == smoked[0] and rows.equals(smoked[1]) and threads == {1}
 
 
+def test_a_job_that_slurm_takes_back_is_submitted_again_as_it_was(graph, tmp_path):
+    submitit = pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
+    several = engines.Several([engines.Task(run, tmp_path, MACHINE) for run in graph[0][:1]])
+    again = several.checkpoint()
+    assert isinstance(again, submitit.helpers.DelayedSubmission) and again.function is several
+
+
+def test_a_task_that_fails_does_not_stop_the_others_of_its_job():
+    def fail() -> None:
+        raise StudyError("no")
+
+    first, second = engines.Several([fail, lambda: None])()
+    assert isinstance(first, StudyError) and second is None
+
+
 @pytest.mark.slurm
 def test_submitit_makes_the_same_bits(smoked, tmp_path, monkeypatch):
     pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")

@@ -223,3 +223,51 @@ def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
 def test_ways_of_prompting_that_cannot_be_are_refused(raw, changes, word):
     with pytest.raises(StudyError, match=word):
         prompted(raw, **changes)
+
+
+SIBLINGS = {"siblings": {"mini": {"Small one": "tiny:qwen2"}}}
+
+
+def test_siblings_are_students_and_twins_as_they_were_pretrained(raw):
+    plan = planned(raw, sizes=[], twins=[], raw_starts=[], rivals=["Small one"], rival_stages=stages(taid=1.0), **SIBLINGS)
+    made = students(plan)
+    roles = {(role, start) for role, start, name in made if name}
+    assert roles == {("student", "pretrained"), ("twin", "pretrained"), ("rival", "pretrained")}
+    student, twin, rival = (made[role, "pretrained", "mini-Small one"] for role in ("student", "twin", "rival"))
+    assert {run.needs["start"].value for run in (student, twin, rival)} == {"tiny:qwen2"}
+    assert "teacher" in student.needs and "teacher" not in twin.needs and "depth" not in student.parameters
+    assert kinds.raw_of(student).value == "tiny:qwen2" and kinds.raw_of(student.needs["teacher"]).value == raw
+    assert not any(run.kind in ("cut", "layers") for run in plan.runs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"siblings": {"other": {"Small": "tiny:qwen2"}}}, "siblings names the family 'other', which `families` does not"),
+        ({"siblings": {"mini": {"4x": "tiny:qwen2"}}}, "is no size of a student"),
+        ({"siblings": {"mini": {"12": "tiny:qwen2"}}}, "let a sibling's name begin with a letter"),
+        ({"siblings": {"mini": ["tiny:qwen2"]}}, "siblings of mini must map names to model references"),
+        ({"sizes": [3, "Small one"]}, "name a sibling in `siblings`"),
+        ({"sizes": [], "twins": [], "raw_starts": []}, "sizes is empty: name at least one, or `siblings`"),
+        ({"rivals": ["Nobody"]}, "rivals names Nobody, which `sizes` does not"),
+    ],
+)
+def test_siblings_that_cannot_be_are_refused(raw, changes, said):
+    with pytest.raises(StudyError, match=said):
+        planned(raw, **changes)
+
+
+def test_the_first_and_the_last_sibling_are_each_familys_own(raw):
+    siblings = {"mini": {"Large one": "tiny:gpt_neox", "Small one": "tiny:qwen2"}}
+    plan = chosen(raw, size="last sibling", smaller="first sibling", siblings=siblings)
+    assert {called["student"] for _, called in plan.trained if called["student"]} == {"mini-Small one"}
+    guides = {one.called["teacher"] for one in plan.asked if one.called["role"] == "guide"}
+    assert "smaller, tuned" in guides and {called["start"] for _, called in plan.trained if called["student"]} == {"pretrained"}
+    with pytest.raises(StudyError, match="mini has no sibling 'last sibling': name it in `siblings`"):
+        chosen(raw, size="last sibling")
+
+
+def test_a_variant_stands_in_references(raw):
+    folder = raw.removeprefix("path:")
+    plan = planned("path:{variant}", variant=folder)
+    assert kinds.raw_of(plan.runs[0]).value == raw

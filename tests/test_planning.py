@@ -78,3 +78,11 @@ def test_an_unknown_model_has_no_plan_before_it_is_fetched(tmp_path, capsys):
     (tmp_path / "capacity_gap.yaml").write_text(json.dumps(values))
     assert cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--device", "h100"]) == 2
     assert "is not at hand and its size is not known" in capsys.readouterr().err
+
+
+def test_a_run_that_will_not_fit_is_warned_of_before_the_start(raw, monkeypatch):
+    plan = planned(raw)
+    assert list(planning.too_large(plan, plan.runs)) == []
+    monkeypatch.setattr(planning.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 10**6})())
+    (first, *_) = planning.too_large(plan, plan.runs)
+    assert first.startswith("WARNING: mini s0 teacher takes about") and first.endswith("there are 0.0 GB: see `study plan`.")

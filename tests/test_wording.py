@@ -245,3 +245,14 @@ def test_what_is_missing_of_a_plan_is_counted():
         "(S P, 2 threads, torch 2); training a student took up to 60 seconds. Still missing: 2 of 3 planned sets of answers."
     )
     assert "missing" not in wording.computed(SimpleNamespace(asked=plan.asked[:1]), made) and wording.computed(plan, made[:0]) == ""
+
+
+def test_the_law_of_capacity_gap_in_words():
+    line = dict(student="Small", trained="zero-shot", asked="zero-shot", test_set="near", teachers=4, least=1.4, most=6.0)
+    fitted = pd.DataFrame([line | {"ratio": 2.2, "low": 1.8, "high": 3.1, "within": 0.9}])
+    said = "- **Small, near, law of capacity gap**: among 4 teachers of 1.4 to 6.0 times its parameters it does best under one of 2.2 times (1.8 to 3.1), in 90 % of the draws; 2.5 was predicted.\n"
+    assert wording.summits(fitted, "zero-shot") == said and wording.summits(fitted, "one-shot") == ""
+    none = fitted.assign(ratio=float("nan"))
+    assert "no size between was best among 4 teachers of 1.4 to 6.0 times its parameters; 2.5 times was predicted" in wording.summits(
+        none, "zero-shot"
+    )
