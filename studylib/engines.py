@@ -44,7 +44,7 @@ class Task:
     def __call__(self) -> None:
         """Make the run in the store."""
         store = Store(self.root)
-        if self.machine.processes > 1:
+        if self.machine.processes > 1 and self.run.kind in together.SHARED:
             return together.complete(self.run, store, self.machine)
         makers.prepare(self.machine)
         store.complete(self.run, makers.make(store, Progress()))

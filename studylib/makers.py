@@ -3,12 +3,10 @@
 A maker reads only the run's parameters and needs, so that the run's key says all that matters.
 """
 
-import ctypes
 import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -27,7 +25,6 @@ from studylib.plans import Machine
 from studylib.progress import Progress
 from studylib.runs import Input, Run, Store, canonical, write_json
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 TRIMMED = 8  # steps after which memory is given back
 
 
@@ -48,7 +45,7 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
     def maker(run: Run, folder: Path) -> dict:
         with progress.run(run.label) as bar:
             facts = makers[run.kind](run, folder, store, bar)
-        _glibc("malloc_trim", 0)  # what this run has left is not the next one's
+        processes.give_back()  # what this run has left is not the next one's
         return facts
 
     return maker
@@ -331,7 +328,7 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     def report(step: int, values: dict) -> None:
         bar.step(step, **{key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")})
         if step % TRIMMED == 0:  # rows of many lengths leave holes that grow
-            _glibc("malloc_trim", 0)
+            processes.give_back()
 
     watched = school.watched(model)
     curve = training.train(
@@ -417,11 +414,4 @@ def prepare(machine: Machine) -> None:
     global prepared
     prepared = models.device(machine.device)
     torch.set_num_threads(machine.threads)
-    _glibc("mallopt", M_MMAP_THRESHOLD, 2**30)
-    _glibc("mallopt", M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _glibc(function: str, *numbers: int) -> None:
-    """Call a function of the C library, where it is glibc."""
-    with suppress(AttributeError, OSError, TypeError):
-        getattr(ctypes.CDLL(None), function)(*numbers)
+    processes.keep_memory()

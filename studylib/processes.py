@@ -1,7 +1,8 @@
 """Processes that make one run together: which of them this one is, and what they tell each other. One that is alone is the first of one."""
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from studylib.errors import StudyError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def count() -> int:
@@ -95,3 +98,20 @@ def divides(rows: int) -> None:
     """Raise StudyError unless so many rows can be shared out evenly."""
     if rows % count():
         raise StudyError(f"{rows} packs a step cannot be shared by {count()} processes: take a multiple of them.")
+
+
+def keep_memory() -> None:
+    """Where the C library is glibc, keep what tensors leave for the next ones until it is given back."""
+    _glibc("mallopt", M_MMAP_THRESHOLD, 2**30)
+    _glibc("mallopt", M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back() -> None:
+    """Give back what is kept, where it is glibc that keeps it."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *numbers: int) -> None:
+    """Call a function of the C library, where it is glibc."""
+    with suppress(AttributeError, OSError, TypeError):
+        getattr(ctypes.CDLL(None), function)(*numbers)

@@ -270,6 +270,7 @@ class Learner:
 
     def checkpoint(self, curve: list[dict], work: Path) -> None:
         """Write everything into `work`, replacing the last checkpoint only when complete; of several processes each its own part."""
+        processes.give_back()  # the files are put together in memory
         tensors = {f"parts.{name}": value for name, value in self._state().items()} | {"random": torch.get_rng_state()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{self.names[number]}.{key}": value for key, value in values.items()}
