@@ -244,15 +244,17 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
     failed and why.
     """
     missing = {run.planned: run for run in runs if store.result(run) is None}
+    needs = {planned: {need.planned for need in run.ancestry() if need is not run} for planned, run in missing.items()}
     going: dict[Future, Run] = {}
     failed: dict[str, str] = {}
-    vain, tried = [], Counter()
+    vain: set[str] = set()
+    tried: Counter[str] = Counter()
     while missing or going:
         unfinished = missing.keys() | {run.planned for run in going.values()}
-        for run in [run for run in missing.values() if not _needs(run) & unfinished]:
+        for run in [run for planned, run in missing.items() if not needs[planned] & unfinished]:
             del missing[run.planned]
-            if _needs(run) & (failed.keys() | {one.planned for one in vain}):
-                vain.append(run)
+            if needs[run.planned] & (failed.keys() | vain):
+                vain.add(run.planned)
                 continue
             tried[run.planned] += 1
             going[pool.submit(Task(run, store.root.parent, machine))] = run
@@ -269,11 +271,6 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
     if failed:
         waited = f"; {len(vain)} runs that need {'it' if len(failed) == 1 else 'them'} were not tried" if vain else ""
         raise StudyError(f"Failed: {'; '.join(failed.values())}{waited}. All others are there; the same command tries again.")
-
-
-def _needs(run: Run) -> set[str]:
-    """What is planned for all that a run builds on."""
-    return {need.planned for need in run.ancestry() if need is not run}
 
 
 def _reason(run: Run, error: BaseException, store: Store) -> str:

@@ -69,9 +69,9 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
     students = kept[kept.role.isin(("student", "twin"))]
     students = students.assign(way=students.student.map(lambda name: cutting.named(name).way))
-    tests = list(kept.test_set.unique())
+    tests, curves = list(kept.test_set.unique()), students.groupby(["family", "role", "start", "way"]).ngroups
     figure = Figure(
-        figsize=(WIDTH, 2.4 * len(tests) + 0.9),
+        figsize=(WIDTH, 2.4 * len(tests) + 0.9 + 0.2 * max(0, curves - 4)),
         label="F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by test set, with intervals, the 90 % line and the 57.1 % mark",
     )
     axes = figure.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
