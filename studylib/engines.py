@@ -21,7 +21,7 @@ from threading import Event, Thread
 
 import torch
 
-from studylib import makers, together
+from studylib import makers, models, together
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.progress import Progress
@@ -202,7 +202,7 @@ def on_cards(machine: Machine) -> bool:
 
 
 def check(machine: Machine) -> None:
-    """Raise StudyError for an engine or an option that is unknown, and for one that is not installed."""
+    """Raise StudyError for an engine, an option or a device that is unknown, and for one that is not there."""
     if machine.engine not in OPTIONS:
         raise StudyError(f"engine {machine.engine!r} is unknown: use {', '.join(OPTIONS)}.")
     known = OPTIONS[machine.engine]
@@ -211,6 +211,8 @@ def check(machine: Machine) -> None:
     for name, package in (("ray", "ray"), ("slurm", "submitit")):
         if machine.engine == name and find_spec(package) is None:
             raise StudyError(f"engine {name} needs {package}: pip install -e '.[{name}]'.")
+    if machine.engine == "local":  # others may have what this machine has not
+        models.device(machine.device)
     workers = machine.engine_options.get("workers", 1)
     if machine.engine == "local" and (type(workers) is not int or workers < 1):
         raise StudyError(f"engine_options: workers must be a whole number of at least 1, not {workers!r}.")

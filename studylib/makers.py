@@ -268,6 +268,7 @@ def _teacher(
     head, aligned, both = models.output_of(model, len(tokenizer)), [], [None, None]
     if beside:
         processes.shard(models.layers(model))
+    if "start" in run.needs:
         aligned = [following - 1 for following in cutting.readers(_kept(run, store, model), model)]
     if states := run.needs.get(f"states{which}"):
         tokens, precision, mode = (states.parameters[key] for key in ("tokens", "precision", "trained"))
@@ -287,7 +288,7 @@ def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
     one of a group each."""
     if isinstance(run.needs["start"], Run):
         return json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    depth, whole = models.reading(run.needs["start"].value)[1].num_hidden_layers, len(models.layers(teacher))
+    depth, whole = models.config(run.needs["start"].value).num_hidden_layers, len(models.layers(teacher))
     return [whole * block // depth for block in range(depth)]
 
 

@@ -90,6 +90,7 @@ def together(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
+        dist.barrier()  # one that leaves before the others aborts them
     finally:
         dist.destroy_process_group()
 

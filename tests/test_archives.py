@@ -246,5 +246,19 @@ def test_an_index_that_cannot_be_asked_is_refused(refused_port: int, monkeypatch
 
 def test_everything_pinned_has_checksums():
     for archive in archives.PINNED.values():
-        for digest in (archive.sha256, *archive.members.values()):
+        assert all(archive.members.values()) or archive.address  # of one that no index has, the whole is checked as it is fetched
+        for digest in filter(None, (archive.sha256, *archive.members.values())):
             assert len(bytes.fromhex(digest)) == 32
+
+
+def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(served, home: Path, monkeypatch: pytest.MonkeyPatch):
+    packed = wheel(served[0] / "set.zip", {"SET/dev/wanted.json": WANTED})
+    pinned = archives.Archive(sha(packed.read_bytes()), {"wanted.json": ""}, 7, f"{served[1]}/set.zip")
+    monkeypatch.setattr(archives, "PINNED", {"SET": pinned})
+    monkeypatch.setattr(archives, "_address", lambda archive: pytest.fail("an index was asked"))
+    assert archives.member("SET/wanted.json").read_bytes() == WANTED
+    assert archives.pinned("SET/wanted.json")[2] == f"{pinned.sha256}/wanted.json"
+    archives.location("SET/wanted.json").unlink()
+    packed.write_bytes(packed.read_bytes() + b" ")
+    with pytest.raises(StudyError, match="nothing of it was kept"):
+        archives.member("SET/wanted.json")

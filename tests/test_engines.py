@@ -94,6 +94,7 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
         ({"engine": "sge"}, "engine 'sge' is unknown: use local, ray, slurm"),
         ({"engine_options": {"speed": 2}}, "local has no option 'speed': it knows workers"),
         ({"engine_options": {"workers": 0}}, "workers must be a whole number of at least 1, not 0"),
+        ({"device": "tpu"}, "device 'tpu' is unknown: use auto, cpu or cuda"),
         ({"engine": "ray", "engine_options": {"adress": "auto"}}, "ray has no option 'adress': it knows address, retries"),
     ],
 )

@@ -44,9 +44,11 @@ def test_the_head_is_cut_to_the_tokenizers_length():
 
 
 def test_references_that_mean_nothing_are_refused(tmp_path):
-    for reference in ("tiny:bert", "gpt2", "hub", "http://example.org/model", "tiny:"):
+    for reference in ("tiny:bert", "gpt2", "http://example.org/model", "tiny:"):
         with pytest.raises(StudyError, match="is unknown"):
             models.locate(reference)
+    with pytest.raises(StudyError, match="not pinned"):
+        models.locate("hub")
     with pytest.raises(StudyError, match="no model folder"):
         models.locate(f"path:{tmp_path}")
     with pytest.raises(StudyError, match="no pinned checksum"):

@@ -132,7 +132,7 @@ def test_every_yaml_makes_a_plan_without_a_network(file: Path, home: Path, monke
     (job,) = batch.jobs(str(file))
     assert job.profile == file.parent.name  # names the folder of its figures
     searched = {"rate"} if len(job.values["rates"]) > 1 else set()
-    every = {"teacher", "layers", "states", "cut", "student", "answers", "loyalty"}
+    every = {"teacher", "states", "student", "answers", "loyalty"} | (set() if job.values.get("siblings") else {"layers", "cut"})
     assert {run.kind for run in job.plan.runs} - {"cost"} == searched | every
     assert ("cost" in {run.kind for run in job.plan.runs}) == (file.stem == "capacity_gap")
     assert len(Store().key(job.plan.runs[0])) == 24

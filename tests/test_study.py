@@ -149,14 +149,14 @@ def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, t
     cutting.heal(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
     found = makers.load(store, cut)[0]
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
-    assert makers._teacher(smaller, store, words)[0].aligned == [keep[1] - 1, 3]
+    assert makers._teacher(smaller, store, words, [], "")[0].aligned == [keep[1] - 1, 3]
 
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
     plan, store = finished
     run = students(plan)["student", "tuned", "mini-2"]
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    guide, _ = makers._teacher(run, store, tokenizer())
+    guide, _ = makers._teacher(run, store, tokenizer(), [], "")
     assert list(guide.aligned) == [keep[1] - 1, 3]
     assert guide.model.config.num_hidden_layers == 4
 
@@ -316,7 +316,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(ra
     asked = makers.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
     said = {q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense" for number, q in enumerate(asked)}
 
-    def answer(model, tokenizer, built, gold=False, progress=iter):
+    def answer(model, tokenizer, built, gold=False, shared=False, progress=iter):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [answering.Answer(q, said.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
