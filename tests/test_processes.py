@@ -13,7 +13,7 @@ from miniatures import SETTINGS, planned
 from shared_work import CASES
 from torch.distributed.elastic.multiprocessing import errors  # noqa: F401  (torch's launcher is there)
 
-from studylib import processes, study, together, training
+from studylib import engines, processes, together, training
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.runs import Store
@@ -126,15 +126,18 @@ def test_a_teacher_is_tuned_and_asked_by_two_processes(raw, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_whole_study_by_two_processes_has_the_rows_of_one(raw, tmp_path):
-    plan, rows = chain(raw), {}
+def test_an_engine_makes_runs_by_two_processes_as_by_one(raw, tmp_path):
+    """A teacher and its answers, each by processes of its own."""
+    wanted, said = chain(raw).runs[:2], {}
+    assert [run.kind for run in wanted] == ["teacher", "answers"]
     for count in (1, 2):
-        plan.machine = machine(count)
-        study.complete(plan, Store(tmp_path / str(count)))
-        rows[count] = study.rows(plan, Store(tmp_path / str(count)))
-    left = ["run", "probability", "loyalty"]
-    assert rows[1].drop(columns=left).equals(rows[2].drop(columns=left))
-    assert rows[1].probability.tolist() == pytest.approx(rows[2].probability.tolist(), abs=1e-3)
+        store = Store(tmp_path / str(count))
+        with engines.opened(machine(count)) as pool:
+            engines.complete(wanted, store, machine(count), pool, lambda run: None)
+        said[count] = json.loads(store.path(wanted[1], "answers.json").read_text())
+    assert {key: one["text"] for key, one in said[1].items()} == {key: one["text"] for key, one in said[2].items()}
+    both = ([one["probability"] for one in said[count].values()] for count in (1, 2))
+    assert next(both) == pytest.approx(next(both), abs=1e-3)
 
 
 def test_a_run_is_found_by_its_label_and_by_nothing_less(raw, tmp_path, capsys):
