@@ -5,22 +5,28 @@ The keys and values of a fixed demonstration serve all contexts after it. The hi
 are compared, come with the same pass.
 """
 
+import json
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import models, processes
+from studylib import models, processes, runs
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
 RECIPE = 5
 ALIKE = 1.05  # times the length of the shortest of a batch
+PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees
 
 
@@ -71,11 +77,13 @@ def answer(
     gold: bool = False,
     shared: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
+    work: Path | None = None,
 ) -> list[Answer]:
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
 
     Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
-    says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each.
+    says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each. From time to time
+    what was said is kept in `work`, from where it goes on.
     """
     model.eval()
     longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
@@ -86,17 +94,45 @@ def answer(
     order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
     groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
     batches = [chosen for alike in groups for chosen in _batches(alike, lengths, batch)]
-    found: dict[int, list[Answer]] = {}
+    found, new, kept_at = _kept(work), {}, time.monotonic()
     begun: dict[tuple[int, ...], DynamicCache] = {}
-    for chosen in progress(processes.share(batches) if shared else batches):
+    own = processes.share(batches) if shared else batches
+    for chosen in progress([chosen for chosen in own if not found.keys() >= set(chosen)]):
         beginning = beginnings[chosen[0]]
         if beginning not in begun:
             begun = {beginning: _begin(model, beginning)}
         answers = iter(_group(model, tokenizer, [prompts[i] for i in chosen], deepcopy(begun[beginning]), len(beginning), longest))
-        for i in chosen:
-            found[i] = [next(answers) for _ in prompts[i].branches]
+        new |= {i: [next(answers) for _ in prompts[i].branches] for i in chosen}
+        if work is not None and time.monotonic() - kept_at > runs.CHECKPOINT_SECONDS:
+            _keep(new, work)
+            found, new, kept_at = found | new, {}, time.monotonic()
+    found |= new
     every = {i: answers for part in (processes.joined(found) if shared else [found]) for i, answers in part.items()}
     return [a for i in range(len(prompts)) for a in every[i]]
+
+
+def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
+    """Keep answers, by the number of their prompt, in a file that is named by its digest."""
+    tensors = {f"{i} {n}": one.gold.cpu() for i, said in answers.items() for n, one in enumerate(said) if one.gold is not None}
+    told = {i: [[getattr(one, name) for name in PLAIN] for one in said] for i, said in answers.items()}
+    work.mkdir(parents=True, exist_ok=True)
+    draft = work / f"{min(answers)}.draft"
+    save_file(tensors, draft, {"answers": json.dumps(told)})
+    runs.settle(draft)
+    draft.replace(work / f"{runs.file_digest(draft)}.safetensors")
+
+
+def _kept(work: Path | None) -> dict[int, list[Answer]]:
+    """The answers that were kept; those of a file that was changed are not."""
+    found: dict[int, list[Answer]] = {}
+    for file in sorted(work.glob("*.safetensors")) if work is not None else ():
+        if runs.file_digest(file) == file.stem:
+            with safe_open(file, "pt") as kept:
+                held = set(kept.keys())
+                for i, said in json.loads(kept.metadata()["answers"]).items():
+                    golds = [kept.get_tensor(name) if (name := f"{i} {n}") in held else None for n in range(len(said))]
+                    found[int(i)] = [Answer(*one, gold) for one, gold in zip(said, golds, strict=True)]
+    return found
 
 
 def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int) -> list[list[int]]:

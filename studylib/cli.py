@@ -104,12 +104,14 @@ def _run(chosen: argparse.Namespace) -> None:
         try:
             if not showing:
                 study.complete(job.plan, folder=folder)
+            print(f"Executing {job.notebook.name} …", flush=True)
+            executed = batch.execute(job, compute=not showing)
+        except runs.NoRoom:
+            raise  # there is none for the others, either
         except StudyError as error:
             print(f"{job.notebook.name} is left out: {error}", file=sys.stderr, flush=True)
             failed.append(f"{job.notebook.stem}: {error}")
             continue
-        print(f"Executing {job.notebook.name} …", flush=True)
-        executed = batch.execute(job, compute=not showing)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
     size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
@@ -201,7 +203,7 @@ def _show(chosen: argparse.Namespace) -> None:
         if not (folder / "manifest.json").exists():
             print(f"{indent}{role}{folder.parent.name} {folder.name} (deleted)")
             return
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = store.manifest(folder)
         print(f"{indent}{role}{manifest['kind']} {folder.name} ({manifest['label']})")
         for name, need in manifest["needs"].items():
             if "key" in need:
@@ -210,7 +212,7 @@ def _show(chosen: argparse.Namespace) -> None:
                 print(f"{indent}  {name}: {json.dumps(need['input'])} {need['digest'][:12]}")
 
     folder = store.find(chosen.key)
-    print((folder / "manifest.json").read_text(encoding="utf-8"))
+    print(json.dumps(store.manifest(folder), indent=1, ensure_ascii=False))
     print("\nbuilds on:")
     tell(folder, "", "")
 

@@ -136,16 +136,19 @@ def removal_order(
     *,
     count: int,
     vocabulary: int,
-    report: Callable[[int, float], None],
+    begun: Iterable[Sequence] = (),
+    report: Callable[[list[tuple[int, float]]], None],
 ) -> list[tuple[int, float]]:
     """Which `count` blocks to take out, one after the other: always the one whose loss of answers is least.
 
-    Returns (block, mean answer loss in nats without it and all before it). `loss` takes logits (N, vocabulary) and
-    targets (N,) and gives (N,). Blocks before the one tried are computed once and shared by all tries.
+    Returns (block, mean answer loss in nats without it and all before it), and goes on from those that were found before, `begun`;
+    `report` is given those found so far. `loss` takes logits (N, vocabulary) and targets (N,) and gives (N,). Blocks before the one
+    tried are computed once and shared by all tries.
     """
     batch = batch.to(model.device)
-    walk, order, kept = _Walk(model, batch), [], list(range(len(layers(model))))
-    for _ in range(count):
+    walk, order = _Walk(model, batch), [(block, value) for block, value in begun]
+    kept = [block for block in range(len(layers(model))) if block not in dict(order)]
+    for _ in range(count - len(order)):
         losses, hidden = {}, walk.start
         for place, block in enumerate(kept):
             tried = hidden
@@ -157,7 +160,7 @@ def removal_order(
         least = min(kept, key=losses.__getitem__)
         kept.remove(least)
         order.append((least, losses[least]))
-        report(len(order), losses[least])
+        report(order)
     return order
 
 

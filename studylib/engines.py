@@ -21,14 +21,15 @@ from threading import Event, Thread
 
 import torch
 
-from studylib import makers, models, together
+from studylib import makers, models, together, work
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.progress import Progress
-from studylib.runs import Run, Store, home
+from studylib.runs import NoRoom, Run, Store, home
 
 OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
 SECONDS = 0.5  # between looks at what Slurm has done
+MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
 TRIES = 3  # of a run whose process died
 PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
 
@@ -47,7 +48,12 @@ class Task:
         if self.machine.processes > 1 and self.run.kind in together.SHARED:
             return together.complete(self.run, store, self.machine)
         makers.prepare(self.machine)
-        store.complete(self.run, makers.make(store, Progress()))
+        store.complete(self.run, makers.make(store, Progress()), self._needed)
+
+    def _needed(self) -> float:
+        """Bytes of disk that the run takes while it is made."""
+        took = work.Work().of(self.run)
+        return took.disk + took.work
 
 
 class Here(Executor):
@@ -243,7 +249,7 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
     """Make the runs that are missing, each as soon as all that it needs is there; `done` is told of each, one after the other.
 
     A run that fails stops only those that need it; one whose process died is tried again. Raises StudyError at the end, naming what
-    failed and why.
+    failed and why; at once where the disk is full.
     """
     missing = {run.planned: run for run in runs if store.result(run) is None}
     needs = {planned: {need.planned for need in run.ancestry() if need is not run} for planned, run in missing.items()}
@@ -266,6 +272,8 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
             run, error = going.pop(future), future.exception()
             if error is None:
                 done(run)
+            elif isinstance(error, NoRoom):
+                raise error  # the others would not have any, either
             elif isinstance(error, BrokenProcessPool) and tried[run.planned] < TRIES:
                 missing[run.planned] = run  # it may have been another one's process that died
             else:
@@ -278,5 +286,10 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
 def _reason(run: Run, error: BaseException, store: Store) -> str:
     """Why a run failed, as it noted itself; else what its engine says."""
     state, why = store.state(run)
-    told = why if state == "failed" else "its process died" if isinstance(error, BrokenProcessPool) else f"{type(error).__name__}: {error}"
-    return " ".join(told.removeprefix("StudyError: ").split()).rstrip(".")
+    if isinstance(error, BrokenProcessPool):
+        why = "its process died: the system ends one that takes more memory than there is, see `study plan`"
+    elif state != "failed":
+        why = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+    if any(sign in why for sign in MEMORY):
+        why = "there is not enough memory for it: take a smaller `micro`, and see `study plan`"
+    return " ".join(why.split()).rstrip(".")

@@ -23,7 +23,7 @@ from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.progress import Progress
-from studylib.runs import Input, Run, Store, canonical, write_json
+from studylib.runs import Input, Run, Store, canonical, read_sealed, write_json, write_sealed
 
 TRIMMED = 8  # steps after which memory is given back
 
@@ -171,14 +171,15 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
     (batch,) = _some(rows(run, store, tokenizer, model), size, size, run.parameters["seed"])
     bar.total(count)
-    order = cutting.removal_order(
-        model,
-        batch,
-        objectives.cross_entropy,
-        count=count,
-        vocabulary=len(tokenizer),
-        report=lambda step, loss: bar.step(step, loss=loss),
-    )
+    kept = folder / "work" / "order.json"
+    begun = (read_sealed(kept) or {"found": []})["found"]
+
+    def report(found: list[tuple[int, float]]) -> None:
+        bar.step(len(found), loss=found[-1][1])
+        write_sealed(kept, {"found": found})
+
+    how = dict(count=count, vocabulary=len(tokenizer), begun=begun, report=report)
+    order = cutting.removal_order(model, batch, objectives.cross_entropy, **how)
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
 
@@ -214,12 +215,15 @@ def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
-    wanted, found = run.parameters, []
+    wanted, kept = run.parameters, folder / "work" / "tried.json"
+    found = (read_sealed(kept) or {"found": []})["found"]
     model, tokenizer = load(store, run.needs["start"])
     school, gold = _School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
     stages = objectives.shortened(school.stages, wanted["search_steps"])
     bar.total(objectives.steps(stages) * len(wanted["rate"]))
     for number, rate in enumerate(wanted["rate"]):
+        if number < len(found):
+            continue
         model, _ = load(store, run.needs["start"])
 
         def report(step: int, values: dict, number: int = number) -> None:
@@ -235,6 +239,8 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             training.train(model, school.packs, stages=stages, **how, **school.shared(rate))
         except training.Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
+        if processes.first():
+            write_sealed(kept, {"found": found})
     fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
     if not fit:
         raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower ones.")
@@ -343,7 +349,7 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     asked = prompted(run, "test", tokenizer, model.config)
-    every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over)
+    every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over, work=folder / "work")
     said = answering.best(every)
     _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     if processes.first():

@@ -18,7 +18,7 @@ from studylib.errors import StudyError
 from studylib.forecast import Pace
 from studylib.plans import Plan
 from studylib.progress import spoken
-from studylib.runs import Run, Store
+from studylib.runs import Run, Store, free, home
 from studylib.study import folder, states
 from studylib.work import FLOAT, Took, Work
 
@@ -138,9 +138,13 @@ def said(table: pd.DataFrame, device: Device) -> Iterator[str]:
     yield from unfit(left, device)
 
 
-def too_large(plan: Plan, missing: Iterable[Run]) -> Iterator[str]:
-    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known."""
+def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
+    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known; and
+    one if all of them will not find room on the disk."""
     device, work = models.device(plan.machine.device), Work()
+    disk = sum(work.of(run).disk for run in missing) + max((work.of(run).work for run in missing), default=0)
+    if disk > free(home()):
+        yield f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f} GB are free in {home()}: make room."
     room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
     taken = CONTEXT if device.type == "cuda" else psutil.Process().memory_info().rss
     for run in missing:

@@ -35,7 +35,7 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
         if store.result(run) is not None:
             return  # what counts is the result: a process that fails on its way out takes nothing from it
         state, why = store.state(run)
-        reason = why.removeprefix("StudyError: ") if state == "failed" else "one of its processes died"
+        reason = why if state == "failed" else "one of its processes died"
         raise StudyError(reason) from error
 
 

@@ -5,7 +5,6 @@ the step is divided into micro-batches. A run that is stopped goes on from its l
 bits.
 """
 
-import json
 import math
 import shutil
 import time
@@ -22,16 +21,15 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from studylib import models, objectives, processes
+from studylib import models, objectives, processes, runs
 from studylib.errors import StudyError
 from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
 from studylib.processes import Whole
-from studylib.runs import digest, write_json
+from studylib.runs import digest, file_digest, read_sealed, settle, write_sealed
 from studylib.teaching import ComputedStates, StoredStates
 
 RECIPE = 3
-CHECKPOINT_SECONDS = 120
 WARMUP, WEIGHT_DECAY, BETAS = 0.1, 0.01, (0.9, 0.98)
 
 
@@ -233,7 +231,7 @@ def train(
             values |= learner.whole(dev.measure, model, mixture, number, vocabulary, recipe)
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
-        if any(processes.joined(time.monotonic() - saved > CHECKPOINT_SECONDS)):
+        if any(processes.joined(time.monotonic() - saved > runs.CHECKPOINT_SECONDS)):
             learner.checkpoint(curve, work)
             saved = time.monotonic()
     learner.whole(last)
@@ -285,7 +283,9 @@ class Learner:
         processes.joined(None)  # nobody goes on before it is there
 
     def _finish(self, draft: Path, curve: list[dict], work: Path) -> None:
-        write_json(draft / "curve.json", {"data": self.data, "curve": curve})
+        files = {file.name: file_digest(file) for file in draft.glob("*.safetensors")}
+        settle(*(draft / name for name in files))
+        write_sealed(draft / "curve.json", {"data": self.data, "curve": curve, "files": files})
         final = draft.with_suffix("")
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
@@ -299,7 +299,7 @@ class Learner:
         if not found:
             return []
         latest = max(found, key=lambda folder: int(folder.name.partition("-")[2]))
-        kept = json.loads((latest / "curve.json").read_text())
+        kept = _sound(latest)
         if kept["data"] != self.data:
             raise StudyError(f"{latest} is a checkpoint of other rows or of another order: delete {work} and train anew.")
         weights = {name: value.detach() for name, value in self.whole.named_parameters()}
@@ -318,6 +318,15 @@ class Learner:
     def _state(self) -> Mapping[str, Tensor]:
         """Parameters, each once even where embeddings are tied, and the mixture's state."""
         return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.whole.mixture.named_buffers("mixture"))}
+
+
+def _sound(checkpoint: Path) -> dict:
+    """What a checkpoint says of itself. Raises StudyError unless it is all there as it was written."""
+    kept = read_sealed(checkpoint / "curve.json") or {}
+    files = {file.name: file_digest(file) for file in checkpoint.glob("*.safetensors")}
+    if kept.get("files") != files:
+        raise StudyError(f"{checkpoint} is not what was written (digest differs): delete it, and the run begins anew.")
+    return kept
 
 
 if __name__ == "__main__":
