@@ -3,7 +3,7 @@
 plan = capacity_gap(families={"gpt_neox": "tiny:gpt_neox"}, ...)
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -365,7 +365,11 @@ def _arms(
     ]
 
 
-EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice, "prompting_mode": prompting_mode}
+EXPERIMENTS: dict[str, Callable[..., Plan]] = {
+    "capacity_gap": capacity_gap,
+    "teacher_choice": teacher_choice,
+    "prompting_mode": prompting_mode,
+}
 
 
 def _check_lists(**lists: Sequence) -> None:
