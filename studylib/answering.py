@@ -76,7 +76,7 @@ def answer(
     longest: int | None = None,
     gold: bool = False,
     shared: bool = False,
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Callable[[Sequence], Iterable] = iter,
     work: Path | None = None,
 ) -> list[Answer]:
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
@@ -170,7 +170,7 @@ class _Asked:
 
     def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
         """What was said."""
-        return Answer(self.question_id, clean(tokenizer.decode(self.said)), self.margin, self.log_probability, self.count, self.gold)
+        return Answer(self.question_id, clean(str(tokenizer.decode(self.said))), self.margin, self.log_probability, self.count, self.gold)
 
 
 def _group(
@@ -179,7 +179,7 @@ def _group(
     """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read at once, then a token of every
     open question is said at a time, which does not see the gold answers in its pack."""
     given = collate([pack(prompt) for prompt in prompts]).to(model.device)
-    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))
+    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))  # type: ignore[arg-type]  # is a LongTensor
     hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
     rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (N,)
     named = [(b.question.id, row, number) for row, p in enumerate(prompts) for number, b in enumerate(p.branches, start=1)]
@@ -212,13 +212,17 @@ def _decode(
         logits = model.get_output_embeddings()(last)[:, : len(tokenizer)]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
         chosen = zip(going, leading.indices[:, 0].tolist(), leading.values.tolist(), total.tolist(), strict=True)
-        going = [one for one, token, values, over in chosen if _hear(one, tokenizer, token, *values, over) and one.count < longest]
+        going = [
+            one
+            for one, token, (value, next_best), over in chosen
+            if _hear(one, tokenizer, token, value, next_best, over) and one.count < longest
+        ]
         if not going:
             return
         rows = [list(alike) for _, alike in groupby(going, key=lambda one: one.row)]
         if len(rows) < len(held):
             kept = torch.tensor([held.index(row[0].row) for row in rows], device=model.device)
-            cache.reorder_cache(kept)
+            cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
             keys, held = keys[kept], [row[0].row for row in rows]
         branches = padded([[one.branch for one in row] for row in rows], -1).to(model.device)  # (G, W)
         positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows]).to(model.device)
@@ -235,7 +239,7 @@ def _hear(one: _Asked, tokenizer: PreTrainedTokenizerBase, token: int, value: fl
     if token in tokenizer.all_special_ids:  # a chat's turn may end in another one than EOS
         return False
     one.said.append(token)
-    return "\n" not in tokenizer.decode(one.said).lstrip()
+    return "\n" not in str(tokenizer.decode(one.said)).lstrip()
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:

@@ -236,7 +236,7 @@ def _extract(packed: Path, name: str, target: Path) -> None:
         else:
             tarred = stack.enter_context(tarfile.open(packed))
             entries = (entry for entry in tarred if entry.isfile() and PurePosixPath(entry.name).name == name)
-            found = [tarred.extractfile(entry) for entry in entries]
+            found = [opened for entry in entries if (opened := tarred.extractfile(entry))]
         if not found:
             raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
         with target.open("wb") as out:

@@ -125,7 +125,9 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     from studylib import forecast, planning, runs, study
     from studylib.progress import spoken
 
-    counted, told, seconds = set(), set(), 0.0
+    counted: set[str] = set()
+    told: set[str] = set()
+    seconds = 0.0
     for job, folder in jobs:
         missing = {one.planned: one for one in job.plan.runs if runs.Store().result(one) is None}
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing.values()).items())
@@ -155,7 +157,8 @@ def _status(chosen: argparse.Namespace) -> None:
     from studylib import batch, forecast, runs, study
     from studylib.progress import spoken
 
-    store, counted, total = runs.Store(), set(), 0.0
+    store, total = runs.Store(), 0.0
+    counted: set[str] = set()
     for job in batch.jobs(chosen.profile):
         states = study.states(job.plan, study.folder(job.profile, job.notebook.stem), store)
         counts = Counter(state for _, state, _ in states)
@@ -176,7 +179,7 @@ def _status(chosen: argparse.Namespace) -> None:
 def _plan(chosen: argparse.Namespace) -> None:
     from studylib import batch, planning, work
 
-    device = planning.named(chosen.device) if chosen.device else None
+    device: planning.Device | None = planning.named(chosen.device) if chosen.device else None
     jobs, accounts = batch.jobs(chosen.profile), work.Work()
     device = device or planning.here([job.plan for job in jobs], accounts)
     table = planning.runs(jobs, device, accounts)

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def size(written: int | str) -> Size:
     Raises StudyError for anything else.
     """
     if re.fullmatch(r"[^\W\d_][\w. ]*", str(written)) and not isinstance(written, bool):
-        return Size(sibling=written)
+        return Size(sibling=str(written))
     before, _, last = str(written).rpartition(">")
     found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
     if isinstance(written, bool) or not found:
@@ -118,6 +119,7 @@ def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
     student = copy.deepcopy(model)
     blocks = nn.ModuleList(layers(student)[i] for i in keep)
     for number, block in enumerate(blocks):
+        module: Any
         for module in block.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = number
@@ -224,7 +226,9 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
 
     λ is RIDGE times the mean |x_i|² of a column. The sums are in float32 whatever autocast says, the rest in float64.
     """
-    gram = cross = size = rows = 0
+    gram: Any = 0
+    cross: Any = 0
+    size, rows = 0.0, 0
     for x, y in pairs:
         with torch.autocast(x.device.type, enabled=False):
             x, y = x.float(), y.float()
@@ -265,7 +269,7 @@ def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Ten
     return kept, (weights[kept].double() + solved).float()
 
 
-def _narrow(block: nn.Module, kept: Tensor, weights: Tensor) -> None:
+def _narrow(block: Any, kept: Tensor, weights: Tensor) -> None:
     """Leave these neurons (n,) in a block's feed-forward part, writing by `weights` (n, d)."""
     _, forward = _writers(block)
     for reading in (module for module in block.mlp.children() if isinstance(module, nn.Linear) and module is not forward):
@@ -275,7 +279,7 @@ def _narrow(block: nn.Module, kept: Tensor, weights: Tensor) -> None:
     forward.weight, forward.in_features = nn.Parameter(weights.T.contiguous()), len(kept)
 
 
-def _writers(block: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+def _writers(block: Any) -> tuple[nn.Linear, nn.Linear]:
     """The linear maps by which a block's attention and its feed-forward part write into the stream."""
     if hasattr(block, "attention"):
         return block.attention.dense, block.mlp.dense_4h_to_h
@@ -299,7 +303,8 @@ class _Walk:
     """Takes hidden states (B, T, d) through single blocks, with the arguments the model itself passes on one batch."""
 
     def __init__(self, model: PreTrainedModel, batch: Batch):
-        self.start, self.calls = None, []
+        self.start: Tensor
+        self.calls: list[tuple[tuple, dict]] = []
         blocks = layers(model)
         for block in blocks:
             block.forward = self._note  # stands in for the blocks, so that nothing is computed but their arguments

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
@@ -139,7 +140,7 @@ class Several:
 
     tasks: Sequence[Callable[[], None]]
 
-    def __call__(self) -> list[Exception | None]:
+    def __call__(self) -> list[BaseException | None]:
         """Make all; return what each failed with, if it did."""
         return [Here().submit(task).exception() for task in self.tasks]
 
@@ -158,13 +159,9 @@ class Slurm(Executor):
         import submitit
 
         own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
-        self.jobs, self.most, self.waiting, self.running, self.ended = (
-            submitit.AutoExecutor(home() / "slurm", cluster=cluster),
-            jobs,
-            [],
-            {},
-            Event(),
-        )
+        self.jobs, self.most, self.ended = submitit.AutoExecutor(home() / "slurm", cluster=cluster), jobs, Event()
+        self.waiting: list[tuple[Future, Callable[[], None]]] = []
+        self.running: dict[submitit.Job, list[Future]] = {}
         try:
             self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
         except (NameError, TypeError, ValueError, AssertionError) as error:
@@ -173,10 +170,10 @@ class Slurm(Executor):
             ) from error
         Thread(target=self._watch, daemon=True).start()
 
-    def submit(self, task: Callable[[], None], /) -> Future:
-        """Make it in a job."""
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call in a job."""
         future: Future = Future()
-        self.waiting.append((future, task))
+        self.waiting.append((future, partial(call, *args, **kwargs)))
         return future
 
     def _watch(self) -> None:
@@ -228,7 +225,8 @@ def check(machine: Machine) -> None:
 def opened(machine: Machine) -> Iterator[Executor]:
     """The engine, ready to be given work; afterwards it is left, and what is still going on there is stopped."""
     check(machine)
-    pool = {"local": _local, "ray": Ray, "slurm": Slurm}[machine.engine](machine, **machine.engine_options)
+    begin: dict[str, Callable[..., Executor]] = {"local": _local, "ray": Ray, "slurm": Slurm}
+    pool = begin[machine.engine](machine, **machine.engine_options)
     try:
         yield pool
     finally:

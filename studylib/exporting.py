@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -221,7 +222,7 @@ def _table(found: list[Score]) -> str:
 def _results(score: Score) -> Iterator[EvalResult]:
     for name, kind in (("exact_match", "exact_match"), ("f1", "f1")):
         value = float(score.scores[name].partition(" ")[0])
-        about = dict(
+        about: dict[str, Any] = dict(
             task_type="question-answering", dataset_type=f"{score.test} {score.asked}", dataset_name=f"{score.test}, {score.asked}"
         )
         yield EvalResult(**about, metric_type=kind, metric_value=value)

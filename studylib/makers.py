@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import median
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -68,8 +69,8 @@ def questions(source: Input) -> list[Question]:
 
 def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, on the device that is prepared, and the tokenizer that a run made, or that a reference means."""
-    found = models.load(source.value) if isinstance(source, Input) else models.load_folder(store.path(source, "model"))
-    return found[0].to(prepared), found[1]
+    model, tokenizer = models.load(source.value) if isinstance(source, Input) else models.load_folder(store.path(source, "model"))
+    return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
 
 
 def prompted(
@@ -216,7 +217,7 @@ def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
     wanted, kept = run.parameters, folder / "work" / "tried.json"
-    found = (read_sealed(kept) or {"found": []})["found"]
+    found: list[dict[str, Any]] = (read_sealed(kept) or {"found": []})["found"]
     model, tokenizer = load(store, run.needs["start"])
     school, gold = _School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
     stages = objectives.shortened(school.stages, wanted["search_steps"])
@@ -235,8 +236,8 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
 
         try:
-            how = dict(work=folder / "work" / str(number), report=report, last=measure)
-            training.train(model, school.packs, stages=stages, **how, **school.shared(rate))
+            work = folder / "work" / str(number)
+            training.train(model, school.packs, stages=stages, work=work, report=report, last=measure, **school.shared(rate))
         except training.Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
         if processes.first():
@@ -258,7 +259,8 @@ def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: S
     each = [_teacher(run, store, tokenizer, dev, name) for name in names]
     if len(each) < 2:
         return each[0] if each else (None, None)
-    return tuple(training.Mean(several) for several in zip(*each, strict=True))
+    learnt_from, watching = (training.Mean(several) for several in zip(*each, strict=True))
+    return learnt_from, watching
 
 
 def _teacher(
@@ -271,7 +273,9 @@ def _teacher(
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     model.eval()
     beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
-    head, aligned, both = models.output_of(model, len(tokenizer)), [], [None, None]
+    head = models.output_of(model, len(tokenizer))
+    aligned: list[int] = []
+    both: list[teaching.Served | None] = [None, None]
     if beside:
         processes.shard(models.layers(model))
     if "start" in run.needs:
@@ -283,10 +287,10 @@ def _teacher(
         if reprompted:
             asked = [prompted(run, n, tokenizer, model.config, learnt=learnt(run, store, n), mode=mode) for n in ("train", "dev")]
             dev = [packing.pack(prompt) for prompt in asked[1]] if dev else []
-        both = [stored, teaching.ComputedStates(model, dev, tokens, precision)]
-        if reprompted:
-            both = [teaching.Reprompted(*pair) for pair in zip(both, asked, strict=True)]
-    return tuple(training.Teacher(head, served, model if beside else None, aligned) for served in both)
+        served: list[teaching.StoredStates | teaching.ComputedStates] = [stored, teaching.ComputedStates(model, dev, tokens, precision)]
+        both = [teaching.Reprompted(*pair) for pair in zip(served, asked, strict=True)] if reprompted else [*served]
+    learnt_from, watching = (training.Teacher(head, states, model if beside else None, aligned) for states in both)
+    return learnt_from, watching
 
 
 def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
@@ -353,7 +357,10 @@ def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     said = answering.best(every)
     _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     if processes.first():
-        save_file({f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every)}, folder / "gold.safetensors")
+        save_file(
+            {f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every) if one.gold is not None},
+            folder / "gold.safetensors",
+        )
     return {"questions": len(said)}
 
 
@@ -364,7 +371,8 @@ def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if models.vocabulary_digest(tokenizer) != models.vocabulary_digest(words):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
-    names, found = sorted(states, key=lambda name: int(name.partition(" ")[0])), {}
+    names = sorted(states, key=lambda name: int(name.partition(" ")[0]))
+    found: dict[str, list[float]] = {}
     for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
         both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
         logits = (models.head(model, hidden, len(tokenizer)) for model, hidden in zip((own, guide), both, strict=True))
@@ -379,7 +387,8 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Milliseconds a question are the median of a few rounds in which both models answer in turns, `time` that of the student's in percent
     of its teacher's in the same round, from `time_low` to `time_high`; memory is that of weights, keys and values, disk that of the
     model's folder, both in megabytes."""
-    wanted, asked, timed = run.parameters, {}, {"model": [], "teacher": []}
+    wanted, asked = run.parameters, {}
+    timed: dict[str, list[float]] = {"model": [], "teacher": []}
     both = {whose: load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
         built = sorted(prompted(run, "test", tokenizer, model.config), key=lambda prompt: len(prompt.prefix), reverse=True)

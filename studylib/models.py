@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -34,7 +35,7 @@ from studylib.runs import digest, file_digest
 
 RECIPE = 1
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 BASES = Path(__file__).parent / "base_models"
 transformers_logging.disable_progress_bar()
 
@@ -85,7 +86,8 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, dtype=torch.float32, **LOCAL)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    for mark, plain in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
+        setattr(model, mark, plain)
     return model, tokenizer(reference)
 
 
@@ -169,9 +171,10 @@ def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return digest(tokenizer.get_vocab())
 
 
-def parameters(model: nn.Module) -> dict[str, int]:
+def parameters(model: PreTrainedModel) -> dict[str, int]:
     """Counted parameters: all, and those outside input and output embeddings (shared ones once)."""
-    embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    embeddings = {id(end.weight): end.weight.numel() for end in ends}
     total = sum(p.numel() for p in model.parameters())
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
 
@@ -207,12 +210,14 @@ def precision(model: PreTrainedModel, name: str) -> torch.autocast:
 
 def layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder's blocks, in order."""
-    return model.base_model.layers
+    base: Any = model.base_model
+    return base.layers
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:
     """The norm after the last block."""
-    return model.base_model.final_layer_norm if hasattr(model.base_model, "final_layer_norm") else model.base_model.norm
+    base: Any = model.base_model
+    return base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -6,7 +6,6 @@ device = named("h100"); table = runs(batch.jobs("paper"), device)
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import pandas as pd
 import psutil
@@ -40,17 +39,6 @@ SHARDED = ("teacher", "student", "rate")  # by all processes of a run; what answ
 COLUMNS = ["parameters", "tokens", "flops", "memory", "disk", "seconds"]
 
 
-class Device(Protocol):
-    """Something that runs are computed on: what it is called, bytes of its memory, bytes that a process takes before it has a model."""
-
-    name: str
-    memory: float
-    taken: float
-
-    def seconds(self, run: Run, took: Took) -> float:
-        """Of a run that takes so much."""
-
-
 @dataclass(frozen=True)
 class Card:
     """A device of which only its data sheet is known."""
@@ -82,6 +70,10 @@ class Here:
         return self.pace.seconds(run, took)
 
 
+# What runs are computed on: what it is called, bytes of its memory, bytes that a process takes before it has a model, seconds of a run.
+Device = Card | Here
+
+
 def named(device: str) -> Card:
     """A card of `DEVICES`, or one given as FLOP/s and gigabytes: 165e12:24. Raises StudyError for anything else."""
     if device in DEVICES:
@@ -107,7 +99,7 @@ def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
             if run.planned not in lines:
                 took = work.of(run)
                 memory = _needed(run, took, job.plan, device.taken)
-                about = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
+                about: dict[str, object] = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
                 about |= {"parameters": took.parameters, "tokens": took.tokens, "flops": took.flops, "memory": memory}
                 about |= {"disk": took.disk, "beside": took.work, "seconds": device.seconds(run, took)}
                 about |= {"fits": memory <= device.memory, "estimated": took.estimated}

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -41,7 +42,7 @@ class Input:
     """Something a run builds on that is no run: a data set or a model from outside, with the digest of its content."""
 
     label: str
-    value: object
+    value: Any
     digest: str
 
 
@@ -55,7 +56,7 @@ class Run:
 
     kind: str
     parameters: Mapping
-    needs: Mapping[str, "Run | Input"] = field(default_factory=dict)
+    needs: Mapping[str, Any] = field(default_factory=dict)  # of Run or Input; which one, is a matter of the kind
     recipe: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
 
@@ -178,7 +179,7 @@ class Store:
         if isinstance(need, Input):
             return need.digest
         result = self.result(need)
-        return result and result["digest"]
+        return result["digest"] if result else None
 
     def folder(self, run: Run) -> Path:
         """Where the run's files lie. Raises StudyError while something it builds on is missing."""

@@ -72,6 +72,8 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
 
 def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:
     """Raise StudyError if a trained model was exported with other weights than the store has: its scores must not stand beside these."""
+    if folder is None:
+        return
     exported = _exported(folder, "runs.csv")
     for run, _ in plan.trained:
         made = store.result(run)
@@ -112,8 +114,8 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
-        if _answered(one, store):
-            counts = store.result(one.counted)["facts"]["parameters"]
+        if _answered(one, store) and (counted := store.result(one.counted)):
+            counts = counted["facts"]["parameters"]
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
         elif one.planned in exported:
@@ -149,7 +151,7 @@ def showable(plan: Plan, folder: Path) -> bool:
 
 
 def _answered(one: Asked, store: Store) -> bool:
-    read = [one.answers, one.counted, one.loyalty, one.teacher and one.teacher.answers]
+    read = [one.answers, one.counted, one.loyalty, one.teacher.answers if one.teacher else None]
     return all(store.result(run) is not None for run in read if run is not None)
 
 
@@ -179,7 +181,7 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
     """A row per question of one set of answers."""
     said, theirs, loyal = _read(store, one.answers), None, None
     test = one.answers.needs["test"]
-    if one.teacher is not None:
+    if one.teacher is not None and one.loyalty is not None:
         theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
     for q in makers.questions(test):
         text, judged = (

@@ -46,7 +46,7 @@ def store(
     model: PreTrainedModel,
     packs: Sequence[Pack],
     folder: Path,
-    progress: Callable[[Iterable], Iterable],
+    progress: Callable[[Sequence], Iterable],
     tokens: str = "answers",
     precision: str = "fp32",
 ) -> None:
@@ -100,15 +100,19 @@ class Reprompted:
     tokens = "answers"
 
     def __init__(self, states: "StoredStates | ComputedStates", prompts: Iterable[Prompt]):
-        self.states, self.where = states, {}
+        self.states = states
+        self.where: dict[str, tuple[Pack, slice]] = {}
         for prompt in prompts:
             row, start = pack(prompt), 0
             for branch in prompt.branches:
                 self.where[branch.question.id] = (row, slice(start, start := start + len(branch.target)))
 
     def __call__(self, pack: Pack) -> Tensor:
-        found = [self.where.get(question) for question in pack.question_ids]
-        if None in found or [token for row, part in found for token in row.answers.targets[part]] != pack.answers.targets:
+        found = [self.where[question] for question in pack.question_ids if question in self.where]
+        if (
+            len(found) < len(pack.question_ids)
+            or [token for row, part in found for token in row.answers.targets[part]] != pack.answers.targets
+        ):
             raise StudyError(
                 f"question {pack.question_ids[0]!r}: the teacher was not asked it and its context's others for the same answers."
             )
@@ -124,3 +128,6 @@ class ComputedStates:
 
     def __call__(self, pack: Pack) -> Tensor:
         return self.kept[pack.digest]
+
+
+Served = StoredStates | ComputedStates | Reprompted

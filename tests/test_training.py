@@ -457,6 +457,14 @@ def test_of_several_teachers_the_mean_probability_is_learnt():
         assert found == pytest.approx((p * (p.log() - q)).sum().item(), rel=1e-4)
 
 
+def test_hidden_states_are_learnt_from_one_teacher_that_runs_beside():
+    guide, net = teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), model("llama")
+    assert summed(net, packs()[:1], {"hidden_mse": 1.0}, guide)["hidden_mse"] > 0
+    for lacking in (training.Mean([guide, guide]), replace(guide, model=None), None):
+        with pytest.raises(StudyError, match="one teacher whose model runs beside the student"):
+            summed(net, packs()[:1], {"hidden_mse": 1.0}, lacking)
+
+
 def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_questions():
     """A student asked zero-shot, a teacher that sees a demonstration."""
     net, shown = model("llama", seed=1), built("one-shot")
