@@ -94,7 +94,8 @@ def answer(
     order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
     groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
     batches = [chosen for alike in groups for chosen in _batches(alike, lengths, batch)]
-    found, new, kept_at = _kept(work), {}, time.monotonic()
+    found, kept_at = _kept(work), time.monotonic()
+    new: dict[int, list[Answer]] = {}
     begun: dict[tuple[int, ...], DynamicCache] = {}
     own = processes.share(batches) if shared else batches
     for chosen in progress([chosen for chosen in own if not found.keys() >= set(chosen)]):
@@ -131,7 +132,7 @@ def _kept(work: Path | None) -> dict[int, list[Answer]]:
                 held = set(kept.keys())
                 for i, said in json.loads(kept.metadata()["answers"]).items():
                     golds = [kept.get_tensor(name) if (name := f"{i} {n}") in held else None for n in range(len(said))]
-                    found[int(i)] = [Answer(*one, gold) for one, gold in zip(said, golds, strict=True)]
+                    found[int(i)] = [Answer(**dict(zip(PLAIN, one, strict=True)), gold=gold) for one, gold in zip(said, golds, strict=True)]
     return found
 
 

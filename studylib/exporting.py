@@ -97,7 +97,7 @@ def _generation(folder: Path) -> GenerationConfig:
 
 def card(folder: Path, store: Store, name: str) -> ModelCard:
     """The model card of a run: parents and their licences, data, training, size, scores with intervals, how to use it."""
-    manifest, result = store.manifest(folder), store.finished(folder)
+    manifest, result = store.manifest(folder), store.finished(folder) or {}
     parameters = manifest["parameters"]
     roots = sorted({reference for reference in _roots(store, manifest) if isinstance(reference, str)})
     sets = {reference["source"] for reference in _roots(store, manifest) if isinstance(reference, dict)}

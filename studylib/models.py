@@ -182,7 +182,8 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
 @torch.no_grad()
 def memory(model: PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
-    ids, kept = torch.zeros(1, tokens, dtype=torch.long, device=model.device), DynamicCache(config=model.config)
+    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
+    kept: Any = DynamicCache(config=model.config)  # whose layers differ in what they hold
     following(model, kept, input_ids=ids)
     return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
 

@@ -121,9 +121,11 @@ def seal(told: Mapping) -> str:
     return digest({name: value for name, value in told.items() if name != "seal"})
 
 
-def write_sealed(path: Path, told: Mapping) -> None:
-    """Write JSON with a seal over all of it."""
-    write_json(path, {**told, "seal": seal(told)})
+def write_sealed(path: Path, told: Mapping) -> dict:
+    """Write JSON with a seal over all of it, and return what was written."""
+    sealed = {**told, "seal": seal(told)}
+    write_json(path, sealed)
+    return sealed
 
 
 def read_sealed(path: Path) -> dict | None:
@@ -265,9 +267,9 @@ class Store:
                 with suppress(OSError):  # the disk may be full
                     write_json(folder / "error.json", {"error": said, "traceback": traceback.format_exc()})
                 raise
-            write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
+            result = write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
             shutil.rmtree(folder / "work", ignore_errors=True)  # only now: until there is a result, the checkpoint is all there is
-            return self.finished(folder)
+            return result
 
     @contextmanager
     def _held(self, run: Run, folder: Path) -> Iterator[None]:
