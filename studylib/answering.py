@@ -5,22 +5,28 @@ The keys and values of a fixed demonstration serve all contexts after it. The hi
 are compared, come with the same pass.
 """
 
+import json
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import processes
+from studylib import models, processes, runs
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
 RECIPE = 5
 ALIKE = 1.05  # times the length of the shortest of a batch
+PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees
 
 
@@ -70,12 +76,14 @@ def answer(
     longest: int | None = None,
     gold: bool = False,
     shared: bool = False,
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Callable[[Sequence], Iterable] = iter,
+    work: Path | None = None,
 ) -> list[Answer]:
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
 
     Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
-    says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each.
+    says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each. From time to time
+    what was said is kept in `work`, from where it goes on.
     """
     model.eval()
     longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
@@ -86,17 +94,45 @@ def answer(
     order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
     groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
     batches = [chosen for alike in groups for chosen in _batches(alike, lengths, batch)]
-    found: dict[int, list[Answer]] = {}
+    found, new, kept_at = _kept(work), {}, time.monotonic()
     begun: dict[tuple[int, ...], DynamicCache] = {}
-    for chosen in progress(processes.share(batches) if shared else batches):
+    own = processes.share(batches) if shared else batches
+    for chosen in progress([chosen for chosen in own if not found.keys() >= set(chosen)]):
         beginning = beginnings[chosen[0]]
         if beginning not in begun:
             begun = {beginning: _begin(model, beginning)}
         answers = iter(_group(model, tokenizer, [prompts[i] for i in chosen], deepcopy(begun[beginning]), len(beginning), longest))
-        for i in chosen:
-            found[i] = [next(answers) for _ in prompts[i].branches]
+        new |= {i: [next(answers) for _ in prompts[i].branches] for i in chosen}
+        if work is not None and time.monotonic() - kept_at > runs.CHECKPOINT_SECONDS:
+            _keep(new, work)
+            found, new, kept_at = found | new, {}, time.monotonic()
+    found |= new
     every = {i: answers for part in (processes.joined(found) if shared else [found]) for i, answers in part.items()}
     return [a for i in range(len(prompts)) for a in every[i]]
+
+
+def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
+    """Keep answers, by the number of their prompt, in a file that is named by its digest."""
+    tensors = {f"{i} {n}": one.gold.cpu() for i, said in answers.items() for n, one in enumerate(said) if one.gold is not None}
+    told = {i: [[getattr(one, name) for name in PLAIN] for one in said] for i, said in answers.items()}
+    work.mkdir(parents=True, exist_ok=True)
+    draft = work / f"{min(answers)}.draft"
+    save_file(tensors, draft, {"answers": json.dumps(told)})
+    runs.settle(draft)
+    draft.replace(work / f"{runs.file_digest(draft)}.safetensors")
+
+
+def _kept(work: Path | None) -> dict[int, list[Answer]]:
+    """The answers that were kept; those of a file that was changed are not."""
+    found: dict[int, list[Answer]] = {}
+    for file in sorted(work.glob("*.safetensors")) if work is not None else ():
+        if runs.file_digest(file) == file.stem:
+            with safe_open(file, "pt") as kept:
+                held = set(kept.keys())
+                for i, said in json.loads(kept.metadata()["answers"]).items():
+                    golds = [kept.get_tensor(name) if (name := f"{i} {n}") in held else None for n in range(len(said))]
+                    found[int(i)] = [Answer(*one, gold) for one, gold in zip(said, golds, strict=True)]
+    return found
 
 
 def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int) -> list[list[int]]:
@@ -134,7 +170,7 @@ class _Asked:
 
     def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
         """What was said."""
-        return Answer(self.question_id, clean(tokenizer.decode(self.said)), self.margin, self.log_probability, self.count, self.gold)
+        return Answer(self.question_id, clean(str(tokenizer.decode(self.said))), self.margin, self.log_probability, self.count, self.gold)
 
 
 def _group(
@@ -143,7 +179,7 @@ def _group(
     """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read at once, then a token of every
     open question is said at a time, which does not see the gold answers in its pack."""
     given = collate([pack(prompt) for prompt in prompts]).to(model.device)
-    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))
+    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))  # type: ignore[arg-type]  # is a LongTensor
     hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
     rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (N,)
     named = [(b.question.id, row, number) for row, p in enumerate(prompts) for number, b in enumerate(p.branches, start=1)]
@@ -176,13 +212,17 @@ def _decode(
         logits = model.get_output_embeddings()(last)[:, : len(tokenizer)]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
         chosen = zip(going, leading.indices[:, 0].tolist(), leading.values.tolist(), total.tolist(), strict=True)
-        going = [one for one, token, values, over in chosen if _hear(one, tokenizer, token, *values, over) and one.count < longest]
+        going = [
+            one
+            for one, token, (value, next_best), over in chosen
+            if _hear(one, tokenizer, token, value, next_best, over) and one.count < longest
+        ]
         if not going:
             return
         rows = [list(alike) for _, alike in groupby(going, key=lambda one: one.row)]
         if len(rows) < len(held):
             kept = torch.tensor([held.index(row[0].row) for row in rows], device=model.device)
-            cache.reorder_cache(kept)
+            cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
             keys, held = keys[kept], [row[0].row for row in rows]
         branches = padded([[one.branch for one in row] for row in rows], -1).to(model.device)  # (G, W)
         positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows]).to(model.device)
@@ -199,10 +239,8 @@ def _hear(one: _Asked, tokenizer: PreTrainedTokenizerBase, token: int, value: fl
     if token in tokenizer.all_special_ids:  # a chat's turn may end in another one than EOS
         return False
     one.said.append(token)
-    return "\n" not in tokenizer.decode(one.said).lstrip()
+    return "\n" not in str(tokenizer.decode(one.said)).lstrip()
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-    return model.base_model(
-        input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
-    ).last_hidden_state
+    return models.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)

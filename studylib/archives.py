@@ -8,6 +8,7 @@ A member that already lies in the download folder is checked and used.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import ssl
@@ -18,8 +19,10 @@ import urllib.request
 import zipfile
 from ast import literal_eval
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError
 from urllib.parse import urldefrag
 
 from filelock import FileLock
@@ -27,7 +30,10 @@ from tqdm.auto import tqdm
 
 from studylib.errors import StudyError
 from studylib.progress import watched
-from studylib.runs import file_digest, home
+from studylib.runs import FULL, file_digest, home, room, settle, write_json
+
+DIGESTS = "digests.json"
+TRIES = 10  # connections, each of which brings more than the last one
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,10 @@ def member(reference: str) -> Path:
     with FileLock(path.parent.with_name(f"{archive}.lock")):
         if not path.exists():
             _fetch(archive, path.parent)
-    if "/" not in expected:
-        check(path, expected)
+    digests = path.with_name(DIGESTS)  # of members that are pinned by their archive alone
+    known = json.loads(digests.read_text(encoding="utf-8")) if digests.exists() else {}
+    if (own := known.get(path.name, expected)) and "/" not in own:
+        check(path, own)
     return path
 
 
@@ -114,20 +122,30 @@ def check(path: Path, expected: str, advice: str = "delete it and run again") ->
 
 
 def _fetch(archive: str, folder: Path) -> None:
-    pin = PINNED[archive]
-    packed, advice = folder / "archive.draft", "nothing of it was kept, run again"
-    try:
-        _download(pin.address or _address(archive), packed, archive)
-        check(packed, pin.sha256, advice)
-        for name in pin.members:
-            draft = folder / f"{name}.draft"
-            _extract(packed, name, draft)
-            if pin.members[name]:
-                check(draft, pin.members[name], advice)
-            os.replace(draft, folder / name)
-    finally:
-        for draft in folder.glob("*.draft"):
-            draft.unlink()
+    pin, packed = PINNED[archive], folder / "archive.draft"
+    with room(folder, archive, lambda: 2e6 * pin.megabytes):  # the archive, and its members beside it
+        if not packed.exists() or file_digest(packed) != pin.sha256:
+            _download(pin.address or _address(archive), packed, archive)
+        try:
+            _unpack(pin, packed, folder)
+        finally:
+            for draft in folder.glob("*.draft"):
+                draft.unlink()
+
+
+def _unpack(pin: Archive, packed: Path, folder: Path) -> None:
+    advice = "nothing of it was kept, run again"
+    check(packed, pin.sha256, advice)
+    for name, expected in pin.members.items():
+        draft = folder / f"{name}.draft"
+        _extract(packed, name, draft)
+        if expected:
+            check(draft, expected, advice)
+        settle(draft)
+        os.replace(draft, folder / name)
+    unknown = [name for name, expected in pin.members.items() if not expected]
+    if unknown:
+        write_json(folder / DIGESTS, {name: file_digest(folder / name) for name in unknown})
 
 
 def _address(archive: str) -> str:
@@ -165,16 +183,48 @@ def _indexes() -> list[str]:
 
 
 def _download(url: str, path: Path, title: str) -> None:
+    """Fetch into a file, going on from what is there, as often as more comes. What has come stays, for the next call."""
+    for _ in range(TRIES):
+        had, reason = _size(path), "the connection was cut off"
+        try:
+            if _receive(url, path, title):
+                return
+        except (OSError, HTTPException) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise
+            reason = str(error)
+        if _size(path) <= had:
+            break
+    kept = f" and run again, which goes on from the {_size(path) / 1e6:.1f} MB that are there" if _size(path) else ""
+    raise StudyError(f"{title} could not be fetched ({reason}): check the network{kept}, or put its members into {path.parent}.")
+
+
+def _receive(url: str, path: Path, title: str) -> bool:
+    """Add to a file what it lacks; whether it is complete then, as far as the server tells."""
+    had = _size(path)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
+    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
     try:
-        context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
-        with urllib.request.urlopen(url, timeout=60, context=context) as response, path.open("wb") as out:
-            total = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(desc=f"fetching {title}", total=total, unit="B", unit_scale=True, disable=not watched()) as bar:
-                while block := response.read(1 << 20):
-                    out.write(block)
-                    bar.update(len(block))
-    except (OSError, HTTPException) as error:
-        raise StudyError(f"{title} could not be fetched ({error}): check the network, or put its members into {path.parent}.") from error
+        response = urllib.request.urlopen(request, timeout=60, context=context)
+    except HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        path.unlink()  # it is longer than what there is to fetch
+        return _receive(url, path, title)
+    with response:
+        had = had if response.status == HTTPStatus.PARTIAL_CONTENT else 0
+        coming = response.headers.get("Content-Length")
+        total = had + int(coming) if coming else None
+        shown = dict(desc=f"fetching {title}", initial=had, total=total, unit="B", unit_scale=True, disable=not watched())
+        with path.open("ab" if had else "wb") as out, tqdm(**shown) as bar:
+            while block := response.read(1 << 20):
+                out.write(block)
+                bar.update(len(block))
+    return total is None or _size(path) == total
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _extract(packed: Path, name: str, target: Path) -> None:
@@ -186,7 +236,7 @@ def _extract(packed: Path, name: str, target: Path) -> None:
         else:
             tarred = stack.enter_context(tarfile.open(packed))
             entries = (entry for entry in tarred if entry.isfile() and PurePosixPath(entry.name).name == name)
-            found = [tarred.extractfile(entry) for entry in entries]
+            found = [opened for entry in entries if (opened := tarred.extractfile(entry))]
         if not found:
             raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
         with target.open("wb") as out:

@@ -15,18 +15,21 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from torch.nn.functional import cross_entropy
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from studylib import facts, prompts
 
 END = "<|endoftext|>"
 COPYING = 400  # first steps, on repeated random tokens
-SHAPE = dict(hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True)
+SHAPE: dict[str, Any] = dict(
+    hidden_size=128, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True
+)
 WORD = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -83,10 +86,10 @@ def _merged(parts: list[str], merges: Iterable[tuple[str, str]]) -> list[str]:
     return parts
 
 
-def architecture(family: str, vocabulary: int) -> torch.nn.Module:
+def architecture(family: str, vocabulary: int) -> PreTrainedModel:
     """A freshly initialised model of `family`: about 1.3 million parameters in six layers."""
     if family == "gpt_neox":
-        return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=vocabulary, intermediate_size=512, rotary_pct=1.0, **SHAPE))
+        return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=vocabulary, intermediate_size=512, **SHAPE | {"rotary_pct": 1.0}))
     if family == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary, intermediate_size=384, num_key_value_heads=2, **SHAPE))
     raise ValueError(f"unknown family {family!r}: gpt_neox or qwen2")
@@ -97,8 +100,8 @@ def documents(seed: int, asked: float) -> Iterator[tuple[str, str]]:
     more word for word, or, with probability `asked`, as a question and its answer."""
     rng, languages = Random(seed), list(facts.LANGUAGES)
     while True:
-        wanted = dict(facts=rng.randint(2, 8), seed=rng.getrandbits(40), languages=[rng.choice(languages)])
-        (paragraph,) = facts.paragraphs("train", contexts=1, **wanted)
+        count, number, language = rng.randint(2, 8), rng.getrandbits(40), rng.choice(languages)
+        (paragraph,) = facts.paragraphs("train", contexts=1, facts=count, seed=number, languages=[language])
         questions = [f"{qa['question']} {qa['answers'][0]['text']}" for qa in paragraph["qas"]]
         recall = [question for question in questions if rng.random() < asked]
         recall += [statement for statement in paragraph["statements"] if rng.random() > asked]
@@ -110,13 +113,13 @@ def rows(tokenize: PreTrainedTokenizerFast, seed: int, asked: float, *, count: i
     """Documents laid end to end and cut into ids and loss weights (count, length): what is recalled weighs ten times the rest."""
     ids: list[int] = []
     weights: list[float] = []
-    for texts in documents(seed, asked):
-        for text, weight in zip(texts, (0.1, 1.0), strict=True):
+    source = documents(seed, asked)
+    while len(ids) < count * length:
+        for text, weight in zip(next(source), (0.1, 1.0), strict=True):
             tokens = tokenize(text)["input_ids"]
             ids += tokens
             weights += [weight] * len(tokens)
-        if len(ids) >= count * length:
-            return torch.tensor(ids[: count * length]).view(count, length), torch.tensor(weights[: count * length]).view(count, length)
+    return torch.tensor(ids[: count * length]).view(count, length), torch.tensor(weights[: count * length]).view(count, length)
 
 
 def repeats(vocabulary: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,7 +171,7 @@ def pretrain(family: str, folder: Path, *, steps: int, batch: int = 24, length: 
 
 
 @torch.no_grad()
-def recall(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, count: int = 8) -> dict[str, float]:
+def recall(model: PreTrainedModel, tokenize: PreTrainedTokenizerFast, count: int = 8) -> dict[str, float]:
     """Per language, the share of answers' first telling tokens named rightly, on `count` held-out documents of five facts."""
     found = {}
     for language in facts.LANGUAGES:
@@ -189,7 +192,7 @@ def recall(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, count: int
     return found
 
 
-def save(model: torch.nn.Module, tokenize: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenize: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write safetensors in half precision, configuration and tokenizer."""
     model.half().save_pretrained(folder)
     model.float()

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+from filelock import FileLock
 from nbclient.exceptions import DeadKernelError
 
 from studylib import experiments, parameters, study
 from studylib.errors import StudyError
 from studylib.plans import Plan
 from studylib.project import notebook, profiles
-from studylib.runs import Store, home
+from studylib.runs import Store, home, room
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ def execute(job: Job, compute: bool = True) -> Path:
     """
     target = home() / "notebooks" / job.profile / job.notebook.name
     target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")), room(target.parent, target.name):
+        return _execute(job, compute, target)
+
+
+def _execute(job: Job, compute: bool, target: Path) -> Path:
+    """The same, while nobody else does it."""
     table = study.folder(job.profile, job.notebook.stem) / "table.md"
     before = table.stat().st_mtime_ns if table.exists() else 0
     try:

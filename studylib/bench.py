@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import linear_regression, median
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -78,11 +79,11 @@ def machine(match: Match, state: str) -> dict:
 
 def peak() -> dict:
     """The best matrix product that is measured here, over sizes and precisions, in GFLOP/s."""
-    best = {"gigaflops": 0.0}
+    best: dict[str, Any] = {"gigaflops": 0.0}
     for dtype in (torch.float32, torch.bfloat16):
         for size in (1024, 2048, 4096):
             a, b = torch.randn(2, size, size).to(dtype)
-            seconds = min(timed(lambda a=a, b=b: a @ b) for _ in range(6))
+            seconds = min(timed(torch.matmul, a, b) for _ in range(6))
             rate = 2 * size**3 / seconds / 1e9
             best = max(
                 best, {"gigaflops": rate, "of": f"{size} by {size}, {str(dtype).removeprefix('torch.')}"}, key=lambda one: one["gigaflops"]
@@ -90,10 +91,10 @@ def peak() -> dict:
     return best
 
 
-def timed(work: Callable[[], object]) -> float:
+def timed(work: Callable, *given: object) -> float:
     """Seconds of one call."""
     begun = monotonic()
-    work()
+    work(*given)
     return monotonic() - begun
 
 
@@ -125,9 +126,9 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
     for number, contexts in enumerate(chosen, 1):
         for file in ours.folder.iterdir():
             file.unlink()
-        took = {"store": timed(lambda c=contexts: ours.store(c)), "ours": timed(lambda c=contexts: ours.distil(c))}
+        took = {"store": timed(ours.store, contexts), "ours": timed(ours.distil, contexts)}
         trl.distil(contexts)
-        took |= {"trl": trl.seconds, "plain loop": timed(lambda c=contexts: plain.distil(c))}
+        took |= {"trl": trl.seconds, "plain loop": timed(plain.distil, contexts)}
         for name, value in took.items():
             seconds[name].append(value)
         say(f"round {number}: {questions(contexts)} questions; seconds " + ", ".join(f"{name} {value:.2f}" for name, value in took.items()))
@@ -149,7 +150,7 @@ def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops:
     ours.distil(warm)
     for contexts in chosen:
         packs, guide = [packing.pack(prompt) for prompt in contexts], ours.guide()
-        seconds = timed(lambda p=packs, g=guide: ours.step(p, g))
+        seconds = timed(ours.step, packs, guide)
         shares.append(flops(ours.model, packs, len(match.tokenizer)) / seconds / 1e9 / gigaflops)
     say(f"share of the best product's speed: {median(shares):.2f}")
     return {"rounds": shares}
@@ -160,7 +161,7 @@ def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[s
     and steps as in training; and seconds of a step of students of several depths."""
     ours, chosen = Packed(match, folder / "scaling"), [pool[: CONTEXTS * scale] for scale in SCALES]
     _distil_all(ours, chosen[0])
-    seconds = [[timed(lambda c=contexts: _distil_all(ours, c)) for contexts in chosen] for _ in range(PASSES)]
+    seconds = [[timed(_distil_all, ours, contexts) for contexts in chosen] for _ in range(PASSES)]
     sizes = [math.log(questions(contexts)) for contexts in chosen]
     exponents = [linear_regression(sizes, [math.log(value) for value in passed]).slope for passed in seconds]
     depths, (base,) = {}, steps(pool, 1)
@@ -168,7 +169,7 @@ def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[s
         one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
         one.store(base)
         one.distil(base)
-        depths[depth] = median(timed(lambda one=one: one.distil(base)) for _ in range(3))
+        depths[depth] = median(timed(one.distil, base) for _ in range(3))
     say(f"1 to {max(SCALES)} times the questions: exponent {median(exponents):.3f}; seconds a step by layers: {depths}")
     about = {"questions": [questions(contexts) for contexts in chosen], "seconds": seconds, "exponents": exponents}
     return about | {"seconds a step by layers": depths, "questions a step": questions(base)}
@@ -188,10 +189,10 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
     """Bytes of stored teacher states a question, and seconds to store and to read them."""
     ours, contexts = Packed(match, folder / "bytes"), pool[: CONTEXTS * ROUNDS]
     packs, count = [packing.pack(prompt) for prompt in contexts], questions(contexts)
-    stored = timed(lambda: ours.store(contexts))
+    stored = timed(ours.store, contexts)
 
     def read() -> None:
-        served = ours.guide().states
+        served = ours.stored()
         for pack in packs:
             served(pack).sum()
 
@@ -208,16 +209,16 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
 def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], None]) -> dict:
     """Questions answered a second by us and by `generate` at the batch size that is best on the first round."""
     chosen = [pool[number * ASKED :][:ASKED] for number in range(ROUNDS + 1)]
-    for warm in (contestants.answer, lambda *given: contestants.generate(*given, min(SIZES))):
-        warm(match, chosen[0])
-    tried = {size: timed(lambda s=size: contestants.generate(match, chosen[0], s)) for size in SIZES}
-    best = min(tried, key=tried.get)
+    contestants.answer(match, chosen[0])
+    contestants.generate(match, chosen[0], min(SIZES))
+    tried = {size: timed(contestants.generate, match, chosen[0], size) for size in SIZES}
+    best = min(tried, key=tried.__getitem__)
     seconds: dict[str, list[float]] = {"ours": [], "generate": []}
     same = 0
     for contexts in chosen[1:]:
         said: list[list[str]] = []
-        seconds["ours"].append(timed(lambda c=contexts, s=said: s.append(contestants.answer(match, c))))
-        seconds["generate"].append(timed(lambda c=contexts, s=said: s.append(contestants.generate(match, c, best))))
+        seconds["ours"].append(timed(_noted, said, contestants.answer, match, contexts))
+        seconds["generate"].append(timed(_noted, said, contestants.generate, match, contexts, best))
         same += sum(a == b for a, b in zip(*said, strict=True))
         say(f"answering {questions(contexts)} questions: ours {seconds['ours'][-1]:.1f} s, generate {seconds['generate'][-1]:.1f} s")
     counts = [questions(contexts) for contexts in chosen[1:]]
@@ -252,6 +253,10 @@ def _peak_memory(name: str, folder: Path, parts: int) -> float:
     elif name == "plain loop":
         PlainLoop(match, folder).distil(contexts)
     return megabytes()
+
+
+def _noted(said: list[list[str]], ask: Callable[..., list[str]], *given: object) -> None:
+    said.append(ask(*given))
 
 
 def ratios(found: dict) -> dict:

@@ -38,7 +38,7 @@ def overview(profile: str) -> Iterator[dict]:
     described = sets(values)
     families = {family: models.varied(reference, values["variant"]) for family, reference in values["families"].items()}
     tokenizers = {family: models.tokenizer(reference) for family, reference in families.items() if not models.to_fetch(reference)}
-    training = []
+    training: list[data.Question] = []
     for name, dataset in described.items():
         line = {"set": f"{profile}/{name}", "language": ",".join(sources.languages(dataset)), "source": dataset["source"]}
         if megabytes := sources.to_fetch(dataset):
@@ -109,7 +109,7 @@ def _marked(
     yield f"─── instructions\n{instructions.rstrip()}"
     if shown:
         yield f"─── demonstration\n{shown.rstrip()}"
-    context = tokenizer.decode(prompt.prefix).removeprefix(text.before)
+    context = str(tokenizer.decode(prompt.prefix)).removeprefix(text.before)
     yield f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)} questions)\n{context}"
-    yield f"─── question ({len(branch.given)} tokens)\n{tokenizer.decode(branch.given).lstrip()}"
+    yield f"─── question ({len(branch.given)} tokens)\n{str(tokenizer.decode(branch.given)).lstrip()}"
     yield f"─── answer to learn ({len(branch.target)} tokens)\n{tokenizer.decode(branch.target)}"

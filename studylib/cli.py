@@ -110,12 +110,14 @@ def _run(chosen: argparse.Namespace) -> None:
         try:
             if not showing:
                 study.complete(job.plan, folder=folder)
+            print(f"Executing {job.notebook.name} …", flush=True)
+            executed = batch.execute(job, compute=not showing)
+        except runs.NoRoom:
+            raise  # there is none for the others, either
         except StudyError as error:
             print(f"{job.notebook.name} is left out: {error}", flush=True)
             failed.append(f"{job.notebook.stem}: {error}")
             continue
-        print(f"Executing {job.notebook.name} …", flush=True)
-        executed = batch.execute(job, compute=not showing)
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
     size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
@@ -129,7 +131,9 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     from studylib import forecast, makers, planning, runs, study
     from studylib.progress import spoken
 
-    counted, told, seconds = set(), set(), 0.0
+    counted: set[str] = set()
+    told: set[str] = set()
+    seconds = 0.0
     for job, folder in jobs:
         missing = {one.planned: one for one in job.plan.runs if runs.Store().result(one) is None}
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing.values()).items())
@@ -160,7 +164,8 @@ def _status(chosen: argparse.Namespace) -> None:
     from studylib import batch, forecast, runs, study
     from studylib.progress import spoken
 
-    store, counted, total = runs.Store(), set(), 0.0
+    store, total = runs.Store(), 0.0
+    counted: set[str] = set()
     for job in batch.jobs(chosen.profile):
         states = study.states(job.plan, study.folder(job.profile, job.notebook.stem), store)
         counts = Counter(state for _, state, _ in states)
@@ -181,7 +186,7 @@ def _status(chosen: argparse.Namespace) -> None:
 def _plan(chosen: argparse.Namespace) -> None:
     from studylib import batch, planning, work
 
-    device = planning.named(chosen.device) if chosen.device else None
+    device: planning.Device | None = planning.named(chosen.device) if chosen.device else None
     jobs, accounts = batch.jobs(chosen.profile), work.Work()
     device = device or planning.here([job.plan for job in jobs], accounts)
     table = planning.runs(jobs, device, accounts)
@@ -208,7 +213,7 @@ def _show(chosen: argparse.Namespace) -> None:
         if not (folder / "manifest.json").exists():
             print(f"{indent}{role}{folder.parent.name} {folder.name} (deleted)")
             return
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = store.manifest(folder)
         print(f"{indent}{role}{manifest['kind']} {folder.name} ({manifest['label']})")
         for name, need in manifest["needs"].items():
             if "key" in need:
@@ -217,7 +222,7 @@ def _show(chosen: argparse.Namespace) -> None:
                 print(f"{indent}  {name}: {json.dumps(need['input'])} {need['digest'][:12]}")
 
     folder = store.find(chosen.key)
-    print((folder / "manifest.json").read_text(encoding="utf-8"))
+    print(json.dumps(store.manifest(folder), indent=1, ensure_ascii=False))
     print("\nbuilds on:")
     tell(folder, "", "")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -74,7 +75,11 @@ class Packed:
 
     def guide(self) -> training.Teacher:
         """The teacher, by its stored states."""
-        return training.Teacher(self.match.head, teaching.StoredStates(self.folder.glob("states-*.safetensors")))
+        return training.Teacher(self.match.head, self.stored())
+
+    def stored(self) -> teaching.StoredStates:
+        """The teacher's states."""
+        return teaching.StoredStates(self.folder.glob("states-*.safetensors"))
 
     def step(self, packs: Sequence[Pack], guide: training.Teacher) -> float:
         """The optimiser step itself."""
@@ -159,7 +164,7 @@ class Gkd:
         self.seconds = clock.seconds
         return loss
 
-    def _settings(self, rows: int) -> object:
+    def _settings(self, rows: int) -> Any:
         """One optimiser step on so many rows, and nothing besides."""
         settings = self.config(
             output_dir=str(self.folder),
@@ -190,13 +195,14 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
     longest = longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
     rows = [prompt.prefix + branch.given for prompt in prompts for branch in prompt.branches]
     order, said = sorted(range(len(rows)), key=lambda row: len(rows[row])), {}
+    teacher: Any = match.teacher  # a model that generates, too
     for start in range(0, len(order), size):
         picked = order[start : start + size]
         width = max(len(rows[row]) for row in picked)
         ids = torch.tensor([[0] * (width - len(rows[row])) + rows[row] for row in picked])
         real = torch.tensor([[0] * (width - len(rows[row])) + [1] * len(rows[row]) for row in picked])
         with torch.no_grad():
-            out = match.teacher.generate(
+            out = teacher.generate(
                 input_ids=ids,
                 attention_mask=real,
                 do_sample=False,
@@ -206,7 +212,7 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
                 stopping_criteria=match.line_end,
             )
         for row, tokens in zip(picked, out[:, width:].tolist(), strict=True):
-            said[row] = answering.clean(match.tokenizer.decode(tokens, skip_special_tokens=True))
+            said[row] = answering.clean(str(match.tokenizer.decode(tokens, skip_special_tokens=True)))
     return [said[row] for row in range(len(rows))]
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +126,7 @@ def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
     student = copy.deepcopy(model)
     blocks = nn.ModuleList(layers(student)[i] for i in keep)
     for number, block in enumerate(blocks):
+        module: Any
         for module in block.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = number
@@ -143,16 +145,19 @@ def removal_order(
     *,
     count: int,
     vocabulary: int,
-    report: Callable[[int, float], None],
+    begun: Iterable[Sequence] = (),
+    report: Callable[[list[tuple[int, float]]], None],
 ) -> list[tuple[int, float]]:
     """Which `count` blocks to take out, one after the other: always the one whose loss of answers is least.
 
-    Returns (block, mean answer loss in nats without it and all before it). `loss` takes logits (N, vocabulary) and
-    targets (N,) and gives (N,). Blocks before the one tried are computed once and shared by all tries.
+    Returns (block, mean answer loss in nats without it and all before it), and goes on from those that were found before, `begun`;
+    `report` is given those found so far. `loss` takes logits (N, vocabulary) and targets (N,) and gives (N,). Blocks before the one
+    tried are computed once and shared by all tries.
     """
     batch = batch.to(model.device)
-    walk, order, kept = _Walk(model, batch), [], list(range(len(layers(model))))
-    for _ in range(count):
+    walk, order = _Walk(model, batch), [(block, value) for block, value in begun]
+    kept = [block for block in range(len(layers(model))) if block not in dict(order)]
+    for _ in range(count - len(order)):
         losses, hidden = {}, walk.start
         for place, block in enumerate(kept):
             tried = hidden
@@ -164,7 +169,7 @@ def removal_order(
         least = min(kept, key=losses.__getitem__)
         kept.remove(least)
         order.append((least, losses[least]))
-        report(len(order), losses[least])
+        report(order)
     return order
 
 
@@ -228,7 +233,9 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
 
     λ is RIDGE times the mean |x_i|² of a column. The sums are in float32 whatever autocast says, the rest in float64.
     """
-    gram = cross = size = rows = 0
+    gram: Any = 0
+    cross: Any = 0
+    size, rows = 0.0, 0
     for x, y in pairs:
         with torch.autocast(x.device.type, enabled=False):
             x, y = x.float(), y.float()
@@ -269,7 +276,7 @@ def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Ten
     return kept, (weights[kept].double() + solved).float()
 
 
-def _narrow(block: nn.Module, kept: Tensor, weights: Tensor) -> None:
+def _narrow(block: Any, kept: Tensor, weights: Tensor) -> None:
     """Leave these neurons (n,) in a block's feed-forward part, writing by `weights` (n, d)."""
     _, forward = _writers(block)
     for reading in (module for module in block.mlp.children() if isinstance(module, nn.Linear) and module is not forward):
@@ -279,7 +286,7 @@ def _narrow(block: nn.Module, kept: Tensor, weights: Tensor) -> None:
     forward.weight, forward.in_features = nn.Parameter(weights.T.contiguous()), len(kept)
 
 
-def _writers(block: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+def _writers(block: Any) -> tuple[nn.Linear, nn.Linear]:
     """The linear maps by which a block's attention and its feed-forward part write into the stream."""
     if hasattr(block, "attention"):
         return block.attention.dense, block.mlp.dense_4h_to_h
@@ -303,7 +310,8 @@ class _Walk:
     """Takes hidden states (B, T, d) through single blocks, with the arguments the model itself passes on one batch."""
 
     def __init__(self, model: PreTrainedModel, batch: Batch):
-        self.start, self.calls = None, []
+        self.start: Tensor
+        self.calls: list[tuple[tuple, dict]] = []
         blocks = layers(model)
         for block in blocks:
             block.forward = self._note  # stands in for the blocks, so that nothing is computed but their arguments

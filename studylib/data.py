@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 from studylib import sources
 from studylib.errors import StudyError
@@ -44,7 +45,7 @@ def load(dataset: Mapping) -> Loaded:
     return Loaded(_select(found, dataset), loaded.shifted)
 
 
-def parse(content: object, name: str, language: str | None, *, nearest: bool = False) -> Loaded:
+def parse(content: Any, name: str, language: str | None, *, nearest: bool = False) -> Loaded:
     """SQuAD v1.1 schema -> questions, in `language`, or in that which each paragraph names. Every answer must stand at its offset.
 
     In the published SQuAD files a few answers stand one character later than they say (mostly those with

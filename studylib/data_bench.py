@@ -74,6 +74,6 @@ def _text(rng: Random, words: int) -> str:
 def megabytes() -> float:
     """The most memory that this process has held. `getrusage` would count that of the process which started it, too."""
     status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e3
+    if status.exists() and (most := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(most[1]) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts in bytes

@@ -7,6 +7,7 @@ AdamW on weights in fp32.
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
+from typing import Any
 
 import psutil
 import torch
@@ -33,7 +34,7 @@ def speed(name: str, say: Callable[[str], None]) -> list[dict]:
         if FLOAT * TRAINED * about["parameters"] > 0.9 * room:
             say(f"{model:32} does not fit: weights, gradients and moments alone are {FLOAT * TRAINED * about['parameters'] / 1e9:.0f} GB")
             continue
-        one = {"model": model} | _measured(model, device, peak)
+        one: dict[str, Any] = {"model": model} | _measured(model, device, peak)
         say(f"{model:32} {one['tokens']:9.0f} {one['flops'] / 1e12:8.2f} {one['share']:8.1%} {one['memory'] / 1e9:6.1f}")
         found.append(one)
     return found

@@ -121,7 +121,7 @@ def likeliest(log_p: Tensor, mass: float) -> Tensor:
 def _logs(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     if student.shape[-1] != teacher.shape[-1]:
         raise StudyError(f"logits over {student.shape[-1]} and {teacher.shape[-1]} tokens: cut both to the tokenizer's length.")
-    return tuple((logits.float() / temperature).log_softmax(-1) for logits in (student, teacher))
+    return (student.float() / temperature).log_softmax(-1), (teacher.float() / temperature).log_softmax(-1)
 
 
 def _towards(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:

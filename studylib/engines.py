@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
@@ -21,14 +22,15 @@ from threading import Event, Thread
 
 import torch
 
-from studylib import makers, models, together
+from studylib import makers, models, together, work
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.progress import Progress
-from studylib.runs import Run, Store, home
+from studylib.runs import NoRoom, Run, Store, home
 
 OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
 SECONDS = 0.5  # between looks at what Slurm has done
+MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
 TRIES = 3  # of a run whose process died
 PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
 
@@ -47,7 +49,12 @@ class Task:
         if self.machine.processes > 1 and self.run.kind in together.SHARED:
             return together.complete(self.run, store, self.machine)
         makers.prepare(self.machine)
-        store.complete(self.run, makers.make(store, Progress()))
+        store.complete(self.run, makers.make(store, Progress()), self._needed)
+
+    def _needed(self) -> float:
+        """Bytes of disk that the run takes while it is made."""
+        took = work.Work().of(self.run)
+        return took.disk + took.work
 
 
 class Here(Executor):
@@ -133,7 +140,7 @@ class Several:
 
     tasks: Sequence[Callable[[], None]]
 
-    def __call__(self) -> list[Exception | None]:
+    def __call__(self) -> list[BaseException | None]:
         """Make all; return what each failed with, if it did."""
         return [Here().submit(task).exception() for task in self.tasks]
 
@@ -152,13 +159,9 @@ class Slurm(Executor):
         import submitit
 
         own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
-        self.jobs, self.most, self.waiting, self.running, self.ended = (
-            submitit.AutoExecutor(home() / "slurm", cluster=cluster),
-            jobs,
-            [],
-            {},
-            Event(),
-        )
+        self.jobs, self.most, self.ended = submitit.AutoExecutor(home() / "slurm", cluster=cluster), jobs, Event()
+        self.waiting: list[tuple[Future, Callable[[], None]]] = []
+        self.running: dict[submitit.Job, list[Future]] = {}
         try:
             self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
         except (NameError, TypeError, ValueError, AssertionError) as error:
@@ -167,10 +170,10 @@ class Slurm(Executor):
             ) from error
         Thread(target=self._watch, daemon=True).start()
 
-    def submit(self, task: Callable[[], None], /) -> Future:
-        """Make it in a job."""
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call in a job."""
         future: Future = Future()
-        self.waiting.append((future, task))
+        self.waiting.append((future, partial(call, *args, **kwargs)))
         return future
 
     def _watch(self) -> None:
@@ -222,7 +225,8 @@ def check(machine: Machine) -> None:
 def opened(machine: Machine) -> Iterator[Executor]:
     """The engine, ready to be given work; afterwards it is left, and what is still going on there is stopped."""
     check(machine)
-    pool = {"local": _local, "ray": Ray, "slurm": Slurm}[machine.engine](machine, **machine.engine_options)
+    begin: dict[str, Callable[..., Executor]] = {"local": _local, "ray": Ray, "slurm": Slurm}
+    pool = begin[machine.engine](machine, **machine.engine_options)
     try:
         yield pool
     finally:
@@ -243,7 +247,7 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
     """Make the runs that are missing, each as soon as all that it needs is there; `done` is told of each, one after the other.
 
     A run that fails stops only those that need it; one whose process died is tried again. Raises StudyError at the end, naming what
-    failed and why.
+    failed and why; at once where the disk is full.
     """
     missing = {run.planned: run for run in runs if store.result(run) is None}
     needs = {planned: {need.planned for need in run.ancestry() if need is not run} for planned, run in missing.items()}
@@ -266,6 +270,8 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
             run, error = going.pop(future), future.exception()
             if error is None:
                 done(run)
+            elif isinstance(error, NoRoom):
+                raise error  # the others would not have any, either
             elif isinstance(error, BrokenProcessPool) and tried[run.planned] < TRIES:
                 missing[run.planned] = run  # it may have been another one's process that died
             else:
@@ -278,5 +284,10 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
 def _reason(run: Run, error: BaseException, store: Store) -> str:
     """Why a run failed, as it noted itself; else what its engine says."""
     state, why = store.state(run)
-    told = why if state == "failed" else "its process died" if isinstance(error, BrokenProcessPool) else f"{type(error).__name__}: {error}"
-    return " ".join(told.removeprefix("StudyError: ").split()).rstrip(".")
+    if isinstance(error, BrokenProcessPool):
+        why = "its process died: the system ends one that takes more memory than there is, see `study plan`"
+    elif state != "failed":
+        why = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+    if any(sign in why for sign in MEMORY):
+        why = "there is not enough memory for it: take a smaller `micro`, and see `study plan`"
+    return " ".join(why.split()).rstrip(".")

@@ -3,9 +3,10 @@
 plan = capacity_gap(families={"gpt_neox": "tiny:gpt_neox"}, ...)
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from studylib import cutting, kinds, models, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
@@ -130,7 +131,7 @@ class School:
         )
         self.tuned = kinds.teacher(raw, setting, steps=common.teacher_steps, rate=float(common.teacher_rate), label=self.label)
         self.order = kinds.layers(self.tuned, setting, packs=common.layer_packs, label=self.label)
-        self.named = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
+        self.named: dict[str, Any] = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
         own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(objectives.gold(common.teacher_steps))
         self.asked = plan.teacher(self.tuned, self.named | own, common.asked)
         self.begins: dict[tuple[str, str], Run | Input] = {("tuned", ""): self.tuned, ("raw", ""): raw}
@@ -149,7 +150,8 @@ class School:
     def _own(self, written: int | str) -> int | str:
         """A size; for the first or the last sibling, what that is called in this family."""
         names = list(self.siblings)
-        return {FIRST: names[0], LAST: names[-1]}.get(written, written) if names else written
+        ends: dict[int | str, int | str] = {FIRST: names[0], LAST: names[-1]} if names else {}
+        return ends.get(written, written)
 
     def start(self, cut_from: str, written: int | str) -> str:
         """What a student of this size starts from, in tables: what it is cut from, or its own pretraining."""
@@ -175,7 +177,7 @@ class School:
         self, start: str, written: int | str, lessons: Sequence[kinds.Lesson], *, stages: Sequence[Mapping], learn: str, targets: str
     ) -> Run:
         """A student of this size and start, trained through `stages`; `targets` is what it is called by."""
-        search = dict(rates=[float(rate) for rate in self.common.rates], search_steps=self.common.search_steps)
+        search: dict[str, Any] = dict(rates=[float(rate) for rate in self.common.rates], search_steps=self.common.search_steps)
         label = f"{self.label} {cutting.size(self._own(written)).title}, {self.start(start, written)} start, {targets}"
         return kinds.student(self.begin(start, written), lessons, self.setting, stages=stages, learn=learn, label=label, **search)
 
@@ -193,7 +195,7 @@ def capacity_gap(
     rivals: Sequence[int | str],
     rival_stages: Sequence[Mapping],
     ladder: Sequence[int | str],
-    **common: object,
+    **given: Any,
 ) -> Plan:
     """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
     taught by it (`sizes`, as `cutting.size` reads them), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
@@ -202,7 +204,7 @@ def capacity_gap(
     Pupils are the first size of `ladder`, taught by the twins of the others instead of the whole teacher. Raises StudyError for values
     that cannot be.
     """
-    common = Common(**common)
+    common = Common(**given)
     _check_rivals(common, rivals, rival_stages)
     siblings = {name for smaller in common.siblings.values() for name in smaller}
     _check_sizes(siblings, sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, ladder=ladder)
@@ -241,14 +243,14 @@ def _ask(plan: Plan, school: School, model: Run, called: dict, written: int | st
     plan.cost(model, school.tuned, called)
 
 
-def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, **common: object) -> Plan:
+def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, **given: Any) -> Plan:
     """Whom a student of this `size`, cut from the raw model, should learn from: same start, data, order and steps in every arm.
 
     Teachers are the raw model, asked like the student or with a `demonstration`; the tuned one; a `smaller` one tuned on gold
     answers, or taught by the tuned one; the tuned one and that smaller one together; the student's own twin; and nobody.
     Raises StudyError for values that cannot be.
     """
-    common = Common(**common)
+    common = Common(**given)
     prompts.check(demonstration)
     _check_distributions(common)
     if demonstration == common.trained:
@@ -268,13 +270,13 @@ def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, *
     return plan
 
 
-def prompting_mode(*, size: int | str, trained: Sequence[str], **common: object) -> Plan:
+def prompting_mode(*, size: int | str, trained: Sequence[str], **given: Any) -> Plan:
     """What a demonstration before the text is worth: teacher and student of this `size`, each trained in every way of `trained` and
     asked in every way of `asked`; and a student that is trained in the first way to say what the teacher of the last way says in that
     way, so that the demonstration is folded into its weights. Raises StudyError for values that cannot be.
     """
     _check_lists(trained=trained)
-    ways = [Common(trained=mode, **common) for mode in trained]
+    ways = [Common(trained=mode, **given) for mode in trained]
     _check_distributions(ways[0])
     if len(trained) < 2 or not {trained[0], trained[-1]} <= set(ways[0].asked):
         raise StudyError("trained must name two ways of prompting at least, and `asked` the first and the last of them.")
@@ -301,7 +303,7 @@ def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demons
     common, mode = school.common, school.common.trained
     tuned = school.student("tuned", smaller, [], stages=common.gold, learn="gold", targets="gold")
     again = school.student("tuned", smaller, [school.lesson], stages=common.stages, learn="gold", targets="teacher")
-    others = {
+    others: dict[str, tuple[Run | Input, str, Run]] = {
         RAW: (school.raw, mode, school.tuned),
         f"{RAW} with a demonstration": (school.raw, demonstration, school.tuned),
         "smaller, tuned": (tuned, mode, tuned),
@@ -353,8 +355,8 @@ def _arms(
 
     What a twin lacks are the teacher's distributions and words, not its choice of questions.
     """
-    student = {"stages": common.stages, "learn": common.learn}
-    twin = {"stages": common.gold, "learn": common.learn if common.learn == kinds.RIGHT else "gold"}
+    student: dict[str, Any] = {"stages": common.stages, "learn": common.learn}
+    twin: dict[str, Any] = {"stages": common.gold, "learn": common.learn if common.learn == kinds.RIGHT else "gold"}
     siblings = list(dict.fromkeys(name for smaller in common.siblings.values() for name in smaller))
     chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts), "pretrained": (siblings, siblings)}
     pairs = ((Arm("student", start, own, **student), Arm("twin", start, beside, **twin)) for start, (own, beside) in chosen.items())
@@ -365,7 +367,11 @@ def _arms(
     ]
 
 
-EXPERIMENTS = {"capacity_gap": capacity_gap, "teacher_choice": teacher_choice, "prompting_mode": prompting_mode}
+EXPERIMENTS: dict[str, Callable[..., Plan]] = {
+    "capacity_gap": capacity_gap,
+    "teacher_choice": teacher_choice,
+    "prompting_mode": prompting_mode,
+}
 
 
 def _check_lists(**lists: Sequence) -> None:

@@ -15,7 +15,7 @@ from studylib import answering, batch, makers, models, packing, prompts, study, 
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Asked, Plan
-from studylib.runs import Store
+from studylib.runs import Run, Store
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def told(
         best = {n: given.argmax(-1).tolist() for n, given in each.items()}
         found[name] = [
             Token(
-                tokenizer.decode(token),
+                str(tokenizer.decode(token)),
                 {n: given[place, token].item() for n, given in each.items()},
                 {n: numbers[place] for n, numbers in best.items()},
-                {n: tokenizer.decode(numbers[place]) for n, numbers in best.items()},
+                {n: str(tokenizer.decode(numbers[place])) for n, numbers in best.items()},
             )
             for place, token in enumerate(prompt.branches[0].target)
         ]
@@ -110,7 +110,8 @@ class Panel:
 
     def __init__(self, plan: Plan, store: Store | None = None):
         self.plan, self.store = plan, store or Store()
-        self.there, self.loaded = pairs(plan, self.store), {}
+        self.there = pairs(plan, self.store)
+        self.loaded: dict[str, tuple[Run, PreTrainedModel, PreTrainedTokenizerBase]] = {}
         self.pair = ipywidgets.Dropdown(options=list(self.there), description="pair", layout={"width": "95%"})
         self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
         self.context, self.question = (
@@ -138,9 +139,9 @@ class Panel:
 
     def _models(self) -> tuple[dict[str, PreTrainedModel], PreTrainedTokenizerBase]:
         one = self.there[self.pair.value]
-        for name, run in (("teacher", one.teacher.counted), ("student", one.counted)):
-            if self.loaded.get(name, (None,))[0] is not run:
-                self.loaded[name] = (run, *makers.load(self.store, run))
+        for name, each in (("teacher", one.teacher), ("student", one)):
+            if each and (name not in self.loaded or self.loaded[name][0] is not each.counted):
+                self.loaded[name] = (each.counted, *makers.load(self.store, each.counted))
         return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][2]
 
     def _clicked(self) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -63,7 +64,7 @@ def export(key: str, target: Path) -> Path:
     """
     store = Store()
     folder = store.find(key)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = store.manifest(folder)
     if manifest["kind"] not in KINDS:
         raise StudyError(f"{folder.name} is of kind {manifest['kind']}, which is no model: only {' and '.join(KINDS)} can be exported.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -96,7 +97,7 @@ def _generation(folder: Path) -> GenerationConfig:
 
 def card(folder: Path, store: Store, name: str) -> ModelCard:
     """The model card of a run: parents and their licences, data, training, size, scores with intervals, how to use it."""
-    manifest, result = (json.loads((folder / f"{file}.json").read_text(encoding="utf-8")) for file in ("manifest", "result"))
+    manifest, result = store.manifest(folder), store.finished(folder)
     parameters = manifest["parameters"]
     roots = sorted({reference for reference in _roots(store, manifest) if isinstance(reference, str)})
     sets = {reference["source"] for reference in _roots(store, manifest) if isinstance(reference, dict)}
@@ -112,8 +113,8 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
         eval_results=[one for score in found for one in _results(score)] or None,
     )
     counts, taught_by = result["facts"]["parameters"], manifest["needs"].get("teacher", {}).get("key")
-    whole = store.root / "teacher" / str(taught_by) / "result.json"
-    fewer = _fewer(counts, json.loads(whole.read_text(encoding="utf-8"))["facts"]["parameters"]) if whole.exists() else ""
+    whole = store.finished(store.root / "teacher" / str(taught_by))
+    fewer = _fewer(counts, whole["facts"]["parameters"]) if whole else ""
     segments = prompts.plain(None, None)
     lines = [
         f"# {name}",
@@ -148,8 +149,8 @@ def _roots(store: Store, manifest: Mapping) -> Iterator[object]:
     """All that came from outside into what a run builds on: references of models, descriptions of data sets."""
     for need in manifest["needs"].values():
         if "key" in need:
-            upstream = store.root / need["kind"] / need["key"] / "manifest.json"
-            yield from _roots(store, json.loads(upstream.read_text(encoding="utf-8"))) if upstream.exists() else ()
+            upstream = store.root / need["kind"] / need["key"]
+            yield from _roots(store, store.manifest(upstream)) if (upstream / "manifest.json").exists() else ()
         else:
             yield need["input"]
 
@@ -170,7 +171,7 @@ def _one(licences: Iterator[str]) -> str | None:
 
 def scores(folder: Path, store: Store) -> Iterator[Score]:
     """What a model scores wherever it was asked and the answers are there, and what it keeps of its teacher asked the same."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = store.manifest(folder)
     guide = manifest["needs"].get("teacher", {}).get("key")
     every = {(one["model"], one["test"], one["asked"], one["seed"]): one for one in _asked(store)}
     for (model, *about), one in every.items():
@@ -191,7 +192,7 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
 def _asked(store: Store) -> Iterator[dict]:
     """Every finished set of answers: by which model, on what, how."""
     for file in sorted(store.root.glob("answers/*/result.json")):
-        manifest = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
+        manifest = store.manifest(file.parent)
         test = manifest["needs"]["test"]
         about = {"model": manifest["needs"]["model"].get("key"), "test": test["digest"], "described": test["input"], "folder": file.parent}
         title = manifest["label"].rpartition(": ")[2].removesuffix(f" {manifest['parameters']['asked']}")
@@ -221,7 +222,7 @@ def _table(found: list[Score]) -> str:
 def _results(score: Score) -> Iterator[EvalResult]:
     for name, kind in (("exact_match", "exact_match"), ("f1", "f1")):
         value = float(score.scores[name].partition(" ")[0])
-        about = dict(
+        about: dict[str, Any] = dict(
             task_type="question-answering", dataset_type=f"{score.test} {score.asked}", dataset_name=f"{score.test}, {score.asked}"
         )
         yield EvalResult(**about, metric_type=kind, metric_value=value)

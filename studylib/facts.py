@@ -8,6 +8,7 @@ by their digest. The split `far` has templates that no other has: two a language
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from random import Random
@@ -195,7 +196,7 @@ def name(rng: Random, split: str, language: str = "en") -> str:
             return candidate
 
 
-def paragraphs(split: str, *, contexts: int, facts: int, seed: int, languages: tuple[str, ...] = ("en",)) -> list[dict]:
+def paragraphs(split: str, *, contexts: int, facts: int, seed: int, languages: Sequence[str] = ("en",)) -> list[dict]:
     """SQuAD-schema paragraphs: `facts` sentences each, one question a fact, answers at their offsets; languages take turns.
 
     A paragraph's `title` is its own, since every context is drawn independently: it is its own cluster.

@@ -6,6 +6,7 @@ A figure is written as SVG (without date, so that the same rows give the same by
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -79,9 +80,9 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     top = max(112, 1.04 * kept[["retention_f1", UPPER]].max().max())
     axes[0][0].set(xlim=(0, 100), ylim=(bottom, top))
     for row, test in zip(axes, tests, strict=True):
-        here = [table[table.test_set == test] for table in (students, seeds)]
+        means, dots = (table[table.test_set == test] for table in (students, seeds))
         for axis, side in zip(row, SIDES, strict=True):
-            _retained(axis, *here, side)
+            _retained(axis, means, dots, side)
             for teacher in kept[(kept.role == "teacher") & (kept.test_set == test)].dropna(subset="retention_f1").itertuples():
                 low, high = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
                 axis.axhline(100, color="0.25", linewidth=0.8)
@@ -143,7 +144,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
     return figure
 
 
-def _teacher_line(line: Callable, span: Callable, teacher: tuple) -> None:
+def _teacher_line(line: Callable, span: Callable, teacher: Any) -> None:
     """The teacher's F1 as a line, its interval as a band."""
     line(teacher.f1, color="0.25", linewidth=1, label="teacher, with its interval")
     if not np.isnan(teacher.f1_low):
@@ -258,7 +259,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png", dpi=dots, metadata={"Description": figure.get_label()})
 
 
-def _grid(panels: int, height: float, *, legend: float = 0.0, label: str, **shared: bool) -> tuple[Figure, list[mpl.axes.Axes]]:
+def _grid(panels: int, height: float, *, legend: float = 0.0, label: str, **shared: Any) -> tuple[Figure, list[mpl.axes.Axes]]:
     """A figure of one or two columns of panels, `height` inches each, with room for a legend."""
     columns = min(2, panels)
     lines = -(-panels // columns)

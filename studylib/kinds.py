@@ -82,8 +82,8 @@ class Lesson:
 
     def said(self) -> Run:
         """The teacher's answers to the training questions."""
-        train, asked = self.setting.train, dict(asked=self.prompted, seed=self.setting.seed)
-        return self._once("said", lambda label: answers(self.teacher, train, train, **asked, label=label))
+        train, seed = self.setting.train, self.setting.seed
+        return self._once("said", lambda label: answers(self.teacher, train, train, asked=self.prompted, seed=seed, label=label))
 
     def states(self, tokens: str, learn: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""

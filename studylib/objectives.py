@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +41,16 @@ class Taid(nn.Module):
     Shing et al. (2025, TAID, arXiv:2501.16937); rule and defaults as in SakanaAI/TAID: src/distil_losses/taid.py.
     """
 
+    t: Tensor
+    last: Tensor
+    momentum: Tensor
+
     def __init__(self, *, start: float = 0.4, end: float = 1.0, alpha: float = 5e-4, beta: float = 0.99):
         super().__init__()
         self.start, self.end, self.alpha, self.beta = start, end, alpha, beta
         for name, value in (("t", start), ("last", math.inf), ("momentum", 0.0)):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
-        self.seen = self.count = 0
+        self.seen, self.count = 0.0, 0
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """KL(p_t ‖ q) per position, (N, V) twice -> (N,)."""
@@ -149,7 +154,7 @@ def _stage(given: Mapping) -> Stage:
     return Stage(given["steps"], tuple(_term(name, value) for name, value in given["losses"].items()))
 
 
-def _term(name: str, value: object) -> Term:
+def _term(name: str, value: Any) -> Term:
     if name not in LOSSES:
         near = get_close_matches(str(name), LOSSES, 1)
         raise StudyError(f"loss {name!r} is unknown: {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(LOSSES)}.")
@@ -169,7 +174,7 @@ def _term(name: str, value: object) -> Term:
     return Term(name, float(given.get("weight", 1.0)), given.get("tokens", _usual_tokens(name)), options)
 
 
-def _check_number(name: str, key: str, chosen: object, default: float | bool | int) -> None:
+def _check_number(name: str, key: str, chosen: Any, default: float | bool | int) -> None:
     number = isinstance(chosen, int | float) and not isinstance(chosen, bool)
     if isinstance(default, bool):
         fits, wanted = isinstance(chosen, bool), "true or false"
@@ -266,14 +271,16 @@ class Mixture(nn.Module):
         with torch.autocast(student.device.type, enabled=False):
             student = student.float()
             if term.name in self.projections:
-                student = self.projections[term.name][layer](student)
+                projections: Any = self.projections[term.name]
+                student = projections[layer](student)
             return FEATURES[term.name](student, teacher, **term.options)
 
     def advance(self, step: int) -> None:
         """After the optimiser step `step` (counted from 0)."""
         stage, share = self.at(step)
-        if (taid := f"{stage}-taid") in self.stateful:
-            self.stateful[taid].advance(share)
+        taid = dict(self.stateful.items()).get(f"{stage}-taid")
+        if isinstance(taid, Taid):
+            taid.advance(share)
 
 
 def _projection(own: int, theirs: int) -> nn.Linear:

@@ -6,7 +6,6 @@ device = named("h100"); table = runs(batch.jobs("paper"), device)
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import pandas as pd
 import psutil
@@ -18,7 +17,7 @@ from studylib.errors import StudyError
 from studylib.forecast import Pace
 from studylib.plans import Plan
 from studylib.progress import spoken
-from studylib.runs import Run, Store
+from studylib.runs import Run, Store, free, home
 from studylib.study import folder, states
 from studylib.work import FLOAT, Took, Work
 
@@ -38,17 +37,6 @@ BEGIN, READ = 3.0, 1e9  # seconds that a run takes besides, and bytes of weights
 CONTEXT = 0.8e9  # bytes that a GPU's runtime takes itself
 SHARDED = ("teacher", "student", "rate")  # by all processes of a run; what answers has all of the model
 COLUMNS = ["parameters", "tokens", "flops", "memory", "disk", "seconds"]
-
-
-class Device(Protocol):
-    """Something that runs are computed on: what it is called, bytes of its memory, bytes that a process takes before it has a model."""
-
-    name: str
-    memory: float
-    taken: float
-
-    def seconds(self, run: Run, took: Took) -> float:
-        """Of a run that takes so much."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,10 @@ class Here:
         return self.pace.seconds(run, took)
 
 
+# What runs are computed on: what it is called, bytes of its memory, bytes that a process takes before it has a model, seconds of a run.
+Device = Card | Here
+
+
 def named(device: str) -> Card:
     """A card of `DEVICES`, or one given as FLOP/s and gigabytes: 165e12:24. Raises StudyError for anything else."""
     if device in DEVICES:
@@ -107,7 +99,7 @@ def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
             if run.planned not in lines:
                 took = work.of(run)
                 memory = _needed(run, took, job.plan, device.taken)
-                about = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
+                about: dict[str, object] = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
                 about |= {"parameters": took.parameters, "tokens": took.tokens, "flops": took.flops, "memory": memory}
                 about |= {"disk": took.disk, "beside": took.work, "seconds": device.seconds(run, took)}
                 about |= {"fits": memory <= device.memory, "estimated": took.estimated}
@@ -138,9 +130,13 @@ def said(table: pd.DataFrame, device: Device) -> Iterator[str]:
     yield from unfit(left, device)
 
 
-def too_large(plan: Plan, missing: Iterable[Run]) -> Iterator[str]:
-    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known."""
+def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
+    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known; and
+    one if all of them will not find room on the disk."""
     device, work = models.device(plan.machine.device), Work()
+    disk = sum(work.of(run).disk for run in missing) + max((work.of(run).work for run in missing), default=0)
+    if disk > free(home()):
+        yield f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f} GB are free in {home()}: make room."
     room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
     taken = CONTEXT if device.type == "cuda" else psutil.Process().memory_info().rss
     for run in missing:

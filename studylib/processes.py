@@ -1,12 +1,13 @@
 """Processes that make one run together: which of them this one is, and what they tell each other. One that is alone is the first of one."""
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -55,7 +56,7 @@ class Whole(nn.Module):
     All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks, and each block's when it is their turn.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], **modules: nn.Module):
+    def __init__(self, blocks: Iterable[nn.Module], **modules: nn.Module):
         super().__init__()
         for name, module in modules.items():
             self.add_module(name, module)
@@ -69,14 +70,14 @@ class Whole(nn.Module):
         return call(*given)
 
 
-def plain(module: nn.Module) -> dict[str, Tensor] | None:
+def plain(module: nn.Module) -> dict[str, Any] | None:
     """A module's weights in one piece on the first process, if they are shared."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)) if count() > 1 else None
 
 
-def shard(blocks: Sequence[nn.Module]) -> None:
+def shard(blocks: nn.ModuleList) -> None:
     """Share the weights of a model's blocks that is only read."""
     if count() > 1:
         mesh = init_device_mesh(next(blocks[0].parameters()).device.type, (count(),))

@@ -20,12 +20,13 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.live, self.quiet = watched() and not quiet, quiet
-        self.bar: tqdm | None = None
+        self.bar: tqdm
 
     @contextmanager
     def run(self, label: str) -> Iterator["Progress"]:
         """The bar of one run."""
-        self.label, self.started, self.shown, self.count, self.first = label, time.monotonic(), 0.0, 0, None
+        self.label, self.started, self.shown, self.count = label, time.monotonic(), 0.0, 0
+        self.first: int | None = None
         self.bar = tqdm(desc=label, leave=True, disable=not self.live, dynamic_ncols=True)
         try:
             yield self

@@ -90,7 +90,7 @@ def traits(question: Question) -> dict[str, str | int | float]:
     return {"asks": asks, "answer_words": len(target.split()), "answer_place": start / max(1, len(question.context))}
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
+def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> Segments:
     """The template as it stands above."""
     example = Segments(INSTRUCTIONS + BREAK, CUE, " ")
     if shown is None:
@@ -110,7 +110,7 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
         example = Segments(INSTRUCTIONS + BREAK, "", "")
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
     said = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
-    before, _, after = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).rpartition(HERE)
+    before, _, after = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)).rpartition(HERE)
     return Segments(before, after, "")
 
 
@@ -238,9 +238,9 @@ def longest_answer(targets: Iterable[list[int]]) -> int:
     return max([ROOM, *map(len, targets)])
 
 
-def _sharing(made: list[list[Prompt]], shown: Sequence[Question]) -> list[list[Prompt]]:
+def _sharing(made: list[list[Prompt]], shown: Sequence[Question | None]) -> list[list[Prompt]]:
     """The prompts of each context, told how many tokens they begin with that all of the same demonstration do."""
-    alike: dict[Question, list[list[int]]] = {}
+    alike: dict[Question | None, list[list[int]]] = {}
     for prompts, example in zip(made, shown, strict=True):
         alike.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
     shared = {example: _common(prefixes) for example, prefixes in alike.items()}

@@ -22,7 +22,8 @@ def filled(text: str) -> str:
     """
     for name, result in _results().items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        text, count = re.subn(f"{begin}.*?{end}", lambda _, shown=f"{begin}{result}{end}": shown, text, flags=re.DOTALL)
+        shown = f"{begin}{result}{end}".replace("\\", r"\\")
+        text, count = re.subn(f"{begin}.*?{end}", shown, text, flags=re.DOTALL)
         if count != 1:
             raise StudyError(f"{FILE} has {count} places between {begin.strip()} and {end}: it must have one.")
     return text

@@ -100,8 +100,7 @@ def _source(file: Path) -> str:
 
 def described(file: Path) -> str:
     """What an SVG file says that it shows, or its name."""
-    said = ElementTree.parse(file).find(f".//{DESCRIPTION}")
-    return file.stem if said is None else said.text
+    return ElementTree.parse(file).findtext(f".//{DESCRIPTION}") or file.stem
 
 
 def _data(jobs: Sequence[Job]) -> list[tuple]:
@@ -130,7 +129,9 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
                 name = f"{test.label}, {one.called['asked']}"
                 _, _, models = sets.setdefault((test.digest, one.called["asked"]), (name, test, {}))
                 models.setdefault(store.key(one.answers), (_model(one.called), one.answers))
-    contexts, names, listed = {}, {}, []
+    contexts: dict[str, int] = {}
+    names: dict[str, int] = {}
+    listed = []
     for name, test, models in sets.values():
         said = [
             (names.setdefault(model, len(names)), json.loads(store.path(run, "answers.json").read_text(encoding="utf-8")))

@@ -2,11 +2,13 @@
 
 A run's key is a digest of what matters: its parameters, the digests of what it builds on, and the recipe
 numbers of the modules that make it. Its folder is `runs/<kind>/<key>/`; `result.json` is written last, by an
-atomic rename, with a digest of every file beside it. Without `result.json` it did not happen.
+atomic rename, with a digest of every file beside it and a seal over all that it says itself. Without `result.json`, or
+with one that was changed, it did not happen.
 
     >>> store = Store(); run = Run("number", {"value": 3}); store.complete(run, lambda run, folder: {})
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,17 +20,21 @@ import time
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from studylib.errors import StudyError
 
+CHECKPOINT_SECONDS = 120.0  # after which a run keeps what it goes on from
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "bm25s")
 
 
@@ -37,7 +43,7 @@ class Input:
     """Something a run builds on that is no run: a data set or a model from outside, with the digest of its content."""
 
     label: str
-    value: object
+    value: Any
     digest: str
 
 
@@ -51,7 +57,7 @@ class Run:
 
     kind: str
     parameters: Mapping
-    needs: Mapping[str, "Run | Input"] = field(default_factory=dict)
+    needs: Mapping[str, Any] = field(default_factory=dict)  # of Run or Input; which one, is a matter of the kind
     recipe: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
 
@@ -103,11 +109,64 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write by atomic rename: a reader sees the old file or the new one, never half of it."""
+    """Write by atomic rename: a reader sees the old file or the new one, never half of it, even if the machine stops."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
     draft.write_text(text, encoding="utf-8")
+    settle(draft)
     os.replace(draft, path)
+
+
+def settle(*paths: Path) -> None:
+    """Wait until what was written to these files is on the disk, and not in the system's memory only."""
+    for path in paths:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def seal(told: Mapping) -> str:
+    """Digest of all that a mapping says but for its own seal."""
+    return digest({name: value for name, value in told.items() if name != "seal"})
+
+
+def write_sealed(path: Path, told: Mapping) -> None:
+    """Write JSON with a seal over all of it."""
+    write_json(path, {**told, "seal": seal(told)})
+
+
+def read_sealed(path: Path) -> dict | None:
+    """What was written so, or None if there is no such file or it is not what was written. Files from before there were seals have none."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return told if told.get("seal", seal(told)) == seal(told) else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, AttributeError):  # no JSON in UTF-8, or no mapping
+        return None
+
+
+class NoRoom(StudyError):
+    """The disk is full."""
+
+
+@contextmanager
+def room(place: Path, what: str, needed: Callable[[], float] | None = None) -> Iterator[None]:
+    """Within, an error that means a full disk becomes one that says where, what was to be written, and how many bytes that needs, if
+    that is known."""
+    try:
+        yield
+    except NoRoom:
+        raise
+    except Exception as error:  # each library has its own for this
+        if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(error):
+            raise
+        about = f"{free(place) / 1e6:.0f} MB are free" + (f", about {needed() / 1e6:.0f} MB are needed" if needed else "")
+        raise NoRoom(f"{place} has no room left for {what} ({about}): make room and run again, or move the store (STUDY_HOME).") from error
+
+
+def free(place: Path) -> int:
+    """Bytes that are free where a file or folder lies or is to lie."""
+    return shutil.disk_usage(next(folder for folder in (place, *place.absolute().parents) if folder.exists())).free
 
 
 class Store:
@@ -134,7 +193,7 @@ class Store:
         if isinstance(need, Input):
             return need.digest
         result = self.result(need)
-        return result and result["digest"]
+        return result["digest"] if result else None
 
     def folder(self, run: Run) -> Path:
         """Where the run's files lie. Raises StudyError while something it builds on is missing."""
@@ -146,17 +205,35 @@ class Store:
     def result(self, run: Run) -> dict | None:
         """What `result.json` says, or None if the run is not finished."""
         key = self.key(run)
-        path = self.root / run.kind / str(key) / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if key and path.exists() else None
+        return self.finished(self.root / run.kind / key) if key else None
+
+    def finished(self, folder: Path) -> dict | None:
+        """The same, by the run's folder; None, too, where it is not what was written: such a run is made again."""
+        result = read_sealed(folder / "result.json")
+        sound = result is not None and "facts" in result and result.get("digest") == digest(result.get("files"))
+        return result if sound else None
+
+    def manifest(self, folder: Path) -> dict:
+        """What a run's manifest says. Raises StudyError when it cannot be read or was changed since the run was finished."""
+        path, result = folder / "manifest.json", self.finished(folder) or {}
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _changed(path, folder) from error
+        if "manifest" in result and result["manifest"] != file_digest(path):
+            raise _changed(path, folder)
+        return told
 
     def state(self, run: Run) -> tuple[str, str]:
-        """('done' | 'failed' | 'started' | 'missing', why)."""
+        """('done' | 'damaged' | 'failed' | 'started' | 'missing', why)."""
         if self.result(run) is not None:
             return "done", ""
         if self.key(run) is None:
             return "missing", "waits for " + next(n.label or n.kind for n in run.ancestry() if self.result(n) is None)
         folder = self.folder(run)
-        if (folder / "error.json").exists():
+        if (folder / "result.json").exists():
+            return "damaged", f"{folder / 'result.json'} is not what was written: the run is made again"
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             return "failed", json.loads((folder / "error.json").read_text(encoding="utf-8"))["error"]
         return ("started", "goes on from its last checkpoint") if (folder / "work").exists() else ("missing", "")
 
@@ -168,39 +245,58 @@ class Store:
 
     def checked(self, folder: Path, name: str = "") -> Path:
         """The same, by the run's folder."""
-        if not (folder / "result.json").exists():
+        result = self.finished(folder)
+        if result is None:
             raise StudyError(f"{folder} holds no finished run: run `study run` first.")
-        for file, expected in json.loads((folder / "result.json").read_text(encoding="utf-8"))["files"].items():
+        for file, expected in result["files"].items():
             wanted = not name or file == name or file.startswith(name + "/")
-            if wanted and (not (folder / file).exists() or file_digest(folder / file) != expected):
-                raise StudyError(f"{folder / file} is not what the run stored (digest differs): delete {folder} and run again.")
+            if wanted and (not (folder / file).is_file() or file_digest(folder / file) != expected):
+                raise _changed(folder / file, folder)
         return folder / name
 
-    def complete(self, run: Run, make: Callable[[Run, Path], dict]) -> dict:
+    def complete(self, run: Run, make: Callable[[Run, Path], dict], needed: Callable[[], float] | None = None) -> dict:
         """Make the run unless it is finished, and return its result.
 
         `make(run, folder)` writes files into `folder` (and what it needs to go on with into `folder/work`)
-        and returns facts worth keeping. One process at a time per key: others wait, then find it done.
+        and returns facts worth keeping. One process at a time per key: others wait, then find it done. Raises NoRoom where the disk
+        is full, which says how many bytes are `needed`.
         """
-        folder = self.folder(run)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        folder, called = self.folder(run), run.label or run.kind
+        with room(self.root, called, needed), self._held(run, folder):
             if (found := self.result(run)) is not None:
                 return found
+            if (folder / "result.json").exists():
+                print(f"{self.state(run)[1]}.", flush=True)
+                (folder / "result.json").unlink()
             (folder / "error.json").unlink(missing_ok=True)
             write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
             try:
-                facts = make(run, folder)
+                with room(self.root, called, needed):
+                    facts = make(run, folder)
             except Exception as error:
-                said = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-                write_json(folder / "error.json", said)
+                said = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+                with suppress(OSError):  # the disk may be full
+                    write_json(folder / "error.json", {"error": said, "traceback": traceback.format_exc()})
                 raise
-            files = {path.relative_to(folder).as_posix(): file_digest(path) for path in _made(folder)}
-            result = {"digest": digest(files), "files": files, "facts": facts, "seconds": round(time.time() - started, 1)}
-            write_json(folder / "result.json", result)
+            write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
             shutil.rmtree(folder / "work", ignore_errors=True)  # only now: until there is a result, the checkpoint is all there is
-            return result
+            return self.finished(folder)
+
+    @contextmanager
+    def _held(self, run: Run, folder: Path) -> Iterator[None]:
+        """Within, no other process makes this run; the lock of one that died is free."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{run.label or run.kind}: another process makes it, this one waits.", flush=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def find(self, key: str) -> Path:
         """The folder of the run whose key starts with `key`. Raises StudyError unless there is exactly one."""
@@ -222,6 +318,18 @@ class Store:
             "recipe": run.recipe,
             **provenance(),
         }
+
+
+def _result(folder: Path, facts: Mapping, seconds: float) -> dict:
+    """What `result.json` is to say of the files that a run has made."""
+    made = _made(folder)
+    settle(*made)
+    files = {path.relative_to(folder).as_posix(): file_digest(path) for path in made}
+    return {"digest": digest(files), "files": files, "facts": facts, "seconds": seconds, "manifest": file_digest(folder / "manifest.json")}
+
+
+def _changed(path: Path, folder: Path) -> StudyError:
+    return StudyError(f"{path} is not what the run stored (digest differs): delete {folder} and run again.")
 
 
 def _made(folder: Path) -> list[Path]:

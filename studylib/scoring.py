@@ -64,8 +64,8 @@ def words(text: str, *, language: str = "en", rules: str = "squad") -> list[str]
     articles = RULES[rules]
     if language not in articles:
         raise StudyError(f"rules {rules!r} do not score language {language!r}: they know {', '.join(articles)}.")
-    text = text.lower().translate(_punctuation(rules))
-    return segment(re.sub(articles[language], " ", text) if articles[language] else text, language)
+    text, article = text.lower().translate(_punctuation(rules)), articles[language]
+    return segment(re.sub(article, " ", text) if article else text, language)
 
 
 def segment(text: str, language: str) -> list[str]:
@@ -156,7 +156,7 @@ def calibration_error(probabilities: Sequence[float], right: Sequence[float], bi
 
     Guo et al. (2017), §2, from memory.
     """
-    probabilities, right = np.asarray(probabilities), np.asarray(right)
-    which = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, probabilities - right, bins)  # a bin's size cancels out
-    return float(np.abs(gaps).sum() / len(probabilities))
+    said, was = np.asarray(probabilities), np.asarray(right)
+    which = np.minimum((said * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, said - was, bins)  # a bin's size cancels out
+    return float(np.abs(gaps).sum() / len(said))

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from studylib import archives, facts, hub
 from studylib.errors import StudyError
@@ -96,7 +97,7 @@ def official(dataset: Mapping) -> int | None:
     kind, _ = described(dataset)
     if kind == "mlqa" and dataset["context"] == dataset["question"]:
         return OFFICIAL[f"mlqa-{dataset['split']}-{dataset['context']}"]
-    return OFFICIAL.get(dataset.get("official"))
+    return OFFICIAL.get(dataset.get("official", ""))
 
 
 def languages(dataset: Mapping) -> list[str]:
@@ -223,7 +224,7 @@ def _mapping(pairs: list[tuple[str, object]]) -> dict:
     return found
 
 
-def _article(item: object, name: str) -> dict:
+def _article(item: Any, name: str) -> dict:
     """One row {id, context, question, answers} in SQuAD's form; without a title the context is its own article.
 
     `answers` is a list of {text, answer_start}, or the hub's {text: [...], answer_start: [...]}.

@@ -6,6 +6,7 @@ rows = study.rows(plan, folder=folder)
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,9 +15,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from matplotlib.figure import Figure
 
-from studylib import data, engines, makers, prompts, scoring, sources
+from studylib import data, engines, makers, prompts, runs, scoring, sources
 from studylib.errors import StudyError
 from studylib.plans import Asked, Plan
 from studylib.project import root
@@ -40,6 +42,8 @@ IDENTITY = [
 CALLED = ["family", "student", "role", "start", "teacher", "targets", "trained", "seed", "run", "planned"]  # in curves
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
+WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
+DRAFT = ".draft-"  # begins the name of a folder in which files are written before they replace others
 WHOSE = {"": "model", "teacher_": "teacher"}
 MEASURED = [f"{whose}{what}" for whose in WHOSE for what in ("milliseconds", "memory", "disk")]
 TIMES = ["time", "time_low", "time_high"]
@@ -70,6 +74,8 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
 
 def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:
     """Raise StudyError if a trained model was exported with other weights than the store has: its scores must not stand beside these."""
+    if folder is None:
+        return
     exported = _exported(folder, "runs.csv")
     for run, _ in plan.trained:
         made = store.result(run)
@@ -90,10 +96,12 @@ def _about(plan: Plan, run: Run) -> Plan:
 def _keep(part: Plan, store: Store, folder: Path) -> None:
     """Merge rows, their origins and curves of a part of a plan into `folder`, as far as they are there."""
     answered = replace(part, asked=[one for one in part.asked if _answered(one, store)])
-    tables = {"rows.parquet": rows(answered, store), "runs.csv": origins(answered, store)} if answered.asked else {}
-    tables |= {"learning.csv": curves(part, store)} if part.trained else {}
+    tables = {"rows.parquet": rows(answered, store)} if answered.asked else {}
+    kept = {"runs": origins(answered, store)} if answered.asked else {}
+    kept |= {"learning": curves(part, store)} if part.trained else {}
+    tables |= {f"{name}.csv": table for name, table in _timed(kept).items()}
     if tables:
-        with _draft(folder) as draft:
+        with _alone(folder), _draft(folder) as draft:
             for name, table in tables.items():
                 _save(_merged(table, folder, name), draft / name)
 
@@ -108,8 +116,8 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
-        if _answered(one, store):
-            counts = store.result(one.counted)["facts"]["parameters"]
+        if _answered(one, store) and (counted := store.result(one.counted)):
+            counts = counted["facts"]["parameters"]
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
         elif one.planned in exported:
@@ -145,7 +153,7 @@ def showable(plan: Plan, folder: Path) -> bool:
 
 
 def _answered(one: Asked, store: Store) -> bool:
-    read = [one.answers, one.counted, one.loyalty, one.teacher and one.teacher.answers]
+    read = [one.answers, one.counted, one.loyalty, one.teacher.answers if one.teacher else None]
     return all(store.result(run) is not None for run in read if run is not None)
 
 
@@ -161,8 +169,13 @@ def _parts(file: Path) -> dict[str, pd.DataFrame]:
     """The rows of a file by what was planned for them; none if there is no such file."""
     if not file.exists():
         return {}
-    csv = dict(dtype={"student": str, "key": str})
-    table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, **csv).fillna({"student": ""})
+    try:
+        if file.suffix == ".parquet":
+            table = pd.read_parquet(file, page_checksum_verification=True)
+        else:
+            table = pd.read_csv(file, dtype={"student": str, "key": str}).fillna({"student": ""})
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's and pandas' own are among them
+        raise StudyError(f"{file} is damaged ({type(error).__name__}): restore it, or delete it and run again.") from error
     return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
 
 
@@ -170,7 +183,7 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
     """A row per question of one set of answers."""
     said, theirs, loyal = _read(store, one.answers), None, None
     test = one.answers.needs["test"]
-    if one.teacher is not None:
+    if one.teacher is not None and one.loyalty is not None:
         theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
     for q in makers.questions(test):
         text, judged = (
@@ -210,7 +223,7 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
     for run, called in plan.trained:
         fixed = {name: called[name] for name in CALLED[:-2]}
         if store.result(run) is not None:
-            curve = pd.DataFrame(json.loads(store.path(run, "curve.json").read_text()))
+            curve = pd.DataFrame(json.loads(store.path(run, "curve.json").read_text(encoding="utf-8")))
             frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
@@ -222,11 +235,11 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
     """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds
     (since it last went on, if it was stopped), by what and on what machine; of runs that the store does not have, what was exported to
     `folder`."""
-    store, frames, exported = store or Store(), [], _exported(folder, "runs.csv")
+    store, frames, exported, times = store or Store(), [], _exported(folder, "runs.csv"), _exported(folder, "times.csv")
     for run in plan.runs:
         result = store.result(run)
         if result is not None:
-            made = json.loads((store.folder(run) / "manifest.json").read_text(encoding="utf-8"))
+            made = store.manifest(store.folder(run))
             about = {"kind": run.kind, "label": run.label, "key": store.key(run), "digest": result["digest"], "seconds": result["seconds"]}
             about |= (
                 {name: made[name] for name in ("started", "python", "unicode", "threads", "git", "dirty")}
@@ -235,7 +248,8 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
             )
             frames.append(pd.DataFrame([about | {"planned": run.planned}]))
         elif run.planned in exported:
-            frames.append(exported[run.planned])
+            when = times[run.planned][["planned", *WHEN]] if run.planned in times else None
+            frames.append(exported[run.planned] if when is None else exported[run.planned].merge(when, on="planned"))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
 
 
@@ -315,36 +329,57 @@ def export(
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
-    every = _merged(table, folder, "rows.parquet")
-    with _draft(folder) as draft:
-        _save(every, draft / "rows.parquet")
-        _save(results(every), draft / "results.csv")
-        for name, part in kept.items():
-            _save(_merged(part, folder, f"{name}.csv"), draft / f"{name}.csv")
-        for name, text in texts.items():
-            (draft / f"{name}.md").write_text(text, encoding="utf-8")
-        for name, (figure, shown) in drawn.items():
-            figures.save(figure, draft, name)
-            if name not in kept:
-                _save(shown, draft / f"{name}.csv")
-    for old in {file.stem for file in folder.glob("*.svg")} - set(drawn):
-        for ending in ("svg", "png", "csv"):
-            (folder / f"{old}.{ending}").unlink(missing_ok=True)
+    with _alone(folder):
+        every = _merged(table, folder, "rows.parquet")
+        with _draft(folder) as draft:
+            _save(every, draft / "rows.parquet")
+            _save(results(every), draft / "results.csv")
+            for name, part in _timed(kept).items():
+                _save(_merged(part, folder, f"{name}.csv"), draft / f"{name}.csv")
+            for name, text in texts.items():
+                (draft / f"{name}.md").write_text(text, encoding="utf-8")
+            for name, (figure, shown) in drawn.items():
+                figures.save(figure, draft, name)
+                if name not in kept:
+                    _save(shown, draft / f"{name}.csv")
+        for old in {file.stem for file in folder.glob("*.svg")} - set(drawn):
+            for ending in ("svg", "png", "csv"):
+                (folder / f"{old}.{ending}").unlink(missing_ok=True)
+
+
+def _timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables, when and in how many seconds runs were made (`times`) apart from what they are (`runs`)."""
+    if "runs" not in kept:
+        return dict(kept)
+    made = kept["runs"]
+    return {**kept, "runs": made.drop(columns=WHEN, errors="ignore"), "times": made[["label", "planned", *WHEN]]}
 
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """A folder to write into; when all is written, its files replace those in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".draft-") as place:
+    """A folder to write into; when all is written, its files replace those in `folder`. What a process that died has left there goes."""
+    for left in folder.glob(f"{DRAFT}*"):
+        shutil.rmtree(left)
+    with runs.room(folder, "tables and figures"), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
         yield Path(place)
-        for file in Path(place).iterdir():
+        for file in sorted(Path(place).iterdir()):
             file.replace(folder / file.name)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within, no other process changes what is exported to the folder: it is read, merged and written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
 
 
 def _save(table: pd.DataFrame, file: Path) -> None:
     """Write a table as the file's name ends."""
-    (table.to_parquet if file.suffix == ".parquet" else table.to_csv)(file, index=False)
+    if file.suffix == ".parquet":
+        table.to_parquet(file, index=False, write_page_checksum=True)
+    else:
+        table.to_csv(file, index=False)
 
 
 def _merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:

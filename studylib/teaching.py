@@ -6,6 +6,8 @@ Always computed one row at a time, so that states from disk equal those of a tea
 precision of matrix products) they are a KL of some 1e-4 from those in fp32, and take about half the time.
 """
 
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from studylib import models, processes
 from studylib.errors import StudyError
 from studylib.packing import Pack, collate, pack
 from studylib.prompts import Prompt
+from studylib.runs import file_digest, write_json
 
 RECIPE = 2
 SHARD = 256  # rows per file
@@ -43,23 +46,35 @@ def store(
     model: PreTrainedModel,
     packs: Sequence[Pack],
     folder: Path,
-    progress: Callable[[Iterable], Iterable],
+    progress: Callable[[Sequence], Iterable],
     tokens: str = "answers",
     precision: str = "fp32",
 ) -> None:
     """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors; files already there are
-    kept, so it can go on. Several processes write some of the files each."""
+    kept, so it can go on, if they are what their digests in `folder/work` say. Several processes write some of the files each."""
     model.eval()
-    for start in progress(processes.share(range(0, len(packs), SHARD))):
-        target = folder / f"states-{start // SHARD:05d}.safetensors"
-        if target.exists():
-            continue
+    targets = [folder / f"states-{number:05d}.safetensors" for number in range(math.ceil(len(packs) / SHARD))]
+    missing = [number for number in processes.share(range(len(targets))) if not _is_sound(targets[number])]
+    for number in progress(missing):
+        target, shared = targets[number], packs[number * SHARD : (number + 1) * SHARD]
         with models.precision(model, precision):  # around all, so that weights are rounded once
-            shard = {pack.digest: STATES[tokens](model, pack, precision).cpu() for pack in packs[start : start + SHARD]}
+            shard = {pack.digest: STATES[tokens](model, pack, precision).cpu() for pack in shared}
         draft = target.with_suffix(".draft")
         save_file(shard, draft)
+        write_json(_noted(target), file_digest(draft))
         draft.replace(target)
     processes.joined(None)  # nobody goes on before all is there
+
+
+def _noted(target: Path) -> Path:
+    """Where the digest of a file of states is kept until the run is finished."""
+    return target.parent / "work" / f"{target.name}.json"
+
+
+def _is_sound(target: Path) -> bool:
+    """Whether the file is there, as it was written."""
+    noted = _noted(target)
+    return target.exists() and noted.exists() and noted.read_text(encoding="utf-8") == json.dumps(file_digest(target))
 
 
 class StoredStates:
@@ -85,15 +100,19 @@ class Reprompted:
     tokens = "answers"
 
     def __init__(self, states: "StoredStates | ComputedStates", prompts: Iterable[Prompt]):
-        self.states, self.where = states, {}
+        self.states = states
+        self.where: dict[str, tuple[Pack, slice]] = {}
         for prompt in prompts:
             row, start = pack(prompt), 0
             for branch in prompt.branches:
                 self.where[branch.question.id] = (row, slice(start, start := start + len(branch.target)))
 
     def __call__(self, pack: Pack) -> Tensor:
-        found = [self.where.get(question) for question in pack.question_ids]
-        if None in found or [token for row, part in found for token in row.answers.targets[part]] != pack.answers.targets:
+        found = [self.where[question] for question in pack.question_ids if question in self.where]
+        if (
+            len(found) < len(pack.question_ids)
+            or [token for row, part in found for token in row.answers.targets[part]] != pack.answers.targets
+        ):
             raise StudyError(
                 f"question {pack.question_ids[0]!r}: the teacher was not asked it and its context's others for the same answers."
             )
@@ -109,3 +128,6 @@ class ComputedStates:
 
     def __call__(self, pack: Pack) -> Tensor:
         return self.kept[pack.digest]
+
+
+Served = StoredStates | ComputedStates | Reprompted

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -27,7 +28,7 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    many = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": machine.processes, "max_restarts": 0}
+    many: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": machine.processes, "max_restarts": 0}
     launch = LaunchConfig(**many, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.2)
     try:
         elastic_launch(launch, entrypoint=_one)(run, store.root.parent, machine)
@@ -35,7 +36,7 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
         if store.result(run) is not None:
             return  # what counts is the result: a process that fails on its way out takes nothing from it
         state, why = store.state(run)
-        reason = why.removeprefix("StudyError: ") if state == "failed" else "one of its processes died"
+        reason = why if state == "failed" else "one of its processes died"
         raise StudyError(reason) from error
 
 

@@ -5,7 +5,6 @@ the step is divided into micro-batches. A run that is stopped goes on from its l
 bits.
 """
 
-import json
 import math
 import shutil
 import time
@@ -13,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,16 +22,15 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from studylib import models, objectives, processes
+from studylib import models, objectives, processes, runs
 from studylib.errors import StudyError
 from studylib.objectives import Mixture, Stage, Term
 from studylib.packing import Batch, Pack, collate, schedule
 from studylib.processes import Whole
-from studylib.runs import digest, write_json
-from studylib.teaching import ComputedStates, StoredStates
+from studylib.runs import digest, file_digest, read_sealed, settle, write_sealed
+from studylib.teaching import Served
 
 RECIPE = 3
-CHECKPOINT_SECONDS = 120
 WARMUP, WEIGHT_DECAY, BETAS = 0.1, 0.01, (0.9, 0.98)
 
 
@@ -49,14 +48,16 @@ class Teacher:
     """
 
     head: Callable[[Tensor], Tensor]
-    states: StoredStates | ComputedStates | None = None
+    states: Served | None = None
     model: PreTrainedModel | None = None
     aligned: Sequence[int] = ()
 
     def logits(self, packs: Sequence[Pack], tokens: str) -> Tensor:
         """Its logits where losses on logits look, (N, V)."""
-        served = [(self.states(pack), getattr(pack, tokens).at) for pack in packs]
-        return self.head(torch.cat([states if self.states.tokens == "answers" else states[at] for states, at in served]))
+        served = self.states
+        assert served is not None, "where a stage compares logits only, it has states"
+        each = [(served(pack), getattr(pack, tokens).at) for pack in packs]
+        return self.head(torch.cat([states if served.tokens == "answers" else states[at] for states, at in each]))
 
 
 @dataclass(frozen=True)
@@ -101,25 +102,35 @@ class Recipe:
         return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
 
 
+def _living(teacher: Teacher | Mean | None) -> tuple[Teacher, PreTrainedModel]:
+    """The teacher that runs beside the student, and its model. Raises StudyError where none does, as of several."""
+    if not isinstance(teacher, Teacher) or teacher.model is None:
+        raise StudyError("Losses on hidden states need one teacher whose model runs beside the student: leave them out of `stages`.")
+    return teacher, teacher.model
+
+
 def losses(
     model: PreTrainedModel, packs: Sequence[Pack], mixture: Mixture, number: int, teacher: Teacher | Mean | None, vocabulary: int
 ) -> dict[str, Tensor]:
     """Each loss of the mixture's stage `number`, summed over the tokens it looks at; those on hidden states are averaged over layers."""
     batch, stage = collate(packs).to(model.device), mixture.stages[number]
     own = models.layer_states(model, batch, stage.beside)
+    beside = _living(teacher) if stage.beside else None
     with torch.no_grad():
-        theirs = models.layer_states(teacher.model, batch) if stage.beside else ()
+        theirs = models.layer_states(beside[1], batch) if beside else ()
     found: dict[str, Tensor] = {}
     on_logits = [term for term in stage.terms if term.name not in objectives.FEATURES]
     for tokens in dict.fromkeys(term.tokens for term in on_logits):
         places, terms = getattr(batch, tokens), [term for term in on_logits if term.tokens == tokens]
         logits, taught = models.head(model, own[-1].flatten(0, 1)[places.at], vocabulary), None  # (N, V)
-        if any(term.name in objectives.DIVERGENCES for term in terms):
+        if teacher and any(term.name in objectives.DIVERGENCES for term in terms):
             with torch.no_grad():
-                taught = teacher.head(theirs[-1].flatten(0, 1)[places.at]) if stage.beside else teacher.logits(packs, tokens)
+                taught = beside[0].head(theirs[-1].flatten(0, 1)[places.at]) if beside else teacher.logits(packs, tokens)
         found |= {term.name: mixture.on_logits(number, term, logits, taught, places.targets).sum() for term in terms}
-    for term in (term for term in stage.terms if term.name in objectives.FEATURES):
-        found[term.name] = _on_states(mixture, term, batch, own[1:], [theirs[block + 1] for block in teacher.aligned])
+    if beside:
+        aims = [theirs[block + 1] for block in beside[0].aligned]
+        for term in (term for term in stage.terms if term.name in objectives.FEATURES):
+            found[term.name] = _on_states(mixture, term, batch, own[1:], aims)
     return found
 
 
@@ -127,7 +138,7 @@ def _on_states(mixture: Mixture, term: Term, batch: Batch, own: Sequence[Tensor]
     """A loss on hidden states, row by row, summed over tokens and averaged over layers."""
     width, at = batch.ids.shape[1], batch.answers.at
     rows = [at[at // width == row] % width if term.tokens == "answers" else slice(length) for row, length in enumerate(batch.lengths)]
-    per_layer = [
+    per_layer: list[Any] = [
         sum(mixture.on_states(term, layer, ours[row][tokens], aim[row][tokens]).sum() for row, tokens in enumerate(rows))
         for layer, (ours, aim) in enumerate(zip(own, theirs, strict=True))
     ]
@@ -158,7 +169,8 @@ def backward(
         found = losses(*given) if whole is None else whole(losses, *given)
         if torch.is_grad_enabled():
             times = processes.count() if whole is not None else 1  # gradients are averaged over processes
-            (times * sum(term.weight * found[term.name] / over[term.name] for term in terms)).backward()
+            loss: Any = sum(term.weight * found[term.name] / over[term.name] for term in terms)
+            (times * loss).backward()
         for name, value in found.items():
             logged[name] += value.item() / over[name]
     if whole is not None:
@@ -229,11 +241,11 @@ def train(
             raise Diverged(f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of {recipe.rate:g}.")
         learner.step(recipe.rate_at(step, steps))
         mixture.advance(step)
-        if step + 1 in marks:
+        if dev and step + 1 in marks:
             values |= learner.whole(dev.measure, model, mixture, number, vocabulary, recipe)
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
-        if any(processes.joined(time.monotonic() - saved > CHECKPOINT_SECONDS)):
+        if any(processes.joined(time.monotonic() - saved > runs.CHECKPOINT_SECONDS)):
             learner.checkpoint(curve, work)
             saved = time.monotonic()
     learner.whole(last)
@@ -244,7 +256,8 @@ def _mixture(stages: Sequence[Stage], model: PreTrainedModel, teacher: Teacher |
     """The losses; with projections where student and teacher that run beside each other have unlike widths."""
     if not any(stage.beside for stage in stages):
         return Mixture(stages).to(model.device)
-    return Mixture(stages, (model.config.hidden_size, teacher.model.config.hidden_size), len(models.layers(model))).to(model.device)
+    _, beside = _living(teacher)
+    return Mixture(stages, (model.config.hidden_size, beside.config.hidden_size), len(models.layers(model))).to(model.device)
 
 
 class Learner:
@@ -254,7 +267,7 @@ class Learner:
     """
 
     def __init__(self, model: PreTrainedModel, mixture: Mixture, recipe: Recipe, data: str):
-        self.whole, self.data = Whole(models.layers(model), model=model, mixture=mixture), data
+        self.whole, self.mixture, self.data = Whole(models.layers(model), model=model, mixture=mixture), mixture, data
         self.names = [name for name, _ in self.whole.named_parameters()]
         self.optimizer = torch.optim.AdamW(self.whole.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
 
@@ -285,7 +298,9 @@ class Learner:
         processes.joined(None)  # nobody goes on before it is there
 
     def _finish(self, draft: Path, curve: list[dict], work: Path) -> None:
-        write_json(draft / "curve.json", {"data": self.data, "curve": curve})
+        files = {file.name: file_digest(file) for file in draft.glob("*.safetensors")}
+        settle(*(draft / name for name in files))
+        write_sealed(draft / "curve.json", {"data": self.data, "curve": curve, "files": files})
         final = draft.with_suffix("")
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
@@ -299,7 +314,7 @@ class Learner:
         if not found:
             return []
         latest = max(found, key=lambda folder: int(folder.name.partition("-")[2]))
-        kept = json.loads((latest / "curve.json").read_text())
+        kept = _sound(latest)
         if kept["data"] != self.data:
             raise StudyError(f"{latest} is a checkpoint of other rows or of another order: delete {work} and train anew.")
         weights = {name: value.detach() for name, value in self.whole.named_parameters()}
@@ -317,7 +332,16 @@ class Learner:
 
     def _state(self) -> Mapping[str, Tensor]:
         """Parameters, each once even where embeddings are tied, and the mixture's state."""
-        return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.whole.mixture.named_buffers("mixture"))}
+        return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.mixture.named_buffers("mixture"))}
+
+
+def _sound(checkpoint: Path) -> dict:
+    """What a checkpoint says of itself. Raises StudyError unless it is all there as it was written."""
+    kept = read_sealed(checkpoint / "curve.json") or {}
+    files = {file.name: file_digest(file) for file in checkpoint.glob("*.safetensors")}
+    if kept.get("files") != files:
+        raise StudyError(f"{checkpoint} is not what was written (digest differs): delete it, and the run begins anew.")
+    return kept
 
 
 if __name__ == "__main__":

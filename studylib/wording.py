@@ -2,6 +2,7 @@
 allow one."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -228,7 +229,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
     return "\n".join(said) + "\n\n" + tables.notes(kept, gained) + start
 
 
-def _summit(fitted: tuple) -> str:
+def _summit(fitted: Any) -> str:
     """Under how large a teacher a student does best, beside what the law says."""
     reach = f"{fitted.teachers} teachers of {tables.cell(fitted.least)} to {tables.cell(fitted.most)} times its parameters"
     if np.isnan(fitted.ratio):
@@ -306,7 +307,7 @@ def _range(values: pd.Series) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _is_shown(row: tuple) -> bool:
+def _is_shown(row: Any) -> bool:
     """Whether test, corrected for the number of them, and interval both show a difference."""
     return row.p_holm <= statistics.LEVEL and not row.low <= 0 <= row.high
 
@@ -316,7 +317,7 @@ def _declared(differences: pd.DataFrame) -> str:
     return _judged(differences.iloc[0]) if len(differences) else "not answered yet."
 
 
-def _judged(row: tuple) -> str:
+def _judged(row: Any) -> str:
     """A difference in words: claimed where test and interval both do."""
     said = f"{tables.signed(row.difference)} points of F1{tables.span(row.low, row.high)}"
     if np.isnan(row.p_holm):

@@ -6,7 +6,7 @@ fetched. Texts are counted where they are at hand, else estimated from what is k
 took = Work().of(run); print(took.flops, took.memory)
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -172,7 +172,8 @@ def _counted(run: Run, need: str, raw: Input, learning: bool) -> Text:
     tokens, answers = sum(len(row.ids) for row in rows), sum(len(row.answers.at) for row in rows)
     asked = sum(len(row.question_ids) for row in rows)
     seen = sum(pairs(Counter(row.branches)) for row in rows)
-    return Text(len(rows), *(total / len(rows) for total in (tokens, seen, answers, asked)), [len(row.ids) for row in rows])
+    count = len(rows)
+    return Text(count, tokens / count, seen / count, answers / count, asked / count, [len(row.ids) for row in rows])
 
 
 def pairs(branches: Mapping[int, int]) -> float:
@@ -245,7 +246,7 @@ def _training(work: Work, run: Run) -> Took:
     taught = [work.shape(need) for name, need in run.needs.items() if name.startswith("teacher")]
     beside, everywhere = any(stage.beside for stage in stages), objectives.logits_everywhere(stages)
     looked = train.tokens if everywhere else train.answers
-    done = Counter(training=3 * rows * own.forward(train.tokens, train.pairs, looked))
+    done: dict[str, float] = defaultdict(float, training=3 * rows * own.forward(train.tokens, train.pairs, looked))
     done["reading"] += rows * sum(_taught(teacher, train, looked, beside) for teacher in taught)
     times = trials if run.kind == "rate" else 1 + wanted["evaluations"]
     done["reading"] += times * dev.rows * own.forward(dev.tokens, dev.pairs, dev.answers)

@@ -13,7 +13,7 @@ import torch
 from miniatures import built, model, packs, tokenizer
 from safetensors.torch import save_file
 
-from studylib import answering, models, objectives, processes, teaching, training
+from studylib import answering, models, objectives, processes, runs, teaching, training
 
 STAGES = {
     "gold": [{"steps": 4, "losses": {"cross_entropy": 1.0}}],
@@ -53,7 +53,7 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
             raise KeyboardInterrupt
 
     recipe = training.Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
-    training.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
+    runs.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
     try:
         how = dict(recipe=recipe, vocabulary=len(tokenizer()), work=folder / name, teacher=guide, report=report)
         return training.train(student, rows, stages=stages, **how)

@@ -259,4 +259,8 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
         block = min(kept, key=tried.get)
         expected.append((block, pytest.approx(tried[block], rel=1e-4)))
         kept.remove(block)
-    assert cutting.removal_order(net, batch, objectives.cross_entropy, count=3, vocabulary=VOCABULARY, report=lambda *_: None) == expected
+    seen = []
+    how = dict(count=3, vocabulary=VOCABULARY, report=lambda order: seen.append(list(order)))
+    found = cutting.removal_order(net, batch, objectives.cross_entropy, **how)
+    assert found == expected and seen == [found[:1], found[:2], found]
+    assert cutting.removal_order(net, batch, objectives.cross_entropy, begun=[list(one) for one in found[:1]], **how) == found, "goes on"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, stages, tokenizer
 
-from studylib import answering, models, objectives, packing, training
+from studylib import answering, models, objectives, packing, runs, training
 from studylib.errors import StudyError
 
 gpu = pytest.mark.gpu
@@ -53,7 +53,7 @@ def test_a_gpu_gives_the_answers_of_the_cpu(family):
 @gpu
 @needs_gpu
 def test_a_checkpoint_of_a_gpu_goes_on_on_the_cpu(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1.0)
     how = dict(stages=objectives.parse(objectives.gold(4)), recipe=training.Recipe(2, 1e-3, 0), vocabulary=len(tokenizer()), work=tmp_path)
 
     def stop(step: int, values: dict) -> None:

@@ -30,7 +30,7 @@ def read(tmp_path: Path):
 def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
     for name, plan in experiments.EXPERIMENTS.items():
         found = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
-        own = set(inspect.signature(plan).parameters) - {"common"}
+        own = set(inspect.signature(plan).parameters) - {"given"}
         assert set(found) == {"profile", "compute", *own, *(field.name for field in fields(experiments.Common))}
 
 

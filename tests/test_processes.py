@@ -13,7 +13,7 @@ from miniatures import SETTINGS, planned
 from shared_work import CASES
 from torch.distributed.elastic.multiprocessing import errors  # noqa: F401  (torch's launcher is there)
 
-from studylib import engines, processes, together, training
+from studylib import engines, processes, runs, together
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.runs import Store
@@ -37,12 +37,12 @@ def alone(tmp_path_factory) -> tuple[Path, dict]:
     """The same by this process: a folder, and what it finds; trainings stopped after their third step among it."""
     folder = tmp_path_factory.mktemp("alone")
     wanted = [*(f"curve: {name}" for name in CASES), "states", "answers"]
-    before = torch.get_num_threads(), training.CHECKPOINT_SECONDS
+    before = torch.get_num_threads(), runs.CHECKPOINT_SECONDS
     torch.set_num_threads(1)
     shared_work.main(folder, wanted)
     shared_work.main(folder, [f"stop: {name}" for name in CASES])
     torch.set_num_threads(before[0])
-    training.CHECKPOINT_SECONDS = before[1]
+    runs.CHECKPOINT_SECONDS = before[1]
     return folder, {what: json.loads((folder / f"{what}.json").read_text()) for what in wanted}
 
 
@@ -83,7 +83,7 @@ def test_two_go_on_from_the_checkpoint_of_one(name, alone, both):
 def test_one_goes_on_from_the_checkpoint_of_two(name, alone, both, monkeypatch):
     (checkpoint,) = (both[0] / name).glob("step-*")
     assert len(list(checkpoint.glob("*.safetensors"))) == 2  # each has written its own part
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 1e9)
     shared_work.main(both[0], [f"go on: {name}"])
     assert alike(alone[1][f"curve: {name}"], json.loads((both[0] / f"go on: {name}.json").read_text()))
 

@@ -1,6 +1,7 @@
 """The loop: micro-batches, resuming, learning, and a student from stored states."""
 
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
 
-from studylib import cutting, features, models, objectives, packing, teaching, training
+from studylib import cutting, features, models, objectives, packing, runs, teaching, training
 from studylib.errors import StudyError
 
 VOCABULARY = len(tokenizer())
@@ -87,7 +88,7 @@ class Stop(Exception):
 @pytest.mark.parametrize(("weights", "width"), [({"cross_entropy": 1.0}, 32), ({"taid": {"alpha": 0.5}, "hidden_mse": 1.0}, 48)])
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_after, precision, weights, width):
     """Within a stage and at the end of one, with dev measured between; TAID's t and the projections to a wider teacher are part of what goes on."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
     recipe = training.Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
     two = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
     guide = teacher_of(model("qwen2", seed=1, hidden_size=width), aligned=[0, 1, 2, 3])
@@ -114,11 +115,11 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_
 
 @pytest.mark.parametrize(
     ("owner", "name", "call", "goes_on"),
-    [(training, "save_file", 2, 2), (training, "write_json", 2, 2), (Path, "rename", 2, 2), (training.shutil, "rmtree", 3, 3)],
+    [(training, "save_file", 2, 2), (training, "write_sealed", 2, 2), (Path, "rename", 2, 2), (training.shutil, "rmtree", 3, 3)],
 )
 def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits(tmp_path, monkeypatch, owner, name, call, goes_on):
     """Wherever in the second one: before it is complete the first one counts, afterwards it."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
     fixed = dict(stages=stages({"cross_entropy": 1.0}, 4), recipe=training.Recipe(packs=3, rate=1e-3, seed=5), vocabulary=VOCABULARY)
     undisturbed, resumed, steps, calls = model("qwen2"), model("qwen2", seed=9), [], []
     curve = training.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
@@ -367,7 +368,7 @@ def test_distilling_without_a_teacher_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
     fixed = dict(stages=stages({"cross_entropy": 1.0}, 2), vocabulary=VOCABULARY, work=tmp_path)
     training.train(model("llama"), packs(), recipe=training.Recipe(2, 1e-3, 0), **fixed)
     for rows, seed in ((packs()[1:], 0), (packs(), 1)):
@@ -375,8 +376,30 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, monkeypatch):
             training.train(model("llama"), rows, recipe=training.Recipe(2, 1e-3, seed), **fixed)
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("state.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        ("state.safetensors", lambda content: content[: len(content) // 2]),
+        ("curve.json", lambda content: content.replace(b'"step": 1', b'"step": 2')),
+        ("curve.json", lambda content: content[:20]),
+        ("curve.json", lambda content: b""),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_by_name(name, damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
+    fixed = dict(stages=stages({"cross_entropy": 1.0}, 2), recipe=training.Recipe(2, 1e-3, 0), vocabulary=VOCABULARY, work=tmp_path)
+    training.train(model("llama"), packs(), **fixed)
+    (checkpoint,) = tmp_path.iterdir()
+    (checkpoint / name).write_bytes(damage((checkpoint / name).read_bytes()))
+    with pytest.raises(StudyError, match=rf"{checkpoint} is not what was written \(digest differs\): delete it, and the run begins anew"):
+        training.train(model("llama"), packs(), **fixed)
+    shutil.rmtree(checkpoint)
+    assert len(training.train(model("llama"), packs(), **fixed)) == 2
+
+
 def test_random_numbers_go_on_from_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
     fixed = dict(stages=stages({"cross_entropy": 1.0}, 1), vocabulary=VOCABULARY, work=tmp_path)
     torch.manual_seed(3)
     training.train(model("llama"), packs(), recipe=training.Recipe(2, 1e-3, 0), **fixed)
@@ -432,6 +455,14 @@ def test_of_several_teachers_the_mean_probability_is_learnt():
         p = sum(teacher_of(each).logits(rows, "answers").softmax(-1) for each in teachers) / 2
         q = torch.cat([models.head(net, teaching.answer_states(net, row), VOCABULARY) for row in rows]).log_softmax(-1)
         assert found == pytest.approx((p * (p.log() - q)).sum().item(), rel=1e-4)
+
+
+def test_hidden_states_are_learnt_from_one_teacher_that_runs_beside():
+    guide, net = teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), model("llama")
+    assert summed(net, packs()[:1], {"hidden_mse": 1.0}, guide)["hidden_mse"] > 0
+    for lacking in (training.Mean([guide, guide]), replace(guide, model=None), None):
+        with pytest.raises(StudyError, match="one teacher whose model runs beside the student"):
+            summed(net, packs()[:1], {"hidden_mse": 1.0}, lacking)
 
 
 def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_questions():

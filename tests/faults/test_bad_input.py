@@ -109,10 +109,10 @@ PARAMETERS = [
         {"dev": {"source": "path:/proc/self/mem"}},
         "/proc/self/mem cannot be read or written (Input/output error)",
     ),
-    ("a profile above the figures", {"profile": "../../figures"}, "profile '../../figures' names a folder of figures"),
-    ("a profile elsewhere", {"profile": "/tmp"}, "profile '/tmp' names a folder of figures"),
-    ("a profile without a name", {"profile": ""}, "profile '' names a folder of figures"),
-    ("a profile with NUL", {"profile": "a\0b"}, "profile 'a\\x00b' names a folder of figures"),
+    ("a profile above the figures", {"profile": "../../figures"}, "profile '../../figures' names a folder"),
+    ("a profile elsewhere", {"profile": "/tmp"}, "profile '/tmp' names a folder"),
+    ("a profile without a name", {"profile": ""}, "profile '' names a folder"),
+    ("a profile with NUL", {"profile": "a\0b"}, "profile 'a\\x00b' names a folder"),
     ("a word for the notebook alone", {"compute": True}, "capacity_gap.yaml: leave out `compute`"),
 ]
 

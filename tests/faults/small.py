@@ -1,0 +1,111 @@
+"""What the tests of faults share: a small study in a folder of its own, run in a process of its own, and what comes of it."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import yaml
+
+from studylib.project import root
+from studylib.runs import Store
+
+STUDY = {
+    "profile": "small",
+    "families": {"gpt_neox": "tiny:gpt_neox"},
+    "train": {"source": "facts:train", "paragraphs": 12, "facts": 2},
+    "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 2},
+    "tests": {"near": {"source": "facts:test", "paragraphs": 8, "facts": 2}},
+    "asked": ["zero-shot"],
+    "sizes": [4],
+    "twins": [4],
+    "raw_starts": [],
+    "teacher_steps": 6,
+    "stages": [{"steps": 4, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}],
+    "rates": [1e-3, 2e-3],
+    "search_steps": 2,
+    "packs": 4,
+    "layer_packs": 4,
+    "heal_packs": 4,
+    "evaluations": 1,
+    "threads": 1,
+}
+MEASURED = ("cost", "timing", "times", "answer", "conclusion")  # files that tell times, and words that tell them
+INTERVAL = 2  # steps and batches between checkpoints, in `victim`
+WHOLE = (" cut", " cost", " loyalty")  # how the labels of runs end that are made in one go
+VICTIM = Path(__file__).with_name("victim.py")
+
+
+def prepare(folder: Path, **changes: object) -> Path:
+    """A folder with all that the study needs."""
+    for name in ("notebooks", "params"):
+        shutil.copytree(root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (folder / "capacity_gap.yaml").write_text(yaml.safe_dump(STUDY | changes), encoding="utf-8")
+    return folder
+
+
+class Ended(NamedTuple):
+    """How a study ended: its exit code, negative where a signal did it, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Victims:
+    """Runs small studies, each in a process of its own that may be killed."""
+
+    def __init__(self) -> None:
+        self.said, self.number = TemporaryDirectory(), itertools.count()
+        around = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        around["PYTHONPATH"] = f"{VICTIM.parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        self.process = subprocess.Popen([sys.executable, str(VICTIM)], env=around, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, folder: Path, *moments: str, home: Path | None = None, what: str = "", kernel: bool = False) -> list[Ended]:
+        """Run the study, or `what` else is in the folder, as often as there are moments, all at once."""
+        shared = {"folder": str(folder), "home": str(home or folder / "home"), "what": what or str(folder / "capacity_gap.yaml")}
+        each = [{"moment": moment, "said": f"{self.said.name}/{next(self.number)}"} for moment in moments or ("",)]
+        self.process.stdin.write(json.dumps([shared | {"kernel": kernel} | one for one in each]) + "\n")
+        self.process.stdin.flush()
+        codes = json.loads(self.process.stdout.readline())
+        return [Ended(code, *_read(one["said"])) for code, one in zip(codes, each, strict=True)]
+
+    def close(self) -> None:
+        """End the process that begins them."""
+        self.process.stdin.close()
+        self.process.wait(20)
+        self.process.stdout.close()
+        self.said.cleanup()
+
+
+def _read(said: str) -> list[str]:
+    return [Path(f"{said}.{name}").read_text(encoding="utf-8") for name in ("out", "err")]
+
+
+def shown(folder: Path) -> dict[str, str]:
+    """Digests of what the study shows, by name, but for what is measured in seconds."""
+    files = sorted((folder / "figures" / "small" / "capacity_gap").iterdir())
+    return {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.stem not in (*MEASURED, ".lock")}
+
+
+def stored(home: Path) -> dict[str, str]:
+    """Digests of what every run has made, by kind and key, but for what is measured; all of it is checked."""
+    store = Store(home)
+    folders = sorted(file.parent for file in store.root.glob("*/*/manifest.json") if file.parent.parent.name != "cost")
+    return {f"{folder.parent.name}/{folder.name}": store.finished(store.checked(folder))["digest"] for folder in folders}
+
+
+def repeated(folder: Path) -> Counter[str]:
+    """How many steps of each run were done more than once."""
+    done = Counter((folder / "done.log").read_text(encoding="utf-8").splitlines())
+    again: Counter[str] = Counter()
+    for line, times in done.items():
+        again[line.partition("\t")[0]] += times - 1
+    return +again

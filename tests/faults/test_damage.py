@@ -1,0 +1,203 @@
+"""Files that are not what was written, in every kind of run: found by their digests, named, and refused or made again, never used."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pandas as pd
+import pytest
+import torch
+from miniatures import built, model, packs, planned, stages, tokenizer
+
+from studylib import answering, runs, study, teaching
+from studylib.errors import StudyError
+from studylib.plans import Plan
+from studylib.runs import Run, Store, file_digest
+
+KINDS = ("teacher", "layers", "cut", "states", "rate", "student", "answers", "loyalty", "cost")
+
+
+def flip(path: Path) -> None:
+    """Another bit somewhere."""
+    content = bytearray(path.read_bytes())
+    content[Random(len(content)).randrange(len(content))] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    """The first half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit(path: Path) -> None:
+    """What somebody may have thought better: another digit, or another end."""
+    content = path.read_bytes()
+    digit = next((digit for digit in b"0123456789" if digit in content), None)
+    path.write_bytes(content + b"!" if digit is None else content.replace(bytes([digit]), b"7" if digit != ord("7") else b"3", 1))
+
+
+DAMAGES = {"flipped": flip, "truncated": truncate, "edited": edit, "missing": Path.unlink}
+
+
+@pytest.fixture(scope="module")
+def finished(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
+    """A study that has a run of every kind: its plan and its store."""
+    shared = dict(sizes=[3], twins=[3], raw_starts=[], rates=[1e-3, 2e-3], asked=["zero-shot"], stages=stages(forward_kl=1.0))
+    plan, store = planned(raw, **shared), Store(tmp_path_factory.mktemp("home"))
+    study.complete(plan, store)
+    assert {run.kind for run in plan.runs} == set(KINDS)
+    return plan, store
+
+
+@pytest.fixture
+def copied(finished: tuple[Plan, Store], tmp_path: Path) -> tuple[Plan, Store]:
+    """The same, in a store that may be damaged."""
+    shutil.copytree(finished[1].root, tmp_path / "home" / "runs")
+    return finished[0], Store(tmp_path / "home")
+
+
+def first(plan: Plan, kind: str) -> Run:
+    return next(run for run in plan.runs if run.kind == kind)
+
+
+def noticed(store: Store, folder: Path, file: Path) -> bool:
+    """Whether the store finds out, and names the file."""
+    if file.name == "result.json":
+        return store.finished(folder) is None
+    try:
+        store.manifest(folder) if file.name == "manifest.json" else store.checked(folder)
+    except StudyError as error:
+        return f"{file} is not what the run stored (digest differs): delete {folder} and run again." in str(error)
+    return False
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_of_every_kind_of_run_is_watched(kind: str, damage: Callable[[Path], None], finished: tuple[Plan, Store]):
+    plan, store = finished
+    folder = store.folder(first(plan, kind))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(files) >= 3
+    for file in files:
+        before = file.read_bytes()
+        damage(file)
+        found = noticed(store, folder, file)
+        file.write_bytes(before)
+        assert found, file
+    assert store.checked(folder) and store.manifest(folder)
+
+
+def needing(plan: Plan, run: Run) -> list[Run]:
+    """The runs that build on it."""
+    return [one for one in plan.runs if one is not run and run.planned in {need.planned for need in one.ancestry()}]
+
+
+def digests(plan: Plan, store: Store) -> dict[str, str | None]:
+    """What every run has made, but for what is measured."""
+    return {run.planned: store.digest(run) for run in plan.runs if run.kind != "cost"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("loyalty", "cost")])
+def test_what_is_damaged_is_not_built_on_and_is_made_again_once_deleted(kind: str, copied: tuple[Plan, Store]):
+    plan, store = copied
+    run, before = first(plan, kind), digests(plan, store)
+    folder, built_on = store.folder(run), [store.folder(one) for one in needing(plan, run)]
+    for each in built_on:
+        (each / "result.json").unlink()
+    names = {"layers": "order.json", "states": "states-00000.safetensors", "rate": "rate.json", "answers": "gold.safetensors"}
+    file = folder / names.get(kind, "model/model.safetensors")
+    flip(file)
+    with pytest.raises(StudyError, match=rf"Failed: .*{file} is not what the run stored \(digest differs\): delete {folder}"):
+        study.complete(plan, store)
+    directly = [one for one in plan.runs if run in one.needs.values()]
+    assert directly and all(store.result(one) is None for one in directly)
+    shutil.rmtree(folder)
+    study.complete(plan, store)
+    assert digests(plan, store) == before
+
+
+@pytest.mark.parametrize("kind", ["answers", "loyalty"])
+def test_damaged_answers_are_not_shown(kind: str, copied: tuple[Plan, Store]):
+    plan, store = copied
+    file = store.folder(first(plan, kind)) / f"{kind}.json"
+    edit(file)
+    with pytest.raises(StudyError, match=f"{file} is not what the run stored"):
+        study.rows(plan, store)
+
+
+def test_a_result_that_was_edited_is_made_again_and_it_is_said(copied: tuple[Plan, Store], capsys: pytest.CaptureFixture):
+    plan, store = copied
+    run = first(plan, "student")
+    file, before = store.folder(run) / "result.json", store.result(run)
+    file.write_text(file.read_text().replace('"total": ', '"total": 1'))
+    assert store.state(run)[0] == "damaged" and store.result(run) is None
+    assert {store.state(one)[0] for one in needing(plan, run)} == {"missing"}, "nothing that builds on it counts"
+    study.complete(plan, store)
+    assert f"{file} is not what was written: the run is made again." in capsys.readouterr().out
+    assert store.result(run)["facts"] == before["facts"] and store.result(run)["digest"] == before["digest"]
+
+
+def test_a_result_of_before_there_were_seals_counts(copied: tuple[Plan, Store]):
+    plan, store = copied
+    file = store.folder(first(plan, "teacher")) / "result.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({name: told[name] for name in ("digest", "files", "facts", "seconds")}))
+    assert store.result(first(plan, "teacher"))["digest"] == told["digest"]
+
+
+class Stop(Exception):
+    """Stands for a process that ends."""
+
+
+def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
+    net, asked, everything, again = model("llama"), built(paragraphs=4), [], []
+
+    def noting(batches: list, into: list, most: int = 1000) -> Iterator[list]:
+        for batch in batches[:most]:
+            into.append(batch)
+            yield batch
+        if len(batches) > most:
+            raise Stop
+
+    def answer(work: Path | None, *how: object) -> list[answering.Answer]:
+        return answering.answer(net, tokenizer(), asked, batch=2, gold=True, work=work, progress=lambda batches: noting(batches, *how))
+
+    undisturbed = answer(None, everything)
+    with pytest.raises(Stop):
+        answer(tmp_path, [], 3)
+    parts = sorted(tmp_path.glob("*.safetensors"))
+    assert len(parts) == 3
+    flip(parts[1])
+    said = answer(tmp_path, again)
+    assert len(again) == len(everything) - 2, "two of three parts are sound"
+    assert said == undisturbed and all(torch.equal(one.gold, other.gold) for one, other in zip(said, undisturbed, strict=True))
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_of_states_is_made_again(damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(teaching, "SHARD", 4)
+    net, made = model("qwen2"), []
+    teaching.store(net, packs(), tmp_path, iter)
+    files = sorted(tmp_path.glob("states-*.safetensors"))
+    before = [file_digest(file) for file in files]
+    damage(files[1])
+    teaching.store(net, packs(), tmp_path, lambda missing: made.extend(missing) or missing)
+    assert made == [1] and [file_digest(file) for file in files] == before
+
+
+@pytest.mark.parametrize(("name", "damage"), [("rows.parquet", truncate), ("rows.parquet", flip), ("runs.csv", None)])
+def test_a_damaged_file_of_exported_rows_is_named(
+    name: str, damage: Callable[[Path], None] | None, finished: tuple[Plan, Store], tmp_path: Path
+):
+    plan, store = finished
+    folder = tmp_path / "a" / "b"
+    study.export(folder, pd.concat([study.rows(plan, store)] * 20), {"runs": study.origins(plan, store)}, {}, {})
+    if damage:
+        damage(folder / name)
+    else:
+        (folder / name).write_bytes(b"\xff\x00")
+    with pytest.raises(StudyError, match=rf"{folder / name} is damaged .*restore it, or delete it and run again"):
+        study.rows(plan, Store(tmp_path / "nothing"), folder)

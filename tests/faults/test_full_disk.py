@@ -1,0 +1,72 @@
+"""A disk that is full: it is said what is needed, nothing is damaged, and with more room it goes on."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small import Victims, prepare, shown, stored
+
+from studylib.runs import Store
+
+
+class Disk:
+    """A small disk in memory."""
+
+    def __init__(self, place: Path):
+        self.place = place
+
+    def resize(self, size: int, *how: str) -> bool:
+        """Make it so many bytes large; whether that succeeded."""
+        command = ["mount", *how, "-o", f"{'remount,' if not how else ''}size={size}"]
+        return subprocess.run([*command, *([] if not how else ["tmpfs"]), str(self.place)], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """One that can be mounted here, which needs rights."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    found = Disk(place)
+    if not found.resize(1 << 20, "-t", "tmpfs"):
+        pytest.skip("no disk can be mounted here")
+    yield found
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("share", [0.4, pytest.param(0.02, marks=pytest.mark.faults), pytest.param(0.8, marks=pytest.mark.faults)])
+def test_a_store_on_a_full_disk_goes_on_when_there_is_room(share: float, disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path):
+    whole = size(undisturbed / "home")
+    disk.resize(int(share * whole))
+    folder = prepare(tmp_path / "full")
+    (ended,) = victims.run(folder, home=disk.place)
+    assert ended.code == 2, ended
+    (said,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
+    assert f"{disk.place / 'runs'} has no room left for gpt_neox" in said
+    assert "MB are free, about " in said and "MB are needed): make room and run again, or move the store (STUDY_HOME)" in said
+    assert "Traceback" not in ended.err
+    store = Store(disk.place)
+    for result in store.root.glob("*/*/result.json"):
+        assert store.checked(result.parent) and store.finished(result.parent)
+    disk.resize(3 * whole)
+    (ended,) = victims.run(folder, home=disk.place)
+    assert ended.code == 0, ended
+    assert shown(folder) == shown(undisturbed)
+    assert stored(disk.place) == stored(undisturbed / "home")
+
+
+@pytest.mark.faults
+def test_tables_on_a_full_disk_are_written_when_there_is_room(disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path):
+    folder = prepare(disk.place / "full")
+    disk.resize(size(disk.place) + (64 << 10))
+    (ended,) = victims.run(folder, home=tmp_path / "home")
+    assert ended.code == 2, ended
+    assert "figures/small/capacity_gap has no room left for tables and figures" in ended.err and "Traceback" not in ended.err
+    disk.resize(64 << 20)
+    (ended,) = victims.run(folder, home=tmp_path / "home")
+    assert ended.code == 0, ended
+    assert shown(folder) == shown(undisturbed)
