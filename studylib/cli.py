@@ -84,6 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # whoever reads a pipe (`study status | head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a place that was named: a store, a file to read or to write
+        if error.filename is None:
+            raise
+        advice = "name another place, or have the store elsewhere (STUDY_HOME)"
+        print(f"study: {StudyError(f'{error.filename} cannot be read or written ({error.strerror}): {advice}.')}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -109,7 +115,7 @@ def _run(chosen: argparse.Namespace) -> None:
         except runs.NoRoom:
             raise  # there is none for the others, either
         except StudyError as error:
-            print(f"{job.notebook.name} is left out: {error}", file=sys.stderr, flush=True)
+            print(f"{job.notebook.name} is left out: {error}", flush=True)
             failed.append(f"{job.notebook.stem}: {error}")
             continue
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
@@ -122,7 +128,7 @@ def _run(chosen: argparse.Namespace) -> None:
 
 def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     """Say what is missing, what computing it takes and what the data hold, of all notebooks before the first one begins."""
-    from studylib import forecast, planning, runs, study
+    from studylib import forecast, makers, planning, runs, study
     from studylib.progress import spoken
 
     counted: set[str] = set()
@@ -140,6 +146,7 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
         elif missing:
             if megabytes := forecast.download(job.plan):
                 print(f"To download: {megabytes} MB, into {runs.home() / 'downloads'}.", flush=True)
+            makers.check(missing.values())
             for said in (line for line in forecast.datasets(job.plan) if line not in told):
                 print(said, flush=True)
                 told.add(said)

@@ -68,8 +68,8 @@ def size(written: int | str) -> Size:
 
     Raises StudyError for anything else.
     """
-    if re.fullmatch(r"[^\W\d_][\w. ]*", str(written)) and not isinstance(written, bool):
-        return Size(sibling=str(written))
+    if isinstance(written, str) and re.fullmatch(r"[^\W\d_][\w. ]*", written):
+        return Size(sibling=written)
     before, _, last = str(written).rpartition(">")
     found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
     if isinstance(written, bool) or not found:
@@ -96,6 +96,13 @@ def written(student: str) -> str:
 def named(student: str) -> Size:
     """The size that a student's name ends with."""
     return size(written(student))
+
+
+def check_size(config: PretrainedConfig, depth: int, neurons: int | None, label: str) -> None:
+    """Raise StudyError if a model of this configuration cannot be cut to so many layers and neurons."""
+    for wanted, there, part in ((depth, config.num_hidden_layers, "layers"), (neurons or 0, config.intermediate_size, "neurons a layer")):
+        if wanted > there:
+            raise StudyError(f"{label}: the model has {there} {part} only: lower its size.")
 
 
 def hollow(config: PretrainedConfig, depth: int, neurons: int | None, device: str | torch.device = "meta") -> PreTrainedModel:

@@ -78,6 +78,8 @@ def parse(content: Any, name: str, language: str | None, *, nearest: bool = Fals
 
 def _start(context: str, text: str, start: int, nearest: bool) -> int:
     """Where an answer stands: where it says, one character later, or the nearest place that holds it; else as it says."""
+    if not isinstance(text, str) or type(start) is not int:
+        return start  # and refused
     if context.startswith(text, start):
         return start
     if context.startswith(text, start + 1):
@@ -115,6 +117,10 @@ def _check(question: Question, name: str) -> None:
     at = f"{name}, question {question.id!r}"
     if not all(isinstance(value, str) for value in (question.id, question.article, question.context, question.question)):
         raise StudyError(f"{at}: id, title, context and question must be text.")
+    try:
+        "".join((question.id, question.article, question.context, question.question)).encode()
+    except UnicodeEncodeError as error:
+        raise StudyError(f"{at}: its text has half of a surrogate pair ({error.reason}): write whole characters.") from error
     if not question.context.strip() or not question.question.strip():
         raise StudyError(f"{at}: context and question must not be empty.")
     if not question.answers:
@@ -128,7 +134,7 @@ def _check(question: Question, name: str) -> None:
             or not question.context.startswith(text, start)
         ):
             raise StudyError(
-                f"{at}: the answer {text!r} is not in the context at offset {start}: mend the file, or say `offsets: nearest`."
+                f"{at}: the answer {text!r} is not in the context at offset {start!r}: mend the file, or say `offsets: nearest`."
             )
 
 

@@ -61,8 +61,8 @@ class Common:
                 raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
         self._check_siblings()
         for name in (*self.families, *self.tests):
-            if isinstance(name, str) and set(name) & set("|<>[]*`\n"):
-                raise StudyError(f"{name!r} cannot be a name in tables: leave out | < > [ ] * ` and line breaks.")
+            if isinstance(name, str) and (not name.strip() or set(name) & set("|<>[]*`\n")):
+                raise StudyError(f"{name!r} cannot be a name in tables: write one, without | < > [ ] * ` and line breaks.")
         for name in self.tests:
             if not isinstance(name, str) or name in ("train", "dev"):
                 raise StudyError(f"tests names a set {name!r}: call it by another word than train and dev.")
@@ -70,8 +70,8 @@ class Common:
             prompts.check(mode)
         for name in ("threads", "processes", "layer_packs", "heal_packs", "evaluations", "teacher_steps", "search_steps"):
             count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise StudyError(f"{name} must be a whole number of at least 1, not {count!r}.")
+            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count < 2**31:
+                raise StudyError(f"{name} must be a whole number of at least 1 and below 2**31, not {count!r}.")
         if self.learn not in kinds.LEARN:
             raise StudyError(f"learn must be {', '.join(kinds.LEARN[:-1])} or {kinds.LEARN[-1]}, not {self.learn!r}.")
         objectives.parse(self.stages)

@@ -122,26 +122,39 @@ def rehearse(runs: Iterable[Run]) -> None:
     Raises StudyError for a question that fits in no window, for a tokenizer without the chat template that is asked for, and for a size
     that is larger than the model.
     """
-    seen, read = set(), {}
+    runs = list(runs)
+    seen, read = set(), check(runs)
     for run in runs:
         raw = kinds.raw_of(run)
-        if raw.digest not in read:
-            read[raw.digest] = models.reading(raw.value)
         for need, trains in (("train", True), ("dev", False), ("test", False)):
             if need in run.needs:
                 case = (raw.digest, need, run.needs[need].digest, *(run.parameters.get(key) for key in ("asked", "trained", "seed")))
                 if case not in seen:
                     prompted(run, need, *read[raw.digest], learnt=questions(run.needs[need]) if trains else None)
                 seen.add(case)
+
+
+Read = dict[str, tuple[PreTrainedTokenizerBase, PretrainedConfig]]
+
+
+def check(runs: Iterable[Run]) -> Read:
+    """Tokenizer and configuration of the models from outside that runs go back to, by digest.
+
+    Raises StudyError for a model that cannot be loaded, a size that is larger than the model, and models of different vocabularies that
+    are to be compared.
+    """
+    read: Read = {}
+    for run in runs:
+        alike = [kinds.raw_of(one) for one in (run, *run.needs.values()) if isinstance(one, Run)]
+        for raw in alike:
+            if raw.digest not in read:
+                read[raw.digest] = models.reading(raw.value)
+                models.check_weights(raw.value)
+        if len({raw.digest for raw in alike}) > 1 and len({models.vocabulary_digest(read[raw.digest][0]) for raw in alike}) > 1:
+            raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
         if run.kind == "cut":
-            _check_size(run, read[raw.digest][1])
-
-
-def _check_size(run: Run, config: PretrainedConfig) -> None:
-    wanted = {"layers": run.parameters["depth"], "neurons a layer": run.parameters["neurons"] or 0}
-    for part, there in zip(wanted, (config.num_hidden_layers, config.intermediate_size), strict=True):
-        if wanted[part] > there:
-            raise StudyError(f"{run.label}: the model has {there} {part} only: lower its size.")
+            cutting.check_size(read[alike[0].digest][1], run.parameters["depth"], run.parameters["neurons"], run.label)
+    return read
 
 
 def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, need: str = "train") -> list[packing.Pack]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -38,6 +37,7 @@ ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 BASES = Path(__file__).parent / "base_models"
 transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
 
 
 def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
@@ -48,7 +48,7 @@ def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
     kind, _, rest = reference.partition(":")
     if kind == "hub":
         return kind, hub.folder(rest, weights)
-    if kind == "tiny" and (BASES / rest / "config.json").is_file():
+    if kind == "tiny" and rest == Path(rest).name and (BASES / rest / "config.json").is_file():
         return kind, BASES / rest
     if kind == "archive":
         return kind, archives.location(rest)
@@ -101,8 +101,20 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
 
 
 def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
-    """The tokenizer and configuration of a model reference: all that prompts need, without its weights."""
-    return tokenizer(reference), config(reference)
+    """The tokenizer and configuration of a model reference: all that prompts need, without its weights.
+
+    Raises StudyError where they are damaged or do not belong together.
+    """
+    words, about = tokenizer(reference), config(reference)
+    _check_words(words, about, reference)
+    return words, about
+
+
+def check_weights(reference: str) -> None:
+    """Raise StudyError for a folder that someone named whose weights are damaged or not all there; only their headers are read."""
+    kind, _, _ = reference.partition(":")
+    if kind == "path":  # the others are pinned
+        _weights(locate(reference)[1], device_map="meta")
 
 
 def config(reference: str) -> PretrainedConfig:
@@ -112,7 +124,7 @@ def config(reference: str) -> PretrainedConfig:
         return hub.config(rest)
     kind, place = locate(reference)
     if kind != "archive":
-        return AutoConfig.from_pretrained(place, **LOCAL)
+        return config_of(place)
     place = archives.member(rest)
     return AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
 
@@ -128,16 +140,43 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
     Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is not known here.
     """
+    about, tokenizer = config_of(folder), tokenizer_of(folder)
+    _check_words(tokenizer, about, folder)
+    return _weights(folder), tokenizer
+
+
+def config_of(folder: Path) -> PretrainedConfig:
+    """The configuration in a folder. Raises StudyError when it is damaged or of an architecture that is not known here."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        found = AutoConfig.from_pretrained(folder, **LOCAL)
+    except Exception as error:  # whatever transformers makes of a file from outside
         raise _damaged(folder, error) from error
-    tokenizer = tokenizer_of(folder)
-    if model.config.model_type not in ARCHITECTURES:
-        raise StudyError(f"{folder} holds a {model.config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
+    if found.model_type not in ARCHITECTURES:
+        raise StudyError(f"{folder} holds a {found.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
+    if found.num_hidden_layers < 1:
+        raise StudyError(f"{folder}: config.json says num_hidden_layers {found.num_hidden_layers}: a model needs at least one.")
+    return found
+
+
+def _weights(folder: Path, **how: object) -> PreTrainedModel:
+    """The model of a folder, all its weights from there: transformers would draw at random what is missing."""
+    how |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    try:
+        both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **LOCAL)
+    except Exception as error:  # whatever transformers makes of a file from outside
+        raise _damaged(folder, error) from error
+    model, found = both
+    if found["missing_keys"]:
+        raise StudyError(f"{folder} has no weights {min(found['missing_keys'])}, which its config.json asks for: mend or replace it.")
+    return model
+
+
+def _check_words(tokenizer: PreTrainedTokenizerBase, about: PretrainedConfig, name: object) -> None:
+    """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
-        raise StudyError(f"the tokenizer in {folder} has no end-of-sequence token: answers need one to end in.")
-    return model, tokenizer
+        raise StudyError(f"the tokenizer in {name} has no end-of-sequence token: answers need one to end in.")
+    if len(tokenizer) > about.vocab_size:
+        raise StudyError(f"the tokenizer in {name} has {len(tokenizer)} tokens, its model only {about.vocab_size}: take its own tokenizer.")
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
@@ -150,7 +189,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
         named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
         return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # whatever transformers makes of a file from outside
         raise _damaged(folder, error) from error
 
 

@@ -3,6 +3,7 @@
 >>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
 """
 
+import json
 from ast import literal_eval
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,8 @@ from papermill import inspect_notebook
 
 from studylib.errors import StudyError
 from studylib.runs import canonical
+
+DIGITS = 18  # of a whole number that 64 bits hold
 
 
 def defaults(notebook: Path) -> dict:
@@ -29,13 +32,24 @@ def read(notebook: Path, file: Path) -> dict:
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        given = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates and numbers that are none
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
         raise StudyError(f"{file} must map parameter names to values.")
     known = defaults(notebook)
     return {name: _checked(name, value, known, file) for name, value in given.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes the last of two values of one key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Refuse a key that stands twice: which of them was meant?"""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {repeated[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
@@ -47,13 +61,20 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
         with suppress(ValueError):
             value = float(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if isinstance(default, str) and default.isdigit() and isinstance(value, int) and not isinstance(value, bool):  # a size, in layers
         value = str(value)
+    try:
+        json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings only ({error}).") from error
     if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__} ({value!r}).")
-    try:
-        canonical(value)  # as the keys of runs need it
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings only, not {value!r}.") from error
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits is too large")
+    return int(digits)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -76,7 +77,11 @@ class Run:
 
 def home() -> Path:
     """Where runs and downloads are kept: `STUDY_HOME`, or the user's cache folder."""
-    return Path(os.environ.get("STUDY_HOME") or user_cache_path("studylib")).expanduser().absolute()
+    place = Path(os.environ.get("STUDY_HOME") or user_cache_path("studylib"))
+    try:
+        return place.expanduser().absolute()
+    except RuntimeError as error:
+        raise StudyError(f"STUDY_HOME {place} names a user who is not known: name a folder.") from error
 
 
 def canonical(value: object) -> bytes:
@@ -91,8 +96,11 @@ def digest(value: object) -> str:
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:  # what fails in reading does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, value: object) -> None:
@@ -168,6 +176,12 @@ class Store:
 
     def __init__(self, root: Path | None = None):
         self.root = (root or home()) / "runs"
+
+    def open(self) -> None:
+        """Make the store's folder, and try whether it can be written: what cannot be kept is not computed. Raises OSError."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=self.root):
+            pass
 
     def key(self, run: Run) -> str | None:
         """The run's key (24 hex digits), or None while something it builds on is missing."""

@@ -200,14 +200,28 @@ def _rooted(name: str) -> Path:
 
 def _read(path: Path) -> object:
     """SQuAD-format content of a JSON file, or of one of JSON lines."""
+    name = str(path)
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".jsonl":
-            return json.loads(text)
-        lines = (line for line in text.split("\n") if line.strip())  # splitlines() would split at U+2028 inside a text
-        return {"data": [_article(json.loads(line), str(path)) for line in lines]}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StudyError(f"{path} is not JSON in UTF-8 ({error}): give a SQuAD-format file.") from error
+            return json.loads(text, object_pairs_hook=_mapping)
+        articles = []
+        for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would split at U+2028 inside a text
+            name = f"{path}, line {number}"
+            if line.strip():
+                articles.append(_article(json.loads(line, object_pairs_hook=_mapping), name))
+        return {"data": articles}
+    except (ValueError, RecursionError) as error:  # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
+        raise StudyError(f"{name} is not JSON in UTF-8 ({error}): give a SQuAD-format file.") from error
+
+
+def _mapping(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object, none of whose keys may come twice: which of them was meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+    return found
 
 
 def _article(item: Any, name: str) -> dict:
@@ -218,6 +232,8 @@ def _article(item: Any, name: str) -> dict:
     try:
         answers, context = item["answers"], item["context"]
         if isinstance(answers, Mapping):
+            if not isinstance(answers["text"], list):
+                raise TypeError("text is no list")  # nor are its letters the answers
             answers = [{"text": text, "answer_start": start} for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
         title = item.get("title") or sha256(context.encode()).hexdigest()
         return {

@@ -5,6 +5,7 @@ rows = study.rows(plan, folder=folder)
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
     missing = [run for run in plan.runs if store.result(run) is None]
     makers.rehearse(missing)
     if missing:
+        store.open()
         with engines.opened(plan.machine) as pool:
             engines.complete(missing, store, plan.machine, pool, keep)
 
@@ -307,7 +309,9 @@ def leakage(plan: Plan) -> pd.DataFrame:
 
 
 def folder(profile: str, notebook: str) -> Path:
-    """Where a notebook writes what it shows."""
+    """Where a notebook writes what it shows. Raises StudyError for a profile that is no name of a folder."""
+    if not re.fullmatch(r"[\w-][\w.-]{0,99}", profile):
+        raise StudyError(f"profile {profile!r} names a folder of figures: use up to 100 letters, digits, dots, - and _, no dot first.")
     return root() / "figures" / profile / notebook
 
 

@@ -120,6 +120,7 @@ class Work:
         key = (raw.digest, depth, neurons)
         if key not in self.shapes:
             config = models.config(raw.value)
+            cutting.check_size(config, depth or 1, neurons, model.label)
             self.shapes[key] = Shape.of(cutting.hollow(config, depth or config.num_hidden_layers, neurons))
         return self.shapes[key]
 

@@ -12,6 +12,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import yaml
+from refusals import SMALL, check_refusal, exported
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,6 +57,34 @@ def save(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Callable[..., str]:
+    """Writes a YAML named after its notebook, like SMALL but for the changes, and returns its path."""
+
+    def write(**changes: object) -> str:
+        path = tmp_path / "capacity_gap.yaml"
+        path.write_text(yaml.safe_dump(SMALL | changes), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture, home: Path) -> Callable[..., str]:
+    """Runs a command that must be refused, and returns the sentence."""
+    from studylib.cli import main
+
+    def run(*arguments: str) -> str:
+        before = exported()
+        code = main(arguments)
+        said = capsys.readouterr()
+        check_refusal(code, said.out, said.err, home)
+        assert exported() == before
+        return said.err
+
+    return run
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import papermill
 import pytest
-import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from refusals import check_refusal
 
 from studylib import archives, batch, forecast, plans, project, study
 from studylib.cli import main
@@ -23,55 +23,7 @@ from studylib.errors import StudyError
 from studylib.progress import spoken
 from studylib.runs import Input, Run, Store
 
-SMALL = {
-    "profile": "refused",
-    "families": {"gpt_neox": "tiny:gpt_neox"},
-    "train": {"source": "facts:train", "paragraphs": 4, "facts": 2},
-    "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 2},
-    "tests": {"near": {"source": "facts:test", "paragraphs": 2, "facts": 2}},
-    "asked": ["zero-shot"],
-    "sizes": [4],
-    "twins": [],
-    "raw_starts": [],
-    "packs": 2,
-    "threads": 1,
-}
 TOY = {"families": {"toy": "archive:toy==1.0/model.gguf"}}
-
-
-@pytest.fixture
-def wanted(tmp_path: Path) -> Callable[..., str]:
-    """Writes a YAML named after its notebook, like SMALL but for the changes, and returns its path."""
-
-    def write(**changes: object) -> str:
-        path = tmp_path / "capacity_gap.yaml"
-        path.write_text(yaml.safe_dump(SMALL | changes), encoding="utf-8")
-        return str(path)
-
-    return write
-
-
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture, home: Path) -> Callable[..., str]:
-    """Runs a command that must be refused, and returns the sentence."""
-
-    def run(*arguments: str) -> str:
-        code = main(arguments)
-        said = capsys.readouterr()
-        check_refusal(code, said.out, said.err, home)
-        return said.err
-
-    return run
-
-
-def check_refusal(code: int, out: str, err: str, home: Path) -> None:
-    assert code == 2
-    assert err.startswith("study: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    assert "Traceback" not in out
-    assert not (home / "runs").exists()
-    assert not (project.root() / "figures" / SMALL["profile"]).exists()
 
 
 @pytest.fixture
