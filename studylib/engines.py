@@ -22,7 +22,7 @@ from threading import Event, Thread
 import torch
 
 from studylib import makers, models, together
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said, told
 from studylib.plans import Machine
 from studylib.progress import Progress
 from studylib.runs import Run, Store, home
@@ -30,6 +30,11 @@ from studylib.runs import Run, Store, home
 OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
 SECONDS = 0.5  # between looks at what Slurm has done
 TRIES = 3  # of a run whose process died
+COMMANDS = {
+    "setup",
+    "srun_args",
+    "additional_parameters",
+}  # of submitit's options, those that a job's script would run, or take as they are
 PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
 
 
@@ -162,9 +167,7 @@ class Slurm(Executor):
         try:
             self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
         except (NameError, TypeError, ValueError, AssertionError) as error:
-            raise StudyError(
-                f"engine_options: submitit does not take them ({' '.join(str(error).split())}): see its update_parameters."
-            ) from error
+            raise StudyError(f"engine_options: submitit does not take them ({said(error)}): see its update_parameters.") from error
         Thread(target=self._watch, daemon=True).start()
 
     def submit(self, task: Callable[[], None], /) -> Future:
@@ -208,6 +211,7 @@ def check(machine: Machine) -> None:
     known = OPTIONS[machine.engine]
     if known is not None and (unknown := sorted(set(machine.engine_options) - known)):
         raise StudyError(f"engine_options: {machine.engine} has no option {unknown[0]!r}: it knows {', '.join(sorted(known))}.")
+    _harmless(machine)
     for name, package in (("ray", "ray"), ("slurm", "submitit")):
         if machine.engine == name and find_spec(package) is None:
             raise StudyError(f"engine {name} needs {package}: pip install -e '.[{name}]'.")
@@ -216,6 +220,16 @@ def check(machine: Machine) -> None:
     workers = machine.engine_options.get("workers", 1)
     if machine.engine == "local" and (type(workers) is not int or workers < 1):
         raise StudyError(f"engine_options: workers must be a whole number of at least 1, not {workers!r}.")
+
+
+def _harmless(machine: Machine) -> None:
+    """Raise StudyError for options by which a file of parameters, which may be a stranger's, would run commands or choose who computes."""
+    options = machine.engine_options
+    if machine.engine == "ray" and options.get("address", "auto") != "auto":
+        raise StudyError("engine_options: address must be auto: set RAY_ADDRESS, in your own surroundings, to say which cluster that is.")
+    for name, value in options.items() if machine.engine == "slurm" else ():
+        if name.removeprefix("slurm_") in COMMANDS or not isinstance(value, str | int | float) or "\n" in f"{name}{value}":
+            raise StudyError(f"engine_options: {name} must be a number or one line of text, and no command: Slurm's script would run it.")
 
 
 @contextmanager
@@ -278,5 +292,6 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
 def _reason(run: Run, error: BaseException, store: Store) -> str:
     """Why a run failed, as it noted itself; else what its engine says."""
     state, why = store.state(run)
-    told = why if state == "failed" else "its process died" if isinstance(error, BrokenProcessPool) else f"{type(error).__name__}: {error}"
-    return " ".join(told.removeprefix("StudyError: ").split()).rstrip(".")
+    if state != "failed":
+        why = "its process died" if isinstance(error, BrokenProcessPool) else told(f"{type(error).__name__}: {error}")
+    return " ".join(why.removeprefix("StudyError: ").split()).rstrip(".")

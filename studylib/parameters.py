@@ -30,12 +30,20 @@ def read(notebook: Path, file: Path) -> dict:
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
     try:
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no calendar, a number of 5,000 digits, brackets without end
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
         raise StudyError(f"{file} must map parameter names to values.")
     known = defaults(notebook)
     return {name: _checked(name, value, known, file) for name, value in given.items()}
+
+
+def _named(value: object) -> None:
+    """Raise TypeError for a mapping by anything but text: in the notebook, and in keys of runs, 4 would be "4"."""
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _named(part)
+    if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
+        raise TypeError("a mapping's names must be text")
 
 
 def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
@@ -54,6 +62,7 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
         raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__} ({value!r}).")
     try:
         canonical(value)  # as the keys of runs need it
+        _named(value)
     except (TypeError, ValueError) as error:
-        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings only, not {value!r}.") from error
+        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only, not {value!r}.") from error
     return value

@@ -293,7 +293,9 @@ def leakage(plan: Plan) -> pd.DataFrame:
 
 
 def folder(profile: str, notebook: str) -> Path:
-    """Where a notebook writes what it shows."""
+    """Where a notebook writes what it shows. Raises StudyError for a profile that would be elsewhere than in a folder under figures/."""
+    if profile in ("", ".", "..") or "\0" in profile or Path(profile).name != profile:
+        raise StudyError(f"profile {profile!r} names a folder under figures/: take a word without slashes.")
     return root() / "figures" / profile / notebook
 
 
