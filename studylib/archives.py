@@ -20,12 +20,12 @@ from ast import literal_eval
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.parse import urldefrag
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said
 from studylib.progress import watched
 from studylib.runs import file_digest, home
 
@@ -141,12 +141,13 @@ def _address(archive: str) -> str:
     except Exception as error:
         raise StudyError(
             f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration."
-        ) from error
+        ) from None  # it may hold the index's password
     if package is None:
         raise StudyError(
             f"The package index has no {archive}: check the network, or put its members into {home() / 'downloads' / archive}."
         )
-    return urldefrag(package.link.url).url
+    found = urlsplit(package.link.url)
+    return found._replace(netloc=found.netloc.rpartition("@")[2], fragment="").geturl()  # no password goes where the archive lies
 
 
 def _indexes() -> list[str]:
@@ -174,7 +175,9 @@ def _download(url: str, path: Path, title: str) -> None:
                     out.write(block)
                     bar.update(len(block))
     except (OSError, HTTPException) as error:
-        raise StudyError(f"{title} could not be fetched ({error}): check the network, or put its members into {path.parent}.") from error
+        raise StudyError(
+            f"{title} could not be fetched ({said(error)}): check the network, or put its members into {path.parent}."
+        ) from None
 
 
 def _extract(packed: Path, name: str, target: Path) -> None:

@@ -108,7 +108,7 @@ def config(reference: str) -> PretrainedConfig:
         return hub.config(rest)
     kind, place = locate(reference)
     if kind != "archive":
-        return AutoConfig.from_pretrained(place, **LOCAL)
+        return hub.read_config(place)
     place = archives.member(rest)
     return AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
 
@@ -124,10 +124,12 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
     Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is not known here.
     """
+    hub.shards(folder)
+    hub.read_config(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _damaged(folder, error) from error
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise hub.damaged(folder, error) from error
     tokenizer = tokenizer_of(folder)
     if model.config.model_type not in ARCHITECTURES:
         raise StudyError(f"{folder} holds a {model.config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
@@ -147,11 +149,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
         return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise _damaged(folder, error) from error
-
-
-def _damaged(folder: Path, error: Exception) -> StudyError:
-    return StudyError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]}): mend or replace it.")
+        raise hub.damaged(folder, error) from error
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

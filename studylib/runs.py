@@ -26,7 +26,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from studylib.errors import StudyError
+from studylib.errors import StudyError, told
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "bm25s")
 
@@ -179,7 +179,7 @@ class Store:
             try:
                 facts = make(run, folder)
             except Exception as error:
-                said = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                said = {"error": told(f"{type(error).__name__}: {error}"), "traceback": told(traceback.format_exc())}
                 write_json(folder / "error.json", said)
                 raise
             files = {path.relative_to(folder).as_posix(): file_digest(path) for path in _made(folder)}
