@@ -6,6 +6,7 @@ hub:OWNER/NAME@COMMIT          # any other
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -13,12 +14,22 @@ from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
 
-from studylib.errors import StudyError, said
+from studylib.errors import StudyError, said, told
 from studylib.runs import file_digest
 
 SMALL = ["*.json", "*.txt", "*.model"]
 PUBLISHED = 2  # bytes a parameter: half precision
 GIT = 40  # digits of the digest that names a file in git; larger files are named by their sha256
+
+
+def _hide(record: logging.LogRecord) -> bool:
+    """Let a message through without secrets: the hub's library tells what a server warns of, whatever that is."""
+    record.msg, record.args = told(record.getMessage()), ()
+    return True
+
+
+for handler in logging.getLogger("huggingface_hub").handlers:
+    handler.addFilter(_hide)
 
 
 @cache
