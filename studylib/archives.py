@@ -23,12 +23,12 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
-from urllib.parse import urldefrag
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said
 from studylib.progress import watched
 from studylib.runs import FULL, file_digest, home, room, settle, write_json
 
@@ -159,12 +159,13 @@ def _address(archive: str) -> str:
     except Exception as error:
         raise StudyError(
             f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration."
-        ) from error
+        ) from None  # it may hold the index's password
     if package is None:
         raise StudyError(
             f"The package index has no {archive}: check the network, or put its members into {home() / 'downloads' / archive}."
         )
-    return urldefrag(package.link.url).url
+    found = urlsplit(package.link.url)
+    return found._replace(netloc=found.netloc.rpartition("@")[2], fragment="").geturl()  # no password goes where the archive lies
 
 
 def _indexes() -> list[str]:
@@ -192,7 +193,7 @@ def _download(url: str, path: Path, title: str) -> None:
         except (OSError, HTTPException) as error:
             if getattr(error, "errno", None) in FULL:
                 raise
-            reason = str(error)
+            reason = said(error)
         if _size(path) <= had:
             break
     kept = f" and run again, which goes on from the {_size(path) / 1e6:.1f} MB that are there" if _size(path) else ""

@@ -8,7 +8,7 @@ from filelock import FileLock
 from nbclient.exceptions import DeadKernelError
 
 from studylib import experiments, parameters, study
-from studylib.errors import StudyError
+from studylib.errors import StudyError, told
 from studylib.plans import Plan
 from studylib.project import notebook, profiles
 from studylib.runs import Store, home, room
@@ -53,33 +53,38 @@ def _planned(path: Path, values: dict) -> Job:
     return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))
 
 
+def _literally(path: Path) -> str:
+    """A path that papermill takes as it is: it would format what is in braces by the parameters."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def execute(job: Job, compute: bool = True) -> Path:
     """Execute the notebook by papermill and return where the executed one lies.
 
     A notebook can look completed after its kernel died: what counts is that every run has a result, if it was to `compute`, and the
     table is newer than the start. Raises StudyError otherwise.
     """
+    table = study.folder(job.profile, job.notebook.stem) / "table.md"
     target = home() / "notebooks" / job.profile / job.notebook.name
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")), room(target.parent, target.name):
-        return _execute(job, compute, target)
+        return _execute(job, compute, target, table)
 
 
-def _execute(job: Job, compute: bool, target: Path) -> Path:
+def _execute(job: Job, compute: bool, target: Path, table: Path) -> Path:
     """The same, while nobody else does it."""
-    table = study.folder(job.profile, job.notebook.stem) / "table.md"
     before = table.stat().st_mtime_ns if table.exists() else 0
     try:
         papermill.execute_notebook(
-            str(job.notebook),
-            str(target),
+            _literally(job.notebook),
+            _literally(target),
             parameters=job.values | {"compute": compute},
             cwd=str(job.notebook.parent),
             progress_bar=False,
             request_save_on_cell_execute=False,
         )
     except papermill.PapermillExecutionError as error:
-        reason = " ".join(error.evalue.split()).rstrip(".")
+        reason = told(" ".join(error.evalue.split())).rstrip(".")
         raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {target}.") from error
     except DeadKernelError as error:
         raise StudyError(f"{job.notebook.name} stopped, its kernel died: look into {target} and run again.") from error

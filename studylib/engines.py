@@ -23,7 +23,7 @@ from threading import Event, Thread
 import torch
 
 from studylib import makers, models, together, work
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said, told
 from studylib.plans import Machine
 from studylib.progress import Progress
 from studylib.runs import NoRoom, Run, Store, home
@@ -32,6 +32,11 @@ OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  
 SECONDS = 0.5  # between looks at what Slurm has done
 MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
 TRIES = 3  # of a run whose process died
+COMMANDS = {
+    "setup",
+    "srun_args",
+    "additional_parameters",
+}  # of submitit's options, those that a job's script would run, or take as they are
 PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
 
 
@@ -165,9 +170,7 @@ class Slurm(Executor):
         try:
             self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
         except (NameError, TypeError, ValueError, AssertionError) as error:
-            raise StudyError(
-                f"engine_options: submitit does not take them ({' '.join(str(error).split())}): see its update_parameters."
-            ) from error
+            raise StudyError(f"engine_options: submitit does not take them ({said(error)}): see its update_parameters.") from error
         Thread(target=self._watch, daemon=True).start()
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
@@ -211,6 +214,7 @@ def check(machine: Machine) -> None:
     known = OPTIONS[machine.engine]
     if known is not None and (unknown := sorted(set(machine.engine_options) - known)):
         raise StudyError(f"engine_options: {machine.engine} has no option {unknown[0]!r}: it knows {', '.join(sorted(known))}.")
+    _harmless(machine)
     for name, package in (("ray", "ray"), ("slurm", "submitit")):
         if machine.engine == name and find_spec(package) is None:
             raise StudyError(f"engine {name} needs {package}: pip install -e '.[{name}]'.")
@@ -219,6 +223,16 @@ def check(machine: Machine) -> None:
     workers = machine.engine_options.get("workers", 1)
     if machine.engine == "local" and (type(workers) is not int or workers < 1):
         raise StudyError(f"engine_options: workers must be a whole number of at least 1, not {workers!r}.")
+
+
+def _harmless(machine: Machine) -> None:
+    """Raise StudyError for options by which a file of parameters, which may be a stranger's, would run commands or choose who computes."""
+    options = machine.engine_options
+    if machine.engine == "ray" and options.get("address", "auto") != "auto":
+        raise StudyError("engine_options: address must be auto: set RAY_ADDRESS, in your own surroundings, to say which cluster that is.")
+    for name, value in options.items() if machine.engine == "slurm" else ():
+        if name.removeprefix("slurm_") in COMMANDS or not isinstance(value, str | int | float) or "\n" in f"{name}{value}":
+            raise StudyError(f"engine_options: {name} must be a number or one line of text, and no command: Slurm's script would run it.")
 
 
 @contextmanager
@@ -287,7 +301,7 @@ def _reason(run: Run, error: BaseException, store: Store) -> str:
     if isinstance(error, BrokenProcessPool):
         why = "its process died: the system ends one that takes more memory than there is, see `study plan`"
     elif state != "failed":
-        why = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+        why = str(error) if isinstance(error, StudyError) else told(f"{type(error).__name__}: {error}")
     if any(sign in why for sign in MEMORY):
         why = "there is not enough memory for it: take a smaller `micro`, and see `study plan`"
     return " ".join(why.split()).rstrip(".")

@@ -1,6 +1,15 @@
-"""The one error a user can mend: a sentence that names the file, key or question and says what to do."""
+"""The one error a user can mend: a sentence that names the file, key or question and says what to do; and what others' errors may tell."""
 
-LONGEST = 1000  # characters of a sentence: what is at fault stands first, what to do last
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import constants
+
+HIDDEN = "[hidden]"
+SECRETS = re.compile(r"(?<=://)[^/@\s]+(?=@)|\bhf_\w{8,}|(?<=\bBearer )\S+|(?<=\bBasic )\S+")  # by their looks
+SHORT = 6  # no token: replacing it everywhere would only garble
+LONGEST = 2000  # characters of a sentence: what is at fault stands first, what to do last
 
 
 class StudyError(Exception):
@@ -13,3 +22,23 @@ class StudyError(Exception):
         if len(sentence) > LONGEST:
             sentence = f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
         super().__init__("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in sentence))
+
+
+def said(error: BaseException) -> str:
+    """What an error of others says, in one line without a full stop, and without secrets."""
+    return told(" ".join(str(error).split())).rstrip(".")
+
+
+def told(text: str) -> str:
+    """A text of others without this machine's token of the hub and without passwords in addresses."""
+    for token in _tokens():
+        text = text.replace(token, HIDDEN)
+    return SECRETS.sub(HIDDEN, text)
+
+
+def _tokens() -> set[str]:
+    """The hub's token, wherever its library finds it."""
+    file = Path(constants.HF_TOKEN_PATH)
+    kept = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = (os.environ.get("HF_TOKEN", ""), os.environ.get("HUGGING_FACE_HUB_TOKEN", ""), kept)
+    return {token.strip() for token in found if len(token.strip()) > SHORT}

@@ -61,8 +61,8 @@ class Common:
                 raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
         self._check_siblings()
         for name in (*self.families, *self.tests):
-            if isinstance(name, str) and (not name.strip() or set(name) & set("|<>[]*`\n")):
-                raise StudyError(f"{name!r} cannot be a name in tables: write one, without | < > [ ] * ` and line breaks.")
+            if isinstance(name, str) and (not name.strip() or set(name) & set("|<>[]*`$\n")):
+                raise StudyError(f"{name!r} cannot be a name in tables: write one, without | < > [ ] * ` $ and line breaks.")
         for name in self.tests:
             if not isinstance(name, str) or name in ("train", "dev"):
                 raise StudyError(f"tests names a set {name!r}: call it by another word than train and dev.")

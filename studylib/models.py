@@ -147,10 +147,7 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 def config_of(folder: Path) -> PretrainedConfig:
     """The configuration in a folder. Raises StudyError when it is damaged or of an architecture that is not known here."""
-    try:
-        found = AutoConfig.from_pretrained(folder, **LOCAL)
-    except Exception as error:  # whatever transformers makes of a file from outside
-        raise _damaged(folder, error) from error
+    found = hub.read_config(folder)
     if found.model_type not in ARCHITECTURES:
         raise StudyError(f"{folder} holds a {found.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
     if found.num_hidden_layers < 1:
@@ -160,11 +157,12 @@ def config_of(folder: Path) -> PretrainedConfig:
 
 def _weights(folder: Path, **how: object) -> PreTrainedModel:
     """The model of a folder, all its weights from there: transformers would draw at random what is missing."""
+    hub.shards(folder)
     how |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     try:
         both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
-        raise _damaged(folder, error) from error
+        raise hub.damaged(folder, error) from error
     model, found = both
     if found["missing_keys"]:
         raise StudyError(f"{folder} has no weights {min(found['missing_keys'])}, which its config.json asks for: mend or replace it.")
@@ -190,11 +188,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
         return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
-        raise _damaged(folder, error) from error
-
-
-def _damaged(folder: Path, error: Exception) -> StudyError:
-    return StudyError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]}): mend or replace it.")
+        raise hub.damaged(folder, error) from error
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -52,6 +52,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _named(value: object) -> None:
+    """Raise TypeError for a mapping by anything but text: in the notebook, and in keys of runs, 4 would be "4"."""
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _named(part)
+    if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
+        raise TypeError("a mapping's names must be text")
+
+
 def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     if name not in known:
         near = get_close_matches(str(name), known, n=1, cutoff=0.0)
@@ -67,8 +75,9 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
         value = str(value)
     try:
         json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
+        _named(value)
     except (TypeError, ValueError) as error:
-        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings only ({error}).") from error
+        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only ({error}).") from error
     if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__} ({value!r}).")
     return value

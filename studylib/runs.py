@@ -31,7 +31,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from studylib.errors import StudyError
+from studylib.errors import StudyError, told
 
 CHECKPOINT_SECONDS = 120.0  # after which a run keeps what it goes on from
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -277,9 +277,9 @@ class Store:
                 with room(self.root, called, needed):
                     facts = make(run, folder)
             except Exception as error:
-                said = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+                said = told(str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}")
                 with suppress(OSError):  # the disk may be full
-                    write_json(folder / "error.json", {"error": said, "traceback": traceback.format_exc()})
+                    write_json(folder / "error.json", {"error": said, "traceback": told(traceback.format_exc())})
                 raise
             result = write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
             shutil.rmtree(folder / "work", ignore_errors=True)  # only now: until there is a result, the checkpoint is all there is

@@ -16,13 +16,14 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from studylib import archives, facts, hub
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said
 from studylib.progress import watched
 from studylib.project import root
 from studylib.runs import digest, file_digest
@@ -169,15 +170,22 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
     import datasets  # slow to import
 
     name, commit = hub.pinned(rest, COMMITS, "datasets")
+    if Path(name).exists():
+        raise StudyError(f"hub:{rest}: {Path(name).absolute()} would be read in its place: call the study from another folder.")
     if not watched():
         datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(name, revision=commit, data_dir=dataset.get("folder"), split=dataset["split"])
-    except Exception as error:  # whatever the hub, the network or the files may do
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise StudyError(
-            f"hub:{rest} could not be read ({type(error).__name__}: {reason}): check the network, split and folder."
-        ) from error
+        found = datasets.load_dataset(name, revision=commit, data_dir=dataset.get("folder"), split=dataset["split"])
+    except Exception as error:  # whatever the hub, the network or the files may do; what it says of requests may hold a token
+        reason = f"{type(error).__name__}: {said(error)}"
+        raise StudyError(f"hub:{rest} could not be read ({reason}): check the network, split and folder.") from None
+    try:
+        hub.check((hub.cache_of(name, "dataset") / "snapshots" / commit).rglob("*"))
+    except StudyError:
+        for file in found.cache_files:  # made of what was fetched
+            shutil.rmtree(Path(file["filename"]).parent, ignore_errors=True)
+        raise
+    return found
 
 
 def _generated(split: str, dataset: Mapping) -> list[dict]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_cli import SMALL
+from refusals import SMALL
 
 from studylib import archives, divergences, experiments, objectives, sources
 from studylib.archives import Archive
