@@ -40,7 +40,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
     ("changes", "said"),
     [
         ({"search_step": 3}, "parameter 'search_step' is unknown, did you mean 'search_steps'?"),
-        ({"sizes": 4}, "sizes must be of type list, not int (4)"),
+        ({"sizes": 4}, "sizes must be of type list, not int"),
         ({"sizes": [4, 0]}, "0 is no size of a student"),
         ({"twins": [3]}, "twins names 3, which `sizes` does not"),
         ({"seeds": []}, "name at least one"),

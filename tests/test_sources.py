@@ -297,9 +297,11 @@ def table(*rows: dict) -> bytes:
 
 
 ROW = LINE | {"answers": {"text": ["Belu"], "answer_start": [0]}}
+BROKEN = "someone/broken"  # what comes is not what was published
 HUB = {
     "rajpurkar/squad": {"README.md": README, "plain_text/train-00000-of-00001.parquet": table(ROW | {"title": "Sado"})},
     "facebook/mlqa": {"mlqa.de.en/test/0000.parquet": table(ROW, ROW | {"id": "2"}), "mlqa.de.en/validation/0000.parquet": table(ROW)},
+    BROKEN: {"train/0000.parquet": table(ROW)},
 }
 
 
@@ -320,7 +322,9 @@ class _Hub(BaseHTTPRequestHandler):
         if verb == "tree":
             return self.reply(json.dumps(self.listed(files, name)).encode())
         if verb == "resolve" and name in files:
-            return self.reply(files[name], ("ETag", f'"{hashlib.sha1(files[name]).hexdigest()}"'), ("X-Repo-Commit", commit))
+            published = b"something else" if repository == BROKEN else files[name]
+            digest = hashlib.sha1(b"blob %d\0" % len(published) + published).hexdigest()  # as git has it
+            return self.reply(files[name], ("ETag", f'"{digest}"'), ("X-Repo-Commit", commit))
         return self.reply(b"{}", ("X-Error-Code", "EntryNotFound"), status=404)
 
     do_HEAD = do_GET
@@ -381,6 +385,14 @@ def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
         and "nowhere" in refused
         and refused.endswith("check the network, split and folder.")
     )
+
+
+def test_what_is_not_what_the_hub_published_is_refused_and_nothing_made_of_it_is_kept(hub: dict):
+    described = {"source": f"hub:{BROKEN}@{COMMIT}", "split": "train"}
+    run = subprocess.run([sys.executable, "-c", READ, json.dumps([described] * 2)], env=hub, capture_output=True, text=True, timeout=300)
+    said = run.stdout.splitlines()
+    assert len(said) == 2 and all("0000.parquet is not what the hub published (its digest differs): delete " in one for one in said)
+    assert not list((Path(hub["HF_HOME"]) / "datasets").rglob("*.arrow"))
 
 
 def test_without_a_network_the_hub_is_named(tmp_path: Path):
