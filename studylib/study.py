@@ -240,8 +240,8 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
         result = store.result(run)
         if result is not None:
             made = store.manifest(store.folder(run))
-            about = {"kind": run.kind, "label": run.label, "key": store.key(run), "digest": "", "seconds": result["seconds"]}
-            about["digest"] = result["digest"] if run.kind != "cost" else "measured"  # and so another one each time
+            same = result["digest"] if run.kind != "cost" else "measured"  # and so another one each time
+            about = {"kind": run.kind, "label": run.label, "key": store.key(run), "digest": same, "seconds": result["seconds"]}
             about |= (
                 {name: made[name] for name in ("started", "python", "unicode", "threads", "git", "dirty")}
                 | made["machine"]
