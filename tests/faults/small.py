@@ -96,9 +96,9 @@ def shown(folder: Path) -> dict[str, str]:
 
 
 def stored(home: Path) -> dict[str, str]:
-    """Digests of what every run has made, by kind and key, but for what is measured; all of it is checked."""
+    """Digests of what every finished run has made, by kind and key, but for what is measured; all of it is checked."""
     store = Store(home)
-    folders = sorted(file.parent for file in store.root.glob("*/*/manifest.json") if file.parent.parent.name != "cost")
+    folders = sorted(file.parent for file in store.root.glob("*/*/result.json") if file.parent.parent.name != "cost")
     return {f"{folder.parent.name}/{folder.name}": store.finished(store.checked(folder))["digest"] for folder in folders}
 
 
