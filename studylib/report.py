@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from studylib import makers, parameters, study
+from studylib import keys, makers, parameters, study, tables
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.runs import Store, write_text
@@ -26,6 +26,8 @@ TABLES = {
     "contrasts": "What models of one size differ by",
     "comparisons": "Ways of prompting",
 }
+COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
+SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
@@ -36,13 +38,13 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     """
     store, shown = store or Store(), exported(jobs)
     environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described}
+    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described, "runs": _behind}
     target = _folder(shown[0]).parent / "report.html"
     write_text(
         target,
         environment.get_template("report.html").render(
             profile=shown[0].profile,
-            sections=[section(job) for job in shown],
+            sections=[_traced(job) for job in shown],
             about=_about(shown),
             origins=_origins(shown, store),
             data=_data(shown),
@@ -81,6 +83,36 @@ def section(job: Job) -> dict:
         "figures": sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"')),
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
+
+
+def _traced(job: Job) -> dict:
+    """The same, every line of its tables with links to the runs that it is computed from."""
+    shown = section(job)
+    return shown | {"tables": [(name, title, _led(text, _lines(_folder(job), name))) for name, title, text in shown["tables"]]}
+
+
+def _lines(folder: Path, name: str) -> pd.DataFrame:
+    """What the lines of a table are written from, in their order."""
+    whole = name in ("contrasts", "comparisons")
+    (file,) = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
+    lines = pd.read_csv(file)
+    return tables.main(lines) if name == "headline" else lines
+
+
+def _led(table: str, lines: pd.DataFrame) -> str:
+    """A table in Markdown with one column more: links to the runs that each line is computed from."""
+    drawn, blank, said = table.partition("\n\n")
+    if lines.empty:
+        return table
+    links = [" ".join(f"[{key[:SHORT]}](#run-{key})" for key in runs.split()) for runs in lines.runs]
+    column = ["runs", "---", *links]
+    return "\n".join(f"{line} {cell} |" for line, cell in zip(drawn.splitlines(), column, strict=True)) + blank + said
+
+
+def _behind(figure: Path) -> list[str]:
+    """The runs that a figure is drawn from, by the first digits of their keys."""
+    shown = pd.read_csv(figure.with_suffix(".csv"))
+    return keys.joined(shown.runs if "runs" in shown else shown.run).split()
 
 
 def _about(jobs: Sequence[Job]) -> list[str]:

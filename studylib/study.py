@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib import data, engines, makers, prompts, scoring, sources
+from studylib import data, engines, keys, makers, prompts, scoring, sources
 from studylib.errors import StudyError
 from studylib.plans import Asked, Plan
 from studylib.project import root
@@ -242,27 +242,31 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
 
     Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured in turns with each student's (in
     the teacher's own line the medians of these); `time` is in percent of the teacher's, the median of a few rounds from `time_low` to
-    `time_high`. Of students that the store does not have, what was exported to `folder`.
+    `time_high`; `runs` are those that measured it and those that the scores are of. Of students that the store does not have, what was
+    exported to `folder`.
     """
-    store, lines, exported = store or Store(), [], _exported(folder, "timing.csv")
+    store, lines, exported, made = store or Store(), [], _exported(folder, "timing.csv"), _exported(folder, "runs.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
             measured = {whose + what: value for whose, part in WHOSE.items() for what, value in result["facts"][part].items()}
-            measured |= result["facts"]["shares"]
+            measured |= result["facts"]["shares"] | {"runs": keys.joined([store.key(run)])}
         elif known is not None:
-            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict()
+            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict() | {"runs": keys.joined(made[run.planned].key)}
         else:
             continue
         lines.append({name: called[name] for name in IDENTITY if name in called} | measured | {"planned": run.planned})
-    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned"])
-    theirs = students.groupby(SCHOOL, sort=False)[MEASURED[3:]].median()
+    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
+    taught = students.groupby(SCHOOL, sort=False)
+    theirs = taught[MEASURED[3:]].median().assign(runs=taught.runs.agg(keys.joined))
     teachers = theirs.assign(**theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))).reset_index()
     teachers = teachers.assign(**dict.fromkeys(TIMES, 100.0))
     teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
-    asked = table[table.asked == table.trained]
-    scores = 100 * asked.groupby([*TRAINED, "test_set"], sort=False)[["f1", "exact_match"]].mean()
-    return pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
+    asked = table[table.asked == table.trained].groupby([*TRAINED, "test_set"], sort=False)
+    scores = (100 * asked[["f1", "exact_match"]].mean()).assign(answers=asked.run.agg(keys.joined))
+    found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
+    runs = [keys.joined(both) for both in zip(found.pop("runs"), found.pop("answers"), strict=True)]
+    return found.assign(runs=runs)
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
