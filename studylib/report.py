@@ -38,7 +38,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     """
     store, shown = store or Store(), exported(jobs)
     environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described, "runs": _behind}
+    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described, "led": _led, "runs": _behind}
     target = _folder(shown[0]).parent / "report.html"
     write_text(
         target,
@@ -86,9 +86,9 @@ def section(job: Job) -> dict:
 
 
 def _traced(job: Job) -> dict:
-    """The same, every line of its tables with links to the runs that it is computed from."""
+    """The same, with the runs that each line of its tables is computed from, by the tables' names."""
     shown = section(job)
-    return shown | {"tables": [(name, title, _led(text, _lines(_folder(job), name))) for name, title, text in shown["tables"]]}
+    return shown | {"runs": {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}}
 
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
@@ -99,14 +99,12 @@ def _lines(folder: Path, name: str) -> pd.DataFrame:
     return tables.main(lines) if name == "headline" else lines
 
 
-def _led(table: str, lines: pd.DataFrame) -> str:
-    """A table in Markdown with one column more: links to the runs that each line is computed from."""
-    drawn, blank, said = table.partition("\n\n")
-    if lines.empty:
-        return table
-    links = [" ".join(f"[{key[:SHORT]}](#run-{key})" for key in runs.split()) for runs in lines.runs]
-    column = ["runs", "---", *links]
-    return "\n".join(f"{line} {cell} |" for line, cell in zip(drawn.splitlines(), column, strict=True)) + blank + said
+def _led(table: str, runs: Sequence[str]) -> str:
+    """A table in HTML with one column more: links to the runs that each line is computed from."""
+    cells = [" ".join(f'<a href="#run-{key}">{key[:SHORT]}</a>' for key in named.split()) for named in runs]
+    *rows, end = table.split("</tr>")
+    column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)] if runs else []
+    return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end
 
 
 def _behind(figure: Path) -> list[str]:

@@ -87,7 +87,7 @@ def _about(plan: Plan, run: Run) -> Plan:
 
 def _keep(part: Plan, store: Store, folder: Path) -> None:
     """Merge rows, their origins and curves of a part of a plan into `folder`, as far as they are there."""
-    answered = replace(part, asked=[one for one in part.asked if _answered(one, store)])
+    answered = replace(part, asked=[one for one in part.asked if is_answered(one, store)])
     tables = {"rows.parquet": rows(answered, store), "runs.csv": origins(answered, store)} if answered.asked else {}
     tables |= {"learning.csv": curves(part, store)} if part.trained else {}
     if tables:
@@ -106,7 +106,7 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
-        if _answered(one, store):
+        if is_answered(one, store):
             counts = store.result(one.counted)["facts"]["parameters"]
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
@@ -139,10 +139,11 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
 def showable(plan: Plan, folder: Path) -> bool:
     """Whether there are any rows to show, in the store or in `folder`."""
     store, exported = Store(), _exported(folder, "rows.parquet")
-    return any(one.planned in exported or _answered(one, store) for one in plan.asked)
+    return any(one.planned in exported or is_answered(one, store) for one in plan.asked)
 
 
-def _answered(one: Asked, store: Store) -> bool:
+def is_answered(one: Asked, store: Store) -> bool:
+    """Whether the store has all that a set of answers' rows are made of."""
     read = [one.answers, one.counted, one.loyalty, one.teacher and one.teacher.answers]
     return all(store.result(run) is not None for run in read if run is not None)
 

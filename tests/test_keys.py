@@ -49,5 +49,3 @@ def test_keys_are_short_sorted_and_named_once():
     assert keys.joined([one, f"{other} {one}"]) == f"{'a' * 12} {'b' * 12}"
     assert keys.of(pd.DataFrame({"run": [one, one]}), pd.DataFrame({"run": [other]})) == keys.joined([other, one])
     assert keys.joined([]) == ""
-
-
