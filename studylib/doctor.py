@@ -49,12 +49,15 @@ def examine(say: Callable[[str], None], store: Store | None = None) -> None:
         wrong += 1
     say(f"  {wrong or 'nothing'} wrong")
     if wrong:
-        raise StudyError(f"{wrong} things are wrong in {home()}, see above: delete the folders and files that are named, and run again.")
+        raise StudyError(f"{home()} is not sound ({wrong} found, see above): delete the folders and files that are named, and run again.")
 
 
 def pinned() -> dict[str, str]:
-    """The versions of constraints.txt by package."""
-    lines = (root() / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    """The versions of constraints.txt by package. Raises StudyError if it is missing."""
+    file = root() / "constraints.txt"
+    if not file.exists():
+        raise StudyError(f"{file} is missing, which has the versions to compare with: restore it.")
+    lines = file.read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 

@@ -55,9 +55,11 @@ def verify(jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20,
                 say(f"  {found.said}")
                 wrong += found.wrong
             files += len(_files(_folder(job)))
-    say(f"{files} files of {len(shown)} notebooks looked at: {wrong or 'nothing'} {'differ' if wrong > 1 else 'differs'}.")
+    say(f"{files} files looked at; differences: {wrong or 'none'}.")
     if wrong:
-        raise StudyError(f"{wrong} of what {jobs[0].profile!r} shows or the store holds differs, see above: restore it, or run again.")
+        raise StudyError(
+            f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong} found, see above): restore it, or run again."
+        )
 
 
 def _folder(job: Job) -> Path:

@@ -72,7 +72,7 @@ def test_an_undisturbed_study_passes_and_says_what_was_looked_at(checked):
     code, said = run()
     assert code == 0, said
     assert said.count("rows, and at least 3 questions asked again, are as they were") == 3
-    assert f"{len(before)} files of 1 notebooks looked at: nothing differs." in said
+    assert f"{len(before)} files looked at; differences: none." in said
     assert before == {file: file.read_bytes() for file in shown.iterdir()}, "verifying writes nothing there"
 
 
@@ -87,7 +87,7 @@ def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(c
     (shown / "cost.png").unlink()
     (shown / "older.csv").write_text("a\n1\n")
     code, said = run()
-    assert code == 2 and "5 of what 'mine' shows or the store holds differs" in said
+    assert code == 2 and "What 'mine' shows does not follow from its rows and the store (5 found, see above)" in said
     assert "table.md, line 3: " in said and f"retention.csv, line 3, f1: {f1} is shown, " in said
     assert "results.csv is missing" in said and "cost.png is missing" in said
     assert "older.csv is none of the files that the notebook writes" in said
