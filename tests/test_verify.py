@@ -14,6 +14,7 @@ from miniatures import FACTS, planned
 from studylib import cli, runs, study, verify
 from studylib.batch import Job
 from studylib.errors import StudyError
+from studylib.plans import Plan
 from studylib.project import root
 from studylib.runs import Run, Store
 
@@ -102,14 +103,20 @@ def test_a_changed_row_is_found_by_its_tables_and_by_the_stored_answer(checked):
     assert said.count(", f1: ") >= 3 and " in rows.parquet, " in said and " by the stored answer" in said
 
 
+@pytest.fixture(scope="module")
+def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """A plan of three models that are asked once each, and where the store is that has all of it."""
+    plan, place = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]), tmp_path_factory.mktemp("made")
+    study.complete(plan, Store(place))
+    return plan, place
+
+
 @pytest.fixture
-def stored(project: Path, tmp_path: Path, raw: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Store, Path]:
-    """The same study by itself: its job, a copy of its store, and what it exported; nothing is redrawn."""
+def stored(made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Store, Path]:
+    """Its job, a copy of its store, and what it exported; nothing is redrawn."""
     monkeypatch.setattr(verify, "_redrawn", lambda *_: iter(()))
-    plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"])
-    store = Store(tmp_path / "store")
-    study.complete(plan, store)
-    folder = tmp_path / "shown" / "capacity_gap"
+    plan, store, folder = made[0], Store(tmp_path / "store"), tmp_path / "shown" / "capacity_gap"
+    shutil.copytree(made[1], tmp_path / "store")
     study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
     monkeypatch.setattr(study, "folder", lambda *_: folder)
     return Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan), store, folder
@@ -141,7 +148,7 @@ def signed(store: Store, run: Run) -> None:
 
 def test_a_changed_stored_answer_is_found(stored):
     job, store, _ = stored
-    assert looked(job, store) == (looked(job, store)[0], "")
+    assert looked(job, store)[1] == ""
     for one in job.plan.asked:
         rewritten(store, one.answers, lambda said: {name: answer | {"text": "nothing"} for name, answer in said.items()})
     said, error = looked(job, store)
@@ -176,6 +183,7 @@ def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
     shutil.rmtree(store.root / "student")
     said, error = looked(job, store)
     assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in said
+    assert "model.safetensors is not what the run stored" in said and error, "the teacher's is still there"
 
 
 def test_another_fingerprint_than_was_exported_is_found(stored):
