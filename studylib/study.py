@@ -251,7 +251,7 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
             measured = {whose + what: value for whose, part in WHOSE.items() for what, value in result["facts"][part].items()}
-            measured |= result["facts"]["shares"] | {"runs": keys.joined([store.key(run)])}
+            measured |= result["facts"]["shares"] | {"runs": keys.joined([store.folder(run).name])}
         elif known is not None:
             measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict() | {"runs": keys.joined(made[run.planned].key)}
         else:

@@ -221,7 +221,8 @@ def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Fo
     run = one.answers
     stored = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
     model, tokenizer = makers.load(store, run.needs["model"])
-    built, drawn = makers.prompted(run, "test", tokenizer, model.config), set()
+    built = makers.prompted(run, "test", tokenizer, model.config)
+    drawn: set[str] = set()
     longest = prompts.longest_answer(branch.target for prompt in built for branch in prompt.branches)
     for prompt in random.sample(built, len(built)):
         if len(drawn) < sample:
