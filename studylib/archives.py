@@ -152,7 +152,7 @@ def _address(archive: str) -> str:
     from unearth import PackageFinder
 
     try:
-        finder = PackageFinder(index_urls=_indexes(), ignore_compatibility=True)
+        finder = PackageFinder(index_urls=indexes(), ignore_compatibility=True)
         package = finder.find_best_match(archive).best
     except StudyError:
         raise
@@ -168,7 +168,8 @@ def _address(archive: str) -> str:
     return found._replace(netloc=found.netloc.rpartition("@")[2], fragment="").geturl()  # no password goes where the archive lies
 
 
-def _indexes() -> list[str]:
+def indexes() -> list[str]:
+    """The addresses of the package indexes that pip is configured for. Raises StudyError where it is not there."""
     if "PIP_INDEX_URL" in os.environ:
         return [os.environ["PIP_INDEX_URL"]]
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout

@@ -1,5 +1,5 @@
-"""The command line: `study run`, `status`, `plan`, `report`, `show`, `export`, `data`, `bench`. Each verb is a few lines that call the rest; torch is
-imported late."""
+"""The command line: `study run`, `status`, `plan`, `report`, `show`, `export`, `verify`, `doctor`, `data`, `bench`. Each verb is a few lines that
+call the rest; torch is imported late."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export.add_argument("key", help="the first digits of its key, as `study status` lists them")
     export.add_argument("folder", type=Path, help="where to; must not be there yet")
     export.add_argument("--push", metavar="REPO", help="upload it to the Hugging Face hub, too (a new repository is private)")
+    verify = verbs.add_parser("verify", help="redraw a profile's tables and figures from their rows, ask some answers again: what differs")
+    verify.add_argument("profile", nargs="?", default="tiny")
+    verify.add_argument("--sample", type=int, default=20, help="how many questions of a set of answers are asked again, at least (20)")
+    verify.add_argument("--seed", type=int, default=0, help="by which sets and questions are drawn (0)")
+    verbs.add_parser("doctor", help="where the environment departs from constraints.txt, what is at hand, what is wrong in the store")
     data = verbs.add_parser("data", help="the data sets of a profile, or `data show SET`: prompts as a model sees them")
     data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")
     data.add_argument("set", nargs="?", help="after `show`: a data set, for example near or small/squad")
@@ -72,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "report": _report,
             "show": _show,
             "export": _export,
+            "verify": _verify,
+            "doctor": _doctor,
             "data": _data,
             "bench": _bench,
         }[chosen.verb](chosen)
@@ -233,6 +241,18 @@ def _export(chosen: argparse.Namespace) -> None:
     print(f"{exporting.export(chosen.key, chosen.folder)}: the model, its tokenizer, and README.md, which says how to use it.")
     if chosen.push:
         print(exporting.push(chosen.folder, chosen.push))
+
+
+def _verify(chosen: argparse.Namespace) -> None:
+    from studylib import batch, verify
+
+    verify.verify(batch.jobs(chosen.profile), partial(print, flush=True), sample=chosen.sample, seed=chosen.seed)
+
+
+def _doctor(chosen: argparse.Namespace) -> None:
+    from studylib import doctor
+
+    doctor.examine(partial(print, flush=True))
 
 
 def _data(chosen: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 Retention is a ratio of means on the same questions and seeds, student over teacher. Its interval is that of the ratio
 under draws shared by both (two-level bootstrap: seeds, then articles); that of a difference likewise. With fewer than
 five seeds only articles are drawn: such intervals, and all tests, are conditional on the seeds at hand.
+
+Every line names the `runs` whose rows it is computed from (`keys`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from studylib import cutting, statistics
+from studylib import cutting, keys, statistics
 from studylib.experiments import FOLDED, RAW, TUNED, TWIN, rung
 from studylib.scoring import METRICS, calibration_error
 
@@ -42,7 +44,7 @@ WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstrati
 ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
 FOLDING, BOTH = "folded in by the teacher (context distillation)", "folded in, and shown in asking"
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
-DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED]
+DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED, "runs"]
 
 
 def titled(table: pd.DataFrame, family: str, *others: str) -> str:
@@ -67,11 +69,13 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is below 20 F1), in percent."""
-    means = 100 * rows[rows.role != "guide"].groupby([*SETTING, *MODEL, "seed"], sort=False).f1.mean()
-    each = means.reset_index()
-    theirs = each[each.role == "teacher"].set_index([*SETTING, "seed"]).f1.rename("teacher_f1")
+    found = rows[rows.role != "guide"].groupby([*SETTING, *MODEL, "seed"], sort=False)
+    each = pd.DataFrame({"f1": 100 * found.f1.mean(), "run": found.run.agg(keys.joined)}).reset_index()
+    theirs = each[each.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]].add_prefix("teacher_")
     each = each.join(theirs, on=[*SETTING, "seed"])
-    return each.assign(retention_f1=(100 * each.f1 / each.teacher_f1).where(each.teacher_f1 >= FLOOR))
+    each = each.assign(retention_f1=(100 * each.f1 / each.teacher_f1).where(each.teacher_f1 >= FLOOR))
+    runs = [keys.joined(both) for both in zip(each.pop("run"), each.pop("teacher_run").fillna(""), strict=True)]
+    return each.assign(runs=runs)
 
 
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
@@ -88,7 +92,8 @@ def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     compared = 100 * teacher.f1.mean() >= FLOOR
     for metric in KEPT:
         found[f"retention_{metric}"] = 100 * own[metric].mean() / teacher[metric].mean() if compared and teacher[metric].any() else np.nan
-    return found | dict.fromkeys((bound for bounds in BOUNDS.values() for bound in bounds), np.nan) | _intervals(own, teacher, compared)
+    found |= dict.fromkeys((bound for bounds in BOUNDS.values() for bound in bounds), np.nan) | _intervals(own, teacher, compared)
+    return found | {"runs": keys.of(own, teacher)}
 
 
 def _intervals(own: pd.DataFrame, teacher: pd.DataFrame, compared: bool) -> dict[str, float]:
@@ -157,7 +162,7 @@ def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFra
             yield name, tuned, raw
 
 
-LADDER = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"]]
+LADDER = [*SETTING, "student", "teacher", "ratio", "teacher_f1", "f1", *BOUNDS["f1"], "runs"]
 
 
 def ladder(rows: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +190,7 @@ def _shared(rows: pd.DataFrame) -> pd.DataFrame:
                 "teacher": one["family"],
             }
             ratio, taught_by = 1 / (1 - one["reduction_total"] / 100), theirs[one["family"], trained, asked, test]
-            lines.append(about | {"ratio": ratio, "teacher_f1": taught_by} | {bound: one[bound] for bound in ("f1", *BOUNDS["f1"])})
+            lines.append(about | {"ratio": ratio, "teacher_f1": taught_by} | {name: one[name] for name in ("f1", *BOUNDS["f1"], "runs")})
     return pd.DataFrame(lines, columns=LADDER).sort_values(["family", *SETTING[1:], "ratio"], kind="stable")
 
 
@@ -245,7 +250,8 @@ def _pupils(rows: pd.DataFrame) -> pd.DataFrame:
                 continue  # not answered yet
             ratio = (1 - theirs["reduction_total"] / 100) / (1 - one["reduction_total"] / 100)
             scores = {name: one[name] for name in ("student", "teacher", "f1", *BOUNDS["f1"])}
-            lines.append(dict(zip(SETTING, setting, strict=True)) | scores | {"ratio": ratio, "teacher_f1": theirs["f1"]})
+            scores |= {"ratio": ratio, "teacher_f1": theirs["f1"], "runs": keys.joined([one["runs"], theirs["runs"]])}
+            lines.append(dict(zip(SETTING, setting, strict=True)) | scores)
         found += sorted(lines, key=lambda line: line["ratio"])
     return pd.DataFrame(found, columns=LADDER)
 
@@ -254,8 +260,9 @@ def pareto(costs: pd.DataFrame) -> pd.DataFrame:
     """The costs (`study.timing`), means over seeds, with `front`: of the family and test set's models of at least 20 F1 none has a higher
     one in as little time."""
     each = costs.drop(columns=["seed", "planned"])
-    about = [name for name in each if name == "steps" or not pd.api.types.is_numeric_dtype(each[name])]
-    mean = each.groupby(about, sort=False).mean().reset_index()
+    about = [name for name in each if name == "steps" or not (name == "runs" or pd.api.types.is_numeric_dtype(each[name]))]
+    grouped = each.groupby(about, sort=False)
+    mean = grouped.mean(numeric_only=True).assign(runs=grouped.runs.agg(keys.joined)).reset_index()
     ordered = mean.sort_values(["time", "f1"], ascending=[True, False])
     best = ordered.groupby(["family", "trained", "test_set"], sort=False).f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))
     return mean.assign(front=(ordered.f1 > best.clip(lower=FLOOR)).reindex(mean.index))
@@ -315,7 +322,7 @@ def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
     is, a line per family, test set, trait of the question and its value, with 95 % intervals, and how far (`apart`)
     that is above the other questions' on the same test set; nothing is tested here. Where some values on a test set have questions enough
     for an interval, those that have not are left out."""
-    lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high", *APART]
+    lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high", *APART, "runs"]
     for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
         plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
         if not set(plain.seed) & set(shown.seed):
@@ -378,7 +385,7 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
         tuned = {name: pair for name, pair in pairs.items() if not name.startswith(RAW)}
         among = _correlated(tuned)[0] if 0 < len(tuned) < len(pairs) else {}
         lines += [about | one | {f"tuned_{name}": among.get(name, np.nan) for name in R} for one in _correlated(pairs)]
-    named = [*SETTING, "start", "student", "teacher", "teacher_f1", "student_f1", *R, *(f"tuned_{name}" for name in R)]
+    named = [*SETTING, "start", "student", "teacher", "teacher_f1", "student_f1", *R, *(f"tuned_{name}" for name in R), "runs"]
     return pd.DataFrame(lines, columns=named)
 
 
@@ -397,7 +404,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     every = _same_seeds(*(own for own, _ in pairs.values()), *(student for _, student in pairs.values()))
     values, clusters = _paired(every, ["f1"])
     means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
-    found = dict.fromkeys(R, np.nan)
+    found = dict.fromkeys(R, np.nan) | {"runs": keys.of(*every)}
     if len(pairs) >= FEW_TEACHERS and np.ptp(means, -1).all():
         found["r"] = np.corrcoef(means)[0, 1]
         if _enough(clusters):
@@ -413,6 +420,7 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     values, clusters = _paired([student, twin], ["f1"])
     difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
     found = {"seeds": len(difference), "n": len(clusters), "articles": len(set(clusters)), "difference": difference.mean()}
+    found |= {"runs": keys.of(student, twin)}
     if not _enough(clusters):
         return found | dict.fromkeys(TESTED, np.nan)
     each = difference.mean(0)

@@ -15,7 +15,7 @@ import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from studylib import makers, parameters, study
+from studylib import keys, makers, parameters, study, tables
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.runs import Store, write_text
@@ -29,6 +29,8 @@ TABLES = {
     "contrasts": "What models of one size differ by",
     "comparisons": "Ways of prompting",
 }
+COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
+SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
@@ -39,13 +41,14 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     """
     store, shown = store or Store(), exported(jobs)
     environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described, "hashed": _hashed}
+    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described}
+    environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
     target = _folder(shown[0]).parent / "report.html"
     write_text(
         target,
         environment.get_template("report.html").render(
             profile=shown[0].profile,
-            sections=[section(job) for job in shown],
+            sections=[_traced(job) for job in shown],
             about=_about(shown),
             origins=_origins(shown, store),
             data=_data(shown),
@@ -84,6 +87,34 @@ def section(job: Job) -> dict:
         "figures": sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"')),
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
+
+
+def _traced(job: Job) -> dict:
+    """The same, with the runs that each line of its tables is computed from, by the tables' names."""
+    shown = section(job)
+    return shown | {"runs": {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}}
+
+
+def _lines(folder: Path, name: str) -> pd.DataFrame:
+    """What the lines of a table are written from, in their order."""
+    whole = name in ("contrasts", "comparisons")
+    (file,) = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
+    lines = pd.read_csv(file)
+    return tables.main(lines) if name == "headline" else lines
+
+
+def _led(table: str, runs: Sequence[str]) -> str:
+    """A table in HTML with one column more: links to the runs that each line is computed from."""
+    cells = [" ".join(f'<a href="#run-{key}">{key[:SHORT]}</a>' for key in named.split()) for named in runs]
+    *rows, end = table.split("</tr>")
+    column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)] if runs else []
+    return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end
+
+
+def _behind(figure: Path) -> list[str]:
+    """The runs that a figure is drawn from, by the first digits of their keys."""
+    shown = pd.read_csv(figure.with_suffix(".csv"))
+    return keys.joined(shown.runs if "runs" in shown else shown.run).split()
 
 
 def _about(jobs: Sequence[Job]) -> list[str]:

@@ -18,7 +18,7 @@ import pandas as pd
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from studylib import data, engines, makers, prompts, runs, scoring, sources
+from studylib import data, engines, keys, makers, prompts, runs, scoring, sources
 from studylib.errors import StudyError
 from studylib.plans import Asked, Plan
 from studylib.project import root
@@ -95,7 +95,7 @@ def _about(plan: Plan, run: Run) -> Plan:
 
 def _keep(part: Plan, store: Store, folder: Path) -> None:
     """Merge rows, their origins and curves of a part of a plan into `folder`, as far as they are there."""
-    answered = replace(part, asked=[one for one in part.asked if _answered(one, store)])
+    answered = replace(part, asked=[one for one in part.asked if is_answered(one, store)])
     tables = {"rows.parquet": rows(answered, store)} if answered.asked else {}
     kept = {"runs": origins(answered, store)} if answered.asked else {}
     kept |= {"learning": curves(part, store)} if part.trained else {}
@@ -116,7 +116,7 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
-        if _answered(one, store) and (counted := store.result(one.counted)):
+        if is_answered(one, store) and (counted := store.result(one.counted)):
             counts = counted["facts"]["parameters"]
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
@@ -149,10 +149,11 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
 def showable(plan: Plan, folder: Path) -> bool:
     """Whether there are any rows to show, in the store or in `folder`."""
     store, exported = Store(), _exported(folder, "rows.parquet")
-    return any(one.planned in exported or _answered(one, store) for one in plan.asked)
+    return any(one.planned in exported or is_answered(one, store) for one in plan.asked)
 
 
-def _answered(one: Asked, store: Store) -> bool:
+def is_answered(one: Asked, store: Store) -> bool:
+    """Whether the store has all that a set of answers' rows are made of."""
     read = [one.answers, one.counted, one.loyalty, one.teacher.answers if one.teacher else None]
     return all(store.result(run) is not None for run in read if run is not None)
 
@@ -259,27 +260,31 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
 
     Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured in turns with each student's (in
     the teacher's own line the medians of these); `time` is in percent of the teacher's, the median of a few rounds from `time_low` to
-    `time_high`. Of students that the store does not have, what was exported to `folder`.
+    `time_high`; `runs` are those that measured it and those that the scores are of. Of students that the store does not have, what was
+    exported to `folder`.
     """
-    store, lines, exported = store or Store(), [], _exported(folder, "timing.csv")
+    store, lines, exported, made = store or Store(), [], _exported(folder, "timing.csv"), _exported(folder, "runs.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
             measured = {whose + what: value for whose, part in WHOSE.items() for what, value in result["facts"][part].items()}
-            measured |= result["facts"]["shares"]
+            measured |= result["facts"]["shares"] | {"runs": keys.joined([store.folder(run).name])}
         elif known is not None:
-            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict()
+            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict() | {"runs": keys.joined(made[run.planned].key)}
         else:
             continue
         lines.append({name: called[name] for name in IDENTITY if name in called} | measured | {"planned": run.planned})
-    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned"])
-    theirs = students.groupby(SCHOOL, sort=False)[MEASURED[3:]].median()
+    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
+    taught = students.groupby(SCHOOL, sort=False)
+    theirs = taught[MEASURED[3:]].median().assign(runs=taught.runs.agg(keys.joined))
     teachers = theirs.assign(**theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))).reset_index()
     teachers = teachers.assign(**dict.fromkeys(TIMES, 100.0))
     teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
-    asked = table[table.asked == table.trained]
-    scores = 100 * asked.groupby([*TRAINED, "test_set"], sort=False)[["f1", "exact_match"]].mean()
-    return pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
+    asked = table[table.asked == table.trained].groupby([*TRAINED, "test_set"], sort=False)
+    scores = (100 * asked[["f1", "exact_match"]].mean()).assign(answers=asked.run.agg(keys.joined))
+    found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
+    runs = [keys.joined(both) for both in zip(found.pop("runs"), found.pop("answers"), strict=True)]
+    return found.assign(runs=runs)
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:

@@ -27,9 +27,13 @@ SEEN = f"The smallest that could have been seen is found in four cases of five, 
 
 
 def headline(kept: pd.DataFrame) -> str:
-    """What is most asked for of a comparison, in Markdown: teachers, students and twins, those of raw start left out."""
-    main = (kept.role == "teacher") | (kept.role.isin(("student", "twin")) & kept.start.isin(HEAD_STARTS))
-    return table(kept[main], ("family", "size", "role", "asked", "test_set", "seeds"), HEADLINE)
+    """What is most asked for of a comparison, in Markdown: its `main` lines."""
+    return table(main(kept), ("family", "size", "role", "asked", "test_set", "seeds"), HEADLINE)
+
+
+def main(kept: pd.DataFrame) -> pd.DataFrame:
+    """The lines of teachers, students and twins, those of raw start left out."""
+    return kept[(kept.role == "teacher") | (kept.role.isin(("student", "twin")) & kept.start.isin(HEAD_STARTS))]
 
 
 def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: Sequence[str] = tuple(MEASURES)) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from studylib import comparison, scoring, statistics
+from studylib.runs import digest
 
 BASE = dict(
     family="f",
@@ -29,6 +30,7 @@ def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, ques
     counts = {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
     about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "seed": seed, "test_set": test_set}
     beside = {"probability": 0.5, "agreement": 0.25, "loyalty": 0.75}
+    about |= {"run": digest(BASE | about | {name: str(value) for name, value in more.items()})}
     return table.assign(exact_match=values / 2, rouge_l=values, **BASE | beside | counts | about | more)
 
 
@@ -275,7 +277,7 @@ def test_a_ladder_has_a_student_s_teachers_by_their_size():
 def test_the_front_are_those_that_none_beats_in_time_and_score():
     lines = [("a", 10, 40, 1), ("b", 20, 30, 0), ("c", 20, 50, 1), ("d", 20, 45, 0), ("e", 60, 50, 0), ("f", 100, 80, 1), ("g", 110, 70, 0)]
     table = pd.DataFrame([*lines, ("useless", 5, 19, 0)], columns=["student", "time", "f1", "expected"]).sample(frac=1, random_state=0)
-    about = {"family": "f", "trained": "zero-shot", "test_set": "near", "steps": 5, "planned": "p"}
+    about = {"family": "f", "trained": "zero-shot", "test_set": "near", "steps": 5, "planned": "p", "runs": "r"}
     seeds = [table.assign(seed=seed, time=table.time + more, f1=table.f1 - more, **about) for seed, more in ((0, -1), (1, 1))]
     found = comparison.pareto(pd.concat(seeds, ignore_index=True))
     assert len(found) == len(table) and (found.front == found.expected).all()

@@ -1,11 +1,13 @@
 """The report holds what was exported and nothing that runs but its own filter; opened without a network in a real browser, where there is one."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted
@@ -65,6 +67,20 @@ def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
     said = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
     assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [f"Kamo lives in Tiru. {EVIL}"]
     assert [said["models"][model].partition(",")[0] for model, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]
+
+
+def test_every_line_of_a_table_and_every_figure_leads_to_runs_that_are_listed(folder: Path):
+    page = (folder / "exported.html").read_text(encoding="utf-8")
+    listed = re.findall(r'<tr id="run-(\w{12})">', page)
+    assert len(set(listed)) == len(listed) == len(pd.read_csv(folder / "capacity_gap" / "runs.csv"))
+    shown, *_ = page.partition('id="capacity_gap-table"')[2].partition("</table>")
+    lines, kept = shown.split("<tr>")[2:], pd.read_csv(folder / "capacity_gap" / "retention.csv")
+    assert [" ".join(re.findall(r'<a href="#run-(\w+)">', line)) for line in lines] == list(kept.runs) and kept.runs.notna().all()
+    captions = re.findall(r"<figcaption>.*?</figcaption>", page, flags=re.DOTALL)
+    for name, caption in zip(("retention", "cost", "learning"), captions, strict=True):
+        drawn = pd.read_csv(folder / "capacity_gap" / f"{name}.csv")
+        named = drawn.run.str[:12] if name == "learning" else drawn.runs.str.split().explode()
+        assert set(re.findall(r'href="#run-(\w+)"', caption)) == set(named) <= set(listed)
 
 
 def test_without_the_store_all_is_there_but_the_answers(folder: Path):

@@ -419,6 +419,10 @@ def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished
     assert weights > 4e-6 * models.parameters(net)["total"] and weights < deeper < teacher.memory
     assert by_name.disk["student", "tuned", "mini-2"] > 4e-6 * models.parameters(net)["total"]
     own = rows[(rows.role == "student") & (rows.start == "tuned") & (rows.student == "mini-2") & (rows.asked == "zero-shot")]
+    measured = {called["student"]: store.key(run)[:12] for run, called in plan.costs}
+    (answered,) = own.run.unique()
+    assert by_name.runs["student", "tuned", "mini-2"].split() == sorted([measured["mini-2"], answered[:12]])
+    assert set(teacher.runs.split()) > set(measured.values())
     assert by_name.f1["student", "tuned", "mini-2"] == pytest.approx(100 * own.f1.mean())
 
 

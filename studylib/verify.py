@@ -1,0 +1,237 @@
+"""`study verify`: what a profile shows, redrawn from its rows and compared; and, where the store is at hand, a random sample of answers
+asked again.
+
+Redrawing computes no model: a copy of the project holds the rows, and the notebooks are executed there.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, replace
+from math import isclose
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from studylib import answering, batch, makers, prompts, scoring, study, work
+from studylib.batch import Job
+from studylib.errors import StudyError
+from studylib.plans import Asked
+from studylib.project import root
+from studylib.runs import Store, home
+
+KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv")  # what a notebook reads where it computes nothing
+SETS = 3  # of answers, a notebook, at most
+LAST = 1e-9  # of a number in a table: what threads and processors make of its last digits
+TOLERANCE = 1e-4  # of scores and probabilities of 0 to 1 that are computed again
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found, in a sentence, and whether it is `wrong`."""
+
+    said: str
+    wrong: bool = True
+
+
+def verify(jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20, seed: int = 0, store: Store | None = None) -> None:
+    """Say what differs from what the jobs' notebooks export, and of at least `sample` questions of some sets of answers, drawn by
+    `seed`, what differs from what is stored. Raises StudyError if anything does, or if nothing was exported."""
+    if sample < 1:
+        raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
+    store, random, wrong, files = store or Store(), Random(seed), 0, 0
+    shown = [job for job in jobs if (_folder(job) / "rows.parquet").exists()]
+    if not shown:
+        raise StudyError(f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study run` it first.")
+    with _copied(shown) as place:
+        for job in shown:
+            say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
+            for found in (*_redrawn(job, place), *_asked(job, store, random, sample)):
+                say(f"  {found.said}")
+                wrong += found.wrong
+            files += len(_files(_folder(job)))
+    say(f"{files} files looked at; differences: {wrong or 'none'}.")
+    if wrong:
+        raise StudyError(
+            f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong} found, see above): restore it, or run again."
+        )
+
+
+def _folder(job: Job) -> Path:
+    return study.folder(job.profile, job.notebook.stem)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+@contextmanager
+def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
+    """A copy of the project that shows nothing yet but has the rows of these jobs' profiles."""
+    with TemporaryDirectory(prefix="study-verify-") as folder:
+        place = Path(folder)
+        for entry in root().iterdir():
+            if entry.name not in ("figures", "notebooks", ".git"):
+                (place / entry.name).symlink_to(entry)
+        shutil.copytree(root() / "notebooks", place / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        for profile in {_folder(job).parent for job in jobs}:
+            for file in (file for name in KEPT for file in profile.glob(f"*/{name}")):
+                copy = place / "figures" / profile.name / file.parent.name / file.name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+        yield place
+
+
+@contextmanager
+def _working(place: Path) -> Iterator[None]:
+    """In that folder, with a home that has no runs, so that only rows are shown; what is executed there stays to be looked into."""
+    before = os.environ.get("STUDY_HOME")
+    os.environ["STUDY_HOME"] = str(home() / "verified")
+    try:
+        with chdir(place):
+            yield
+    finally:
+        os.environ.pop("STUDY_HOME")
+        os.environ |= {"STUDY_HOME": before} if before is not None else {}
+
+
+def _redrawn(job: Job, place: Path) -> Iterator[Found]:
+    """What differs between the files that a notebook exported and those that it writes in the copy of the project."""
+    shown, made = _folder(job), place / "figures" / job.profile / job.notebook.stem
+    try:
+        with _working(place):
+            batch.execute(replace(job, notebook=place / "notebooks" / job.notebook.name), compute=False)
+    except StudyError as error:
+        yield Found(str(error))
+        return
+    for name in sorted({*_files(shown), *_files(made)}):
+        if not (shown / name).exists():
+            yield Found(f"{name} is missing")
+        elif not (made / name).exists():
+            yield Found(f"{name} is none of the files that the notebook writes")
+        elif (found := differing(shown / name, made / name)) is not None:
+            yield found
+
+
+def differing(shown: Path, made: Path) -> Found | None:
+    """The first place where a file differs from the one that follows from the rows; pictures of pixels are not looked into."""
+    if shown.suffix == ".png" or shown.read_bytes() == made.read_bytes():
+        return None
+    if shown.suffix == ".parquet":
+        return _table(shown, made)
+    lines = [file.read_text(encoding="utf-8").splitlines() for file in (shown, made)]
+    if shown.suffix == ".csv":
+        return _cells(shown.name, lines)
+    if shown.suffix == ".svg":
+        return _drawing(shown, made)
+    for number, (one, other) in enumerate(zip(*lines, strict=False), start=1):
+        if one != other:
+            return Found(f"{shown.name}, line {number}: {one[:120]!r} is shown, {other[:120]!r} follows from the rows")
+    return Found(f"{shown.name} has {len(lines[0])} lines, {len(lines[1])} follow from the rows")
+
+
+def _table(shown: Path, made: Path) -> Found | None:
+    one, other = pd.read_parquet(shown), pd.read_parquet(made)
+    if list(one) != list(other) or len(one) != len(other):
+        return Found(f"{shown.name} has other columns or lines ({len(one)}) than the notebook writes ({len(other)})")
+    unlike = [name for name in one if not one[name].equals(other[name])]
+    return Found(f"{shown.name}: {unlike[0]} is not what the notebook writes") if unlike else None
+
+
+def _cells(name: str, lines: Sequence[Sequence[str]]) -> Found | None:
+    """The first cell that differs, or that some do in their last digits alone."""
+    (heads, *shown), (others, *made) = (list(csv.reader(each)) for each in lines)
+    if heads != others or len(shown) != len(made):
+        return Found(f"{name} has other columns or lines ({len(shown)}) than follow from the rows ({len(made)})")
+    for number, (one, other) in enumerate(zip(shown, made, strict=True), start=2):
+        for head, a, b in zip(heads, one, other, strict=True):
+            if a != b and not _close(a, b):
+                return Found(f"{name}, line {number}, {head}: {a or 'nothing'} is shown, {b or 'nothing'} follows from the rows")
+    return Found(f"{name}: the same numbers but for their last digits (another processor or number of threads)", wrong=False)
+
+
+def _close(a: str, b: str) -> bool:
+    try:
+        return isclose(float(a), float(b), rel_tol=LAST)
+    except ValueError:
+        return False
+
+
+def _drawing(shown: Path, made: Path) -> Found:
+    """That of a figure: what counts is what it draws."""
+    numbers = [file.with_suffix(".csv") for file in (shown, made)]
+    unlike = differing(*numbers) if all(file.exists() for file in numbers) else Found(f"{numbers[0].name} is missing")
+    if unlike is not None and unlike.wrong:
+        return Found(f"{shown.name} is drawn otherwise, and what it draws differs, too")
+    return Found(f"{shown.name}: the same numbers, drawn otherwise (fonts or matplotlib)", wrong=False)
+
+
+def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
+    """What differs in a few sets of answers that the store has, and whose models and questions are at hand."""
+    there = [one for one in job.plan.asked if study.is_answered(one, store) and work.at_hand(one.answers, "test")]
+    if lacking := len(job.plan.asked) - len(there):
+        yield Found(f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only rows were looked at", wrong=False)
+    if not there:
+        return
+    yield from _fingerprints(job, store)
+    makers.prepare(job.plan.machine)
+    for one in random.sample(there, min(SETS, len(there))):
+        try:
+            wrong = [*_scored(job, one, store), *_again(one, store, random, sample)]
+        except StudyError as error:
+            wrong = [Found(f"{one.answers.label}: {error}")]
+        yield from wrong or [
+            Found(f"{one.answers.label}: rows, and at least {sample} questions asked again, are as they were", wrong=False)
+        ]
+
+
+def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
+    """Runs that the store has with another content than was exported."""
+    listed = pd.read_csv(_folder(job) / "runs.csv").set_index("planned").digest
+    for run in job.plan.runs:
+        result = store.result(run)
+        if run.kind != "cost" and result is not None and run.planned in listed.index and listed[run.planned] != result["digest"]:
+            yield Found(f"{run.label}: the store's is another than that of runs.csv")
+
+
+def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
+    """Where rows differ from what the stored answers score."""
+    every = pd.read_parquet(_folder(job) / "rows.parquet")
+    shown = every[every.planned == one.planned].set_index("question").sort_index()
+    made = study.rows(replace(job.plan, asked=[one], trained=[]), store).set_index("question").sort_index()
+    if list(shown.index) != list(made.index):
+        yield Found(f"{one.answers.label}: rows.parquet has rows of other questions than were answered")
+        return
+    scores = [*scoring.METRICS, *scoring.MENDED, *study.BESIDE]
+    unlike = (shown[scores] - made[scores]).abs() > TOLERANCE
+    unlike |= shown[scores].isna() != made[scores].isna()
+    unlike["answer"] = shown.answer != made.answer
+    for question, column in unlike.stack()[lambda wrong: wrong].index[:1]:
+        a, b = shown.loc[question, column], made.loc[question, column]
+        yield Found(f"{one.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the stored answer")
+
+
+def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Found]:
+    """Where answers differ from the stored ones when some contexts with all their questions are asked again."""
+    run = one.answers
+    stored = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
+    model, tokenizer = makers.load(store, run.needs["model"])
+    built = makers.prompted(run, "test", tokenizer, model.config)
+    drawn: set[str] = set()
+    longest = prompts.longest_answer(branch.target for prompt in built for branch in prompt.branches)
+    for prompt in random.sample(built, len(built)):
+        if len(drawn) < sample:
+            drawn |= {branch.question.id for branch in prompt.branches}
+    some = [prompt for prompt in built if prompt.branches[0].question.id in drawn]  # all windows of a context
+    for question, said in answering.best(answering.answer(model, tokenizer, some, longest=longest, gold=True)).items():
+        before = stored[question]
+        if said.text != before["text"]:
+            lead = f"(the first choice led by {said.margin:.1g})"
+            yield Found(f"{run.label}, question {question}: {before['text']!r} is stored, the model says {said.text!r} {lead}")
+        elif abs(said.probability - before["probability"]) > TOLERANCE:
+            yield Found(f"{run.label}, question {question}: probability {before['probability']:.6f} is stored, now {said.probability:.6f}")

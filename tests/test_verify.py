@@ -1,0 +1,252 @@
+"""What was changed behind the study's back is found and named, what was not passes: shown files, rows, stored answers, checkpoints."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from miniatures import FACTS, planned
+
+from studylib import cli, runs, study, verify
+from studylib.batch import Job
+from studylib.errors import StudyError
+from studylib.plans import Plan
+from studylib.project import root
+from studylib.runs import Run, Store
+
+SMALL = {
+    "profile": "mine",
+    "train": {"source": "facts:train", **FACTS},
+    "dev": {"source": "facts:dev", **FACTS},
+    "tests": {"near": {"source": "facts:test", **FACTS}},
+    "asked": ["zero-shot"],
+    "sizes": [2],
+    "twins": [2],
+    "raw_starts": [],
+    "packs": 2,
+    "teacher_steps": 2,
+    "evaluations": 1,
+    "stages": [{"steps": 2, "losses": {"forward_kl": 1.0}}],
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def project(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project in which a small study of one's own was run; its store is beside it."""
+    place = tmp_path_factory.mktemp("project")
+    for entry in ("studylib", "params", "README.md"):
+        (place / entry).symlink_to(root() / entry)
+    shutil.copytree(root() / "notebooks", place / "notebooks")
+    (place / "capacity_gap.yaml").write_text(yaml.safe_dump(SMALL | {"families": {"mini": raw}}), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
+        patch.setenv("STUDY_HOME", str(place / "home"))
+        assert cli.main(["run", "capacity_gap.yaml"]) == 0
+        yield place
+
+
+@pytest.fixture
+def checked(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """Calls `study verify` in that project and returns its exit code and all that it says; what was changed is put back afterwards."""
+    shown, before = project / "figures" / "mine" / "capacity_gap", project / "before"
+    shutil.copytree(shown, before)
+    monkeypatch.setenv("STUDY_HOME", str(project / "home"))
+
+    def run() -> tuple[int, str]:
+        code = cli.main(["verify", "capacity_gap.yaml", "--sample", "3"])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out + said.err
+
+    yield shown, run
+    shutil.rmtree(shown)
+    before.rename(shown)
+
+
+def test_an_undisturbed_study_passes_and_says_what_was_looked_at(checked):
+    shown, run = checked
+    before = {file: file.read_bytes() for file in shown.iterdir()}
+    code, said = run()
+    assert code == 0, said
+    assert said.count("rows, and at least 3 questions asked again, are as they were") == 3
+    assert f"{len(before)} files looked at; differences: none." in said
+    assert before == {file: file.read_bytes() for file in shown.iterdir()}, "verifying writes nothing there"
+
+
+def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(checked):
+    shown, run = checked
+    text = (shown / "table.md").read_text(encoding="utf-8")
+    (shown / "table.md").write_text(text.replace("| teacher |", "| teachers |"), encoding="utf-8")
+    table = pd.read_csv(shown / "retention.csv", dtype={"student": str})
+    f1 = table.f1[1] + 1
+    table.assign(f1=table.f1.where(table.index != 1, f1)).to_csv(shown / "retention.csv", index=False)
+    (shown / "results.csv").unlink()
+    (shown / "cost.png").unlink()
+    (shown / "older.csv").write_text("a\n1\n")
+    code, said = run()
+    assert code == 2 and "What 'mine' shows does not follow from its rows and the store (5 found, see above)" in said
+    assert "table.md, line 3: " in said and f"retention.csv, line 3, f1: {f1} is shown, " in said
+    assert "results.csv is missing" in said and "cost.png is missing" in said
+    assert "older.csv is none of the files that the notebook writes" in said
+
+
+def test_a_changed_row_is_found_by_its_tables_and_by_the_stored_answer(checked):
+    shown, run = checked
+    rows = pd.read_parquet(shown / "rows.parquet")
+    rows.assign(f1=1 - rows.f1).to_parquet(shown / "rows.parquet", index=False)
+    code, said = run()
+    assert code == 2 and "results.csv, line " in said
+    assert said.count(", f1: ") >= 3 and " in rows.parquet, " in said and " by the stored answer" in said
+
+
+@pytest.fixture(scope="module")
+def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """A plan of three models that are asked once each, and where the store is that has all of it."""
+    plan, place = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]), tmp_path_factory.mktemp("made")
+    study.complete(plan, Store(place))
+    return plan, place
+
+
+@pytest.fixture
+def stored(made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Store, Path]:
+    """Its job, a copy of its store, and what it exported; nothing is redrawn."""
+    monkeypatch.setattr(verify, "_redrawn", lambda *_: iter(()))
+    plan, store, folder = made[0], Store(tmp_path / "store"), tmp_path / "shown" / "capacity_gap"
+    shutil.copytree(made[1], tmp_path / "store")
+    study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
+    monkeypatch.setattr(study, "folder", lambda *_: folder)
+    return Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan), store, folder
+
+
+def looked(job: Job, store: Store, **how: int) -> tuple[str, str]:
+    """What is said, and the sentence of the error, if there is one."""
+    said: list[str] = []
+    try:
+        verify.verify([job], said.append, store=store, **how)
+    except StudyError as error:
+        return "\n".join(said), str(error)
+    return "\n".join(said), ""
+
+
+def rewritten(store: Store, run: Run, change) -> Path:
+    """The run's answers as `change` makes them of what they were."""
+    file = store.path(run, "answers.json")
+    file.write_text(json.dumps(change(json.loads(file.read_text(encoding="utf-8")))), encoding="utf-8")
+    return file
+
+
+def signed(store: Store, run: Run) -> None:
+    """Make the digest of a run's changed files what it says, as a forger would who does not know that keys hang on it."""
+    folder, result = store.folder(run), store.result(run)
+    files = {name: runs.file_digest(folder / name) for name in result["files"]}
+    runs.write_json(folder / "result.json", result | {"files": files})
+
+
+def test_a_changed_stored_answer_is_found(stored):
+    job, store, _ = stored
+    assert looked(job, store)[1] == ""
+    for one in job.plan.asked:
+        rewritten(store, one.answers, lambda said: {name: answer | {"text": "nothing"} for name, answer in said.items()})
+    said, error = looked(job, store)
+    assert said.count("answers.json is not what the run stored (digest differs)") == 3 and error
+    for one in job.plan.asked:
+        signed(store, one.answers)
+    said, error = looked(job, store)
+    assert said.count("'nothing' is stored, the model says ") >= 3 and said.count(" by the stored answer") == 3 and error
+
+
+def test_a_changed_probability_is_found_beyond_the_tolerance_alone(stored):
+    job, store, _ = stored
+    for more, found in ((verify.TOLERANCE / 2, False), (3 * verify.TOLERANCE, True)):
+        for one in job.plan.asked:
+            rewritten(
+                store,
+                one.answers,
+                lambda said, more=more: {name: a | {"probability": a["probability"] + more} for name, a in said.items()},
+            )
+            signed(store, one.answers)
+        said, error = looked(job, store)
+        assert (" is stored, now " in said) == found == bool(error)
+
+
+def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
+    job, store, _ = stored
+    for run, _ in job.plan.trained:
+        file = store.path(run, "model/model.safetensors")
+        file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    said, error = looked(job, store)
+    assert said.count("model.safetensors is not what the run stored (digest differs)") == 3 and error
+    shutil.rmtree(store.root / "student")
+    said, error = looked(job, store)
+    assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in said
+    assert "model.safetensors is not what the run stored" in said and error, "the teacher's is still there"
+
+
+def test_another_fingerprint_than_was_exported_is_found(stored):
+    job, store, folder = stored
+    made = pd.read_csv(folder / "runs.csv")
+    made.assign(digest=made.digest.where(made.kind != "cut", "0" * 64)).to_csv(folder / "runs.csv", index=False)
+    said, error = looked(job, store)
+    assert said.count("the store's is another than that of runs.csv") == 1 and error
+
+
+def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch):
+    job, store, _ = stored
+    drawn: list[list[str]] = []
+    asked = verify.answering.answer
+
+    def noted(model, tokenizer, prompts, **how):
+        drawn.append([branch.question.id for prompt in prompts for branch in prompt.branches])
+        return asked(model, tokenizer, prompts, **how)
+
+    monkeypatch.setattr(verify.answering, "answer", noted)
+    for seed in (0, 0, 1):
+        assert looked(job, store, seed=seed, sample=3)[1] == ""
+    assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)
+    assert "--sample 0 is no number of questions" in looked(job, store, sample=0)[1]
+
+
+def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_nothing(stored, tmp_path):
+    job, _, folder = stored
+    said, error = looked(job, Store(tmp_path / "empty"))
+    assert "3 of 3 sets of answers are not at hand: of these only rows were looked at" in said and not error
+    (folder / "rows.parquet").unlink()
+    assert "Nothing of 'mini' is exported" in looked(job, Store(tmp_path / "empty"))[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "made", "wrong", "said"),
+    [
+        ("a.csv", "x,y\n1.0,u\n", "x,y\n1.0000000000001,u\n", False, "the same numbers but for their last digits"),
+        ("a.csv", "x,y\n1.0,u\n", "x,y\n1.0001,u\n", True, "a.csv, line 2, x: 1.0 is shown, 1.0001 follows"),
+        ("a.csv", "x,y\n1,u\n2,\n", "x,y\n1,u\n2,w\n", True, "a.csv, line 3, y: nothing is shown, w follows"),
+        ("a.csv", "x,y\n1,u\n", "x,z\n1,u\n", True, "other columns or lines"),
+        ("a.csv", "x\n1\n2\n", "x\n1\n", True, "other columns or lines (2) than follow from the rows (1)"),
+        ("a.md", "one\ntwo\n", "one\nthree\n", True, "a.md, line 2: 'two' is shown, 'three' follows"),
+        ("a.md", "one\n", "one\ntwo\n", True, "a.md has 1 lines, 2 follow"),
+        ("a.png", "one", "two", False, ""),
+    ],
+)
+def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wrong, said):
+    files = [tmp_path / side / name for side in ("shown", "made")]
+    for file, text in zip(files, (shown, made), strict=True):
+        file.parent.mkdir()
+        file.write_text(text, encoding="utf-8")
+    found = verify.differing(*files)
+    assert (found is None) == (not said)
+    assert found is None or (said in found.said and found.wrong == wrong)
+    assert verify.differing(files[0], files[0]) is None
+
+
+@pytest.mark.parametrize(("number", "wrong", "said"), [("1", False, "the same numbers, drawn otherwise"), ("2", True, "differs, too")])
+def test_a_figure_counts_by_the_numbers_that_it_draws(tmp_path, number, wrong, said):
+    for side, drawn, draws in (("shown", "<svg>1</svg>", "1"), ("made", "<svg>2</svg>", number)):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "a.svg").write_text(drawn)
+        (tmp_path / side / "a.csv").write_text(f"x\n{draws}\n")
+    found = verify.differing(tmp_path / "shown" / "a.svg", tmp_path / "made" / "a.svg")
+    assert found.wrong == wrong and said in found.said
