@@ -250,8 +250,8 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
             )
             frames.append(pd.DataFrame([about | {"planned": run.planned}]))
         elif run.planned in exported:
-            when = times[run.planned][["planned", *WHEN]] if run.planned in times else None
-            frames.append(exported[run.planned] if when is None else exported[run.planned].merge(when, on="planned"))
+            when = times.get(run.planned, exported[run.planned]).reindex(columns=["planned", *WHEN])
+            frames.append(exported[run.planned].drop(columns=WHEN, errors="ignore").merge(when, on="planned"))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
 
 
