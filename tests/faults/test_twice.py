@@ -1,0 +1,63 @@
+"""The whole of `tiny`, run anew in another folder, and as another processor would: what is the same to the byte, and what nearly."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small import MEASURED
+
+from studylib.project import root
+
+OLD = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}  # a processor without AVX
+TEACHERS, STUDENTS = 0.5, 2.0  # points of F1, as the README says
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Runs `study run tiny` in a folder of its own and returns its figures."""
+
+    def run(**surroundings: str) -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        for name in ("notebooks", "params"):
+            shutil.copytree(root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        around = os.environ | {"STUDY_HOME": str(folder / "home"), "PYTHONPATH": str(root())} | surroundings
+        subprocess.run([Path(sys.executable).with_name("study"), "run", "tiny"], cwd=folder, env=around, check=True, capture_output=True)
+        return folder / "figures" / "tiny"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def once(tiny: Callable[..., Path]) -> Path:
+    return tiny()
+
+
+@pytest.mark.faults
+def test_run_twice_in_two_folders_tables_and_figures_are_the_same_bytes(once: Path, tiny: Callable[..., Path]):
+    again = tiny()
+    files = {
+        file.relative_to(once) for file in once.glob("*/*") if file.suffix in (".csv", ".svg", ".parquet") and file.stem not in MEASURED
+    }
+    assert len(files) > 30 and files == {one for one in files if (again / one).is_file()}
+    assert [one for one in sorted(files) if (once / one).read_bytes() != (again / one).read_bytes()] == []
+
+
+@pytest.mark.faults
+def test_on_a_processor_of_other_instructions_scores_are_nearly_the_same(once: Path, tiny: Callable[..., Path]):
+    other, apart = tiny(**OLD), {}
+    for name in ("capacity_gap", "teacher_choice", "prompting_mode"):
+        both = [pd.read_csv(place / name / "results.csv").query("metric == 'f1'") for place in (once, other)]
+        pairs = both[0].merge(
+            both[1], on=[column for column in both[0] if column not in ("value", "run", "planned")], suffixes=("", "_other")
+        )
+        assert len(pairs) == len(both[0]) > 0
+        for role, part in pairs.assign(apart=(pairs.value - pairs.value_other).abs()).groupby("role"):
+            apart[role] = max(apart.get(role, 0.0), part.apart.max())
+    print({role: round(value, 2) for role, value in apart.items()})
+    assert apart["teacher"] <= TEACHERS
+    assert max(value for role, value in apart.items() if role != "guide") <= STUDENTS
