@@ -56,6 +56,7 @@ def test_the_modules_example_is_what_it_says():
     assert second.terms[2] == Term("jsd", 0.5, "all", {"beta": 0.1})
     assert second.title == "forward_kl + 0.5 cross_entropy + 0.5 jsd(beta=0.1, all tokens)"
     assert objectives.title([first, second]) == f"hidden_mse (40 steps), then {second.title} (60 steps)"
+    assert objectives.title([second]) == second.title and objectives.steps([first, second]) == 100
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,15 @@ def test_probability_loyalty_goes_from_zero_to_one_and_takes_both_sides_alike():
     assert torch.equal(scoring.probability_loyalty(logits, 2 * logits), scoring.probability_loyalty(2 * logits, logits))
 
 
+def test_probability_loyalty_stays_within_its_ends_where_rounding_would_leave_them():
+    """Of the same distributions and of such as share nothing."""
+    logits = 40 * torch.randn(2_000, 16, generator=torch.Generator().manual_seed(2))
+    for other, end in ((logits + 3, 1), (-logits, 0), (logits.roll(1, 0), 0)):
+        found = scoring.probability_loyalty(logits, other)
+        assert found.isfinite().all() and (found >= 0).all() and (found <= 1).all()
+        assert found.median().item() == pytest.approx(end, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("probabilities", "right", "error"),
     [
