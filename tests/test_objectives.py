@@ -199,9 +199,10 @@ def taught(steps, micro, positions=6, of=None, **options):
     return seen
 
 
-@pytest.mark.parametrize("positions", [6, 1])
-def test_taids_t_follows_the_official_rule(positions):
-    """Written out: after the first step the linear rise, or the nudge by the falling soft cross-entropy if that is more."""
+@pytest.mark.parametrize(("positions", "of"), [(6, 5), (6, 1000), (1, 1000)])
+def test_taids_t_follows_the_official_rule(positions, of):
+    """Written out: after the first step the linear rise, as in a short stage, or the nudge by the falling soft cross-entropy
+    if that is more, as in a long one."""
     options = {"start": 0.2, "end": 0.9, "alpha": 0.5, "beta": 0.6}
     generator, t, last, momentum, expected = torch.Generator().manual_seed(1), 0.2, None, 0.0, []
     for step in range(5):
@@ -210,10 +211,10 @@ def test_taids_t_follows_the_official_rule(positions):
         loss = -(target * student.log_softmax(-1)).sum(-1).mean().item()
         if last is not None:
             momentum = 0.6 * momentum + 0.4 * (last - loss) / (last + 1e-15)
-            t = min(0.9, max(0.2 + 0.7 * (step + 1) / 5, t + 0.5 / (1 + math.exp(-momentum)) * (1 - t)))
+            t = min(0.9, max(0.2 + 0.7 * (step + 1) / of, t + 0.5 / (1 + math.exp(-momentum)) * (1 - t)))
         last = loss
         expected.append(t)
-    assert taught(5, 1, positions, **options) == pytest.approx(expected, rel=1e-5)
+    assert taught(5, 1, positions, of, **options) == pytest.approx(expected, rel=1e-5)
 
 
 def test_taids_options_are_the_official_ones_unless_told():
@@ -223,7 +224,8 @@ def test_taids_options_are_the_official_ones_unless_told():
 
 
 def test_taids_t_moves_once_per_optimiser_step():
-    assert taught(4, 3, alpha=0.5) == pytest.approx(taught(4, 1, alpha=0.5), rel=1e-5)
+    for of in (4, 1000):
+        assert taught(4, 3, of=of, alpha=0.5) == pytest.approx(taught(4, 1, of=of, alpha=0.5), rel=1e-5)
 
 
 def test_taid_ends_at_the_teacher():

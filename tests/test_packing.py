@@ -138,7 +138,7 @@ def test_rows_are_filled_up_on_the_right_and_places_count_through_them():
     assert batch.branches.tolist() == [[0, 1, -1], [0, 1, 2]] and batch.real.tolist() == [[True, True, False], [True] * 3]
     assert (batch.answers.at.tolist(), batch.answers.targets.tolist()) == ([1, 4, 5], [9, 3, 4])
     assert (batch.all.at.tolist(), batch.all.targets.tolist()) == ([9, 6, 7], [1, 1, 2])
-    assert batch.lengths == (2, 3)
+    assert batch.lengths == (2, 3) and batch.to(torch.device("cpu")) is batch
     assert packing.padded([[1], [2, 3, 4], []], 7).tolist() == [[1, 7, 7], [2, 3, 4], [7, 7, 7]]
 
 
