@@ -217,6 +217,16 @@ def test_taids_t_follows_the_official_rule(positions, of):
     assert taught(5, 1, positions, of, **options) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("parts", [(6,), (5, 2), (1,)])
+def test_what_drives_taid_is_the_soft_cross_entropy_a_token_however_a_step_is_divided(parts):
+    mixture, losses = objectives.Mixture(one({"taid": {"start": 0.3}}, 10)), []
+    for student, teacher in (torch.randn(2, part, 11, generator=torch.Generator().manual_seed(part)) for part in parts):
+        mixture.on_logits(0, mixture.stages[0].terms[0], student, teacher, None)
+        losses += (-((0.7 * student + 0.3 * teacher).softmax(-1) * student.log_softmax(-1)).sum(-1)).tolist()
+    mixture.advance(0)
+    assert mixture.stateful["0-taid"].last.item() == pytest.approx(sum(losses) / sum(parts), rel=1e-5)
+
+
 def test_taids_options_are_the_official_ones_unless_told():
     """A stage so long that t is nudged further than it rises."""
     official = taught(6, 1, of=100_000, start=0.4, end=1.0, alpha=5e-4, beta=0.99)

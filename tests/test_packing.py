@@ -184,6 +184,12 @@ def test_a_schedule_goes_over_everything_once_an_epoch_and_depends_on_its_seed()
     assert batches[:3] == packing.schedule(lengths, size=2, steps=3, seed=1), "a longer training begins like a shorter one"
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 16])
+def test_an_epoch_goes_through_all_windows(window):
+    batches = packing.schedule(range(20), size=2, steps=10, seed=0, window=window)
+    assert sorted(index for batch in batches for index in batch) == list(range(20))
+
+
 def test_rows_are_sorted_within_sixteen_batches_and_no_further():
     for batches, sorted_through in ((16, True), (17, False)):
         found = packing.schedule(range(4 * batches), size=4, steps=batches, seed=0)
@@ -207,9 +213,9 @@ def test_batches_do_not_come_in_the_order_of_their_lengths():
 
 
 def test_batches_are_alike_in_length():
-    lengths = list(range(100))
+    lengths = np.random.default_rng(0).permutation(100)
     for batch in packing.schedule(lengths, size=4, steps=25, seed=0, window=25):
-        assert max(batch) - min(batch) == 3
+        assert max(lengths[batch]) - min(lengths[batch]) == 3
 
 
 def test_what_fills_no_batch_is_left_out_by_chance_and_not_by_length():

@@ -135,20 +135,6 @@ def test_tokens_are_words_with_their_articles(text: str, language: str, found: s
     assert scoring.tokens(text, language) == found.split()
 
 
-def test_score_says_of_each_metric_what_its_function_says():
-    for language, rules in (("en", "squad"), ("en", "mlqa"), ("de", "mlqa"), ("ar", "mlqa"), ("zh", "mlqa"), ("ar", "mlqa_mended")):
-        for said, golds in (("das Haus – am طالب", ["Haus am طالب"]), ("den 北京大学", ["大学", "الكتاب"]), ("الكتاب", ["كتاب"])):
-            given, found = {"language": language, "rules": rules}, scoring.score(said, golds, language=language, rules=rules)
-            mended = given if rules != "mlqa" else {"language": language, "rules": "mlqa_mended"}
-            assert found == {
-                "exact_match": scoring.exact_match(said, golds, **given),
-                "f1": scoring.f1(said, golds, **given),
-                "rouge_l": scoring.rouge_l(said, golds, language=language),
-                "exact_match_mended": scoring.exact_match(said, golds, **mended),
-                "f1_mended": scoring.f1(said, golds, **mended),
-            }
-
-
 def test_score_holds_all_metrics():
     expected = {"exact_match": 0, "f1": 1 / 2, "rouge_l": 1 / 2, "exact_match_mended": 0, "f1_mended": 1 / 2}
     assert scoring.score("blue Tiru", ["Tiru river"]) == pytest.approx(expected)
@@ -227,6 +213,20 @@ def test_rouge_l_in_other_scripts(language: str, prediction: str, gold: str, val
     assert scoring.rouge_l(prediction, [gold], language=language) == pytest.approx(value)
 
 
+def test_score_says_of_each_metric_what_its_function_says():
+    for language, rules in (("en", "squad"), ("en", "mlqa"), ("de", "mlqa"), ("ar", "mlqa"), ("zh", "mlqa"), ("ar", "mlqa_mended")):
+        for said, golds in (("das Haus – am طالب", ["Haus am طالب"]), ("den 北京大学", ["大学", "الكتاب"]), ("الكتاب", ["كتاب"])):
+            given, found = {"language": language, "rules": rules}, scoring.score(said, golds, language=language, rules=rules)
+            mended = given if rules != "mlqa" else {"language": language, "rules": "mlqa_mended"}
+            assert found == {
+                "exact_match": scoring.exact_match(said, golds, **given),
+                "f1": scoring.f1(said, golds, **given),
+                "rouge_l": scoring.rouge_l(said, golds, language=language),
+                "exact_match_mended": scoring.exact_match(said, golds, **mended),
+                "f1_mended": scoring.f1(said, golds, **mended),
+            }
+
+
 def test_english_is_scored_by_squads_rules_and_other_languages_by_mlqas():
     assert (scoring.usual_rules("en"), scoring.usual_rules("zh")) == ("squad", "mlqa")
     with pytest.raises(StudyError, match="'fr'"):
@@ -276,6 +276,7 @@ def test_probability_loyalty_stays_within_its_ends_where_rounding_would_leave_th
         ([0.49, 0.51], [1, 0], 0.51),  # two bins
         ([1.0, 0.0], [1, 0], 0.0),
         ([1.0], [0], 1.0),
+        ([1.0, 0.95], [0, 1], 0.95 / 2),  # one is in the last bin
         ([0.1, 0.2], [1, 0], (0.9 + 0.2) / 2),  # a bin begins at its lower end
         ([0.11, 0.19], [1, 0], 0.35),
     ],
