@@ -1,5 +1,7 @@
 """Packing is exact: a packed row gives what one question per row gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,47 @@ def test_every_answer_token_is_a_target_of_the_token_before_it():
             assert last or (row.ids[place + 1] == target and row.branches[place + 1] == row.branches[place])
 
 
+def test_every_next_token_is_learnt_once_a_branch_and_that_of_the_prefix_once():
+    """Against each question written out as one sequence: its tokens after the prefix, each a target of the one before it."""
+    for prompt, row in zip(built("one-shot"), packs("one-shot"), strict=True):
+        start, pairs = len(prompt.prefix), list(zip(row.all.at, row.all.targets, strict=True))
+        assert pairs[: start - 1] == list(enumerate(prompt.prefix[1:]))
+        del pairs[: start - 1]
+        for number, branch in enumerate(prompt.branches, start=1):
+            own = [place for place, of in enumerate(row.branches) if of == number]
+            alone = branch.given + branch.target
+            assert pairs[: len(alone)] == list(zip([start - 1, *own], alone, strict=True))
+            assert [row.ids[place] for place in own] == alone[:-1]
+            del pairs[: len(alone)]
+        assert not pairs
+
+
+def test_a_row_is_named_by_its_questions_inputs_and_targets():
+    row = packs()[0]
+    assert row.question_ids == tuple(branch.question.id for branch in built()[0].branches)
+    others = [
+        replace(row, question_ids=("another",)),
+        replace(row, ids=[row.ids[0] + 1, *row.ids[1:]]),
+        replace(row, branches=[*row.branches[:-1], 0]),
+        replace(row, answers=packing.Places(row.answers.at, row.answers.targets[::-1])),
+        replace(row, answers=packing.Places([0, *row.answers.at[1:]], row.answers.targets)),
+    ]
+    assert replace(row).digest == row.digest and len({one.digest for one in [row, *others]}) == 6
+
+
+def test_rows_are_filled_up_on_the_right_and_places_count_through_them():
+    def row(ids, branches, at, targets):
+        return packing.Pack(ids, [*range(len(ids))], branches, packing.Places(at, targets), packing.Places(targets, at), ("q",))
+
+    batch = packing.collate([row([5, 6], [0, 1], [1], [9]), row([7, 8, 9], [0, 1, 2], [1, 2], [3, 4])])
+    assert batch.ids.tolist() == [[5, 6, 0], [7, 8, 9]] and batch.positions.tolist() == [[0, 1, 0], [0, 1, 2]]
+    assert batch.branches.tolist() == [[0, 1, -1], [0, 1, 2]] and batch.real.tolist() == [[True, True, False], [True] * 3]
+    assert (batch.answers.at.tolist(), batch.answers.targets.tolist()) == ([1, 4, 5], [9, 3, 4])
+    assert (batch.all.at.tolist(), batch.all.targets.tolist()) == ([9, 6, 7], [1, 1, 2])
+    assert batch.lengths == (2, 3) and batch.to(torch.device("cpu")) is batch
+    assert packing.padded([[1], [2, 3, 4], []], 7).tolist() == [[1, 7, 7], [2, 3, 4], [7, 7, 7]]
+
+
 def test_what_fills_the_padding_changes_nothing():
     net, rows, seen = model("qwen2"), sorted(packs()[:8], key=lambda row: len(row.ids)), []
     with torch.no_grad():
@@ -141,10 +184,38 @@ def test_a_schedule_goes_over_everything_once_an_epoch_and_depends_on_its_seed()
     assert batches[:3] == packing.schedule(lengths, size=2, steps=3, seed=1), "a longer training begins like a shorter one"
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 16])
+def test_an_epoch_goes_through_all_windows(window):
+    batches = packing.schedule(range(20), size=2, steps=10, seed=0, window=window)
+    assert sorted(index for batch in batches for index in batch) == list(range(20))
+
+
+def test_rows_are_sorted_within_sixteen_batches_and_no_further():
+    for batches, sorted_through in ((16, True), (17, False)):
+        found = packing.schedule(range(4 * batches), size=4, steps=batches, seed=0)
+        assert all(max(batch) - min(batch) == 3 for batch in found) == sorted_through
+
+
+def test_rows_of_one_length_keep_to_their_order_within_a_window():
+    for batch in packing.schedule([5] * 12, size=4, steps=3, seed=3):
+        assert batch == list(range(batch[0], batch[0] + 4))
+
+
+def test_a_batch_is_no_larger_than_what_there_is():
+    assert [sorted(batch) for batch in packing.schedule([3, 1, 2], size=8, steps=2, seed=0)] == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_batches_do_not_come_in_the_order_of_their_lengths():
+    """Nor twice in the same: an epoch's ten batches, each of rows of about one length, are shuffled anew."""
+    epochs = [packing.schedule(range(40), size=4, steps=20, seed=0)[part] for part in (slice(10), slice(10, 20))]
+    orders = [[batch[0] for batch in epoch] for epoch in epochs]
+    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1] and sorted(orders[0]) not in orders
+
+
 def test_batches_are_alike_in_length():
-    lengths = list(range(100))
+    lengths = np.random.default_rng(0).permutation(100)
     for batch in packing.schedule(lengths, size=4, steps=25, seed=0, window=25):
-        assert max(batch) - min(batch) == 3
+        assert max(lengths[batch]) - min(lengths[batch]) == 3
 
 
 def test_what_fills_no_batch_is_left_out_by_chance_and_not_by_length():

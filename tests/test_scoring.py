@@ -121,6 +121,20 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
         assert scoring.rouge_l(" ".join(a), [" ".join(b)]) == pytest.approx(2 * longest_common(a, b) / (len(a) + len(b)))
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "found"),
+    [
+        ("The “Tiru”, a RIVER!", "en", "the tiru a river"),
+        ("Das Ufer – des Flusses", "de", "das ufer des flusses"),
+        ("北京《大学》 in China", "zh", "北 京 大 学 in china"),
+        ("北京大学", "en", "北京大学"),
+        ("البيت؟", "ar", "البيت"),
+    ],
+)
+def test_tokens_are_words_with_their_articles(text: str, language: str, found: str):
+    assert scoring.tokens(text, language) == found.split()
+
+
 def test_score_holds_all_metrics():
     expected = {"exact_match": 0, "f1": 1 / 2, "rouge_l": 1 / 2, "exact_match_mended": 0, "f1_mended": 1 / 2}
     assert scoring.score("blue Tiru", ["Tiru river"]) == pytest.approx(expected)
@@ -184,12 +198,33 @@ def test_what_no_rule_covers_is_refused(language: str, rules: str):
         scoring.f1("a", ["a"], language=language, rules=rules)
 
 
+def test_a_refusal_says_what_there_is():
+    with pytest.raises(StudyError, match="'squad2' are unknown: use squad, mlqa, mlqa_mended"):
+        scoring.words("a", rules="squad2")
+    with pytest.raises(StudyError, match="language 'fr': they know en, es, hi, vi, de, ar, zh"):
+        scoring.words("a", language="fr", rules="mlqa")
+
+
 @pytest.mark.parametrize(
     ("language", "prediction", "gold", "value"),
     [("ar", "في البيت الكبير", "في البيت", 4 / 5), ("hi", "नदी का नाम", "नदी नाम।", 4 / 5), ("zh", "北京大学", "北大", 4 / 6)],
 )
 def test_rouge_l_in_other_scripts(language: str, prediction: str, gold: str, value: float):
     assert scoring.rouge_l(prediction, [gold], language=language) == pytest.approx(value)
+
+
+def test_score_says_of_each_metric_what_its_function_says():
+    for language, rules in (("en", "squad"), ("en", "mlqa"), ("de", "mlqa"), ("ar", "mlqa"), ("zh", "mlqa"), ("ar", "mlqa_mended")):
+        for said, golds in (("das Haus – am طالب", ["Haus am طالب"]), ("den 北京大学", ["大学", "الكتاب"]), ("الكتاب", ["كتاب"])):
+            given, found = {"language": language, "rules": rules}, scoring.score(said, golds, language=language, rules=rules)
+            mended = given if rules != "mlqa" else {"language": language, "rules": "mlqa_mended"}
+            assert found == {
+                "exact_match": scoring.exact_match(said, golds, **given),
+                "f1": scoring.f1(said, golds, **given),
+                "rouge_l": scoring.rouge_l(said, golds, language=language),
+                "exact_match_mended": scoring.exact_match(said, golds, **mended),
+                "f1_mended": scoring.f1(said, golds, **mended),
+            }
 
 
 def test_english_is_scored_by_squads_rules_and_other_languages_by_mlqas():
@@ -222,6 +257,15 @@ def test_probability_loyalty_goes_from_zero_to_one_and_takes_both_sides_alike():
     assert torch.equal(scoring.probability_loyalty(logits, 2 * logits), scoring.probability_loyalty(2 * logits, logits))
 
 
+def test_probability_loyalty_stays_within_its_ends_where_rounding_would_leave_them():
+    """Of the same distributions and of such as share nothing."""
+    logits = 40 * torch.randn(2_000, 16, generator=torch.Generator().manual_seed(2))
+    for other, end in ((logits + 3, 1), (-logits, 0), (logits.roll(1, 0), 0)):
+        found = scoring.probability_loyalty(logits, other)
+        assert found.isfinite().all() and (found >= 0).all() and (found <= 1).all()
+        assert found.median().item() == pytest.approx(end, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("probabilities", "right", "error"),
     [
@@ -232,10 +276,17 @@ def test_probability_loyalty_goes_from_zero_to_one_and_takes_both_sides_alike():
         ([0.49, 0.51], [1, 0], 0.51),  # two bins
         ([1.0, 0.0], [1, 0], 0.0),
         ([1.0], [0], 1.0),
+        ([1.0, 0.95], [0, 1], 0.95 / 2),  # one is in the last bin
+        ([0.1, 0.2], [1, 0], (0.9 + 0.2) / 2),  # a bin begins at its lower end
+        ([0.11, 0.19], [1, 0], 0.35),
     ],
 )
 def test_calibration_error_in_closed_form(probabilities: list, right: list, error: float):
     assert scoring.calibration_error(probabilities, right) == pytest.approx(error)
+
+
+def test_calibration_error_by_two_bins():
+    assert scoring.calibration_error([0.1, 0.4, 0.6, 1.0], [0, 1, 0, 1], bins=2) == pytest.approx((0.5 + 0.6) / 4)
 
 
 def test_calibration_error_is_that_of_torchmetrics():
