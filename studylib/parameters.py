@@ -73,13 +73,13 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
             value = float(value)
     if isinstance(default, str) and default.isdigit() and isinstance(value, int) and not isinstance(value, bool):  # a size, in layers
         value = str(value)
-    if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__}.")
     try:
         json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
         _named(value)
     except (TypeError, ValueError) as error:
         raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only ({error}).") from error
+    if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__}.")
     return value
 
 

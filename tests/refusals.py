@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from studylib import project
+from studylib.errors import LONGEST
 
 SMALL = {
     "profile": "refused",
@@ -30,7 +31,7 @@ def check_refusal(code: int, out: str, err: str, home: Path) -> None:
     assert err.startswith("study: ")
     assert err.endswith("\n")
     assert err.count("\n") == 1
-    assert len(err) < 1200
+    assert len(err) < LONGEST + 200
     assert "Traceback" not in out
     assert not (home / "runs").exists()
     assert not (project.root() / "figures" / SMALL["profile"]).exists()

@@ -79,7 +79,7 @@ def test_a_name_that_is_no_text_is_refused(name: str, read):
         ("sizes: 4", "sizes must be of type list, not int"),
         ("asked: zero-shot", "asked must be of type list, not str"),
         ("tests: [near]", "tests must be of type dict, not list"),
-        ("search_steps: {4: 10}", "search_steps must be of type int, not dict"),
+        ("search_steps: {a: 10}", "search_steps must be of type int, not dict"),
         ("search_steps: true", "search_steps must be of type int, not bool"),
         ("search_steps: '6'", "search_steps must be of type int, not str"),
         ("profile: 5", "profile must be of type str, not int"),
