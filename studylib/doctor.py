@@ -160,7 +160,9 @@ def _fault(store: Store, folder: Path) -> str:
         return "its result.json is not what was written: it is made again"
     store.checked(folder)
     needs = [need for need in store.manifest(folder)["needs"].values() if "key" in need]
-    gone = [f"{need['kind']} {need['key']}" for need in needs if store.finished(store.root / need["kind"] / str(need["key"])) is None]
+    gone = [
+        f"{need['kind']} {need['key']}" for need in needs if not (store.root / need["kind"] / str(need["key"]) / "result.json").exists()
+    ]
     return f"builds on {gone[0]}, which is gone" if gone else ""
 
 

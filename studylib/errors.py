@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-from huggingface_hub import constants
-
 HIDDEN = "[hidden]"
 SECRETS = re.compile(r"(?<=://)[^/@\s]+(?=@)|\bhf_\w{8,}|(?<=\bBearer )\S+|(?<=\bBasic )\S+")  # by their looks
 SHORT = 6  # no token: replacing it everywhere would only garble
@@ -19,6 +17,7 @@ class StudyError(Exception):
     """
 
     def __init__(self, sentence: str):
+        sentence = re.sub(r"\s*\n\s*", " ", sentence)
         if len(sentence) > LONGEST:
             sentence = f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
         super().__init__("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in sentence))
@@ -38,6 +37,8 @@ def told(text: str) -> str:
 
 def _tokens() -> set[str]:
     """The hub's token, wherever its library finds it."""
+    from huggingface_hub import constants  # which read the environment when they are imported
+
     file = Path(constants.HF_TOKEN_PATH)
     kept = file.read_text(encoding="utf-8") if file.is_file() else ""
     found = (os.environ.get("HF_TOKEN", ""), os.environ.get("HUGGING_FACE_HUB_TOKEN", ""), kept)

@@ -208,7 +208,9 @@ def _rows(one: Mapping, role: str) -> pd.DataFrame:
         scored = scoring.score(said[q.id]["text"], [gold for gold, _ in q.answers], language=q.language, rules=rules)
         lines.append({"question": q.id, "article": q.article, "language": q.language, "probability": said[q.id]["probability"]} | scored)
     fixed = dict.fromkeys((*comparison.SETTING, *comparison.MODEL), "") | {"parameters_total": 1, "parameters_nonembedding": 1}
-    return pd.DataFrame(lines).assign(**fixed | {"role": role, "seed": one["seed"], "agreement": 0.0, "loyalty": 0.0})
+    return pd.DataFrame(lines).assign(
+        **fixed | {"role": role, "seed": one["seed"], "agreement": 0.0, "loyalty": 0.0, "run": one["folder"].name}
+    )
 
 
 def _table(found: list[Score]) -> str:

@@ -53,16 +53,31 @@ def edited(store: Store, name: str, change: Callable[[dict], dict]) -> None:
 CASES = {
     "a byte flipped": (lambda store: (store.folder(ONE) / "value.json").write_text("{}"), "value.json is not what the run stored"),
     "a file missing": (lambda store: (store.folder(ONE) / "value.json").unlink(), "value.json is not what the run stored"),
-    "a result cut off": (lambda store: (store.folder(ONE) / "result.json").write_text('{"dig'), "cannot be read (JSONDecodeError)"),
-    "a result of another kind": (lambda store: (store.folder(ONE) / "result.json").write_text("[]"), "cannot be read (TypeError)"),
-    "a result without files": (lambda store: edited(store, "result.json", lambda made: {"digest": "0"}), "cannot be read (KeyError)"),
-    "an edited digest": (lambda store: edited(store, "result.json", lambda made: made | {"digest": "0"}), "its result was changed"),
-    "an edited list of files": (lambda store: edited(store, "result.json", lambda made: made | {"files": {}}), "its result was changed"),
+    "a result cut off": (
+        lambda store: (store.folder(ONE) / "result.json").write_text('{"dig'),
+        "its result.json is not what was written: it is made again",
+    ),
+    "a result of another kind": (
+        lambda store: (store.folder(ONE) / "result.json").write_text("[]"),
+        "its result.json is not what was written: it is made again",
+    ),
+    "a result without files": (
+        lambda store: edited(store, "result.json", lambda made: {"digest": "0"}),
+        "its result.json is not what was written: it is made again",
+    ),
+    "an edited digest": (
+        lambda store: edited(store, "result.json", lambda made: made | {"digest": "0"}),
+        "its result.json is not what was written: it is made again",
+    ),
+    "an edited list of files": (
+        lambda store: edited(store, "result.json", lambda made: made | {"files": {}}),
+        "its result.json is not what was written: it is made again",
+    ),
     "bytes that are no text": (
         lambda store: (store.folder(ONE) / "result.json").write_bytes(b"\xff"),
-        "cannot be read (UnicodeDecodeError)",
+        "its result.json is not what was written: it is made again",
     ),
-    "a manifest missing": (lambda store: (store.folder(ONE) / "manifest.json").unlink(), "cannot be read (FileNotFoundError)"),
+    "a manifest missing": (lambda store: (store.folder(ONE) / "manifest.json").unlink(), "manifest.json is not what the run stored"),
     "a run that failed": (failed, "failed (ValueError: no such luck)"),
     "a need that is gone": (lambda store: shutil.rmtree(store.root / "number"), "builds on number "),
 }

@@ -180,7 +180,7 @@ def test_a_run_whose_process_dies_every_time_fails_by_name(graph, tmp_path):
             return future
 
     died: list = []
-    with pytest.raises(StudyError, match=r"b \(its process died\)"):
+    with pytest.raises(StudyError, match=r"b \(its process died: the system ends one that takes more memory than there is"):
         engines.complete(runs, Store(tmp_path), MACHINE, Deadly(), lambda run: None)
     assert set(made) == {"a", "c", "alone"} and len(died) == engines.TRIES
 

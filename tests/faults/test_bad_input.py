@@ -128,7 +128,11 @@ YAMLS = [
     ("UTF-16", "profile: x".encode("utf-16"), "is no YAML: 'utf-8' codec can't decode"),
     ("NUL", b"profile: a\0b\n", "is no YAML: unacceptable character"),
     ("a thousand brackets", b"sizes: " + b"[" * 1000 + b"]" * 1000, "is no YAML: maximum recursion depth exceeded"),
-    ("a list within itself", b"sizes: &a [*a]", "sizes must hold finite numbers, texts, lists and mappings from text only (Circular reference"),
+    (
+        "a list within itself",
+        b"sizes: &a [*a]",
+        "sizes must hold finite numbers, texts, lists and mappings from text only (Circular reference",
+    ),
     ("5,000 digits", b"teacher_steps: " + b"9" * 5000, "is no YAML: Exceeds the limit"),
     ("16,000 bits", b"teacher_rate: 0x" + b"f" * 4000, "teacher_rate must hold finite numbers"),
     ("bytes", b"sizes: !!binary aGVsbG8=", "sizes must hold finite numbers, texts, lists and mappings from text only"),
