@@ -124,7 +124,7 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
         contestant.distil(warm)
     seconds: dict[str, list[float]] = {"ours": [], "store": [], "trl": [], "plain loop": []}
     for number, contexts in enumerate(chosen, 1):
-        for file in ours.folder.iterdir():
+        for file in ours.folder.glob("*.safetensors"):
             file.unlink()
         took = {"store": timed(ours.store, contexts), "ours": timed(ours.distil, contexts)}
         trl.distil(contexts)
@@ -177,7 +177,7 @@ def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[s
 
 def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
     """All that training does with so many contexts once: states, order, steps."""
-    for file in ours.folder.iterdir():
+    for file in ours.folder.glob("*.safetensors"):
         file.unlink()
     ours.store(prompts)
     packs, guide = [packing.pack(prompt) for prompt in prompts], ours.guide()
@@ -196,7 +196,7 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
         for pack in packs:
             served(pack).sum()
 
-    size = sum(file.stat().st_size for file in ours.folder.iterdir())
+    size = sum(file.stat().st_size for file in ours.folder.glob("*.safetensors"))
     found = {
         "bytes a question": size / count,
         "seconds to store a question": stored / count,

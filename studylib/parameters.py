@@ -32,7 +32,7 @@ def read(notebook: Path, file: Path) -> dict:
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
     try:
-        given = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        given = _Loader(file.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates and numbers that are none
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):

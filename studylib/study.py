@@ -317,7 +317,7 @@ def leakage(plan: Plan) -> pd.DataFrame:
 def folder(profile: str, notebook: str) -> Path:
     """Where a notebook writes what it shows. Raises StudyError for a profile that is no name of a folder."""
     if not re.fullmatch(r"[\w-][\w.-]{0,99}", profile):
-        raise StudyError(f"profile {profile!r} names a folder of figures: use up to 100 letters, digits, dots, - and _, no dot first.")
+        raise StudyError(f"profile {profile!r} names a folder under figures/: use up to 100 letters, digits, dots, - and _, no dot first.")
     return root() / "figures" / profile / notebook
 
 
@@ -358,7 +358,7 @@ def _timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     if "runs" not in kept:
         return dict(kept)
     made = kept["runs"]
-    return {**kept, "runs": made.drop(columns=WHEN, errors="ignore"), "times": made[["label", "planned", *WHEN]]}
+    return {**kept, "runs": made.drop(columns=WHEN, errors="ignore"), "times": made[["label", "key", "planned", *WHEN]]}
 
 
 @contextmanager
@@ -376,7 +376,7 @@ def _draft(folder: Path) -> Iterator[Path]:
 def _alone(folder: Path) -> Iterator[None]:
     """Within, no other process changes what is exported to the folder: it is read, merged and written."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         yield
 
 

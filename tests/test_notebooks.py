@@ -85,6 +85,7 @@ def test_the_notebook_writes_every_output(smoke):
         "runs.csv",
         "seeds.csv",
         "table.md",
+        "times.csv",
         "timing.csv",
     ]
     assert sorted(file.name for file in folder.iterdir()) == expected

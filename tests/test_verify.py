@@ -143,7 +143,7 @@ def signed(store: Store, run: Run) -> None:
     """Make the digest of a run's changed files what it says, as a forger would who does not know that keys hang on it."""
     folder, result = store.folder(run), store.result(run)
     files = {name: runs.file_digest(folder / name) for name in result["files"]}
-    runs.write_json(folder / "result.json", result | {"files": files})
+    runs.write_sealed(folder / "result.json", result | {"files": files, "digest": result["digest"]})
 
 
 def test_a_changed_stored_answer_is_found(stored):

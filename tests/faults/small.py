@@ -92,7 +92,7 @@ def _read(said: str) -> list[str]:
 def shown(folder: Path) -> dict[str, str]:
     """Digests of what the study shows, by name, but for what is measured in seconds."""
     files = sorted((folder / "figures" / "small" / "capacity_gap").iterdir())
-    return {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.stem not in (*MEASURED, ".lock")}
+    return {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.stem not in MEASURED}
 
 
 def stored(home: Path) -> dict[str, str]:
