@@ -17,7 +17,6 @@ class StudyError(Exception):
     """
 
     def __init__(self, sentence: str):
-        sentence = re.sub(r"\s*\n\s*", " ", sentence)
         if len(sentence) > LONGEST:
             sentence = f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
         super().__init__("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in sentence))

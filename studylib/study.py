@@ -376,7 +376,9 @@ def _draft(folder: Path) -> Iterator[Path]:
 def _alone(folder: Path) -> Iterator[None]:
     """Within, no other process changes what is exported to the folder: it is read, merged and written."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    lock = runs.home() / "locks" / f"{digest(str(folder.resolve()))[:24]}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
         yield
 
 

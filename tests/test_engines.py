@@ -56,7 +56,7 @@ def test_every_run_is_made_once_after_all_that_it_needs(graph, pool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(StudyError("The cat\n sat on it."), r"b \(The cat sat on it\)"), (ValueError("odd"), r"b \(ValueError: odd\)")]
+    ("error", "said"), [(StudyError("The cat\n sat on it."), r"b \(The cat\\n sat on it\)"), (ValueError("odd"), r"b \(ValueError: odd\)")]
 )
 def test_a_failed_run_stops_those_that_need_it_alone_and_is_named(graph, error, said, tmp_path):
     runs, made, failing = graph
