@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from studylib import batch, contestants, makers, packing, runs, teaching
+from studylib import batch, contestants, makers, packing, provenance, runs, teaching
 from studylib.contestants import Gkd, Match, Packed, PlainLoop
 from studylib.data_bench import megabytes
 from studylib.packing import Pack
@@ -70,7 +70,7 @@ def speed(say: Callable[[str], None]) -> dict:
 
 def machine(match: Match, state: str) -> dict:
     """What the numbers were measured on."""
-    made = runs.provenance()
+    made = provenance.present()
     about = {"processor": made["machine"]["processor_name"], "threads": torch.get_num_threads()}
     versions = {name: version for name, version in made["versions"].items() if name in ("torch", "transformers")}
     layers = {"teacher layers": match.teacher.config.num_hidden_layers, "student layers": match.depth}

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,70 +19,9 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it went well, 2 with one sentence when the user can mend it, 130 when interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="study", description="How far can a question-answering language model be compressed by distillation?"
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="run a profile: complete what is missing, then execute its notebooks")
-    run.add_argument(
-        "profile",
-        nargs="?",
-        default="tiny",
-        help="a folder of params/ or a YAML file named after its notebook (default: tiny)",
-    )
-    run.add_argument("--engine", help="who computes: local, ray or slurm, instead of what the parameters say")
-    run.add_argument("--compute", action="store_true", help="make what is missing, even where there are exported rows to show")
-    status = verbs.add_parser("status", help="which runs of a profile are done, missing or failed, and why")
-    status.add_argument("profile", nargs="?", default="tiny")
-    plan = verbs.add_parser("plan", help="what every run of a profile takes, before anything is fetched: FLOPs, memory, disk, hours")
-    plan.add_argument("profile", nargs="?", default="tiny")
-    plan.add_argument("--device", help="hours on a named device (h100, ...), or on one of so many FLOP/s and gigabytes: 165e12:24")
-    plan.add_argument("--out", type=Path, help="a CSV file with a line per run")
-    report = verbs.add_parser("report", help="write what the notebooks of a profile found as one HTML page")
-    report.add_argument("profile", nargs="?", default="tiny")
-    show = verbs.add_parser("show", help="a run's manifest and what it builds on")
-    show.add_argument("key", help="the first digits of the run's key are enough")
-    export = verbs.add_parser("export", help="a teacher or student as a plain transformers folder with a model card")
-    export.add_argument("key", help="the first digits of its key, as `study status` lists them")
-    export.add_argument("folder", type=Path, help="where to; must not be there yet")
-    export.add_argument("--push", metavar="REPO", help="upload it to the Hugging Face hub, too (a new repository is private)")
-    verify = verbs.add_parser("verify", help="redraw a profile's tables and figures from their rows, ask some answers again: what differs")
-    verify.add_argument("profile", nargs="?", default="tiny")
-    verify.add_argument("--sample", type=int, default=20, help="how many questions of a set of answers are asked again, at least (20)")
-    verify.add_argument("--seed", type=int, default=0, help="by which sets and questions are drawn (0)")
-    verbs.add_parser("doctor", help="where the environment departs from constraints.txt, what is at hand, what is wrong in the store")
-    data = verbs.add_parser("data", help="the data sets of a profile, or `data show SET`: prompts as a model sees them")
-    data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")
-    data.add_argument("set", nargs="?", help="after `show`: a data set, for example near or small/squad")
-    data.add_argument("--n", type=int, default=1, help="how many contexts to show")
-    data.add_argument("--prompt", default="zero-shot", help="how to ask: zero-shot, one-shot, one-shot retrieved, chat zero-shot, ...")
-    bench = verbs.add_parser("bench", help="measure speed on this machine")
-    bench.add_argument(
-        "what",
-        nargs="?",
-        default="models",
-        choices=["models", "data"],
-        help="models (the default): distilling and answering, on the model and data of `small`, against TRL, transformers and a "
-        "plain loop; data: loading, packing and batching as many questions as SQuAD has",
-    )
-    bench.add_argument(
-        "--device", help="instead: tokens a second, share of peak and memory of training known sizes there: cuda, cpu or auto"
-    )
-    bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
-        {
-            "run": _run,
-            "status": _status,
-            "plan": _plan,
-            "report": _report,
-            "show": _show,
-            "export": _export,
-            "verify": _verify,
-            "doctor": _doctor,
-            "data": _data,
-            "bench": _bench,
-        }[chosen.verb](chosen)
+        chosen.call(chosen)
         sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -99,6 +38,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"study: {StudyError(f'{error.filename} cannot be read or written ({error.strerror}): {advice}.')}", file=sys.stderr)
         return 2
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The verbs, what each is given, and the function that it calls."""
+    parser = argparse.ArgumentParser(
+        prog="study", description="How far can a question-answering language model be compressed by distillation?"
+    )
+    verbs = parser.add_subparsers(required=True, metavar="verb")
+
+    def verb(name: str, call: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=about)
+        added.set_defaults(call=call)
+        return added
+
+    run = verb("run", _run, "run a profile: complete what is missing, then execute its notebooks")
+    run.add_argument(
+        "profile",
+        nargs="?",
+        default="tiny",
+        help="a folder of params/ or a YAML file named after its notebook (default: tiny)",
+    )
+    run.add_argument("--engine", help="who computes: local, ray or slurm, instead of what the parameters say")
+    run.add_argument("--compute", action="store_true", help="make what is missing, even where there are exported rows to show")
+    status = verb("status", _status, "which runs of a profile are done, missing or failed, and why")
+    status.add_argument("profile", nargs="?", default="tiny")
+    plan = verb("plan", _plan, "what every run of a profile takes, before anything is fetched: FLOPs, memory, disk, hours")
+    plan.add_argument("profile", nargs="?", default="tiny")
+    plan.add_argument("--device", help="hours on a named device (h100, ...), or on one of so many FLOP/s and gigabytes: 165e12:24")
+    plan.add_argument("--out", type=Path, help="a CSV file with a line per run")
+    report = verb("report", _report, "write what the notebooks of a profile found as one HTML page")
+    report.add_argument("profile", nargs="?", default="tiny")
+    show = verb("show", _show, "a run's manifest and what it builds on")
+    show.add_argument("key", help="the first digits of the run's key are enough")
+    export = verb("export", _export, "a teacher or student as a plain transformers folder with a model card")
+    export.add_argument("key", help="the first digits of its key, as `study status` lists them")
+    export.add_argument("folder", type=Path, help="where to; must not be there yet")
+    export.add_argument("--push", metavar="REPO", help="upload it to the Hugging Face hub, too (a new repository is private)")
+    verify = verb("verify", _verify, "redraw a profile's tables and figures from their rows, ask some answers again: what differs")
+    verify.add_argument("profile", nargs="?", default="tiny")
+    verify.add_argument("--sample", type=int, default=20, help="how many questions of a set of answers are asked again, at least (20)")
+    verify.add_argument("--seed", type=int, default=0, help="by which sets and questions are drawn (0)")
+    verb("doctor", _doctor, "where the environment departs from constraints.txt, what is at hand, what is wrong in the store")
+    data = verb("data", _data, "the data sets of a profile, or `data show SET`: prompts as a model sees them")
+    data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")
+    data.add_argument("set", nargs="?", help="after `show`: a data set, for example near or small/squad")
+    data.add_argument("--n", type=int, default=1, help="how many contexts to show")
+    data.add_argument("--prompt", default="zero-shot", help="how to ask: zero-shot, one-shot, one-shot retrieved, chat zero-shot, ...")
+    bench = verb("bench", _bench, "measure speed on this machine")
+    bench.add_argument(
+        "what",
+        nargs="?",
+        default="models",
+        choices=["models", "data"],
+        help="models (the default): distilling and answering, on the model and data of `small`, against TRL, transformers and a "
+        "plain loop; data: loading, packing and batching as many questions as SQuAD has",
+    )
+    bench.add_argument(
+        "--device", help="instead: tokens a second, share of peak and memory of training known sizes there: cuda, cpu or auto"
+    )
+    bench.add_argument("--out", type=Path, help="of models: a JSON file for all that was measured, and its table beside it as .md")
+    return parser
 
 
 def _run(chosen: argparse.Namespace) -> None:

@@ -12,18 +12,13 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 import traceback
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -31,11 +26,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from studylib import provenance
 from studylib.errors import StudyError, told
 
 CHECKPOINT_SECONDS = 120.0  # after which a run keeps what it goes on from
 FULL = (errno.ENOSPC, errno.EDQUOT)
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "bm25s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +313,7 @@ class Store:
             "parameters": run.parameters,
             "needs": needs,
             "recipe": run.recipe,
-            **provenance(),
+            **provenance.present(),
         }
 
 
@@ -338,40 +333,3 @@ def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not the manifest, not work in progress, not what was left half-written."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".draft")
     return [path for path in found if path.name != "manifest.json" and folder / "work" not in path.parents]
-
-
-def provenance() -> dict:
-    """Versions, code and machine, as a manifest records them."""
-    commit = _git("rev-parse", "HEAD")
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "unicode": unicodedata.unidata_version,
-        "versions": {name: version(name) for name in LIBRARIES},
-        "git": commit or None,
-        "dirty": bool(_git("status", "--porcelain")) if commit else None,
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "processor_name": _processor_name(),
-            "cores": os.cpu_count(),
-        },
-        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
-    }
-
-
-def _processor_name() -> str:
-    """What the processor is called, or of what kind it is where the system does not tell."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()

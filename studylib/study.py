@@ -6,44 +6,24 @@ rows = study.rows(plan, folder=folder)
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from matplotlib.figure import Figure
 
-from studylib import data, engines, keys, makers, prompts, runs, scoring, sources
+from studylib import data, engines, keys, makers, outputs, prompts, scoring, sources
 from studylib.errors import StudyError
+from studylib.outputs import IDENTITY
 from studylib.plans import Asked, Plan
 from studylib.project import root
 from studylib.runs import Run, Store, digest
 
-IDENTITY = [
-    "family",
-    "teacher",
-    "student",
-    "role",
-    "start",
-    "targets",
-    "objective",
-    "trained",
-    "asked",
-    "test_set",
-    "language",
-    "seed",
-    "steps",
-]
 CALLED = ["family", "student", "role", "start", "teacher", "targets", "trained", "seed", "run", "planned"]  # in curves
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
-WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
-DRAFT = ".draft-"  # begins the name of a folder in which files are written before they replace others
 WHOSE = {"": "model", "teacher_": "teacher"}
 MEASURED = [f"{whose}{what}" for whose in WHOSE for what in ("milliseconds", "memory", "disk")]
 TIMES = ["time", "time_low", "time_high"]
@@ -76,7 +56,7 @@ def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:
     """Raise StudyError if a trained model was exported with other weights than the store has: its scores must not stand beside these."""
     if folder is None:
         return
-    exported = _exported(folder, "runs.csv")
+    exported = outputs.exported(folder, "runs.csv")
     for run, _ in plan.trained:
         made = store.result(run)
         if made is not None and run.planned in exported and exported[run.planned].digest.iloc[0] != made["digest"]:
@@ -99,11 +79,11 @@ def _keep(part: Plan, store: Store, folder: Path) -> None:
     tables = {"rows.parquet": rows(answered, store)} if answered.asked else {}
     kept = {"runs": origins(answered, store)} if answered.asked else {}
     kept |= {"learning": curves(part, store)} if part.trained else {}
-    tables |= {f"{name}.csv": table for name, table in _timed(kept).items()}
+    tables |= {f"{name}.csv": table for name, table in outputs.timed(kept).items()}
     if tables:
-        with _alone(folder), _draft(folder) as draft:
+        with outputs.alone(folder), outputs.draft(folder) as draft:
             for name, table in tables.items():
-                _save(_merged(table, folder, name), draft / name)
+                outputs.save(outputs.merged(table, folder, name), draft / name)
 
 
 def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
@@ -113,7 +93,7 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     the store does not have are those that were exported for just such runs (`planned`) to `folder` or to one beside it, if they were.
     Raises StudyError where these are of other weights, or if there are no rows.
     """
-    store, frames, exported = store or Store(), [], _exported(folder, "rows.parquet")
+    store, frames, exported = store or Store(), [], outputs.exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
         if is_answered(one, store) and (counted := store.result(one.counted)):
@@ -141,14 +121,14 @@ def lacking(folder: Path) -> bool:
 def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]:
     """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does not have it and `folder` shows what
     came of it."""
-    exported = _exported(folder, "runs.csv")
+    exported = outputs.exported(folder, "runs.csv")
     found = ((run, *store.state(run)) for run in plan.runs)
     return [(run, "exported", "") if state == "missing" and run.planned in exported else (run, state, why) for run, state, why in found]
 
 
 def showable(plan: Plan, folder: Path) -> bool:
     """Whether there are any rows to show, in the store or in `folder`."""
-    store, exported = Store(), _exported(folder, "rows.parquet")
+    store, exported = Store(), outputs.exported(folder, "rows.parquet")
     return any(one.planned in exported or is_answered(one, store) for one in plan.asked)
 
 
@@ -156,28 +136,6 @@ def is_answered(one: Asked, store: Store) -> bool:
     """Whether the store has all that a set of answers' rows are made of."""
     read = [one.answers, one.counted, one.loyalty, one.teacher.answers if one.teacher else None]
     return all(store.result(run) is not None for run in read if run is not None)
-
-
-def _exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
-    """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a profile's other experiments."""
-    if folder is None:
-        return {}
-    others = [file for file in sorted(folder.parent.glob(f"*/{name}")) if file.parent != folder]
-    return {planned: part for file in (*others, folder / name) for planned, part in _parts(file).items()}
-
-
-def _parts(file: Path) -> dict[str, pd.DataFrame]:
-    """The rows of a file by what was planned for them; none if there is no such file."""
-    if not file.exists():
-        return {}
-    try:
-        if file.suffix == ".parquet":
-            table = pd.read_parquet(file, page_checksum_verification=True)
-        else:
-            table = pd.read_csv(file, dtype={"student": str, "key": str}).fillna({"student": ""})
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's and pandas' own are among them
-        raise StudyError(f"{file} is damaged ({type(error).__name__}): restore it, or delete it and run again.") from error
-    return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
 
 
 def _scored(one: Asked, store: Store) -> Iterator[dict]:
@@ -220,7 +178,7 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
 def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """The loss of every step of every trained model, and the dev F1 where it was measured; of models that the store does not have,
     what was exported to `folder`."""
-    store, frames, exported = store or Store(), [], _exported(folder, "learning.csv")
+    store, frames, exported = store or Store(), [], outputs.exported(folder, "learning.csv")
     for run, called in plan.trained:
         fixed = {name: called[name] for name in CALLED[:-2]}
         if store.result(run) is not None:
@@ -236,7 +194,7 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
     """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds
     (since it last went on, if it was stopped), by what and on what machine; of runs that the store does not have, what was exported to
     `folder`."""
-    store, frames, exported, times = store or Store(), [], _exported(folder, "runs.csv"), _exported(folder, "times.csv")
+    store, frames, exported, times = store or Store(), [], outputs.exported(folder, "runs.csv"), outputs.exported(folder, "times.csv")
     for run in plan.runs:
         result = store.result(run)
         if result is not None:
@@ -250,8 +208,8 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
             )
             frames.append(pd.DataFrame([about | {"planned": run.planned}]))
         elif run.planned in exported:
-            when = times.get(run.planned, exported[run.planned]).reindex(columns=["planned", *WHEN])
-            frames.append(exported[run.planned].drop(columns=WHEN, errors="ignore").merge(when, on="planned"))
+            when = times.get(run.planned, exported[run.planned]).reindex(columns=["planned", *outputs.WHEN])
+            frames.append(exported[run.planned].drop(columns=outputs.WHEN, errors="ignore").merge(when, on="planned"))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
 
 
@@ -263,7 +221,7 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
     `time_high`; `runs` are those that measured it and those that the scores are of. Of students that the store does not have, what was
     exported to `folder`.
     """
-    store, lines, exported, made = store or Store(), [], _exported(folder, "timing.csv"), _exported(folder, "runs.csv")
+    store, lines, exported, made = store or Store(), [], outputs.exported(folder, "timing.csv"), outputs.exported(folder, "runs.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
@@ -335,65 +293,19 @@ def export(
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
-    with _alone(folder):
-        every = _merged(table, folder, "rows.parquet")
-        with _draft(folder) as draft:
-            _save(every, draft / "rows.parquet")
-            _save(results(every), draft / "results.csv")
-            for name, part in _timed(kept).items():
-                _save(_merged(part, folder, f"{name}.csv"), draft / f"{name}.csv")
+    with outputs.alone(folder):
+        every = outputs.merged(table, folder, "rows.parquet")
+        with outputs.draft(folder) as draft:
+            outputs.save(every, draft / "rows.parquet")
+            outputs.save(results(every), draft / "results.csv")
+            for name, part in outputs.timed(kept).items():
+                outputs.save(outputs.merged(part, folder, f"{name}.csv"), draft / f"{name}.csv")
             for name, text in texts.items():
                 (draft / f"{name}.md").write_text(text, encoding="utf-8")
             for name, (figure, shown) in drawn.items():
                 figures.save(figure, draft, name)
                 if name not in kept:
-                    _save(shown, draft / f"{name}.csv")
+                    outputs.save(shown, draft / f"{name}.csv")
         for old in {file.stem for file in folder.glob("*.svg")} - set(drawn):
             for ending in ("svg", "png", "csv"):
                 (folder / f"{old}.{ending}").unlink(missing_ok=True)
-
-
-def _timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The tables, when and in how many seconds runs were made (`times`) apart from what they are (`runs`)."""
-    if "runs" not in kept:
-        return dict(kept)
-    made = kept["runs"]
-    return {**kept, "runs": made.drop(columns=WHEN, errors="ignore"), "times": made[["label", "key", "planned", *WHEN]]}
-
-
-@contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """A folder to write into; when all is written, its files replace those in `folder`. What a process that died has left there goes."""
-    for left in folder.glob(f"{DRAFT}*"):
-        shutil.rmtree(left)
-    with runs.room(folder, "tables and figures"), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
-        yield Path(place)
-        for file in sorted(Path(place).iterdir()):
-            file.replace(folder / file.name)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Within, no other process changes what is exported to the folder: it is read, merged and written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = runs.home() / "locks" / f"{digest(str(folder.resolve()))[:24]}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        yield
-
-
-def _save(table: pd.DataFrame, file: Path) -> None:
-    """Write a table as the file's name ends."""
-    if file.suffix == ".parquet":
-        table.to_parquet(file, index=False, write_page_checksum=True)
-    else:
-        table.to_csv(file, index=False)
-
-
-def _merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
-    """The table, and what the file in `folder` has besides, but for what is called the same and was planned otherwise."""
-    called = [column for column in (*IDENTITY, "label") if column in table]
-    known = set(table[called].astype(str).itertuples(index=False, name=None))
-    parts = _parts(folder / name).values()
-    others = [part for part in parts if not known & set(part[called].astype(str).itertuples(index=False, name=None))]
-    return pd.concat([table, *others], ignore_index=True)

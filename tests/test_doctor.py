@@ -16,7 +16,8 @@ from studylib import archives, cli, doctor
 from studylib.archives import Archive
 from studylib.errors import StudyError
 from studylib.project import root
-from studylib.runs import LIBRARIES, Run, Store, file_digest, write_json
+from studylib.provenance import LIBRARIES
+from studylib.runs import Run, Store, file_digest, write_json
 
 ONE = Run("number", {"value": 1}, label="one")
 TWO = Run("sum", {}, {"first": ONE}, label="two")

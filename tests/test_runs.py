@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
-from studylib import runs
+from studylib import provenance, runs
 from studylib.errors import StudyError
 from studylib.runs import Input, Run, Store
 
@@ -187,7 +187,7 @@ def test_manifest_says_what_a_run_builds_on():
     assert manifest["needs"] == {"first": {"kind": "number", "key": store.key(upstream)}, "set": {"input": {"source": "s"}, "digest": "d1"}}
     assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == ("sum", {"x": 1}, {"module": 4}, "the sum")
     assert manifest["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert set(manifest["versions"]) == set(runs.LIBRARIES)
+    assert set(manifest["versions"]) == set(provenance.LIBRARIES)
 
 
 def test_a_changed_byte_is_refused_by_name():

@@ -18,7 +18,7 @@ import nbformat
 import papermill
 import torch
 
-from studylib import answering, cli, makers, runs, study, teaching, training  # what a child needs, too
+from studylib import answering, cli, makers, outputs, runs, teaching, training  # what a child needs, too
 
 HALF = b"half"
 
@@ -126,7 +126,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "between states": lambda: at_call(teaching, "write_json", 2),
     "in answers": lambda: half_written(answering, "save_file", 1, 1),
     "between answers": lambda: at_call(answering, "_keep", 2, after=True),
-    "in rows": lambda: half_written(study, "_save", 2, 1, lambda _, path: path.name == "rows.parquet"),
+    "in rows": lambda: half_written(outputs, "save", 2, 1, lambda _, path: path.name == "rows.parquet"),
     "between rows and their tables": lambda: at_call(Path, "replace", 3, lambda path, to: "figures" in str(to)),
     "before a notebook": lambda: at_cell(1),
     "in a notebook": lambda: at_cell(4),

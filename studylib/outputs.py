@@ -1,0 +1,100 @@
+"""The tables and figures of a notebook in its folder under figures/: read by what was planned, merged, and replaced whole, by one process
+at a time."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from filelock import FileLock
+
+from studylib import runs
+from studylib.errors import StudyError
+
+IDENTITY = [
+    "family",
+    "teacher",
+    "student",
+    "role",
+    "start",
+    "targets",
+    "objective",
+    "trained",
+    "asked",
+    "test_set",
+    "language",
+    "seed",
+    "steps",
+]
+WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
+DRAFT = ".draft-"  # begins the name of a folder in which files are written before they replace others
+
+
+def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
+    """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a profile's other experiments."""
+    if folder is None:
+        return {}
+    others = [file for file in sorted(folder.parent.glob(f"*/{name}")) if file.parent != folder]
+    return {planned: part for file in (*others, folder / name) for planned, part in _parts(file).items()}
+
+
+def _parts(file: Path) -> dict[str, pd.DataFrame]:
+    """The rows of a file by what was planned for them; none if there is no such file."""
+    if not file.exists():
+        return {}
+    try:
+        if file.suffix == ".parquet":
+            table = pd.read_parquet(file, page_checksum_verification=True)
+        else:
+            table = pd.read_csv(file, dtype={"student": str, "key": str}).fillna({"student": ""})
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's and pandas' own are among them
+        raise StudyError(f"{file} is damaged ({type(error).__name__}): restore it, or delete it and run again.") from error
+    return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
+
+
+def timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables, when and in how many seconds runs were made (`times`) apart from what they are (`runs`)."""
+    if "runs" not in kept:
+        return dict(kept)
+    made = kept["runs"]
+    return {**kept, "runs": made.drop(columns=WHEN, errors="ignore"), "times": made[["label", "key", "planned", *WHEN]]}
+
+
+@contextmanager
+def draft(folder: Path) -> Iterator[Path]:
+    """A folder to write into; when all is written, its files replace those in `folder`. What a process that died has left there goes."""
+    for left in folder.glob(f"{DRAFT}*"):
+        shutil.rmtree(left)
+    with runs.room(folder, "tables and figures"), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
+        yield Path(place)
+        for file in sorted(Path(place).iterdir()):
+            file.replace(folder / file.name)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within, no other process changes what is exported to the folder: it is read, merged and written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = runs.home() / "locks" / f"{runs.digest(str(folder.resolve()))[:24]}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def save(table: pd.DataFrame, file: Path) -> None:
+    """Write a table as the file's name ends."""
+    if file.suffix == ".parquet":
+        table.to_parquet(file, index=False, write_page_checksum=True)
+    else:
+        table.to_csv(file, index=False)
+
+
+def merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """The table, and what the file in `folder` has besides, but for what is called the same and was planned otherwise."""
+    called = [column for column in (*IDENTITY, "label") if column in table]
+    known = set(table[called].astype(str).itertuples(index=False, name=None))
+    parts = _parts(folder / name).values()
+    others = [part for part in parts if not known & set(part[called].astype(str).itertuples(index=False, name=None))]
+    return pd.concat([table, *others], ignore_index=True)
