@@ -34,12 +34,12 @@ from miniatures import model, planned, tokenizer
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from studylib import answering, archives, comparison, data, figures, hub, models, parameters, report, study, wording
+from studylib import answering, archives, comparison, data, engines, exporting, figures, hub, models, parameters, report, study, wording
 from studylib.batch import Job
 from studylib.cli import main
 from studylib.errors import HIDDEN, StudyError, said
 from studylib.project import root
-from studylib.runs import Store
+from studylib.runs import Run, Store
 
 COMMIT = "1" * 40
 CANARY = "hf_canaryCANARYcanaryCANARYcanary"
@@ -572,6 +572,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = planned("", families={NAMED: f"path:{place / 'raw'}"}, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
     store, where = Store(place / "home"), place / "capacity_gap"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", CANARY)
         patch.setattr(answering, "clean", lambda *_: EVIL)
         study.complete(plan, store)
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
@@ -586,6 +587,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job = Job(NOTEBOOK, NAMED, {"families": {NAMED: EVIL}, "tests": tests}, plan)
         patch.setattr(study, "origins", lambda *_: made)
         report.write([job], store)
+        student = next(run for run in plan.runs if run.kind == "student")
+        patch.setenv("STUDY_HOME", str(place / "home"))
+        exporting.export(store.key(student), place / "exported")
     return place
 
 
@@ -711,7 +715,10 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize(("status", "kept"), [(401, "environment"), (403, "file")])
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [(401, "environment"), *(pytest.param(*other, marks=pytest.mark.faults) for other in ((403, "file"), (500, "environment")))],
+)
 def test_a_token_of_the_hub_is_told_to_nobody(status: int, kept: str, tmp_path: Path, squad: dict, save: Callable[..., Path], monkeypatch):
     """Not on the terminal, and in no file: of a command, an executed notebook, a run that failed."""
     values = {"families": {"theirs": f"hub:someone/thing@{COMMIT}"}, "profile": f"test-{tmp_path.name}", "sizes": [1], "twins": []}
@@ -747,6 +754,17 @@ def test_a_token_of_the_hub_is_told_to_nobody(status: int, kept: str, tmp_path: 
     failed, notebook = tmp_path / "home" / "runs" / "asked", tmp_path / "home" / "notebooks"
     assert HIDDEN in next(failed.glob("*/error.json")).read_text() and list(notebook.rglob("*.ipynb"))
     assert not study.folder(values["profile"], "capacity_gap").exists()
+
+
+def test_no_manifest_table_figure_page_or_model_card_holds_the_token(reported: Path):
+    files = [path for path in reported.rglob("*") if path.is_file()]
+    assert {"manifest.json", "rows.parquet", "retention.svg", "report.html", "README.md"} <= {file.name for file in files}
+    assert not [file for file in files if CANARY.encode() in file.read_bytes()]
+
+
+def test_what_a_worker_says_of_its_failure_holds_no_token(tmp_path: Path):
+    wanted = Run("answers", {}, label="Some answers")
+    assert engines._reason(wanted, RuntimeError(f"refused: {CANARY}"), Store(tmp_path)) == f"RuntimeError: refused: {HIDDEN}"
 
 
 @pytest.mark.parametrize(
