@@ -49,7 +49,7 @@ LOWER, UPPER = BOUNDS["retention_f1"]
 
 def look() -> None:
     """The one look of all figures."""
-    sns.set_theme(context="paper", style="ticks", palette=PALETTE, font_scale=1.05)
+    sns.set_theme(context="paper", style="ticks", palette=PALETTE, font="DejaVu Sans", font_scale=1.05)  # a font that matplotlib brings
     mpl.rcParams.update(
         {
             "svg.hashsalt": "studylib",

@@ -7,6 +7,7 @@ Redrawing computes no model: a copy of the project holds the rows, and the noteb
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
@@ -17,6 +18,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+from matplotlib.image import imread
 
 from studylib import answering, batch, makers, prompts, scoring, study, work
 from studylib.batch import Job
@@ -28,6 +30,9 @@ from studylib.runs import Store, home
 KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv")  # what a notebook reads where it computes nothing
 SETS = 3  # of answers, a notebook, at most
 LAST = 1e-9  # of a number in a table: what threads and processors make of its last digits
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")  # in a drawing
+POINT = 0.01  # of a drawing: 1/7200 inch
+SHADE = 8 / 255  # of a pixel's colour
 TOLERANCE = 1e-4  # of scores and probabilities of 0 to 1 that are computed again
 
 
@@ -119,11 +124,13 @@ def _redrawn(job: Job, place: Path) -> Iterator[Found]:
 
 
 def differing(shown: Path, made: Path) -> Found | None:
-    """The first place where a file differs from the one that follows from the rows; pictures of pixels are not looked into."""
-    if shown.suffix == ".png" or shown.read_bytes() == made.read_bytes():
+    """The first place where a file differs from the one that follows from the rows."""
+    if shown.read_bytes() == made.read_bytes():
         return None
     if shown.suffix == ".parquet":
         return _table(shown, made)
+    if shown.suffix == ".png":
+        return _pixels(shown, made)
     lines = [file.read_text(encoding="utf-8").splitlines() for file in (shown, made)]
     if shown.suffix == ".csv":
         return _cells(shown.name, lines)
@@ -163,12 +170,39 @@ def _close(a: str, b: str) -> bool:
 
 
 def _drawing(shown: Path, made: Path) -> Found:
-    """That of a figure: what counts is what it draws."""
+    """That of a figure: what it draws, and where the same matplotlib drew it, how."""
     numbers = [file.with_suffix(".csv") for file in (shown, made)]
     unlike = differing(*numbers) if all(file.exists() for file in numbers) else Found(f"{numbers[0].name} is missing")
     if unlike is not None and unlike.wrong:
         return Found(f"{shown.name} is drawn otherwise, and what it draws differs, too")
-    return Found(f"{shown.name}: the same numbers, drawn otherwise (fonts or matplotlib)", wrong=False)
+    one, other = (file.read_text(encoding="utf-8") for file in (shown, made))
+    if _drawer(one) != _drawer(other):
+        return Found(f"{shown.name}: the same numbers, drawn otherwise, by another matplotlib", wrong=False)
+    if NUMBER.split(one) != NUMBER.split(other) or not all(map(_near, NUMBER.findall(one), NUMBER.findall(other))):
+        return Found(f"{shown.name} does not draw the numbers of {numbers[0].name}")
+    return Found(f"{shown.name}: the same but for the last digits of places (another processor)", wrong=False)
+
+
+def _drawer(drawing: str) -> str:
+    return drawing.partition("<dc:title>")[2].partition("</dc:title>")[0]
+
+
+def _near(one: str, other: str) -> bool:
+    return abs(float(one) - float(other)) < POINT
+
+
+def _pixels(shown: Path, made: Path) -> Found | None:
+    """That of a picture of pixels, which must be as its drawing where that is as it was, but for what processors make of its edges."""
+    drawings = [file.with_suffix(".svg") for file in (shown, made)]
+    if not all(file.exists() for file in drawings) or drawings[0].read_bytes() != drawings[1].read_bytes():
+        return None  # which the drawing speaks for
+    try:
+        one, other = imread(shown), imread(made)
+    except (OSError, SyntaxError, ValueError) as error:  # pillow's for what is no picture
+        return Found(f"{shown.name} is no picture ({type(error).__name__})")
+    if one.shape != other.shape or abs(one - other).max() > SHADE:
+        return Found(f"{shown.name} shows something else than {drawings[0].name}")
+    return None
 
 
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:

@@ -1,10 +1,11 @@
 """Figures show every line, and are written the same twice."""
 
-from itertools import product
+from itertools import re
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
+import product
 import pytest
 from invented import choice, compared
 
@@ -41,6 +42,7 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     drawn = (tmp_path / "a" / "retention.svg").read_text()
     assert all(word in drawn for word in ("90 %", "57.1 %", "student, tuned start", "twin, tuned start", "fewer non-embedding parameters"))
+    assert set(re.findall('font-family: ([^;"]+)', drawn)) == {"'DejaVu Sans'"}, "the same wherever it is drawn"
 
 
 def drawn_bars(axis):

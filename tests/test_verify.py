@@ -2,16 +2,18 @@
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import yaml
 from miniatures import FACTS, planned
 
-from studylib import cli, runs, study, verify
+from studylib import cli, figures, runs, study, verify
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.plans import Plan
@@ -228,7 +230,7 @@ def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_no
         ("a.csv", "x\n1\n2\n", "x\n1\n", True, "other columns or lines (2) than follow from the rows (1)"),
         ("a.md", "one\ntwo\n", "one\nthree\n", True, "a.md, line 2: 'two' is shown, 'three' follows"),
         ("a.md", "one\n", "one\ntwo\n", True, "a.md has 1 lines, 2 follow"),
-        ("a.png", "one", "two", False, ""),
+        ("a.png", "one", "two", False, ""),  # which no drawing speaks for
     ],
 )
 def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wrong, said):
@@ -242,11 +244,52 @@ def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wron
     assert verify.differing(files[0], files[0]) is None
 
 
-@pytest.mark.parametrize(("number", "wrong", "said"), [("1", False, "the same numbers, drawn otherwise"), ("2", True, "differs, too")])
-def test_a_figure_counts_by_the_numbers_that_it_draws(tmp_path, number, wrong, said):
-    for side, drawn, draws in (("shown", "<svg>1</svg>", "1"), ("made", "<svg>2</svg>", number)):
-        (tmp_path / side).mkdir()
-        (tmp_path / side / "a.svg").write_text(drawn)
-        (tmp_path / side / "a.csv").write_text(f"x\n{draws}\n")
-    found = verify.differing(tmp_path / "shown" / "a.svg", tmp_path / "made" / "a.svg")
-    assert found.wrong == wrong and said in found.said
+def drawn(place: Path, height: float, number: str, title: str = "", by: str = "") -> Path:
+    """A figure as it is exported, with its number; as another matplotlib `by` would have drawn it."""
+    figures.look()
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, height])
+    axes.set(title=title, ylim=(0, 3))
+    figures.save(figure, place, "a")
+    plt.close(figure)
+    (place / "a.csv").write_text(f"x\n{number}\n")
+    if by:
+        file = place / "a.svg"
+        file.write_text(re.sub(r"Matplotlib v[\w.]+", by, file.read_text()))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("other", "wrong", "said"),
+    [
+        ({}, None, ""),
+        ({"number": "2", "height": 2.0}, True, "a.svg is drawn otherwise, and what it draws differs, too"),
+        ({"height": 1.01}, True, "a.svg does not draw the numbers of a.csv"),
+        ({"title": "Ours"}, True, "a.svg does not draw the numbers of a.csv"),
+        ({"height": 1.00001}, False, "a.svg: the same but for the last digits of places"),
+        ({"height": 1.01, "by": "Matplotlib v1"}, False, "a.svg: the same numbers, drawn otherwise, by another matplotlib"),
+    ],
+)
+def test_a_figure_must_draw_its_numbers(tmp_path, other, wrong, said):
+    sound = {"height": 1.0, "number": "1"}
+    shown, made = drawn(tmp_path / "shown", **sound | other), drawn(tmp_path / "made", **sound)
+    found = verify.differing(shown / "a.svg", made / "a.svg")
+    assert (found is None) == (wrong is None) and (found is None or (said in found.said and found.wrong == wrong))
+    assert verify.differing(shown / "a.png", made / "a.png") is None, "what the drawing has said"
+
+
+@pytest.mark.parametrize("change", ["a cut picture", "another picture", "a darker pixel"])
+def test_a_picture_of_pixels_must_show_what_its_drawing_shows(tmp_path, change):
+    shown, made = (drawn(tmp_path / side, 1.0, "1") for side in ("shown", "made"))
+    assert verify.differing(shown / "a.png", made / "a.png") is None
+    file = shown / "a.png"
+    if change == "a cut picture":
+        file.write_bytes(file.read_bytes()[:500])
+    elif change == "another picture":
+        shutil.copy(drawn(tmp_path / "other", 2.0, "2") / "a.png", file)
+    else:
+        pixels = plt.imread(file).copy()
+        pixels[5, 5, :3] -= 0.1
+        plt.imsave(file, pixels)
+    found = verify.differing(file, made / "a.png")
+    assert found.wrong and ("a.png is no picture" if change == "a cut picture" else "a.png shows something else than a.svg") in found.said
