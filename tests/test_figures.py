@@ -1,11 +1,11 @@
 """Figures show every line, and are written the same twice."""
 
-from itertools import re
+import re
+from itertools import product
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
-import product
 import pytest
 from invented import choice, compared
 
