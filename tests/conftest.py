@@ -17,7 +17,10 @@ from refusals import SMALL, check_refusal, exported
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone, but an empty cache of it."""
+    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone, but an empty cache of it.
+    Where several processes share the tests, each computes in one thread."""
+    if hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["HF_HUB_OFFLINE"] = "1"
     hub = TemporaryDirectory()
     config.add_cleanup(hub.cleanup)
