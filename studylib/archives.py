@@ -8,7 +8,6 @@ A member that already lies in the download folder is checked and used.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import ssl
@@ -30,9 +29,10 @@ from tqdm.auto import tqdm
 
 from studylib.errors import StudyError, said
 from studylib.progress import watched
-from studylib.runs import FULL, file_digest, home, room, settle, write_json
+from studylib.runs import FULL, file_digest, home, read_sealed, room, settle, write_sealed
 
 DIGESTS = "digests.json"
+KEPT = "nothing of it was kept, run again"
 TRIES = 10  # connections, each of which brings more than the last one
 
 
@@ -106,13 +106,15 @@ def member(reference: str) -> Path:
     path = location(reference)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent.with_name(f"{archive}.lock")):
-        if not path.exists():
+        if not path.exists() or digest_of(path, expected) is None:
             _fetch(archive, path.parent)
-    digests = path.with_name(DIGESTS)  # of members that are pinned by their archive alone
-    known = json.loads(digests.read_text(encoding="utf-8")) if digests.exists() else {}
-    if (own := known.get(path.name, expected)) and "/" not in own:
-        check(path, own)
+    check(path, str(digest_of(path, expected)))
     return path
+
+
+def digest_of(path: Path, expected: str) -> str | None:
+    """The digest that a member must have: its own, or as it came out of the archive that it is pinned by; None if that is not known."""
+    return expected if "/" not in expected else (read_sealed(path.with_name(DIGESTS)) or {}).get(path.name)
 
 
 def check(path: Path, expected: str, advice: str = "delete it and run again") -> None:
@@ -127,25 +129,28 @@ def _fetch(archive: str, folder: Path) -> None:
         if not packed.exists() or file_digest(packed) != pin.sha256:
             _download(pin.address or _address(archive), packed, archive)
         try:
+            check(packed, pin.sha256, KEPT)
             _unpack(pin, packed, folder)
+        except StudyError:
+            packed.unlink()
+            raise
         finally:
-            for draft in folder.glob("*.draft"):
-                draft.unlink()
+            for name in pin.members:
+                (folder / f"{name}.draft").unlink(missing_ok=True)
+        packed.unlink()
 
 
 def _unpack(pin: Archive, packed: Path, folder: Path) -> None:
-    advice = "nothing of it was kept, run again"
-    check(packed, pin.sha256, advice)
     for name, expected in pin.members.items():
         draft = folder / f"{name}.draft"
         _extract(packed, name, draft)
         if expected:
-            check(draft, expected, advice)
+            check(draft, expected, KEPT)
         settle(draft)
         os.replace(draft, folder / name)
     unknown = [name for name, expected in pin.members.items() if not expected]
     if unknown:
-        write_json(folder / DIGESTS, {name: file_digest(folder / name) for name in unknown})
+        write_sealed(folder / DIGESTS, {name: file_digest(folder / name) for name in unknown})
 
 
 def _address(archive: str) -> str:

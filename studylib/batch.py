@@ -13,6 +13,8 @@ from studylib.plans import Plan
 from studylib.project import notebook, profiles
 from studylib.runs import Store, home, room
 
+EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
+
 
 @dataclass(frozen=True)
 class Job:
@@ -67,7 +69,7 @@ def execute(job: Job, compute: bool = True) -> Path:
     table = study.folder(job.profile, job.notebook.stem) / "table.md"
     target = home() / "notebooks" / job.profile / job.notebook.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")), room(target.parent, target.name):
+    with FileLock(target.with_suffix(".lock")), room(target.parent, target.name, lambda: EXECUTED):
         return _execute(job, compute, target, table)
 
 

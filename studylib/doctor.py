@@ -1,6 +1,5 @@
 """`study doctor`: where the environment departs from constraints.txt, what is at hand, and what is wrong in the store."""
 
-import json
 import os
 import platform
 import shutil
@@ -20,11 +19,11 @@ import torch
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
-from studylib import archives
+from studylib import archives, training
 from studylib.errors import StudyError
 from studylib.progress import watched
 from studylib.project import root
-from studylib.runs import Store, free, home
+from studylib.runs import Store, failure, free, home
 
 PATIENCE = 5  # seconds that a server has to answer in
 EXTRAS = {
@@ -136,12 +135,15 @@ def unfinished(store: Store) -> Iterator[str]:
         if (folder / "work").exists():
             goes_on = "not needed any more" if (folder / "result.json").exists() else "goes on when it is run again"
             yield f"{folder}: unfinished work of {_size(folder / 'work')} MB, {goes_on}"
+        if (why := failure(folder)) is not None:
+            yield f"{folder}: failed ({why}), is tried again when it is run again"
         for draft in folder.rglob("*.draft"):
             yield f"{draft}: left half-written, {_size(draft)} MB"
 
 
 def faults(store: Store) -> Iterator[tuple[Path, str]]:
-    """Every run that is not what was stored, that failed, or that builds on one that is gone: its folder, and what is wrong."""
+    """Every run that is not what was stored, or that builds on one that is gone, and every checkpoint that is not what was written: its
+    folder, and what is wrong."""
     for folder in tqdm(_folders(store), desc="checking digests", disable=not watched()):
         try:
             if said := _fault(store, folder):
@@ -154,8 +156,9 @@ def faults(store: Store) -> Iterator[tuple[Path, str]]:
 
 def _fault(store: Store, folder: Path) -> str:
     if not (folder / "result.json").exists():
-        failed = folder / "error.json"
-        return f"failed ({json.loads(failed.read_text(encoding='utf-8'))['error']})" if failed.exists() else ""
+        for kept in folder.glob("work/**/curve.json"):
+            training.sound(kept.parent)
+        return ""
     if store.finished(folder) is None:
         return "its result.json is not what was written: it is made again"
     store.checked(folder)
@@ -171,9 +174,10 @@ def downloads() -> Iterator[tuple[Path, str]]:
     for name, archive in archives.PINNED.items():
         for member, expected in archive.members.items():
             path = home() / "downloads" / name / member
-            if expected and path.exists():
+            wanted = archives.digest_of(path, expected or "/")
+            if path.exists() and wanted is not None:
                 try:
-                    archives.check(path, expected)
+                    archives.check(path, wanted)
                 except (StudyError, OSError) as error:
                     yield path, str(error)
 

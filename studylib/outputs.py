@@ -29,6 +29,7 @@ IDENTITY = [
     "steps",
 ]
 WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
+FEW = 1_000_000  # bytes that tables and figures take at least
 DRAFT = ".draft-"  # begins the name of a folder in which files are written before they replace others
 
 
@@ -37,10 +38,10 @@ def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
     if folder is None:
         return {}
     others = [file for file in sorted(folder.parent.glob(f"*/{name}")) if file.parent != folder]
-    return {planned: part for file in (*others, folder / name) for planned, part in _parts(file).items()}
+    return {planned: part for file in (*others, folder / name) for planned, part in parts(file).items()}
 
 
-def _parts(file: Path) -> dict[str, pd.DataFrame]:
+def parts(file: Path) -> dict[str, pd.DataFrame]:
     """The rows of a file by what was planned for them; none if there is no such file."""
     if not file.exists():
         return {}
@@ -67,18 +68,22 @@ def draft(folder: Path) -> Iterator[Path]:
     """A folder to write into; when all is written, its files replace those in `folder`. What a process that died has left there goes."""
     for left in folder.glob(f"{DRAFT}*"):
         shutil.rmtree(left)
-    with runs.room(folder, "tables and figures"), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
+    there = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    with runs.room(folder, "tables and figures", lambda: max(there, FEW)), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
         yield Path(place)
-        for file in sorted(Path(place).iterdir()):
+        made = sorted(Path(place).iterdir())
+        runs.settle(*made)
+        for file in made:
             file.replace(folder / file.name)
+        runs.settle(folder)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Within, no other process changes what is exported to the folder: it is read, merged and written."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = runs.home() / "locks" / f"{runs.digest(str(folder.resolve()))[:24]}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"  # whichever store a process has
+    lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):
         yield
 
@@ -95,6 +100,7 @@ def merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
     """The table, and what the file in `folder` has besides, but for what is called the same and was planned otherwise."""
     called = [column for column in (*IDENTITY, "label") if column in table]
     known = set(table[called].astype(str).itertuples(index=False, name=None))
-    parts = _parts(folder / name).values()
-    others = [part for part in parts if not known & set(part[called].astype(str).itertuples(index=False, name=None))]
+    others = [
+        part for part in parts(folder / name).values() if not known & set(part[called].astype(str).itertuples(index=False, name=None))
+    ]
     return pd.concat([table, *others], ignore_index=True)

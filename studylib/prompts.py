@@ -19,7 +19,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from studylib.data import Question, by_context
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said
 from studylib.scoring import tokens
 
 RECIPE = 1
@@ -30,6 +30,7 @@ QUESTION = "Question: {question}"
 CUE = "\nAnswer:"  # in plain form; a chat template has its own
 ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
 ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
+PLAIN = "take a prompting without `chat`"
 HERE = "\ue000"  # where a chat turn's question goes; a private character, in no text
 
 
@@ -104,13 +105,21 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
     Raises StudyError where the tokenizer has no chat template.
     """
     if not tokenizer.chat_template:
-        raise StudyError("This model's tokenizer has no chat template: take a prompting without `chat`.")
+        raise StudyError(f"This model's tokenizer has no chat template: {PLAIN}.")
     turns = [INSTRUCTIONS + BREAK + HERE]
     if shown is not None:
         example = Segments(INSTRUCTIONS + BREAK, "", "")
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
-    said = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
-    before, _, after = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)).rpartition(HERE)
+    spoken = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
+    try:
+        made = str(tokenizer.apply_chat_template(spoken, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # a template is a program, of whoever made the model
+        raise StudyError(
+            f"The chat template of this model's tokenizer fails ({type(error).__name__}: {said(error)[:200]}): {PLAIN}."
+        ) from None
+    if made.count(HERE) != 1:
+        raise StudyError(f"The chat template of this model's tokenizer does not show what it is given once: {PLAIN}.")
+    before, _, after = made.partition(HERE)
     return Segments(before, after, "")
 
 

@@ -110,13 +110,17 @@ def write_text(path: Path, text: str) -> None:
     draft.write_text(text, encoding="utf-8")
     settle(draft)
     os.replace(draft, path)
+    settle(path.parent)
 
 
 def settle(*paths: Path) -> None:
-    """Wait until what was written to these files is on the disk, and not in the system's memory only."""
+    """Wait until what was written to these files, or into these folders, is on the disk, and not in the system's memory only."""
     for path in paths:
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+        place = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
 
 def seal(told: Mapping) -> str:
@@ -132,13 +136,13 @@ def write_sealed(path: Path, told: Mapping) -> dict:
 
 
 def read_sealed(path: Path) -> dict | None:
-    """What was written so, or None if there is no such file or it is not what was written. Files from before there were seals have none."""
+    """What was written so, or None if there is no such file or it is not what was written."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return told if told.get("seal", seal(told)) == seal(told) else None
+        return told if told["seal"] == seal(told) else None
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, AttributeError):  # no JSON in UTF-8, or no mapping
+    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON in UTF-8, or no mapping with a seal
         return None
 
 
@@ -206,18 +210,16 @@ class Store:
 
     def finished(self, folder: Path) -> dict | None:
         """The same, by the run's folder; None, too, where it is not what was written: such a run is made again."""
-        result = read_sealed(folder / "result.json")
-        sound = result is not None and "facts" in result and ("seal" in result or result.get("digest") == digest(result.get("files")))
-        return result if sound else None
+        return read_sealed(folder / "result.json")
 
     def manifest(self, folder: Path) -> dict:
         """What a run's manifest says. Raises StudyError when it cannot be read or was changed since the run was finished."""
-        path, result = folder / "manifest.json", self.finished(folder) or {}
+        path, result = folder / "manifest.json", self.finished(folder)
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise _changed(path, folder) from error
-        if "manifest" in result and result["manifest"] != file_digest(path):
+        if result is not None and result["manifest"] != file_digest(path):
             raise _changed(path, folder)
         return told
 
@@ -230,8 +232,8 @@ class Store:
         folder = self.folder(run)
         if (folder / "result.json").exists():
             return "damaged", f"{folder / 'result.json'} is not what was written: the run is made again"
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            return "failed", json.loads((folder / "error.json").read_text(encoding="utf-8"))["error"]
+        if (why := failure(folder)) is not None:
+            return "failed", why
         return ("started", "goes on from its last checkpoint") if (folder / "work").exists() else ("missing", "")
 
     def path(self, run: Run, name: str = "") -> Path:
@@ -315,6 +317,13 @@ class Store:
             "recipe": run.recipe,
             **provenance.present(),
         }
+
+
+def failure(folder: Path) -> str | None:
+    """Why the run in a folder failed, or None if it did not."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / "error.json").read_text(encoding="utf-8"))["error"])
+    return None
 
 
 def _result(folder: Path, facts: Mapping, seconds: float) -> dict:

@@ -314,7 +314,7 @@ class Learner:
         if not found:
             return []
         latest = max(found, key=lambda folder: int(folder.name.partition("-")[2]))
-        kept = _sound(latest)
+        kept = sound(latest)
         if kept["data"] != self.data:
             raise StudyError(f"{latest} is a checkpoint of other rows or of another order: delete {work} and train anew.")
         weights = {name: value.detach() for name, value in self.whole.named_parameters()}
@@ -335,7 +335,7 @@ class Learner:
         return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.mixture.named_buffers("mixture"))}
 
 
-def _sound(checkpoint: Path) -> dict:
+def sound(checkpoint: Path) -> dict:
     """What a checkpoint says of itself. Raises StudyError unless it is all there as it was written."""
     kept = read_sealed(checkpoint / "curve.json") or {}
     files = {file.name: file_digest(file) for file in checkpoint.glob("*.safetensors")}

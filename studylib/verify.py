@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from matplotlib.image import imread
 
-from studylib import answering, batch, makers, prompts, scoring, study, work
+from studylib import answering, batch, makers, outputs, prompts, scoring, study, work
 from studylib.batch import Job
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said
 from studylib.plans import Asked
 from studylib.project import root
 from studylib.runs import Store, home
@@ -127,6 +127,14 @@ def differing(shown: Path, made: Path) -> Found | None:
     """The first place where a file differs from the one that follows from the rows."""
     if shown.read_bytes() == made.read_bytes():
         return None
+    try:
+        return _unlike(shown, made)
+    except (OSError, ValueError, SyntaxError, csv.Error) as error:  # pyarrow's and pillow's own are among them
+        return Found(f"{shown.name} is damaged ({type(error).__name__})")
+
+
+def _unlike(shown: Path, made: Path) -> Found | None:
+    """The same, of files that can be read and are not the same bytes."""
     if shown.suffix == ".parquet":
         return _table(shown, made)
     if shown.suffix == ".png":
@@ -152,8 +160,8 @@ def _table(shown: Path, made: Path) -> Found | None:
 
 def _cells(name: str, lines: Sequence[Sequence[str]]) -> Found | None:
     """The first cell that differs, or that some do in their last digits alone."""
-    (heads, *shown), (others, *made) = (list(csv.reader(each)) for each in lines)
-    if heads != others or len(shown) != len(made):
+    (heads, *shown), (others, *made) = ([*csv.reader(each)] or [[]] for each in lines)
+    if heads != others or list(map(len, shown)) != list(map(len, made)):
         return Found(f"{name} has other columns or lines ({len(shown)}) than follow from the rows ({len(made)})")
     for number, (one, other) in enumerate(zip(shown, made, strict=True), start=2):
         for head, a, b in zip(heads, one, other, strict=True):
@@ -177,7 +185,7 @@ def _drawing(shown: Path, made: Path) -> Found:
         return Found(f"{shown.name} is drawn otherwise, and what it draws differs, too")
     one, other = (file.read_text(encoding="utf-8") for file in (shown, made))
     if _drawer(one) != _drawer(other):
-        return Found(f"{shown.name}: the same numbers, drawn otherwise, by another matplotlib", wrong=False)
+        return Found(f"{shown.name}: not compared, as another matplotlib drew it; its numbers are the same", wrong=False)
     if NUMBER.split(one) != NUMBER.split(other) or not all(map(_near, NUMBER.findall(one), NUMBER.findall(other))):
         return Found(f"{shown.name} does not draw the numbers of {numbers[0].name}")
     return Found(f"{shown.name}: the same but for the last digits of places (another processor)", wrong=False)
@@ -195,11 +203,8 @@ def _pixels(shown: Path, made: Path) -> Found | None:
     """That of a picture of pixels, which must be as its drawing where that is as it was, but for what processors make of its edges."""
     drawings = [file.with_suffix(".svg") for file in (shown, made)]
     if not all(file.exists() for file in drawings) or drawings[0].read_bytes() != drawings[1].read_bytes():
-        return None  # which the drawing speaks for
-    try:
-        one, other = imread(shown), imread(made)
-    except (OSError, SyntaxError, ValueError) as error:  # pillow's for what is no picture
-        return Found(f"{shown.name} is no picture ({type(error).__name__})")
+        return Found(f"{shown.name}: not compared, as its drawing is not the same bytes", wrong=False)
+    one, other = imread(shown), imread(made)
     if one.shape != other.shape or abs(one - other).max() > SHADE:
         return Found(f"{shown.name} shows something else than {drawings[0].name}")
     return None
@@ -212,25 +217,53 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
         yield Found(f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only rows were looked at", wrong=False)
     if not there:
         return
-    yield from _fingerprints(job, store)
+    try:
+        yield from _fingerprints(job, store)
+    except (StudyError, OSError, ValueError, KeyError) as error:  # pyarrow's own is among them
+        yield Found(f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})")
+        return
     makers.prepare(job.plan.machine)
     for one in random.sample(there, min(SETS, len(there))):
         try:
             wrong = [*_scored(job, one, store), *_again(one, store, random, sample)]
-        except StudyError as error:
-            wrong = [Found(f"{one.answers.label}: {error}")]
+        except (StudyError, OSError, ValueError, KeyError) as error:
+            wrong = [Found(f"{one.answers.label}: {said(error)}")]
         yield from wrong or [
             Found(f"{one.answers.label}: rows, and at least {sample} questions asked again, are as they were", wrong=False)
         ]
 
 
 def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
-    """Runs that the store has with another content than was exported."""
-    listed = pd.read_csv(_folder(job) / "runs.csv").set_index("planned").digest
-    for run in job.plan.runs:
-        result = store.result(run)
-        if run.kind != "cost" and result is not None and run.planned in listed.index and listed[run.planned] != result["digest"]:
-            yield Found(f"{run.label}: the store's is another than that of runs.csv")
+    """Where the tables that are only kept, not computed from rows, differ from what the store has of the same runs: what each run is, how
+    it learnt, what its answers cost."""
+    made = {"runs.csv": study.origins(job.plan, store)}
+    if any(store.result(run) is not None for run, _ in job.plan.trained):
+        made["learning.csv"] = study.curves(job.plan, store)
+    if job.plan.costs:
+        made["timing.csv"] = study.timing(job.plan, pd.read_parquet(_folder(job) / "rows.parquet"), store)
+    for name, table in made.items():
+        if (_folder(job) / name).exists():
+            yield from _kept(job, name, table)
+
+
+def _kept(job: Job, name: str, made: pd.DataFrame) -> Iterator[Found]:
+    """Where a kept table differs in lines of the runs that the store has, number for number."""
+    with TemporaryDirectory() as place:
+        outputs.save(made.drop(columns=outputs.WHEN, errors="ignore"), Path(place) / name)
+        by_run = outputs.parts(Path(place) / name)
+    shown = outputs.parts(_folder(job) / name)
+    for planned, lines in by_run.items():
+        there = shown.get(planned)
+        same = [column for column in lines if there is not None and column in there and column != "label"]
+        if there is None or len(there) != len(lines):
+            yield Found(f"{name}: not the lines that the store has of {planned}")
+        elif unlike := [column for column in same if not _equal(there[column], lines[column])]:
+            yield Found(f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown, {lines[unlike[0]].iloc[0]} is stored ({planned})")
+
+
+def _equal(shown: pd.Series, made: pd.Series) -> bool:
+    """Whether two columns as they stand in a table are the same, but for last digits."""
+    return all(a == b or _close(a, b) for a, b in zip(map(str, shown), map(str, made), strict=True))
 
 
 def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
@@ -241,10 +274,11 @@ def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
     if list(shown.index) != list(made.index):
         yield Found(f"{one.answers.label}: rows.parquet has rows of other questions than were answered")
         return
-    scores = [*scoring.METRICS, *scoring.MENDED, *study.BESIDE]
-    unlike = (shown[scores] - made[scores]).abs() > TOLERANCE
-    unlike |= shown[scores].isna() != made[scores].isna()
-    unlike["answer"] = shown.answer != made.answer
+    numbers = [*scoring.METRICS, *scoring.MENDED, *study.BESIDE]
+    unlike = (shown[numbers] - made[numbers]).abs() > TOLERANCE
+    unlike |= shown[numbers].isna() != made[numbers].isna()
+    for name in (name for name in made if name not in numbers):
+        unlike[name] = shown[name].map(str) != made[name].map(str)
     for question, column in unlike.stack()[lambda wrong: wrong].index[:1]:
         a, b = shown.loc[question, column], made.loc[question, column]
         yield Found(f"{one.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the stored answer")
@@ -262,10 +296,10 @@ def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Fo
         if len(drawn) < sample:
             drawn |= {branch.question.id for branch in prompt.branches}
     some = [prompt for prompt in built if prompt.branches[0].question.id in drawn]  # all windows of a context
-    for question, said in answering.best(answering.answer(model, tokenizer, some, longest=longest, gold=True)).items():
+    for question, now in answering.best(answering.answer(model, tokenizer, some, longest=longest, gold=True)).items():
         before = stored[question]
-        if said.text != before["text"]:
-            lead = f"(the first choice led by {said.margin:.1g})"
-            yield Found(f"{run.label}, question {question}: {before['text']!r} is stored, the model says {said.text!r} {lead}")
-        elif abs(said.probability - before["probability"]) > TOLERANCE:
-            yield Found(f"{run.label}, question {question}: probability {before['probability']:.6f} is stored, now {said.probability:.6f}")
+        if now.text != before["text"]:
+            lead = f"(the first choice led by {now.margin:.1g})"
+            yield Found(f"{run.label}, question {question}: {before['text']!r} is stored, the model says {now.text!r} {lead}")
+        elif abs(now.probability - before["probability"]) > TOLERANCE:
+            yield Found(f"{run.label}, question {question}: probability {before['probability']:.6f} is stored, now {now.probability:.6f}")

@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone, but an empty cache of it.
     Where several processes share the tests, each computes in one thread."""
     if hasattr(config, "workerinput"):
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # of a notebook's kernel, too, which may take more threads
     os.environ["HF_HUB_OFFLINE"] = "1"
     hub = TemporaryDirectory()
     config.add_cleanup(hub.cleanup)
