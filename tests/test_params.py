@@ -120,7 +120,9 @@ def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(name, tmp_path
     assert (folder / "table.md").exists() and "Qwen2.5 3B" in (folder / "table.md").read_text()
 
 
-@pytest.mark.parametrize(("family", "rows"), [("gpt_neox", (50304, 50432)), ("qwen2", (151936, 152064))])
+@pytest.mark.parametrize(
+    ("family", "rows"), [("gpt_neox", (50304, 50432)), pytest.param("qwen2", (151936, 152064), marks=pytest.mark.slow)]
+)
 def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows, tmp_path):
     """Teacher and student with unlike numbers of rows for the same tokens, by `path:`."""
     for number, count in enumerate(rows):

@@ -7,6 +7,15 @@ import pytest
 from small import Victims, prepare, repeated
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here are `faults`; those that are not marked so are in every test run."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("faults") is None:
+            item.add_marker("faults")
+            item.add_marker("always")
+
+
 @pytest.fixture(scope="session")
 def victims() -> Iterator[Victims]:
     """Runs studies that may be killed."""
