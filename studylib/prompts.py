@@ -102,10 +102,11 @@ def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> 
 def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
     """A user's turn with instructions, context and question; the demonstration is an exchange before it.
 
-    Raises StudyError where the tokenizer has no chat template.
+    Raises StudyError where the tokenizer has no chat template, or one that fails or does not show the question.
     """
+    whose = tokenizer.name_or_path or "This model"
     if not tokenizer.chat_template:
-        raise StudyError(f"This model's tokenizer has no chat template: {PLAIN}.")
+        raise StudyError(f"{whose} has no chat template: {PLAIN}.")
     turns = [INSTRUCTIONS + BREAK + HERE]
     if shown is not None:
         example = Segments(INSTRUCTIONS + BREAK, "", "")
@@ -114,11 +115,9 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
     try:
         made = str(tokenizer.apply_chat_template(spoken, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template is a program, of whoever made the model
-        raise StudyError(
-            f"The chat template of this model's tokenizer fails ({type(error).__name__}: {said(error)[:200]}): {PLAIN}."
-        ) from None
+        raise StudyError(f"The chat template of {whose} cannot be used ({type(error).__name__}: {said(error)[:200]}): {PLAIN}.") from None
     if made.count(HERE) != 1:
-        raise StudyError(f"The chat template of this model's tokenizer does not show what it is given once: {PLAIN}.")
+        raise StudyError(f"The chat template of {whose} does not show what it is given, once: {PLAIN}.")
     before, _, after = made.partition(HERE)
     return Segments(before, after, "")
 

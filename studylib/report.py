@@ -98,16 +98,20 @@ def _traced(job: Job) -> dict:
 def _lines(folder: Path, name: str) -> pd.DataFrame:
     """What the lines of a table are written from, in their order."""
     whole = name in ("contrasts", "comparisons")
-    (file,) = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
-    lines = pd.read_csv(file)
+    found = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
+    if not found:
+        return pd.DataFrame(columns=["runs"])
+    lines = pd.read_csv(found[0])
     return tables.main(lines) if name == "headline" else lines
 
 
 def _led(table: str, runs: Sequence[str]) -> str:
     """A table in HTML with one column more: links to the runs that each line is computed from."""
+    if not len(runs):
+        return table
     cells = [" ".join(f'<a href="#run-{key}">{key[:SHORT]}</a>' for key in named.split()) for named in runs]
     *rows, end = table.split("</tr>")
-    column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)] if runs else []
+    column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)]
     return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end
 
 

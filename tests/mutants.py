@@ -1,6 +1,6 @@
 """Mutation testing: changes the code in one place at a time and looks whether a test sees it.
 
-Of all mutants that mutmut makes of four modules (`[tool.mutmut]` in pyproject.toml; it leaves constants and decorated
+Of all mutants that mutmut makes of losses, packing, scores and statistics (`[tool.mutmut]` in pyproject.toml; it leaves constants and decorated
 functions alone), 200 are drawn and tested, without simulations. Shows those that survive, and ends with 1 where fewer than
 85 % are killed. A quarter of an hour: pip install -e '.[test,mutants]' && python tests/mutants.py
 """

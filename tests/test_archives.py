@@ -1,5 +1,6 @@
 """Archives: an index, wheels and source archives of the tests' own, served on this machine; nothing else is asked."""
 
+import errno
 import hashlib
 import io
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from studylib import archives
 from studylib.errors import StudyError
+from studylib.runs import NoRoom
 
 WANTED = b"what is wanted\n"
 HOSTILE = b"open('escaped', 'w').write('run')\n"
@@ -339,6 +341,32 @@ def test_a_member_that_only_its_archive_vouches_for_is_known_by_what_was_unpacke
     path.write_bytes(b"changed")
     with pytest.raises(StudyError, match=rf"{path} has sha256 .* was expected: delete it and run again"):
         archives.member(f"{TOY}/wanted.txt")
+
+
+@pytest.mark.parametrize("digests", [None, "{", '{"wanted.txt": "0"}'], ids=["none", "cut off", "edited"])
+def test_a_member_that_nothing_vouches_for_is_fetched_anew(digests: str | None, served, pin, home: Path):
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), wanted="")
+    path = archives.location(f"{TOY}/wanted.txt")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"put there by hand")
+    if digests is not None:
+        (path.parent / archives.DIGESTS).write_text(digests)
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+
+
+def test_an_archive_that_has_come_is_not_fetched_again_when_there_was_no_room_for_its_members(
+    cutting: type[Cutting], home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "_extract", full)
+        with pytest.raises(NoRoom, match=rf"no room left for {TOY} \(\d+ MB are free, about 14 MB are needed\)"):
+            archives.member(f"{TOY}/wanted.txt")
+    assert left(home) == ["archive.draft"]
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert len(cutting.asked) == 1 and left(home) == ["wanted.txt"]
 
 
 def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(served, home: Path, monkeypatch: pytest.MonkeyPatch):

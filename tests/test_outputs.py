@@ -1,6 +1,7 @@
 """A folder of tables is replaced whole or not at all, by one at a time, and what it held of other runs stays."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +57,7 @@ def test_a_table_that_cannot_be_read_is_named(name: str, tmp_path: Path):
 
 
 def _add(place: Path, name: str) -> None:
+    os.environ["STUDY_HOME"] = f"{place} {name}"  # each with a store of its own
     with outputs.alone(place), outputs.draft(place) as draft:
         outputs.save(outputs.merged(table(**{name: 1}), place, "runs.csv"), draft / "runs.csv")
 

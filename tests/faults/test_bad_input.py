@@ -404,6 +404,27 @@ FOLDERS = [
 ]
 
 
+TEMPLATES = [
+    ("that calls the system", "{{ cycler.__init__.__globals__.os.system('true') }}", "cannot be used (SecurityError: "),
+    ("that breaks off", "{% for", "cannot be used (TemplateSyntaxError: "),
+    ("that is a number", 3, "cannot be used (TypeError: "),
+    ("that refuses", "{{ raise_exception('not me') }}", "cannot be used (TemplateError: not me"),
+    ("that shows nothing of it", "plain {{ 3 }}", "does not show what it is given, once"),
+    ("that shows it twice", "{{ messages[0].content }}{{ messages[0].content }}", "does not show what it is given, once"),
+]
+
+
+@pytest.mark.parametrize(("template", "said"), cases(TEMPLATES))
+def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
+    template: object, said: str, sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+):
+    folder = shutil.copytree(sound, tmp_path / "model")
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"chat_template": template}), encoding="utf-8")
+    sentence = refused("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3], asked=["chat zero-shot"]))
+    assert f"The chat template of {folder} {said}" in sentence
+
+
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound model folder to be copied and damaged."""
@@ -578,6 +599,12 @@ def test_a_store_may_lie_anywhere(
     monkeypatch.setenv("STUDY_HOME", str(make(tmp_path, name)))
     assert kept() == plain
     assert list((tmp_path / name).glob("runs/number/*/result.json"))
+
+
+def test_a_place_whose_name_is_no_text_is_told_as_far_as_it_is(tmp_path: Path):
+    place = os.fsencode(tmp_path) + b"/a\xffb"
+    done = subprocess.run([sys.executable, "-c", COMMAND, "doctor"], capture_output=True, env=os.environb | {b"STUDY_HOME": place})
+    assert done.returncode == 0 and rb"a\udcffb: 0 finished runs" in done.stdout and b"Traceback" not in done.stderr
 
 
 @pytest.mark.faults

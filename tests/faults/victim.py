@@ -21,6 +21,7 @@ import torch
 from studylib import answering, cli, makers, outputs, runs, teaching, training  # what a child needs, too
 
 HALF = b"half"
+LONGEST = 900  # seconds, after which a signal ends a child that waits for ever
 
 
 def die() -> None:
@@ -196,6 +197,7 @@ def begin(asked: dict) -> int:
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{asked['said']}.{name}", os.O_CREAT | os.O_WRONLY), stream)
         code = 1
+        signal.alarm(LONGEST)
         try:
             code = main(folder, asked["moment"], Path(asked["home"]), asked["what"], asked["kernel"])
         finally:
