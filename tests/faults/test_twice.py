@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -18,28 +18,25 @@ TEACHERS, STUDENTS = 0.5, 2.0  # points of F1, as the README says
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Runs `study run tiny` in a folder of its own and returns its figures."""
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The figures of `study run tiny`, run in a folder of its own each: once, again, and as an old processor would; all at the same time."""
 
-    def run(**surroundings: str) -> Path:
-        folder = tmp_path_factory.mktemp("project")
+    def run(folder: Path, surroundings: dict[str, str]) -> Path:
         for name in ("notebooks", "params"):
             shutil.copytree(root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-        around = os.environ | {"STUDY_HOME": str(folder / "home"), "PYTHONPATH": str(root())} | surroundings
+        around = os.environ | {"STUDY_HOME": str(folder / "home"), "PYTHONPATH": str(root()), "OMP_WAIT_POLICY": "PASSIVE"} | surroundings
         subprocess.run([Path(sys.executable).with_name("study"), "run", "tiny"], cwd=folder, env=around, check=True, capture_output=True)
         return folder / "figures" / "tiny"
 
-    return run
-
-
-@pytest.fixture(scope="module")
-def once(tiny: Callable[..., Path]) -> Path:
-    return tiny()
+    wanted: dict[str, dict[str, str]] = {"once": {}, "again": {}, "old": OLD}
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        begun = {name: pool.submit(run, tmp_path_factory.mktemp(name), surroundings) for name, surroundings in wanted.items()}
+        return {name: future.result() for name, future in begun.items()}
 
 
 @pytest.mark.faults
-def test_run_twice_in_two_folders_tables_and_figures_are_the_same_bytes(once: Path, tiny: Callable[..., Path]):
-    again = tiny()
+def test_run_twice_in_two_folders_tables_and_figures_are_the_same_bytes(tiny: dict[str, Path]):
+    once, again = tiny["once"], tiny["again"]
     files = {
         file.relative_to(once) for file in once.glob("*/*") if file.suffix in (".csv", ".svg", ".parquet") and file.stem not in MEASURED
     }
@@ -48,8 +45,8 @@ def test_run_twice_in_two_folders_tables_and_figures_are_the_same_bytes(once: Pa
 
 
 @pytest.mark.faults
-def test_on_a_processor_of_other_instructions_scores_are_nearly_the_same(once: Path, tiny: Callable[..., Path]):
-    other, apart = tiny(**OLD), {}
+def test_on_a_processor_of_other_instructions_scores_are_nearly_the_same(tiny: dict[str, Path]):
+    once, other, apart = tiny["once"], tiny["old"], {}
     for name in ("capacity_gap", "teacher_choice", "prompting_mode"):
         both = [pd.read_csv(place / name / "results.csv").query("metric == 'f1'") for place in (once, other)]
         pairs = both[0].merge(
