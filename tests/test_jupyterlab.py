@@ -53,6 +53,7 @@ def _until_answered(address: str, server: subprocess.Popen) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(file.stem for file in (root() / "notebooks").glob("*.ipynb")))
 def test_a_notebook_runs_in_jupyterlab(name: str, lab: tuple[str, Path], browser: Any):
     address, place = lab

@@ -65,7 +65,8 @@ def test_tables_on_a_full_disk_are_written_when_there_is_room(disk: Disk, undist
     disk.resize(size(disk.place) + (64 << 10))
     (ended,) = victims.run(folder, home=tmp_path / "home")
     assert ended.code == 2, ended
-    assert "figures/small/capacity_gap has no room left for tables and figures" in ended.err and "Traceback" not in ended.err
+    assert "figures/small/capacity_gap has no room left for tables and figures" in ended.err and " MB are needed" in ended.err
+    assert "Traceback" not in ended.err
     disk.resize(64 << 20)
     (ended,) = victims.run(folder, home=tmp_path / "home")
     assert ended.code == 0, ended
