@@ -107,6 +107,7 @@ class Work:
 
     texts: dict[tuple, Text] = field(default_factory=dict)
     shapes: dict[tuple, Shape] = field(default_factory=dict)
+    lengths: dict[tuple, int] = field(default_factory=dict)
     steps: dict[tuple, float] = field(default_factory=dict)
 
     def of(self, run: Run) -> Took:
@@ -126,17 +127,28 @@ class Work:
 
     def text(self, run: Run, need: str, learning: bool = False) -> Text:
         """What a run reads of one of its data sets, in the way in which it is prompted."""
-        mode, raw = run.parameters.get("asked", run.parameters.get("trained")), kinds.raw_of(run)
-        key = (raw.digest, run.needs[need].digest, mode, learning)  # whatever the seed: demonstrations are of a length
+        key = _read(run, need, learning)
         if key not in self.texts:
-            self.texts[key] = _counted(run, need, raw, learning) if at_hand(run, need) else _estimated(run.needs[need], mode)
+            counted = at_hand(run, need)
+            self.texts[key] = _counted(run, need, learning) if counted else _estimated(run.needs[need], _mode(run))
         return self.texts[key]
+
+    def longest(self, run: Run) -> int:
+        """Tokens of the longest row that a training meets."""
+        wanted = run.parameters
+        steps = objectives.steps(objectives.parse(wanted["stages"]))
+        key = (*_read(run, "train", True), wanted["packs"], steps, wanted["seed"])
+        if key not in self.lengths:
+            lengths = self.text(run, "train", True).lengths
+            order = packing.schedule(lengths, size=wanted["packs"], steps=steps, seed=wanted["seed"])
+            self.lengths[key] = max(lengths[row] for step in order for row in step)
+        return self.lengths[key]
 
     def saved(self, run: Run) -> float:
         """Bytes that the backward pass of a run's longest micro-batch needs."""
         wanted, text = run.parameters, self.text(run, "train", True)
         raw, depth, neurons = _size(run)
-        length, rows = _longest(text, wanted), wanted["micro"] or wanted["packs"]
+        length, rows = self.longest(run), wanted["micro"] or wanted["packs"]
         key = (raw.digest, depth, neurons, length, rows, wanted["precision"], str(wanted["stages"]))
         if key not in self.steps:
             config = models.config(raw.value)
@@ -165,8 +177,17 @@ def _size(model: Run | Input) -> tuple[Input, int | None, int | None]:
     return kinds.raw_of(model), None, None
 
 
-def _counted(run: Run, need: str, raw: Input, learning: bool) -> Text:
-    tokenizer, config = models.reading(raw.value)
+def _mode(run: Run) -> str:
+    return run.parameters.get("asked", run.parameters.get("trained"))
+
+
+def _read(run: Run, need: str, learning: bool) -> tuple:
+    """What the text that a run reads depends on: not on its seed, as demonstrations are of a length."""
+    return kinds.raw_of(run).digest, run.needs[need].digest, _mode(run), learning
+
+
+def _counted(run: Run, need: str, learning: bool) -> Text:
+    tokenizer, config = models.reading(kinds.raw_of(run).value)
     built = makers.prompted(run, need, tokenizer, config, learnt=makers.questions(run.needs[need]) if learning else None)
     rows = [packing.pack(prompt) for prompt in built]
     tokens, answers = sum(len(row.ids) for row in rows), sum(len(row.answers.at) for row in rows)
@@ -198,13 +219,6 @@ def _estimated(source: Input, mode: str) -> Text:
     tokens = prefix + each * branch
     seen = pairs({0: prefix} | dict.fromkeys(range(1, round(each) + 1), branch))
     return Text(count, tokens, seen, each * TARGET, each, [round(SPREAD * tokens)] + [round(tokens)] * (count - 1))
-
-
-def _longest(text: Text, wanted: Mapping) -> int:
-    """Tokens of the longest row that a training meets."""
-    steps = objectives.steps(objectives.parse(wanted["stages"]))
-    order = packing.schedule(text.lengths, size=wanted["packs"], steps=steps, seed=wanted["seed"])
-    return max(text.lengths[row] for step in order for row in step)
 
 
 def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: int, rows: int, asked: int, wanted: Mapping) -> float:
