@@ -32,6 +32,7 @@ from studylib.progress import watched
 from studylib.runs import FULL, file_digest, home, read_sealed, room, settle, write_sealed
 
 DIGESTS = "digests.json"
+PACKED = "archive.draft"  # the archive itself, as far as it has come
 KEPT = "nothing of it was kept, run again"
 TRIES = 10  # connections, each of which brings more than the last one
 
@@ -90,14 +91,25 @@ def pinned(reference: str) -> tuple[str, str, str]:
 
 
 def location(reference: str) -> Path:
-    """Where the member lies once fetched; put the file there yourself to skip the download."""
+    """Where the member lies once fetched."""
     archive, name, _ = pinned(reference)
     return home() / "downloads" / archive / name
 
 
 def missing(reference: str) -> int:
     """Megabytes to download before the member is at hand (0 when it is)."""
-    return 0 if location(reference).exists() else PINNED[pinned(reference)[0]].megabytes
+    archive, _, expected = pinned(reference)
+    path, packed = location(reference), location(reference).with_name(PACKED)
+    there = path.exists() and digest_of(path, expected) is not None
+    whole = packed.exists() and file_digest(packed) == PINNED[archive].sha256
+    return 0 if there or whole else PINNED[archive].megabytes
+
+
+def by_hand(archive: str) -> str:
+    """What to put where instead of fetching it: members that have a checksum of their own, else the archive."""
+    folder = home() / "downloads" / archive
+    pinned_alone = all(PINNED[archive].members.values())
+    return f"put its members into {folder}" if pinned_alone else f"put it there as {folder / PACKED}"
 
 
 def member(reference: str) -> Path:
@@ -124,7 +136,7 @@ def check(path: Path, expected: str, advice: str = "delete it and run again") ->
 
 
 def _fetch(archive: str, folder: Path) -> None:
-    pin, packed = PINNED[archive], folder / "archive.draft"
+    pin, packed = PINNED[archive], folder / PACKED
     with room(folder, archive, lambda: 2e6 * pin.megabytes):  # the archive, and its members beside it
         if not packed.exists() or file_digest(packed) != pin.sha256:
             _download(pin.address or _address(archive), packed, archive)
@@ -166,9 +178,7 @@ def _address(archive: str) -> str:
             f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration."
         ) from None  # it may hold the index's password
     if package is None:
-        raise StudyError(
-            f"The package index has no {archive}: check the network, or put its members into {home() / 'downloads' / archive}."
-        )
+        raise StudyError(f"The package index has no {archive}: check the network, or {by_hand(archive)}.")
     found = urlsplit(package.link.url)
     return found._replace(netloc=found.netloc.rpartition("@")[2], fragment="").geturl()  # no password goes where the archive lies
 
@@ -203,7 +213,7 @@ def _download(url: str, path: Path, title: str) -> None:
         if _size(path) <= had:
             break
     kept = f" and run again, which goes on from the {_size(path) / 1e6:.1f} MB that are there" if _size(path) else ""
-    raise StudyError(f"{title} could not be fetched ({reason}): check the network{kept}, or put its members into {path.parent}.")
+    raise StudyError(f"{title} could not be fetched ({reason}): check the network{kept}, or {by_hand(title)}.")
 
 
 def _receive(url: str, path: Path, title: str) -> bool:

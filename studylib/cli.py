@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may have bytes that are no text
     chosen = _parser().parse_args(arguments)
     try:
+        _settle_home()
         chosen.call(chosen)
         sys.stdout.flush()
     except StudyError as error:
@@ -42,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"study: {StudyError(f'{error.filename} cannot be read or written ({error.strerror}): {advice}.')}", file=sys.stderr)
         return 2
     return 0
+
+
+def _settle_home() -> None:
+    """Make STUDY_HOME an absolute path, as notebooks and workers are executed in other folders."""
+    if os.environ.get("STUDY_HOME"):
+        from studylib.runs import home
+
+        os.environ["STUDY_HOME"] = str(home())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,8 +141,7 @@ def _run(chosen: argparse.Namespace) -> None:
             continue
         print("\n" + (folder / "table.md").read_text(encoding="utf-8"))
         print(f"Table and figures: {folder}\nExecuted notebook: {executed}")
-    size = sum(file.stat().st_size for file in runs.home().rglob("*") if file.is_file())
-    print(f"Done in {spoken(time.monotonic() - started)}; {size / 1e6:.0f} MB in {runs.home()}.")
+    print(f"Done in {spoken(time.monotonic() - started)}; {runs.size(runs.home()) / 1e6:.0f} MB in {runs.home()}.")
     if failed:
         raise StudyError(" ".join(failed))
 
@@ -198,6 +206,7 @@ def _status(chosen: argparse.Namespace) -> None:
 def _plan(chosen: argparse.Namespace) -> None:
     from studylib import batch, planning, work
 
+    _writable(chosen.out)
     device: planning.Device | None = planning.named(chosen.device) if chosen.device else None
     jobs, accounts = batch.jobs(chosen.profile), work.Work()
     device = device or planning.here([job.plan for job in jobs], accounts)
@@ -275,6 +284,12 @@ def _data(chosen: argparse.Namespace) -> None:
             print("  " + (line.get("missing") or "; ".join(_spelt(name, value) for name, value in line.items() if value != "")), flush=True)
 
 
+def _writable(out: Path | None) -> None:
+    """Raise StudyError, before the work is done, for a file that could not be written after it."""
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise StudyError(f"--out {out} is a folder, or in none: make that, or name another.")
+
+
 def _spelt(name: str, value: object) -> str:
     if isinstance(value, dict):
         return f"{name}: " + ", ".join(
@@ -301,8 +316,7 @@ def _bench(chosen: argparse.Namespace) -> None:
 
     if chosen.out is not None and chosen.out.suffix != ".json":
         raise StudyError(f"--out {chosen.out} must be a .json file: the table is written beside it as .md.")
-    if chosen.out is not None and not chosen.out.absolute().parent.is_dir():
-        raise StudyError(f"There is no folder {chosen.out.absolute().parent}: make it, or name another --out.")
+    _writable(chosen.out)
     found = bench.speed(say)
     table = bench.table(found)
     say("\n" + table)

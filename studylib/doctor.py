@@ -13,17 +13,16 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import pandas as pd
 import psutil
 import torch
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
-from studylib import archives, training
+from studylib import archives, outputs, training
 from studylib.errors import StudyError
 from studylib.progress import watched
 from studylib.project import root
-from studylib.runs import Store, failure, free, home
+from studylib.runs import Store, busy, failure, free, home, size
 
 PATIENCE = 5  # seconds that a server has to answer in
 EXTRAS = {
@@ -48,7 +47,7 @@ def examine(say: Callable[[str], None], store: Store | None = None) -> None:
         wrong += 1
     say(f"  {wrong or 'nothing'} wrong")
     if wrong:
-        raise StudyError(f"{home()} is not sound ({wrong} found, see above): delete the folders and files that are named, and run again.")
+        raise StudyError(f"{home()} is not sound ({wrong} found, see above): do what is said there.")
 
 
 def pinned() -> dict[str, str]:
@@ -62,9 +61,14 @@ def pinned() -> dict[str, str]:
 
 def environment() -> Iterator[str]:
     """A line per package, and for Python, that is of another version than the committed results were made with, or not there."""
-    recorded = {made for file in (root() / "figures" / "small").glob("*/runs.csv") for made in pd.read_csv(file).python}
-    if recorded and platform.python_version() not in recorded:
-        yield f"Python {platform.python_version()}: the committed results were made with {' and '.join(sorted(recorded))}"
+    try:
+        files = (root() / "figures" / "small").glob("*/runs.csv")
+        recorded = {made for file in files for made in outputs.read(file, ["python"]).python}
+    except StudyError as error:
+        yield str(error)
+    else:
+        if recorded and platform.python_version() not in recorded:
+            yield f"Python {platform.python_version()}: the committed results were made with {' and '.join(sorted(recorded))}"
     expected, same = pinned(), 0
     for name, wanted in expected.items():
         try:
@@ -130,21 +134,21 @@ def unfinished(store: Store) -> Iterator[str]:
     """How much is stored, and a line per run that has begun and not ended, and for what was left half-written, with their sizes."""
     folders = _folders(store)
     done = sum((folder / "result.json").exists() for folder in folders)
-    yield f"{home()}: {done} finished runs, {_size(store.root)} MB"
+    yield f"{home()}: {done} finished runs, {size(store.root) / 1e6:.0f} MB"
     for folder in folders:
         if (folder / "work").exists():
             goes_on = "not needed any more" if (folder / "result.json").exists() else "goes on when it is run again"
-            yield f"{folder}: unfinished work of {_size(folder / 'work')} MB, {goes_on}"
+            yield f"{folder}: unfinished work of {size(folder / 'work') / 1e6:.0f} MB, {goes_on}"
         if (why := failure(folder)) is not None:
             yield f"{folder}: failed ({why}), is tried again when it is run again"
         for draft in folder.rglob("*.draft"):
-            yield f"{draft}: left half-written, {_size(draft)} MB"
+            yield f"{draft}: left half-written, {size(draft) / 1e6:.0f} MB"
 
 
 def faults(store: Store) -> Iterator[tuple[Path, str]]:
     """Every run that is not what was stored, or that builds on one that is gone, and every checkpoint that is not what was written: its
     folder, and what is wrong."""
-    for folder in tqdm(_folders(store), desc="checking digests", disable=not watched()):
+    for folder in tqdm(_folders(store), desc="checking digests", disable=not watched()):  # what other processes make now is left out
         try:
             if said := _fault(store, folder):
                 yield folder, said
@@ -155,18 +159,21 @@ def faults(store: Store) -> Iterator[tuple[Path, str]]:
 
 
 def _fault(store: Store, folder: Path) -> str:
+    if busy(folder):
+        return ""
     if not (folder / "result.json").exists():
-        for kept in folder.glob("work/**/curve.json"):
-            training.sound(kept.parent)
+        for work in {kept.parent for kept in folder.glob("work/**/step-*")}:
+            if (latest := training.latest(work)) is not None:
+                training.sound(latest)
         return ""
     if store.finished(folder) is None:
-        return "its result.json is not what was written: it is made again"
+        return "its result.json is not what was written: run again, and it is made anew"
     store.checked(folder)
     needs = [need for need in store.manifest(folder)["needs"].values() if "key" in need]
     gone = [
         f"{need['kind']} {need['key']}" for need in needs if not (store.root / need["kind"] / str(need["key"]) / "result.json").exists()
     ]
-    return f"builds on {gone[0]}, which is gone" if gone else ""
+    return f"builds on {gone[0]}, which is gone: run again, and that is made anew" if gone else ""
 
 
 def downloads() -> Iterator[tuple[Path, str]]:
@@ -184,9 +191,3 @@ def downloads() -> Iterator[tuple[Path, str]]:
 
 def _folders(store: Store) -> list[Path]:
     return sorted(folder for folder in store.root.glob("*/*") if folder.is_dir())
-
-
-def _size(place: Path) -> int:
-    """Megabytes of a file or folder."""
-    files = [place] if place.is_file() else place.rglob("*")
-    return round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6)

@@ -32,11 +32,8 @@ OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  
 SECONDS = 0.5  # between looks at what Slurm has done
 MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
 TRIES = 3  # of a run whose process died
-COMMANDS = {
-    "setup",
-    "srun_args",
-    "additional_parameters",
-}  # of submitit's options, those that a job's script would run, or take as they are
+# Ends of the names of submitit's options that a job's script would run, or take as they are, whatever cluster's they are.
+COMMANDS = ("setup", "teardown", "srun_args", "additional_parameters")
 PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
 
 
@@ -164,13 +161,14 @@ class Slurm(Executor):
         import submitit
 
         own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
-        self.jobs, self.most, self.ended = submitit.AutoExecutor(home() / "slurm", cluster=cluster), jobs, Event()
+        self.most, self.ended = jobs, Event()
         self.waiting: list[tuple[Future, Callable[[], None]]] = []
         self.running: dict[submitit.Job, list[Future]] = {}
         try:
+            self.jobs = submitit.AutoExecutor(home() / "slurm", cluster=cluster)
             self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
-        except (NameError, TypeError, ValueError, AssertionError) as error:
-            raise StudyError(f"engine_options: submitit does not take them ({said(error)}): see its update_parameters.") from error
+        except (NameError, TypeError, ValueError, AssertionError, RuntimeError) as error:
+            raise StudyError(f"engine_options: submitit does not take them ({said(error)}): see its AutoExecutor.") from error
         Thread(target=self._watch, daemon=True).start()
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
@@ -231,7 +229,7 @@ def _harmless(machine: Machine) -> None:
     if machine.engine == "ray" and options.get("address", "auto") != "auto":
         raise StudyError("engine_options: address must be auto: set RAY_ADDRESS, in your own surroundings, to say which cluster that is.")
     for name, value in options.items() if machine.engine == "slurm" else ():
-        if name.removeprefix("slurm_") in COMMANDS or not isinstance(value, str | int | float) or "\n" in f"{name}{value}":
+        if name.endswith(COMMANDS) or not isinstance(value, str | int | float) or "\n" in f"{name}{value}":
             raise StudyError(f"engine_options: {name} must be a number or one line of text, and no command: Slurm's script would run it.")
 
 

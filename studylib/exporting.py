@@ -67,7 +67,7 @@ def export(key: str, target: Path) -> Path:
     manifest = store.manifest(folder)
     if manifest["kind"] not in KINDS:
         raise StudyError(f"{folder.name} is of kind {manifest['kind']}, which is no model: only {' and '.join(KINDS)} can be exported.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not target.name or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise StudyError(f"{target} is there already: name a folder that is not, or an empty one.")
     model = store.checked(folder, "model")
     draft = target.with_name(target.name + ".draft")

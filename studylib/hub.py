@@ -17,7 +17,7 @@ from transformers import AutoConfig, PretrainedConfig
 from studylib.errors import StudyError, said, told
 from studylib.runs import file_digest
 
-SMALL = ["*.json", "*.txt", "*.model"]
+SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
 PUBLISHED = 2  # bytes a parameter: half precision
 GIT = 40  # digits of the digest that names a file in git; larger files are named by their sha256
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, cutting, data, kinds, models, objectives, packing, processes, prompts, scoring, teaching, training
+from studylib import answering, cutting, data, kinds, models, objectives, packing, processes, prompts, scoring, sources, teaching, training
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Machine
@@ -54,7 +54,16 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
 
 @lru_cache(maxsize=8)
 def _loaded(description: bytes, content: str) -> data.Loaded:
-    return data.load(json.loads(description))
+    described = json.loads(description)
+    found = data.load(described)
+    _as_planned(described["source"], sources.fingerprint(described), content)
+    return found
+
+
+def _as_planned(what: str, found: str, planned: str) -> None:
+    """Raise StudyError for a file from outside that was changed since its digest went into keys."""
+    if found != planned:
+        raise StudyError(f"{what} has changed since the runs that need it were planned: run again, which plans them anew.")
 
 
 def loaded(source: Input) -> data.Loaded:
@@ -69,7 +78,11 @@ def questions(source: Input) -> list[Question]:
 
 def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, on the device that is prepared, and the tokenizer that a run made, or that a reference means."""
-    model, tokenizer = models.load(source.value) if isinstance(source, Input) else models.load_folder(store.path(source, "model"))
+    if isinstance(source, Input):
+        model, tokenizer = models.load(source.value)
+        _as_planned(source.value, models.fingerprint(source.value), source.digest)
+    else:
+        model, tokenizer = models.load_folder(store.path(source, "model"))
     return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
 
 

@@ -36,6 +36,7 @@ RECIPE = 1
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 BASES = Path(__file__).parent / "base_models"
+READ = {Path(pattern).suffix for pattern in hub.SMALL} | {".safetensors"}  # endings of what transformers reads in a model's folder
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
 
@@ -74,7 +75,7 @@ def fingerprint(reference: str) -> str:
     kind, place = locate(reference)
     if kind == "archive":
         return archives.pinned(rest)[2]
-    return digest({file.name: file_digest(file) for file in place.iterdir() if file.suffix in {".safetensors", ".json", ".model", ".txt"}})
+    return digest({file.name: file_digest(file) for file in place.iterdir() if file.suffix in READ})
 
 
 def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

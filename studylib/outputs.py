@@ -2,7 +2,8 @@
 at a time."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,9 @@ IDENTITY = [
 ]
 WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
 FEW = 1_000_000  # bytes that tables and figures take at least
+KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv")  # what is read again, where nothing is computed
+DIGESTS = "digests.json"  # of all that is written beside it
+PAUSES = (0, 0.1, 1)  # seconds before each look at a file that is not what was written
 DRAFT = ".draft-"  # begins the name of a folder in which files are written before they replace others
 
 
@@ -45,14 +49,40 @@ def parts(file: Path) -> dict[str, pd.DataFrame]:
     """The rows of a file by what was planned for them; none if there is no such file."""
     if not file.exists():
         return {}
+    table = read(file)
+    return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
+
+
+def read(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table, or some columns of it. Raises StudyError, naming it, for one that is damaged or not what was written."""
+    check(file)
     try:
         if file.suffix == ".parquet":
-            table = pd.read_parquet(file, page_checksum_verification=True)
-        else:
-            table = pd.read_csv(file, dtype={"student": str, "key": str}).fillna({"student": ""})
+            return pd.read_parquet(file, columns=columns, page_checksum_verification=True)
+        return pd.read_csv(file, usecols=columns, dtype={"student": str, "key": str}).fillna({"student": ""})
     except (OSError, ValueError, KeyError) as error:  # pyarrow's and pandas' own are among them
         raise StudyError(f"{file} is damaged ({type(error).__name__}): restore it, or delete it and run again.") from error
-    return dict(list(table.groupby("planned", sort=False))) if "planned" in table else {}
+
+
+def check(file: Path) -> None:
+    """Raise StudyError, naming it, for a file that is not what was written."""
+    if not as_written(file):
+        raise StudyError(f"{file} is not what was written (digest differs): restore it, or delete it and run again.")
+
+
+def as_written(file: Path) -> bool:
+    """Whether a file is what was written, as far as `DIGESTS` beside it tells."""
+    for pause in PAUSES:  # another process may be about to replace both
+        time.sleep(pause)
+        known = _written(file.parent).get(file.name)
+        if known is None or not file.exists() or runs.file_digest(file) in known:
+            return True
+    return False
+
+
+def _written(folder: Path) -> dict[str, list[str]]:
+    """The digests that files of a folder may have: one each, or two while a file is being replaced."""
+    return (runs.read_sealed(folder / DIGESTS) or {}).get("files", {})
 
 
 def timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -73,9 +103,14 @@ def draft(folder: Path) -> Iterator[Path]:
         yield Path(place)
         made = sorted(Path(place).iterdir())
         runs.settle(*made)
+        digests = {file.name: [runs.file_digest(file)] for file in made}
+        before = {name: [runs.file_digest(folder / name)] for name in digests if (folder / name).exists()}
+        others = {name: known for name, known in _written(folder).items() if name not in digests and (folder / name).exists()}
+        runs.write_sealed(folder / DIGESTS, {"files": others | {name: before.get(name, []) + known for name, known in digests.items()}})
         for file in made:
             file.replace(folder / file.name)
         runs.settle(folder)
+        runs.write_sealed(folder / DIGESTS, {"files": others | digests})
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def filled(text: str) -> str:
 
 def _results() -> dict[str, str]:
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    folders = {name: study.folder("small", name) for name in EXPERIMENTS}
+    folders = {name: folder for name in EXPERIMENTS if (folder := study.folder("small", name)).exists()}
     answers = {f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8") for name, folder in folders.items()}
     return answers | {name: _found(folder) for name, folder in folders.items()} | {"bench": bench.table(measured)}
 

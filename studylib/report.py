@@ -4,6 +4,7 @@ Computes no model. Text of data, models and files is escaped, so that a context 
 """
 
 import base64
+import html
 import json
 from collections.abc import Sequence
 from hashlib import sha256
@@ -15,9 +16,9 @@ import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from studylib import keys, makers, parameters, study, tables
+from studylib import keys, makers, outputs, parameters, study, tables
 from studylib.batch import Job
-from studylib.errors import StudyError
+from studylib.errors import StudyError, said
 from studylib.runs import Store, write_text
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
@@ -37,25 +38,31 @@ DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     """Write `report.html` beside the folders of a profile's notebooks and return where it lies.
 
-    Raises StudyError when none of them has exported anything.
+    Raises StudyError when none of them has exported anything, or where something else than that lies there.
     """
     store, shown = store or Store(), exported(jobs)
+    target = _folder(shown[0]).parent / "report.html"
+    try:
+        page = _page(shown, store)
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError) as error:  # of tables, texts and drawings
+        profile = shown[0].profile
+        raise StudyError(f"{target.parent} is not what notebooks write ({said(error)}): `study verify {profile}` says what.") from error
+    write_text(target, page)
+    return target
+
+
+def _page(shown: Sequence[Job], store: Store) -> str:
     environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described}
     environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
-    target = _folder(shown[0]).parent / "report.html"
-    write_text(
-        target,
-        environment.get_template("report.html").render(
-            profile=shown[0].profile,
-            sections=[_traced(job) for job in shown],
-            about=_about(shown),
-            origins=_origins(shown, store),
-            data=_data(shown),
-            answers=_answers(shown, store),
-        ),
+    return environment.get_template("report.html").render(
+        profile=shown[0].profile,
+        sections=[_traced(job) for job in shown],
+        about=_about(shown),
+        origins=_origins(shown, store),
+        data=_data(shown),
+        answers=_answers(shown, store),
     )
-    return target
 
 
 def exported(jobs: Sequence[Job]) -> list[Job]:
@@ -72,8 +79,10 @@ def _folder(job: Job) -> Path:
 
 def section(job: Job) -> dict:
     """What is shown of a notebook: its title, question and method, the answer and the conclusion, tables (name, title, Markdown), figures
-    (SVG files, in the notebook's order), and parameters. All text is Markdown."""
+    (SVG files, in the notebook's order), and parameters. All text is Markdown. Raises StudyError for a file that is not what was written."""
     folder, (first, *others) = _folder(job), nbformat.read(job.notebook, as_version=4).cells
+    for file in sorted(folder.iterdir()):
+        outputs.check(file)
     shown = "".join(cell.source for cell in others)
     title, _, method = first.source.partition("\n")
     texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
@@ -101,7 +110,7 @@ def _lines(folder: Path, name: str) -> pd.DataFrame:
     found = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
     if not found:
         return pd.DataFrame(columns=["runs"])
-    lines = pd.read_csv(found[0])
+    lines = outputs.read(found[0])
     return tables.main(lines) if name == "headline" else lines
 
 
@@ -109,7 +118,7 @@ def _led(table: str, runs: Sequence[str]) -> str:
     """A table in HTML with one column more: links to the runs that each line is computed from."""
     if not len(runs):
         return table
-    cells = [" ".join(f'<a href="#run-{key}">{key[:SHORT]}</a>' for key in named.split()) for named in runs]
+    cells = [" ".join(f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>' for key in named.split()) for named in runs]
     *rows, end = table.split("</tr>")
     column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)]
     return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end
@@ -117,14 +126,14 @@ def _led(table: str, runs: Sequence[str]) -> str:
 
 def _behind(figure: Path) -> list[str]:
     """The runs that a figure is drawn from, by the first digits of their keys."""
-    shown = pd.read_csv(figure.with_suffix(".csv"))
+    shown = outputs.read(figure.with_suffix(".csv"))
     return keys.joined(shown.runs if "runs" in shown else shown.run).split()
 
 
 def _about(jobs: Sequence[Job]) -> list[str]:
     """Which models were asked what, a sentence a family and test set."""
     columns = ["family", "test_set", "article", "question", "seed"]
-    rows = pd.concat([pd.read_parquet(_folder(job) / "rows.parquet", columns=columns) for job in jobs])
+    rows = pd.concat([outputs.read(_folder(job) / "rows.parquet", columns) for job in jobs])
     return [
         f"{family} asked {test}: {own.question.nunique():,} questions of {own.article.nunique():,} articles, seeds: {own.seed.nunique()}."
         for (family, test), own in rows.groupby(["family", "test_set"], sort=False)

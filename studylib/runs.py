@@ -31,6 +31,7 @@ from studylib.errors import StudyError, told
 
 CHECKPOINT_SECONDS = 120.0  # after which a run keeps what it goes on from
 FULL = (errno.ENOSPC, errno.EDQUOT)
+SAID = ("manifest.json", "result.json", "error.json")  # of a run, beside what it made
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +171,16 @@ def free(place: Path) -> int:
     return shutil.disk_usage(next(folder for folder in (place, *place.absolute().parents) if folder.exists())).free
 
 
+def size(place: Path) -> int:
+    """Bytes of a file, or of all that lies in a folder, but for what other processes are just taking away."""
+    files = [place] if place.is_file() else [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total
+
+
 class Store:
     """Folders of finished, unfinished and failed runs under one root."""
 
@@ -248,9 +259,11 @@ class Store:
         if result is None:
             raise StudyError(f"{folder} holds no finished run: run `study run` first.")
         for file, expected in result["files"].items():
-            wanted = not name or file == name or file.startswith(name + "/")
-            if wanted and (not (folder / file).is_file() or file_digest(folder / file) != expected):
+            if _within(file, name) and (not (folder / file).is_file() or file_digest(folder / file) != expected):
                 raise _changed(folder / file, folder)
+        for path in _made(folder):
+            if _within(file := path.relative_to(folder).as_posix(), name) and file not in result["files"]:
+                raise StudyError(f"{path} is none of the files that the run stored: delete it and run again.")
         return folder / name
 
     def complete(self, run: Run, make: Callable[[Run, Path], dict], needed: Callable[[], float] | None = None) -> dict:
@@ -267,6 +280,8 @@ class Store:
             if (folder / "result.json").exists():
                 print(f"{self.state(run)[1]}.", flush=True)
                 (folder / "result.json").unlink()
+                for left in _made(folder):  # which nothing vouches for
+                    left.unlink()
             (folder / "error.json").unlink(missing_ok=True)
             write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
@@ -319,6 +334,19 @@ class Store:
         }
 
 
+def busy(folder: Path) -> bool:
+    """Whether a process is making the run of this folder now."""
+    lock = folder.with_suffix(".lock")
+    try:
+        if lock.exists():
+            FileLock(lock).acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    except OSError:  # nobody makes runs in a store that cannot be written
+        return False
+    return False
+
+
 def failure(folder: Path) -> str | None:
     """Why the run in a folder failed, or None if it did not."""
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
@@ -339,6 +367,11 @@ def _changed(path: Path, folder: Path) -> StudyError:
 
 
 def _made(folder: Path) -> list[Path]:
-    """The files that make up a result: not the manifest, not work in progress, not what was left half-written."""
+    """The files that make up a result: not what is said of it, not work in progress, not what was left half-written."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".draft")
-    return [path for path in found if path.name != "manifest.json" and folder / "work" not in path.parents]
+    return [path for path in found if path not in {folder / name for name in SAID} and folder / "work" not in path.parents]
+
+
+def _within(file: str, name: str) -> bool:
+    """Whether a file is the one of this name, or lies in the folder of this name; everything is in that of none."""
+    return not name or file == name or file.startswith(name + "/")

@@ -114,7 +114,7 @@ def lacking(folder: Path) -> bool:
     """Whether there are rows in `folder` of runs that the store does not have: they come from another machine, or the store is gone."""
     if not (folder / "rows.parquet").exists():
         return False
-    keys = pd.read_parquet(folder / "rows.parquet", columns=["run"]).run.unique()
+    keys = outputs.read(folder / "rows.parquet", ["run"]).run.unique()
     return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
 
 

@@ -310,13 +310,12 @@ class Learner:
 
     def resume(self, work: Path) -> list[dict]:
         """Go back to the last checkpoint in `work`, if there is one, and return its curve; by however many processes it was written."""
-        found = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
-        if not found:
+        place = latest(work)
+        if place is None:
             return []
-        latest = max(found, key=lambda folder: int(folder.name.partition("-")[2]))
-        kept = sound(latest)
+        kept = sound(place)
         if kept["data"] != self.data:
-            raise StudyError(f"{latest} is a checkpoint of other rows or of another order: delete {work} and train anew.")
+            raise StudyError(f"{place} is a checkpoint of other rows or of another order: delete {work} and train anew.")
         weights = {name: value.detach() for name, value in self.whole.named_parameters()}
         state = {name: {key: torch.zeros_like(value) for key in ("exp_avg", "exp_avg_sq")} for name, value in weights.items()}
         state = {name: {"step": torch.zeros((), device=values["exp_avg"].device), **values} for name, values in state.items()}
@@ -324,7 +323,7 @@ class Learner:
         tensors |= {f"optimizer.{name}.{key}": value for name, values in state.items() for key, value in values.items()}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # which is meant, of one process
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(latest)))
+            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(place)))
         ordered = {number: state[name] for number, name in enumerate(self.names)}
         self.optimizer.load_state_dict({"state": ordered, "param_groups": self.optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random"])
@@ -333,6 +332,12 @@ class Learner:
     def _state(self) -> Mapping[str, Tensor]:
         """Parameters, each once even where embeddings are tied, and the mixture's state."""
         return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.mixture.named_buffers("mixture"))}
+
+
+def latest(work: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one."""
+    found = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
+    return max(found, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
 
 def sound(checkpoint: Path) -> dict:

@@ -25,9 +25,8 @@ from studylib.batch import Job
 from studylib.errors import StudyError, said
 from studylib.plans import Asked
 from studylib.project import root
-from studylib.runs import Store, home
+from studylib.runs import Store, home, read_sealed
 
-KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv")  # what a notebook reads where it computes nothing
 SETS = 3  # of answers, a notebook, at most
 LAST = 1e-9  # of a number in a table: what threads and processors make of its last digits
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")  # in a drawing
@@ -38,10 +37,11 @@ TOLERANCE = 1e-4  # of scores and probabilities of 0 to 1 that are computed agai
 
 @dataclass(frozen=True)
 class Found:
-    """What was found, in a sentence, and whether it is `wrong`."""
+    """What was found, in a sentence, whether it is `wrong`, and whether all of it was `seen`."""
 
     said: str
     wrong: bool = True
+    seen: bool = True
 
 
 def verify(jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20, seed: int = 0, store: Store | None = None) -> None:
@@ -49,18 +49,20 @@ def verify(jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20,
     `seed`, what differs from what is stored. Raises StudyError if anything does, or if nothing was exported."""
     if sample < 1:
         raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
-    store, random, wrong, files = store or Store(), Random(seed), 0, 0
-    shown = [job for job in jobs if (_folder(job) / "rows.parquet").exists()]
+    store, random, wrong, files, unseen = store or Store(), Random(seed), 0, 0, 0
+    shown = [job for job in jobs if _files(_folder(job))]
     if not shown:
         raise StudyError(f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study run` it first.")
     with _copied(shown) as place:
         for job in shown:
             say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
-            for found in (*_redrawn(job, place), *_asked(job, store, random, sample)):
+            there = (_folder(job) / "rows.parquet").exists()
+            looked = (*_redrawn(job, place), *_asked(job, store, random, sample)) if there else [Found("rows.parquet is missing")]
+            for found in looked:
                 say(f"  {found.said}")
-                wrong += found.wrong
+                wrong, unseen = wrong + found.wrong, unseen + (not found.seen)
             files += len(_files(_folder(job)))
-    say(f"{files} files looked at; differences: {wrong or 'none'}.")
+    say(f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''}; differences: {wrong or 'none'}.")
     if wrong:
         raise StudyError(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong} found, see above): restore it, or run again."
@@ -72,7 +74,9 @@ def _folder(job: Job) -> Path:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    """The names of what a notebook exported; none where it did not."""
+    there = [file.name for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
+    return sorted(name for name in there if not name.startswith(".") and name != outputs.DIGESTS)
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
                 (place / entry.name).symlink_to(entry)
         shutil.copytree(root() / "notebooks", place / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
         for profile in {_folder(job).parent for job in jobs}:
-            for file in (file for name in KEPT for file in profile.glob(f"*/{name}")):
+            for file in (file for name in outputs.KEPT for file in profile.glob(f"*/{name}")):
                 copy = place / "figures" / profile.name / file.parent.name / file.name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
@@ -119,8 +123,14 @@ def _redrawn(job: Job, place: Path) -> Iterator[Found]:
             yield Found(f"{name} is missing")
         elif not (made / name).exists():
             yield Found(f"{name} is none of the files that the notebook writes")
-        elif (found := differing(shown / name, made / name)) is not None:
+        elif (found := differing(shown / name, made / name)) is not None and found.wrong:
             yield found
+        elif not outputs.as_written(shown / name):
+            yield Found(f"{name} is not what was written (digest differs)")
+        elif found is not None:
+            yield found
+    if read_sealed(shown / outputs.DIGESTS) is None:
+        yield Found(f"{outputs.DIGESTS} is missing, or not what was written")
 
 
 def differing(shown: Path, made: Path) -> Found | None:
@@ -185,7 +195,7 @@ def _drawing(shown: Path, made: Path) -> Found:
         return Found(f"{shown.name} is drawn otherwise, and what it draws differs, too")
     one, other = (file.read_text(encoding="utf-8") for file in (shown, made))
     if _drawer(one) != _drawer(other):
-        return Found(f"{shown.name}: not compared, as another matplotlib drew it; its numbers are the same", wrong=False)
+        return Found(f"{shown.name}: not compared, as another matplotlib drew it; its numbers are the same", wrong=False, seen=False)
     if NUMBER.split(one) != NUMBER.split(other) or not all(map(_near, NUMBER.findall(one), NUMBER.findall(other))):
         return Found(f"{shown.name} does not draw the numbers of {numbers[0].name}")
     return Found(f"{shown.name}: the same but for the last digits of places (another processor)", wrong=False)
@@ -202,8 +212,9 @@ def _near(one: str, other: str) -> bool:
 def _pixels(shown: Path, made: Path) -> Found | None:
     """That of a picture of pixels, which must be as its drawing where that is as it was, but for what processors make of its edges."""
     drawings = [file.with_suffix(".svg") for file in (shown, made)]
-    if not all(file.exists() for file in drawings) or drawings[0].read_bytes() != drawings[1].read_bytes():
-        return Found(f"{shown.name}: not compared, as its drawing is not the same bytes", wrong=False)
+    unlike = differing(*drawings) if all(file.exists() for file in drawings) else Found(f"{drawings[0].name} is missing")
+    if unlike is not None and (unlike.wrong or not unlike.seen):
+        return Found(f"{shown.name}: not compared, as its drawing is not the same", wrong=False, seen=False)
     one, other = imread(shown), imread(made)
     if one.shape != other.shape or abs(one - other).max() > SHADE:
         return Found(f"{shown.name} shows something else than {drawings[0].name}")
@@ -219,14 +230,14 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
         return
     try:
         yield from _fingerprints(job, store)
-    except (StudyError, OSError, ValueError, KeyError) as error:  # pyarrow's own is among them
+    except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:  # pyarrow's own is among them
         yield Found(f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})")
         return
     makers.prepare(job.plan.machine)
     for one in random.sample(there, min(SETS, len(there))):
         try:
             wrong = [*_scored(job, one, store), *_again(one, store, random, sample)]
-        except (StudyError, OSError, ValueError, KeyError) as error:
+        except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:
             wrong = [Found(f"{one.answers.label}: {said(error)}")]
         yield from wrong or [
             Found(f"{one.answers.label}: rows, and at least {sample} questions asked again, are as they were", wrong=False)
@@ -236,7 +247,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
 def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
     """Where the tables that are only kept, not computed from rows, differ from what the store has of the same runs: what each run is, how
     it learnt, what its answers cost."""
-    made = {"runs.csv": study.origins(job.plan, store)}
+    made = {f"{name}.csv": table for name, table in outputs.timed({"runs": study.origins(job.plan, store)}).items()}
     if any(store.result(run) is not None for run, _ in job.plan.trained):
         made["learning.csv"] = study.curves(job.plan, store)
     if job.plan.costs:
@@ -249,14 +260,14 @@ def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
 def _kept(job: Job, name: str, made: pd.DataFrame) -> Iterator[Found]:
     """Where a kept table differs in lines of the runs that the store has, number for number."""
     with TemporaryDirectory() as place:
-        outputs.save(made.drop(columns=outputs.WHEN, errors="ignore"), Path(place) / name)
+        outputs.save(made, Path(place) / name)
         by_run = outputs.parts(Path(place) / name)
     shown = outputs.parts(_folder(job) / name)
     for planned, lines in by_run.items():
         there = shown.get(planned)
-        same = [column for column in lines if there is not None and column in there and column != "label"]
-        if there is None or len(there) != len(lines):
-            yield Found(f"{name}: not the lines that the store has of {planned}")
+        same = [column for column in lines if column != "label"]
+        if there is None or len(there) != len(lines) or not set(same) <= set(there):
+            yield Found(f"{name}: not the lines or columns that the store has of {planned}")
         elif unlike := [column for column in same if not _equal(there[column], lines[column])]:
             yield Found(f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown, {lines[unlike[0]].iloc[0]} is stored ({planned})")
 

@@ -316,6 +316,7 @@ def test_the_address_comes_from_the_index_that_pip_is_configured_for(served, mon
     old, new = (wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": WANTED}) for number in ("1.0", "2.0"))
     index(folder, old, new)
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+    monkeypatch.setattr(archives, "PINNED", dict.fromkeys((TOY, "toy==3.0"), archives.Archive("", {"wanted.txt": "0"}, 1)))
     assert archives._address(TOY) == f"{address}/{old.name}"
     with pytest.raises(StudyError, match=r"The package index has no toy==3\.0: check the network"):
         archives._address("toy==3.0")
@@ -351,7 +352,23 @@ def test_a_member_that_nothing_vouches_for_is_fetched_anew(digests: str | None, 
     path.write_bytes(b"put there by hand")
     if digests is not None:
         (path.parent / archives.DIGESTS).write_text(digests)
+    assert archives.missing(f"{TOY}/wanted.txt") == 7, "it is not at hand"
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.missing(f"{TOY}/wanted.txt") == 0
+
+
+def test_an_archive_whose_members_nothing_else_vouches_for_can_be_put_there_itself(
+    served, pin, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    packed = wheel(served[0] / "toy.whl", {"wanted.txt": WANTED})
+    pin("no.whl", sha(packed.read_bytes()), wanted="")
+    place = home / "downloads" / TOY / "archive.draft"
+    with pytest.raises(StudyError, match=f"check the network, or put it there as {place}"):
+        archives.member(f"{TOY}/wanted.txt")
+    place.write_bytes(packed.read_bytes()[:-1])
+    assert archives.missing(f"{TOY}/wanted.txt") == 7
+    place.write_bytes(packed.read_bytes())
+    assert archives.missing(f"{TOY}/wanted.txt") == 0 and archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
 
 
 def test_an_archive_that_has_come_is_not_fetched_again_when_there_was_no_room_for_its_members(

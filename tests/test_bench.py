@@ -119,7 +119,7 @@ def test_memory_is_measured_for_each(miniature, tmp_path):
 
 def test_a_folder_that_is_not_there_is_refused_before_hours_of_work(tmp_path, capsys):
     assert cli.main(["bench", "--out", str(tmp_path / "no" / "speed.json")]) == 2
-    assert "There is no folder" in capsys.readouterr().err
+    assert "is a folder, or in none" in capsys.readouterr().err
 
 
 def test_without_trl_the_bench_says_how_to_get_it(monkeypatch, tmp_path):

@@ -22,6 +22,7 @@ from studylib.cli import main
 from studylib.errors import StudyError
 from studylib.progress import spoken
 from studylib.runs import Input, Run, Store
+from studylib.runs import home as home_of_runs
 
 TOY = {"families": {"toy": "archive:toy==1.0/model.gguf"}}
 
@@ -262,6 +263,21 @@ print([name for name in ("torch", "transformers", "pandas", "papermill") if name
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=600)
     assert done.stdout.startswith("usage: study")
     assert done.stdout.splitlines()[-2:] == ["exit 0", "[]"], done.stderr
+
+
+def test_a_relative_home_is_the_same_one_for_notebooks(wanted: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whose kernels are executed in their own folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDY_HOME", "mine")
+    main(["show", "0000"])
+    monkeypatch.chdir("/")
+    assert home_of_runs() == tmp_path / "mine"
+
+
+def test_a_table_that_could_not_be_written_is_refused_before_it_is_made(tmp_path: Path, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batch, "jobs", lambda *_: pytest.fail("it was begun"))
+    for place in (tmp_path / "no" / "plan.csv", tmp_path):
+        assert f"--out {place} is a folder, or in none" in refused("plan", "tiny", "--out", str(place))
 
 
 def test_outside_a_checkout_it_says_where_to_run(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ import torch
 import yaml
 from refusals import SMALL
 
-from studylib import archives, divergences, experiments, objectives, sources
+from studylib import archives, divergences, experiments, objectives, readme, sources
 from studylib.archives import Archive
 from studylib.cli import main
 from studylib.project import root
@@ -75,3 +75,5 @@ def test_an_experiment_is_a_function_a_notebook_and_a_yaml(tmp_path: Path, monke
     assert capsys.readouterr().out.startswith("another_gap (refused): ")
     assert main(["run", "params/tiny/another_gap.yaml"]) == 0
     assert (tmp_path / "figures" / "refused" / "another_gap" / "table.md").is_file()
+    assert readme.filled(readme.FILE.read_text(encoding="utf-8")), "an experiment without results in `small` is not missed"
+    assert main(["verify", "params/tiny/another_gap.yaml"]) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -17,7 +18,7 @@ from studylib.archives import Archive
 from studylib.errors import StudyError
 from studylib.project import root
 from studylib.provenance import LIBRARIES
-from studylib.runs import Run, Store, file_digest, write_json
+from studylib.runs import Run, Store, file_digest, write_json, write_sealed
 
 ONE = Run("number", {"value": 1}, label="one")
 TWO = Run("sum", {}, {"first": ONE}, label="two")
@@ -56,36 +57,44 @@ CASES = {
     "a file missing": (lambda store: (store.folder(ONE) / "value.json").unlink(), "value.json is not what the run stored"),
     "a result cut off": (
         lambda store: (store.folder(ONE) / "result.json").write_text('{"dig'),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "a result of another kind": (
         lambda store: (store.folder(ONE) / "result.json").write_text("[]"),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "a result without files": (
         lambda store: edited(store, "result.json", lambda made: {"digest": "0"}),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "an edited digest": (
         lambda store: edited(store, "result.json", lambda made: made | {"digest": "0"}),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "an edited list of files": (
         lambda store: edited(store, "result.json", lambda made: made | {"files": {}}),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "bytes that are no text": (
         lambda store: (store.folder(ONE) / "result.json").write_bytes(b"\xff"),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "a manifest missing": (lambda store: (store.folder(ONE) / "manifest.json").unlink(), "manifest.json is not what the run stored"),
     "a result without its seal": (
         lambda store: edited(store, "result.json", lambda made: {name: made[name] for name in made if name != "seal"}),
-        "its result.json is not what was written: it is made again",
+        "its result.json is not what was written: run again, and it is made anew",
     ),
     "a damaged checkpoint": (
         lambda store: write_json(store.root / "number" / "third" / "work" / "step-2" / "curve.json", {"curve": [], "files": {}}),
         "step-2 is not what was written (digest differs): delete it, and the run begins anew",
+    ),
+    "a damaged checkpoint whose account is gone": (
+        lambda store: (store.root / "number" / "third" / "work" / "step-2").mkdir(parents=True),
+        "step-2 is not what was written (digest differs): delete it, and the run begins anew",
+    ),
+    "a file added": (
+        lambda store: (store.folder(ONE) / "more.json").write_text("{}"),
+        "more.json is none of the files that the run stored",
     ),
     "a need that is gone": (lambda store: shutil.rmtree(store.root / "number"), "builds on number "),
 }
@@ -115,6 +124,27 @@ def test_work_and_drafts_are_said_with_their_size_and_are_no_fault(store: Store)
         line.endswith(": failed (ValueError: no such luck), is tried again when it is run again") for line in doctor.unfinished(store)
     )
     assert list(doctor.faults(store)) == [], "what can go on is no fault: its folder is not to be deleted"
+
+
+def test_an_older_checkpoint_that_is_being_removed_and_a_run_that_goes_on_are_no_faults(store: Store):
+    work = store.root / "number" / "third" / "work"
+    write_sealed(work / "step-4" / "curve.json", {"curve": [], "files": {}})
+    (work / "step-2").mkdir()
+    assert list(doctor.faults(store)) == [], "the run goes on from step 4"
+    (work / "step-6").mkdir()
+    assert len(list(doctor.faults(store))) == 1
+    with FileLock(work.parent.with_suffix(".lock")):
+        assert list(doctor.faults(store)) == []
+
+
+def test_damaged_tables_of_committed_results_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "figures" / "small" / "capacity_gap" / "runs.csv"
+    file.parent.mkdir(parents=True)
+    shutil.copy(root() / "constraints.txt", tmp_path)
+    monkeypatch.setattr(doctor, "root", lambda: tmp_path)
+    for content in (b"\xff,\n", b"key\n1\n", b""):
+        file.write_bytes(content)
+        assert next(doctor.environment()).startswith(f"{file} is damaged (")
 
 
 def test_a_download_with_another_checksum_is_named(home: Path, monkeypatch: pytest.MonkeyPatch):

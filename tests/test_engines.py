@@ -100,6 +100,11 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
             {"engine": "slurm", "engine_options": {"slurm_setup": ["touch x"]}},
             "slurm_setup must be a number or one line of text, and no command",
         ),
+        (
+            {"engine": "slurm", "engine_options": {"cluster": "local", "local_setup": "w"}},
+            "local_setup must be a number or one line of text",
+        ),
+        ({"engine": "slurm", "engine_options": {"slurm_teardown": "w"}}, "slurm_teardown must be a number or one line of text"),
         ({"engine": "slurm", "engine_options": {"slurm_partition": "gpu\ntouch x #"}}, "slurm_partition must be a number or one line"),
         ({"engine": "slurm", "engine_options": {"comment\ntouch x #": 1}}, "must be a number or one line"),
         ({"engine": "slurm", "engine_options": {"additional_parameters": {"a": "b"}}}, "additional_parameters must be a number"),

@@ -1,5 +1,6 @@
 """A model to take away answers alone as it does in the study, and says what it is."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -102,6 +103,11 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path,
     (tmp_path / "full" / "mine.txt").write_text("mine")
     assert cli.main(["export", store.key(student), str(tmp_path / "full")]) == 2
     assert "is there already: name a folder that is not, or an empty one" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    with contextlib.chdir(tmp_path / "empty"):
+        assert cli.main(["export", store.key(student), "."]) == 2
+    assert "name a folder that is not, or an empty one" in capsys.readouterr().err
+    (tmp_path / "empty").rmdir()
     assert cli.main(["export", "0000", str(tmp_path / "b")]) == 2
     weights = store.folder(student) / "model" / "config.json"
     kept = weights.read_text()

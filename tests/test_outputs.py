@@ -27,7 +27,57 @@ def test_all_files_are_replaced_or_none_is_and_nothing_is_left_over(tmp_path: Pa
     with outputs.draft(tmp_path) as place:
         (place / "a.csv").write_text("new")
         assert (tmp_path / "a.csv").read_text() == "old"
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.csv": "new"}
+    assert {file.name: file.read_text() for file in tmp_path.iterdir() if file.name != outputs.DIGESTS} == {"a.csv": "new"}
+
+
+def exported(place: Path, **tables_: pd.DataFrame) -> None:
+    """Write tables of these names into the folder."""
+    place.mkdir(exist_ok=True)
+    with outputs.draft(place) as made:
+        for name, lines in tables_.items():
+            outputs.save(lines, made / f"{name}.csv")
+
+
+def test_a_table_that_was_edited_is_refused_and_others_are_not(tmp_path: Path):
+    place = tmp_path / "shown"
+    exported(place, runs=table(a1=1, b1=2), learning=table(a1=3))
+    exported(place, runs=table(a1=1, b1=4))
+    assert list(outputs.read(place / "runs.csv").value) == [1, 4] and list(outputs.read(place / "learning.csv", ["value"]).value) == [3]
+    file = place / "runs.csv"
+    for changed in (file.read_text().replace("4", "5"), file.read_text()[:-8], ""):
+        file.write_text(changed)
+        assert not outputs.as_written(file) and outputs.as_written(place / "learning.csv")
+        with pytest.raises(
+            StudyError, match=rf"{file} is not what was written \(digest differs\): restore it, or delete it and run again\."
+        ):
+            outputs.parts(file)
+    file.unlink()
+    assert outputs.parts(file) == {}
+    exported(place, runs=table(c1=6))
+    assert list(outputs.parts(file)) == ["c1"]
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_whenever_it_is_killed_no_table_is_refused(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In replacing two tables and what is known of them, whichever replacement was the last one."""
+    place = tmp_path / "shown"
+    exported(place, runs=table(a1=1), learning=table(a1=2))
+    done, replace = [], os.replace
+
+    def counted(*paths: Path) -> None:
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(paths)
+        replace(*paths)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", counted)
+        exported(place, runs=table(a2=3), learning=table(a2=4))
+    found = {name: next(iter(outputs.parts(place / f"{name}.csv"))) for name in ("runs", "learning")}
+    assert found in ({"runs": runs, "learning": learning} for runs, learning in (("a1", "a1"), ("a1", "a2"), ("a2", "a2")))
+    assert sum(name == "a2" for name in found.values()) == max(0, after - 1)
+    exported(place, runs=table(a3=5), learning=table(a3=6))
+    assert list(outputs.parts(place / "runs.csv")) == ["a3"]
 
 
 @pytest.mark.parametrize("name", ["runs.csv", "rows.parquet"])

@@ -12,7 +12,7 @@ import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted
 
-from studylib import batch, comparison, figures, report, study, tables, wording
+from studylib import batch, comparison, figures, outputs, report, study, tables, wording
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.plans import Plan
@@ -88,6 +88,39 @@ def test_without_the_store_all_is_there_but_the_answers(folder: Path):
     assert 'id="answers"' in whole and 'id="answers"' not in shown
     rest = whole.replace(' · <a href="#answers">Answers side by side</a>', "").partition('<section id="answers">')[0]
     assert shown.startswith(rest.rstrip())
+
+
+def cut_off(file: Path) -> None:
+    """The first third of it."""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+
+
+@pytest.mark.parametrize("name", ["answer.md", "retention.csv", "rows.parquet", "runs.csv", "retention.svg", "table.md"])
+@pytest.mark.parametrize("change", [Path.unlink, cut_off])
+@pytest.mark.parametrize("digests", [True, False], ids=["digests", "no digests"])
+def test_what_no_notebook_writes_is_refused_in_a_sentence(
+    name: str, change: Callable, digests: bool, folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    plan = planned(
+        raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests={"near": {"source": f"path:{folder / 'test.json'}"}}
+    )
+    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
+    assert report.write([job], Store(tmp_path / "empty")).exists()
+    (tmp_path / "mini" / "report.html").unlink()
+    change(shown / name)
+    if not digests:
+        (shown / outputs.DIGESTS).unlink()
+    try:
+        report.write([job], Store(tmp_path / "empty"))
+    except StudyError as error:
+        assert name in str(error) or f"{tmp_path / 'mini'} is not what notebooks write" in str(error)
+        assert not (tmp_path / "mini" / "report.html").exists()
+    else:  # what can be left out is
+        left_out = name in ("runs.csv", "table.md", "retention.svg") and change is Path.unlink
+        shorter = name in ("runs.csv", "answer.md") and change is cut_off and not digests
+        assert left_out or shorter
 
 
 def laddered(raw: str) -> Plan:

@@ -295,6 +295,22 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "é"}
 
 
+def test_sizes_pass_over_what_is_just_being_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("kept", "work/gone"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(3))
+    assert runs.size(tmp_path) == 6 and runs.size(tmp_path / "kept") == 3
+    look = Path.lstat
+
+    def late(path: Path) -> os.stat_result:
+        if path.name == "gone":
+            path.unlink()
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", late)
+    assert runs.size(tmp_path) == 3
+
+
 def test_home_is_the_named_folder_or_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch):
     assert runs.home() == home
     monkeypatch.setenv("STUDY_HOME", "")

@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
+import pandas as pd
 import papermill
 import pytest
 import torch
@@ -34,7 +35,22 @@ from miniatures import model, planned, tokenizer
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from studylib import answering, archives, comparison, data, engines, exporting, figures, hub, models, parameters, report, study, wording
+from studylib import (
+    answering,
+    archives,
+    comparison,
+    data,
+    engines,
+    exporting,
+    figures,
+    hub,
+    models,
+    outputs,
+    parameters,
+    report,
+    study,
+    wording,
+)
 from studylib.batch import Job
 from studylib.cli import main
 from studylib.errors import HIDDEN, StudyError, said
@@ -584,6 +600,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             made[column] = EVIL
         exported = {"learning": learned, "runs": made, "timing": timing, "contrasts": gained}
         study.export(where, rows, exported, texts, figures.capacity_gap(*drawn))
+        lines = pd.read_csv(where / "retention.csv")
+        lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
+        (where / outputs.DIGESTS).unlink()  # as a folder is that someone else has made
         job = Job(NOTEBOOK, NAMED, {"families": {NAMED: EVIL}, "tests": tests}, plan)
         patch.setattr(study, "origins", lambda *_: made)
         report.write([job], store)

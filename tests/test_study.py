@@ -1,6 +1,7 @@
 """A whole miniature study from plan to table."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -370,6 +371,20 @@ def test_curves_show_dev_loss_beside_the_score(finished):
     assert learned.dev_loss.notna().all()
     student = learned[learned.role == "student"]
     assert np.allclose(student.dev_loss, student.dev_forward_kl + 0.5 * student.dev_hidden_mse)
+
+
+def test_what_changed_after_it_was_planned_is_not_kept_under_the_old_key(raw, squad, save, tmp_path, home):
+    """As a file of questions may, or a model's folder, while runs before it are made."""
+    shutil.copytree(raw.removeprefix("path:"), tmp_path / "model")
+    questions, weights = save(squad), tmp_path / "model" / "config.json"
+    for file in (questions, weights):
+        plan = planned(f"path:{tmp_path / 'model'}", sizes=[2], twins=[2], raw_starts=[], tests={"near": {"source": f"path:{questions}"}})
+        before = file.read_text()
+        file.write_text(before + " ")
+        with pytest.raises(StudyError, match=rf"path:{file if file == questions else file.parent} has changed since .*: run again"):
+            study.complete(plan, Store())
+        file.write_text(before)
+        assert not [run for run in plan.runs if run.kind == ("answers" if file == questions else "teacher") and Store().result(run)]
 
 
 def test_teachers_of_every_kind_teach(raw, tmp_path):

@@ -37,7 +37,7 @@ STUDY = {
     "evaluations": 1,
     "threads": 1,
 }
-MEASURED = ("cost", "timing", "times", "answer", "conclusion")  # files that tell times, and words that tell them
+MEASURED = ("cost", "timing", "times", "answer", "conclusion", "digests")  # files and words that tell times, and the digests of these
 INTERVAL = 2  # steps and batches between checkpoints, in `victim`
 WHOLE = (" cut", " cost", " loyalty")  # how the labels of runs end that are made in one go
 VICTIM = Path(__file__).with_name("victim.py")

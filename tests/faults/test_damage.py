@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-import pandas as pd
 import pytest
 import torch
 from miniatures import built, model, packs, planned, stages, tokenizer
 
-from studylib import answering, runs, study, teaching
+from studylib import answering, outputs, runs, study, teaching
 from studylib.errors import StudyError
 from studylib.plans import Plan
 from studylib.runs import Run, Store, file_digest
@@ -192,16 +191,45 @@ def test_a_damaged_file_of_states_is_made_again(damage: Callable[[Path], None], 
     assert made == [1] and [file_digest(file) for file in files] == before
 
 
-@pytest.mark.parametrize(("name", "damage"), [("rows.parquet", truncate), ("rows.parquet", flip), ("runs.csv", None)])
-def test_a_damaged_file_of_exported_rows_is_named(
-    name: str, damage: Callable[[Path], None] | None, finished: tuple[Plan, Store], tmp_path: Path
+@pytest.mark.parametrize("name", outputs.KEPT)
+@pytest.mark.parametrize("damage", [flip, truncate, edit])
+def test_a_damaged_table_that_is_read_again_is_named(
+    name: str, damage: Callable[[Path], None], finished: tuple[Plan, Store], tmp_path: Path
 ):
     plan, store = finished
-    folder = tmp_path / "a" / "b"
-    study.export(folder, pd.concat([study.rows(plan, store)] * 20), {"runs": study.origins(plan, store)}, {}, {})
-    if damage:
-        damage(folder / name)
-    else:
-        (folder / name).write_bytes(b"\xff\x00")
-    with pytest.raises(StudyError, match=rf"{folder / name} is damaged .*restore it, or delete it and run again"):
-        study.rows(plan, Store(tmp_path / "nothing"), folder)
+    folder, rows = tmp_path / "a" / "b", study.rows(plan, store)
+    kept = {"runs": study.origins(plan, store), "learning": study.curves(plan, store), "timing": study.timing(plan, rows, store)}
+    study.export(folder, rows, kept, {}, {})
+    damage(folder / name)
+    said = rf"{folder / name} is not what was written \(digest differs\): restore it, or delete it and run again"
+    with pytest.raises(StudyError, match=said):
+        outputs.exported(folder, name)
+    if name in ("rows.parquet", "runs.csv"):
+        with pytest.raises(StudyError, match=said):
+            study.rows(plan, Store(tmp_path / "nothing"), folder)
+    if name == "rows.parquet":
+        with pytest.raises(StudyError, match=said):
+            study.lacking(folder)
+
+
+def test_a_file_that_was_added_to_a_run_is_not_used(copied: tuple[Plan, Store]):
+    """As another shard of states would be, or a template of chats in a model's folder."""
+    plan, store = copied
+    for kind, name, used in (("states", "states-00009.safetensors", ""), ("teacher", "model/chat_template.jinja", "model")):
+        run = first(plan, kind)
+        file = store.folder(run) / name
+        file.write_text("{{ messages }}")
+        with pytest.raises(StudyError, match=f"{file} is none of the files that the run stored: delete it and run again"):
+            store.path(run, used)
+        file.unlink()
+        assert store.path(run, used)
+
+
+def test_what_lies_beside_a_damaged_result_is_no_part_of_the_next_one(copied: tuple[Plan, Store]):
+    plan, store = copied
+    run, before = first(plan, "student"), digests(plan, store)
+    folder = store.folder(run)
+    (folder / "result.json~").write_text("what an editor kept")
+    (folder / "result.json").write_text("{}")
+    study.complete(plan, store)
+    assert digests(plan, store) == before and not (folder / "result.json~").exists()
