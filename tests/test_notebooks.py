@@ -10,9 +10,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from studylib import batch, figures, parameters, readme, study
+from studylib import batch, figures, outputs, parameters, readme, study
 from studylib.errors import StudyError
 from studylib.project import root
+from studylib.runs import read_sealed
 
 NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
 
@@ -70,6 +71,7 @@ def test_the_notebook_writes_every_output(smoke):
         "cost.csv",
         "cost.png",
         "cost.svg",
+        "digests.json",
         "headline.md",
         "ladder.csv",
         "ladder.png",
@@ -135,8 +137,10 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
         committed = folder / file.name
         if file.suffix == ".md":
             assert file.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
-        else:
+        elif file.suffix in kinds:
             pd.testing.assert_frame_equal(*(kinds[file.suffix](one) for one in (file, committed)), obj=file.name)
+    assert read_sealed(folder / outputs.DIGESTS)["files"].keys() == {file.name for file in folder.iterdir()} - {outputs.DIGESTS}
+    assert [file for file in folder.iterdir() if not outputs.as_written(file)] == []
     drawn = {file.with_suffix(".csv").name for file in folder.glob("*.svg")}
     assert drawn <= {file.name for file in written.iterdir()} >= {"answer.md", "conclusion.md", "rows.parquet", "results.csv"}
 

@@ -18,6 +18,7 @@ from studylib import (
     makers,
     models,
     objectives,
+    outputs,
     packing,
     prompts,
     scoring,
@@ -557,6 +558,7 @@ def test_results_of_other_weights_are_not_mixed_with_those_of_the_store(finished
     teacher = next(run for run, called in plan.trained if called["role"] == "teacher")
     file = tmp_path / "shown" / "runs.csv"
     file.write_text(file.read_text().replace(store.result(teacher)["digest"], "0" * 64))
+    (tmp_path / "shown" / outputs.DIGESTS).unlink()
     for verb in (study.complete, study.rows):
         with pytest.raises(StudyError, match=r"has results of another mini s0 teacher than .*: move that folder away"):
             verb(plan, store, tmp_path / "shown")
