@@ -368,8 +368,11 @@ def _changed(path: Path, folder: Path) -> StudyError:
 
 def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not what is said of it, not work in progress, not what was left half-written."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".draft")
-    return [path for path in found if path not in {folder / name for name in SAID} and folder / "work" not in path.parents]
+    found, others = (
+        sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".draft"),
+        {folder / name for name in SAID},
+    )
+    return [path for path in found if path not in others and folder / "work" not in path.parents]
 
 
 def _within(file: str, name: str) -> bool:
