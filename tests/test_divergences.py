@@ -102,10 +102,14 @@ def test_temperature_softens_both_sides_and_is_squared_into_the_value(loss):
     torch.testing.assert_close(loss(STUDENT, TEACHER, temperature=3.0), expected)
 
 
-def test_jsd_is_exact_at_both_ends_and_symmetric_in_the_middle():
-    ends = divergences.jsd(STUDENT, TEACHER, beta=0.0), divergences.jsd(STUDENT, TEACHER, beta=1.0)
-    torch.testing.assert_close(ends[0], divergences.forward_kl(STUDENT, TEACHER), rtol=0, atol=0)
-    torch.testing.assert_close(ends[1], divergences.reverse_kl(STUDENT, TEACHER), rtol=0, atol=0)
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize(("beta", "end"), [(0.0, divergences.forward_kl), (1.0, divergences.reverse_kl)])
+def test_jsd_is_exact_at_both_ends(beta, end, temperature):
+    found = divergences.jsd(STUDENT, TEACHER, beta=beta, temperature=temperature)
+    torch.testing.assert_close(found, end(STUDENT, TEACHER, temperature=temperature), rtol=0, atol=0)
+
+
+def test_jsd_is_symmetric_in_the_middle():
     torch.testing.assert_close(divergences.jsd(STUDENT, TEACHER), divergences.jsd(TEACHER, STUDENT))
 
 
@@ -195,6 +199,11 @@ def test_the_interpolated_target_lies_between_student_and_teacher_in_logits(t):
     torch.testing.assert_close(divergences.interpolated_kl(STUDENT, TEACHER, t=t), torch.tensor(expected), atol=1e-6, rtol=1e-4)
     soft = -(target * STUDENT.log_softmax(-1)).sum(-1)
     torch.testing.assert_close(divergences.soft_cross_entropy(STUDENT, TEACHER, t=t), soft)
+
+
+def test_the_soft_cross_entropy_is_against_the_teacher_unless_it_is_said_otherwise():
+    soft = -(P * Q.log()).sum(-1)
+    torch.testing.assert_close(divergences.soft_cross_entropy(STUDENT, TEACHER), soft)
 
 
 def test_the_interpolated_kl_has_the_gradient_of_the_soft_cross_entropy():
