@@ -46,7 +46,10 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
         raise StudyError(f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is `study run --compute`.")
     if instead and instead["engine"] != values.get("engine", "local"):
         values |= instead | {"engine_options": {}}
-    return _planned(path, values)
+    try:
+        return _planned(path, values)
+    except StudyError as error:  # which says what is wrong with a parameter, and not where that stands
+        raise StudyError(f"{file}: {error}") from error
 
 
 def _planned(path: Path, values: dict) -> Job:
