@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from studylib import data, models, parameters, prompts, sources
 from studylib.errors import StudyError
+from studylib.escaping import printable
 from studylib.project import notebook, profiles
 
 
@@ -92,9 +93,9 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     for group in data.by_context(data.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)
-        source = f", demonstration {example.id} of {example.article!r}" if example else ""
+        source = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
         for prompt in prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings):
-            yield f"═══ {prompt.branches[0].question.id} of {group[0].article!r}{source}"
+            yield f"═══ {printable(prompt.branches[0].question.id)} of {group[0].article!r}{source}"
             yield from _marked(prompt, text, example, tokenizer)
 
 

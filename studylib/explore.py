@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from studylib import answering, batch, makers, models, packing, prompts, study, teaching
 from studylib.data import Question
 from studylib.errors import StudyError
+from studylib.escaping import printable
 from studylib.plans import Asked, Plan
 from studylib.runs import Run, Store
 
@@ -85,7 +86,7 @@ def table(answers: Mapping[str, Sequence[Token]]) -> str:
 
 def _code(text: str) -> str:
     """Text that Markdown shows as it is, within a table, too."""
-    return "`" + text.replace("`", "'").replace("|", "¦").replace("\n", "⏎") + "`"
+    return "`" + printable(text.replace("`", "'").replace("|", "¦").replace("\n", "⏎")) + "`"
 
 
 def plan(profile: str) -> Plan:

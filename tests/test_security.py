@@ -549,7 +549,7 @@ EVILS = [
     "</title></textarea></p>",
 ]
 EVIL = " ".join(EVILS)
-NAMED = """" onload="alert(8)' & \\undefined {{ 7 + 7 }} &#60;b&#62; javascript:alert(9)"""  # what a name may hold
+NAMED = """a" onload="alert(8)' & \\undefined {{ 7 + 7 }} &#60;b&#62; javascript:alert(9)"""  # what a name may hold
 
 
 class Page(HTMLParser):
@@ -639,7 +639,9 @@ def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in EVILS if set(name) & set("<>[|")] + ["a | b", "a\nb", "*a*", "`a`", "$\\undefined$"], ids=ascii
+    "name",
+    [name for name in EVILS if set(name) & set("<>[|")] + ["a | b", "a\nb", "a\rb", "*a*", "`a`", "$\\undefined$", "=1+1", "_mine"],
+    ids=ascii,
 )
 def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(name: str, tmp_path: Path, capsys):
     for what in ({"families": {name: "tiny:qwen2"}}, {"tests": {name: {"source": "facts:test"}}}):
