@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from studylib import comparison, data, hub, models, prompts, scoring, sources, tables
 from studylib.errors import StudyError
+from studylib.escaping import markdown
 from studylib.objectives import parse, title
 from studylib.runs import Store, write_text
 
@@ -117,11 +118,11 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     fewer = _fewer(counts, whole["facts"]["parameters"]) if whole else ""
     segments = prompts.plain(None, None)
     lines = [
-        f"# {name}",
-        f"{_told(manifest['label'])}: answers questions about a text with words from it. Exported from a study of knowledge distillation "
+        f"# {markdown(name)}",
+        f"{markdown(manifest['label'])}: answers questions about a text with words from it. Exported from a study of knowledge distillation "
         f"(run `{folder.name}`).",
         "## Parents and licences",
-        "\n".join(f"- `{_told(reference)}`: {licence}" for reference, licence in licences.items()),
+        "\n".join(f"- `{markdown(reference)}`: {licence}" for reference, licence in licences.items()),
         "What this model may be used for follows from all of them.",
         "## Training",
         f"{counts['total']:,} parameters, {counts['nonembedding']:,} of them outside embeddings{fewer}. Trained {parameters['trained']} by "
@@ -217,7 +218,9 @@ def _table(found: list[Score]) -> str:
     names = {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept of its teacher"}
     lines = [["test set", "asked", "questions", "articles", *names.values()]]
     lines.append(["---"] * len(lines[0]))
-    lines += [[_told(one.test), one.asked, str(one.n), str(one.articles), *(one.scores.get(name, "–") for name in names)] for one in found]
+    lines += [
+        [markdown(one.test), one.asked, str(one.n), str(one.articles), *(one.scores.get(name, "–") for name in names)] for one in found
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -228,11 +231,6 @@ def _results(score: Score) -> Iterator[EvalResult]:
             task_type="question-answering", dataset_type=f"{score.test} {score.asked}", dataset_name=f"{score.test}, {score.asked}"
         )
         yield EvalResult(**about, metric_type=kind, metric_value=value)
-
-
-def _told(text: str) -> str:
-    """Text from outside in Markdown: nothing in it begins or ends anything."""
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
 
 
 def push(folder: Path, repository: str) -> str:

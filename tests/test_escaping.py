@@ -1,13 +1,15 @@
 """Text of data and files steers neither the terminal nor the page, and legal text is shown as it is."""
 
 import json
+import shutil
+import subprocess
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from studylib import batch, escaping, explore, runs
+from studylib import batch, escaping, explore, report, runs
 from studylib.cli import main
 
 STEERING = "\x1b[2J\x1b]8;;http://elsewhere.example\x1b\\link\x07\x9b31m\u202e\u2066\u200f\x7f\r"
@@ -61,3 +63,21 @@ def test_a_strange_manifest_is_shown_without_steering_the_terminal(home: Path, c
 
 def test_tokens_are_shown_without_steering(capsys: pytest.CaptureFixture):
     assert not steers(explore._code(f"a{STEERING}\n|")) and explore._code("a|`b\n") == "`a¦'b⏎`"
+
+
+def test_text_from_outside_cannot_break_a_card():
+    assert escaping.markdown("a | b\n# `c` <script>") == "a \\| b # 'c' &lt;script>"
+    assert escaping.markdown(f"a{STEERING}b") == f"a{escaping.printable(STEERING[:-1])} b"
+
+
+def test_the_pages_program_shows_text_without_steering():
+    """Its own lines, run where Node is."""
+    node = shutil.which("node") or pytest.skip("needs Node")
+    page = (Path(report.__file__).parent / "report.html").read_text(encoding="utf-8")
+    program = "\n".join(line for line in page.splitlines() if line.startswith(("const escaped =", "const seen =")))
+    given = json.dumps(f"{STEERING}\u2028\ud800\n{HINDI}")
+    done = subprocess.run(
+        [node, "-e", f"{program}\nconsole.log(JSON.stringify(seen({given})))"], capture_output=True, text=True, check=True
+    )
+    shown = json.loads(done.stdout)
+    assert not steers(shown) and r"\u{1b}[2J\u{1b}]8;;" in shown and r"\u{2028}\u{d800}" in shown and shown.endswith(f"\n{HINDI}")

@@ -152,10 +152,6 @@ def test_licences_are_those_of_the_publishers_or_unknown(reference, said):
     assert exporting.licence(reference) == said
 
 
-def test_text_from_outside_cannot_break_the_card():
-    assert exporting._told("a | b\n# `c` <script>") == "a \\| b # 'c' &lt;script>"
-
-
 def test_the_harness_is_asked_in_the_studys_prompt():
     row = {"id": "1", "context": "Ka is Bo.", "question": " What is Ka? ", "answers": {"text": ["Bo", "the Bo"], "answer_start": [6, 6]}}
     (asked,) = prompts.build(
