@@ -5,7 +5,7 @@ export("21ff22c9", Path("student"))
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoTokenizer, GenerationConfig
 
-from studylib import comparison, data, hub, models, prompts, scoring, sources, tables
+from studylib import comparison, data, hub, makers, models, prompts, scoring, sources, tables
 from studylib.errors import StudyError
 from studylib.escaping import markdown
 from studylib.objectives import parse, title
-from studylib.runs import Store, write_text
+from studylib.runs import Input, Store, write_text
 
 KINDS = ("teacher", "student")
 GENERATED = "made by the study"
@@ -171,16 +171,19 @@ def _one(licences: Iterator[str]) -> str | None:
 
 
 def scores(folder: Path, store: Store) -> Iterator[Score]:
-    """What a model scores wherever it was asked and the answers are there, and what it keeps of its teacher asked the same."""
+    """What a model scores wherever it was asked and the answers are there, and what it keeps of its teacher asked the same.
+
+    Raises StudyError where a test set is no longer what was asked.
+    """
     manifest = store.manifest(folder)
-    guide = manifest["needs"].get("teacher", {}).get("key")
-    every = {(one["model"], one["test"], one["asked"], one["seed"]): one for one in _asked(store)}
+    guide = manifest["needs"].get("teacher", {}).get("key") if store.is_current(folder) else None  # else it learnt from another
+    every = {(one["model"], one["test"], one["asked"], one["seed"]): one for one in _asked(store, {folder.name, guide})}
     for (model, *about), one in every.items():
         if model != folder.name:
             continue
-        rows = [_rows(one, "student")]
+        rows = [_rows(one, store, "student")]
         if (theirs := every.get((guide, *about))) is not None:
-            rows.append(_rows(theirs, "teacher"))
+            rows.append(_rows(theirs, store, "teacher"))
         else:
             rows.append(rows[0].assign(role="teacher"))
         kept = comparison.compare(pd.concat(rows)).set_index("role")
@@ -190,21 +193,24 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
         yield Score(one["title"], one["asked"], int(own.n), int(own.articles), told)
 
 
-def _asked(store: Store) -> Iterator[dict]:
-    """Every finished set of answers: by which model, on what, how."""
+def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
+    """Every finished set of answers of these models as they are now: by which of them, on what, how."""
     for file in sorted(store.root.glob("answers/*/result.json")):
         manifest = store.manifest(file.parent)
-        test = manifest["needs"]["test"]
-        about = {"model": manifest["needs"]["model"].get("key"), "test": test["digest"], "described": test["input"], "folder": file.parent}
-        title = manifest["label"].rpartition(": ")[2].removesuffix(f" {manifest['parameters']['asked']}")
-        yield about | {"asked": manifest["parameters"]["asked"], "seed": manifest["parameters"]["seed"], "title": title}
+        model, test, asked = manifest["needs"]["model"].get("key"), manifest["needs"]["test"], manifest["parameters"]["asked"]
+        if model is None or model not in keys or not store.is_current(file.parent):
+            continue
+        label = store.manifest(store.root / manifest["needs"]["model"]["kind"] / model)["label"]
+        title = manifest["label"].removeprefix(f"{label}: ").removesuffix(f" {asked}")
+        about = {"model": model, "test": test["digest"], "described": test["input"], "folder": file.parent}
+        yield about | {"asked": asked, "seed": manifest["parameters"]["seed"], "title": title}
 
 
-def _rows(one: Mapping, role: str) -> pd.DataFrame:
+def _rows(one: Mapping, store: Store, role: str) -> pd.DataFrame:
     """Per-question rows of a set of answers, as `comparison` reads them."""
-    said = json.loads(Store().checked(one["folder"], "answers.json").read_text(encoding="utf-8"))
+    said = json.loads(store.checked(one["folder"], "answers.json").read_text(encoding="utf-8"))
     lines = []
-    for q in data.load(one["described"]).questions:
+    for q in _questions(one):
         rules = scoring.usual_rules(q.language, mlqa=sources.is_mlqa(one["described"]))
         scored = scoring.score(said[q.id]["text"], [gold for gold, _ in q.answers], language=q.language, rules=rules)
         lines.append({"question": q.id, "article": q.article, "language": q.language, "probability": said[q.id]["probability"]} | scored)
@@ -212,6 +218,17 @@ def _rows(one: Mapping, role: str) -> pd.DataFrame:
     return pd.DataFrame(lines).assign(
         **fixed | {"role": role, "seed": one["seed"], "agreement": 0.0, "loyalty": 0.0, "run": one["folder"].name}
     )
+
+
+def _questions(one: Mapping) -> list[data.Question]:
+    """The questions of a set of answers. Raises StudyError where the test set is not, byte for byte, what was asked."""
+    described = one["described"]
+    if sources.fingerprint(described) != one["test"]:
+        raise StudyError(
+            f"{described['source']} is not what the model was asked (digest differs): restore it, or delete {one['folder']} "
+            "to leave its scores out of the card."
+        )
+    return makers.questions(Input(one["title"], described, one["test"]))
 
 
 def _table(found: list[Score]) -> str:
