@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = verb("verify", _verify, "redraw a profile's tables and figures from their rows, ask some answers again: what differs")
     verify.add_argument("profile", nargs="?", default="tiny")
     verify.add_argument("--sample", type=int, default=20, help="how many questions of a set of answers are asked again, at least (20)")
-    verify.add_argument("--seed", type=int, default=0, help="by which sets and questions are drawn (0)")
+    verify.add_argument("--seed", type=int, help="draw the sets and questions of this seed again (else: by chance; the seed is said)")
     verb("doctor", _doctor, "where the environment departs from constraints.txt, what is at hand, what is wrong in the store")
     data = verb("data", _data, "the data sets of a profile, or `data show SET`: prompts as a model sees them")
     data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")

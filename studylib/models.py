@@ -213,6 +213,11 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
 
 
+def counted(folder: Path) -> dict[str, int]:
+    """The parameters of the model in a folder; only the headers of its weights are read."""
+    return parameters(_weights(folder, device_map="meta"))
+
+
 @torch.no_grad()
 def memory(model: PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
