@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from studylib import batch, engines, runs, study
+    from studylib import batch, engines, fonts, runs, study
     from studylib.progress import spoken
 
     started = time.monotonic()
@@ -127,6 +127,8 @@ def _run(chosen: argparse.Namespace) -> None:
         engines.check(job.plan.machine)
     showing = not chosen.compute and any(study.lacking(folder) for _, folder in jobs)
     _announce(jobs, showing)
+    if strange := fonts.advice("".join(sorted({name for job, _ in jobs for name in job.plan.names}))):
+        print(strange, flush=True)
     failed = []
     for job, folder in jobs:
         if showing and not study.showable(job.plan, folder):

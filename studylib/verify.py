@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from matplotlib.image import imread
+from PIL import Image
 
 from studylib import answering, batch, makers, outputs, prompts, scoring, study, weights, work
 from studylib.batch import Job
@@ -233,10 +234,18 @@ def _pixels(shown: Path, made: Path) -> Found | None:
     unlike = differing(*drawings) if all(file.exists() for file in drawings) else Found(f"{drawings[0].name} is missing")
     if unlike is not None and (unlike.wrong or not unlike.seen):
         return Found(f"{shown.name}: not compared, as its drawing is not the same", wrong=False, seen=False)
+    if _fonts(shown) != _fonts(made):
+        return Found(f"{shown.name}: not compared, as it was made with other fonts", wrong=False, seen=False)
     one, other = imread(shown), imread(made)
     if one.shape != other.shape or abs(one - other).max() > SHADE:
         return Found(f"{shown.name} shows something else than {drawings[0].name}")
     return None
+
+
+def _fonts(picture: Path) -> str | None:
+    """Those that a picture of pixels was made with, beside the usual one."""
+    with Image.open(picture) as opened:
+        return opened.info.get("Fonts")
 
 
 def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
