@@ -55,7 +55,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
 
 def _page(shown: Sequence[Job], store: Store) -> str:
     environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined, finalize=_seen)
-    environment.filters |= {"markdown": lambda text: MARKDOWN(printable(text, keep="\n\t")), "source": _source, "described": described}
+    environment.filters |= {"markdown": _written, "source": _source, "described": described}
     environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
     return environment.get_template("report.html").render(
         profile=shown[0].profile,
@@ -65,6 +65,11 @@ def _page(shown: Sequence[Job], store: Store) -> str:
         data=_data(shown),
         answers=_answers(shown, store),
     )
+
+
+def _written(text: str) -> str:
+    """Markdown as HTML."""
+    return str(MARKDOWN(printable(text, keep="\n\t")))
 
 
 def _seen(value: object) -> object:
