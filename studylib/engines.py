@@ -22,7 +22,7 @@ from threading import Event, Thread
 
 import torch
 
-from studylib import makers, models, together, work
+from studylib import makers, models, processes, together, work
 from studylib.errors import StudyError, said, told
 from studylib.plans import Machine
 from studylib.progress import Progress
@@ -72,9 +72,11 @@ class Here(Executor):
         return future
 
 
-def _pin(cards: Queue) -> None:
-    """Give this process GPUs of its own, before it has looked for any."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
+def _begin(cards: Queue | None) -> None:
+    """Let this process end with its parent, and give it GPUs of its own, if there are any, before it has looked for them."""
+    processes.end_with_parent()
+    if cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
 
 
 class Processes(Executor):
@@ -86,12 +88,10 @@ class Processes(Executor):
 
     def _begun(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
-        if not self.cards:
-            return ProcessPoolExecutor(self.workers, mp_context=context)
         queue = context.Queue()
         for card in self.cards:
             queue.put(card)
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_pin, initargs=(queue,))
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin, initargs=(queue if self.cards else None,))
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
         """Call in one of the processes."""

@@ -409,6 +409,22 @@ TEMPLATES = [
     ("that breaks off", "{% for", "cannot be used (TemplateSyntaxError: "),
     ("that is a number", 3, "cannot be used (TypeError: "),
     ("that refuses", "{{ raise_exception('not me') }}", "cannot be used (TemplateError: not me"),
+    (
+        "that does not end",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "cannot be used (it takes more than 10 seconds of computing",
+    ),
+    (
+        "that prints a hundred megabytes",
+        "{{ 'x' * 100000000 }}",
+        "cannot be used (ValueError: it prints 100000000 characters",
+    ),
+    (
+        "that prints ten gigabytes",
+        "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
+        "cannot be used (it takes more than 1024 MB of memory",
+    ),
+    ("that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "cannot be used (RecursionError: "),
     ("that shows nothing of it", "plain {{ 3 }}", "does not show what it is given, once"),
     ("that shows it twice", "{{ messages[0].content }}{{ messages[0].content }}", "does not show what it is given, once"),
 ]
