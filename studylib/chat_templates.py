@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 
 SECONDS = 10  # of computing, whatever else the machine does
 CONVERSATIONS_A_SECOND = 100  # at least: the more there are, the longer it may take
@@ -49,8 +48,9 @@ def _render(task: str) -> tuple[str, ...]:
 def _bound(conversations: int) -> None:
     """Let the system end this process when it computes for long, and refuse it memory; where there is no such bound, time has one."""
     with suppress(ImportError):
-        import psutil
         import resource
+
+        import psutil
 
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds = round(used.ru_utime + used.ru_stime) + SECONDS + conversations // CONVERSATIONS_A_SECOND
