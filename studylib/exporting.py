@@ -195,7 +195,7 @@ def _asked(store: Store) -> Iterator[dict]:
         manifest = store.manifest(file.parent)
         test = manifest["needs"]["test"]
         about = {"model": manifest["needs"]["model"].get("key"), "test": test["digest"], "described": test["input"], "folder": file.parent}
-        title = manifest["label"].rpartition(": ")[2].removesuffix(f" {manifest['parameters']['asked']}")
+        title = test.get("label") or manifest["label"].rpartition(": ")[2].removesuffix(f" {manifest['parameters']['asked']}")
         yield about | {"asked": manifest["parameters"]["asked"], "seed": manifest["parameters"]["seed"], "title": title}
 
 

@@ -128,7 +128,7 @@ def test_a_job_that_never_was_is_given_up(graph, commands, tmp_path, monkeypatch
     pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
     monkeypatch.setattr(clusters, "LOST", 0.0)
     commands(srun="exit 0", sbatch="echo Submitted batch job 11", sacct="exit 1", squeue="exit 1", scancel="exit 0")
-    with pytest.raises(StudyError, match="engine slurm: job 11(_0)? left no result"):
+    with pytest.raises(StudyError, match=r"engine slurm: job 11(_0)? left no result"):
         complete(graph[0], tmp_path, machine("slurm"))
 
 
