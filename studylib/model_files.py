@@ -29,6 +29,7 @@ BOUNDS = {
     "vocab_size": 1 << 23,
     "max_position_embeddings": 1 << 30,
 }
+SPARE = 250_000_000  # parameters, a gigabyte: what is built by mistake at most before the weights are missed
 GROWTH = 1_000  # times that the replacements of a tokenizer may lengthen a text
 
 
@@ -73,10 +74,10 @@ def _pairs(value: object) -> Iterator[tuple[str, object]]:
 
 
 def check_weights(folder: Path, vocabulary: int, hidden: int, inner: int, layers: int) -> None:
-    """Raise StudyError for a configuration of more parameters than the weights have bytes: building it would take memory without end."""
+    """Raise StudyError for a configuration of far more parameters than the weights have bytes: building it would take memory without end."""
     there = sum(file.stat().st_size for file in folder.glob(f"*{WEIGHTS}"))
     least = vocabulary * hidden + layers * 2 * hidden * inner
-    if least > there:
+    if least > there + SPARE:
         raise StudyError(
             f"{folder}: config.json describes a model of more than {least:.1e} parameters, its weights have {there:.1e} bytes: "
             "take the configuration that belongs to them."

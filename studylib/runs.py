@@ -77,11 +77,13 @@ class Run:
 
 def home() -> Path:
     """Where runs and downloads are kept: `STUDY_HOME`, or the user's cache folder."""
-    place = Path(os.environ.get("STUDY_HOME") or user_cache_path("studylib"))
+    named = os.environ.get("STUDY_HOME")
     try:
-        return place.expanduser().absolute()
+        return Path(named or user_cache_path("studylib")).expanduser().absolute()
     except RuntimeError as error:
-        raise StudyError(f"STUDY_HOME {place} names a user who is not known: name a folder.") from error
+        if named:
+            raise StudyError(f"STUDY_HOME {named} names a user who is not known: name a folder.") from error
+        raise StudyError("This user has no home to keep the store in: name a folder in STUDY_HOME.") from error
 
 
 def canonical(value: object) -> bytes:
