@@ -5,6 +5,9 @@ from pathlib import Path
 
 import papermill
 from filelock import FileLock
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
 from studylib import experiments, parameters, study
@@ -14,6 +17,15 @@ from studylib.project import notebook, profiles
 from studylib.runs import Store, home, room
 
 EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
+
+
+class InterpreterKernel(AsyncKernelManager):
+    """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path under the same name."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """How it is begun."""
+        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ def _execute(job: Job, compute: bool, target: Path, table: Path) -> Path:
             cwd=str(job.notebook.parent),
             progress_bar=False,
             request_save_on_cell_execute=False,
+            kernel_manager_class=InterpreterKernel,
         )
     except papermill.PapermillExecutionError as error:
         reason = told(" ".join(error.evalue.split())).rstrip(".")

@@ -49,11 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settle_home() -> None:
-    """Make STUDY_HOME an absolute path, as notebooks and workers are executed in other folders."""
-    if os.environ.get("STUDY_HOME"):
-        from studylib.runs import home
+    """Make STUDY_HOME an absolute path, as notebooks and workers are executed in other folders. It is the home of a user who has none,
+    as in containers: libraries that look for one fail otherwise."""
+    from studylib.runs import home
 
+    if os.environ.get("STUDY_HOME"):
         os.environ["STUDY_HOME"] = str(home())
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = str(home())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,33 +8,30 @@ An engine is told nothing but which run to make, and runs are the same whichever
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
-from threading import Event, Thread
 
 import torch
 
-from studylib import makers, models, together, work
-from studylib.errors import StudyError, said, told
+from studylib import makers, models, processes, together, work
+from studylib.clusters import EngineFailure, Ray, Slurm, on_cards
+from studylib.errors import StudyError, told
 from studylib.plans import Machine
 from studylib.progress import Progress
-from studylib.runs import NoRoom, Run, Store, home
+from studylib.runs import NoRoom, Run, Store
 
 OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
-SECONDS = 0.5  # between looks at what Slurm has done
 MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
 TRIES = 3  # of a run whose process died
 # Ends of the names of submitit's options that a job's script would run, or take as they are, whatever cluster's they are.
 COMMANDS = ("setup", "teardown", "srun_args", "additional_parameters")
-PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
 
 
 @dataclass(frozen=True)
@@ -72,9 +69,11 @@ class Here(Executor):
         return future
 
 
-def _pin(cards: Queue) -> None:
-    """Give this process GPUs of its own, before it has looked for any."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
+def _begin(cards: Queue | None) -> None:
+    """Let this process end with its parent, and give it GPUs of its own, if there are any, before it has looked for them."""
+    processes.end_with_parent()
+    if cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
 
 
 class Processes(Executor):
@@ -86,12 +85,10 @@ class Processes(Executor):
 
     def _begun(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
-        if not self.cards:
-            return ProcessPoolExecutor(self.workers, mp_context=context)
         queue = context.Queue()
         for card in self.cards:
             queue.put(card)
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_pin, initargs=(queue,))
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin, initargs=(queue if self.cards else None,))
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
         """Call in one of the processes."""
@@ -106,103 +103,6 @@ class Processes(Executor):
         self.pool.shutdown(wait, cancel_futures=cancel_futures)
         for process in active_children():
             process.terminate()
-
-
-class Ray(Executor):
-    """A Ray cluster, that at `address` or one of this machine; a run whose node dies is made again on another one."""
-
-    def __init__(self, machine: Machine, address: str | None = None, retries: int = 3):
-        import ray
-
-        self.ray, self.own = ray, not ray.is_initialized()
-        if self.own:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
-        cards = machine.processes if on_cards(machine) else 0
-        told = {name: os.environ[name] for name in PASSED if name in os.environ} | {"OMP_NUM_THREADS": str(machine.threads)}
-        how = {"num_cpus": machine.threads, "num_gpus": cards, "max_retries": retries, "runtime_env": {"env_vars": told}}
-        self.call = ray.remote(_call).options(**how)
-
-    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
-        """Call somewhere in the cluster."""
-        return self.call.remote(call, args, kwargs).future()
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leave the cluster; what was begun there is stopped."""
-        if self.own:
-            self.ray.shutdown()
-
-
-def _call(call: Callable, args: tuple, kwargs: dict) -> object:
-    return call(*args, **kwargs)
-
-
-@dataclass(frozen=True)
-class Several:
-    """Tasks that one job makes one after the other; one that fails does not stop the others."""
-
-    tasks: Sequence[Callable[[], None]]
-
-    def __call__(self) -> list[BaseException | None]:
-        """Make all; return what each failed with, if it did."""
-        return [Here().submit(task).exception() for task in self.tasks]
-
-    def checkpoint(self) -> object:
-        """What submitit is to submit again when Slurm takes the node or the time is over: what is done stays, the rest goes on."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-
-class Slurm(Executor):
-    """Slurm by submitit, or by its stand-in on this machine (`cluster: local`): what is ready at the same time is dealt out to one array,
-    as many of whose jobs as `jobs` says go on at once; each starts Python once."""
-
-    def __init__(self, machine: Machine, cluster: str = "slurm", jobs: int = 16, **parameters: object):
-        import submitit
-
-        own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
-        self.most, self.ended = jobs, Event()
-        self.waiting: list[tuple[Future, Callable[[], None]]] = []
-        self.running: dict[submitit.Job, list[Future]] = {}
-        try:
-            self.jobs = submitit.AutoExecutor(home() / "slurm", cluster=cluster)
-            self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
-        except (NameError, TypeError, ValueError, AssertionError, RuntimeError) as error:
-            raise StudyError(f"engine_options: submitit does not take them ({said(error)}): see its AutoExecutor.") from error
-        Thread(target=self._watch, daemon=True).start()
-
-    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
-        """Call in a job."""
-        future: Future = Future()
-        self.waiting.append((future, partial(call, *args, **kwargs)))
-        return future
-
-    def _watch(self) -> None:
-        while not self.ended.wait(SECONDS):
-            free, waiting = self.most - len(self.running), list(self.waiting)
-            if free > 0 and waiting:
-                del self.waiting[: len(waiting)]
-                dealt = [waiting[start::free] for start in range(min(free, len(waiting)))]
-                with self.jobs.batch():
-                    made = [(self.jobs.submit(Several([task for _, task in own])), [future for future, _ in own]) for own in dealt]
-                self.running |= dict(made)
-            for job, futures in list(self.running.items()):
-                if job.done():
-                    del self.running[job]
-                    died = job.exception()
-                    for future, error in zip(futures, [died] * len(futures) if died else job.result(), strict=True):
-                        future.set_exception(error) if error else future.set_result(None)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stop looking; jobs that go on are cancelled."""
-        self.ended.set()
-        for job in self.running:
-            job.cancel()
-
-
-def on_cards(machine: Machine) -> bool:
-    """Whether runs compute on GPUs."""
-    return machine.device == "cuda" or (machine.device == "auto" and torch.cuda.is_available())
 
 
 def check(machine: Machine) -> None:
@@ -282,8 +182,8 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
             run, error = going.pop(future), future.exception()
             if error is None:
                 done(run)
-            elif isinstance(error, NoRoom):
-                raise error  # the others would not have any, either
+            elif isinstance(error, NoRoom | EngineFailure):
+                raise error  # no other run would fare better
             elif isinstance(error, BrokenProcessPool) and tried[run.planned] < TRIES:
                 missing[run.planned] = run  # it may have been another one's process that died
             else:

@@ -201,7 +201,7 @@ def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
         if model is None or model not in keys or not store.is_current(file.parent):
             continue
         label = store.manifest(store.root / manifest["needs"]["model"]["kind"] / model)["label"]
-        title = manifest["label"].removeprefix(f"{label}: ").removesuffix(f" {asked}")
+        title = test.get("label") or manifest["label"].removeprefix(f"{label}: ").removesuffix(f" {asked}")
         about = {"model": model, "test": test["digest"], "described": test["input"], "folder": file.parent}
         yield about | {"asked": asked, "seed": manifest["parameters"]["seed"], "title": title}
 

@@ -75,7 +75,7 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
     """As it was for the runs of a model that are done; else as a step of training it shows it."""
     took: dict[str, list[float]] = {}
     for run in runs:
-        if (result := store.result(run)) is not None:
+        if (result := store.result(run)) is not None and result["seconds"] > 0:  # others were too short to be measured
             took.setdefault(run.kind, []).append(result["seconds"] / work.of(run).flops)
     if not took:
         return calibrated(runs, plan, work)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
 
+from studylib import model_files
 from studylib.errors import StudyError, said, told
 from studylib.runs import file_digest
 
@@ -125,9 +126,10 @@ def shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]
+    told = model_files.read_json(index)
     try:
-        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names = sorted({str(name) for name in told["weight_map"].values()})  # type: ignore[index]  # whatever it is
+    except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it.") from error
     if others := [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]:
         raise StudyError(f"{index} names {others[0]!r}, which is no safetensors file of its folder: nothing else is loaded.")
@@ -156,6 +158,8 @@ def read_config(folder: Path) -> PretrainedConfig:
     Raises StudyError naming the folder when it is damaged, of a kind that only code in it knows, or sends for more: an attention that
     is code of the hub's, weights of another name, an adapter, all of which transformers would load.
     """
+    model_files.check_files(folder)
+    model_files.check_numbers(folder)
     try:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever transformers makes of a file from outside

@@ -19,7 +19,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, cutting, data, kinds, models, objectives, packing, processes, prompts, scoring, sources, teaching, training
+from studylib import (
+    answering,
+    cutting,
+    data,
+    kinds,
+    model_files,
+    models,
+    objectives,
+    packing,
+    processes,
+    prompts,
+    scoring,
+    sources,
+    teaching,
+    training,
+)
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Machine
@@ -102,7 +117,8 @@ def prompted(
     pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
     own, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
     shared = dict(mode=mode or own, pool=pool, seed=seed, longest=config.max_position_embeddings)
-    return prompts.build(questions(run.needs[need]) if learnt is None else learnt, tokenizer, **shared, training=learnt is not None)
+    with model_files.panics(tokenizer.name_or_path):
+        return prompts.build(questions(run.needs[need]) if learnt is None else learnt, tokenizer, **shared, training=learnt is not None)
 
 
 def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:

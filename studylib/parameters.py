@@ -5,6 +5,7 @@
 
 import json
 from ast import literal_eval
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -17,6 +18,8 @@ from studylib.errors import StudyError
 from studylib.runs import canonical
 
 DIGITS = 18  # of a whole number that 64 bits hold
+LARGEST = 200_000  # bytes of a YAML
+VALUES = 10_000  # that it may hold
 
 
 def defaults(notebook: Path) -> dict:
@@ -31,8 +34,10 @@ def read(notebook: Path, file: Path) -> dict:
     """
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
+    if file.stat().st_size > LARGEST:
+        raise StudyError(f"{file} has {file.stat().st_size / 1e6:.1f} MB: a file of parameters is read up to {LARGEST / 1e6:.1f} MB.")
     try:
-        given = _Loader(file.read_text(encoding="utf-8")).get_single_data()
+        given = _loaded(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates and numbers that are none
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
@@ -41,14 +46,36 @@ def read(notebook: Path, file: Path) -> dict:
     return {name: _checked(name, value, known, file) for name, value in given.items()}
 
 
+def _loaded(text: str) -> object:
+    """What a YAML says, if its aliases do not make more of it than can be held. Raises YAMLError."""
+    node = _Loader(text).get_single_node()
+    if node is None:
+        return None
+    if _values(node, {}) > VALUES:
+        raise yaml.YAMLError(f"it holds more than {VALUES} values, those of aliases counted each time")
+    return _Loader("").construct_document(node)
+
+
+def _values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """How many values a node stands for, those of aliases as often as they are named; of a node within itself none."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = 0
+        inside = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
+        counted[id(node)] = 1 + sum(_values(one, counted) for one in inside)
+    return counted[id(node)]
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML takes the last of two values of one key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Refuse a key that stands twice: which of them was meant?"""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {repeated[0]!r} stands twice", node.start_mark)
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

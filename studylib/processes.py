@@ -1,8 +1,12 @@
 """Processes that make one run together: which of them this one is, and what they tell each other. One that is alone is the first of one."""
 
 import ctypes
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any
 
 import torch
@@ -14,6 +18,8 @@ from torch.distributed.fsdp import fully_shard
 from studylib.errors import StudyError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+PARENT_SECONDS = 1.0  # between looks at a parent that is no process of Python's
+ORPHANED = 1  # exit code
 
 
 def count() -> int:
@@ -94,6 +100,20 @@ def together(device: torch.device) -> Iterator[None]:
         dist.barrier()  # one that leaves before the others aborts them
     finally:
         dist.destroy_process_group()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends, however that ends: no signal handler runs when a parent is killed."""
+    Thread(target=_end_after_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_after_parent(began_under: int) -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()  # waits on a pipe that the system closes
+    else:  # torchrun's
+        while os.getppid() == began_under:
+            time.sleep(PARENT_SECONDS)
+    os._exit(ORPHANED)
 
 
 def divides(rows: int) -> None:

@@ -18,6 +18,7 @@ from random import Random
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from studylib import chat_templates
 from studylib.data import Question, by_context
 from studylib.errors import StudyError, said
 from studylib.scoring import tokens
@@ -113,9 +114,11 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
     spoken = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
     try:
-        made = str(tokenizer.apply_chat_template(spoken, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # a template is a program, of whoever made the model
-        raise StudyError(f"The chat template of {whose} cannot be used ({type(error).__name__}: {said(error)[:200]}): {PLAIN}.") from None
+        (made,) = chat_templates.render(tokenizer.get_chat_template(), [spoken], tokenizer.special_tokens_map)
+    except ValueError as error:  # several templates, none of which is the default
+        raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}.") from error
+    except chat_templates.TemplateFailure as error:
+        raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}.") from None
     if made.count(HERE) != 1:
         raise StudyError(f"The chat template of {whose} does not show what it is given, once: {PLAIN}.")
     before, _, after = made.partition(HERE)

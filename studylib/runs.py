@@ -11,6 +11,7 @@ with one that was changed, it did not happen.
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -31,6 +33,8 @@ from studylib.errors import StudyError, told
 
 CHECKPOINT_SECONDS = 120.0  # after which a run keeps what it goes on from
 FULL = (errno.ENOSPC, errno.EDQUOT)
+DRAFT = ".draft"  # ends the name of a file that is being written
+FEW_INODES = 100  # some may be free again when an error is told
 SAID = ("manifest.json", "result.json", "error.json")  # of a run, beside what it made
 
 
@@ -73,11 +77,13 @@ class Run:
 
 def home() -> Path:
     """Where runs and downloads are kept: `STUDY_HOME`, or the user's cache folder."""
-    place = Path(os.environ.get("STUDY_HOME") or user_cache_path("studylib"))
+    named = os.environ.get("STUDY_HOME")
     try:
-        return place.expanduser().absolute()
+        return Path(named or user_cache_path("studylib")).expanduser().absolute()
     except RuntimeError as error:
-        raise StudyError(f"STUDY_HOME {place} names a user who is not known: name a folder.") from error
+        if named:
+            raise StudyError(f"STUDY_HOME {named} names a user who is not known: name a folder.") from error
+        raise StudyError("This user has no home to keep the store in: name a folder in STUDY_HOME.") from error
 
 
 def canonical(value: object) -> bytes:
@@ -107,10 +113,13 @@ def write_json(path: Path, value: object) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write by atomic rename: a reader sees the old file or the new one, never half of it, even if the machine stops."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    settle(draft)
-    os.replace(draft, path)
+    draft = path.with_name(f"{path.name}.{uuid4().hex}{DRAFT}")  # another writer of this path has another
+    try:
+        draft.write_text(text, encoding="utf-8")
+        settle(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     settle(path.parent)
 
 
@@ -162,13 +171,31 @@ def room(place: Path, what: str, needed: Callable[[], float] | None = None) -> I
     except Exception as error:  # each library has its own for this
         if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(error):
             raise
+        if (inodes := free_inodes(place)) < FEW_INODES:
+            raise NoRoom(
+                f"{place} has no room left for {what} ({inodes:.0f} inodes are free, one of which every file takes): delete files and run "
+                "again, or move the store (STUDY_HOME)."
+            ) from error
         about = f"{free(place) / 1e6:.0f} MB are free" + (f", about {needed() / 1e6:.0f} MB are needed" if needed else "")
         raise NoRoom(f"{place} has no room left for {what} ({about}): make room and run again, or move the store (STUDY_HOME).") from error
 
 
 def free(place: Path) -> int:
     """Bytes that are free where a file or folder lies or is to lie."""
-    return shutil.disk_usage(next(folder for folder in (place, *place.absolute().parents) if folder.exists())).free
+    return shutil.disk_usage(_there(place)).free
+
+
+def free_inodes(place: Path) -> float:
+    """How many more files can be made there, however many bytes are free; without end where the file system does not count them."""
+    if not hasattr(os, "statvfs"):  # Windows
+        return math.inf
+    about = os.statvfs(_there(place))
+    return about.f_favail if about.f_files else math.inf
+
+
+def _there(place: Path) -> Path:
+    """A place, or the nearest folder above it that exists."""
+    return next(folder for folder in (place, *place.absolute().parents) if folder.exists())
 
 
 def size(place: Path) -> int:
@@ -296,6 +323,8 @@ class Store:
                 for left in _made(folder):  # which nothing vouches for
                     left.unlink()
             (folder / "error.json").unlink(missing_ok=True)
+            for draft in folder.glob(f"*.json.*{DRAFT}"):  # what a process that was killed has left
+                draft.unlink()
             write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
             try:
@@ -334,7 +363,9 @@ class Store:
 
     def _manifest(self, run: Run) -> dict:
         needs = {
-            name: {"kind": need.kind, "key": self.key(need)} if isinstance(need, Run) else {"input": need.value, "digest": need.digest}
+            name: {"kind": need.kind, "key": self.key(need)}
+            if isinstance(need, Run)
+            else {"label": need.label, "input": need.value, "digest": need.digest}
             for name, need in run.needs.items()
         }
         return {
@@ -382,7 +413,7 @@ def _changed(path: Path, folder: Path) -> StudyError:
 def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not what is said of it, not work in progress, not what was left half-written."""
     found, others = (
-        sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".draft"),
+        sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DRAFT),
         {folder / name for name in SAID},
     )
     return [path for path in found if path not in others and folder / "work" not in path.parents]

@@ -17,10 +17,13 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from studylib import archives, facts, hub
 from studylib.errors import StudyError, said
@@ -29,6 +32,7 @@ from studylib.project import root
 from studylib.runs import digest, file_digest
 
 RECIPE = 1
+READING = 10  # bytes of memory for each of a JSON file
 SELECTING = {"source", "part", "dev_articles", "paragraphs", "language", "articles", "offsets", "official"}
 KEYS = {
     "hub": SELECTING | {"split", "folder"},
@@ -199,6 +203,9 @@ def _local(kind: str, rest: str, dataset: Mapping) -> Path:
         rest = f"{rest}/{split}/{split}-context-{dataset['context']}-question-{dataset['question']}.json"
     if not (path := _rooted(rest)).is_file():
         raise StudyError(f"There is no file {path}: the data source {kind}:{rest} needs it.")
+    needed, there = READING * path.stat().st_size, psutil.virtual_memory().total
+    if needed > there:
+        raise StudyError(f"{path} takes about {needed / 1e9:.1f} GB of memory to be read, there are {there / 1e9:.1f} GB: make it smaller.")
     return path
 
 
@@ -227,8 +234,8 @@ def _mapping(pairs: list[tuple[str, object]]) -> dict:
     """A JSON object, none of whose keys may come twice: which of them was meant?"""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"the key {next(name for name, count in names.items() if count > 1)!r} twice in one object")
     return found
 
 

@@ -5,6 +5,7 @@ rows = study.rows(plan, folder=folder)
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -254,14 +255,13 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 
 def leakage(plan: Plan) -> pd.DataFrame:
     """What must not be, counted, a line per set: its articles, contexts and questions that are among the training ones, too,
-    and its contexts that are shown a demonstration of their own article in any way of asking or training."""
-    training = makers.questions(plan.train)
-    ways = sorted({(one.called[way], one.called["seed"]) for one in plan.asked for way in ("asked", "trained")})
+    and its contexts that are shown a demonstration of their own article in any way in which they are asked or trained on."""
+    training, ways = makers.questions(plan.train), _ways(plan)
     lines = []
     for source in (plan.train, plan.dev, *plan.tests):
         asked = makers.questions(source)
         first = [group[0] for group in data.by_context(asked)]
-        examples = [prompts.demonstrations(first, mode, training, seed) for mode, seed in ways]
+        examples = [prompts.demonstrations(first, mode, training, seed) for mode, seed in sorted(ways[source.digest])]
         own = sum(
             shown is not None and shown.article == one.article for chosen in examples for shown, one in zip(chosen, first, strict=True)
         )
@@ -269,6 +269,17 @@ def leakage(plan: Plan) -> pd.DataFrame:
         counts = {what: found if found is pd.NA else len(found) for what, found in shared.items()}
         lines.append({"set": source.label, **counts, "demonstrations": own})
     return pd.DataFrame(lines)
+
+
+def _ways(plan: Plan) -> dict[str, set[tuple[str, int]]]:
+    """By a data set's digest, the ways of prompting and seeds in which its questions are read."""
+    ways: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    for run in plan.runs:
+        for need in ("train", "dev", "test"):
+            if need in run.needs:
+                mode = run.parameters["asked" if "asked" in run.parameters else "trained"]
+                ways[run.needs[need].digest].add((mode, run.parameters["seed"]))
+    return ways
 
 
 def folder(profile: str, notebook: str) -> Path:

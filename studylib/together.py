@@ -42,6 +42,8 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
 
 def _one(run: Run, root: Path, machine: Machine) -> None:
     """What each process does."""
+    if "RANK" in os.environ:
+        processes.end_with_parent()
     if torch.cuda.is_available() and machine.device != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     makers.prepare(machine)

@@ -1,8 +1,14 @@
 """What a profile is, and that a notebook that did not finish is not believed."""
 
+import json
+import sys
+from types import SimpleNamespace
+
+import nbformat
 import papermill
 import pytest
 from miniatures import chosen, planned
+from nbformat.v4 import new_code_cell, new_notebook
 
 from studylib import batch, experiments, forecast, progress
 from studylib.errors import StudyError
@@ -90,3 +96,28 @@ def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch)
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])
 def test_times_as_people_say_them(seconds, said):
     assert progress.spoken(seconds) == said
+
+
+def test_runs_that_took_no_time_say_nothing_of_the_pace(raw, tmp_path, monkeypatch):
+    """As of a store whose clock was set back, or of runs shorter than a tenth of a second."""
+    plan, store = planned(raw), Store(tmp_path)
+    monkeypatch.setattr(store, "result", lambda run: {"seconds": 0.0})
+    monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(1.0, 1e9))
+    assert forecast.seconds(plan, plan.runs[:1], store) > 1
+
+
+def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypatch):
+    """Even where another environment has a kernel of the same name, first on Jupyter's path."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setattr(batch.study, "folder", lambda profile, notebook: tmp_path)
+    cells = [
+        new_code_cell("compute = True", metadata={"tags": ["parameters"]}),
+        new_code_cell(f"import pathlib, sys\npathlib.Path({str(tmp_path / 'table.md')!r}).write_text(sys.executable)"),
+    ]
+    about = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=about), tmp_path / "mine.ipynb")
+    batch.execute(batch.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[])))
+    assert (tmp_path / "table.md").read_text() == sys.executable

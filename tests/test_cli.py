@@ -350,3 +350,27 @@ def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
     assert "held out: 1 questions on 1 contexts; no article, context or question of it in train." in done.stdout
     table = (tmp_path / "checkout/figures/mine/capacity_gap/table.md").read_text(encoding="utf-8")
     assert table.count("\n| 4 |") == 4 and "family mine" in table and "one-shot retrieved" in table
+
+
+UNKNOWN = """import os, pwd, sys
+os.environ.pop("HOME")
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+from studylib.cli import main
+code = main(["data", sys.argv[1]])
+import studylib.study
+sys.exit(code)
+"""
+
+
+def test_a_user_without_a_home_uses_that_of_the_study(wanted, home):
+    """As in containers that run by a number of no user: libraries look for a home when they are imported."""
+    around = os.environ | {"STUDY_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around)
+    assert done.returncode == 0, done.stderr
+    assert "facts:test" in done.stdout
+    del around["STUDY_HOME"]
+    done = subprocess.run([sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around)
+    assert done.returncode == 2
+    assert done.stderr == "study: This user has no home to keep the store in: name a folder in STUDY_HOME.\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from miniatures import SETTINGS, planned
 
-from studylib import batch, cli, engines, makers, study
+from studylib import batch, cli, clusters, engines, makers, study
 from studylib.errors import StudyError
 from studylib.plans import Machine
 from studylib.runs import Run, Store
@@ -234,7 +234,7 @@ def test_three_nodes_make_the_same_bits_while_one_is_killed(smoked, tmp_path):
 
 def test_a_job_that_slurm_takes_back_is_submitted_again_as_it_was(graph, tmp_path):
     submitit = pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
-    several = engines.Several([engines.Task(run, tmp_path, MACHINE) for run in graph[0][:1]])
+    several = clusters.Several([engines.Task(run, tmp_path, MACHINE) for run in graph[0][:1]])
     again = several.checkpoint()
     assert isinstance(again, submitit.helpers.DelayedSubmission) and again.function is several
 
@@ -243,7 +243,7 @@ def test_a_task_that_fails_does_not_stop_the_others_of_its_job():
     def fail() -> None:
         raise StudyError("no")
 
-    first, second = engines.Several([fail, lambda: None])()
+    first, second = clusters.Several([fail, lambda: None])()
     assert isinstance(first, StudyError) and second is None
 
 

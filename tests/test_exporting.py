@@ -238,3 +238,13 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
     ours = rows[rows.role == "student"]
     for name in ("exact_match", "f1"):
         assert 100 * found[f"{name},none"] == pytest.approx(100 * ours[name].mean(), abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["a: b", "near", "a zero-shot: b zero-shot"])
+def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
+    store = runs.Store(tmp_path)
+    needs = {"model": runs.Run("teacher", {}, label="mini s0: teacher"), "test": runs.Input(name, {"source": "facts:test"}, "00")}
+    answered = runs.Run("answers", {"asked": "zero-shot", "seed": 0}, needs, label=f"mini s0: teacher: {name} zero-shot")
+    store.complete(needs["model"], lambda run, folder: {})
+    store.complete(answered, lambda run, folder: {})
+    assert [one["title"] for one in exporting._asked(store)] == [name]

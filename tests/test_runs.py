@@ -1,5 +1,6 @@
 """The run store: keys say what matters, one process computes, and nothing half done is taken for done."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -8,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from platformdirs import user_cache_path
@@ -315,3 +318,40 @@ def test_home_is_the_named_folder_or_the_cache(home: Path, monkeypatch: pytest.M
     assert runs.home() == home
     monkeypatch.setenv("STUDY_HOME", "")
     assert runs.home() == user_cache_path("studylib")
+
+
+def test_two_writers_of_one_path_leave_what_one_of_them_wrote(tmp_path: Path):
+    """Neither renames or takes away the draft of the other."""
+    path, texts = tmp_path / "shared.txt", ["a" * 1000, "b" * 1000]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: runs.write_text(path, texts[number % 2]), range(200)))
+    assert path.read_text() in texts
+    assert [file.name for file in tmp_path.iterdir()] == ["shared.txt"]
+
+
+def test_drafts_that_a_killed_process_left_go_when_the_run_is_made(tmp_path: Path):
+    store = Store(tmp_path)
+    folder = store.folder(number())
+    folder.mkdir(parents=True)
+    (folder / "result.json.0123.draft").write_text("{")
+    store.complete(number(), write)
+    assert not list(folder.glob("*.draft"))
+
+
+@pytest.mark.parametrize(
+    ("files", "left", "said"),
+    [
+        (1000, 3, r"\(3 inodes are free, one of which every file takes\): delete files and run again"),
+        (1000, 500, r"MB are free, about 20 MB are needed\): make room and run again"),
+        (0, 0, r"MB are free, about 20 MB are needed\): make room and run again"),  # file systems without inodes
+    ],
+)
+def test_a_file_system_without_inodes_is_not_told_to_lack_bytes(files: int, left: int, said: str, tmp_path: Path, monkeypatch):
+    def full(run: Run, folder: Path) -> dict:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = os.statvfs(tmp_path)
+    about = SimpleNamespace(f_files=files, f_favail=left, f_bavail=real.f_bavail, f_blocks=real.f_blocks, f_bfree=real.f_bfree, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda place: about)
+    with pytest.raises(runs.NoRoom, match=said):
+        Store(tmp_path).complete(number(), full, lambda: 20e6)

@@ -414,3 +414,20 @@ def test_all_of_squadshifts_can_be_read(name: str):
         pytest.skip("needs the bigbench archive")
     loaded = data.load({"source": f"archive:{reference}", **more})
     assert (len(loaded.questions), loaded.shifted) == (count, shifted)
+
+
+def test_a_file_that_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """Nor is its digest computed, which would take hours."""
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(10**12)
+    monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("read"))
+    for read in (sources.fingerprint, sources.content):
+        with pytest.raises(StudyError, match=r"large\.json takes about 10000\.0 GB of memory to be read, there are "):
+            read({"source": f"path:{tmp_path / 'large.json'}"})
+
+
+def test_a_key_twice_among_very_many_is_named(tmp_path):
+    """In time that grows with their number, not with its square."""
+    (tmp_path / "mine.json").write_text("{" + ", ".join(f'"{number}": 0' for number in [*range(300_000), 299_999]) + "}")
+    with pytest.raises(StudyError, match="the key '299999' twice in one object"):
+        sources.content({"source": f"path:{tmp_path / 'mine.json'}"})

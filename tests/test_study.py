@@ -218,9 +218,15 @@ def test_what_test_sets_share_with_training_is_counted(raw):
 def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch):
     plan = planned(raw)
     monkeypatch.setitem(prompts.DEMONSTRATIONS, "one-shot", lambda asked, pool, seed: list(asked))
-    assert study.leakage(plan).demonstrations.tolist() == [6, 6, 6]  # train, dev, near
+    assert study.leakage(plan).demonstrations.tolist() == [0, 0, 6]  # train, dev, near: the last alone is shown any
     trained = planned(raw, trained="one-shot", asked=["zero-shot"])
-    assert study.leakage(trained).demonstrations.tolist() == [6, 6, 6]
+    assert study.leakage(trained).demonstrations.tolist() == [6, 6, 0]
+
+
+def test_one_article_is_enough_to_train_on_where_demonstrations_are_shown_in_asking_alone(raw):
+    plan = planned(raw, train={"source": "facts:train", **FACTS, "paragraphs": 1}, asked=["one-shot"], heal_packs=1, layer_packs=1, packs=1)
+    makers.rehearse(plan.runs)
+    assert study.leakage(plan).set_index("set").demonstrations.tolist() == [0, 0, 0]
 
 
 def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):

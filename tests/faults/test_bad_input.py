@@ -95,7 +95,7 @@ PARAMETERS = [
     ("a file that no system can name", {"dev": {"source": "path:" + "x" * 5000}}, "cannot be read or written (File name too long)"),
     (
         "a training set for a demonstration of itself",
-        {"asked": ["one-shot"], "train": SMALL["train"] | {"paragraphs": 1}},
+        {"trained": "one-shot", "train": SMALL["train"] | {"paragraphs": 1}},
         "a second article",
     ),
     ("no folder of XQuAD", {"xquad": "no/such"}, "no/such holds no xquad.*.json"),
@@ -122,6 +122,12 @@ def test_parameters_that_cannot_be_are_refused(changes: dict, said: str, wanted:
     assert said in refused("run", wanted(**changes))
 
 
+def bomb(innermost: str, around: str) -> bytes:
+    """Each of twelve anchors stands ten times for the one before it."""
+    lines = [f"- &a{number} {around.format(', '.join([f'*a{number - 1}'] * 10))}" for number in range(1, 12)]
+    return "\n".join(["sizes:", f"- &a0 {innermost}", *lines]).encode()
+
+
 YAMLS = [
     ("a key twice", b"sizes: [4]\nprofile: x\nsizes: [3]\n", "is no YAML: the key 'sizes' stands twice in"),
     ("a key twice further in", b"dev: {source: 'facts:dev', source: 'facts:test'}\n", "the key 'source' stands twice in"),
@@ -141,6 +147,9 @@ YAMLS = [
     ("no such day", b"profile: 2020-13-45\n", "is no YAML: month must be in 1..12"),
     ("half of a pair of surrogates", b'profile: "\\ud800"\n', "profile must hold finite numbers, texts"),
     ("a name of 100,000 letters", b"x" * 10**5 + b": 3\n", "is no YAML: mapping values are not allowed here"),
+    ("anchors that stand for 10¹¹ values", bomb("[1]", "[{}]"), "is no YAML: it holds more than 10000 values"),
+    ("anchors that are merged", bomb("{a: 1}", "{{<<: [{}]}}"), "is no YAML: it holds more than 10000 values"),
+    ("a megabyte", b"# " + b"x" * 10**6, "has 1.0 MB: a file of parameters is read up to 0.2 MB"),
     ("a list for a mapping of names", b"- profile\n", "must map parameter names to values"),
 ]
 
@@ -361,6 +370,37 @@ def a_shard_short(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def endless(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("/dev/zero")
+
+    return damage
+
+
+def holey(name: str) -> Callable[[Path], None]:
+    """A file of a gigabyte that takes no room."""
+
+    def damage(folder: Path) -> None:
+        with (folder / name).open("wb") as file:
+            file.truncate(1 << 30)
+
+    return damage
+
+
+def doubling(part: str) -> Callable[[Path], None]:
+    kind = {"normalizer": "normalizers", "decoder": "decoders"}[part]
+    double = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}
+    return configured("tokenizer.json", **{part: {"type": "Sequence", kind: [double] * 40}})
+
+
+def of_a_hard_expression(folder: Path) -> None:
+    """A regular expression that tries more ways than there is time for, on any sentence."""
+    split = {"type": "Split", "pattern": {"Regex": r"(\w+\s?)+\z"}, "behavior": "Isolated", "invert": False}
+    configured("tokenizer.json", pre_tokenizer=split)(folder)
+
+
 NO_FOLDER, CANNOT = "needs config.json and safetensors weights in it", "cannot be loaded ("
 FOLDERS = [
     ("no folder", shutil.rmtree, NO_FOLDER),
@@ -384,13 +424,33 @@ FOLDERS = [
     ("a configuration of code", configured(model_type="evil", auto_map={"AutoConfig": "evil.E"}), CANNOT),
     ("an architecture in a list", configured(model_type=["llama"]), CANNOT),
     ("another architecture", of_another_architecture, "holds a gpt2 model: known architectures are gpt_neox, llama, qwen2"),
-    ("layers in words", configured(num_hidden_layers="many"), CANNOT),
+    ("layers in words", configured(num_hidden_layers="many"), "config.json says num_hidden_layers many"),
+    ("ten million layers", configured(num_hidden_layers=10**7), "num_hidden_layers 10000000: it must be a whole number from 1 to 1000"),
+    ("layers below zero", configured(num_hidden_layers=-1), "config.json says num_hidden_layers -1"),
+    ("ten million layers further in", configured(text_config={"num_hidden_layers": 10**7}), "says num_hidden_layers 10000000"),
+    ("a width of a million", configured(hidden_size=10**6), "config.json says hidden_size 1000000"),
+    ("a width of many gigabytes", configured(hidden_size=2**17, num_hidden_layers=1000), "config.json describes a model of more than"),
+    ("true for a vocabulary", configured(vocab_size=True), "config.json says vocab_size True"),
+    ("a configuration of 10 MB", configured(note="x" * 10**7), "config.json has 10 MB: files beside the weights are read up to 4 MB"),
+    ("a configuration nested 100,000 deep", rewritten("config.json", '{"a":' * 10**5), CANNOT),
+    ("an index nested 100,000 deep", rewritten("model.safetensors.index.json", '{"weight_map":' * 10**5), CANNOT),
+    ("settings of a tokenizer nested 100,000 deep", rewritten("tokenizer_config.json", "[" * 10**5), CANNOT),
+    ("a tokenizer nested 100,000 deep", rewritten("tokenizer.json", "[" * 10**5), CANNOT),
+    ("a pipe", lambda folder: os.mkfifo(folder / "vocab.json"), "vocab.json is neither a file nor a folder"),
+    ("a pipe of another name", lambda folder: os.mkfifo(folder / "notes"), "notes is neither a file nor a folder"),
+    ("a pipe for weights", lambda folder: os.mkfifo(folder / "more.safetensors"), "more.safetensors is neither a file nor a folder"),
+    ("a link to an endless device", endless("merges.txt"), "merges.txt is neither a file nor a folder"),
+    ("an endless template", endless("additional_chat_templates/a.jinja"), "a.jinja is neither a file nor a folder"),
+    ("a template of a gigabyte", holey("chat_template.jinja"), "chat_template.jinja has 1074 MB"),
+    ("a tokenizer that doubles every e, 40 times", doubling("normalizer"), "its normalizer makes texts 1e+12 times as long"),
+    ("one that doubles every e of an answer", doubling("decoder"), "its decoder makes texts 1e+12 times as long"),
+    ("a tokenizer that gives up on a text", of_a_hard_expression, "fails on a text (Onig: Regex search error"),
     ("no layers", configured(num_hidden_layers=0), "config.json says num_hidden_layers 0"),
     ("more layers than weights", configured(num_hidden_layers=5), "has no weights model.layers.4."),
-    ("no heads", configured(num_attention_heads=0), CANNOT),
+    ("no heads", configured(num_attention_heads=0), "config.json says num_attention_heads 0"),
     ("a width that no head divides", configured(hidden_size=33), CANNOT),
     ("a width of other weights", configured(hidden_size=64), CANNOT),
-    ("a vocabulary of 10¹⁵ words", configured(vocab_size=10**15), CANNOT),
+    ("a vocabulary of 10¹⁵ words", configured(vocab_size=10**15), "config.json says vocab_size 1000000000000000"),
     ("an unknown activation", configured(hidden_act="evil"), CANNOT),
     ("an unknown number format", configured(dtype="evil"), CANNOT),
     ("room for eight tokens", configured(max_position_embeddings=8), "not even a piece of its context fits"),
@@ -409,6 +469,22 @@ TEMPLATES = [
     ("that breaks off", "{% for", "cannot be used (TemplateSyntaxError: "),
     ("that is a number", 3, "cannot be used (TypeError: "),
     ("that refuses", "{{ raise_exception('not me') }}", "cannot be used (TemplateError: not me"),
+    (
+        "that does not end",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "cannot be used (it takes more than 10 seconds of computing",
+    ),
+    (
+        "that prints a hundred megabytes",
+        "{{ 'x' * 100000000 }}",
+        "cannot be used (ValueError: it prints 100000000 characters",
+    ),
+    (
+        "that prints ten gigabytes",
+        "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
+        "cannot be used (it takes more than 1024 MB of memory",
+    ),
+    ("that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "cannot be used (RecursionError: "),
     ("that shows nothing of it", "plain {{ 3 }}", "does not show what it is given, once"),
     ("that shows it twice", "{{ messages[0].content }}{{ messages[0].content }}", "does not show what it is given, once"),
 ]

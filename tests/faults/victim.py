@@ -79,6 +79,11 @@ def named(name: str) -> Callable[..., bool]:
     return lambda path, *_: Path(str(path)).name == name
 
 
+def draft_of(name: str) -> Callable[..., bool]:
+    """Whether the first argument is the draft of a file of this name."""
+    return lambda path, *_: Path(str(path)).match(f"{name}.*{runs.DRAFT}")
+
+
 def of(kind: str) -> Callable[..., bool]:
     """Whether the first argument is a run of this kind."""
     return lambda run, *_: run.kind == kind
@@ -121,7 +126,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "while a model is saved": lambda: at_call(makers.models, "save", 1, after=True),
     "while layers are chosen": lambda: at_call(makers, "write_sealed", 2, after=True),
     "before result.json": lambda: at_call(runs, "write_sealed", 3, named("result.json")),
-    "in result.json": lambda: half_written(runs, "settle", 1, 0, named("result.json.draft")),
+    "in result.json": lambda: half_written(runs, "settle", 1, 0, draft_of("result.json")),
     "after result.json": lambda: at_call(runs, "write_sealed", 3, named("result.json"), after=True),
     "in states": lambda: half_written(teaching, "save_file", 2, 1),
     "between states": lambda: at_call(teaching, "write_json", 2),

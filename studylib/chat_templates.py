@@ -1,0 +1,90 @@
+"""Chat templates are programs of whoever made the model: they run in a process of their own, with bounds on time, memory and text.
+
+render("{{ messages[0].content }}", [[{"role": "user", "content": "Who?"}]], {})
+
+The process is this file, run as a script: it needs transformers alone.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+
+SECONDS = 10  # of computing, whatever else the machine does
+CONVERSATIONS_A_SECOND = 100  # at least: the more there are, the longer it may take
+MEMORY = 1 << 30  # bytes, beside what the libraries take
+LONGEST = 1 << 20  # characters of one conversation beside its messages
+PATIENCE = 600  # seconds, after which a process that neither computes nor ends is given up
+
+
+class TemplateFailure(Exception):
+    """A template that cannot be used, and why, in a few words."""
+
+
+def render(template: object, conversations: Sequence[Sequence[Mapping]], special_tokens: Mapping[str, str]) -> list[str]:
+    """Each conversation as text that asks for the next turn. Raises TemplateFailure."""
+    return list(_render(json.dumps([template, conversations, dict(special_tokens)])))
+
+
+@lru_cache(maxsize=64)
+def _render(task: str) -> tuple[str, ...]:
+    try:
+        done = subprocess.run([sys.executable, "-P", __file__], input=task, capture_output=True, encoding="utf-8", timeout=PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise TemplateFailure(f"it did not end within {PATIENCE} seconds") from error
+    if done.returncode < 0:  # a signal of the system, mostly for its bound on computing
+        raise TemplateFailure(f"it takes more than {SECONDS} seconds of computing, or more memory than there is")
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError as error:
+        raise TemplateFailure(f"its process failed with exit code {done.returncode}") from error
+    if "failure" in answer:
+        raise TemplateFailure(answer["failure"])
+    return tuple(answer["texts"])
+
+
+def _bound(conversations: int) -> None:
+    """Let the system end this process when it computes for long, and refuse it memory; where there is no such bound, time has one."""
+    with suppress(ImportError):
+        import resource
+
+        import psutil
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = round(used.ru_utime + used.ru_stime) + SECONDS + conversations // CONVERSATIONS_A_SECOND
+        memory = psutil.Process().memory_info().vms + MEMORY
+        for kind, bound in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
+            with suppress(ValueError, OSError):  # there is a lower bound already, or none here
+                resource.setrlimit(kind, (bound, bound))
+
+
+def _rendered(template: str, conversations: list[list[dict]], special_tokens: dict[str, str]) -> list[str]:
+    """All of them, as `PreTrainedTokenizerBase.apply_chat_template` does it."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    _bound(len(conversations))
+    how = dict(chat_template=template, add_generation_prompt=True, **special_tokens)
+    texts, _ = render_jinja_template(conversations=conversations, **how)
+    for text, conversation in zip(texts, conversations, strict=True):
+        if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):
+            raise ValueError(f"it prints {len(text)} characters")
+    return texts
+
+
+def main() -> None:
+    """Read a task, write its texts or why there are none."""
+    try:
+        answer: dict = {"texts": _rendered(*json.load(sys.stdin))}
+    except MemoryError:
+        answer = {"failure": f"it takes more than {MEMORY >> 20} MB of memory"}
+    except Exception as error:  # whatever a program of others may do
+        answer = {"failure": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(encoding="utf-8")  # type: ignore[attr-defined]
+    main()
