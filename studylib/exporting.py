@@ -91,8 +91,9 @@ def _generation(folder: Path) -> GenerationConfig:
     tried = f"{prompts.INSTRUCTIONS}{prompts.BREAK}Text: Ünder 12,345 čars\n\tit's 你好, “quoted”.{prompts.BREAK}Question:{prompts.CUE}"
     if plain(tried, add_special_tokens=False)["input_ids"] != own(tried, add_special_tokens=False)["input_ids"]:
         raise StudyError(f"{folder}: AutoTokenizer does not split texts as the study does: load this model by the study.")
-    pad = own.pad_token_id if own.pad_token_id is not None else own.eos_token_id
-    return GenerationConfig(do_sample=False, eos_token_id=own.all_special_ids, pad_token_id=pad, max_new_tokens=prompts.ROOM)
+    settings = models.greedy(own)
+    settings.max_new_tokens = prompts.ROOM
+    return settings
 
 
 def card(folder: Path, store: Store, name: str) -> ModelCard:
