@@ -40,7 +40,7 @@ tokenizer, model = AutoTokenizer.from_pretrained({name!r}), AutoModelForCausalLM
 text = "The Seine flows through Paris."
 question = "Where does the Seine flow?"
 parts = [{before!r} + text, {between!r} + question + {cue!r}]  # split into tokens one by one, as in training
-ids = sum((tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts), [])
+ids = sum((tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"] for part in parts), [])
 said = model.generate(torch.tensor([ids]))[0, len(ids):]
 print(tokenizer.decode(said, skip_special_tokens=True).strip().split("\\n")[0].strip())
 """

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from studylib import archives, configurations, hub, processes
+from studylib import archives, configurations, hub, processes, vocabulary
 from studylib.errors import StudyError
 from studylib.packing import Batch
 from studylib.project import root
@@ -102,7 +102,7 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     if kind != "archive":
         return tokenizer_of(place)
     place = archives.member(reference.partition(":")[2])
-    return AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+    return vocabulary.complete(AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL))
 
 
 def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
@@ -203,8 +203,8 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, about: PretrainedConfig, na
     """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
         raise StudyError(f"the tokenizer in {name} has no end-of-sequence token: answers need one to end in.")
-    if len(tokenizer) > about.vocab_size:
-        raise StudyError(f"the tokenizer in {name} has {len(tokenizer)} tokens, its model only {about.vocab_size}: take its own tokenizer.")
+    if (rows := vocabulary.size(tokenizer)) > about.vocab_size:
+        raise StudyError(f"the tokenizer in {name} has {rows} tokens, its model only {about.vocab_size}: take its own tokenizer.")
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
@@ -216,9 +216,10 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     try:
         named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
+        tokenizer = (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
+    return vocabulary.complete(tokenizer, folder)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -303,7 +304,7 @@ def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True)
 
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
-    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length; in float32 even within autocast."""
+    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size; in float32 even within autocast."""
     return output_of(model, vocabulary)(hidden)
 
 
