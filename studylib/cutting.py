@@ -1,6 +1,6 @@
 """Students cut in depth and width: which layers and neurons can go, and how the rest makes good for them.
 
-order = removal_order(model, batch, objectives.cross_entropy, count=10, vocabulary=len(tokenizer), report=print)
+order = removal_order(model, batch, objectives.cross_entropy, count=10, vocabulary=vocabulary.size(tokenizer), report=print)
 keep = sorted(set(range(30)) - {block for block, _ in order})
 student = cut(model, keep)
 heal(student, model, keep, batches, neurons=768, report=print)

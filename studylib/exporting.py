@@ -41,7 +41,7 @@ tokenizer, model = AutoTokenizer.from_pretrained({name!r}), AutoModelForCausalLM
 text = "The Seine flows through Paris."
 question = "Where does the Seine flow?"
 parts = [{before!r} + text, {between!r} + question + {cue!r}]  # split into tokens one by one, as in training
-ids = sum((tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts), [])
+ids = sum((tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"] for part in parts), [])
 said = model.generate(torch.tensor([ids]))[0, len(ids):]
 print(tokenizer.decode(said, skip_special_tokens=True).strip().split("\\n")[0].strip())
 """
@@ -92,8 +92,9 @@ def _generation(folder: Path) -> GenerationConfig:
     tried = f"{prompts.INSTRUCTIONS}{prompts.BREAK}Text: Ünder 12,345 čars\n\tit's 你好, “quoted”.{prompts.BREAK}Question:{prompts.CUE}"
     if plain(tried, add_special_tokens=False)["input_ids"] != own(tried, add_special_tokens=False)["input_ids"]:
         raise StudyError(f"{folder}: AutoTokenizer does not split texts as the study does: load this model by the study.")
-    pad = own.pad_token_id if own.pad_token_id is not None else own.eos_token_id
-    return GenerationConfig(do_sample=False, eos_token_id=own.all_special_ids, pad_token_id=pad, max_new_tokens=prompts.ROOM)
+    settings = models.greedy(own)
+    settings.max_new_tokens = prompts.ROOM
+    return settings
 
 
 def card(folder: Path, store: Store, name: str) -> ModelCard:
