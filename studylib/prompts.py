@@ -31,6 +31,7 @@ CUE = "\nAnswer:"  # in plain form; a chat template has its own
 ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
 ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
 PLAIN = "take a prompting without `chat`"
+TOGETHER = 64  # texts that are split into tokens at once
 HERE = "\ue000"  # where a chat turn's question goes; a private character, in no text
 
 
@@ -289,11 +290,11 @@ def _windowed(
 
 def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]) -> list[tuple[int, int]]:
     """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if not even four tokens fit."""
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    places = np.array(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
     size = len(places)
     while size >= 4:
         starts = range(0, len(places) - size + size // 2, size // 2) if size < len(places) else [0]
-        spans = [(places[start][0], places[min(start + size, len(places)) - 1][1]) for start in starts]
+        spans = [(int(places[start][0]), int(places[min(start + size, len(places)) - 1][1])) for start in starts]
         if all(fits(text[begin:end]) for begin, end in spans):
             return spans
         size -= max(1, size // 16)
@@ -301,4 +302,6 @@ def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str],
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    """The tokens of texts, a few texts at a time: beside them a tokenizer makes what takes many times their memory."""
+    parts = (texts[first : first + TOGETHER] for first in range(0, len(texts), TOGETHER))
+    return [ids for part in parts for ids in tokenizer(part, add_special_tokens=False)["input_ids"]]
