@@ -96,6 +96,7 @@ def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch)
     teacher = plan.runs[0]
     answered = [run for run in plan.runs if run.kind == "answers"][:1]
     took = {teacher: 50.0, answered[0]: 7.0}
+    monkeypatch.setattr(Store, "snapshot", lambda _: store)
     monkeypatch.setattr(store, "result", lambda run: {"seconds": took[run]} if run in took else None)
     monkeypatch.setattr(forecast, "calibrated", lambda *_: pytest.fail("a step was timed"))
     assert forecast.seconds(plan, [teacher], store) == pytest.approx(50)
