@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from studylib import answering, cutting, divergences, features, models, objectives, packing, prompts, scoring, sources, teaching, training
-from studylib.runs import Input, Run
+from studylib.runs import Input, Run, ordered
 
 RECIPE = 1  # of what is planned here and of `makers`
 
@@ -16,7 +16,7 @@ RECIPE = 1  # of what is planned here and of `makers`
 def dataset(label: str, description: Mapping) -> Input:
     """A data set as something to build on."""
     digest = sources.fingerprint(description)  # refuses what is no description
-    return Input(label, dict(description), digest)
+    return Input(label, dict(description), digest, sources.identity(description), sources.recipe(description))
 
 
 def raw_model(reference: str) -> Input:
@@ -187,7 +187,6 @@ def raw_of(run: Run) -> Input:
 def each_run(runs: Iterable[Run]) -> list[Run]:
     """All runs that these build on and these themselves, each once, in an order in which they can be made."""
     seen: dict[str, Run] = {}
-    for run in runs:
-        for one in run.ancestry():
-            seen.setdefault(one.planned, one)
+    for run in ordered(runs):
+        seen.setdefault(run.planned, run)
     return list(seen.values())

@@ -189,12 +189,13 @@ def _read(run: Run, need: str, learning: bool) -> tuple:
 def _counted(run: Run, need: str, learning: bool) -> Text:
     tokenizer, config = models.reading(kinds.raw_of(run).value)
     built = makers.prompted(run, need, tokenizer, config, learnt=makers.questions(run.needs[need]) if learning else None)
-    rows = [packing.pack(prompt) for prompt in built]
-    tokens, answers = sum(len(row.ids) for row in rows), sum(len(row.answers.at) for row in rows)
-    asked = sum(len(row.question_ids) for row in rows)
-    seen = sum(pairs(Counter(row.branches)) for row in rows)
-    count = len(rows)
-    return Text(count, tokens / count, seen / count, answers / count, asked / count, [len(row.ids) for row in rows])
+    lengths: list[int] = []
+    answers, asked, seen = 0, 0, 0.0
+    for row in map(packing.pack, built):  # one at a time: a row takes many times the memory of its prompt
+        lengths.append(len(row.ids))
+        answers, asked, seen = answers + len(row.answers.at), asked + len(row.question_ids), seen + pairs(Counter(row.branches))
+    count = len(lengths)
+    return Text(count, sum(lengths) / count, seen / count, answers / count, asked / count, lengths)
 
 
 def pairs(branches: Mapping[int, int]) -> float:
