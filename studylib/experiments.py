@@ -42,6 +42,7 @@ class Common:
     heal_packs: int
     teacher_steps: int
     teacher_rate: float
+    teacher_lora: int
     rates: Sequence[float]
     search_steps: int
     packs: int
@@ -72,6 +73,10 @@ class Common:
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count < 2**31:
                 raise StudyError(f"{name} must be a whole number of at least 1 and below 2**31, not {count!r}.")
+        if isinstance(self.teacher_lora, bool) or not isinstance(self.teacher_lora, int) or not 0 <= self.teacher_lora <= 1024:
+            raise StudyError(f"teacher_lora must be a rank of 1 to 1024, or 0 to tune all weights, not {self.teacher_lora!r}.")
+        if self.teacher_lora and self.processes > 1:
+            raise StudyError("teacher_lora: several processes do not share adapters: set `processes: 1`, or `teacher_lora: 0`.")
         if self.learn not in kinds.LEARN:
             raise StudyError(f"learn must be {', '.join(kinds.LEARN[:-1])} or {kinds.LEARN[-1]}, not {self.learn!r}.")
         objectives.parse(self.stages)
@@ -129,7 +134,8 @@ class School:
             raw,
             f"{family} s{setting.seed}" + ("" if setting.trained == "zero-shot" else f" {setting.trained}"),
         )
-        self.tuned = kinds.teacher(raw, setting, steps=common.teacher_steps, rate=float(common.teacher_rate), label=self.label)
+        how: dict[str, Any] = dict(steps=common.teacher_steps, rate=float(common.teacher_rate), rank=common.teacher_lora)
+        self.tuned = kinds.teacher(raw, setting, **how, label=self.label)
         self.order = kinds.layers(self.tuned, setting, packs=common.layer_packs, label=self.label)
         self.named: dict[str, Any] = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
         own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(objectives.gold(common.teacher_steps))

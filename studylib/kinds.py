@@ -7,7 +7,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from studylib import answering, cutting, divergences, features, models, objectives, packing, prompts, scoring, sources, teaching, training
+from studylib import (
+    answering,
+    cutting,
+    divergences,
+    features,
+    lora,
+    models,
+    objectives,
+    packing,
+    prompts,
+    scoring,
+    sources,
+    teaching,
+    training,
+)
 from studylib.runs import Input, Run
 
 RECIPE = 1  # of what is planned here and of `makers`
@@ -43,11 +57,12 @@ class Setting:
         return {"trained": self.trained, "learn": learn, "stages": list(stages), "rate": rate, "seed": self.seed, **batching}
 
 
-def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str) -> Run:
-    """The raw model, tuned on gold answers."""
+def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, rank: int = 0, label: str) -> Run:
+    """The raw model, tuned on gold answers: all of its weights, or low-rank adapters of this `rank`."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    recipe = _recipes(setting.trained, objectives, training)
-    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, recipe, f"{label} teacher")
+    recipe = _recipes(setting.trained, objectives, training, *([lora] if rank else []))
+    parameters = setting.recipe(objectives.gold(steps), rate) | ({"lora": rank} if rank else {})
+    return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 
 
 def loyalty(own: Run, teachers: Run, *, label: str) -> Run:

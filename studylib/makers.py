@@ -19,7 +19,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, cutting, data, kinds, models, objectives, packing, processes, prompts, scoring, sources, teaching, training
+from studylib import (
+    answering,
+    cutting,
+    data,
+    kinds,
+    lora,
+    models,
+    objectives,
+    packing,
+    processes,
+    prompts,
+    scoring,
+    sources,
+    teaching,
+    training,
+)
 from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.plans import Machine
@@ -177,6 +192,8 @@ def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreT
 
 def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["raw"])
+    if rank := run.parameters.get("lora"):
+        lora.attach(model, rank, run.parameters["precision"], run.parameters["seed"])
     return _train(run, model, tokenizer, folder, store, bar)
 
 
@@ -349,7 +366,8 @@ class _School:
         asked, built = questions(self.run.needs["dev"]), prompted(self.run, "dev", self.tokenizer, model.config)
 
         def score(current: PreTrainedModel) -> dict[str, float]:
-            said = answering.best(answering.answer(current, self.tokenizer, built))
+            with models.precision(current, self.run.parameters["precision"] if "lora" in self.run.parameters else "fp32"):
+                said = answering.best(answering.answer(current, self.tokenizer, built))  # frozen maps are in the training's precision
             found = [scoring.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
@@ -371,6 +389,10 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     curve = training.train(
         model, school.packs, stages=school.stages, work=folder / "work", dev=watched, report=report, **school.shared(rate)
     )
+    if "lora" in run.parameters:
+        trained = lora.adapters(model)
+        model, _ = load(store, run.needs["raw"])
+        lora.merge(model, trained)
     models.save(model, tokenizer, folder / "model")
     _note(folder / "curve.json", curve)
     return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"], "rate": rate}
