@@ -135,8 +135,9 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
     all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set;
-    `detectable` the least difference that would be found in four cases of five, the spread of the seeds in it. All missing where
-    questions or articles are too few.
+    `detectable` the least difference that would be found in four cases of five: with enough seeds to draw from (`statistics.SEEDS`)
+    the spread of the seeds is in it; with fewer it is, like interval and test, for these seeds. All missing where questions or articles
+    are too few.
     """
     lines = []
     for setting, group in rows[rows.student != ""].groupby([*SETTING, "student"], sort=False):
@@ -428,7 +429,7 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     p = statistics.sign_flip(each, clusters, np.random.default_rng(0))
     effect = statistics.design_effect(each, clusters) if each.any() and each.std() else 1.0
     least = statistics.detectable(each.std(ddof=1), len(each), effect)
-    if len(difference) > 1:
+    if len(difference) >= statistics.SEEDS:
         least = np.hypot(least, statistics.detectable(difference.mean(1).std(ddof=1), len(difference)))
     return found | {"low": low, "high": high, "p": p, "p_holm": np.nan, "detectable": least}
 

@@ -161,6 +161,8 @@ def student(
     cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
     parameters = cut_to | setting.recipe(stages, rates[0], learn)
     recipe = _recipes(setting.trained, cutting, divergences, features, objectives, teaching, training, scoring)
+    if any(term.name == "taid" for stage in parsed for term in stage.terms):
+        recipe["taid"] = objectives.TAID_RECIPE
     if len(rates) > 1:
         tried = parameters | {"rate": list(rates), "search_steps": search_steps}
         del tried["evaluations"]  # a search is not watched

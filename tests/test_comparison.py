@@ -166,6 +166,20 @@ def test_the_spread_of_seeds_is_in_what_can_be_detected():
     assert found.detectable > statistics.detectable(spread, 5) * 0.8 > abs(found.difference)
 
 
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_with_few_seeds_what_can_be_detected_is_of_the_test_that_is_made(seeds):
+    """Which is of means over these seeds: how far the seeds lie apart is no part of it."""
+    noise, frames = 0.1 * np.random.default_rng(5).standard_normal(160), []
+    for seed in range(seeds):
+        frames += [
+            rows("student", 0.5 + 0.02 * seed + noise, depth=5, seed=seed, articles=40),
+            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+        ]
+    found = comparison.contrasts(pd.concat(frames)).iloc[0]
+    effect = statistics.design_effect(noise, np.repeat(np.arange(40), 4))
+    assert found.detectable == pytest.approx(statistics.detectable(100 * noise.std(ddof=1), 160, effect))
+
+
 def test_every_measure_has_its_interval():
     rng = np.random.default_rng(6)
     table = pd.concat([rows("teacher", rng.random(160), articles=40), rows("student", rng.random(160), depth=5, articles=40)])
