@@ -101,6 +101,16 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
     return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
 
 
+def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
+    """Parameters of a model, in all and outside embeddings: as its run counted them, or by the configuration of one from outside."""
+    if isinstance(model, Run):
+        result = store.result(model)
+        assert result is not None, "only finished models are counted"
+        return result["facts"]["parameters"]
+    about = models.config(model.value)
+    return models.parameters(cutting.hollow(about, about.num_hidden_layers, None))
+
+
 def prompted(
     run: Run,
     need: str,

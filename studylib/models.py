@@ -142,7 +142,9 @@ def config(reference: str) -> PretrainedConfig:
     if kind != "archive":
         return config_of(place)
     place = archives.member(rest)
-    return AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+    about = AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+    about.tie_word_embeddings = about.tie_word_embeddings or archives.published_parameters(rest) > 0
+    return about
 
 
 def to_fetch(reference: str) -> int:
