@@ -133,8 +133,8 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     store, frames, exported = (store or Store()).snapshot(), [], outputs.exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
-        if is_answered(one, store) and (counted := store.result(one.counted)):
-            counts = counted["facts"]["parameters"]
+        if is_answered(one, store):
+            counts = makers.parameter_counts(store, one.counted)
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
         elif one.planned in exported:
@@ -190,7 +190,7 @@ def showable(plan: Plan, folder: Path) -> bool:
 def is_answered(one: Asked, store: Store) -> bool:
     """Whether the store has all that a set of answers' rows are made of."""
     read = [one.answers, one.counted, one.loyalty, one.teacher.answers if one.teacher else None]
-    return all(store.result(run) is not None for run in read if run is not None)
+    return all(store.result(run) is not None for run in read if isinstance(run, Run))
 
 
 def _scored(one: Asked, store: Store) -> Iterator[dict]:

@@ -16,11 +16,19 @@ from studylib.progress import spoken
 
 
 def capacity_gap(
-    kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, law: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
+    kept: pd.DataFrame,
+    gained: pd.DataFrame,
+    costs: pd.DataFrame,
+    law: pd.DataFrame,
+    shipped: pd.DataFrame,
+    asked: str,
+    plan: Plan,
+    made: pd.DataFrame,
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `costs` what answers cost, `law` the best
-    teachers of siblings, `made` the runs of its plan."""
-    texts = {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
+    teachers of siblings, `shipped` the scores of models before any training, `made` the runs of its plan."""
+    texts = {"bases": tables.bases(shipped)} if len(shipped) else {}
+    texts |= {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
     texts |= {"answer": capacity_answer(kept, gained, costs, asked)}
     texts |= {"conclusion": f"{summits(law, asked)}{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
     return marked(texts, plan, made)
