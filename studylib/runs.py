@@ -109,7 +109,7 @@ def ordered(runs: Iterable[Run], skip: Callable[[Run], bool] = lambda run: False
         elif run not in seen and not skip(run):
             seen.add(run)
             waiting.append((run, True))
-            waiting += [(need, False) for need in reversed(run.needs.values()) if isinstance(need, Run)]
+            waiting += [(need, False) for need in reversed(list(run.needs.values())) if isinstance(need, Run)]
 
 
 def home() -> Path:
