@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import models, processes, runs
+from studylib import models, processes, runs, vocabulary
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
@@ -171,7 +171,9 @@ class _Asked:
 
     def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
         """What was said."""
-        return Answer(self.question_id, clean(str(tokenizer.decode(self.said))), self.margin, self.log_probability, self.count, self.gold)
+        return Answer(
+            self.question_id, clean(vocabulary.text(tokenizer, self.said)), self.margin, self.log_probability, self.count, self.gold
+        )
 
 
 def _group(
@@ -209,14 +211,15 @@ def _decode(
     """Say up to `longest` tokens of each question. `last` (R, d) are the hidden states that the first ones come from, `keys` (G, T)
     the branches of the tokens in the cache; a context leaves it when its last question has ended."""
     going, held = list(asked), list(range(len(keys)))
+    size, ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
     while True:
-        logits = model.get_output_embeddings()(last)[:, : len(tokenizer)]
+        logits = model.get_output_embeddings()(last)[:, :size]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
         chosen = zip(going, leading.indices[:, 0].tolist(), leading.values.tolist(), total.tolist(), strict=True)
         going = [
             one
             for one, token, (value, next_best), over in chosen
-            if _hear(one, tokenizer, token, value, next_best, over) and one.count < longest
+            if _hear(one, tokenizer, ends, token, value, next_best, over) and one.count < longest
         ]
         if not going:
             return
@@ -232,15 +235,17 @@ def _decode(
         last = _forward(model, cache, tokens, positions, visible(branches, keys))[branches > 0]
 
 
-def _hear(one: _Asked, tokenizer: PreTrainedTokenizerBase, token: int, value: float, next_best: float, over: float) -> bool:
+def _hear(
+    one: _Asked, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], token: int, value: float, next_best: float, over: float
+) -> bool:
     """Note a token with its logit, the next best one and the log of the sum over all; say whether the answer goes on."""
     one.margin = min(one.margin, value - next_best)
     one.log_probability += value - over
     one.count += 1
-    if token in tokenizer.all_special_ids:  # a chat's turn may end in another one than EOS
+    if token in ends:  # a chat's turn may end in another one than EOS
         return False
     one.said.append(token)
-    return "\n" not in str(tokenizer.decode(one.said)).lstrip()
+    return "\n" not in vocabulary.text(tokenizer, one.said).lstrip()
 
 
 def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ A set is called by its profile and its name there, `small/squad`; without a prof
 
 from collections.abc import Iterator, Mapping
 
-from studylib import data, model_files, models, parameters, prompts, sources
+from studylib import answering, data, model_files, models, parameters, prompts, scoring, sources, vocabulary
 from studylib.errors import StudyError
+from studylib.escaping import printable
 from studylib.project import notebook, profiles
 
 
@@ -58,6 +59,7 @@ def overview(profile: str) -> Iterator[dict]:
             "contexts": len(data.by_context(asked)),
             "articles": len({question.article for question in asked}),
             "answer tokens": {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()},
+            **_unreachable(asked, tokenizers, sources.is_mlqa(dataset)),
             "answers of the file shifted": loaded.shifted,
             "shared with train": _shared(training, asked) if training is not asked and training else "",
             "fingerprint": sources.fingerprint(dataset)[:12],
@@ -70,8 +72,34 @@ def _shared(training: list[data.Question], asked: list[data.Question]) -> dict[s
 
 def _answer_tokens(asked: list[data.Question], tokenizer: models.PreTrainedTokenizerBase) -> float:
     """Mean tokens of the answers to learn, end of sequence included."""
-    texts = [prompts.plain(tokenizer, None).answer(question) for question in asked]
-    return sum(len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) / len(asked)
+    return sum(len(ids) + 1 for ids in _answer_ids(asked, tokenizer)) / len(asked)
+
+
+def _answer_ids(asked: list[data.Question], tokenizer: models.PreTrainedTokenizerBase) -> list[list[int]]:
+    """The tokens of the answers to learn, without the end of sequence."""
+    form = prompts.plain(tokenizer, None)
+    return form.ids(tokenizer, [form.answer(question) for question in asked])
+
+
+Tokenizers = Mapping[str, models.PreTrainedTokenizerBase]
+
+
+def _unreachable(asked: list[data.Question], tokenizers: Tokenizers, mlqa: bool) -> dict[str, Mapping[str, float]]:
+    """Per family the answers to learn that are wrong by the official rules once they come out of its tokenizer; and, where there are
+    any, the exact match of a reader that says each of them."""
+    wrong = {family: sum(_misspelt(asked, tokenizer, mlqa)) for family, tokenizer in tokenizers.items()}
+    line: dict[str, Mapping[str, float]] = {"gold answers not reproduced": wrong}
+    if any(wrong.values()):
+        line["EM of a perfect reader"] = {family: 100 * (1 - count / len(asked)) for family, count in wrong.items()}
+    return line
+
+
+def _misspelt(asked: list[data.Question], tokenizer: models.PreTrainedTokenizerBase, mlqa: bool) -> Iterator[bool]:
+    """For each question whether its answer to learn is no exact match once it was split into tokens."""
+    for question, ids in zip(asked, _answer_ids(asked, tokenizer), strict=True):
+        answer, golds = answering.clean(vocabulary.text(tokenizer, ids)), [text for text, _ in question.answers]
+        rules = scoring.usual_rules(question.language, mlqa=mlqa)
+        yield not scoring.exact_match(answer, golds, language=question.language, rules=rules)
 
 
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
@@ -92,11 +120,10 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     for group in data.by_context(data.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)
-        source = f", demonstration {example.id} of {example.article!r}" if example else ""
         with model_files.panics(tokenizer.name_or_path):
             built = prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
         for prompt in built:
-            yield f"═══ {prompt.branches[0].question.id} of {group[0].article!r}{source}"
+            yield f"═══ {printable(prompt.branches[0].question.id)} of {group[0].article!r}{source}"
             yield from _marked(prompt, text, example, tokenizer)
 
 
@@ -104,14 +131,15 @@ def _marked(
     prompt: prompts.Prompt, text: prompts.Segments, example: data.Question | None, tokenizer: models.PreTrainedTokenizerBase
 ) -> Iterator[str]:
     """The parts of a prompt, each under a line that says what it is."""
-    branch, instructions, shown = prompt.branches[0], text.before, ""
+    before = text.before.replace(vocabulary.GUARD, "")
+    branch, instructions, shown = prompt.branches[0], before, ""
     if example:
-        instructions, begin, rest = text.before.partition(prompts.CONTEXT.format(context=example.context))
+        instructions, begin, rest = before.partition(prompts.CONTEXT.format(context=scoring.composed(example.context)))
         shown = begin + rest
     yield f"─── instructions\n{instructions.rstrip()}"
     if shown:
         yield f"─── demonstration\n{shown.rstrip()}"
-    context = str(tokenizer.decode(prompt.prefix)).removeprefix(text.before)
+    context = vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)
     yield f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)} questions)\n{context}"
-    yield f"─── question ({len(branch.given)} tokens)\n{str(tokenizer.decode(branch.given)).lstrip()}"
-    yield f"─── answer to learn ({len(branch.target)} tokens)\n{tokenizer.decode(branch.target)}"
+    yield f"─── question ({len(branch.given)} tokens)\n{vocabulary.text(tokenizer, branch.given).lstrip()}"
+    yield f"─── answer to learn ({len(branch.target)} tokens)\n{vocabulary.text(tokenizer, branch.target)}"

@@ -1,15 +1,20 @@
 """Chat templates are programs of whoever made the model: they run in a process of their own, with bounds on time, memory and text.
 
+Some print today's date, which would make other prompts under the same key tomorrow: here it is always the same one. Some could draw at
+random: these are refused.
+
 render("{{ messages[0].content }}", [[{"role": "user", "content": "Who?"}]], {})
 
 The process is this file, run as a script: it needs transformers alone.
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
 
 SECONDS = 10  # of computing, whatever else the machine does
@@ -17,10 +22,25 @@ CONVERSATIONS_A_SECOND = 100  # at least: the more there are, the longer it may 
 MEMORY = 1 << 30  # bytes, beside what the libraries take
 LONGEST = 1 << 20  # characters of one conversation beside its messages
 PATIENCE = 600  # seconds, after which a process that neither computes nor ends is given up
+DATE = datetime(2024, 7, 26)  # of every chat: a template that prints today's would make other prompts tomorrow
+CODES = ("-d", "-m", *"dmyYbBaAjHMSIp")
+CLOCK = (  # what a template may call, in its own language
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('%{code}', '{DATE.strftime('%' + code[-1]).lstrip('0' * ('-' in code))}')" for code in CODES)
+    + " }}{% endmacro %}{{ '' }}"
+)
+CHANCE = re.compile(r"\|\s*random\b|[\"']random[\"']|\blipsum\b")  # what jinja draws at random
 
 
 class TemplateFailure(Exception):
     """A template that cannot be used, and why, in a few words."""
+
+
+def repeatable(template: str) -> str:
+    """A template that makes the same text on any day. Raises ValueError for one that draws at random."""
+    if CHANCE.search(template):
+        raise ValueError("it draws at random, so no prompt could be made again")
+    return CLOCK + template if "strftime_now" in template else template
 
 
 def render(template: object, conversations: Sequence[Sequence[Mapping]], special_tokens: Mapping[str, str]) -> list[str]:

@@ -7,12 +7,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studylib.errors import StudyError
+from studylib.escaping import escaped, printable
 
 if TYPE_CHECKING:
     from studylib.batch import Job
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         _settle_home()
-        chosen.call(chosen)
+        with redirect_stdout(escaped(sys.stdout)):  # what is printed may quote data, files and models
+            chosen.call(chosen)
         sys.stdout.flush()
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -94,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = verb("verify", _verify, "redraw a profile's tables and figures from their rows, ask some answers again: what differs")
     verify.add_argument("profile", nargs="?", default="tiny")
     verify.add_argument("--sample", type=int, default=20, help="how many questions of a set of answers are asked again, at least (20)")
-    verify.add_argument("--seed", type=int, default=0, help="by which sets and questions are drawn (0)")
+    verify.add_argument("--seed", type=int, help="draw the sets and questions of this seed again (else: by chance; the seed is said)")
     verb("doctor", _doctor, "where the environment departs from constraints.txt, what is at hand, what is wrong in the store")
     data = verb("data", _data, "the data sets of a profile, or `data show SET`: prompts as a model sees them")
     data.add_argument("profile", nargs="?", help="a profile or YAML file (default: all profiles), or the word `show`")
@@ -118,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from studylib import batch, engines, runs, study
+    from studylib import batch, engines, fonts, runs, study
     from studylib.progress import spoken
 
     started = time.monotonic()
@@ -127,6 +130,8 @@ def _run(chosen: argparse.Namespace) -> None:
         engines.check(job.plan.machine)
     showing = not chosen.compute and any(study.lacking(folder) for _, folder in jobs)
     _announce(jobs, showing)
+    if strange := fonts.advice("".join(sorted({name for job, _ in jobs for name in job.plan.names}))):
+        print(strange, flush=True)
     failed = []
     for job, folder in jobs:
         if showing and not study.showable(job.plan, folder):
@@ -194,7 +199,7 @@ def _status(chosen: argparse.Namespace) -> None:
         counts = Counter(state for _, state, _ in states)
         print(f"{job.notebook.stem} ({job.profile}): " + ", ".join(f"{count} {state}" for state, count in counts.items()))
         for run, state, why in states:
-            print(f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{f' ({why})' if why else ''}")
+            print(f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{f' ({printable(why)})' if why else ''}")
         missing = {run.planned: run for run, state, _ in states if state != "done" and run.planned not in counted}
         if forecast.download(job.plan):
             print("  how long what is missing takes is known when its data are fetched")
@@ -238,7 +243,7 @@ def _show(chosen: argparse.Namespace) -> None:
             print(f"{indent}{role}{folder.parent.name} {folder.name} (deleted)")
             return
         manifest = store.manifest(folder)
-        print(f"{indent}{role}{manifest['kind']} {folder.name} ({manifest['label']})")
+        print(f"{indent}{role}{manifest['kind']} {folder.name} ({printable(manifest['label'])})")
         for name, need in manifest["needs"].items():
             if "key" in need:
                 tell(store.root / need["kind"] / need["key"], f"{name}: ", indent + "  ")
@@ -283,7 +288,7 @@ def _data(chosen: argparse.Namespace) -> None:
         return
     for profile in [chosen.profile] if chosen.profile else known_profiles():
         for line in catalogue.overview(profile):
-            print(f"{line.pop('set')} ({line.pop('language')}), {line.pop('source')}")
+            print(f"{line.pop('set')} ({line.pop('language')}), {printable(line.pop('source'))}")
             print("  " + (line.get("missing") or "; ".join(_spelt(name, value) for name, value in line.items() if value != "")), flush=True)
 
 

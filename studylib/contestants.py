@@ -23,7 +23,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from studylib import answering, cutting, models, objectives, packing, teaching, training
+from studylib import answering, cutting, models, objectives, packing, teaching, training, vocabulary
 from studylib.divergences import forward_kl
 from studylib.errors import StudyError
 from studylib.packing import Pack
@@ -46,13 +46,18 @@ class Match:
         """What ends answers besides special tokens, as with ours: a new line."""
         return StoppingCriteriaList([StopStringCriteria(self.tokenizer, "\n")])
 
+    @cached_property
+    def tokens(self) -> int:
+        """The size of the vocabulary."""
+        return vocabulary.size(self.tokenizer)
+
     def student(self) -> PreTrainedModel:
         """Every layer alike costs the same, so which ones are kept does not matter here."""
         return cutting.cut(self.teacher, range(self.depth)).eval()
 
     def head(self, hidden: Tensor) -> Tensor:
         """The teacher's logits."""
-        return models.head(self.teacher, hidden, len(self.tokenizer))
+        return models.head(self.teacher, hidden, self.tokens)
 
 
 class Packed:
@@ -84,7 +89,7 @@ class Packed:
     def step(self, packs: Sequence[Pack], guide: training.Teacher) -> float:
         """The optimiser step itself."""
         with models.precision(self.model, self.match.precision):
-            values = training.backward(self.model, packs, self.mixture, 0, guide, len(self.match.tokenizer))
+            values = training.backward(self.model, packs, self.mixture, 0, guide, self.match.tokens)
         self.learner.step(RATE)
         return values["loss"]
 
@@ -195,6 +200,7 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
     longest = longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
     rows = [prompt.prefix + branch.given for prompt in prompts for branch in prompt.branches]
     order, said = sorted(range(len(rows)), key=lambda row: len(rows[row])), {}
+    ends = set(match.tokenizer.all_special_ids)
     teacher: Any = match.teacher  # a model that generates, too
     for start in range(0, len(order), size):
         picked = order[start : start + size]
@@ -207,12 +213,12 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
                 attention_mask=real,
                 do_sample=False,
                 max_new_tokens=longest,
-                eos_token_id=match.tokenizer.all_special_ids,
+                eos_token_id=sorted(ends),
                 pad_token_id=0,
                 stopping_criteria=match.line_end,
             )
         for row, tokens in zip(picked, out[:, width:].tolist(), strict=True):
-            said[row] = answering.clean(str(match.tokenizer.decode(tokens, skip_special_tokens=True)))
+            said[row] = answering.clean(vocabulary.text(match.tokenizer, [token for token in tokens if token not in ends]))
     return [said[row] for row in range(len(rows))]
 
 

@@ -1,6 +1,6 @@
 """Students cut in depth and width: which layers and neurons can go, and how the rest makes good for them.
 
-order = removal_order(model, batch, objectives.cross_entropy, count=10, vocabulary=len(tokenizer), report=print)
+order = removal_order(model, batch, objectives.cross_entropy, count=10, vocabulary=vocabulary.size(tokenizer), report=print)
 keep = sorted(set(range(30)) - {block for block, _ in order})
 student = cut(model, keep)
 heal(student, model, keep, batches, neurons=768, report=print)
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from studylib import names
 from studylib.errors import StudyError
 from studylib.models import final_norm, head, layers
 from studylib.packing import Batch
@@ -68,7 +69,7 @@ def size(written: int | str) -> Size:
 
     Raises StudyError for anything else.
     """
-    if isinstance(written, str) and re.fullmatch(r"[^\W\d_][\w. ]*", written):
+    if isinstance(written, str) and names.is_sibling(written):
         return Size(sibling=written)
     before, _, last = str(written).rpartition(">")
     found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)

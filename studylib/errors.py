@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from studylib.escaping import printable
+
 HIDDEN = "[hidden]"
 SECRETS = re.compile(r"(?<=://)[^/@\s]+(?=@)|\bhf_\w{8,}|(?<=\bBearer )\S+|(?<=\bBasic )\S+")  # by their looks
 SHORT = 6  # no token: replacing it everywhere would only garble
@@ -19,7 +21,7 @@ class StudyError(Exception):
     def __init__(self, sentence: str):
         if len(sentence) > LONGEST:
             sentence = f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
-        super().__init__("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in sentence))
+        super().__init__(printable(sentence))
 
 
 def said(error: BaseException) -> str:

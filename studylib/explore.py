@@ -11,9 +11,10 @@ import torch
 from IPython.display import Markdown, display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib import answering, batch, makers, models, packing, prompts, study, teaching
+from studylib import answering, batch, makers, models, packing, prompts, study, teaching, vocabulary
 from studylib.data import Question
 from studylib.errors import StudyError
+from studylib.escaping import printable
 from studylib.plans import Asked, Plan
 from studylib.runs import Run, Store
 
@@ -47,17 +48,19 @@ def told(
     found = {}
     for name, model in both.items():
         (said,) = answering.best(answering.answer(model, tokenizer, prompts.build([question], tokenizer, **how))).values()
-        again = replace(question, answers=((said.text, max(0, question.context.find(said.text))),))
+        again = replace(question, answers=((said.text, prompts.place_of(said.text, question.context)),))
         (prompt,) = prompts.build([again], tokenizer, **how, training=True)
         row = packing.pack(prompt)
-        each = {n: models.head(m, teaching.answer_states(m, row), len(tokenizer)).softmax(-1) for n, m in both.items()}  # (N, V)
+        each = {
+            n: models.head(m, teaching.answer_states(m, row), vocabulary.size(tokenizer)).softmax(-1) for n, m in both.items()
+        }  # (N, V)
         best = {n: given.argmax(-1).tolist() for n, given in each.items()}
         found[name] = [
             Token(
-                str(tokenizer.decode(token)),
+                vocabulary.text(tokenizer, [token]),
                 {n: given[place, token].item() for n, given in each.items()},
                 {n: numbers[place] for n, numbers in best.items()},
-                {n: str(tokenizer.decode(numbers[place])) for n, numbers in best.items()},
+                {n: vocabulary.text(tokenizer, [numbers[place]]) for n, numbers in best.items()},
             )
             for place, token in enumerate(prompt.branches[0].target)
         ]
@@ -85,7 +88,7 @@ def table(answers: Mapping[str, Sequence[Token]]) -> str:
 
 def _code(text: str) -> str:
     """Text that Markdown shows as it is, within a table, too."""
-    return "`" + text.replace("`", "'").replace("|", "¦").replace("\n", "⏎") + "`"
+    return "`" + printable(text.replace("`", "'").replace("|", "¦").replace("\n", "⏎")) + "`"
 
 
 def plan(profile: str) -> Plan:

@@ -5,7 +5,7 @@ export("21ff22c9", Path("student"))
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoTokenizer, GenerationConfig
 
-from studylib import comparison, data, hub, models, prompts, scoring, sources, tables
+from studylib import comparison, data, hub, makers, models, prompts, scoring, sources, tables
 from studylib.errors import StudyError
+from studylib.escaping import markdown
 from studylib.objectives import parse, title
-from studylib.runs import Store, write_text
+from studylib.runs import Input, Store, write_text
 
 KINDS = ("teacher", "student")
 GENERATED = "made by the study"
@@ -40,7 +41,7 @@ tokenizer, model = AutoTokenizer.from_pretrained({name!r}), AutoModelForCausalLM
 text = "The Seine flows through Paris."
 question = "Where does the Seine flow?"
 parts = [{before!r} + text, {between!r} + question + {cue!r}]  # split into tokens one by one, as in training
-ids = sum((tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts), [])
+ids = sum((tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"] for part in parts), [])
 said = model.generate(torch.tensor([ids]))[0, len(ids):]
 print(tokenizer.decode(said, skip_special_tokens=True).strip().split("\\n")[0].strip())
 """
@@ -91,8 +92,9 @@ def _generation(folder: Path) -> GenerationConfig:
     tried = f"{prompts.INSTRUCTIONS}{prompts.BREAK}Text: Ünder 12,345 čars\n\tit's 你好, “quoted”.{prompts.BREAK}Question:{prompts.CUE}"
     if plain(tried, add_special_tokens=False)["input_ids"] != own(tried, add_special_tokens=False)["input_ids"]:
         raise StudyError(f"{folder}: AutoTokenizer does not split texts as the study does: load this model by the study.")
-    pad = own.pad_token_id if own.pad_token_id is not None else own.eos_token_id
-    return GenerationConfig(do_sample=False, eos_token_id=own.all_special_ids, pad_token_id=pad, max_new_tokens=prompts.ROOM)
+    settings = models.greedy(own)
+    settings.max_new_tokens = prompts.ROOM
+    return settings
 
 
 def card(folder: Path, store: Store, name: str) -> ModelCard:
@@ -117,11 +119,11 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     fewer = _fewer(counts, whole["facts"]["parameters"]) if whole else ""
     segments = prompts.plain(None, None)
     lines = [
-        f"# {name}",
-        f"{_told(manifest['label'])}: answers questions about a text with words from it. Exported from a study of knowledge distillation "
+        f"# {markdown(name)}",
+        f"{markdown(manifest['label'])}: answers questions about a text with words from it. Exported from a study of knowledge distillation "
         f"(run `{folder.name}`).",
         "## Parents and licences",
-        "\n".join(f"- `{_told(reference)}`: {licence}" for reference, licence in licences.items()),
+        "\n".join(f"- `{markdown(reference)}`: {licence}" for reference, licence in licences.items()),
         "What this model may be used for follows from all of them.",
         "## Training",
         f"{counts['total']:,} parameters, {counts['nonembedding']:,} of them outside embeddings{fewer}. Trained {parameters['trained']} by "
@@ -170,16 +172,19 @@ def _one(licences: Iterator[str]) -> str | None:
 
 
 def scores(folder: Path, store: Store) -> Iterator[Score]:
-    """What a model scores wherever it was asked and the answers are there, and what it keeps of its teacher asked the same."""
+    """What a model scores wherever it was asked and the answers are there, and what it keeps of its teacher asked the same.
+
+    Raises StudyError where a test set is no longer what was asked.
+    """
     manifest = store.manifest(folder)
-    guide = manifest["needs"].get("teacher", {}).get("key")
-    every = {(one["model"], one["test"], one["asked"], one["seed"]): one for one in _asked(store)}
+    guide = manifest["needs"].get("teacher", {}).get("key") if store.is_current(folder) else None  # else it learnt from another
+    every = {(one["model"], one["test"], one["asked"], one["seed"]): one for one in _asked(store, {folder.name, guide})}
     for (model, *about), one in every.items():
         if model != folder.name:
             continue
-        rows = [_rows(one, "student")]
+        rows = [_rows(one, store, "student")]
         if (theirs := every.get((guide, *about))) is not None:
-            rows.append(_rows(theirs, "teacher"))
+            rows.append(_rows(theirs, store, "teacher"))
         else:
             rows.append(rows[0].assign(role="teacher"))
         kept = comparison.compare(pd.concat(rows)).set_index("role")
@@ -189,21 +194,24 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
         yield Score(one["title"], one["asked"], int(own.n), int(own.articles), told)
 
 
-def _asked(store: Store) -> Iterator[dict]:
-    """Every finished set of answers: by which model, on what, how."""
+def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
+    """Every finished set of answers of these models as they are now: by which of them, on what, how."""
     for file in sorted(store.root.glob("answers/*/result.json")):
         manifest = store.manifest(file.parent)
-        test = manifest["needs"]["test"]
-        about = {"model": manifest["needs"]["model"].get("key"), "test": test["digest"], "described": test["input"], "folder": file.parent}
-        title = test.get("label") or manifest["label"].rpartition(": ")[2].removesuffix(f" {manifest['parameters']['asked']}")
-        yield about | {"asked": manifest["parameters"]["asked"], "seed": manifest["parameters"]["seed"], "title": title}
+        model, test, asked = manifest["needs"]["model"].get("key"), manifest["needs"]["test"], manifest["parameters"]["asked"]
+        if model is None or model not in keys or not store.is_current(file.parent):
+            continue
+        label = store.manifest(store.root / manifest["needs"]["model"]["kind"] / model)["label"]
+        title = test.get("label") or manifest["label"].removeprefix(f"{label}: ").removesuffix(f" {asked}")
+        about = {"model": model, "test": test["digest"], "described": test["input"], "folder": file.parent}
+        yield about | {"asked": asked, "seed": manifest["parameters"]["seed"], "title": title}
 
 
-def _rows(one: Mapping, role: str) -> pd.DataFrame:
+def _rows(one: Mapping, store: Store, role: str) -> pd.DataFrame:
     """Per-question rows of a set of answers, as `comparison` reads them."""
-    said = json.loads(Store().checked(one["folder"], "answers.json").read_text(encoding="utf-8"))
+    said = json.loads(store.checked(one["folder"], "answers.json").read_text(encoding="utf-8"))
     lines = []
-    for q in data.load(one["described"]).questions:
+    for q in _questions(one):
         rules = scoring.usual_rules(q.language, mlqa=sources.is_mlqa(one["described"]))
         scored = scoring.score(said[q.id]["text"], [gold for gold, _ in q.answers], language=q.language, rules=rules)
         lines.append({"question": q.id, "article": q.article, "language": q.language, "probability": said[q.id]["probability"]} | scored)
@@ -213,11 +221,24 @@ def _rows(one: Mapping, role: str) -> pd.DataFrame:
     )
 
 
+def _questions(one: Mapping) -> list[data.Question]:
+    """The questions of a set of answers. Raises StudyError where the test set is not, byte for byte, what was asked."""
+    described = one["described"]
+    if sources.fingerprint(described) != one["test"]:
+        raise StudyError(
+            f"{described['source']} is not what the model was asked (digest differs): restore it, or delete {one['folder']} "
+            "to leave its scores out of the card."
+        )
+    return makers.questions(Input(one["title"], described, one["test"]))
+
+
 def _table(found: list[Score]) -> str:
     names = {"exact_match": "EM", "f1": "F1", "rouge_l": "ROUGE-L", "retention_f1": "F1 kept of its teacher"}
     lines = [["test set", "asked", "questions", "articles", *names.values()]]
     lines.append(["---"] * len(lines[0]))
-    lines += [[_told(one.test), one.asked, str(one.n), str(one.articles), *(one.scores.get(name, "–") for name in names)] for one in found]
+    lines += [
+        [markdown(one.test), one.asked, str(one.n), str(one.articles), *(one.scores.get(name, "–") for name in names)] for one in found
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -228,11 +249,6 @@ def _results(score: Score) -> Iterator[EvalResult]:
             task_type="question-answering", dataset_type=f"{score.test} {score.asked}", dataset_name=f"{score.test}, {score.asked}"
         )
         yield EvalResult(**about, metric_type=kind, metric_value=value)
-
-
-def _told(text: str) -> str:
-    """Text from outside in Markdown: nothing in it begins or ends anything."""
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
 
 
 def push(folder: Path, repository: str) -> str:

@@ -3,6 +3,7 @@
 A figure is written as SVG (without date, so that the same rows give the same bytes) and PNG.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from pathlib import Path
@@ -14,9 +15,10 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from studylib import comparison, cutting
+from studylib import comparison, cutting, fonts
 from studylib.comparison import BOUNDS
 
 PALETTE = sns.color_palette("colorblind")
@@ -49,7 +51,7 @@ LOWER, UPPER = BOUNDS["retention_f1"]
 
 def look() -> None:
     """The one look of all figures."""
-    sns.set_theme(context="paper", style="ticks", palette=PALETTE, font="DejaVu Sans", font_scale=1.05)  # a font that matplotlib brings
+    sns.set_theme(context="paper", style="ticks", palette=PALETTE, font=fonts.BASE, font_scale=1.05)
     mpl.rcParams.update(
         {
             "svg.hashsalt": "studylib",
@@ -254,9 +256,13 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `name`.svg, of the size of a paper's two columns, and `name`.png, of that of a slide, into `folder`, both with what they show
     in words (the figure's label)."""
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Description": figure.get_label()})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)  # whoever looks at a drawing has fonts
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Description": figure.get_label()})
     dots = min(pixels / inches for pixels, inches in zip(SLIDE, figure.get_size_inches(), strict=True))
-    figure.savefig(folder / f"{name}.png", dpi=dots, metadata={"Description": figure.get_label()})
+    families = fonts.fit(figure.findobj(Text))
+    about = {"Description": figure.get_label()} | ({"Fonts": ", ".join(families)} if families else {})
+    figure.savefig(folder / f"{name}.png", dpi=dots, metadata=about)
 
 
 def _grid(panels: int, height: float, *, legend: float = 0.0, label: str, **shared: Any) -> tuple[Figure, list[mpl.axes.Axes]]:

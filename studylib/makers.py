@@ -34,6 +34,7 @@ from studylib import (
     sources,
     teaching,
     training,
+    vocabulary,
 )
 from studylib.data import Question
 from studylib.errors import StudyError
@@ -132,7 +133,7 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
         return asked
     said = json.loads(store.path(run.needs["said"], "answers.json").read_text(encoding="utf-8"))
     if run.parameters["learn"] == "teacher":
-        return [replace(q, answers=((said[q.id]["text"], max(0, q.context.find(said[q.id]["text"]))),)) for q in asked]
+        return [replace(q, answers=((text := said[q.id]["text"], prompts.place_of(text, q.context)),)) for q in asked]
     right = [q for q in asked if scoring.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **_judged(q))]
     if not right:
         raise StudyError(
@@ -221,7 +222,7 @@ def _make_layers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         bar.step(len(found), loss=found[-1][1])
         write_sealed(kept, {"found": found})
 
-    how = dict(count=count, vocabulary=len(tokenizer), begun=begun, report=report)
+    how = dict(count=count, vocabulary=vocabulary.size(tokenizer), begun=begun, report=report)
     order = cutting.removal_order(model, batch, objectives.cross_entropy, **how)
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
@@ -264,6 +265,7 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     school, gold = _School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
     stages = objectives.shortened(school.stages, wanted["search_steps"])
     bar.total(objectives.steps(stages) * len(wanted["rate"]))
+    micro = wanted["micro"] or wanted["packs"]
     for number, rate in enumerate(wanted["rate"]):
         if number < len(found):
             continue
@@ -274,7 +276,8 @@ def _make_rate(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
         def measure(rate: float = rate, model: PreTrainedModel = model) -> None:
             with torch.no_grad(), models.precision(model, wanted["precision"]):
-                loss = training.backward(model, school.dev, gold, 0, None, len(tokenizer), wanted["micro"] or wanted["packs"])["loss"]
+                values = training.backward(model, school.dev, gold, 0, None, vocabulary.size(tokenizer), micro)
+            loss = values["loss"]
             found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
 
         try:
@@ -315,7 +318,7 @@ def _teacher(
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     model.eval()
     beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
-    head = models.output_of(model, len(tokenizer))
+    head = models.output_of(model, vocabulary.size(tokenizer))
     aligned: list[int] = []
     both: list[teaching.Served | None] = [None, None]
     if beside:
@@ -358,7 +361,7 @@ class _School:
         """What a short trial at a rate and the training itself have in common."""
         wanted = self.run.parameters
         recipe = training.Recipe(rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")})
-        return {"recipe": recipe, "vocabulary": len(self.tokenizer), "teacher": self.teacher}
+        return {"recipe": recipe, "vocabulary": vocabulary.size(self.tokenizer), "teacher": self.teacher}
 
     def watched(self, model: PreTrainedModel) -> training.Dev:
         """Loss and F1 on the dev questions."""
@@ -413,11 +416,11 @@ def _make_loyalty(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if models.vocabulary_digest(tokenizer) != models.vocabulary_digest(words):
         raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
     states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
-    names = sorted(states, key=lambda name: int(name.partition(" ")[0]))
+    names, size = sorted(states, key=lambda name: int(name.partition(" ")[0])), vocabulary.size(tokenizer)
     found: dict[str, list[float]] = {}
     for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
         both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
-        logits = (models.head(model, hidden, len(tokenizer)) for model, hidden in zip((own, guide), both, strict=True))
+        logits = (models.head(model, hidden, size) for model, hidden in zip((own, guide), both, strict=True))
         values = iter(scoring.probability_loyalty(*logits).tolist())
         for name in some:
             found.setdefault(name.partition(" ")[2], []).extend(islice(values, len(states[name])))

@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from studylib import archives, hub, model_files, processes
+from studylib import archives, configurations, hub, model_files, processes, vocabulary
 from studylib.errors import StudyError
 from studylib.packing import Batch
 from studylib.project import root
@@ -35,6 +36,7 @@ from studylib.runs import digest, file_digest
 RECIPE = 1
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+COMPUTED: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": configurations.ATTENTION}
 BASES = Path(__file__).parent / "base_models"
 READ = {Path(pattern).suffix for pattern in hub.SMALL} | {".safetensors"}  # endings of what transformers reads in a model's folder
 transformers_logging.disable_progress_bar()
@@ -85,12 +87,14 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if kind != "archive":
         return load_folder(place)
     place = archives.member(reference.partition(":")[2])
-    model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, dtype=torch.float32, **LOCAL)
+    model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, **COMPUTED, **LOCAL)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
     for mark, plain in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
         setattr(model, mark, plain)
-    return model, tokenizer(reference)
+    words = tokenizer(reference)
+    model.generation_config = greedy(words)
+    return model, words
 
 
 def tokenizer(reference: str) -> PreTrainedTokenizerBase:
@@ -99,7 +103,7 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     if kind != "archive":
         return tokenizer_of(place)
     place = archives.member(reference.partition(":")[2])
-    return AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+    return vocabulary.complete(AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL))
 
 
 def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
@@ -123,12 +127,12 @@ def config(reference: str) -> PretrainedConfig:
     """The configuration of a model reference, which of the hub need not be fetched; archives are fetched if need be."""
     kind, _, rest = reference.partition(":")
     if kind == "hub":
-        return hub.config(rest)
+        return _known(hub.config(rest), reference)
     kind, place = locate(reference)
     if kind != "archive":
         return config_of(place)
     place = archives.member(rest)
-    return AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL)
+    return _known(AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL), reference)
 
 
 def to_fetch(reference: str) -> int:
@@ -144,30 +148,58 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     """
     about, tokenizer = config_of(folder), tokenizer_of(folder)
     _check_words(tokenizer, about, folder)
-    return _weights(folder), tokenizer
+    model = _weights(folder)
+    model.generation_config = greedy(tokenizer)
+    return model, tokenizer
 
 
 def config_of(folder: Path) -> PretrainedConfig:
-    """The configuration in a folder. Raises StudyError when it is damaged or of an architecture that is not known here."""
-    found = hub.read_config(folder)
-    if found.model_type not in ARCHITECTURES:
-        raise StudyError(f"{folder} holds a {found.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
+    """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the study cannot compute."""
+    found = _known(hub.read_config(folder), folder)
     sizes = (found.vocab_size, found.hidden_size, found.intermediate_size, found.num_hidden_layers)
     model_files.check_weights(folder, *sizes)
     return found
 
 
+def _known(config: PretrainedConfig, name: object) -> PretrainedConfig:
+    """The plain configuration of a known architecture. Raises StudyError for any other."""
+    if config.model_type not in ARCHITECTURES:
+        raise StudyError(f"{name} holds a {config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
+    if config.num_hidden_layers < 1:
+        raise StudyError(f"{name}: config.json says num_hidden_layers {config.num_hidden_layers}: a model needs at least one.")
+    return configurations.plain(config, name)
+
+
+def greedy(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """How `generate` answers as the study does, whatever came with the model: greedily, up to any special token."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return GenerationConfig(do_sample=False, eos_token_id=tokenizer.all_special_ids, pad_token_id=pad)
+
+
 def _weights(folder: Path, **how: object) -> PreTrainedModel:
-    """The model of a folder, all its weights from there: transformers would draw at random what is missing."""
+    """The model of a folder, all its weights from there and all of them used.
+
+    transformers would draw at random what is missing, and drop what its configuration has no place for. Its own list
+    of what may be dropped holds: buffers of old checkpoints (`attention.bias`, `rotary_emb.inv_freq`), which are
+    computed anew. An output embedding beside the input embedding that it is tied to must be the same.
+    """
     hub.shards(folder)
-    how |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    how |= {"config": config_of(folder), "generation_config": GenerationConfig(), "use_safetensors": True, "output_loading_info": True}
     try:
-        both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **LOCAL)
+        both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **COMPUTED, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
-    model, found = both
-    if found["missing_keys"]:
-        raise StudyError(f"{folder} has no weights {min(found['missing_keys'])}, which its config.json asks for: mend or replace it.")
+    model, report = both
+    if report["missing_keys"]:
+        raise StudyError(f"{folder} has no weights {min(report['missing_keys'])}, which its config.json asks for: mend or replace it.")
+    if report["unexpected_keys"]:
+        unused = min(report["unexpected_keys"])
+        raise StudyError(f"{folder} has weights {unused}, which its config.json has no place for: mend its configuration or its weights.")
+    if model.config.tie_word_embeddings and "lm_head.weight" not in model.all_tied_weights_keys:
+        raise StudyError(
+            f"{folder} has an lm_head.weight that is not its input embedding, although its config.json says "
+            "`tie_word_embeddings: true`: mend its configuration or its weights."
+        )
     return model
 
 
@@ -175,8 +207,8 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, about: PretrainedConfig, na
     """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
         raise StudyError(f"the tokenizer in {name} has no end-of-sequence token: answers need one to end in.")
-    if len(tokenizer) > about.vocab_size:
-        raise StudyError(f"the tokenizer in {name} has {len(tokenizer)} tokens, its model only {about.vocab_size}: take its own tokenizer.")
+    if (rows := vocabulary.size(tokenizer)) > about.vocab_size:
+        raise StudyError(f"the tokenizer in {name} has {rows} tokens, its model only {about.vocab_size}: take its own tokenizer.")
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
@@ -190,9 +222,10 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     try:
         named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
+        tokenizer = (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
+    return vocabulary.complete(tokenizer, folder)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -214,6 +247,11 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     embeddings = {id(end.weight): end.weight.numel() for end in ends}
     total = sum(p.numel() for p in model.parameters())
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """The parameters of the model in a folder; only the headers of its weights are read."""
+    return parameters(_weights(folder, device_map="meta"))
 
 
 @torch.no_grad()
@@ -277,7 +315,7 @@ def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True)
 
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
-    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's length; in float32 even within autocast."""
+    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size; in float32 even within autocast."""
     return output_of(model, vocabulary)(hidden)
 
 

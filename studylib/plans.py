@@ -90,6 +90,11 @@ class Plan:
         return kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
 
     @property
+    def names(self) -> set[str]:
+        """All that someone has named in it: families, siblings, test sets."""
+        return {test.label for test in self.tests} | {str(name) for _, called in self.trained for name in called.values()}
+
+    @property
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
         answered = [run for one in self.asked for run in (one.answers, one.loyalty) if run is not None]

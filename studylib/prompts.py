@@ -6,9 +6,13 @@ A way of prompting is named `zero-shot`, `one-shot` (one demonstration a seed), 
 Segments are tokenised one by one, so that a packed row and a row of its own hold the same tokens:
 the prefix (up to and with the context), then per question a branch `question -> answer + EOS`.
 A context that does not fit is read in overlapping windows, never cut.
+
+What stands in data stays text: `<|endoftext|>` in a context is no end of text. It is shown in NFC, which some tokenizers
+write anyway, and an answer to learn is one line, since an answer ends with its line.
 """
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +22,10 @@ from random import Random
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from studylib import chat_templates
+from studylib import chat_templates, vocabulary
 from studylib.data import Question, by_context
 from studylib.errors import StudyError, said
-from studylib.scoring import tokens
+from studylib.scoring import composed, tokens
 
 RECIPE = 1
 INSTRUCTIONS = "Answer the question with words from the text."
@@ -32,7 +36,8 @@ CUE = "\nAnswer:"  # in plain form; a chat template has its own
 ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
 ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
 PLAIN = "take a prompting without `chat`"
-HERE = "\ue000"  # where a chat turn's question goes; a private character, in no text
+HERE = "\ufdd1"  # where a chat turn's question goes; no character at all, so in no text
+LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 @dataclass(frozen=True)
@@ -58,29 +63,56 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Segments:
-    """The text around context, question and answer: `before` the context, `cue` between question and answer, `blank` before an answer."""
+    """The text around context, question and answer: `before` the context, `cue` between question and answer, `blank` before an answer.
+
+    `control` are the control tokens of a chat, which nothing from data may spell; the plain form has none.
+    """
 
     before: str
     cue: str
     blank: str
+    control: re.Pattern[str] | None = None
 
     def prefix(self, context: str) -> str:
         """All that the questions of a context share."""
-        return self.before + CONTEXT.format(context=context)
+        return self.before + CONTEXT.format(context=self._data(context))
 
     def given(self, question: Question) -> str:
         """What follows for one of them, up to its answer."""
-        return BREAK + QUESTION.format(question=question.question.strip()) + self.cue
+        return BREAK + QUESTION.format(question=self._data(question.question.strip())) + self.cue
 
     def answer(self, question: Question) -> str:
         """The answer to learn, without the end of sequence."""
-        said = target_of(question)
-        return self.blank + said if said else ""  # a teacher may say nothing
+        target = target_of(question)
+        return self.blank + self._data(target) if target else ""  # a teacher may say nothing
+
+    def ids(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of such texts."""
+        if self.control is None:
+            return vocabulary.text_ids(tokenizer, texts)
+        return vocabulary.chat_ids(tokenizer, texts, self.control)
+
+    def _data(self, text: str) -> str:
+        return composed(text) if self.control is None else vocabulary.guard(composed(text), self.control)
+
+
+def line(text: str) -> str:
+    """A gold answer as it can be said: in NFC, in one line."""
+    return LINE_BREAK.sub(" ", composed(text).strip())
 
 
 def target_of(question: Question) -> str:
     """The answer to learn: the most frequent gold answer, the first among equals."""
-    return Counter(text.strip() for text, _ in question.answers).most_common(1)[0][0]
+    return Counter(line(text) for text, _ in question.answers).most_common(1)[0][0]
+
+
+def place_of(answer: str, context: str) -> int:
+    """Where an answer that was said begins in a context as its file spells it; 0 where it does not stand there."""
+    if (start := context.find(answer)) >= 0:
+        return start
+    spelt = re.search(r"\s+".join(map(re.escape, composed(answer).split())), composed(context))
+    start = spelt.start() if spelt else 0
+    return bisect_left(range(len(context)), start, key=lambda end: len(composed(context[:end])))
 
 
 def traits(question: Question) -> dict[str, str | int | float]:
@@ -88,7 +120,7 @@ def traits(question: Question) -> dict[str, str | int | float]:
     that stands in the context, from 0 to 1."""
     target, words = target_of(question), re.findall(r"\w+", question.question.lower())
     asks = next((word for word in words if word in ASKING), "other") if question.language == "en" else "other"
-    start = next(start for text, start in question.answers if text.strip() == target)
+    start = next(start for text, start in question.answers if line(text) == target)
     return {"asks": asks, "answer_words": len(target.split()), "answer_place": start / max(1, len(question.context))}
 
 
@@ -108,21 +140,22 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
     whose = tokenizer.name_or_path or "This model"
     if not tokenizer.chat_template:
         raise StudyError(f"{whose} has no chat template: {PLAIN}.")
-    turns = [INSTRUCTIONS + BREAK + HERE]
+    turns, control = [INSTRUCTIONS + BREAK + HERE], vocabulary.control_tokens(tokenizer)
     if shown is not None:
-        example = Segments(INSTRUCTIONS + BREAK, "", "")
+        example = Segments(INSTRUCTIONS + BREAK, "", "", control)
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
     spoken = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
     try:
-        (made,) = chat_templates.render(tokenizer.get_chat_template(), [spoken], tokenizer.special_tokens_map)
-    except ValueError as error:  # several templates, none of which is the default
+        template = chat_templates.repeatable(tokenizer.get_chat_template())
+        (made,) = chat_templates.render(template, [spoken], tokenizer.special_tokens_map)
+    except ValueError as error:  # several templates, none of which is the default; or one that draws at random
         raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}.") from error
     except chat_templates.TemplateFailure as error:
         raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}.") from None
     if made.count(HERE) != 1:
         raise StudyError(f"The chat template of {whose} does not show what it is given, once: {PLAIN}.")
     before, _, after = made.partition(HERE)
-    return Segments(before, after, "")
+    return Segments(before, after, "", control)
 
 
 FORMS = {"": plain, "chat ": chat}
@@ -224,9 +257,12 @@ def build(
     groups = by_context(questions)
     shown = demonstrations([group[0] for group in groups], mode, pool, seed)
     texts = segments(shown, tokenizer, mode)
-    prefixes = iter(_ids(tokenizer, [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]))
-    given = iter(_ids(tokenizer, [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group]))
-    learnt = _ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group])
+    if not groups:
+        return []
+    ids = texts[0].ids  # the same for all of a way of prompting
+    prefixes = iter(ids(tokenizer, [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]))
+    given = iter(ids(tokenizer, [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group]))
+    learnt = ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group])
     targets = [[*ids, tokenizer.eos_token_id] for ids in learnt]
     following = iter(targets)
     made: list[list[Prompt]] = []
@@ -269,7 +305,7 @@ def _windowed(
     context: str, text: Segments, branches: list[Branch], tokenizer: PreTrainedTokenizerBase, room: int, training: bool
 ) -> list[Prompt]:
     """Prompts for windows of at most `room` prefix tokens: in training each question in one of them, else all in each."""
-    spans = windows(context, tokenizer, lambda part: len(_ids(tokenizer, [text.prefix(part)])[0]) <= room)
+    spans = windows(context, tokenizer, lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room)
     if not spans:
         raise StudyError(
             f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece of its context fits beside it and its demonstration: "
@@ -278,21 +314,22 @@ def _windowed(
     held: list[list[Branch]] = [[] if training else branches for _ in spans]
     for branch in branches if training else ():
         target = target_of(branch.question)
-        answer, start = next((answer, start) for answer, start in branch.question.answers if answer.strip() == target)
-        start += answer.index(target)
-        margins = [min(start - begin, end - start - len(target)) for begin, end in spans]
+        answer, start = next((answer, start) for answer, start in branch.question.answers if line(answer) == target)
+        start += len(answer) - len(answer.lstrip())
+        margins = [min(start - begin, end - start - len(answer.strip())) for begin, end in spans]
         if max(margins) < 0:
             raise StudyError(
                 f"question {branch.question.id!r}: its answer is longer than what fits of its context: leave it out or take a model with more positions."
             )
         held[margins.index(max(margins))].append(branch)
-    prefixes = _ids(tokenizer, [text.prefix(context[begin:end]) for begin, end in spans])
+    prefixes = text.ids(tokenizer, [text.prefix(context[begin:end]) for begin, end in spans])
     return [Prompt(prefix, inside) for prefix, inside in zip(prefixes, held, strict=True) if inside]
 
 
 def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]) -> list[tuple[int, int]]:
     """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if not even four tokens fit."""
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    places = coded["offset_mapping"]
     size = len(places)
     while size >= 4:
         starts = range(0, len(places) - size + size // 2, size // 2) if size < len(places) else [0]
@@ -301,7 +338,3 @@ def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str],
             return spans
         size -= max(1, size // 16)
     return []
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]

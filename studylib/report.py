@@ -15,10 +15,12 @@ import mistune
 import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from studylib import keys, makers, outputs, parameters, study, tables
 from studylib.batch import Job
 from studylib.errors import StudyError, said
+from studylib.escaping import printable
 from studylib.runs import Store, write_text
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
@@ -52,8 +54,8 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
 
 
 def _page(shown: Sequence[Job], store: Store) -> str:
-    environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"markdown": MARKDOWN, "source": _source, "described": described}
+    environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined, finalize=_seen)
+    environment.filters |= {"markdown": _written, "source": _source, "described": described}
     environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
     return environment.get_template("report.html").render(
         profile=shown[0].profile,
@@ -63,6 +65,16 @@ def _page(shown: Sequence[Job], store: Store) -> str:
         data=_data(shown),
         answers=_answers(shown, store),
     )
+
+
+def _written(text: str) -> str:
+    """Markdown as HTML."""
+    return str(MARKDOWN(printable(text, keep="\n\t")))
+
+
+def _seen(value: object) -> object:
+    """What is put into the page, without characters that steer; what is HTML already stays."""
+    return printable(value, keep="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def exported(jobs: Sequence[Job]) -> list[Job]:
@@ -118,7 +130,8 @@ def _led(table: str, runs: Sequence[str]) -> str:
     """A table in HTML with one column more: links to the runs that each line is computed from."""
     if not len(runs):
         return table
-    cells = [" ".join(f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>' for key in named.split()) for named in runs]
+    each = (printable(named).split() for named in runs)
+    cells = [" ".join(f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>' for key in named) for named in each]
     *rows, end = table.split("</tr>")
     column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)]
     return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end

@@ -261,6 +261,19 @@ class Store:
             raise _changed(path, folder)
         return told
 
+    def is_current(self, folder: Path) -> bool:
+        """Whether a run's key follows from its manifest and from what it builds on as that is now: none of it was made anew since."""
+        manifest = self.manifest(folder)
+        needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
+        return digest({"needs": needs} | {name: manifest[name] for name in ("kind", "parameters", "recipe")})[:24] == folder.name
+
+    def _digest_of(self, need: Mapping) -> str | None:
+        """Digest of what a need of a manifest holds now."""
+        if "key" not in need:
+            return need["digest"]
+        made = self.finished(self.root / need["kind"] / str(need["key"]))
+        return made["digest"] if made else None
+
     def state(self, run: Run) -> tuple[str, str]:
         """('done' | 'damaged' | 'failed' | 'started' | 'missing', why)."""
         if self.result(run) is not None:

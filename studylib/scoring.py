@@ -73,9 +73,14 @@ def segment(text: str, language: str) -> list[str]:
     return (IDEOGRAPH.sub(r" \1 ", text) if language == "zh" else text).split()
 
 
+def composed(text: str) -> str:
+    """A text in NFC: some tokenizers write no other, so two spellings of one text are compared, and shown to models, so."""
+    return unicodedata.normalize("NFC", text)
+
+
 def tokens(text: str, language: str) -> list[str]:
-    """A text's words in lower case without punctuation, in MLQA's segmentation; articles stay."""
-    return segment(text.lower().translate(_punctuation("mlqa")), language)
+    """A text's words in lower case without punctuation, in MLQA's segmentation and in NFC; articles stay."""
+    return segment(composed(text).lower().translate(_punctuation("mlqa")), language)
 
 
 def exact_match(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
@@ -136,8 +141,8 @@ def score(prediction: str, golds: Sequence[str], *, language: str = "en", rules:
 
 
 def agreement(prediction: str, teacher: str, *, language: str = "en", rules: str = "squad") -> float:
-    """Exact match between a student's answer and its teacher's, whether right or not (label loyalty; Xu et al., 2021)."""
-    return exact_match(prediction, [teacher], language=language, rules=rules)
+    """Exact match between a student's answer and its teacher's, both in NFC, whether right or not (label loyalty; Xu et al., 2021)."""
+    return exact_match(composed(prediction), [composed(teacher)], language=language, rules=rules)
 
 
 def probability_loyalty(student: Tensor, teacher: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ rows = study.rows(plan, folder=folder)
 """
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib import data, engines, keys, makers, outputs, prompts, scoring, sources
+from studylib import data, engines, keys, makers, names, outputs, prompts, scoring, sources
 from studylib.errors import StudyError
 from studylib.outputs import IDENTITY
 from studylib.plans import Asked, Plan
@@ -285,8 +284,7 @@ def _ways(plan: Plan) -> dict[str, set[tuple[str, int]]]:
 
 def folder(profile: str, notebook: str) -> Path:
     """Where a notebook writes what it shows. Raises StudyError for a profile that is no name of a folder."""
-    if not re.fullmatch(r"[\w-][\w.-]{0,99}", profile):
-        raise StudyError(f"profile {profile!r} names a folder under figures/: use up to 100 letters, digits, dots, - and _, no dot first.")
+    names.check_profile(profile)
     return root() / "figures" / profile / notebook
 
 

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
@@ -19,8 +20,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from matplotlib.image import imread
+from PIL import Image
 
-from studylib import answering, batch, makers, outputs, prompts, scoring, study, work
+from studylib import answering, batch, makers, outputs, prompts, scoring, study, weights, work
 from studylib.batch import Job
 from studylib.errors import StudyError, said
 from studylib.plans import Asked
@@ -28,6 +30,7 @@ from studylib.project import root
 from studylib.runs import Store, home, read_sealed
 
 SETS = 3  # of answers, a notebook, at most
+SEEDS = 2**32  # by which a sample is drawn
 LAST = 1e-9  # of a number in a table: what threads and processors make of its last digits
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")  # in a drawing
 POINT = 0.01  # of a drawing: 1/7200 inch
@@ -44,12 +47,15 @@ class Found:
     seen: bool = True
 
 
-def verify(jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20, seed: int = 0, store: Store | None = None) -> None:
+def verify(
+    jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20, seed: int | None = None, store: Store | None = None
+) -> None:
     """Say what differs from what the jobs' notebooks export, and of at least `sample` questions of some sets of answers, drawn by
-    `seed`, what differs from what is stored. Raises StudyError if anything does, or if nothing was exported."""
+    `seed` or else by chance, what differs from what is stored. Raises StudyError if anything does, or if nothing was exported."""
     if sample < 1:
         raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
-    store, random, wrong, files, unseen = store or Store(), Random(seed), 0, 0, 0
+    drawn_by = secrets.randbelow(SEEDS) if seed is None else seed
+    store, random, wrong, files, unseen = store or Store(), Random(drawn_by), 0, 0, 0
     shown = [job for job in jobs if _files(_folder(job))]
     if not shown:
         raise StudyError(f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study run` it first.")
@@ -57,16 +63,29 @@ def verify(jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20,
         for job in shown:
             say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
             there = (_folder(job) / "rows.parquet").exists()
-            looked = (*_redrawn(job, place), *_asked(job, store, random, sample)) if there else [Found("rows.parquet is missing")]
+            looked = (*_redrawn(job, place), *_stored(job, store, random, sample)) if there else [Found("rows.parquet is missing")]
             for found in looked:
                 say(f"  {found.said}")
                 wrong, unseen = wrong + found.wrong, unseen + (not found.seen)
             files += len(_files(_folder(job)))
     say(f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''}; differences: {wrong or 'none'}.")
+    say(f"Drawn by seed {drawn_by}{'' if seed is None else ', which was given and so could be known beforehand'}: --seed {drawn_by} again.")
+    say(_meaning(sample))
     if wrong:
         raise StudyError(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong} found, see above): restore it, or run again."
         )
+
+
+def _meaning(sample: int) -> str:
+    """What no difference means, and what it does not."""
+    caught = (f"1 in {share} with {100 * (1 - (1 - 1 / share) ** sample):.0f} %" for share in (10, 100))
+    return (
+        "No difference means: tables and figures follow from the rows; of the runs that the store has, models have the planned sizes and "
+        "their digests, and rows and models agree with the stored answers that were drawn. It does not mean that models were trained as "
+        "their manifests say, that rows without stored answers were ever answered, or that whoever made the store is honest. "
+        f"Of forged answers in a set that is drawn, a sample of {sample} finds {' and '.join(caught)}."
+    )
 
 
 def _folder(job: Job) -> Path:
@@ -215,10 +234,27 @@ def _pixels(shown: Path, made: Path) -> Found | None:
     unlike = differing(*drawings) if all(file.exists() for file in drawings) else Found(f"{drawings[0].name} is missing")
     if unlike is not None and (unlike.wrong or not unlike.seen):
         return Found(f"{shown.name}: not compared, as its drawing is not the same", wrong=False, seen=False)
+    if _fonts(shown) != _fonts(made):
+        return Found(f"{shown.name}: not compared, as it was made with other fonts", wrong=False, seen=False)
     one, other = imread(shown), imread(made)
     if one.shape != other.shape or abs(one - other).max() > SHADE:
         return Found(f"{shown.name} shows something else than {drawings[0].name}")
     return None
+
+
+def _fonts(picture: Path) -> str | None:
+    """Those that a picture of pixels was made with, beside the usual one."""
+    with Image.open(picture) as opened:
+        return opened.info.get("Fonts")
+
+
+def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
+    """What differs in the models and answers that the store has."""
+    if store.root.exists():
+        yield from map(Found, weights.differences(job.plan, store))
+        for reference in sorted(weights.unknown(job.plan)):
+            yield Found(f"{reference} is not fetched: the sizes of its students are not compared with the plan", wrong=False)
+    yield from _asked(job, store, random, sample)
 
 
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
@@ -234,7 +270,9 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
         yield Found(f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})")
         return
     makers.prepare(job.plan.machine)
-    for one in random.sample(there, min(SETS, len(there))):
+    drawn = random.sample(there, min(SETS, len(there)))
+    yield Found(f"{len(drawn)} of {len(job.plan.asked)} sets of answers are drawn", wrong=False)
+    for one in drawn:
         try:
             wrong = [*_scored(job, one, store), *_again(one, store, random, sample)]
         except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from studylib import comparison, cutting, statistics, tables
 from studylib.comparison import BOUNDS, HEAD_STARTS
+from studylib.escaping import markdown
 from studylib.experiments import RAW
 from studylib.plans import Plan
 from studylib.progress import spoken
@@ -374,7 +375,8 @@ def computed(plan: Plan, made: pd.DataFrame) -> str:
         return ""
     missing = sum(one.answers.planned not in set(made.planned) for one in plan.asked)
     still = f" Still missing: {missing} of {len(plan.asked)} planned sets of answers." if missing else ""
-    machines = sorted({f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples()})
+    computers = (f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples())
+    machines = sorted({markdown(computer) for computer in computers})
     sentence = (
         f"{len(made)} runs, those that other experiments need, too, among them, took {spoken(made.seconds.sum())} ({'; '.join(machines)})"
     )

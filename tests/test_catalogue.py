@@ -1,11 +1,13 @@
 """What `study data` says of a profile's sets, and the prompts it shows."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from miniatures import model, tokenizer
+from tokenizers import normalizers
 
 from studylib import archives, bases, catalogue, data, models, prompts, sources
 from studylib.errors import StudyError
@@ -121,3 +123,31 @@ def test_prompts_need_a_family_and_a_seed(changes: dict, mine: str, save: Callab
     path = save(json.loads(Path(mine).read_text()) | changes, "capacity_gap.yaml")
     with pytest.raises(StudyError, match="must name a family and a seed"):
         list(catalogue.shown(f"{path}/dev", 1, "zero-shot"))
+
+
+def composing(folder: Path) -> str:
+    """A reference to a model whose tokenizer writes NFC only, as Qwen2's does."""
+    words = bases.tokenizer()
+    words.backend_tokenizer.normalizer = normalizers.NFC()
+    models.save(model("qwen2"), words, folder)
+    return f"path:{folder}"
+
+
+def test_answers_that_a_tokenizer_cannot_write_are_counted_per_family(squad: dict, save: Callable, tmp_path: Path):
+    """One of two gold answers is not in NFC: it is never said as it stands."""
+    (paragraph,) = squad["data"][0]["paragraphs"]
+    paragraph["context"] = unicodedata.normalize("NFD", "Kamo lives in Tirū. Belu wrote Sado.")
+    paragraph["qas"][0]["answers"] = [{"text": unicodedata.normalize("NFD", "Tirū"), "answer_start": 14}]
+    paragraph["qas"][1]["answers"] = [{"text": "Sado", "answer_start": paragraph["context"].index("Sado")}]
+    values = {
+        "profile": "counted",
+        "families": {"plain": "tiny:gpt_neox", "composing": composing(tmp_path / "model")},
+        "train": {"source": f"path:{save(squad)}"},
+        "dev": {"source": "facts:dev", "paragraphs": 1, "facts": 3, "languages": ["hi"]},
+        "tests": {},
+    }
+    train, dev = catalogue.overview(str(save(values, "capacity_gap.yaml")))
+    # a tokenizer that does not compose is shown the composed text, too: all families read the same
+    assert train["gold answers not reproduced"] == {"plain": 1, "composing": 1}
+    assert train["EM of a perfect reader"] == {"plain": 50.0, "composing": 50.0}
+    assert dev["gold answers not reproduced"] == {"plain": 0, "composing": 0} and "EM of a perfect reader" not in dev

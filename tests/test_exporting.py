@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,58 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+@pytest.fixture
+def answered(raw, squad, tmp_path, monkeypatch):
+    """A student that was asked a file of one's own, whose test set has a colon in its name: its key, the file, the plan and the store."""
+    squad["data"][0]["paragraphs"][0]["qas"][0]["answers"] *= 2
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(squad))
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    tests = {"a: b": {"source": f"path:{file}"}}
+    plan, store = planned(raw, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"], tests=tests), runs.Store()
+    study.complete(plan, store)
+    student = next(run for run, called in plan.trained if called["role"] == "student")
+    return store.key(student), file, plan, store
+
+
+def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path, capsys):
+    """Its answers would be scored by other gold answers than those of the questions that were asked."""
+    key, file, plan, store = answered
+    asked, before = squad["data"][0]["paragraphs"][0], file.read_text()
+    said = next(json.loads(store.path(one.answers, "answers.json").read_text()) for one in plan.asked if one.teacher)
+    right = [item | {"question": "Another?"} for item in asked["qas"]]
+    more = [*asked["qas"], {"id": "q3", "question": "Who?", "answers": [{"text": "Kamo", "answer_start": 0}]}]
+    assert set(said) == {item["id"] for item in right}
+    for number, qas in enumerate((right, more)):
+        file.write_text(json.dumps({"data": [{"title": "Kamo", "paragraphs": [asked | {"qas": qas}]}]}))
+        assert cli.main(["export", key, str(tmp_path / f"taken{number}")]) == 2
+        told = capsys.readouterr().err
+        assert f"path:{file} is not what the model was asked (digest differs): restore it, or delete " in told and "answers" in told
+        assert not (tmp_path / f"taken{number}").exists()
+    file.unlink()
+    assert cli.main(["export", key, str(tmp_path / "gone")]) == 2 and f"There is no file {file}" in capsys.readouterr().err
+    file.write_text(before)
+    card = (exporting.export(key, tmp_path / "taken") / "README.md").read_text()
+    assert "| a: b | zero-shot | 2 | 1 | " in card
+    for one in plan.asked:
+        shutil.rmtree(store.folder(one.answers))
+    file.unlink()
+    assert "It was asked nothing yet." in (exporting.export(key, tmp_path / "bare") / "README.md").read_text()
+
+
+def test_nothing_is_kept_of_a_teacher_that_was_made_anew(answered, tmp_path):
+    """Its key is the same, the model another one: neither its old answers nor its new ones are those of the student's teacher."""
+    key, _, plan, store = answered
+    titles = [set(one.scores) for one in exporting.scores(store.find(key), store)]
+    assert all(store.is_current(store.folder(run)) for run in plan.runs)
+    folder = store.folder(plan.trained[0][0])
+    teacher, student = folder.name, store.find(key)
+    runs.write_sealed(folder / "result.json", store.finished(folder) | {"digest": "0" * 64})
+    assert store.is_current(folder) and not store.is_current(student)
+    assert list(exporting.scores(folder, store)) == [], f"the answers of {teacher} were the other model's"
+    assert [set(one.scores) for one in exporting.scores(student, store)] == [one - {"retention_f1"} for one in titles]
+
+
 def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monkeypatch):
     brought = []
     monkeypatch.setattr(
@@ -150,10 +203,6 @@ def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monk
 )
 def test_licences_are_those_of_the_publishers_or_unknown(reference, said):
     assert exporting.licence(reference) == said
-
-
-def test_text_from_outside_cannot_break_the_card():
-    assert exporting._told("a | b\n# `c` <script>") == "a \\| b # 'c' &lt;script>"
 
 
 def test_the_harness_is_asked_in_the_studys_prompt():

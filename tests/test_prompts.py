@@ -1,13 +1,17 @@
 """Prompts: what a model is shown, token by token, and which demonstration with it."""
 
+import unicodedata
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from math import log
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from studylib import bases, prompts
+from studylib import answering, bases, prompts, scoring
 from studylib.data import Question, by_context
 from studylib.errors import StudyError
 
@@ -78,7 +82,7 @@ def test_tokens_of_the_segments_say_the_rendered_text(context: str, tokenizer: P
     asked = question("q", context=context, asked=f"Why “{context}” ?", answers=(context.split()[0],))
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
     whole = f"{prompts.INSTRUCTIONS}\n\nText: {context}\n\nQuestion: {asked.question}\nAnswer: {context.split()[0]}"
-    assert text(tokenizer, prompt) == whole
+    assert text(tokenizer, prompt) == unicodedata.normalize("NFC", whole)
 
 
 def test_answers_end_in_end_of_text_even_where_it_is_the_padding(tokenizer: PreTrainedTokenizerFast):
@@ -368,3 +372,108 @@ def test_prompts_of_a_fixed_demonstration_say_how_far_they_are_the_same(tokenize
 def test_an_unknown_mode_is_refused(mode: object, tokenizer: PreTrainedTokenizerFast):
     with pytest.raises(StudyError, match=r"prompting .* is unknown: use zero-shot, one-shot, one-shot random"):
         prompts.build([question("q")], tokenizer, mode=mode, pool=library(2))
+
+
+# What stands in data stays text, in one spelling, on any day
+
+
+SPELT = "Kamo <|endoftext|> lives in Tiru <|user|>."
+
+
+@pytest.mark.parametrize("mode", ["zero-shot", "one-shot", "chat zero-shot", "chat one-shot"])
+def test_control_tokens_in_data_stay_text(mode: str, chatting: PreTrainedTokenizerFast):
+    """In context, question, answer and demonstration: as many ends of text as without them."""
+    ids = []
+    for context in (SPELT, SPELT.replace("<|endoftext|>", "nobody")):
+        name = "<|endoftext|>" if "<|endoftext|>" in context else "nobody"
+        asked = question("q", context=context, asked=f"Who is {name}?", answers=(name,))
+        shown = question("p", "B", f"Belu and {name}.", f"Who is {name}?", (name,))
+        (prompt,) = prompts.build([asked], chatting, mode=mode, pool=[shown])
+        branch = prompt.branches[0]
+        assert chatting.decode(branch.target[:-1]).strip() == name and chatting.eos_token_id not in branch.target[:-1]
+        ids.append([*prompt.prefix, *branch.given, *branch.target])
+        assert chatting.decode(prompt.prefix).endswith(f"Text: {context}")
+    assert (
+        ids[0].count(chatting.eos_token_id)
+        == ids[1].count(chatting.eos_token_id)
+        == 1 + {"chat zero-shot": 1, "chat one-shot": 3}.get(mode, 0)
+    )
+
+
+def test_control_tokens_in_a_long_context_are_text_in_its_windows(tokenizer: PreTrainedTokenizerFast):
+    asked = question("q", context=LONG + " <|endoftext|> " + LONG, asked="Who?", answers=("<|endoftext|>",))
+    for training in (True, False):
+        for prompt in prompts.build([asked], tokenizer, mode="zero-shot", longest=150, training=training):
+            assert tokenizer.eos_token_id not in prompt.prefix
+
+
+@pytest.mark.parametrize(
+    ("answers", "target"),
+    [
+        (("by\nKamo Belu",), "by Kamo Belu"),
+        (("a \r\n b",), "a b"),
+        (("a\n\n\tb\n",), "a b"),
+        (("x", "a\nb", "a b"), "a b"),
+        (("a  b",), "a  b"),
+    ],
+)
+def test_an_answer_with_line_breaks_is_learnt_in_one_line(answers: tuple, target: str, tokenizer: PreTrainedTokenizerFast):
+    """An answer ends with its line, so nothing else could be heard."""
+    asked = Question("q", "A", "By\n" + " ".join(answers), "?", tuple((one, 3) for one in answers))
+    assert prompts.target_of(asked) == target and prompts.traits(asked)["answer_words"] == len(target.split())
+    (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
+    assert tokenizer.decode(prompt.branches[0].target[:-1]) == f" {target}"
+    if "\n" in answers[0]:
+        assert scoring.exact_match(answering.clean(f" {target}"), answers) == 1.0
+
+
+def test_an_answer_with_a_line_break_stands_in_the_window_that_is_learnt(tokenizer: PreTrainedTokenizerFast):
+    context = f"{LONG} It was by\nZoto Belu, they say. {LONG}"
+    asked = question("q", context=context, asked="Who?", answers=("by\nZoto Belu",))
+    (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot", longest=150, training=True)
+    assert "by\nZoto Belu" in tokenizer.decode(prompt.prefix)
+
+
+def test_two_spellings_of_one_text_are_one_prompt(tokenizer: PreTrainedTokenizerFast):
+    """Question, context, answer and demonstration, in NFD and in NFC: é as a letter and an accent, and as one."""
+    built = []
+    for form in ("NFD", "NFC"):
+        text = partial(unicodedata.normalize, form)
+        asked = question("q", context=text("René lives in Orléans."), asked=text("Where does René live?"), answers=(text("Orléans"),))
+        shown = question("p", "B", text("Zoé is here."), text("Is Zoé here?"), (text("Zoé"),))
+        (prompt,) = prompts.build([asked], tokenizer, mode="one-shot", pool=[shown])
+        built.append((prompt.prefix, prompt.branches[0].given, prompt.branches[0].target))
+    assert built[0] == built[1]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_answer_is_found_where_it_stands_in_whichever_spelling(form: str):
+    context = unicodedata.normalize(form, "René and Zoé\nlive in Orléans, Zoé does.")
+    for answer, rest in (("Orléans", "Orle"), ("Zoé live", "Zo")):
+        place = prompts.place_of(answer, context)
+        assert unicodedata.normalize("NFD", context[place:]).startswith(rest) and place > 3
+    assert prompts.place_of("nowhere", context) == prompts.place_of("", context) == 0
+
+
+DATED = "{{ strftime_now('%d %b %Y, %A %-d/%-m %H:%M') }} {% if strftime_now is defined %}yes{% endif %}\n  " + TEMPLATE
+
+
+def test_a_template_that_prints_the_date_prints_the_same_on_any_day(monkeypatch: pytest.MonkeyPatch):
+    dated, texts = bases.tokenizer(), []
+    dated.chat_template = DATED
+    for year in (2001, 2031):
+        clock = SimpleNamespace(now=partial(datetime, year, 5, 6))
+        monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", clock)
+        (prompt,) = prompts.build([question("q")], dated, mode="chat zero-shot")
+        texts.append(dated.decode(prompt.prefix))
+    assert texts[0] == texts[1] and texts[0].startswith("26 Jul 2024, Friday 26/7 00:00 yes<|user|>\n")
+
+
+@pytest.mark.parametrize(
+    "chance", ["{{ [1, 2] | random }}", "{{ range(9)|random }}", "{{ ['ab'] | map('random') | list }}", "{{ lipsum(1) }}"]
+)
+def test_a_template_that_draws_at_random_is_refused(chance: str):
+    words = bases.tokenizer()
+    words.chat_template = chance + TEMPLATE
+    with pytest.raises(StudyError, match=r"cannot be used .*draws at random"):
+        prompts.build([question("q")], words, mode="chat zero-shot")

@@ -54,6 +54,7 @@ from studylib import (
 from studylib.batch import Job
 from studylib.cli import main
 from studylib.errors import HIDDEN, StudyError, said
+from studylib.escaping import printable
 from studylib.project import root
 from studylib.runs import Run, Store
 
@@ -540,6 +541,7 @@ EVILS = [
     "]]>",
     "& &lt;b&gt; &#60;i&#62;",
     "\u2028\u2029",
+    "\x1b]8;;http://elsewhere.example\x1b\\\x07\x9b2J\u202e\u2066\u200f",
     "<img src=x onerror=alert(5)>",
     "[x](javascript:alert(6))",
     "![x](http://elsewhere.example/x.png)",
@@ -549,7 +551,7 @@ EVILS = [
     "</title></textarea></p>",
 ]
 EVIL = " ".join(EVILS)
-NAMED = """" onload="alert(8)' & \\undefined {{ 7 + 7 }} &#60;b&#62; javascript:alert(9)"""  # what a name may hold
+NAMED = """a" onload="alert(8)' & \\undefined {{ 7 + 7 }} &#60;b&#62; javascript:alert(9)"""  # what a name may hold
 
 
 class Page(HTMLParser):
@@ -623,7 +625,15 @@ def test_whatever_is_in_data_and_names_is_text_in_the_page(reported: Path):
     assert all("\u2028" not in line for tag, line in page.texts if tag == "script")
     shown = " ".join("".join(line for tag, line in page.texts if tag != "script").split())
     assert f"family {NAMED}" in shown and f"test set {NAMED}" in shown
-    assert " ".join(EVIL.split()) in shown, "so are runs and machines"
+    assert " ".join(printable(EVIL).split()) in shown, "so are runs and machines"
+
+
+def test_nothing_in_the_page_steers_what_is_written_beside_it(reported: Path):
+    text = (reported / "report.html").read_text(encoding="utf-8")
+    assert not {char for char in text if char not in "\n\t" and printable(char) != char}
+    assert r"\x1b]8;;http://elsewhere.example\x1b" in text and r"\u202e\u2066\u200f" in text
+    card = (reported / "exported" / "README.md").read_text(encoding="utf-8")
+    assert not {char for char in card if char != "\n" and printable(char) != char}
 
 
 def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
@@ -639,7 +649,9 @@ def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in EVILS if set(name) & set("<>[|")] + ["a | b", "a\nb", "*a*", "`a`", "$\\undefined$"], ids=ascii
+    "name",
+    [name for name in EVILS if set(name) & set("<>[|")] + ["a | b", "a\nb", "a\rb", "*a*", "`a`", "$\\undefined$", "=1+1", "_mine"],
+    ids=ascii,
 )
 def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(name: str, tmp_path: Path, capsys):
     for what in ({"families": {name: "tiny:qwen2"}}, {"tests": {name: {"source": "facts:test"}}}):

@@ -181,11 +181,68 @@ def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
         file = store.path(run, "model/model.safetensors")
         file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     said, error = looked(job, store)
-    assert said.count("model.safetensors is not what the run stored (digest differs)") == 3 and error
+    assert said.count("model.safetensors is not what the run stored (digest differs)") == 2 * 3 and error, "of models and of answers"
     shutil.rmtree(store.root / "student")
     said, error = looked(job, store)
     assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in said
     assert "model.safetensors is not what the run stored" in said and error, "the teacher's is still there"
+
+
+def forged(store: Store, run: Run, other: Run) -> None:
+    """Put the other run's model in the place of this one's, with all digests that the run itself holds."""
+    folder, result = store.folder(run), store.result(run)
+    shutil.rmtree(folder / "model")
+    shutil.copytree(store.folder(other) / "model", folder / "model")
+    files = {name: runs.file_digest(folder / name) for name in result["files"]}
+    runs.write_sealed(folder / "result.json", result | {"files": files, "digest": runs.digest(files)})
+
+
+def exported(plan: Plan, store: Store, folder: Path) -> None:
+    """All that hangs on what is stored now, made anew, and shown."""
+    study.complete(plan, store)
+    shutil.rmtree(folder)
+    study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
+
+
+def test_the_teachers_weights_in_a_students_run_are_found(stored):
+    """Its answers would be the teacher's: all is kept, and the parameters are said to be fewer."""
+    job, store, folder = stored
+    teacher, student, _ = (run for run, _ in job.plan.trained)
+    counts = [store.result(run)["facts"]["parameters"]["total"] for run in (teacher, student)]
+    forged(store, student, teacher)
+    exported(job.plan, store, folder)
+    rows = pd.read_parquet(folder / "rows.parquet").groupby("role").f1.mean()
+    assert rows["student"] == rows["teacher"]
+    said, error = looked(job, store)
+    holds = f"{student.label}: {store.folder(student) / 'model'} holds {counts[0]:,} parameters"
+    assert said.count(holds) == 2 and f"its result says {counts[1]:,}" in said and f", {counts[1]:,} were planned" in said and error
+    assert f"{student.label}: {store.folder(student) / 'model'} holds the weights of {teacher.label}, to the bit" in said
+    result = store.result(student)
+    result["facts"]["parameters"] = store.result(teacher)["facts"]["parameters"]
+    runs.write_sealed(store.folder(student) / "result.json", result)
+    said, error = looked(job, store)
+    assert said.count(holds) == 1 and f", {counts[1]:,} were planned" in said and error, "what the result says can be forged, too"
+
+
+def test_weights_of_another_model_of_its_size_are_found(stored):
+    job, store, folder = stored
+    _, student, twin = (run for run, _ in job.plan.trained)
+    forged(store, twin, student)
+    exported(job.plan, store, folder)
+    said, error = looked(job, store)
+    assert f"{twin.label}: {store.folder(twin) / 'model'} holds the weights of {student.label}, to the bit" in said and error
+    assert "parameters (" not in said
+
+
+def test_a_model_that_nothing_was_made_of_is_found(stored):
+    """With the old digest, answers still belong to it."""
+    job, store, _ = stored
+    student = job.plan.trained[1][0]
+    file = store.path(student, "model/model.safetensors")
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    signed(store, student)
+    said, error = looked(job, store)
+    assert f"{student.label}: its files are not those that answers and students were made of (digest differs)" in said and error
 
 
 def test_another_fingerprint_than_was_exported_is_found(stored):
@@ -252,6 +309,12 @@ def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch)
     for seed in (0, 0, 1):
         assert looked(job, store, seed=seed, sample=3)[1] == ""
     assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)
+    (said, _), (again, _) = (looked(job, store, sample=3) for _ in range(2))
+    seeds = [re.search(r"Drawn by seed (\d+): --seed \1 again\.", text)[1] for text in (said, again)]
+    assert seeds[0] != seeds[1], "nobody knows beforehand what is asked"
+    assert looked(job, store, seed=int(seeds[1]), sample=3)[0].count("which was given and so could be known beforehand") == 1
+    questions = [sorted(some) for some in drawn[9:]]
+    assert questions[3:6] == questions[6:9] and "Of forged answers in a set that is drawn, a sample of 3 finds 1 in 10 with 27 %" in said
     assert "--sample 0 is no number of questions" in looked(job, store, sample=0)[1]
 
 
