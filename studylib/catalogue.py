@@ -120,6 +120,7 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     for group in data.by_context(data.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)
+        source = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
         with model_files.panics(tokenizer.name_or_path):
             built = prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
         for prompt in built:
