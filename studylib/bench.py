@@ -4,11 +4,13 @@ Contestants take turns (A B A B …) on the same contexts, so that what the mach
 a ratio the median over the rounds is given, and the least and the greatest. Peak memory is that of a process of its own.
 """
 
+import json
 import math
 import multiprocessing
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import linear_regression, median
@@ -281,6 +283,14 @@ def _over(slower: Sequence[float], faster: Sequence[float]) -> dict:
 
 def _spread(values: Sequence[float]) -> dict:
     return {"median": median(values), "least": min(values), "greatest": max(values), "rounds": len(values)}
+
+
+def wrote(file: Path) -> bool:
+    """Whether a file is the table of the measurements beside it."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        measurements = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8") == table(measurements)
+    return False
 
 
 def table(found: dict) -> str:

@@ -128,7 +128,7 @@ def _run(chosen: argparse.Namespace) -> None:
     jobs = [(job, study.folder(job.profile, job.notebook.stem)) for job in batch.jobs(chosen.profile, chosen.engine)]
     for job, _ in jobs:
         engines.check(job.plan.machine)
-    showing = not chosen.compute and any(study.lacking(folder) for _, folder in jobs)
+    showing = not chosen.compute and any(study.lacking(folder) or study.superseded(job.plan, folder) for job, folder in jobs)
     _announce(jobs, showing)
     if strange := fonts.advice("".join(sorted({name for job, _ in jobs for name in job.plan.names}))):
         print(strange, flush=True)
@@ -163,7 +163,8 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     told: set[str] = set()
     seconds = 0.0
     for job, folder in jobs:
-        missing = {one.planned: one for one in job.plan.runs if runs.Store().result(one) is None}
+        store = runs.Store().snapshot()
+        missing = {one.planned: one for one in job.plan.runs if store.result(one) is None}
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in missing.values()).items())
         wanted = f"{len(missing)} to compute{f' ({kinds})' if missing else ''}"
         print(f"{job.notebook.stem} ({job.profile}): {len(job.plan.runs)} runs, {wanted}.", flush=True)
@@ -192,7 +193,7 @@ def _status(chosen: argparse.Namespace) -> None:
     from studylib import batch, forecast, runs, study
     from studylib.progress import spoken
 
-    store, total = runs.Store(), 0.0
+    store, total = runs.Store().snapshot(), 0.0
     counted: set[str] = set()
     for job in batch.jobs(chosen.profile):
         states = study.states(job.plan, study.folder(job.profile, job.notebook.stem), store)
@@ -325,6 +326,8 @@ def _bench(chosen: argparse.Namespace) -> None:
     if chosen.out is not None and chosen.out.suffix != ".json":
         raise StudyError(f"--out {chosen.out} must be a .json file: the table is written beside it as .md.")
     _writable(chosen.out)
+    if chosen.out is not None and (beside := chosen.out.with_suffix(".md")).exists() and not bench.wrote(beside):
+        raise StudyError(f"{beside} would be replaced, and is not the table of {chosen.out}: move it away, or name another file.")
     found = bench.speed(say)
     table = bench.table(found)
     say("\n" + table)

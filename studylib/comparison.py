@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from studylib import cutting, keys, statistics
-from studylib.experiments import FOLDED, RAW, TUNED, TWIN, rung
+from studylib.experiments import BASE, FOLDED, RAW, TUNED, TWIN, rung
 from studylib.scoring import METRICS, calibration_error
 
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
@@ -24,6 +24,7 @@ PAPER = "Datta et al. (2025)"
 FEW_TEACHERS = 4  # of fewer no correlation is given
 HEAD_STARTS = ("tuned", "pretrained")  # of the students that the claim is about: cut from the tuned teacher, or siblings of it
 LAW = 2.5  # parameters of the best teacher over its student's (Zhang et al., 2025, arXiv:2311.07052, in others' words)
+UNCOMPARED = ("guide", BASE)  # roles that are not compared with a tuned teacher
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
 SETTING = ["family", "trained", "asked", "test_set"]
 MODEL = ["role", "teacher", "student", "start", "targets", "objective", "steps", "parameters_total", "parameters_nonembedding"]
@@ -60,7 +61,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     questions or articles are too few (`statistics.enough`); retention is missing where the teacher is below 20 F1.
     """
     lines = []
-    for setting, group in rows[rows.role != "guide"].groupby(SETTING, sort=False):
+    for setting, group in rows[~rows.role.isin(UNCOMPARED)].groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
         for model, own in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
             lines.append(dict(zip(SETTING, setting, strict=True)) | dict(zip(MODEL, model, strict=True)) | _line(own, teacher))
@@ -69,13 +70,30 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is below 20 F1), in percent."""
-    found = rows[rows.role != "guide"].groupby([*SETTING, *MODEL, "seed"], sort=False)
+    found = rows[~rows.role.isin(UNCOMPARED)].groupby([*SETTING, *MODEL, "seed"], sort=False)
     each = pd.DataFrame({"f1": 100 * found.f1.mean(), "run": found.run.agg(keys.joined)}).reset_index()
     theirs = each[each.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]].add_prefix("teacher_")
     each = each.join(theirs, on=[*SETTING, "seed"])
     each = each.assign(retention_f1=(100 * each.f1 / each.teacher_f1).where(each.teacher_f1 >= FLOOR))
     runs = [keys.joined(both) for both in zip(each.pop("run"), each.pop("teacher_run").fillna(""), strict=True)]
     return each.assign(runs=runs)
+
+
+def bases(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per model as it comes from outside, test set and way of asking: EM and F1 in percent, with 95 % intervals."""
+    columns = ["family", "student", "parameters_total", "asked", "test_set", "seeds", "n", "articles"]
+    lines = []
+    for about, group in rows[rows.role == BASE].groupby([*columns[:5]], sort=False):
+        values, clusters = _paired([group], KEPT)
+        scores, enough = 100 * values[:, 0], _enough(clusters)  # (metric, S, n)
+        drawn = _drawn(scores, clusters).T if enough else None
+        line = dict(zip(columns, (*about, group.seed.nunique(), len(clusters), len(set(clusters))), strict=True))
+        for number, metric in enumerate(KEPT):
+            bounds = statistics.interval(drawn[number]) if drawn is not None else (np.nan, np.nan)
+            line |= {metric: scores[number].mean()} | dict(zip(BOUNDS[metric], bounds, strict=True))
+        lines.append(line | {"runs": keys.of(group)})
+    named = [name for metric in KEPT for name in (metric, *BOUNDS[metric])]
+    return pd.DataFrame(lines, columns=[*columns, *named, "runs"])
 
 
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
@@ -135,11 +153,12 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
     all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set;
-    `detectable` the least difference that would be found in four cases of five, the spread of the seeds in it. All missing where
-    questions or articles are too few.
+    `detectable` the least difference that would be found in four cases of five: with enough seeds to draw from (`statistics.SEEDS`)
+    the spread of the seeds is in it; with fewer it is, like interval and test, for these seeds. All missing where questions or articles
+    are too few.
     """
     lines = []
-    for setting, group in rows[rows.student != ""].groupby([*SETTING, "student"], sort=False):
+    for setting, group in rows[(rows.student != "") & ~rows.role.isin(UNCOMPARED)].groupby([*SETTING, "student"], sort=False):
         for pair, one, other in _pairs(group):
             if set(one.seed) & set(other.seed):
                 named = one[["start", "student", "teacher", "objective"]].iloc[0].to_dict()
@@ -428,7 +447,7 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     p = statistics.sign_flip(each, clusters, np.random.default_rng(0))
     effect = statistics.design_effect(each, clusters) if each.any() and each.std() else 1.0
     least = statistics.detectable(each.std(ddof=1), len(each), effect)
-    if len(difference) > 1:
+    if len(difference) >= statistics.SEEDS:
         least = np.hypot(least, statistics.detectable(difference.mean(1).std(ddof=1), len(difference)))
     return found | {"low": low, "high": high, "p": p, "p_holm": np.nan, "detectable": least}
 

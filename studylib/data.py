@@ -96,6 +96,7 @@ def by_context(questions: Sequence[Question]) -> list[list[Question]]:
     return list(groups.values())
 
 
+LONGEST = 1_000_000  # characters of a context, which a tokenizer takes some 400 bytes each for
 SHARED = ("articles", "contexts", "questions")
 
 
@@ -121,6 +122,8 @@ def _check(question: Question, name: str) -> None:
         "".join((question.id, question.article, question.context, question.question)).encode()
     except UnicodeEncodeError as error:
         raise StudyError(f"{at}: its text has half of a surrogate pair ({error.reason}): write whole characters.") from error
+    if len(question.context) > LONGEST:
+        raise StudyError(f"{at}: its context has {len(question.context):,} characters, of at most {LONGEST:,}: make it several paragraphs.")
     if not question.context.strip() or not question.question.strip():
         raise StudyError(f"{at}: context and question must not be empty.")
     if not question.answers:

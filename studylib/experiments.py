@@ -15,6 +15,7 @@ from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
 FOLDED, RAW = "tuned, shown a demonstration", "raw"
+BASE = "base"  # the role of models as they come from outside
 FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is called
 
 
@@ -42,6 +43,7 @@ class Common:
     heal_packs: int
     teacher_steps: int
     teacher_rate: float
+    teacher_lora: int
     rates: Sequence[float]
     search_steps: int
     packs: int
@@ -72,6 +74,10 @@ class Common:
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count < 2**31:
                 raise StudyError(f"{name} must be a whole number of at least 1 and below 2**31, not {count!r}.")
+        if isinstance(self.teacher_lora, bool) or not isinstance(self.teacher_lora, int) or not 0 <= self.teacher_lora <= 1024:
+            raise StudyError(f"teacher_lora must be a rank of 1 to 1024, or 0 to tune all weights, not {self.teacher_lora!r}.")
+        if self.teacher_lora and self.processes > 1:
+            raise StudyError("teacher_lora: several processes do not share adapters: set `processes: 1`, or `teacher_lora: 0`.")
         if self.learn not in kinds.LEARN:
             raise StudyError(f"learn must be {', '.join(kinds.LEARN[:-1])} or {kinds.LEARN[-1]}, not {self.learn!r}.")
         objectives.parse(self.stages)
@@ -129,7 +135,8 @@ class School:
             raw,
             f"{family} s{setting.seed}" + ("" if setting.trained == "zero-shot" else f" {setting.trained}"),
         )
-        self.tuned = kinds.teacher(raw, setting, steps=common.teacher_steps, rate=float(common.teacher_rate), label=self.label)
+        how: dict[str, Any] = dict(steps=common.teacher_steps, rate=float(common.teacher_rate), rank=common.teacher_lora)
+        self.tuned = kinds.teacher(raw, setting, **how, label=self.label)
         self.order = kinds.layers(self.tuned, setting, packs=common.layer_packs, label=self.label)
         self.named: dict[str, Any] = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
         own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(objectives.gold(common.teacher_steps))
@@ -195,14 +202,15 @@ def capacity_gap(
     rivals: Sequence[int | str],
     rival_stages: Sequence[Mapping],
     ladder: Sequence[int | str],
+    base_asked: Sequence[str],
     **given: Any,
 ) -> Plan:
     """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
     taught by it (`sizes`, as `cutting.size` reads them), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
 
     A family's `siblings` are students and twins besides. Rivals of some students (`rivals`) learn by other losses (`rival_stages`).
-    Pupils are the first size of `ladder`, taught by the twins of the others instead of the whole teacher. Raises StudyError for values
-    that cannot be.
+    Pupils are the first size of `ladder`, taught by the twins of the others instead of the whole teacher. Families and siblings are
+    asked as they come, too, in every way of `base_asked`. Raises StudyError for values that cannot be.
     """
     common = Common(**given)
     _check_rivals(common, rivals, rival_stages)
@@ -211,7 +219,10 @@ def capacity_gap(
     if ladder:
         _check_ladder(ladder, twins)
         _check_distributions(common)
+    for mode in base_asked:
+        prompts.check(mode)
     plan, arms = common.plan(), _arms(common, sizes=sizes, twins=twins, raw_starts=raw_starts, rivals=rivals, rival_stages=rival_stages)
+    _ask_bases(common, plan, base_asked)
     for school in common.schools(plan):
         made = {}
         for arm in arms:
@@ -229,6 +240,15 @@ def capacity_gap(
             called = {"role": "pupil", "start": "tuned", "targets": "teacher", "teacher": name} | taught(common.stages)
             _ask(plan, school, one, called, ladder[0])
     return plan
+
+
+def _ask_bases(common: Common, plan: Plan, modes: Sequence[str]) -> None:
+    """Put every family and sibling as it comes from outside into the plan, asked with the first seed's demonstration."""
+    empty = dict.fromkeys(("teacher", "targets", "objective", "trained"), "")
+    for family, reference in common.families.items():
+        for size, each in {"": reference, **common.siblings.get(family, {})}.items():
+            called = {"family": family, "student": cutting.name(family, size) if size else "", "role": BASE, "start": "pretrained"}
+            plan.base(common.model(each), called | empty | {"seed": common.seeds[0], "steps": 0}, modes)
 
 
 def rung(written: int | str) -> str:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -71,17 +72,15 @@ def export(key: str, target: Path) -> Path:
     if not target.name or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise StudyError(f"{target} is there already: name a folder that is not, or an empty one.")
     model = store.checked(folder, "model")
-    draft = target.with_name(target.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=".draft-") as place:  # of a name that nothing has
+        draft = Path(place) / target.name
         shutil.copytree(model, draft)
         _generation(draft).save_pretrained(draft)
         write_text(draft / "README.md", str(card(folder, store, target.name)))
         if target.exists():
             target.rmdir()
         draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return target
 
 

@@ -62,7 +62,7 @@ class Pace:
 
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
-    store, work, paces, total = store or Store(), Work(), {}, 0.0
+    store, work, paces, total = (store or Store()).snapshot(), Work(), {}, 0.0
     for run in missing:
         raw = kinds.raw_of(run).digest
         if raw not in paces:

@@ -7,8 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from studylib import answering, cutting, divergences, features, models, objectives, packing, prompts, scoring, sources, teaching, training
-from studylib.runs import Input, Run
+from studylib import (
+    answering,
+    cutting,
+    divergences,
+    features,
+    lora,
+    models,
+    objectives,
+    packing,
+    prompts,
+    scoring,
+    sources,
+    teaching,
+    training,
+)
+from studylib.runs import Input, Run, ordered
 
 RECIPE = 1  # of what is planned here and of `makers`
 
@@ -16,7 +30,7 @@ RECIPE = 1  # of what is planned here and of `makers`
 def dataset(label: str, description: Mapping) -> Input:
     """A data set as something to build on."""
     digest = sources.fingerprint(description)  # refuses what is no description
-    return Input(label, dict(description), digest)
+    return Input(label, dict(description), digest, sources.identity(description), sources.recipe(description))
 
 
 def raw_model(reference: str) -> Input:
@@ -43,11 +57,12 @@ class Setting:
         return {"trained": self.trained, "learn": learn, "stages": list(stages), "rate": rate, "seed": self.seed, **batching}
 
 
-def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, label: str) -> Run:
-    """The raw model, tuned on gold answers."""
+def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, rank: int = 0, label: str) -> Run:
+    """The raw model, tuned on gold answers: all of its weights, or low-rank adapters of this `rank`."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    recipe = _recipes(setting.trained, objectives, training)
-    return Run("teacher", setting.recipe(objectives.gold(steps), rate), needs, recipe, f"{label} teacher")
+    recipe = _recipes(setting.trained, objectives, training, *([lora] if rank else []))
+    parameters = setting.recipe(objectives.gold(steps), rate) | ({"lora": rank} if rank else {})
+    return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 
 
 def loyalty(own: Run, teachers: Run, *, label: str) -> Run:
@@ -146,6 +161,8 @@ def student(
     cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
     parameters = cut_to | setting.recipe(stages, rates[0], learn)
     recipe = _recipes(setting.trained, cutting, divergences, features, objectives, teaching, training, scoring)
+    if any(term.name == "taid" for stage in parsed for term in stage.terms):
+        recipe["taid"] = objectives.TAID_RECIPE
     if len(rates) > 1:
         tried = parameters | {"rate": list(rates), "search_steps": search_steps}
         del tried["evaluations"]  # a search is not watched
@@ -187,7 +204,6 @@ def raw_of(run: Run) -> Input:
 def each_run(runs: Iterable[Run]) -> list[Run]:
     """All runs that these build on and these themselves, each once, in an order in which they can be made."""
     seen: dict[str, Run] = {}
-    for run in runs:
-        for one in run.ancestry():
-            seen.setdefault(one.planned, one)
+    for run in ordered(runs):
+        seen.setdefault(run.planned, run)
     return list(seen.values())

@@ -24,6 +24,7 @@ from studylib import (
     cutting,
     data,
     kinds,
+    lora,
     model_files,
     models,
     objectives,
@@ -100,6 +101,16 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
     else:
         model, tokenizer = models.load_folder(store.path(source, "model"))
     return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
+
+
+def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
+    """Parameters of a model, in all and outside embeddings: as its run counted them, or by the configuration of one from outside."""
+    if isinstance(model, Run):
+        result = store.result(model)
+        assert result is not None, "only finished models are counted"
+        return result["facts"]["parameters"]
+    about = models.config(model.value)
+    return models.parameters(cutting.hollow(about, about.num_hidden_layers, None))
 
 
 def prompted(
@@ -194,6 +205,8 @@ def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreT
 
 def _make_teacher(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["raw"])
+    if rank := run.parameters.get("lora"):
+        lora.attach(model, rank, run.parameters["precision"], run.parameters["seed"])
     return _train(run, model, tokenizer, folder, store, bar)
 
 
@@ -368,7 +381,8 @@ class _School:
         asked, built = questions(self.run.needs["dev"]), prompted(self.run, "dev", self.tokenizer, model.config)
 
         def score(current: PreTrainedModel) -> dict[str, float]:
-            said = answering.best(answering.answer(current, self.tokenizer, built))
+            with models.precision(current, self.run.parameters["precision"] if "lora" in self.run.parameters else "fp32"):
+                said = answering.best(answering.answer(current, self.tokenizer, built))  # frozen maps are in the training's precision
             found = [scoring.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
@@ -390,6 +404,10 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     curve = training.train(
         model, school.packs, stages=school.stages, work=folder / "work", dev=watched, report=report, **school.shared(rate)
     )
+    if "lora" in run.parameters:
+        trained = lora.adapters(model)
+        model, _ = load(store, run.needs["raw"])
+        lora.merge(model, trained)
     models.save(model, tokenizer, folder / "model")
     _note(folder / "curve.json", curve)
     return {"parameters": models.parameters(model), "last_loss": curve[-1]["loss"], "rate": rate}

@@ -88,6 +88,8 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return load_folder(place)
     place = archives.member(reference.partition(":")[2])
     model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, **COMPUTED, **LOCAL)
+    if parameters_pinned := archives.published_parameters(reference.partition(":")[2]):
+        _tie(model, parameters_pinned, reference)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
     for mark, plain in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
@@ -95,6 +97,19 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     words = tokenizer(reference)
     model.generation_config = greedy(words)
     return model, words
+
+
+def _tie(model: PreTrainedModel, count: int, reference: str) -> None:
+    """Share one matrix between input and output embeddings, as the published configuration does.
+
+    The file holds both, quantised apart: the output's, which is finer, serves both. Raises StudyError unless the model then has the
+    published number of parameters.
+    """
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding.weight = output.weight
+    model.config.tie_word_embeddings = True
+    if (total := parameters(model)["total"]) != count:
+        raise StudyError(f"{reference} has {total:,} parameters where {count:,} were published: delete the file and run again.")
 
 
 def tokenizer(reference: str) -> PreTrainedTokenizerBase:
@@ -132,7 +147,9 @@ def config(reference: str) -> PretrainedConfig:
     if kind != "archive":
         return config_of(place)
     place = archives.member(rest)
-    return _known(AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL), reference)
+    about = _known(AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL), reference)
+    about.tie_word_embeddings = about.tie_word_embeddings or archives.published_parameters(rest) > 0
+    return about
 
 
 def to_fetch(reference: str) -> int:

@@ -23,6 +23,7 @@ from studylib import divergences, features, processes
 from studylib.errors import StudyError
 
 RECIPE = 2
+TAID_RECIPE = 2  # a number of its own: only runs that learn by it are made anew
 TOKENS = ("answers", "all")
 
 
@@ -34,9 +35,11 @@ def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:
 class Taid(nn.Module):
     """Temporally adaptive interpolated distillation: KL to a target that moves from the student to the teacher.
 
-    The target's share t of the teacher rises linearly from `start` to `end` over the loss's stage, and faster while
-    the loss falls: `advance`, once per optimiser step. What drives t is the soft cross-entropy against the target; what is
-    logged and returned is the KL, which has the same gradient and is 0 at its best.
+    The target's share t of the teacher rises linearly from `start` towards `end` over the loss's stage, and faster while
+    the loss falls: `advance`, once per optimiser step. As in the official code, which updates t with the number of steps that
+    were complete before the current one, step s of N (from 0) learns at t = start + (end − start) (s − 1)/N at least. What drives
+    t is the soft cross-entropy against the target; what is logged and returned is the KL, which has the same gradient and is 0
+    at its best.
 
     Shing et al. (2025, TAID, arXiv:2501.16937); rule and defaults as in SakanaAI/TAID: src/distil_losses/taid.py.
     """
@@ -61,7 +64,7 @@ class Taid(nn.Module):
         return divergences.interpolated_kl(student, teacher, t=t)
 
     def advance(self, share: float) -> None:
-        """Move t after an optimiser step; `share` of the stage is done."""
+        """Move t after an optimiser step; `share` of the stage was done before it."""
         seen, count = processes.summed([self.seen, self.count], self.t.device)
         loss, self.seen, self.count = seen / max(1, count), 0, 0
         if math.isfinite(self.last):
@@ -251,10 +254,10 @@ class Mixture(nn.Module):
         return [(number, term) for number, stage in enumerate(self.stages) for term in stage.terms]
 
     def at(self, step: int) -> tuple[int, float]:
-        """The stage of a step (counted from 0), and the share of it that is done with that step."""
+        """The stage of a step (counted from 0), and the share of it that is done before that step."""
         for number, stage in enumerate(self.stages):
             if step < stage.steps:
-                return number, (step + 1) / stage.steps
+                return number, step / stage.steps
             step -= stage.steps
         raise IndexError(step)
 

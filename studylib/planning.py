@@ -93,7 +93,7 @@ def here(plans: Sequence[Plan], work: Work) -> Here:
 def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
     """A line per run, those that several notebooks need once: what it is, its state, parameters, tokens, FLOPs, bytes of memory and of disk
     (and beside it while it goes on), seconds, whether it fits, whether its texts are estimated."""
-    store, lines = Store(), {}
+    store, lines = Store().snapshot(), {}
     for job in jobs:
         for run, state, _ in states(job.plan, folder(job.profile, job.notebook.stem), store):
             if run.planned not in lines:

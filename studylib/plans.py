@@ -10,12 +10,12 @@ from studylib.runs import Input, Run, digest
 
 @dataclass(frozen=True)
 class Asked:
-    """A model's answers to one test set in one mode, with what they are called in tables, and the run that counted its parameters;
-    for a student what it is compared with."""
+    """A model's answers to one test set in one mode, with what they are called in tables, and the run that counted its parameters, or
+    the model from outside; for a student what it is compared with."""
 
     called: dict
     answers: Run
-    counted: Run
+    counted: Run | Input
     teacher: "Asked | None" = None
     loyalty: Run | None = None
 
@@ -78,6 +78,13 @@ class Plan:
         run = next((run for run, other in self.costs if all(other[name] == called[name] for name in ("student", "trained", "seed"))), None)
         run = run or kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
         self.costs.append((run, called))
+
+    def base(self, model: Input, called: dict, modes: Sequence[str]) -> None:
+        """Add a model as it comes from outside, asked on every test set in every mode."""
+        for test, mode in product(self.tests, modes):
+            label = f"{called['student'] or called['family']} as shipped: {test.label} {mode}"
+            own = self._answers(model, test, mode, called, label)
+            self.asked.append(Asked(_named(called, test, mode), own, model))
 
     def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
         """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in the way in which it teaches."""

@@ -328,12 +328,12 @@ def _windowed(
 
 def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]) -> list[tuple[int, int]]:
     """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if not even four tokens fit."""
-    coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-    places = coded["offset_mapping"]
-    size = len(places)
+    coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+    size = count = len(coded["input_ids"])
     while size >= 4:
-        starts = range(0, len(places) - size + size // 2, size // 2) if size < len(places) else [0]
-        spans = [(places[start][0], places[min(start + size, len(places)) - 1][1]) for start in starts]
+        starts = range(0, count - size + size // 2, size // 2) if size < count else [0]
+        ends = (min(start + size, count) - 1 for start in starts)
+        spans = [(coded.token_to_chars(start).start, coded.token_to_chars(end).end) for start, end in zip(starts, ends, strict=True)]
         if all(fits(text[begin:end]) for begin, end in spans):
             return spans
         size -= max(1, size // 16)

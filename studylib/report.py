@@ -17,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from studylib import keys, makers, outputs, parameters, study, tables
+from studylib import keys, makers, outputs, parameters, study, tables, wording
 from studylib.batch import Job
 from studylib.errors import StudyError, said
 from studylib.escaping import printable
@@ -34,6 +34,7 @@ TABLES = {
 }
 COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
+TITLE = "what students keep of their teacher</title>"  # in every report
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
@@ -44,6 +45,8 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     """
     store, shown = store or Store(), exported(jobs)
     target = _folder(shown[0]).parent / "report.html"
+    if target.is_file() and TITLE not in target.read_text(encoding="utf-8", errors="replace"):
+        raise StudyError(f"{target} would be replaced, and is no report of the study: move it away.")
     try:
         page = _page(shown, store)
     except (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError) as error:  # of tables, texts and drawings
@@ -59,7 +62,7 @@ def _page(shown: Sequence[Job], store: Store) -> str:
     environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
     return environment.get_template("report.html").render(
         profile=shown[0].profile,
-        sections=[_traced(job) for job in shown],
+        sections=[_traced(job, store) for job in shown],
         about=_about(shown),
         origins=_origins(shown, store),
         data=_data(shown),
@@ -98,6 +101,7 @@ def section(job: Job) -> dict:
     shown = "".join(cell.source for cell in others)
     title, _, method = first.source.partition("\n")
     texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
+    drawn = sorted((shown.find(f'folder, "{file.stem}"'), file) for file in folder.glob("*.svg"))
     return {
         "name": job.notebook.stem,
         "title": title.lstrip("# "),
@@ -105,14 +109,16 @@ def section(job: Job) -> dict:
         "answer": texts["answer"],
         "conclusion": texts["conclusion"],
         "tables": [(name, title, texts[name]) for name, title in TABLES.items() if name in texts],
-        "figures": sorted(folder.glob("*.svg"), key=lambda file: shown.find(f'folder, "{file.stem}"')),
+        "figures": [file for place, file in drawn if place >= 0],  # others are somebody's own
         "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
     }
 
 
-def _traced(job: Job) -> dict:
-    """The same, with the runs that each line of its tables is computed from, by the tables' names."""
-    shown = section(job)
+def _traced(job: Job, store: Store) -> dict:
+    """The same, with the runs that each line of its tables is computed from, by the tables' names, and a note on what today's code would
+    compute anew, unless the answer has it."""
+    shown, note = section(job), wording.superseded(job.plan, study.origins(job.plan, store, _folder(job)))
+    shown |= {"note": "" if note in shown["answer"] else note}
     return shown | {"runs": {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}}
 
 
@@ -176,8 +182,13 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
 
 def _origins(jobs: Sequence[Job], store: Store) -> dict:
     """Every run once, with the time it took, and the versions and machines that were used."""
-    made = pd.concat([study.origins(job.plan, store, _folder(job)) for job in jobs]).drop_duplicates("planned")
-    used = [name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned")]
+    each = [study.origins(job.plan, store, _folder(job)) for job in jobs]
+    how = {planned: why for job, part in zip(jobs, each, strict=True) for planned, why in study.outdated(job.plan, part).items()}
+    made = pd.concat(each).drop_duplicates("planned")
+    made = made.assign(outdated=made.planned.map(how).fillna(""))
+    used = [
+        name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated")
+    ]
     short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}
     versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
     return {"runs": made.to_dict("records"), "hours": made.seconds.sum() / 3600, "versions": versions}

@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,11 +40,22 @@ SAID = ("manifest.json", "result.json", "error.json")  # of a run, beside what i
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """Something a run builds on that is no run: a data set or a model from outside, with the digest of its content."""
+    """Something a run builds on that is no run: a data set or a model from outside, with the digest of its content.
+
+    Where code has a part in the content, `digest` depends on the versions of that code (`recipe`), and `source` is the digest
+    without them.
+    """
 
     label: str
     value: Any
     digest: str
+    source: str = ""
+    recipe: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def planned(self) -> str:
+        """Names what it is, whatever the versions of code."""
+        return self.source or self.digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +74,42 @@ class Run:
 
     @cached_property
     def planned(self) -> str:
-        """Names what is to be computed, by digest of all that is known of it beforehand: parameters, recipes, inputs from outside."""
-        needs = {name: need.planned if isinstance(need, Run) else need.digest for name, need in self.needs.items()}
-        return digest({"kind": self.kind, "parameters": self.parameters, "needs": needs, "recipe": self.recipe})[:24]
+        """Names what was asked for, by digest: kind, parameters, and recursively what it builds on. Versions of code are no part of it:
+        see `versions`."""
+        for need in ordered([self], lambda run: "planned" in vars(run)):  # a long chain would be too deep to recurse into
+            if need is not self:
+                _ = need.planned
+        needs = {name: need.planned for name, need in self.needs.items()}
+        return digest({"kind": self.kind, "parameters": self.parameters, "needs": needs})[:24]
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The versions of all code that has a part in the run or in what it builds on, by module; several where runs differ in one."""
+        numbers: dict[str, set[int]] = {}
+        for run in self.ancestry():
+            inputs = [need for need in run.needs.values() if isinstance(need, Input)]
+            for module, number in (pair for part in (run, *inputs) for pair in part.recipe.items()):
+                numbers.setdefault(module, set()).add(number)
+        return {module: "/".join(map(str, sorted(each))) for module, each in sorted(numbers.items())}
 
     def ancestry(self) -> Iterator["Run"]:
-        """The runs it builds on, deepest first, then itself."""
-        for need in self.needs.values():
-            if isinstance(need, Run):
-                yield from need.ancestry()
-        yield self
+        """The runs it builds on, deepest first, then itself; each once."""
+        return ordered([self])
+
+
+def ordered(runs: Iterable[Run], skip: Callable[[Run], bool] = lambda run: False) -> Iterator[Run]:
+    """These runs and those that they build on, each once, in an order in which they can be made; without those to `skip` and what only
+    these build on. Each is looked at once, however many others build on it."""
+    seen: set[Run] = set()
+    waiting: list[tuple[Run, bool]] = [(run, False) for run in reversed(list(runs))]
+    while waiting:
+        run, complete = waiting.pop()
+        if complete:
+            yield run
+        elif run not in seen and not skip(run):
+            seen.add(run)
+            waiting.append((run, True))
+            waiting += [(need, False) for need in reversed(run.needs.values()) if isinstance(need, Run)]
 
 
 def home() -> Path:
@@ -220,12 +257,13 @@ class Store:
         with TemporaryFile(dir=self.root):
             pass
 
+    def snapshot(self) -> "Snapshot":
+        """The store as it is now, for whoever looks at many runs: each result is read once."""
+        return Snapshot(self.root.parent)
+
     def key(self, run: Run) -> str | None:
         """The run's key (24 hex digits), or None while something it builds on is missing."""
-        needs = {name: self.digest(need) for name, need in run.needs.items()}
-        if None in needs.values():
-            return None
-        return digest({"kind": run.kind, "parameters": run.parameters, "needs": needs, "recipe": run.recipe})[:24]
+        return self.snapshot().key(run)
 
     def digest(self, need: Run | Input) -> str | None:
         """Digest of what a need holds, or None if it is a run that is not finished."""
@@ -243,8 +281,7 @@ class Store:
 
     def result(self, run: Run) -> dict | None:
         """What `result.json` says, or None if the run is not finished."""
-        key = self.key(run)
-        return self.finished(self.root / run.kind / key) if key else None
+        return self.snapshot().result(run)
 
     def finished(self, folder: Path) -> dict | None:
         """The same, by the run's folder; None, too, where it is not what was written: such a run is made again."""
@@ -279,7 +316,8 @@ class Store:
         if self.result(run) is not None:
             return "done", ""
         if self.key(run) is None:
-            return "missing", "waits for " + next(n.label or n.kind for n in run.ancestry() if self.result(n) is None)
+            snapshot = self.snapshot()
+            return "missing", "waits for " + next(n.label or n.kind for n in run.ancestry() if snapshot.result(n) is None)
         folder = self.folder(run)
         if (folder / "result.json").exists():
             return "damaged", f"{folder / 'result.json'} is not what was written: the run is made again"
@@ -376,6 +414,34 @@ class Store:
             "recipe": run.recipe,
             **provenance.present(),
         }
+
+
+class Snapshot(Store):
+    """A store of which every result is read once and then remembered: what is finished, changed or lost later does not show."""
+
+    def __init__(self, root: Path):
+        super().__init__(root)
+        self._keys: dict[Run, str | None] = {}
+        self._results: dict[Run, dict | None] = {}
+
+    def snapshot(self) -> "Snapshot":
+        """Itself."""
+        return self
+
+    def key(self, run: Run) -> str | None:
+        """As of any store."""
+        for needed in ordered([run], self._keys.__contains__):
+            needs = {name: self.digest(need) for name, need in needed.needs.items()}
+            about = {"kind": needed.kind, "parameters": needed.parameters, "needs": needs, "recipe": needed.recipe}
+            self._keys[needed] = None if None in needs.values() else digest(about)[:24]
+        return self._keys[run]
+
+    def result(self, run: Run) -> dict | None:
+        """As of any store."""
+        if run not in self._results:
+            key = self.key(run)
+            self._results[run] = self.finished(self.root / run.kind / key) if key else None
+        return self._results[run]
 
 
 def busy(folder: Path) -> bool:

@@ -67,6 +67,23 @@ def fingerprint(dataset: Mapping) -> str:
 
     Raises StudyError for an unknown source or key, or a local file that is not there.
     """
+    about = _identified(dataset)
+    version = f" {facts.RECIPE}" if about["kind"] == "facts" else ""
+    return digest(about | {"identity": f"{about['identity']}{version}", "recipe": RECIPE})
+
+
+def identity(dataset: Mapping) -> str:
+    """The same, whatever the versions of the code that reads or generates it."""
+    return digest(_identified(dataset))
+
+
+def recipe(dataset: Mapping) -> dict[str, int]:
+    """The versions of the code that has a part in what the data set holds."""
+    return {"sources": RECIPE} | ({"facts": facts.RECIPE} if described(dataset)[0] == "facts" else {})
+
+
+def _identified(dataset: Mapping) -> dict:
+    """Source and selection of a described data set."""
     kind, rest = described(dataset)
     if kind in ("path", "mlqa"):
         identity = file_digest(_local(kind, rest, dataset))
@@ -75,9 +92,9 @@ def fingerprint(dataset: Mapping) -> str:
     elif kind == "hub":
         identity = "@".join(hub.pinned(rest, COMMITS, "datasets"))
     else:
-        identity = f"{rest} {facts.RECIPE}"
+        identity = rest
     selection = {key: dataset[key] for key in sorted(dataset) if key != "source"}
-    return digest({"kind": kind, "identity": identity, "selection": selection, "recipe": RECIPE})
+    return {"kind": kind, "identity": identity, "selection": selection}
 
 
 def to_fetch(dataset: Mapping) -> int:

@@ -6,7 +6,7 @@ rows = study.rows(plan, folder=folder)
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib import data, engines, keys, makers, names, outputs, prompts, scoring, sources
+from studylib import data, engines, keys, makers, names, outputs, prompts, scoring, sources, versions
 from studylib.errors import StudyError
 from studylib.outputs import IDENTITY
 from studylib.plans import Asked, Plan
@@ -30,19 +30,24 @@ TIMES = ["time", "time_low", "time_high"]
 TRAINED = [name for name in IDENTITY if name not in ("asked", "test_set", "language")]
 SCHOOL = ["family", "trained", "seed"]
 TRAITS = ["asks", "answer_words", "answer_place"]
+TRAINED_KINDS = ("teacher", "student")
 
 
 def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
-    """Make whatever runs of the plan are missing, by the plan's engine; what a run adds to the exported tables is merged into `folder` as
-    soon as it is done. Raises StudyError where the exported tables are of other weights, and, when all else is done, for runs that failed."""
+    """Make whatever runs of the plan are missing, by the plan's engine; what a run adds to the exported tables is appended to `folder` as
+    soon as it is done. Raises StudyError where the exported tables are of other weights or of another plan, and, when all else is done,
+    for runs that failed."""
     store = store or Store()
-    _refuse_others(plan, store, folder)
+    known = _refuse_others(plan, store, folder)
     engines.check(plan.machine)
+    _refuse_unlike(pd.DataFrame([one.called for one in plan.asked]), folder)
+    parts, listed = _by_run(plan), set[str]()
 
     def keep(run: Run) -> None:
         if folder is not None:
-            _refuse_others(plan, store, folder)
-            _keep(_about(plan, run), store, folder)
+            now = store.snapshot()
+            _refuse_other(run, now, known.get(run.planned, []), folder)
+            _keep(run, parts[run.planned], now, folder, listed)
 
     missing = [run for run in plan.runs if store.result(run) is None]
     makers.rehearse(missing)
@@ -52,38 +57,70 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
             engines.complete(missing, store, plan.machine, pool, keep)
 
 
-def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> None:
-    """Raise StudyError if a trained model was exported with other weights than the store has: its scores must not stand beside these."""
-    if folder is None:
+def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> dict[str, list[tuple[str, str]]]:
+    """Raise StudyError if a trained model was exported with other weights than the store has, and by the same versions: its scores must
+    not stand beside these. Returns digests and versions of all that was exported, by what was planned."""
+    known: dict[str, list[tuple[str, str]]] = {}
+    for place in sorted(folder.parent.glob("*/")) if folder is not None else ():
+        for table in outputs.tables(place, "runs.csv"):
+            for line in table.itertuples():
+                known.setdefault(line.planned, []).append((line.digest, getattr(line, "versions", "")))
+    if folder is not None:
+        now = store.snapshot()
+        for run, _ in plan.trained:
+            _refuse_other(run, now, known.get(run.planned, []), folder)
+    return known
+
+
+def _refuse_other(run: Run, store: Store, known: Sequence[tuple[str, str]], folder: Path) -> None:
+    """The same for one run, of what is `known` of it."""
+    made = store.result(run) if run.kind in TRAINED_KINDS else None
+    if made is not None and any(digest != made["digest"] for digest, by in known if not versions.outdated(by, _versions(run))):
+        raise StudyError(
+            f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained on another machine or by other "
+            "versions, and the two must not be mixed: move that folder away, or have the runs elsewhere (STUDY_HOME)."
+        )
+
+
+def _refuse_unlike(asked: pd.DataFrame, folder: Path | None) -> None:
+    """Raise StudyError where `folder` shows answers, and none of those that are `asked` for: all that it shows would go."""
+    if folder is None or not (folder / "rows.parquet").exists():
         return
-    exported = outputs.exported(folder, "runs.csv")
-    for run, _ in plan.trained:
-        made = store.result(run)
-        if made is not None and run.planned in exported and exported[run.planned].digest.iloc[0] != made["digest"]:
-            raise StudyError(
-                f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained on another machine or by other "
-                "versions, and the two must not be mixed: move that folder away, or have the runs elsewhere (STUDY_HOME)."
-            )
+    names = [name for name in IDENTITY if name in asked and name != "language"]  # which is known from the questions only
+    shown, here = (set(table[names].itertuples(index=False, name=None)) for table in (outputs.read(folder / "rows.parquet", names), asked))
+    if shown and not shown & here:
+        raise StudyError(f"{folder} shows other models and test sets, none of those of this plan: give the plan a `profile` of its own.")
 
 
-def _about(plan: Plan, run: Run) -> Plan:
-    """The part of the plan that shows this run."""
-    trained = [pair for pair in plan.trained if pair[0].planned == run.planned]
-    asked = [one for one in plan.asked if run.planned in {each.planned for each in (one.answers, one.loyalty) if each is not None}]
-    return replace(plan, trained=trained, asked=asked, costs=[])
+def _versions(run: Run) -> str:
+    """The versions of code that make a run today."""
+    return versions.written(run.versions)
 
 
-def _keep(part: Plan, store: Store, folder: Path) -> None:
-    """Merge rows, their origins and curves of a part of a plan into `folder`, as far as they are there."""
+def _by_run(plan: Plan) -> dict[str, Plan]:
+    """By what was planned, the part of the plan that a run completes: the model that it trains, the answers that have rows by it."""
+    shown: dict[str, Plan] = defaultdict(lambda: replace(plan, trained=[], asked=[], costs=[]))
+    for pair in plan.trained:
+        shown[pair[0].planned].trained.append(pair)
+    for one in plan.asked:
+        for run in (one.answers, one.loyalty):
+            if run is not None:
+                shown[run.planned].asked.append(one)
+    return shown
+
+
+def _keep(run: Run, part: Plan, store: Store, folder: Path, listed: set[str]) -> None:
+    """Append rows, their origins and curves of the part of a plan that a run completes, as far as they are there; origins but for
+    those of runs that are `listed` already."""
     answered = replace(part, asked=[one for one in part.asked if is_answered(one, store)])
-    tables = {"rows.parquet": rows(answered, store)} if answered.asked else {}
-    kept = {"runs": origins(answered, store)} if answered.asked else {}
-    kept |= {"learning": curves(part, store)} if part.trained else {}
-    tables |= {f"{name}.csv": table for name, table in outputs.timed(kept).items()}
-    if tables:
-        with outputs.alone(folder), outputs.draft(folder) as draft:
-            for name, table in tables.items():
-                outputs.save(outputs.merged(table, folder, name), draft / name)
+    added = {"rows.parquet": rows(answered, store)} if answered.asked else {}
+    added |= {"learning.csv": curves(part, store)} if part.trained else {}
+    new = [one for one in answered.runs if one.planned not in listed]
+    kept = {"runs": origins(answered, store, runs=new)} if new else {}
+    added |= {f"{name}.csv": table for name, table in outputs.timed(kept).items()}
+    if added:
+        outputs.append(folder, run.planned, added)
+        listed |= {one.planned for one in new}
 
 
 def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
@@ -93,11 +130,11 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     the store does not have are those that were exported for just such runs (`planned`) to `folder` or to one beside it, if they were.
     Raises StudyError where these are of other weights, or if there are no rows.
     """
-    store, frames, exported = store or Store(), [], outputs.exported(folder, "rows.parquet")
+    store, frames, exported = (store or Store()).snapshot(), [], outputs.exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
-        if is_answered(one, store) and (counted := store.result(one.counted)):
-            counts = counted["facts"]["parameters"]
+        if is_answered(one, store):
+            counts = makers.parameter_counts(store, one.counted)
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
         elif one.planned in exported:
@@ -112,30 +149,48 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
 
 def lacking(folder: Path) -> bool:
     """Whether there are rows in `folder` of runs that the store does not have: they come from another machine, or the store is gone."""
-    if not (folder / "rows.parquet").exists():
-        return False
-    keys = outputs.read(folder / "rows.parquet", ["run"]).run.unique()
+    keys = {key for table in outputs.tables(folder, "rows.parquet", ["run"]) for key in table.run.unique()}
     return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
 
 
 def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]:
     """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does not have it and `folder` shows what
-    came of it."""
-    exported = outputs.exported(folder, "runs.csv")
-    found = ((run, *store.state(run)) for run in plan.runs)
-    return [(run, "exported", "") if state == "missing" and run.planned in exported else (run, state, why) for run, state, why in found]
+    came of it, with the versions that it was made with if they are not today's."""
+    store, exported, found = store.snapshot(), outputs.exported(folder, "runs.csv"), []
+    for run in plan.runs:
+        state, why = store.state(run)
+        if state == "missing" and run.planned in exported:
+            state, why = "exported", _outdated(run, exported[run.planned])
+        found.append((run, state, why))
+    return found
+
+
+def outdated(plan: Plan, made: pd.DataFrame) -> dict[str, str]:
+    """The runs whose versions (in `origins`) are not today's, and how, in words, by what was planned."""
+    lines = outputs.grouped(made)
+    found = {run.planned: _outdated(run, lines[run.planned]) for run in plan.runs if run.planned in lines}
+    return {planned: how for planned, how in found.items() if how}
+
+
+def _outdated(run: Run, lines: pd.DataFrame) -> str:
+    return versions.outdated(lines.versions.iloc[0] if "versions" in lines else "", _versions(run))
+
+
+def superseded(plan: Plan, folder: Path) -> bool:
+    """Whether rows in `folder` or beside it are of versions that are not today's, and the store has no newer ones."""
+    return any(state == "exported" and why for _, state, why in states(plan, folder, Store()))
 
 
 def showable(plan: Plan, folder: Path) -> bool:
     """Whether there are any rows to show, in the store or in `folder`."""
-    store, exported = Store(), outputs.exported(folder, "rows.parquet")
+    store, exported = Store().snapshot(), outputs.exported(folder, "rows.parquet")
     return any(one.planned in exported or is_answered(one, store) for one in plan.asked)
 
 
 def is_answered(one: Asked, store: Store) -> bool:
     """Whether the store has all that a set of answers' rows are made of."""
     read = [one.answers, one.counted, one.loyalty, one.teacher.answers if one.teacher else None]
-    return all(store.result(run) is not None for run in read if run is not None)
+    return all(store.result(run) is not None for run in read if isinstance(run, Run))
 
 
 def _scored(one: Asked, store: Store) -> Iterator[dict]:
@@ -178,7 +233,7 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
 def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """The loss of every step of every trained model, and the dev F1 where it was measured; of models that the store does not have,
     what was exported to `folder`."""
-    store, frames, exported = store or Store(), [], outputs.exported(folder, "learning.csv")
+    store, frames, exported = (store or Store()).snapshot(), [], outputs.exported(folder, "learning.csv")
     for run, called in plan.trained:
         fixed = {name: called[name] for name in CALLED[:-2]}
         if store.result(run) is not None:
@@ -190,12 +245,13 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
     return table[[name for name in table if name not in CALLED] + CALLED]
 
 
-def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
-    """Where the results come from: a line per run that is done, with its key, the digest of what it made, and when, in how many seconds
-    (since it last went on, if it was stopped), by what and on what machine; of runs that the store does not have, what was exported to
-    `folder`."""
-    store, frames, exported, times = store or Store(), [], outputs.exported(folder, "runs.csv"), outputs.exported(folder, "times.csv")
-    for run in plan.runs:
+def origins(plan: Plan, store: Store | None = None, folder: Path | None = None, runs: Sequence[Run] | None = None) -> pd.DataFrame:
+    """Where the results come from: a line per run that is done (or of these `runs`), with its key, the digest of what it made, and when,
+    in how many seconds (since it last went on, if it was stopped), by what versions and on what machine; of runs that the store does not
+    have, what was exported to `folder`."""
+    store, frames = (store or Store()).snapshot(), []
+    exported, times = outputs.exported(folder, "runs.csv"), outputs.exported(folder, "times.csv")
+    for run in plan.runs if runs is None else runs:
         result = store.result(run)
         if result is not None:
             made = store.manifest(store.folder(run))
@@ -206,11 +262,13 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None) 
                 | made["machine"]
                 | made["versions"]
             )
-            frames.append(pd.DataFrame([about | {"planned": run.planned}]))
+            frames.append(pd.DataFrame([about | {"planned": run.planned, "versions": _versions(run)}]))
         elif run.planned in exported:
             when = times.get(run.planned, exported[run.planned]).reindex(columns=["planned", *outputs.WHEN])
             frames.append(exported[run.planned].drop(columns=outputs.WHEN, errors="ignore").merge(when, on="planned"))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned"])
+    return (
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
+    )
 
 
 def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
@@ -221,7 +279,8 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
     `time_high`; `runs` are those that measured it and those that the scores are of. Of students that the store does not have, what was
     exported to `folder`.
     """
-    store, lines, exported, made = store or Store(), [], outputs.exported(folder, "timing.csv"), outputs.exported(folder, "runs.csv")
+    store, lines = (store or Store()).snapshot(), []
+    exported, made = outputs.exported(folder, "timing.csv"), outputs.exported(folder, "runs.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
@@ -247,7 +306,7 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
     """Every run of the plan: kind, what it is, whether it is done, and its key once that is known."""
-    store = store or Store()
+    store = (store or Store()).snapshot()
     return pd.DataFrame(
         [{"kind": run.kind, "run": run.label, "state": store.state(run)[0], "key": store.key(run) or ""} for run in plan.runs]
     )
@@ -298,23 +357,24 @@ def export(
     """Write rows, their results, tables to be `kept` (as CSV), `texts` (as Markdown) and figures, each with what it draws (as CSV if it
     is not among the former), by their names into `folder`.
 
-    Rows and lines of tables to be kept that were exported before and are not among these are kept beside them; figures are not.
+    Rows and lines of tables to be kept that were exported or appended before and are not among these are kept beside them; figures are
+    not. Raises StudyError where the folder shows another plan, or a file of these names that the study did not write.
     """
     from studylib import figures  # slow to import, and planning draws nothing
 
+    _refuse_unlike(table, folder)
     with outputs.alone(folder):
-        every = outputs.merged(table, folder, "rows.parquet")
+        before = outputs.listed(folder)
         with outputs.draft(folder) as draft:
-            outputs.save(every, draft / "rows.parquet")
-            outputs.save(results(every), draft / "results.csv")
-            for name, part in outputs.timed(kept).items():
-                outputs.save(outputs.merged(part, folder, f"{name}.csv"), draft / f"{name}.csv")
+            written = {"rows.parquet": table} | {f"{name}.csv": part for name, part in outputs.timed(kept).items()}
+            outputs.merge(folder, written, draft)
+            outputs.save(results(outputs.read(draft / "rows.parquet")), draft / "results.csv")
             for name, text in texts.items():
                 (draft / f"{name}.md").write_text(text, encoding="utf-8")
             for name, (figure, shown) in drawn.items():
                 figures.save(figure, draft, name)
                 if name not in kept:
                     outputs.save(shown, draft / f"{name}.csv")
-        for old in {file.stem for file in folder.glob("*.svg")} - set(drawn):
-            for ending in ("svg", "png", "csv"):
-                (folder / f"{old}.{ending}").unlink(missing_ok=True)
+        outputs.clear_parts(folder)
+        old = {Path(name).stem for name in before if name.endswith(".svg")} - set(drawn)
+        outputs.drop(folder, {f"{name}.{ending}" for name in old for ending in ("svg", "png", "csv")} - set(outputs.KEPT))

@@ -69,6 +69,17 @@ def intervals(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def bases(table: pd.DataFrame) -> str:
+    """Models as they come from outside (`comparison.bases`), in Markdown."""
+    lines = [["model", "parameters", "asked", "test set", "EM", "F1"], ["---"] * 6]
+    for row in table.to_dict("records"):
+        model = cutting.written(row["student"]) if row["student"] else row["family"]
+        scores = [cell(row[name]) + span(*(row[bound] for bound in BOUNDS[name])) for name in ("exact_match", "f1")]
+        lines.append([model, f"{row['parameters_total']:,}", row["asked"], row["test_set"], *scores])
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{drawn}\n\n{intervals(table)}\n"
+
+
 def notes(table: pd.DataFrame, differences: pd.DataFrame) -> str:
     """What the intervals of a table are, and what could have been seen of differences."""
     return intervals(table) + (f" {SEEN}" if differences.detectable.notna().any() else "")

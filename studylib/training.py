@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.tensor import DTensor
@@ -268,8 +268,8 @@ class Learner:
 
     def __init__(self, model: PreTrainedModel, mixture: Mixture, recipe: Recipe, data: str):
         self.whole, self.mixture, self.data = Whole(models.layers(model), model=model, mixture=mixture), mixture, data
-        self.names = [name for name, _ in self.whole.named_parameters()]
-        self.optimizer = torch.optim.AdamW(self.whole.parameters(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+        self.names = list(self._trained())
+        self.optimizer = torch.optim.AdamW(self._trained().values(), lr=recipe.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
 
     def step(self, rate: float) -> None:
         """One optimiser step at this learning rate, the gradient's norm clipped to 1. Raises Diverged when that is no number."""
@@ -316,7 +316,7 @@ class Learner:
         kept = sound(place)
         if kept["data"] != self.data:
             raise StudyError(f"{place} is a checkpoint of other rows or of another order: delete {work} and train anew.")
-        weights = {name: value.detach() for name, value in self.whole.named_parameters()}
+        weights = {name: value.detach() for name, value in self._trained().items()}
         state = {name: {key: torch.zeros_like(value) for key in ("exp_avg", "exp_avg_sq")} for name, value in weights.items()}
         state = {name: {"step": torch.zeros((), device=values["exp_avg"].device), **values} for name, values in state.items()}
         tensors = {f"parts.{name}": value for name, value in self._state().items()} | {"random": torch.get_rng_state()}
@@ -329,9 +329,13 @@ class Learner:
         torch.set_rng_state(tensors["random"])
         return kept["curve"]
 
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, each once even where embeddings are tied: of an adapted model its adapters."""
+        return {name: value for name, value in self.whole.named_parameters() if value.requires_grad}
+
     def _state(self) -> Mapping[str, Tensor]:
-        """Parameters, each once even where embeddings are tied, and the mixture's state."""
-        return {name: value.detach() for name, value in (*self.whole.named_parameters(), *self.mixture.named_buffers("mixture"))}
+        """Trained parameters and the mixture's state."""
+        return {name: value.detach() for name, value in (*self._trained().items(), *self.mixture.named_buffers("mixture"))}
 
 
 def latest(work: Path) -> Path | None:

@@ -112,6 +112,8 @@ def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
                 copy = place / "figures" / profile.name / file.parent.name / file.name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
+            for copied in (place / "figures" / profile.name).glob("*/"):
+                outputs.adopt(copied)
         yield place
 
 

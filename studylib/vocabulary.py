@@ -15,6 +15,7 @@ from transformers import AddedToken, PreTrainedTokenizerBase
 from studylib.errors import StudyError
 
 GUARD = "\ufdd0"  # no character at all, so in no text: it breaks the spelling of a control token in a chat
+TOGETHER = 64  # texts that are split into tokens at once
 SETTINGS = ("generation_config.json", "config.json")
 
 
@@ -67,13 +68,20 @@ def text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of texts in which nothing is a control token."""
-    return tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return _ids(tokenizer, texts, split_special_tokens=True)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], split_special_tokens: bool) -> list[list[int]]:
+    """The tokens of texts, a few texts at a time: beside them a tokenizer makes what takes many times their memory."""
+    parts = (list(texts[first : first + TOGETHER]) for first in range(0, len(texts), TOGETHER))
+    how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
+    return [ids for part in parts for ids in tokenizer(part, **how)["input_ids"]]
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], control: re.Pattern[str]) -> list[list[int]]:
     """The tokens of texts out of a chat template, whose control tokens are read; spellings that `guard` broke are text."""
     bare = [text.replace(GUARD, "") for text in texts]
-    ids = tokenizer(bare, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+    ids = _ids(tokenizer, bare, split_special_tokens=False)
     return [_guarded_ids(tokenizer, text, control) if GUARD in text else row for text, row in zip(texts, ids, strict=True)]
 
 

@@ -1,13 +1,13 @@
 """What a comparison says, in words: Markdown, computed from the numbers, a claim only where interval and test
 allow one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from studylib import comparison, cutting, statistics, tables
+from studylib import comparison, cutting, statistics, study, tables
 from studylib.comparison import BOUNDS, HEAD_STARTS
 from studylib.escaping import markdown
 from studylib.experiments import RAW
@@ -16,13 +16,22 @@ from studylib.progress import spoken
 
 
 def capacity_gap(
-    kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, law: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
+    kept: pd.DataFrame,
+    gained: pd.DataFrame,
+    costs: pd.DataFrame,
+    law: pd.DataFrame,
+    shipped: pd.DataFrame,
+    asked: str,
+    plan: Plan,
+    made: pd.DataFrame,
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `costs` what answers cost, `law` the best
-    teachers of siblings, `made` the runs of its plan."""
-    texts = {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
+    teachers of siblings, `shipped` the scores of models before any training, `made` the runs of its plan."""
+    texts = {"bases": tables.bases(shipped)} if len(shipped) else {}
+    texts |= {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
     texts |= {"answer": capacity_answer(kept, gained, costs, asked)}
-    return texts | {"conclusion": f"{summits(law, asked)}{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
+    texts |= {"conclusion": f"{summits(law, asked)}{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
+    return marked(texts, plan, made)
 
 
 def summits(law: pd.DataFrame, asked: str) -> str:
@@ -37,7 +46,8 @@ def teacher_choice(
     """What that notebook says in words, by name."""
     texts = {"table": tables.table(kept), "contrasts": tables.contrasts(gained)}
     texts |= {"answer": choice_answer(gained, scores, comparison.TUNED, asked)}
-    return texts | {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(plan, made)}\n"}
+    texts |= {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(plan, made)}\n"}
+    return marked(texts, plan, made)
 
 
 def prompting_mode(
@@ -45,7 +55,27 @@ def prompting_mode(
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `worth` is what ways of prompting are worth, `traits` the same by traits of questions."""
     texts = {"table": tables.table(kept), "comparisons": tables.prompting(worth), "answer": prompting_answer(worth, trained)}
-    return texts | {"conclusion": f"{prompting_conclusion(worth, traits, trained)}\n\n{computed(plan, made)}\n"}
+    texts |= {"conclusion": f"{prompting_conclusion(worth, traits, trained)}\n\n{computed(plan, made)}\n"}
+    return marked(texts, plan, made)
+
+
+def marked(texts: Mapping[str, str], plan: Plan, made: pd.DataFrame) -> dict[str, str]:
+    """Texts, each with a note below it on what today's code would compute anew (`made`: the runs of the plan), if there is any."""
+    note = superseded(plan, made)
+    return {name: f"{text}\n{note}\n" if note else text for name, text in texts.items()}
+
+
+def superseded(plan: Plan, made: pd.DataFrame) -> str:
+    """Which models' answers were made with other versions of the code than today's, in a paragraph; nothing where none were."""
+    how, models = study.outdated(plan, made), dict[str, dict[str, None]]()
+    for one in plan.asked:
+        for run in (one.answers, one.loyalty):
+            if run is not None and run.planned in how:
+                models.setdefault(how[run.planned], {})[one.counted.label] = None
+    if not models:
+        return ""
+    each = "; ".join(f"{versions}: {', '.join(labels)}" for versions, labels in models.items())
+    return f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
 
 
 def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str) -> str:

@@ -16,7 +16,7 @@ from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PretrainedConfig, PreTrainedModel
 
-from studylib import cutting, kinds, makers, models, objectives, packing, sources, teaching
+from studylib import cutting, kinds, lora, makers, models, objectives, packing, sources, teaching
 from studylib.runs import Input, Run
 
 FLOAT = 4  # bytes: weights, gradients, optimiser and stored states are in fp32
@@ -54,12 +54,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size: parameters in all and outside embeddings, weights of its blocks' matrix products, layers, widths (of attention, of
-    keys and values, of hidden states), and rows of its vocabulary."""
+    """A model's size: parameters in all and outside embeddings, weights of its blocks' matrix products and parameters of adapters of
+    rank 1 for them, layers, widths (of attention, of keys and values, of hidden states), and rows of its vocabulary."""
 
     total: int
     nonembedding: int
     linear: int
+    adapter: int
     layers: int
     attention: int
     kept: int
@@ -70,11 +71,12 @@ class Shape:
     def of(cls, model: PreTrainedModel) -> "Shape":
         """That of a model, which may be on the meta device."""
         config, counts = model.config, models.parameters(model)
-        linear = sum(module.weight.numel() for module in models.layers(model).modules() if isinstance(module, nn.Linear))
+        maps = [module.weight.shape for module in models.layers(model).modules() if isinstance(module, nn.Linear)]
+        linear, adapter = sum(shape.numel() for shape in maps), sum(sum(shape) for shape in maps)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
         sizes = (len(models.layers(model)), head * config.num_attention_heads, kept, config.hidden_size, config.vocab_size)
-        return cls(counts["total"], counts["nonembedding"], linear, *sizes)
+        return cls(counts["total"], counts["nonembedding"], linear, adapter, *sizes)
 
     def forward(self, tokens: float, pairs: float, logits: float) -> float:
         """FLOPs of reading: two per weight of a matrix product and token, four per pair and width of attention, and the head's."""
@@ -149,7 +151,7 @@ class Work:
         wanted, text = run.parameters, self.text(run, "train", True)
         raw, depth, neurons = _size(run)
         length, rows = self.longest(run), wanted["micro"] or wanted["packs"]
-        key = (raw.digest, depth, neurons, length, rows, wanted["precision"], str(wanted["stages"]))
+        key = (raw.digest, depth, neurons, length, rows, wanted["precision"], str(wanted["stages"]), wanted.get("lora", 0))
         if key not in self.steps:
             config = models.config(raw.value)
             per_row = max(1, round(text.questions))
@@ -189,12 +191,13 @@ def _read(run: Run, need: str, learning: bool) -> tuple:
 def _counted(run: Run, need: str, learning: bool) -> Text:
     tokenizer, config = models.reading(kinds.raw_of(run).value)
     built = makers.prompted(run, need, tokenizer, config, learnt=makers.questions(run.needs[need]) if learning else None)
-    rows = [packing.pack(prompt) for prompt in built]
-    tokens, answers = sum(len(row.ids) for row in rows), sum(len(row.answers.at) for row in rows)
-    asked = sum(len(row.question_ids) for row in rows)
-    seen = sum(pairs(Counter(row.branches)) for row in rows)
-    count = len(rows)
-    return Text(count, tokens / count, seen / count, answers / count, asked / count, [len(row.ids) for row in rows])
+    lengths: list[int] = []
+    answers, asked, seen = 0, 0, 0.0
+    for row in map(packing.pack, built):  # one at a time: a row takes many times the memory of its prompt
+        lengths.append(len(row.ids))
+        answers, asked, seen = answers + len(row.answers.at), asked + len(row.question_ids), seen + pairs(Counter(row.branches))
+    count = len(lengths)
+    return Text(count, sum(lengths) / count, seen / count, answers / count, asked / count, lengths)
 
 
 def pairs(branches: Mapping[int, int]) -> float:
@@ -226,6 +229,8 @@ def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: in
     row = example(length, asked)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model, kept = cutting.hollow(config, depth, neurons, "cpu"), {}
+        if "lora" in wanted:
+            lora.attach(model, wanted["lora"], wanted["precision"], 0)
         weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -251,7 +256,8 @@ def example(length: int, asked: int) -> packing.Pack:
 
 
 def _training(work: Work, run: Run) -> Took:
-    """Steps of three readings each (forward, and backward twice), a living teacher's reading beside, and what it is watched by."""
+    """Steps of three readings each (forward, and backward twice; of frozen weights once), a living teacher's reading beside, and what it
+    is watched by."""
     wanted, own, stages = run.parameters, work.shape(run), objectives.parse(run.parameters["stages"])
     train, dev = work.text(run, "train", True), work.text(run, "dev")
     trials = len(wanted["rate"]) if run.kind == "rate" else 1
@@ -260,20 +266,31 @@ def _training(work: Work, run: Run) -> Took:
     taught = [work.shape(need) for name, need in run.needs.items() if name.startswith("teacher")]
     beside, everywhere = any(stage.beside for stage in stages), objectives.logits_everywhere(stages)
     looked = train.tokens if everywhere else train.answers
-    done: dict[str, float] = defaultdict(float, training=3 * rows * own.forward(train.tokens, train.pairs, looked))
+    passes = 2 if "lora" in wanted else 3
+    done: dict[str, float] = defaultdict(float, training=passes * rows * own.forward(train.tokens, train.pairs, looked))
     done["reading"] += rows * sum(_taught(teacher, train, looked, beside) for teacher in taught)
     times = trials if run.kind == "rate" else 1 + wanted["evaluations"]
     done["reading"] += times * dev.rows * own.forward(dev.tokens, dev.pairs, dev.answers)
     if run.kind != "rate":
         done["answering"] += times * _answering(own, dev)
-    held = FLOAT * (TRAINED - 1) * own.total  # what a checkpoint is written from
-    weights = FLOAT * (TRAINED * own.total + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught))
+    trained = wanted["lora"] * own.adapter if "lora" in wanted else own.total
+    held = FLOAT * (TRAINED - 1) * trained  # what a checkpoint is written from
+    weights = FLOAT * (TRAINED * trained + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught))
+    weights += _frozen(own, wanted)
     logits = (3 + len(taught)) * FLOAT * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
     kept = FLOAT * own.total if run.kind != "rate" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
-    return _took(
-        run, own, read, done, weights + held + logits + BACKWARD * work.saved(run), kept + (TRAINED - 1) * FLOAT * own.total, kept, work
-    )
+    memory = weights + held + logits + BACKWARD * work.saved(run)
+    if "lora" in wanted:
+        memory = max(memory, weights + FLOAT * own.total)  # when adapters are added to the weights that they were made for
+    return _took(run, own, read, done, memory, kept + held, kept, work)
+
+
+def _frozen(own: Shape, wanted: Mapping) -> float:
+    """Bytes of the weights that adapters leave as they are: linear maps of blocks in the training's precision, the others in float32."""
+    if "lora" not in wanted:
+        return 0
+    return FLOAT * (own.total - own.linear) + (HALF if wanted["precision"] == "bf16" else FLOAT) * own.linear
 
 
 def _taught(teacher: Shape, text: Text, looked: float, beside: bool) -> float:

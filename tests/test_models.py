@@ -148,3 +148,18 @@ def test_a_damaged_tokenizer_is_refused_in_a_sentence(tmp_path):
         with pytest.raises(StudyError, match="cannot be loaded"):
             models.tokenizer(f"path:{tmp_path}")
         (tmp_path / file).write_text(before)
+
+
+def test_embeddings_that_a_file_holds_apart_are_tied_by_the_outputs(tmp_path):
+    """Of a GGUF file's two copies the output's is the finer; the number of parameters must be the published one."""
+    apart = model("qwen2", tie_word_embeddings=False)
+    output = apart.get_output_embeddings().weight
+    tied = models.parameters(apart)["total"] - output.numel()
+    models._tie(apart, tied, "archive:toy")
+    assert apart.get_input_embeddings().weight is output is apart.get_output_embeddings().weight
+    models.save(apart, tokenizer(), tmp_path)
+    again, _ = models.load_folder(tmp_path)
+    assert models.parameters(again)["total"] == tied
+    assert torch.equal(again.get_input_embeddings().weight, output)
+    with pytest.raises(StudyError, match=rf"archive:toy has {tied:,} parameters where 7 were published"):
+        models._tie(apart, 7, "archive:toy")

@@ -144,7 +144,7 @@ def test_options_reach_the_loss():
 
 def test_a_step_finds_its_stage():
     mixture = objectives.Mixture(one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4))
-    assert [mixture.at(step) for step in range(6)] == [(0, 0.5), (0, 1.0), (1, 0.25), (1, 0.5), (1, 0.75), (1, 1.0)]
+    assert [mixture.at(step) for step in range(6)] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.25), (1, 0.5), (1, 0.75)]
     with pytest.raises(IndexError):
         mixture.at(6)
 
@@ -211,7 +211,7 @@ def test_taids_t_follows_the_official_rule(positions, of):
         loss = -(target * student.log_softmax(-1)).sum(-1).mean().item()
         if last is not None:
             momentum = 0.6 * momentum + 0.4 * (last - loss) / (last + 1e-15)
-            t = min(0.9, max(0.2 + 0.7 * (step + 1) / of, t + 0.5 / (1 + math.exp(-momentum)) * (1 - t)))
+            t = min(0.9, max(0.2 + 0.7 * step / of, t + 0.5 / (1 + math.exp(-momentum)) * (1 - t)))
         last = loss
         expected.append(t)
     assert taught(5, 1, positions, of, **options) == pytest.approx(expected, rel=1e-5)
@@ -238,8 +238,13 @@ def test_taids_t_moves_once_per_optimiser_step():
         assert taught(4, 3, of=of, alpha=0.5) == pytest.approx(taught(4, 1, of=of, alpha=0.5), rel=1e-5)
 
 
-def test_taid_ends_at_the_teacher():
-    assert taught(6, 1)[-1] == 1.0
+def test_taids_t_rises_by_the_published_schedule():
+    """Without a nudge: after step s (from 0) of N the official t is start + (end - start) s / N; the first step moves nothing."""
+    expected = [0.3 + 0.7 * step / 200 for step in range(200)]
+    assert taught(200, 1, start=0.3, end=1.0, alpha=0) == pytest.approx(expected, abs=1e-7)
+
+
+def test_taid_at_its_end_is_forward_kl_to_the_teacher():
     mixture = objectives.Mixture(one({"taid": 1}))
     mixture.stateful["0-taid"].t.fill_(1.0)
     found = mixture.on_logits(0, mixture.stages[0].terms[0], STUDENT, TEACHER, None)
@@ -310,6 +315,6 @@ def test_of_two_stages_with_taid_only_the_one_at_hand_moves():
     for step in range(2):
         mixture.on_logits(0, mixture.stages[0].terms[0], STUDENT, TEACHER, None)
         mixture.advance(step)
-    assert [mixture.stateful[f"{stage}-taid"].t.item() for stage in (0, 1)] == [1.0, 0.3]
+    assert [mixture.stateful[f"{stage}-taid"].t.item() for stage in (0, 1)] == [0.55, 0.3]
     mixture.advance(2)  # where nothing was seen
     assert mixture.stateful["1-taid"].last.item() == 0

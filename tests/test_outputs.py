@@ -2,12 +2,18 @@
 
 import multiprocessing
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from studylib import outputs
+from studylib import outputs, runs
 from studylib.errors import StudyError
 
 
@@ -17,22 +23,80 @@ def table(**planned: int) -> pd.DataFrame:
 
 
 def test_all_files_are_replaced_or_none_is_and_nothing_is_left_over(tmp_path: Path):
-    (tmp_path / f"{outputs.DRAFT}dead").mkdir()
+    for left in ("dead", "empty"):
+        (tmp_path / f"{outputs.DRAFT}{left}").mkdir()
+    (tmp_path / f"{outputs.DRAFT}dead" / outputs.MARK).touch()
     (tmp_path / f"{outputs.DRAFT}dead" / "a.csv").write_text("half")
     (tmp_path / "a.csv").write_text("old")
+    outputs.adopt(tmp_path)
     with pytest.raises(ZeroDivisionError), outputs.draft(tmp_path) as place:
         (place / "a.csv").write_text("new")
         raise ZeroDivisionError
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.csv": "old"}
+    assert {file.name: file.read_text() for file in tmp_path.iterdir() if file.name != outputs.DIGESTS} == {"a.csv": "old"}
     with outputs.draft(tmp_path) as place:
         (place / "a.csv").write_text("new")
         assert (tmp_path / "a.csv").read_text() == "old"
     assert {file.name: file.read_text() for file in tmp_path.iterdir() if file.name != outputs.DIGESTS} == {"a.csv": "new"}
 
 
+def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: Path):
+    exported(tmp_path, runs=table(a1=1), cost=table(b1=2))
+    own = {"my_plot.svg": "<svg/>", "my_plot.csv": "x", f"{outputs.DRAFT}notes/a.txt": "mine", f"{outputs.PARTS}/mine/a.txt": "mine"}
+    for name, text in own.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    exported(tmp_path, runs=table(a1=3))
+    outputs.clear_parts(tmp_path)
+    outputs.drop(tmp_path, ["my_plot.svg", "my_plot.csv", "cost.csv", "none.csv"])
+    assert {name: (tmp_path / name).read_text() for name in own} == own
+    assert not (tmp_path / "cost.csv").exists() and set(outputs.listed(tmp_path)) == {"runs.csv"}
+    (tmp_path / "cost.csv").write_text("mine")
+    with pytest.raises(StudyError, match=rf"{tmp_path}/cost.csv would be replaced, and digests.json does not list it .*: move it away\."):
+        exported(tmp_path, cost=table(b1=2), runs=table(a1=4))
+    assert (tmp_path / "cost.csv").read_text() == "mine" and list(outputs.read(tmp_path / "runs.csv").value) == [3], "all or none"
+
+
+def test_what_was_edited_is_neither_replaced_nor_deleted(tmp_path: Path):
+    exported(tmp_path, cost=table(b1=2))
+    (tmp_path / "cost.csv").write_text("mine")
+    outputs.drop(tmp_path, ["cost.csv"])
+    with pytest.raises(StudyError, match=r"cost\.csv is not what was written \(digest differs\): restore it, or delete it and run again\."):
+        exported(tmp_path, cost=table(b1=3))
+    assert (tmp_path / "cost.csv").read_text() == "mine"
+
+
+NAMES = ("NA", "null", "nan", "None", "", "001", "1.10", "1e5", "inf", "True", "=1+1", " a ", 'a "b", c', "a\nb", "ü 你好", "-")
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "rows.parquet"])
+def test_text_comes_back_from_a_table_as_it_went_in(name: str, tmp_path: Path):
+    for text in (*NAMES, *map(str, range(3))):
+        named = dict.fromkeys(("family", "student", "test_set", "teacher", "label", "article", "question", "torch"), text)
+        lines = pd.DataFrame([named | {"planned": "a1", "seed": 0, "f1": 0.1 + 0.2}, named | {"planned": "b1", "seed": 1, "f1": None}])
+        outputs.save(lines, tmp_path / name)
+        pd.testing.assert_frame_equal(outputs.read(tmp_path / name), lines, check_exact=True, check_dtype=name.endswith("parquet"))
+        assert outputs.read(tmp_path / name, ["family"]).family.tolist() == [text, text]
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])), st.floats(allow_nan=False), st.integers(0, 2**62))
+def test_any_text_and_number_comes_back(text: str, number: float, seed: int):
+    lines = pd.DataFrame([{"planned": "a1", "family": text, "seed": seed, "f1": number}])
+    with TemporaryDirectory() as place:
+        outputs.save(lines, Path(place) / "runs.csv")
+        pd.testing.assert_frame_equal(outputs.read(Path(place) / "runs.csv"), lines, check_exact=True, check_dtype=False)
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_a_table_does_not_grow_when_the_same_is_merged_again(text: str, tmp_path: Path):
+    lines = table(a1=1, b1=2).assign(family=text, test_set=text, student=text, teacher="tuned", seed=0)
+    for _ in range(3):
+        outputs.save(outputs.merged(lines, tmp_path, "learning.csv"), tmp_path / "learning.csv")
+        assert len(outputs.read(tmp_path / "learning.csv")) == 2
+
+
 def exported(place: Path, **tables_: pd.DataFrame) -> None:
     """Write tables of these names into the folder."""
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     with outputs.draft(place) as made:
         for name, lines in tables_.items():
             outputs.save(lines, made / f"{name}.csv")
@@ -106,10 +170,120 @@ def test_a_table_that_cannot_be_read_is_named(name: str, tmp_path: Path):
         outputs.exported(file.parent, name)
 
 
+def merge(place: Path, **tables_: pd.DataFrame) -> None:
+    """Write tables of these names with what was there and what was appended, as an export does."""
+    with outputs.alone(place):
+        with outputs.draft(place) as draft:
+            outputs.merge(place, {f"{name}.csv": lines for name, lines in tables_.items()}, draft)
+        outputs.clear_parts(place)
+
+
+def seen(place: Path, name: str = "runs.csv") -> dict[str, int]:
+    """What readers see of a table, by what was planned: each once."""
+    found = outputs.exported(place, name)
+    assert all(len(lines) == 1 for lines in found.values())
+    return {planned: int(lines.value.iloc[0]) for planned, lines in found.items()}
+
+
+def test_what_was_appended_is_seen_and_merged_into_the_table(tmp_path: Path):
+    place = tmp_path / "shown"
+    exported(place, runs=table(a1=1, b1=2))
+    outputs.append(place, "b2", {"runs.csv": table(b2=3)})
+    outputs.append(place, "c1", {"runs.csv": table(c1=4), "learning.csv": table(c1=5)})
+    outputs.append(place, "c1", {"runs.csv": table(c1=6), "learning.csv": table(c1=7)})
+    assert seen(place) == {"a1": 1, "b1": 2, "b2": 3, "c1": 6} and seen(place, "learning.csv") == {"c1": 7}
+    assert seen(tmp_path / "beside") == seen(place)
+    merge(place, runs=table(a2=8))
+    assert outputs.read(place / "runs.csv").value.tolist() == [8, 3, 6], "b2 is called like b1, and newer"
+    assert outputs.read(place / "learning.csv").value.tolist() == [7]
+    assert {file.name for file in place.iterdir()} == {"runs.csv", "learning.csv", outputs.DIGESTS}
+
+
+def test_appending_costs_the_same_however_much_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In rows that are written, and in bytes and tables that are read."""
+    saved, opened, read = [], [], outputs.read
+    real = runs.file_digest
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "save", lambda lines, file, save=outputs.save: (saved.append(len(lines)), save(lines, file)))
+        patch.setattr(outputs, "read", lambda file, columns=None: pytest.fail("read"))
+        patch.setattr(runs, "file_digest", lambda file: (opened.append(file.stat().st_size), real(file))[1])
+        costs = []
+        for number in range(40):
+            saved.clear(), opened.clear()
+            outputs.append(
+                tmp_path / "shown", f"{number:03}", {"rows.parquet": table(**{f"{number:03}": number}).assign(label=str(number))}
+            )
+            costs.append((sum(saved), len(opened)))
+        assert set(costs) == {(1, 1)}
+    tables: list[Path] = []
+    monkeypatch.setattr(outputs, "read", lambda file, columns=None: (tables.append(file), read(file, columns))[1])
+    merge(tmp_path / "shown")
+    assert len(tables) == 40 and len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == 40, "each part is read once"
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("action", ["append", "merge"])
+def test_whenever_it_is_killed_nothing_is_lost_or_there_twice(action: str, tmp_path: Path):
+    """At each step that changes files: what was there is seen once, what is added is seen or not, and the next export has all of it."""
+
+    def act(place: Path) -> None:
+        if action == "append":
+            outputs.append(place, "c1", {"runs.csv": table(c1=3), "learning.csv": table(c1=4)})
+        else:
+            merge(place, runs=table(c1=3))
+
+    last = 0
+    for last in range(1, 1000):
+        place = tmp_path / str(last) / "shown"
+        exported(place, runs=table(a1=1))
+        outputs.append(place, "b1", {"runs.csv": table(b1=2)})
+        with dying(place, last) as count, suppress(Killed):
+            act(place)
+        assert seen(place) in ({"a1": 1, "b1": 2}, {"a1": 1, "b1": 2, "c1": 3})
+        merge(place)
+        assert len(outputs.read(place / "runs.csv")) == len(seen(place)) >= 2
+        act(place)
+        merge(place)
+        assert sorted(outputs.read(place / "runs.csv").value) == [1, 2, 3]
+        assert {file.name for file in place.iterdir()} <= {"runs.csv", "learning.csv", outputs.DIGESTS}
+        if len(count) < last:
+            break
+    assert 10 < last < 999
+
+
+@contextmanager
+def dying(place: Path, last: int) -> Iterator[list[str]]:
+    """Within, the process ends at the `last` change of files in the folder; whatever would tidy up afterwards does not."""
+    watched[:] = [(str(place), last, touched := [])]
+    try:
+        yield touched
+    finally:
+        watched.clear()
+
+
+watched: list[tuple[str, int, list[str]]] = []
+
+
+def _watch(event: str, given: tuple) -> None:
+    changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (event == "open" and given[1] not in (None, "r", "rb"))
+    for place, last, touched in watched if changes else ():
+        if str(given[0]).startswith(place):
+            touched.append(event)
+            if len(touched) >= last:
+                raise Killed
+
+
+sys.addaudithook(_watch)
+
+
 def _add(place: Path, name: str) -> None:
     os.environ["STUDY_HOME"] = f"{place} {name}"  # each with a store of its own
-    with outputs.alone(place), outputs.draft(place) as draft:
-        outputs.save(outputs.merged(table(**{name: 1}), place, "runs.csv"), draft / "runs.csv")
+    outputs.append(place, name, {"runs.csv": table(**{name: 1})})
+    if name in "bd":
+        merge(place)
 
 
 def test_what_several_processes_add_is_all_there(tmp_path: Path):

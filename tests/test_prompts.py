@@ -1,5 +1,6 @@
 """Prompts: what a model is shown, token by token, and which demonstration with it."""
 
+import tracemalloc
 import unicodedata
 from dataclasses import replace
 from datetime import datetime
@@ -477,3 +478,26 @@ def test_a_template_that_draws_at_random_is_refused(chance: str):
     words.chat_template = chance + TEMPLATE
     with pytest.raises(StudyError, match=r"cannot be used .*draws at random"):
         prompts.build([question("q")], words, mode="chat zero-shot")
+
+
+def test_windows_are_where_the_tokenizer_says_that_tokens_stand(tokenizer: PreTrainedTokenizerFast):
+    text = "Kämo lives in 你好 Tiru. 👩‍👩‍👧 Belu\tsaid “Sado”. " * 20
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    spans = prompts.windows(text, tokenizer, lambda part: len(part) <= 90)
+    assert len(spans) > 5 and {begin for begin, _ in spans} <= {begin for begin, _ in places}
+    assert {end for _, end in spans} <= {end for _, end in places} and (spans[0][0], spans[-1][1]) == (0, len(text))
+    assert prompts.windows("", tokenizer, lambda part: True) == []
+
+
+def test_memory_for_a_context_grows_by_a_few_bytes_a_character(tokenizer: PreTrainedTokenizerFast):
+    """Windows of 512 positions, in each of which a character stands twice; rows of them are counted one by one."""
+    rng, peaks = Random(0), []
+    for size in (10_000, 30_000):
+        text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz  ") for _ in range(size))
+        asked = [Question("q", "t", f"Tiru {text}", "Where?", (("Tiru", 0),))]
+        tracemalloc.start()
+        built = prompts.build(asked, tokenizer, mode="zero-shot", longest=512)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(built) > size / 400
+    assert (peaks[1] - peaks[0]) / 20_000 < 80, "170 before"

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from platformdirs import user_cache_path
 
-from studylib import provenance, runs
+from studylib import kinds, provenance, runs
 from studylib.errors import StudyError
 from studylib.runs import Input, Run, Store
 
@@ -355,3 +355,45 @@ def test_a_file_system_without_inodes_is_not_told_to_lack_bytes(files: int, left
     monkeypatch.setattr(os, "statvfs", lambda place: about)
     with pytest.raises(runs.NoRoom, match=said):
         Store(tmp_path).complete(number(), full, lambda: 20e6)
+
+
+def chain(length: int) -> list[Run]:
+    """Runs that each build twice on the one before and on the first, as students do that are cut from students."""
+    made = [number(0)]
+    for value in range(1, length):
+        made.append(number(value, needs={"start": made[-1], "teacher": made[-1], "first": made[0]}))
+    return made
+
+
+@pytest.mark.parametrize("length", [40, 400])
+def test_what_a_chain_of_runs_takes_grows_with_its_length(length: int, monkeypatch: pytest.MonkeyPatch):
+    """In digests that are computed and results that are read, and without recursion into its depth."""
+    every, computed, read, real, finished = chain(length), [], [], runs.digest, Store.finished
+    monkeypatch.setattr(runs, "digest", lambda value: (computed.append(1), real(value))[1])
+    monkeypatch.setattr(Store, "finished", lambda store, folder: (read.append(folder), finished(store, folder))[1])
+    assert kinds.each_run(every) == list(every[-1].ancestry()) == every
+    assert len({run.planned for run in every}) == length == len(computed)
+    computed.clear()
+    store = Store().snapshot()
+    assert {store.state(run)[0] for run in every} == {"missing"}
+    assert len(computed) == 1 and not read[2:], "of the first run alone a key is known"
+    for run in every[:6]:
+        Store().complete(run, write)
+    computed.clear(), read.clear()
+    store = Store().snapshot()
+    assert [store.state(run)[0] for run in every] == 6 * ["done"] + (length - 6) * ["missing"]
+    assert len(read) == 7 and len(computed) == 7 + 6, "a key each, and the seal of each result"
+    computed.clear(), read.clear()
+    assert Store().result(every[5]) is not None and len(read) == 6
+
+
+def test_what_is_planned_is_the_same_whatever_the_versions_of_code():
+    def run(version: int, source: str = "s", value: int = 3) -> Run:
+        data = Input("a set", "anything", f"d{version}", source, {"facts": version})
+        upstream = Run("number", {"value": value}, {"set": data}, {"training": version})
+        return Run("sum", {"a": 1}, {"first": upstream, "set": data}, {"scoring": 1})
+
+    assert run(1).planned == run(2).planned and run(1).versions == {"facts": "1", "scoring": "1", "training": "1"}
+    assert len({one.planned for one in (run(1), run(1, source="t"), run(1, value=4))}) == 3
+    two = Run("pair", {}, {"a": run(1), "b": run(2)}, {"training": 2})
+    assert two.versions == {"facts": "1/2", "scoring": "1", "training": "1/2"}

@@ -534,16 +534,18 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
     monkeypatch.setattr(makers, "make", stopped)
     with pytest.raises(KeyboardInterrupt):
         study.complete(plan, store, folder)
-    shown = pd.read_parquet(folder / "rows.parquet")
-    assert set(shown.planned) == {one.planned for one in plan.asked[:3]} and not study.lacking(tmp_path)
-    assert len(pd.read_csv(folder / "learning.csv").planned.unique()) == 2, "the teacher's and the student's"
+    assert set(outputs.exported(folder, "rows.parquet")) == {one.planned for one in plan.asked[:3]} and not study.lacking(tmp_path)
+    assert len(outputs.exported(folder, "learning.csv")) == 2, "the teacher's and the student's"
     monkeypatch.undo()
     study.complete(plan, store, folder)
     rows, origins = study.rows(plan, store), study.origins(plan, store)
+    assert not (folder / "rows.parquet").exists()
+    study.export(folder, rows[rows.planned == plan.asked[0].planned], {}, {}, {})
     shown = pd.read_parquet(folder / "rows.parquet").set_index(["planned", "question"]).loc[rows.set_index(["planned", "question"]).index]
     pd.testing.assert_frame_equal(shown.reset_index()[rows.columns], rows)
     answered = [run.planned for one in plan.asked for run in one.answers.ancestry()]
     assert set(answered) <= set(pd.read_csv(folder / "runs.csv").planned) <= set(origins.planned)
+    assert {file.name for file in folder.iterdir()} == {*outputs.KEPT, "results.csv", outputs.DIGESTS} - {"timing.csv"}
 
 
 def test_what_one_experiment_exported_another_shows(raw, tmp_path):
@@ -571,3 +573,65 @@ def test_results_of_other_weights_are_not_mixed_with_those_of_the_store(finished
         with pytest.raises(StudyError, match="move that folder away"):
             verb(plan, store, tmp_path / "beside")
     assert len(study.rows(plan, Store(tmp_path / "empty"), tmp_path / "shown"))
+
+
+def test_what_was_made_with_earlier_versions_is_shown_and_marked(finished, raw, tmp_path, monkeypatch):
+    """A module that makes students and teachers is of another version today; what was exported is shown, and replaced when it is made."""
+    plan, store = finished
+    rows, _ = exported(plan, store, tmp_path / "shown")
+    for recipe, how in ((training.RECIPE, ""), (training.RECIPE + 1, f"made with training {training.RECIPE}, today {training.RECIPE + 1}")):
+        monkeypatch.setattr(training, "RECIPE", recipe)
+        today = planned(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5))
+        for place in (Store(tmp_path / "empty"), store):
+            pd.testing.assert_frame_equal(study.rows(today, place, tmp_path / "shown"), rows, check_dtype=False)
+        states = {state: why for _, state, why in study.states(today, tmp_path / "shown", Store(tmp_path / "empty"))}
+        assert states == {"exported": how} and study.superseded(today, tmp_path / "shown") == bool(how)
+        made = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
+        assert set(study.outdated(today, made).values()) == ({how} if how else set())
+        texts = wording.marked({"table": "| a |\n"}, today, made)
+        assert texts["table"].startswith("| a |\n") and (texts["table"] == "| a |\n") == (not how)
+        assert texts["table"].count(f"{how}: ") == bool(how) and all(run.label in texts["table"] for run, _ in today.trained if how)
+
+
+def test_what_is_made_anew_replaces_what_earlier_versions_made(raw, tmp_path, monkeypatch):
+    few = dict(sizes=[3], twins=[], raw_starts=[], asked=["zero-shot"])
+    plan, folder = planned(raw, **few), tmp_path / "shown"
+    study.complete(plan, Store(tmp_path / "before"), folder)
+    exported(plan, Store(tmp_path / "before"), folder)
+    monkeypatch.setattr(training, "RECIPE", training.RECIPE + 1)
+    today, store = planned(raw, **few), Store(tmp_path / "after")
+    for run in today.runs:  # of other weights, by another version
+        run.parameters.update({"rate": 2e-3} if "rate" in run.parameters else {})
+    assert [run.planned for run in today.runs] == [run.planned for run in plan.runs], "remembered: the same was asked for"
+    study.complete(today, store, folder)
+    rows, _ = exported(today, store, folder)
+    assert set(pd.read_parquet(folder / "rows.parquet").run) == set(rows.run) == {store.key(one.answers) for one in today.asked}
+    made = outputs.read(folder / "runs.csv")
+    assert len(made) == len(plan.runs) and not study.outdated(today, made)
+
+
+def test_a_plan_with_nothing_of_what_a_folder_shows_is_refused(finished, raw, tmp_path):
+    """Before anything is computed, and before anything is written."""
+    plan, store = finished
+    exported(plan, store, tmp_path / "shown")
+    written = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+    other, nothing = planned(raw, families={"other": raw}, sizes=[3], twins=[], raw_starts=[]), Store(tmp_path / "empty")
+    said = rf"{tmp_path / 'shown'} shows other models and test sets, none of those of this plan: give the plan a `profile` of its own\."
+    with pytest.raises(StudyError, match=said):
+        study.complete(other, nothing, tmp_path / "shown")
+    assert not nothing.root.exists()
+    with pytest.raises(StudyError, match=said):
+        study.export(tmp_path / "shown", study.rows(plan, store).assign(family="other"), {}, {}, {})
+    assert {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()} == written
+
+
+def test_figures_of_somebody_s_own_stay(finished, tmp_path):
+    plan, store = finished
+    exported(plan, store, tmp_path / "shown")
+    own = {f"my_plot.{ending}": f"my {ending}" for ending in ("svg", "png", "csv")}
+    for name, text in own.items():
+        (tmp_path / "shown" / name).write_text(text)
+    study.export(tmp_path / "shown", study.rows(plan, store), {}, {}, {})
+    left = {file.name for file in (tmp_path / "shown").iterdir()}
+    assert left == {*own, *outputs.KEPT, "results.csv", "seeds.csv", "table.md", outputs.DIGESTS}, "all figures of the study are gone"
+    assert {name: (tmp_path / "shown" / name).read_text() for name in own} == own
