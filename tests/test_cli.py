@@ -358,9 +358,9 @@ def unknown(number):
     raise KeyError(number)
 pwd.getpwuid = unknown
 from studylib.cli import main
-code = main(["data", sys.argv[1]])
+if main(["data", sys.argv[1]]):
+    sys.exit(2)
 import studylib.study
-sys.exit(code)
 """
 
 

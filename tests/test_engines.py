@@ -130,6 +130,8 @@ def test_every_group_of_gpus_is_a_process_of_its_own(monkeypatch):
     assert engines._local(Machine(**vars(MACHINE) | {"processes": 2})) == (2, ["0,1", "2,3"])
     assert engines._local(MACHINE) == (5, ["0", "1", "2", "3", "4"])
     assert isinstance(engines._local(Machine(**vars(MACHINE) | {"device": "cpu"})), engines.Here)
+    with pytest.raises(StudyError, match="6 workers need as many groups of 1 GPUs: there are 5"):
+        engines._local(MACHINE, workers=6)
 
 
 def digests(plan, store: Store) -> dict[str, str]:

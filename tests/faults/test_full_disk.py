@@ -71,3 +71,20 @@ def test_tables_on_a_full_disk_are_written_when_there_is_room(disk: Disk, undist
     (ended,) = victims.run(folder, home=tmp_path / "home")
     assert ended.code == 0, ended
     assert shown(folder) == shown(undisturbed)
+
+
+@pytest.mark.faults
+def test_a_store_without_inodes_says_so_and_goes_on_when_there_are_some(disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path):
+    def bound(inodes: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={1 << 30},nr_inodes={inodes}", str(disk.place)], check=True)
+
+    bound(60)
+    folder = prepare(tmp_path / "full")
+    (ended,) = victims.run(folder, home=disk.place)
+    assert ended.code == 2, ended
+    assert " inodes are free, one of which every file takes): delete files and run again" in ended.err
+    assert "Traceback" not in ended.err
+    bound(100_000)
+    (ended,) = victims.run(folder, home=disk.place)
+    assert ended.code == 0, ended
+    assert shown(folder) == shown(undisturbed)
