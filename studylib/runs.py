@@ -88,7 +88,7 @@ class Run:
         numbers: dict[str, set[int]] = {}
         for run in self.ancestry():
             inputs = [need for need in run.needs.values() if isinstance(need, Input)]
-            for module, number in (pair for part in (run, *inputs) for pair in part.recipe.items()):
+            for module, number in (pair for recipe in (run.recipe, *(each.recipe for each in inputs)) for pair in recipe.items()):
                 numbers.setdefault(module, set()).add(number)
         return {module: "/".join(map(str, sorted(each))) for module, each in sorted(numbers.items())}
 
