@@ -146,7 +146,8 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
     spoken = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
     try:
-        made = chats.rendered(tokenizer, spoken)
+        template = chats.fixed(tokenizer.get_chat_template())
+        made = str(tokenizer.apply_chat_template(spoken, chat_template=template, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template is a program, of whoever made the model
         raise StudyError(f"The chat template of {whose} cannot be used ({type(error).__name__}: {said(error)[:200]}): {PLAIN}.") from None
     if made.count(HERE) != 1:
