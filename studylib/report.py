@@ -21,7 +21,7 @@ from studylib import keys, makers, outputs, parameters, study, tables, wording
 from studylib.batch import Job
 from studylib.errors import StudyError, said
 from studylib.escaping import printable
-from studylib.runs import Store, write_text
+from studylib.runs import Input, Store, write_text
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 for rule in ("link", "link_close", "auto_link", "auto_email"):  # there are none but in names that someone gave
@@ -35,6 +35,7 @@ TABLES = {
 COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
+CHANGED = "not that of the runs shown: changed since, or read by another version"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
@@ -175,9 +176,14 @@ def described(file: Path) -> str:
 
 
 def _data(jobs: Sequence[Job]) -> list[tuple]:
-    """Every data set once: label, description, fingerprint."""
-    each = (source for job in jobs for source in (job.plan.train, job.plan.dev, *job.plan.tests))
-    return list({(one.label, one.digest): (one.label, one.value, one.digest) for one in each}.values())
+    """Every data set once: label, description, and the beginning of its fingerprint, where the runs that are shown were made with it."""
+    found = {}
+    for job in jobs:
+        made = outputs.exported(_folder(job), "runs.csv")
+        used = {need.digest for run in job.plan.runs if run.planned in made for need in run.needs.values() if isinstance(need, Input)}
+        for one in (job.plan.train, job.plan.dev, *job.plan.tests):
+            found[one.label, one.digest] = (one.label, one.value, one.digest[:12] if one.digest in used else CHANGED)
+    return list(found.values())
 
 
 def _origins(jobs: Sequence[Job], store: Store) -> dict:

@@ -90,6 +90,21 @@ def test_without_the_store_all_is_there_but_the_answers(folder: Path):
     assert shown.startswith(rest.rstrip())
 
 
+def test_a_data_set_that_was_changed_since_lends_no_fingerprint(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is shown was computed on the old file."""
+    shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    for text, changed in ((EVIL, False), ("Another text.", True)):
+        file = tmp_path / "test.json"
+        file.write_text((folder / "test.json").read_text().replace(json.dumps(EVIL)[1:-1], json.dumps(text)[1:-1]))
+        tests = {"near": {"source": f"path:{file}"}}
+        plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+        job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
+        page = report.write([job], Store(tmp_path / "empty")).read_text(encoding="utf-8")
+        assert (plan.tests[0].digest[:12] in page) != changed and page.count(report.CHANGED) == changed
+        assert plan.train.digest[:12] in page and plan.dev.digest[:12] in page
+
+
 def cut_off(file: Path) -> None:
     """The first third of it."""
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
