@@ -59,6 +59,7 @@ def overview(profile: str) -> Iterator[dict]:
             "articles": len({question.article for question in asked}),
             "answer tokens": {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()},
             "answers of the file shifted": loaded.shifted,
+            "repeated questions": len(loaded.repeats),
             "shared with train": _shared(training, asked) if training is not asked and training else "",
             "fingerprint": sources.fingerprint(dataset)[:12],
         }
