@@ -29,6 +29,7 @@ TABLES = {
     "table": "Every model",
     "contrasts": "What models of one size differ by",
     "comparisons": "Ways of prompting",
+    "rates": "Learning rates",
 }
 COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
@@ -106,6 +107,8 @@ def _traced(job: Job) -> dict:
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
     """What the lines of a table are written from, in their order."""
+    if name == "rates":  # of models, not computed from rows
+        return pd.DataFrame(columns=["runs"])
     whole = name in ("contrasts", "comparisons")
     found = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
     if not found:
@@ -164,7 +167,7 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
 def _origins(jobs: Sequence[Job], store: Store) -> dict:
     """Every run once, with the time it took, and the versions and machines that were used."""
     made = pd.concat([study.origins(job.plan, store, _folder(job)) for job in jobs]).drop_duplicates("planned")
-    used = [name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned")]
+    used = [name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned", "rate")]
     short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}
     versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
     return {"runs": made.to_dict("records"), "hours": made.seconds.sum() / 3600, "versions": versions}
