@@ -61,6 +61,7 @@ def overview(profile: str) -> Iterator[dict]:
             "answer tokens": {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()},
             **_unreachable(asked, tokenizers, sources.is_mlqa(dataset)),
             "answers of the file shifted": loaded.shifted,
+            "repeated questions": len(loaded.repeats),
             "shared with train": _shared(training, asked) if training is not asked and training else "",
             "fingerprint": sources.fingerprint(dataset)[:12],
         }

@@ -31,6 +31,7 @@ TABLES = {
     "table": "Every model",
     "contrasts": "What models of one size differ by",
     "comparisons": "Ways of prompting",
+    "rates": "Learning rates",
 }
 COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
@@ -125,6 +126,8 @@ def _traced(job: Job, store: Store) -> dict:
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
     """What the lines of a table are written from, in their order."""
+    if name == "rates":  # of models, not computed from rows
+        return pd.DataFrame(columns=["runs"])
     whole = name in ("contrasts", "comparisons")
     found = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
     if not found:
@@ -192,9 +195,8 @@ def _origins(jobs: Sequence[Job], store: Store) -> dict:
     how = {planned: why for job, part in zip(jobs, each, strict=True) for planned, why in study.outdated(job.plan, part).items()}
     made = pd.concat(each).drop_duplicates("planned")
     made = made.assign(outdated=made.planned.map(how).fillna(""))
-    used = [
-        name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated")
-    ]
+    about = ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated", "rate")
+    used = [name for name in made if name not in about]
     short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}
     versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
     return {"runs": made.to_dict("records"), "hours": made.seconds.sum() / 3600, "versions": versions}

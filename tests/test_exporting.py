@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import HfApi
 from miniatures import FAMILIES, model, planned, tokenizer
 
-from studylib import cli, exporting, makers, models, prompts, runs, study
+from studylib import cli, data, exporting, makers, models, prompts, runs, study
 from studylib.errors import StudyError
 from studylib.lm_eval import squad_study
 
@@ -93,6 +93,14 @@ def test_the_card_says_what_it_is(there, tmp_path):
     code = card.split("```python\n")[1].split("```")[0]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_repeated_questions_count_once_on_the_card(there, monkeypatch):
+    plan, store, student = there
+    asked = len(makers.questions(plan.tests[0]))
+    monkeypatch.setattr(data.Loaded, "repeats", property(lambda self: frozenset(q.id for q in self.questions[1:])))
+    (score,) = exporting.scores(store.folder(student), store)
+    assert asked > 1 and (score.n, score.articles) == (1, 1)
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path, capsys):
