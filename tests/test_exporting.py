@@ -189,3 +189,14 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
     ours = rows[rows.role == "student"]
     for name in ("exact_match", "f1"):
         assert 100 * found[f"{name},none"] == pytest.approx(100 * ours[name].mean(), abs=0.1)
+
+
+def test_a_folder_beside_it_that_is_called_like_a_draft_stays(there, tmp_path):
+    plan, store, student = there
+    (tmp_path / "stud.draft").mkdir()
+    (tmp_path / "stud.draft" / "notes.txt").write_text("mine")
+    exporting.export(store.key(student), tmp_path / "stud")
+    assert (tmp_path / "stud.draft" / "notes.txt").read_text() == "mine"
+    with pytest.raises(StudyError, match="is there already"):
+        exporting.export(store.key(student), tmp_path / "stud.draft")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["stud", "stud.draft"]
