@@ -194,7 +194,7 @@ def _origins(jobs: Sequence[Job], store: Store) -> dict:
     each = [study.origins(job.plan, store, _folder(job)) for job in jobs]
     how = {planned: why for job, part in zip(jobs, each, strict=True) for planned, why in study.outdated(job.plan, part).items()}
     made = pd.concat(each).drop_duplicates("planned")
-    made = made.assign(outdated=made.planned.map(how).fillna(""))
+    made = made.assign(outdated=[how.get(planned, "") for planned in made.planned])
     about = ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated", "rate")
     used = [name for name in made if name not in about]
     short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}

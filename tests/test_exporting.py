@@ -255,4 +255,15 @@ def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
     answered = runs.Run("answers", {"asked": "zero-shot", "seed": 0}, needs, label=f"mini s0: teacher: {name} zero-shot")
     store.complete(needs["model"], lambda run, folder: {})
     store.complete(answered, lambda run, folder: {})
-    assert [one["title"] for one in exporting._asked(store)] == [name]
+    assert [one["title"] for one in exporting._asked(store, {store.key(needs["model"])})] == [name]
+
+
+def test_a_folder_beside_it_that_is_called_like_a_draft_stays(there, tmp_path):
+    plan, store, student = there
+    (tmp_path / "stud.draft").mkdir()
+    (tmp_path / "stud.draft" / "notes.txt").write_text("mine")
+    exporting.export(store.key(student), tmp_path / "stud")
+    assert (tmp_path / "stud.draft" / "notes.txt").read_text() == "mine"
+    with pytest.raises(StudyError, match="is there already"):
+        exporting.export(store.key(student), tmp_path / "stud.draft")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["stud", "stud.draft"]
