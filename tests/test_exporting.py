@@ -259,7 +259,7 @@ def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
 
 
 def test_a_folder_beside_it_that_is_called_like_a_draft_stays(there, tmp_path):
-    plan, store, student = there
+    _, store, student = there
     (tmp_path / "stud.draft").mkdir()
     (tmp_path / "stud.draft" / "notes.txt").write_text("mine")
     exporting.export(store.key(student), tmp_path / "stud")
