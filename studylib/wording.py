@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studylib import comparison, cutting, rates, statistics, study, tables
-from studylib.comparison import BOUNDS, HEAD_STARTS
+from studylib import claims, comparison, cutting, rates, statistics, study, tables
+from studylib.comparison import HEAD_STARTS
 from studylib.escaping import markdown
 from studylib.experiments import RAW
 from studylib.plans import Plan
@@ -93,28 +93,18 @@ def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFram
     """How far a model can be compressed, in a few sentences a family: what is kept and how far that is from what the paper reports, what
     the teacher adds, and what an answer costs. Claims as in `conclusion`."""
     asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    here, claims = _headline(kept, asked), _headline(_untouched(kept if claimed is None else claimed), asked)
+    here, fresh = claims.headline(kept, asked), claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
     added = gained[(gained.asked == asked) & gained.start.isin(HEAD_STARTS) & (gained.contrast == comparison.ADDED)]
     said = []
     for family, models in here[here.role == "student"].groupby("family", sort=False):
-        about = (models, claims[claims.family == family], added[added.family == family], costs[costs.family == family])
+        about = (models, fresh[fresh.family == family], added[added.family == family], costs[costs.family == family])
         said.append(_of(here, family) + " ".join(_capacity(*about)))
     return _answered(said, kept, f"asked {asked}")
 
 
-def _headline(kept: pd.DataFrame, asked: str) -> pd.DataFrame:
-    """The lines that the claim is about: students and twins, asked so, of which is known what they keep."""
-    return kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS) & kept.role.isin(("student", "twin"))].dropna(subset="retention_f1")
-
-
-def _untouched(kept: pd.DataFrame) -> pd.DataFrame:
-    """The lines that a claim may rest on: those of questions none of which was looked at while choices were made."""
-    return kept[kept.untouched == kept.n]
-
-
-def _capacity(students: pd.DataFrame, claims: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) -> Iterator[str]:
+def _capacity(students: pd.DataFrame, fresh: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) -> Iterator[str]:
     """That answer for one family, sentence by sentence."""
-    yield from _claimed(students, claims)
+    yield from claims.sentences(students, fresh)
     first = students[students.test_set == students.test_set.iloc[0]]
     near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
     begun = "cut from its teacher" if near.start == "tuned" else "likewise"
@@ -127,27 +117,6 @@ def _capacity(students: pd.DataFrame, claims: pd.DataFrame, added: pd.DataFrame,
     times = costs.time[(costs.role == "student") & costs.start.isin(HEAD_STARTS)]
     if len(times):
         yield f"A student's answer takes {_range(times)} % of the time of its teacher's."
-
-
-def _claimed(students: pd.DataFrame, claims: pd.DataFrame) -> Iterator[str]:
-    """What students are shown to keep, and their twins, and on which questions."""
-    own, twins = (claims[claims.role == role] for role in ("student", "twin"))
-    if own.empty:
-        yield "Nothing is claimed: all questions were looked at while choices were made."
-        return
-    sure = own[BOUNDS["retention_f1"][0]].notna().all()
-    how = "is shown to be kept" if sure else "is kept, by estimates without intervals,"
-    yield f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {_smallest_each(own, 'student')}."
-    if len(twins):
-        yield f"Of twins, which learn the gold answers alone, it {how.removesuffix(' to be kept')} {_smallest_each(twins, 'twin')}."
-    looked_at = students[students.untouched < students.n].drop_duplicates("test_set")
-    each = [f"{row.untouched:,} of {row.n:,} on {row.test_set}" for row in looked_at.itertuples()]
-    if each:
-        yield f"Claims rest on the questions that were not looked at while choices were made: {', '.join(each)}."
-
-
-def _smallest_each(models: pd.DataFrame, role: str) -> str:
-    return "; ".join(f"on {test} {_smallest(own, role)}" for test, own in models.groupby("test_set", sort=False))
 
 
 def choice_answer(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
@@ -195,16 +164,6 @@ def _of(table: pd.DataFrame, family: str) -> str:
     """A family's name before what is said of it, where there are several."""
     name = comparison.titled(table, family)
     return f"{name}: " if name else ""
-
-
-def _smallest(students: pd.DataFrame, role: str) -> str:
-    """The smallest student, or twin, that keeps the margin, by its reductions."""
-    ways = students.sort_values("reduction_total").groupby(students.student.map(lambda name: cutting.named(name).way), sort=False)
-    passed = pd.concat([_passed(own) for _, own in ways])
-    if passed.empty:
-        return f"by no {role}"
-    one = passed.loc[passed.reduction_total.idxmax()]
-    return f"down to {_fewer(one)}"
 
 
 def _reach(differences: pd.DataFrame) -> str:
@@ -282,20 +241,20 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
     Without intervals nothing is claimed, and the estimates are named as such.
     """
     said, asked = [], asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    claims = _headline(_untouched(kept if claimed is None else claimed), asked)
+    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
     for (family, test), group in kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS)].groupby(["family", "test_set"], sort=False):
         about = comparison.titled(kept, family, test)
-        students = _headline(group, asked)[lambda rows: rows.role == "student"].sort_values("reduction_total")
+        students = claims.headline(group, asked)[lambda rows: rows.role == "student"].sort_values("reduction_total")
         if students.empty:
             why = f"the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept"
             known = (group.role == "student").any()
             said.append(f"- **{about}**: {why if known else 'no student has answered yet'}.")
             continue
-        ways = students.student.map(_way)
-        fresh = claims[(claims.family == family) & (claims.test_set == test)].sort_values("reduction_total")
+        ways = students.student.map(claims.way)
+        untouched = fresh[(fresh.family == family) & (fresh.test_set == test)].sort_values("reduction_total")
         for way, own in students.groupby(ways, sort=False):
-            alike = fresh[fresh.student.map(_way) == way]
-            said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {_judgement(own, alike)}")
+            alike = untouched[untouched.student.map(claims.way) == way]
+            said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {claims.judgement(own, alike)}")
         here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & gained.start.isin(HEAD_STARTS)]
         said += [f"- **{about}, {name}**: {_listed(each)}" for name, each in here.groupby("contrast", sort=False)]
     said += [f"- **{comparison.titled(costs, family, 'cost')}**: {_cost(own)}." for family, own in costs.groupby("family", sort=False)]
@@ -324,59 +283,6 @@ def _cost(costs: pd.DataFrame) -> str:
     ]
     how = "time is measured in turns with the teacher's, in brackets the fastest and the slowest round"
     return f"time / memory / disk of an answer in percent of the teacher's: {'; '.join(each)}; {how}"
-
-
-def _way(student: str) -> str:
-    """How a student was cut."""
-    return cutting.named(student).way
-
-
-def _judgement(students: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """What is claimed of students that were cut in one way, and of their twins, on untouched questions (`claims`); and where there are
-    others, what is kept on all."""
-    own, twins = (claims[claims.role == role] for role in ("student", "twin"))
-    which = "the smallest that was asked" if len(students) > 1 else "the only one so far"
-    questions = students.iloc[0]
-    if own.empty:
-        why = f"no claim, as all {questions.n:,} questions were looked at while choices were made"
-        return f"{why}; {which} {_about(students.iloc[-1])}."
-    said = f"{_claim(own)}; {which} {_about(own.iloc[-1])}."
-    said += f" Of twins {_claim(twins, 'twin')}." if len(twins) else ""
-    if questions.untouched == questions.n:
-        return said
-    largest = f"the largest student {_about(questions)}" if len(students) > 1 else f"it {_about(questions)}"
-    basis = f"on the {questions.untouched:,} of {questions.n:,} questions that were not looked at while choices were made"
-    return f"{basis}, {said} On all questions {largest}."
-
-
-def _claim(students: pd.DataFrame, role: str = "student") -> str:
-    """Whether, and down to what size, students (or twins) are shown to keep the margin: from the largest on, up to the first that is
-    not."""
-    sure, passed = students[BOUNDS["retention_f1"][0]].notna().all(), _passed(students)
-    aim = f"at least {comparison.MARGIN:.0f} % of F1 and EM kept"
-    if not sure:
-        found = f"has it down to the one that {_about(passed.iloc[-1])}" if len(passed) else f"has it not even for the largest {role}"
-        return f"no claim without intervals; the estimate alone ({aim}) {found}"
-    if passed.empty:
-        largest = f", which {_about(students.iloc[0])}" if len(students) > 1 or role == "twin" else ""
-        return f"non-inferiority ({aim}) is not shown, not even for the largest {role}{largest}"
-    return f"non-inferiority ({aim}) is shown down to the {role} that {_about(passed.iloc[-1])}"
-
-
-def _passed(students: pd.DataFrame) -> pd.DataFrame:
-    """Those students, from the largest on, that keep the margin: by lower bounds, or by estimates where there are none."""
-    sure = students[BOUNDS["retention_f1"][0]].notna().all()
-    names = [BOUNDS[name][0] if sure else name for name in ("retention_f1", "retention_exact_match")]
-    return students[(students[names] >= comparison.MARGIN).all(axis=1).cummin()]
-
-
-def _about(student: pd.Series) -> str:
-    kept = (f"{tables.kept(student, name)} of {title}" for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM")))
-    return f"has {_fewer(student)} and keeps {' and '.join(kept)}"
-
-
-def _fewer(student: pd.Series) -> str:
-    return f"{student.reduction_total:.1f} % fewer parameters ({student.reduction_nonembedding:.1f} % fewer non-embedding)"
 
 
 def _listed(differences: pd.DataFrame) -> str:
