@@ -37,8 +37,11 @@ class TemplateFailure(Exception):
     """A template that cannot be used, and why, in a few words."""
 
 
-def repeatable(template: str) -> str:
-    """A template that makes the same text on any day. Raises ValueError for one that draws at random."""
+def repeatable(template: object) -> object:
+    """A template that makes the same text on any day. Raises ValueError for one that draws at random; what is no text is rendered, and
+    refused, as it is."""
+    if not isinstance(template, str):
+        return template
     if CHANCE.search(template):
         raise ValueError("it draws at random, so no prompt could be made again")
     return CLOCK + template if "strftime_now" in template else template
