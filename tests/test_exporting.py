@@ -192,7 +192,7 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
 
 
 def test_a_folder_beside_it_that_is_called_like_a_draft_stays(there, tmp_path):
-    plan, store, student = there
+    _, store, student = there
     (tmp_path / "stud.draft").mkdir()
     (tmp_path / "stud.draft" / "notes.txt").write_text("mine")
     exporting.export(store.key(student), tmp_path / "stud")
