@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from io import TextIOWrapper
+from typing import Any
 
 SECONDS = 10  # of computing, whatever else the machine does
 CONVERSATIONS_A_SECOND = 100  # at least: the more there are, the longer it may take
@@ -85,8 +87,9 @@ def _rendered(template: str, conversations: list[list[dict]], special_tokens: di
     from transformers.utils.chat_template_utils import render_jinja_template
 
     _bound(len(conversations))
-    how = dict(chat_template=template, add_generation_prompt=True, **special_tokens)
-    texts, _ = render_jinja_template(conversations=conversations, **how)
+    how: dict[str, Any] = {"chat_template": template, "add_generation_prompt": True} | special_tokens
+    made: Any = render_jinja_template(conversations=conversations, **how)
+    texts, _ = made
     for text, conversation in zip(texts, conversations, strict=True):
         if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):
             raise ValueError(f"it prints {len(text)} characters")
@@ -106,5 +109,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(encoding="utf-8")  # type: ignore[attr-defined]
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     main()
