@@ -52,7 +52,8 @@ def overview(profile: str) -> Iterator[dict]:
                 raise
             yield line | {"missing": str(error)}
             continue
-        asked = loaded.questions
+        asked, declared = loaded.questions, dataset.get("seen_paragraphs", 0)
+        seen = sum(place < declared for place in loaded.paragraphs.values())
         training = asked if name == "train" else training
         yield line | {
             "questions": len(asked),
@@ -61,6 +62,8 @@ def overview(profile: str) -> Iterator[dict]:
             "answer tokens": {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()},
             **_unreachable(asked, tokenizers, sources.is_mlqa(dataset)),
             "answers of the file shifted": loaded.shifted,
+            "repeated questions": len(loaded.repeats),
+            **({"questions seen while choices were made": seen} if declared else {}),
             "shared with train": _shared(training, asked) if training is not asked and training else "",
             "fingerprint": sources.fingerprint(dataset)[:12],
         }

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from io import TextIOWrapper
 from typing import Any
 
 SECONDS = 10  # of computing, whatever else the machine does
@@ -38,8 +37,11 @@ class TemplateFailure(Exception):
     """A template that cannot be used, and why, in a few words."""
 
 
-def repeatable(template: str) -> str:
-    """A template that makes the same text on any day. Raises ValueError for one that draws at random."""
+def repeatable(template: object) -> object:
+    """A template that makes the same text on any day. Raises ValueError for one that draws at random; what is no text is rendered, and
+    refused, as it is."""
+    if not isinstance(template, str):
+        return template
     if CHANCE.search(template):
         raise ValueError("it draws at random, so no prompt could be made again")
     return CLOCK + template if "strftime_now" in template else template
@@ -87,9 +89,9 @@ def _rendered(template: str, conversations: list[list[dict]], special_tokens: di
     from transformers.utils.chat_template_utils import render_jinja_template
 
     _bound(len(conversations))
-    how: dict[str, Any] = {"chat_template": template, "add_generation_prompt": True} | special_tokens
-    made: Any = render_jinja_template(conversations=conversations, **how)
-    texts, _ = made
+    how: dict[str, Any] = dict(chat_template=template, add_generation_prompt=True, **special_tokens)
+    rendered: Any = render_jinja_template(conversations=conversations, **how)
+    texts: list[str] = rendered[0]
     for text, conversation in zip(texts, conversations, strict=True):
         if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):
             raise ValueError(f"it prints {len(text)} characters")
@@ -108,7 +110,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")
+    streams: Any = (sys.stdin, sys.stdout)
+    for stream in streams:
+        stream.reconfigure(encoding="utf-8")
     main()

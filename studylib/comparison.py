@@ -4,7 +4,8 @@ Retention is a ratio of means on the same questions and seeds, student over teac
 under draws shared by both (two-level bootstrap: seeds, then articles); that of a difference likewise. With fewer than
 five seeds only articles are drawn: such intervals, and all tests, are conditional on the seeds at hand.
 
-Every line names the `runs` whose rows it is computed from (`keys`).
+Every question counts once: rows of repeats are left out (`pairing.distinct`). Every line names the `runs` whose rows it is
+computed from (`keys`), and how many of its questions are `untouched`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from studylib import cutting, keys, statistics
+from studylib import cutting, keys, pairing, statistics
 from studylib.experiments import BASE, FOLDED, RAW, TUNED, TWIN, rung
 from studylib.scoring import METRICS, calibration_error
 
@@ -45,7 +46,7 @@ WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstrati
 ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
 FOLDING, BOTH = "folded in by the teacher (context distillation)", "folded in, and shown in asking"
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
-DIFFERENCE = ["seeds", "n", "articles", "difference", *TESTED, "runs"]
+DIFFERENCE = ["seeds", "n", "untouched", "articles", "difference", *TESTED, "runs"]
 
 
 def titled(table: pd.DataFrame, family: str, *others: str) -> str:
@@ -60,7 +61,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of scores and retention, missing where
     questions or articles are too few (`statistics.enough`); retention is missing where the teacher is below 20 F1.
     """
-    lines = []
+    lines, rows = [], pairing.distinct(rows)
     for setting, group in rows[~rows.role.isin(UNCOMPARED)].groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
         for model, own in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
@@ -68,8 +69,19 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """The comparison (`kept`, of the same rows) on untouched questions alone, on which claims rest: of test sets with questions that were
+    looked at while choices were made, compared anew; of the others as it is."""
+    looked_at = rows.test_set.isin(rows.test_set[~rows.untouched])
+    if not looked_at.any():
+        return kept
+    fresh = compare(rows[looked_at & rows.untouched])
+    return pd.concat([kept[~kept.test_set.isin(rows.test_set[looked_at])], fresh], ignore_index=True)
+
+
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is below 20 F1), in percent."""
+    rows = pairing.distinct(rows)
     found = rows[~rows.role.isin(UNCOMPARED)].groupby([*SETTING, *MODEL, "seed"], sort=False)
     each = pd.DataFrame({"f1": 100 * found.f1.mean(), "run": found.run.agg(keys.joined)}).reset_index()
     theirs = each[each.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]].add_prefix("teacher_")
@@ -82,7 +94,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 def bases(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per model as it comes from outside, test set and way of asking: EM and F1 in percent, with 95 % intervals."""
     columns = ["family", "student", "parameters_total", "asked", "test_set", "seeds", "n", "articles"]
-    lines = []
+    lines, rows = [], pairing.distinct(rows)
     for about, group in rows[rows.role == BASE].groupby([*columns[:5]], sort=False):
         values, clusters = _paired([group], KEPT)
         scores, enough = 100 * values[:, 0], _enough(clusters)  # (metric, S, n)
@@ -99,7 +111,7 @@ def bases(rows: pd.DataFrame) -> pd.DataFrame:
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     own, teacher = _same_seeds(own, teacher)
     spoken = own.language.unique()
-    found = {"seeds": own.seed.nunique(), "n": own.question.nunique(), "articles": own.article.nunique()}
+    found = {"seeds": own.seed.nunique(), **_counts(own)}
     found |= {"language": spoken[0] if len(spoken) == 1 else f"{len(spoken)} languages"}
     found |= {metric: 100 * own[metric].mean() for metric in (*METRICS, *ALIKE)}
     found |= {SPREAD[metric]: 100 * own.groupby("seed")[metric].mean().std() for metric in METRICS}
@@ -112,6 +124,12 @@ def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:
         found[f"retention_{metric}"] = 100 * own[metric].mean() / teacher[metric].mean() if compared and teacher[metric].any() else np.nan
     found |= dict.fromkeys((bound for bounds in BOUNDS.values() for bound in bounds), np.nan) | _intervals(own, teacher, compared)
     return found | {"runs": keys.of(own, teacher)}
+
+
+def _counts(own: pd.DataFrame) -> dict[str, int]:
+    """Questions, those of them that are untouched, and articles."""
+    questions, untouched = own.question.nunique(), own.question[own.untouched].nunique()
+    return {"n": questions, "untouched": untouched, "articles": own.article.nunique()}
 
 
 def _intervals(own: pd.DataFrame, teacher: pd.DataFrame, compared: bool) -> dict[str, float]:
@@ -149,7 +167,8 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     """What models of one size differ by in points of F1, a line per setting, contrast, start, size, teacher and objective.
 
     Student minus twin is what the teacher adds while training; rival minus student, what other losses do; pupil minus student, what
-    a smaller teacher does; tuned minus raw start, what is inherited through weights.
+    a smaller teacher does; tuned minus raw start, what is inherited through weights. Where several rates are searched, each side has the
+    one that is best for it, and loss weights may add up to different sums (`rates.differences`).
 
     `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
     all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set;
@@ -157,7 +176,7 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     the spread of the seeds is in it; with fewer it is, like interval and test, for these seeds. All missing where questions or articles
     are too few.
     """
-    lines = []
+    lines, rows = [], pairing.distinct(rows)
     for setting, group in rows[(rows.student != "") & ~rows.role.isin(UNCOMPARED)].groupby([*SETTING, "student"], sort=False):
         for pair, one, other in _pairs(group):
             if set(one.seed) & set(other.seed):
@@ -222,6 +241,7 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
     arXiv:2311.07052), who find 2.5 by such curves; their fit is not known here.
     """
     columns, lines = ["student", *SETTING[1:], "teachers", "least", "most", "ratio", "low", "high", "within"], []
+    rows = pairing.distinct(rows)
     students = rows[(rows.role == "student") & (rows.start == "pretrained")]
     for setting, group in students.groupby([students.student.map(cutting.written), *SETTING[1:]], sort=False):
         families = dict(list(group.groupby("family", sort=False)))
@@ -305,7 +325,7 @@ def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) 
     Of the ways of training the first is plain and the last shows a demonstration. Columns as in `contrasts`; the comparison of whole
     ways, of students on the first test set, was declared beforehand and is not corrected, the others by Holm over all of them.
     """
-    lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
+    lines, columns, rows = [], ["family", "test_set", "role", "contrast", "ways"], pairing.distinct(rows)
     for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
         for role in ("student", "teacher"):
             there = dict(list(group[group.role == role].groupby(["teacher", "trained", "asked"])))
@@ -332,7 +352,7 @@ def _ways(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, s
 
 
 def declared(trained: Sequence[str]) -> str:
-    """The comparison of ways of prompting that was declared before any number was seen, in words."""
+    """The comparison of ways of prompting that was declared before its results were known, in words."""
     return f"{trained[-1]} in training and asking, not {trained[0]}"
 
 
@@ -341,7 +361,8 @@ def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
     is, a line per family, test set, trait of the question and its value, with 95 % intervals, and how far (`apart`)
     that is above the other questions' on the same test set; nothing is tested here. Where some values on a test set have questions enough
     for an interval, those that have not are left out."""
-    lines, columns = [], ["family", "test_set", "trait", "value", "seeds", "n", "articles", "difference", "low", "high", *APART, "runs"]
+    lines, rows = [], pairing.distinct(rows)
+    columns = ["family", "test_set", "trait", "value", "seeds", "n", "untouched", "articles", "difference", "low", "high", *APART, "runs"]
     for (family, test), group in rows[(rows.role == "student") & (rows.teacher == TUNED)].groupby(["family", "test_set"], sort=False):
         plain, shown = (group[(group.trained == mode) & (group.asked == mode)] for mode in (trained[0], trained[-1]))
         if not set(plain.seed) & set(shown.seed):
@@ -385,14 +406,15 @@ def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def schooling(rows: pd.DataFrame) -> pd.DataFrame:
-    """F1 of teachers and of the students that differ in nothing but them, a line per setting and teacher, in percent; and over the
+    """F1 of teachers and of the students that they taught, equal but for them and the learning rate that each searched, a line per
+    setting and teacher, in percent; and over the
     teachers of a setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles or teachers are too few),
     once more over those that were tuned, where others are among them.
 
     A teacher's score is that in the prompting in which it taught; teachers that are asked together have none. The interval draws
     articles: it is for these teachers, and says nothing of others.
     """
-    lines = []
+    lines, rows = [], pairing.distinct(rows)
     for setting, students in rows[rows.role == "student"].groupby([*SETTING, "start", "student"], sort=False):
         about = dict(zip([*SETTING, "start", "student"], setting, strict=True))
         there = rows[(rows.family == about["family"]) & (rows.test_set == about["test_set"])]
@@ -438,7 +460,7 @@ def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     student, twin = _same_seeds(student, twin)
     values, clusters = _paired([student, twin], ["f1"])
     difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
-    found = {"seeds": len(difference), "n": len(clusters), "articles": len(set(clusters)), "difference": difference.mean()}
+    found = {"seeds": len(difference), **_counts(student), "difference": difference.mean()}
     found |= {"runs": keys.of(student, twin)}
     if not _enough(clusters):
         return found | dict.fromkeys(TESTED, np.nan)
@@ -457,13 +479,16 @@ def _enough(clusters: np.ndarray) -> bool:
 
 
 def _same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of each model of the seeds that all of them have."""
+    """The rows of each model of the seeds that all of them have. Raises StudyError where these are not of the same questions."""
     seeds = set.intersection(*(set(one.seed) for one in models))
-    return [one[one.seed.isin(seeds)] for one in models]
+    shared = [one[one.seed.isin(seeds)] for one in models]
+    pairing.check(*shared)
+    return shared
 
 
 def _paired(models: list[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles (n,)."""
+    """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles (n,). Raises StudyError for other ones."""
+    pairing.check(*models)
     ordered = [one.sort_values(["seed", "question"]) for one in models]
     seeds = ordered[0].seed.nunique()
     values = np.stack([one[list(metrics)].to_numpy(float).reshape(seeds, -1, len(metrics)) for one in ordered])  # (model, S, n, metric)

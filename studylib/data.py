@@ -2,8 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +31,16 @@ class Loaded:
     questions: list[Question]
     shifted: int
 
+    @cached_property
+    def repeats(self) -> frozenset[str]:
+        """Ids of the questions that ask, case and blanks apart, what an earlier question of their paragraph asks."""
+        return frozenset(q.id for group in by_context(self.questions) for q in _repeats(group))
+
+    @cached_property
+    def paragraphs(self) -> dict[str, int]:
+        """The place of each question's paragraph in the order of drawing, by question id: `paragraphs: 100` takes places 0 to 99."""
+        return {q.id: place for place, group in enumerate(_drawn(self.questions)) for q in group}
+
 
 def load(dataset: Mapping) -> Loaded:
     """Read, check and select questions. Raises StudyError naming the file and question that is at fault."""
@@ -42,7 +53,10 @@ def load(dataset: Mapping) -> Loaded:
     found = loaded.questions
     if dataset.get("articles") == "contexts":
         found = [replace(question, article=_shuffled(question.context)) for question in found]
-    return Loaded(_select(found, dataset), loaded.shifted)
+    selected = Loaded(_select(found, dataset), loaded.shifted)
+    if dataset.get("repeats") == "drop":
+        return Loaded([q for q in selected.questions if q.id not in selected.repeats], loaded.shifted)
+    return selected
 
 
 def parse(content: Any, name: str, language: str | None, *, nearest: bool = False) -> Loaded:
@@ -151,15 +165,30 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
         questions = [q for q in questions if (q.article in held) == (part == "dev")]
     if (count := dataset.get("paragraphs")) is None:
         return questions
+    order = _drawn(questions)
+    if count > len(order):
+        raise StudyError(f"{dataset['source']} has {len(order)} paragraphs, {count} were asked for: lower `paragraphs`.")
+    return [question for group in order[:count] for question in group]
+
+
+def _drawn(questions: Sequence[Question]) -> list[list[Question]]:
+    """The paragraphs, each as its questions, in the order of drawing: by digest, one of every article before a second of any."""
     rounds: dict[str, int] = defaultdict(int)
     order = []
     for group in sorted(by_context(questions), key=lambda group: _shuffled(group[0].context)):
         order.append((rounds[group[0].article], _shuffled(group[0].article), group))
         rounds[group[0].article] += 1
     order.sort(key=lambda entry: entry[:2])
-    if count > len(order):
-        raise StudyError(f"{dataset['source']} has {len(order)} paragraphs, {count} were asked for: lower `paragraphs`.")
-    return [question for _, _, group in order[:count] for question in group]
+    return [group for _, _, group in order]
+
+
+def _repeats(paragraph: Sequence[Question]) -> Iterator[Question]:
+    """The second and later questions of one paragraph that ask the same."""
+    asked: set[str] = set()
+    for question in paragraph:
+        if (text := _plain(question.question)) in asked:
+            yield question
+        asked.add(text)
 
 
 def _shuffled(text: str) -> str:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from studylib import archives, outputs, training
 from studylib.errors import StudyError
+from studylib.escaping import printable
 from studylib.progress import watched
 from studylib.project import root
 from studylib.runs import Store, busy, failure, free, home, size
@@ -140,7 +141,7 @@ def unfinished(store: Store) -> Iterator[str]:
             goes_on = "not needed any more" if (folder / "result.json").exists() else "goes on when it is run again"
             yield f"{folder}: unfinished work of {size(folder / 'work') / 1e6:.0f} MB, {goes_on}"
         if (why := failure(folder)) is not None:
-            yield f"{folder}: failed ({why}), is tried again when it is run again"
+            yield f"{folder}: failed ({printable(why)}), is tried again when it is run again"
         for draft in folder.rglob("*.draft"):
             yield f"{draft}: left half-written, {size(draft) / 1e6:.0f} MB"
 

@@ -207,6 +207,7 @@ def capacity_gap(
 ) -> Plan:
     """How much of its teacher a student of each size keeps: per family and seed a tuned teacher, students
     taught by it (`sizes`, as `cutting.size` reads them), twins on gold answers (`twins`), and both from the raw model (`raw_starts`).
+    Of several `rates` each student and each twin takes the one that its own search finds best.
 
     A family's `siblings` are students and twins besides. Rivals of some students (`rivals`) learn by other losses (`rival_stages`).
     Pupils are the first size of `ladder`, taught by the twins of the others instead of the whole teacher. Families and siblings are
@@ -264,7 +265,8 @@ def _ask(plan: Plan, school: School, model: Run, called: dict, written: int | st
 
 
 def teacher_choice(*, size: int | str, smaller: int | str, demonstration: str, **given: Any) -> Plan:
-    """Whom a student of this `size`, cut from the raw model, should learn from: same start, data, order and steps in every arm.
+    """Whom a student of this `size`, cut from the raw model, should learn from: same start, data, order and steps in every arm; of
+    several `rates` each arm takes the one that its own search finds best.
 
     Teachers are the raw model, asked like the student or with a `demonstration`; the tuned one; a `smaller` one tuned on gold
     answers, or taught by the tuned one; the tuned one and that smaller one together; the student's own twin; and nobody.

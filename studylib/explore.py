@@ -16,7 +16,7 @@ from studylib.data import Question
 from studylib.errors import StudyError
 from studylib.escaping import printable
 from studylib.plans import Asked, Plan
-from studylib.runs import Run, Store
+from studylib.runs import Input, Run, Store
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def plan(profile: str) -> Plan:
 def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
     """The students and twins that are there with their tuned teachers, by name."""
     store = store or Store()
-    there = (one for one in plan.asked if one.teacher is not None and store.result(one.counted) is not None)
+    there = (one for one in plan.asked if one.teacher is not None and isinstance(one.counted, Run) and store.result(one.counted))
     return {f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one for one in there}
 
 
@@ -114,7 +114,7 @@ class Panel:
     def __init__(self, plan: Plan, store: Store | None = None):
         self.plan, self.store = plan, store or Store()
         self.there = pairs(plan, self.store)
-        self.loaded: dict[str, tuple[Run, PreTrainedModel, PreTrainedTokenizerBase]] = {}
+        self.loaded: dict[str, tuple[Run | Input, PreTrainedModel, PreTrainedTokenizerBase]] = {}
         self.pair = ipywidgets.Dropdown(options=list(self.there), description="pair", layout={"width": "95%"})
         self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
         self.context, self.question = (

@@ -129,7 +129,7 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
         f"`{title(parse(parameters['stages']))}`, seed {parameters['seed']}, at a learning rate of {result['facts']['rate']:g}.",
         "## Scores",
         _table(found) if found else "It was asked nothing yet.",
-        "Greedy answers in the study's prompt. In brackets: 95 % intervals, articles drawn with replacement.",
+        "Greedy answers in the study's prompt; a question that repeats another one of its paragraph counts once. In brackets: 95 % intervals, articles drawn with replacement.",
         "## How to use it",
         "```python\n"
         + SNIPPET.format(name=name, before=segments.before + "Text: ", between=f"{prompts.BREAK}Question: ", cue=prompts.CUE)
@@ -210,17 +210,19 @@ def _rows(one: Mapping, store: Store, role: str) -> pd.DataFrame:
     """Per-question rows of a set of answers, as `comparison` reads them."""
     said = json.loads(store.checked(one["folder"], "answers.json").read_text(encoding="utf-8"))
     lines = []
-    for q in _questions(one):
+    loaded = _asked_of(one)
+    for q in loaded.questions:
         rules = scoring.usual_rules(q.language, mlqa=sources.is_mlqa(one["described"]))
         scored = scoring.score(said[q.id]["text"], [gold for gold, _ in q.answers], language=q.language, rules=rules)
-        lines.append({"question": q.id, "article": q.article, "language": q.language, "probability": said[q.id]["probability"]} | scored)
+        about = {"question": q.id, "article": q.article, "language": q.language, "repeat": q.id in loaded.repeats}
+        lines.append(about | {"probability": said[q.id]["probability"]} | scored)
     fixed = dict.fromkeys((*comparison.SETTING, *comparison.MODEL), "") | {"parameters_total": 1, "parameters_nonembedding": 1}
     return pd.DataFrame(lines).assign(
-        **fixed | {"role": role, "seed": one["seed"], "agreement": 0.0, "loyalty": 0.0, "run": one["folder"].name}
+        **fixed | {"role": role, "seed": one["seed"], "untouched": True, "agreement": 0.0, "loyalty": 0.0, "run": one["folder"].name}
     )
 
 
-def _questions(one: Mapping) -> list[data.Question]:
+def _asked_of(one: Mapping) -> data.Loaded:
     """The questions of a set of answers. Raises StudyError where the test set is not, byte for byte, what was asked."""
     described = one["described"]
     if sources.fingerprint(described) != one["test"]:
@@ -228,7 +230,7 @@ def _questions(one: Mapping) -> list[data.Question]:
             f"{described['source']} is not what the model was asked (digest differs): restore it, or delete {one['folder']} "
             "to leave its scores out of the card."
         )
-    return makers.questions(Input(one["title"], described, one["test"]))
+    return makers.loaded(Input(one["title"], described, one["test"]))
 
 
 def _table(found: list[Score]) -> str:

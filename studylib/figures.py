@@ -75,7 +75,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     tests, curves = list(kept.test_set.unique()), students.groupby(["family", "role", "start", "way"]).ngroups
     figure = Figure(
         figsize=(WIDTH, 2.4 * len(tests) + 0.9 + 0.2 * max(0, curves - 4)),
-        label="F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by test set, with intervals, the 90 % line and the 57.1 % mark",
+        label="F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by test set, on all questions, with intervals, the 90 % line and the 57.1 % mark",
     )
     axes = figure.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
     bottom = max(0, 10 * (students[["retention_f1", LOWER]].min().min() // 10) - 10) if len(students) else 0

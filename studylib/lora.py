@@ -50,4 +50,4 @@ def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
         if ".lora_A." in name:
             place = name.partition(".lora_A.")[0]
             up = trained[name.replace(".lora_A.", ".lora_B.")]
-            weights[f"{place}.weight"] += SCALE * (up.float() @ down.float())
+            weights[f"{place}.weight"].add_(SCALE * (up.float() @ down.float()))

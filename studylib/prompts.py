@@ -132,33 +132,39 @@ def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> 
     return Segments(example.prefix(shown.context) + example.given(shown) + example.answer(shown) + BREAK, CUE, " ")
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, shown: Question | None) -> Segments:
-    """A user's turn with instructions, context and question; the demonstration is an exchange before it.
+def chat(tokenizer: PreTrainedTokenizerBase, shown: Sequence[Question | None]) -> list[Segments]:
+    """A user's turn with instructions, context and question; each demonstration is an exchange before it.
 
     Raises StudyError where the tokenizer has no chat template, or one that fails or does not show the question.
     """
     whose = tokenizer.name_or_path or "This model"
     if not tokenizer.chat_template:
         raise StudyError(f"{whose} has no chat template: {PLAIN}.")
-    turns, control = [INSTRUCTIONS + BREAK + HERE], vocabulary.control_tokens(tokenizer)
-    if shown is not None:
-        example = Segments(INSTRUCTIONS + BREAK, "", "", control)
-        turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
-    spoken = [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
+    control = vocabulary.control_tokens(tokenizer)
+    conversations = [_conversation(demonstration, control) for demonstration in shown]
     try:
         template = chat_templates.repeatable(tokenizer.get_chat_template())
-        (made,) = chat_templates.render(template, [spoken], tokenizer.special_tokens_map)
+        texts = chat_templates.render(template, conversations, tokenizer.special_tokens_map)
     except ValueError as error:  # several templates, none of which is the default; or one that draws at random
         raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}.") from error
     except chat_templates.TemplateFailure as error:
         raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}.") from None
-    if made.count(HERE) != 1:
+    if any(text.count(HERE) != 1 for text in texts):
         raise StudyError(f"The chat template of {whose} does not show what it is given, once: {PLAIN}.")
-    before, _, after = made.partition(HERE)
-    return Segments(before, after, "", control)
+    around = (text.partition(HERE) for text in texts)
+    return [Segments(before, after, "", control) for before, _, after in around]
 
 
-FORMS = {"": plain, "chat ": chat}
+def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict[str, str]]:
+    """The turns of a chat, a demonstration's before that of the question."""
+    turns = [INSTRUCTIONS + BREAK + HERE]
+    if shown is not None:
+        example = Segments(INSTRUCTIONS + BREAK, "", "", control)
+        turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
+    return [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
+
+
+FORMS = ("", "chat ")
 
 
 def none(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
@@ -234,9 +240,10 @@ def demonstrations(asked: Sequence[Question], mode: str, pool: Sequence[Question
 
 def segments(shown: Sequence[Question | None], tokenizer: PreTrainedTokenizerBase, mode: str) -> list[Segments]:
     """The text around a context, for each demonstration."""
-    form = FORMS["chat " if mode.startswith("chat ") else ""]
-    written = {one: form(tokenizer, one) for one in dict.fromkeys(shown)}
-    return [written[one] for one in shown]
+    distinct = list(dict.fromkeys(shown))
+    texts = chat(tokenizer, distinct) if mode.startswith("chat ") else [plain(tokenizer, each) for each in distinct]
+    around = dict(zip(distinct, texts, strict=True))
+    return [around[each] for each in shown]
 
 
 def build(

@@ -21,7 +21,7 @@ from studylib import keys, makers, outputs, parameters, study, tables, wording
 from studylib.batch import Job
 from studylib.errors import StudyError, said
 from studylib.escaping import printable
-from studylib.runs import Store, write_text
+from studylib.runs import Input, Store, write_text
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 for rule in ("link", "link_close", "auto_link", "auto_email"):  # there are none but in names that someone gave
@@ -31,10 +31,12 @@ TABLES = {
     "table": "Every model",
     "contrasts": "What models of one size differ by",
     "comparisons": "Ways of prompting",
+    "rates": "Learning rates",
 }
 COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
+CHANGED = "not that of the runs shown: changed since, or read by another version"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
@@ -124,6 +126,8 @@ def _traced(job: Job, store: Store) -> dict:
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
     """What the lines of a table are written from, in their order."""
+    if name == "rates":  # of models, not computed from rows
+        return pd.DataFrame(columns=["runs"])
     whole = name in ("contrasts", "comparisons")
     found = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
     if not found:
@@ -175,9 +179,14 @@ def described(file: Path) -> str:
 
 
 def _data(jobs: Sequence[Job]) -> list[tuple]:
-    """Every data set once: label, description, fingerprint."""
-    each = (source for job in jobs for source in (job.plan.train, job.plan.dev, *job.plan.tests))
-    return list({(one.label, one.digest): (one.label, one.value, one.digest) for one in each}.values())
+    """Every data set once: label, description, and the beginning of its fingerprint, where the runs that are shown were made with it."""
+    found = {}
+    for job in jobs:
+        made = outputs.exported(_folder(job), "runs.csv")
+        used = {need.digest for run in job.plan.runs if run.planned in made for need in run.needs.values() if isinstance(need, Input)}
+        for one in (job.plan.train, job.plan.dev, *job.plan.tests):
+            found[one.label, one.digest] = (one.label, one.value, one.digest[:12] if one.digest in used else CHANGED)
+    return list(found.values())
 
 
 def _origins(jobs: Sequence[Job], store: Store) -> dict:
@@ -185,10 +194,9 @@ def _origins(jobs: Sequence[Job], store: Store) -> dict:
     each = [study.origins(job.plan, store, _folder(job)) for job in jobs]
     how = {planned: why for job, part in zip(jobs, each, strict=True) for planned, why in study.outdated(job.plan, part).items()}
     made = pd.concat(each).drop_duplicates("planned")
-    made = made.assign(outdated=made.planned.map(how).fillna(""))
-    used = [
-        name for name in made if name not in ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated")
-    ]
+    made = made.assign(outdated=[how.get(planned, "") for planned in made.planned])
+    about = ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated", "rate")
+    used = [name for name in made if name not in about]
     short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}
     versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
     return {"runs": made.to_dict("records"), "hours": made.seconds.sum() / 3600, "versions": versions}

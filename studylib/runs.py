@@ -87,8 +87,8 @@ class Run:
         """The versions of all code that has a part in the run or in what it builds on, by module; several where runs differ in one."""
         numbers: dict[str, set[int]] = {}
         for run in self.ancestry():
-            inputs = [need for need in run.needs.values() if isinstance(need, Input)]
-            for module, number in (pair for part in (run, *inputs) for pair in part.recipe.items()):
+            parts: list[Run | Input] = [run, *(need for need in run.needs.values() if isinstance(need, Input))]
+            for module, number in (pair for part in parts for pair in part.recipe.items()):
                 numbers.setdefault(module, set()).add(number)
         return {module: "/".join(map(str, sorted(each))) for module, each in sorted(numbers.items())}
 
@@ -109,7 +109,7 @@ def ordered(runs: Iterable[Run], skip: Callable[[Run], bool] = lambda run: False
         elif run not in seen and not skip(run):
             seen.add(run)
             waiting.append((run, True))
-            waiting += [(need, False) for need in reversed(run.needs.values()) if isinstance(need, Run)]
+            waiting += [(need, False) for need in reversed(list(run.needs.values())) if isinstance(need, Run)]
 
 
 def home() -> Path:

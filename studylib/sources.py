@@ -11,7 +11,9 @@
     {source: "archive:bigbench==1.0.0/amazon_reviews_v1.0.json", offsets: nearest}   # counted on other text than the file's
     {source: "facts:train", paragraphs: 400, facts: 5, seed: 0, languages: [en, zh]}
 
-`part`, `dev_articles` and `paragraphs` select (see `data`). Only the hub's and the archives' bytes are ever fetched.
+`part`, `dev_articles` and `paragraphs` select (see `data`); `repeats: drop` leaves out the questions that repeat another of their
+paragraph. `seen_paragraphs: 100` declares that the questions which `paragraphs: 100` draws were looked at while choices were made:
+it changes nothing that is computed and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
 """
 
 import json
@@ -33,16 +35,17 @@ from studylib.runs import digest, file_digest
 
 RECIPE = 1
 READING = 10  # bytes of memory for each of a JSON file
-SELECTING = {"source", "part", "dev_articles", "paragraphs", "language", "articles", "offsets", "official"}
+DECLARED = {"seen_paragraphs"}  # what is known of a data set and changes nothing in it
+SELECTING = {"source", "part", "dev_articles", "paragraphs", "language", "articles", "offsets", "official", "repeats"} | DECLARED
 KEYS = {
     "hub": SELECTING | {"split", "folder"},
-    "mlqa": {"source", "split", "context", "question", "paragraphs"},
+    "mlqa": {"source", "split", "context", "question", "paragraphs", "repeats"} | DECLARED,
     "path": SELECTING,
     "archive": SELECTING,
     "facts": {"source", "paragraphs", "facts", "seed", "languages"},
 }
 SOURCES = "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
-COUNTS = {"paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
+COUNTS = {"paragraphs": 1, "seen_paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
 MOST_FACTS = 10  # a context has no more names to give
 COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}
 # Questions in dev and test where context and question are in one language (facebookresearch/MLQA, README.md).
@@ -58,7 +61,7 @@ MLQA = {
 OFFICIAL = {"squad-train": 87599, "squad-dev": 10570}  # questions of SQuAD v1.1
 OFFICIAL |= {f"mlqa-{split}-{language}": counts[at] for language, counts in MLQA.items() for at, split in enumerate(("dev", "test"))}
 
-CHOICES = {"official": tuple(OFFICIAL), "articles": ("contexts",), "offsets": ("nearest",)}
+CHOICES = {"official": tuple(OFFICIAL), "articles": ("contexts",), "offsets": ("nearest",), "repeats": ("drop",)}
 MLQA_CHOICES = {"split": ("dev", "test"), "context": tuple(MLQA), "question": tuple(MLQA)}
 
 
@@ -93,7 +96,7 @@ def _identified(dataset: Mapping) -> dict:
         identity = "@".join(hub.pinned(rest, COMMITS, "datasets"))
     else:
         identity = rest
-    selection = {key: dataset[key] for key in sorted(dataset) if key != "source"}
+    selection = {key: dataset[key] for key in sorted(dataset) if key != "source" and key not in DECLARED}
     return {"kind": kind, "identity": identity, "selection": selection}
 
 
@@ -165,8 +168,8 @@ def described(dataset: Mapping) -> tuple[str, str]:
     for key in ("language", "split", "folder"):
         if not isinstance(dataset.get(key, ""), str):
             raise StudyError(f"{dataset['source']}: {key} must be text, not {dataset[key]!r}.")
-    for key, known in (MLQA_CHOICES if kind == "mlqa" else CHOICES).items():
-        if (key in dataset or kind == "mlqa") and dataset.get(key) not in known:
+    for key, known in (CHOICES | (MLQA_CHOICES if kind == "mlqa" else {})).items():
+        if (key in dataset or key in MLQA_CHOICES) and dataset.get(key) not in known:
             raise StudyError(f"{dataset['source']}: {key} must be one of {', '.join(known)}, not {dataset.get(key)!r}.")
     if kind == "hub":
         hub.pinned(rest, COMMITS, "datasets")

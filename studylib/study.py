@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib import data, engines, keys, makers, names, outputs, prompts, scoring, sources, versions
+from studylib import data, engines, keys, makers, names, outputs, pairing, prompts, rates, scoring, sources, versions
 from studylib.errors import StudyError
 from studylib.outputs import IDENTITY
 from studylib.plans import Asked, Plan
 from studylib.project import root
-from studylib.runs import Run, Store, digest
+from studylib.runs import Input, Run, Store, digest
 
 CALLED = ["family", "student", "role", "start", "teacher", "targets", "trained", "seed", "run", "planned"]  # in curves
 COUNTS = ["parameters_total", "parameters_nonembedding"]
@@ -31,6 +31,8 @@ TRAINED = [name for name in IDENTITY if name not in ("asked", "test_set", "langu
 SCHOOL = ["family", "trained", "seed"]
 TRAITS = ["asks", "answer_words", "answer_place"]
 TRAINED_KINDS = ("teacher", "student")
+SCORES = [*scoring.METRICS, *scoring.MENDED, *BESIDE]
+MARKS = ["paragraph", "repeat"]  # of a question, by its data set
 
 
 def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
@@ -126,6 +128,8 @@ def _keep(run: Run, part: Plan, store: Store, folder: Path, listed: set[str]) ->
 def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer.
 
+    `paragraph` is the place of the question's paragraph in the order of drawing, `untouched` whether it is none of those that the data
+    set declares as seen (`seen_paragraphs`), `repeat` whether an earlier question of the paragraph asks the same.
     `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
     the store does not have are those that were exported for just such runs (`planned`) to `folder` or to one beside it, if they were.
     Raises StudyError where these are of other weights, or if there are no rows.
@@ -133,18 +137,34 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     store, frames, exported = (store or Store()).snapshot(), [], outputs.exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
     for one in plan.asked:
+        test = one.answers.needs["test"]
         if is_answered(one, store):
             counts = makers.parameter_counts(store, one.counted)
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
-            frames.append(pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned))
+            part = pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned)
         elif one.planned in exported:
-            frames.append(exported[one.planned].assign(**one.called))
+            part = _marked(exported[one.planned].assign(**one.called), test)
+        else:
+            continue
+        frames.append(part.assign(untouched=part.paragraph >= test.value.get("seen_paragraphs", 0)))
     if not frames:
         raise StudyError("No answers are there yet: complete the plan first.")
     table = pd.concat(frames, ignore_index=True)
-    return table[
-        [*IDENTITY, *COUNTS, "run", "planned", "article", "question", *TRAITS, *scoring.METRICS, *scoring.MENDED, *BESIDE, "answer"]
-    ]
+    return table[[*IDENTITY, *COUNTS, "run", "planned", "article", "question", *MARKS, "untouched", *TRAITS, *SCORES, "answer"]]
+
+
+def _marked(exported: pd.DataFrame, test: Input) -> pd.DataFrame:
+    """Exported rows with `MARKS`; where they were exported without, by the data set, which is fetched for that."""
+    if set(MARKS) <= set(exported) and exported[MARKS].notna().all(axis=None):
+        return exported.astype({"paragraph": int, "repeat": bool})
+    loaded = makers.loaded(test)
+    try:
+        places = [loaded.paragraphs[question] for question in exported.question]
+    except KeyError as error:
+        raise StudyError(
+            f"The exported rows of {test.label} have question {error}, which the data set has not: export them anew."
+        ) from error
+    return exported.assign(paragraph=places, repeat=exported.question.isin(loaded.repeats))
 
 
 def lacking(folder: Path) -> bool:
@@ -199,7 +219,8 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
     test = one.answers.needs["test"]
     if one.teacher is not None and one.loyalty is not None:
         theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
-    for q in makers.questions(test):
+    loaded = makers.loaded(test)
+    for q in loaded.questions:
         text, judged = (
             said[q.id]["text"],
             dict(language=q.language, rules=scoring.usual_rules(q.language, mlqa=sources.is_mlqa(test.value))),
@@ -208,6 +229,8 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
             "language": q.language,
             "article": q.article,
             "question": q.id,
+            "paragraph": loaded.paragraphs[q.id],
+            "repeat": q.id in loaded.repeats,
             **prompts.traits(q),
             **scoring.score(text, [gold for gold, _ in q.answers], **judged),
             "probability": said[q.id]["probability"],
@@ -222,9 +245,10 @@ def _read(store: Store, run: Run) -> dict:
 
 
 def results(table: pd.DataFrame) -> pd.DataFrame:
-    """Tidy results: a line per run, test set and metric, values of 0 to 100."""
-    keys, metrics = [*IDENTITY, *COUNTS, "run"], [*scoring.METRICS, *scoring.MENDED, *BESIDE]
-    long = table.melt(id_vars=keys, value_vars=metrics, var_name="metric").dropna(subset="value")
+    """Tidy results: a line per run, test set and metric, values of 0 to 100, over distinct questions."""
+    table = pairing.distinct(table)
+    keys = [*IDENTITY, *COUNTS, "run"]
+    long = table.melt(id_vars=keys, value_vars=SCORES, var_name="metric").dropna(subset="value")
     tidy = long.groupby([*keys, "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
     tidy["value"] = (100 * tidy.pop("mean")).round(4)
     return tidy.rename(columns={"size": "n"})[[*IDENTITY, "metric", "value", "n", "run", *COUNTS]]
@@ -246,9 +270,10 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
 
 
 def origins(plan: Plan, store: Store | None = None, folder: Path | None = None, runs: Sequence[Run] | None = None) -> pd.DataFrame:
-    """Where the results come from: a line per run that is done (or of these `runs`), with its key, the digest of what it made, and when,
-    in how many seconds (since it last went on, if it was stopped), by what versions and on what machine; of runs that the store does not
-    have, what was exported to `folder`."""
+    """Where the results come from: a line per run that is done (or of these `runs`), with its key, the digest of what it made, the
+    learning rate of a training (missing where a search chose it and that was not recorded), and when, in how many seconds (since it last
+    went on, if it was stopped), by what versions and on what machine; of runs that the store does not have, what was exported to
+    `folder`."""
     store, frames = (store or Store()).snapshot(), []
     exported, times = outputs.exported(folder, "runs.csv"), outputs.exported(folder, "times.csv")
     for run in plan.runs if runs is None else runs:
@@ -262,13 +287,16 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None, 
                 | made["machine"]
                 | made["versions"]
             )
-            frames.append(pd.DataFrame([about | {"planned": run.planned, "versions": _versions(run)}]))
+            part = pd.DataFrame([about | {"planned": run.planned, "versions": _versions(run)}])
         elif run.planned in exported:
             when = times.get(run.planned, exported[run.planned]).reindex(columns=["planned", *outputs.WHEN])
-            frames.append(exported[run.planned].drop(columns=outputs.WHEN, errors="ignore").merge(when, on="planned"))
-    return (
-        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
-    )
+            part = exported[run.planned].drop(columns=outputs.WHEN, errors="ignore").merge(when, on="planned")
+        else:
+            continue
+        exported_rate = part["rate"].iloc[0] if "rate" in part else np.nan
+        frames.append(part.assign(rate=rates.of(run, result) if np.isnan(exported_rate) else exported_rate))
+    none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
+    return pd.concat(frames, ignore_index=True) if frames else none
 
 
 def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
@@ -297,6 +325,7 @@ def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: 
     teachers = theirs.assign(**theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))).reset_index()
     teachers = teachers.assign(**dict.fromkeys(TIMES, 100.0))
     teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
+    table = pairing.distinct(table)
     asked = table[table.asked == table.trained].groupby([*TRAINED, "test_set"], sort=False)
     scores = (100 * asked[["f1", "exact_match"]].mean()).assign(answers=asked.run.agg(keys.joined))
     found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)

@@ -53,9 +53,10 @@ def table(kept: pd.DataFrame, named: Sequence[str] = tuple(IDENTITY), measured: 
 
 
 def intervals(table: pd.DataFrame) -> str:
-    """What the intervals of a comparison or of contrasts are, and why there are none where there are none, in a few sentences."""
+    """Of which questions a comparison or contrasts are, what their intervals are, and why there are none where there are none."""
     few = table[[not statistics.enough(row.n, row.articles) for row in table.itertuples()]]
-    said = [
+    said = [coverage(table)] if coverage(table) else []
+    said += [
         f"No intervals on {row.test_set}: {row.n} questions of {row.articles} articles are too few (at least {statistics.QUESTIONS} of {statistics.ARTICLES})."
         for row in few.drop_duplicates("test_set").itertuples()
     ]
@@ -78,6 +79,14 @@ def bases(table: pd.DataFrame) -> str:
         lines.append([model, f"{row['parameters_total']:,}", row["asked"], row["test_set"], *scores])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{drawn}\n\n{intervals(table)}\n"
+
+
+def coverage(table: pd.DataFrame) -> str:
+    """That numbers are of all questions, where some were looked at while choices were made; nothing where none was."""
+    sets = table[table.untouched < table.n].drop_duplicates("test_set").itertuples()
+    each = [f"on {row.test_set} {row.n - row.untouched:,} of {row.n:,}" for row in sets]
+    looked_at = "those included that were looked at while choices were made"
+    return f"Unless said otherwise, all questions count, {looked_at}: {', '.join(each)}." if each else ""
 
 
 def notes(table: pd.DataFrame, differences: pd.DataFrame) -> str:
@@ -141,7 +150,7 @@ def prompting(table: pd.DataFrame) -> str:
 def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> str:
     """Differences with their tests, and what these are corrected for."""
     if table.empty:
-        return "Nothing is compared: no two models here differ in this alone.\n"
+        return "Nothing is compared: no two models here are such a pair.\n"
     titles = [*columns.values(), difference, "p", "p, Holm", "detectable"]
     lines = [titles, ["---"] * len(titles)]
     for row in table.to_dict("records"):

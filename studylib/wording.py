@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studylib import comparison, cutting, statistics, study, tables
-from studylib.comparison import BOUNDS, HEAD_STARTS
+from studylib import claims, comparison, cutting, rates, statistics, study, tables
+from studylib.comparison import HEAD_STARTS
 from studylib.escaping import markdown
 from studylib.experiments import RAW
 from studylib.plans import Plan
@@ -24,14 +24,23 @@ def capacity_gap(
     asked: str,
     plan: Plan,
     made: pd.DataFrame,
+    claimed: pd.DataFrame | None = None,
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts, `costs` what answers cost, `law` the best
-    teachers of siblings, `shipped` the scores of models before any training, `made` the runs of its plan."""
+    teachers of siblings, `shipped` the scores of models before any training, `made` the runs of its plan, `claimed` the comparison on
+    untouched questions (`comparison.on_untouched`)."""
+    chosen = rates.table(plan, made)
     texts = {"bases": tables.bases(shipped)} if len(shipped) else {}
-    texts |= {"headline": tables.headline(kept), "table": tables.table(kept), "contrasts": tables.contrasts(gained)}
-    texts |= {"answer": capacity_answer(kept, gained, costs, asked)}
-    texts |= {"conclusion": f"{summits(law, asked)}{conclusion(kept, gained, costs, asked)}\n\n{computed(plan, made)}\n"}
-    return marked(texts, plan, made)
+    texts |= {"headline": tables.headline(kept), "table": tables.table(kept), "rates": rates.markdown(chosen)}
+    texts |= {"contrasts": f"{tables.contrasts(gained)}{_besides(chosen)}", "answer": capacity_answer(kept, gained, costs, asked, claimed)}
+    said = f"{summits(law, asked)}{conclusion(kept, gained, costs, asked, claimed)}"
+    return marked(texts | {"conclusion": f"{said}\n{_besides(chosen)}\n{computed(plan, made)}\n"}, plan, made)
+
+
+def _besides(chosen: pd.DataFrame) -> str:
+    """What students and twins differ in besides the teacher, as a paragraph."""
+    said = rates.differences(chosen)
+    return f"\n{said}\n" if said else ""
 
 
 def summits(law: pd.DataFrame, asked: str) -> str:
@@ -44,10 +53,11 @@ def teacher_choice(
     kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, asked: str, plan: Plan, made: pd.DataFrame
 ) -> dict[str, str]:
     """What that notebook says in words, by name."""
-    texts = {"table": tables.table(kept), "contrasts": tables.contrasts(gained)}
+    chosen = rates.table(plan, made)
+    texts = {"table": tables.table(kept), "contrasts": f"{tables.contrasts(gained)}{_besides(chosen)}", "rates": rates.markdown(chosen)}
     texts |= {"answer": choice_answer(gained, scores, comparison.TUNED, asked)}
-    texts |= {"conclusion": f"{choice_conclusion(gained, scores, comparison.TUNED, asked)}\n\n{computed(plan, made)}\n"}
-    return marked(texts, plan, made)
+    said = choice_conclusion(gained, scores, comparison.TUNED, asked)
+    return marked(texts | {"conclusion": f"{said}\n{_besides(chosen)}\n{computed(plan, made)}\n"}, plan, made)
 
 
 def prompting_mode(
@@ -55,6 +65,7 @@ def prompting_mode(
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `worth` is what ways of prompting are worth, `traits` the same by traits of questions."""
     texts = {"table": tables.table(kept), "comparisons": tables.prompting(worth), "answer": prompting_answer(worth, trained)}
+    texts |= {"rates": rates.markdown(rates.table(plan, made))}
     texts |= {"conclusion": f"{prompting_conclusion(worth, traits, trained)}\n\n{computed(plan, made)}\n"}
     return marked(texts, plan, made)
 
@@ -78,30 +89,29 @@ def superseded(plan: Plan, made: pd.DataFrame) -> str:
     return f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
 
 
-def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str) -> str:
+def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str, claimed: pd.DataFrame | None = None) -> str:
     """How far a model can be compressed, in a few sentences a family: what is kept and how far that is from what the paper reports, what
-    the teacher adds, and what an answer costs."""
+    the teacher adds, and what an answer costs. Claims as in `conclusion`."""
     asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    here = kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS) & (kept.role == "student")].dropna(subset="retention_f1")
+    here, fresh = claims.headline(kept, asked), claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
     added = gained[(gained.asked == asked) & gained.start.isin(HEAD_STARTS) & (gained.contrast == comparison.ADDED)]
     said = []
-    for family, students in here.groupby("family", sort=False):
-        said.append(_of(here, family) + " ".join(_capacity(students, added[added.family == family], costs[costs.family == family])))
+    for family, models in here[here.role == "student"].groupby("family", sort=False):
+        about = (models, fresh[fresh.family == family], added[added.family == family], costs[costs.family == family])
+        said.append(_of(here, family) + " ".join(_capacity(*about)))
     return _answered(said, kept, f"asked {asked}")
 
 
-def _capacity(students: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) -> Iterator[str]:
+def _capacity(students: pd.DataFrame, fresh: pd.DataFrame, added: pd.DataFrame, costs: pd.DataFrame) -> Iterator[str]:
     """That answer for one family, sentence by sentence."""
-    sure = students[BOUNDS["retention_f1"][0]].notna().all()
-    each = [f"on {test} {_smallest(own)}" for test, own in students.groupby("test_set", sort=False)]
-    how = "is shown to be kept" if sure else "is kept, by estimates without intervals,"
-    yield f"At least {comparison.MARGIN:.0f} % of F1 and EM {how} {'; '.join(each)}."
+    yield from claims.sentences(students, fresh)
     first = students[students.test_set == students.test_set.iloc[0]]
     near = first.loc[(first.reduction_total - comparison.REPORTED).abs().idxmin()]
     begun = "cut from its teacher" if near.start == "tuned" else "likewise"
     yield f"{comparison.PAPER} report over {comparison.MARGIN:.0f} % at up to {comparison.REPORTED} % fewer, of students that were pretrained"
     yield f"by themselves: here, {begun}, the student nearest to that has {near.reduction_total:.1f} % fewer"
-    yield f"and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}."
+    whole = ", all questions" if near.untouched < near.n else ""
+    yield f"and keeps {tables.kept(near, 'retention_f1')} of F1 on {near.test_set}{whole}."
     if len(added):
         yield f"Students that learn the teacher's distributions, too, differ from twins that learn the gold answers alone by {_reach(added)}."
     times = costs.time[(costs.role == "student") & costs.start.isin(HEAD_STARTS)]
@@ -154,16 +164,6 @@ def _of(table: pd.DataFrame, family: str) -> str:
     """A family's name before what is said of it, where there are several."""
     name = comparison.titled(table, family)
     return f"{name}: " if name else ""
-
-
-def _smallest(students: pd.DataFrame) -> str:
-    """The smallest student that keeps the margin, by its reductions."""
-    ways = students.sort_values("reduction_total").groupby(students.student.map(lambda name: cutting.named(name).way), sort=False)
-    passed = pd.concat([_passed(own) for _, own in ways])
-    if passed.empty:
-        return "by no student"
-    one = passed.loc[passed.reduction_total.idxmax()]
-    return f"down to {_fewer(one)}"
 
 
 def _reach(differences: pd.DataFrame) -> str:
@@ -232,26 +232,29 @@ def _correlation_span(low: float, high: float) -> str:
     return "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
 
 
-def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str) -> str:
+def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str, claimed: pd.DataFrame | None = None) -> str:
     """What the tables say about the 90 % margin, about student and twin, and about what answers cost, in a few sentences a family, test
     set and way of cutting.
 
     The claim is one of non-inferiority: a student counts as keeping 90 % if the lower bounds of both F1 and EM kept do.
+    It rests on untouched questions alone (`claimed`, or those lines of `kept` that are of none else).
     Without intervals nothing is claimed, and the estimates are named as such.
     """
     said, asked = [], asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
     for (family, test), group in kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS)].groupby(["family", "test_set"], sort=False):
-        students = group[group.role == "student"].dropna(subset="retention_f1").sort_values("reduction_total")
         about = comparison.titled(kept, family, test)
+        students = claims.headline(group, asked)[lambda rows: rows.role == "student"].sort_values("reduction_total")
         if students.empty:
             why = f"the teacher is below {comparison.FLOOR:.0f} F1, so nothing is said about what is kept"
             known = (group.role == "student").any()
             said.append(f"- **{about}**: {why if known else 'no student has answered yet'}.")
             continue
-        ways = students.student.map(lambda name: cutting.named(name).way)
+        ways = students.student.map(claims.way)
+        untouched = fresh[(fresh.family == family) & (fresh.test_set == test)].sort_values("reduction_total")
         for way, own in students.groupby(ways, sort=False):
-            which = "the smallest that was asked" if len(own) > 1 else "the only one so far"
-            said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {_claim(own)}; {which} {_about(own.iloc[-1])}.")
+            alike = untouched[untouched.student.map(claims.way) == way]
+            said.append(f"- **{about}{f', {way}' if ways.nunique() > 1 else ''}**: {claims.judgement(own, alike)}")
         here = gained[(gained.family == family) & (gained.test_set == test) & (gained.asked == asked) & gained.start.isin(HEAD_STARTS)]
         said += [f"- **{about}, {name}**: {_listed(each)}" for name, each in here.groupby("contrast", sort=False)]
     said += [f"- **{comparison.titled(costs, family, 'cost')}**: {_cost(own)}." for family, own in costs.groupby("family", sort=False)]
@@ -280,34 +283,6 @@ def _cost(costs: pd.DataFrame) -> str:
     ]
     how = "time is measured in turns with the teacher's, in brackets the fastest and the slowest round"
     return f"time / memory / disk of an answer in percent of the teacher's: {'; '.join(each)}; {how}"
-
-
-def _claim(students: pd.DataFrame) -> str:
-    """Whether, and down to what size, students are shown to keep the margin: from the largest on, up to the first that is not."""
-    sure, passed = students[BOUNDS["retention_f1"][0]].notna().all(), _passed(students)
-    aim = f"at least {comparison.MARGIN:.0f} % of F1 and EM kept"
-    if not sure:
-        found = f"has it down to the one that {_about(passed.iloc[-1])}" if len(passed) else "has it not even for the largest student"
-        return f"no claim without intervals; the estimate alone ({aim}) {found}"
-    if passed.empty:
-        return f"non-inferiority ({aim}) is not shown, not even for the largest student"
-    return f"non-inferiority ({aim}) is shown down to the student that {_about(passed.iloc[-1])}"
-
-
-def _passed(students: pd.DataFrame) -> pd.DataFrame:
-    """Those students, from the largest on, that keep the margin: by lower bounds, or by estimates where there are none."""
-    sure = students[BOUNDS["retention_f1"][0]].notna().all()
-    names = [BOUNDS[name][0] if sure else name for name in ("retention_f1", "retention_exact_match")]
-    return students[(students[names] >= comparison.MARGIN).all(axis=1).cummin()]
-
-
-def _about(student: pd.Series) -> str:
-    kept = (f"{tables.kept(student, name)} of {title}" for name, title in (("retention_f1", "F1"), ("retention_exact_match", "EM")))
-    return f"has {_fewer(student)} and keeps {' and '.join(kept)}"
-
-
-def _fewer(student: pd.Series) -> str:
-    return f"{student.reduction_total:.1f} % fewer parameters ({student.reduction_nonembedding:.1f} % fewer non-embedding)"
 
 
 def _listed(differences: pd.DataFrame) -> str:

@@ -275,7 +275,9 @@ def _training(work: Work, run: Run) -> Took:
         done["answering"] += times * _answering(own, dev)
     trained = wanted["lora"] * own.adapter if "lora" in wanted else own.total
     held = FLOAT * (TRAINED - 1) * trained  # what a checkpoint is written from
-    weights = FLOAT * (TRAINED * trained + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught))
+    weights: float = FLOAT * (
+        TRAINED * trained + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught)
+    )
     weights += _frozen(own, wanted)
     logits = (3 + len(taught)) * FLOAT * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
     kept = FLOAT * own.total if run.kind != "rate" else 0

@@ -10,7 +10,7 @@ FREE = pd.DataFrame(columns=["family", "test_set", "role", "start", "student", "
 def compared(scores, teacher=0.8, articles=4):
     """Comparison of a teacher and of students, and of these with their twins: {(role, depth): F1 of every question}, 25 questions an article."""
     base = dict(family="f", teacher="f", start="tuned", targets="teacher", objective="forward_kl", trained="zero-shot", asked="zero-shot")
-    base |= dict(test_set="near", language="en", seed=0, steps=5)
+    base |= dict(test_set="near", language="en", seed=0, steps=5, repeat=False, untouched=True)
     lines = []
     for (role, depth), value in {("teacher", 10): teacher, **scores}.items():
         about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "run": f"{role}{depth}"}
@@ -27,6 +27,7 @@ def choice(**students):
     """Rows of a tuned teacher of 80 F1, of two guides, and of students by who taught them: 40 articles of four questions."""
     base = dict(family="f", trained="zero-shot", asked="zero-shot", test_set="near", language="en", seed=0, steps=5, start="raw")
     base |= {"parameters_total": 150, "parameters_nonembedding": 50, "objective": "o", "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
+    base |= {"repeat": False, "untouched": True}
     scores = {("teacher", "tuned"): 0.8, ("guide", "raw"): 0.3, ("guide", "small"): 0.6, ("twin", "nobody"): 0.5}
     scores |= {("student", name): value for name, value in students.items()}
     frames = []

@@ -127,3 +127,13 @@ def test_without_trl_the_bench_says_how_to_get_it(monkeypatch, tmp_path):
     match = Match(model("llama"), tokenizer(), 2, "fp32")
     with pytest.raises(contestants.StudyError, match=r"\[bench\]"):
         contestants.Gkd(match, tmp_path)
+
+
+def test_a_file_of_somebody_s_own_beside_the_measurements_is_not_replaced(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "speed", lambda say: pytest.fail("measured"))
+    for name, text in (("speed.md", "my notes"), ("speed.json", "{}")):
+        (tmp_path / name).write_text(text)
+        assert cli.main(["bench", "--out", str(tmp_path / "speed.json")]) == 2
+        assert f"{tmp_path / 'speed.md'} would be replaced, and is not the table of" in capsys.readouterr().err
+    monkeypatch.setattr(bench, "table", lambda found: "my notes")
+    assert bench.wrote(tmp_path / "speed.md"), "as its table is"

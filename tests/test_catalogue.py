@@ -40,7 +40,7 @@ def mine(squad: dict, save: Callable, tmp_path: Path) -> str:
         "families": {"one": "tiny:gpt_neox", "two": "tiny:qwen2"},
         "train": {"source": f"path:{path}", "language": "es"},
         "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 3, "languages": ["zh", "de"]},
-        "tests": {"same": {"source": f"path:{path}"}, "far": {"source": "archive:toy==1.0/dev.json"}},
+        "tests": {"same": {"source": f"path:{path}", "seen_paragraphs": 2}, "far": {"source": "archive:toy==1.0/dev.json"}},
     }
     return str(save(values, "capacity_gap.yaml"))
 
@@ -54,6 +54,8 @@ def test_every_set_is_counted_and_compared_with_training(mine: str, monkeypatch:
     assert dev["shared with train"] == {"articles": 0, "contexts": 0, "questions": 0}
     assert same["shared with train"] == {"articles": 2, "contexts": 2, "questions": 3}
     assert far["missing"] == "not fetched yet: 7 MB with its archive" and "questions" not in far
+    assert [one["repeated questions"] for one in (train, dev, same)] == [0, 0, 0]
+    assert same["questions seen while choices were made"] == 3 and "questions seen while choices were made" not in train
     described = catalogue.sets(catalogue.settings(mine))
     assert train["fingerprint"] == sources.fingerprint(described["train"])[:12]
 

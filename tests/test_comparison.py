@@ -19,6 +19,8 @@ BASE = dict(
     targets="teacher",
     objective="o",
     steps=5,
+    repeat=False,
+    untouched=True,
 )
 
 
@@ -62,6 +64,65 @@ def test_a_student_is_compared_with_its_teacher_on_the_same_test_and_the_same_se
     frames += [rows("student", 0.3, depth=5, seed=1)]
     kept = comparison.compare(pd.concat(frames)).set_index(["role", "test_set"])
     assert kept.retention_f1["student", "near"] == pytest.approx(100 * 0.45 / 0.6) and kept.seeds["student", "near"] == 2
+
+
+def marked(role: str, f1: float, other: float, *, column: str, value: bool, **more) -> pd.DataFrame:
+    """Rows of 40 articles, in every other of which the questions, marked so, score otherwise."""
+    table = rows(role, f1, articles=40, **more)
+    apart = table.article.str[1:].astype(int) % 2 == 1
+    return table.assign(f1=table.f1.where(~apart, other), **{column: apart if value else ~apart})
+
+
+def repeating() -> pd.DataFrame:
+    """A teacher, a student and its twin; half of the questions repeat another, and there all have other scores."""
+    scores = {"teacher": (0.8, 0.4), "student": (0.6, 0.1), "twin": (0.4, 0.3)}
+    abouts = {"teacher": {"depth": 10}, "student": {"depth": 5}, "twin": {"depth": 5, "teacher": "nobody"}}
+    return pd.concat(marked(role, *scores[role], column="repeat", value=True, **abouts[role]) for role in scores)
+
+
+def test_a_repeated_question_counts_once():
+    found = comparison.compare(repeating()).set_index("role")
+    assert found.f1.to_dict() == pytest.approx({"teacher": 80, "student": 60, "twin": 40}) and set(found.n) == {80}
+    (gained,) = comparison.contrasts(repeating()).to_dict("records")
+    assert gained["difference"] == pytest.approx(20) and (gained["n"], gained["articles"]) == (80, 20)
+    once = repeating()[lambda table: ~table.repeat]
+    for compared in (comparison.compare, comparison.contrasts, comparison.by_seed, comparison.schooling):
+        pd.testing.assert_frame_equal(compared(repeating()), compared(once))
+
+
+def test_repeats_are_left_out_of_prompting_and_of_traits():
+    scores = {"zero-shot": (0.4, 0.9), "one-shot": (0.6, 0.1)}
+    traits = {"asks": "who", "answer_words": 1, "answer_place": 0.5}
+    both = [
+        marked("student", *pair, column="repeat", value=True, depth=5, trained=mode, asked=mode, **traits) for mode, pair in scores.items()
+    ]
+    worth = comparison.prompting(pd.concat(both), list(scores), list(scores))
+    assert worth.difference.tolist() == pytest.approx([20]) and worth.n.tolist() == [80]
+    kinds = comparison.by_trait(pd.concat(both), list(scores))
+    assert set(kinds.n) == {80} and kinds.difference.to_numpy() == pytest.approx(20)
+
+
+def test_claims_are_compared_on_untouched_questions_alone():
+    """Of a test set that was looked at, the other questions; of one that was not, the same lines as of all."""
+    looked_at = [
+        marked(role, *scores, column="untouched", value=False, test_set="near", depth=depth)
+        for role, depth, scores in (("teacher", 10, (0.8, 0.8)), ("student", 5, (0.4, 0.8)))
+    ]
+    others = [rows("teacher", 0.8, test_set="far", articles=40), rows("student", 0.6, depth=5, test_set="far", articles=40)]
+    table = pd.concat([*looked_at, *others])
+    kept = comparison.compare(table)
+    assert kept.set_index(["role", "test_set"]).untouched.to_dict() == {
+        (role, test): count for role in ("teacher", "student") for test, count in (("near", 80), ("far", 160))
+    }
+    claimed = comparison.on_untouched(table, kept).set_index(["role", "test_set"])
+    assert claimed.retention_f1.to_dict() == pytest.approx(
+        {("teacher", "far"): 100, ("student", "far"): 75, ("teacher", "near"): 100, ("student", "near"): 50}
+    )
+    assert claimed.n["student", "near"] == 80 and claimed.articles["student", "near"] == 20
+    untouched = comparison.compare(pd.concat(others))
+    pd.testing.assert_frame_equal(comparison.on_untouched(pd.concat(others), untouched), untouched)
+    none = comparison.on_untouched(pd.concat(looked_at).assign(untouched=False), kept[kept.test_set == "near"])
+    assert none.empty and set(kept) <= set(none)
 
 
 def test_the_interval_of_a_ratio_shares_its_draws():
@@ -388,6 +449,7 @@ def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> p
     for times, value in scores.items():
         base = dict(family=f"T{times}", teacher="tuned", trained="zero-shot", asked="zero-shot", test_set="near", language="en", seed=0)
         base |= {"objective": "o", "steps": 5, "targets": "teacher", "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
+        base |= {"repeat": False, "untouched": True}
         own = {"role": "student", "student": f"T{times}-Small", "start": "pretrained", "parameters_total": size}
         whole = {"role": "teacher", "student": "", "start": "raw", "parameters_total": round(size * float(times))}
         for about, f1 in ((own, value), (whole, 0.9)):

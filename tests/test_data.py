@@ -153,9 +153,53 @@ def test_parts_split_whole_articles(save: Callable):
     assert set(ids(path, part="dev", dev_articles=5, paragraphs=6)) < set(parts["dev"])
 
 
+def test_the_place_of_a_paragraph_says_which_draws_hold_it(save: Callable):
+    """Draws are nested, so that a number says which questions were looked at."""
+    path = save(library(articles=6, paragraphs=5))
+    places = data.load({"source": f"path:{path}"}).paragraphs
+    assert set(places.values()) == set(range(30))
+    for count in (1, 7, 30):
+        assert {name for name, place in places.items() if place < count} == set(ids(path, paragraphs=count))
+    drawn = data.load({"source": f"path:{path}", "paragraphs": 12, "seen_paragraphs": 4})
+    assert drawn.paragraphs == {name: place for name, place in places.items() if place < 12}, "what is declared selects nothing"
+
+
+def repeating(save: Callable) -> Path:
+    """Two paragraphs of three questions each; the first asks its first question again, in other blanks and case, and its second."""
+    content = library(articles=2, paragraphs=1)
+    asked = content["data"][0]["paragraphs"][0]["qas"]
+    asked += [{**asked[0], "id": "again", "question": " 0  ?"}, {**asked[1], "id": "third"}, {**asked[1], "id": "fourth"}]
+    asked[0]["question"] = "0 ?"
+    return save(content)
+
+
+def test_a_repeat_asks_what_an_earlier_question_of_its_paragraph_asks(save: Callable):
+    """The same question about another paragraph is another question."""
+    assert data.load({"source": f"path:{repeating(save)}"}).repeats == {"again", "third", "fourth"}
+
+
+def test_repeats_are_dropped_where_that_is_said(save: Callable):
+    path = repeating(save)
+    assert len(ids(path)) == 9
+    assert sorted(ids(path, repeats="drop")) == [f"{article}-0-{number}" for article in (0, 1) for number in range(3)]
+    assert len(ids(path, repeats="drop", paragraphs=1)) == 3
+
+
+SHIFTS = Path(__file__).parents[2] / "shared" / "data" / "squad_shifts"
+
+
+@pytest.mark.skipif(not SHIFTS.exists(), reason="the published sets are not at hand")
+@pytest.mark.parametrize(("name", "questions", "repeats"), [("nyt_v1.0", 10056, 274), ("new_wiki_v1.0", 7936, 200)])
+def test_published_sets_repeat_questions(name: str, questions: int, repeats: int):
+    loaded = data.load({"source": f"path:{SHIFTS / name}.json"})
+    assert (len(loaded.questions), len(loaded.repeats)) == (questions, repeats)
+
+
 @pytest.mark.parametrize(
     ("selection", "said"),
     [
+        ({"seen_paragraphs": 0}, "seen_paragraphs must be a whole number"),
+        ({"repeats": "keep"}, "repeats must be one of drop"),
         ({"paragraphs": 25}, "has 24 paragraphs, 25 were asked for"),
         ({"part": "train"}, "part must be train or dev, and dev_articles between 1 and 11"),
         ({"part": "train", "dev_articles": 12}, "dev_articles between 1 and 11"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studylib import batch, escaping, explore, report, runs
+from studylib import batch, doctor, escaping, explore, report, runs
 from studylib.cli import main
 
 STEERING = "\x1b[2J\x1b]8;;http://elsewhere.example\x1b\\link\x07\x9b31m\u202e\u2066\u200f\x7f\r"
@@ -50,6 +50,7 @@ def test_why_a_run_failed_is_shown_on_one_line(hostile: str, capsys: pytest.Capt
     assert main(["status", hostile]) == 0
     shown = capsys.readouterr().out
     assert not steers(shown) and r"(Boom \x1b[2J" in shown and r"\r\n  done  all of it)" in shown
+    assert all(r"\r\n  done  all of it)" in line for line in doctor.unfinished(store) if "Boom" in line)
 
 
 def test_a_strange_manifest_is_shown_without_steering_the_terminal(home: Path, capsys: pytest.CaptureFixture):

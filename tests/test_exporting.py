@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import HfApi
 from miniatures import FAMILIES, model, planned, tokenizer
 
-from studylib import cli, exporting, makers, models, prompts, runs, study
+from studylib import cli, data, exporting, makers, models, prompts, runs, study
 from studylib.errors import StudyError
 from studylib.lm_eval import squad_study
 
@@ -93,6 +93,14 @@ def test_the_card_says_what_it_is(there, tmp_path):
     code = card.split("```python\n")[1].split("```")[0]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_repeated_questions_count_once_on_the_card(there, monkeypatch):
+    plan, store, student = there
+    asked = len(makers.questions(plan.tests[0]))
+    monkeypatch.setattr(data.Loaded, "repeats", property(lambda self: frozenset(q.id for q in self.questions[1:])))
+    (score,) = exporting.scores(store.folder(student), store)
+    assert asked > 1 and (score.n, score.articles) == (1, 1)
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path, capsys):
@@ -247,4 +255,15 @@ def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
     answered = runs.Run("answers", {"asked": "zero-shot", "seed": 0}, needs, label=f"mini s0: teacher: {name} zero-shot")
     store.complete(needs["model"], lambda run, folder: {})
     store.complete(answered, lambda run, folder: {})
-    assert [one["title"] for one in exporting._asked(store)] == [name]
+    assert [one["title"] for one in exporting._asked(store, {store.key(needs["model"])})] == [name]
+
+
+def test_a_folder_beside_it_that_is_called_like_a_draft_stays(there, tmp_path):
+    _, store, student = there
+    (tmp_path / "stud.draft").mkdir()
+    (tmp_path / "stud.draft" / "notes.txt").write_text("mine")
+    exporting.export(store.key(student), tmp_path / "stud")
+    assert (tmp_path / "stud.draft" / "notes.txt").read_text() == "mine"
+    with pytest.raises(StudyError, match="is there already"):
+        exporting.export(store.key(student), tmp_path / "stud.draft")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["stud", "stud.draft"]

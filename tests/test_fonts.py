@@ -1,7 +1,7 @@
 """Names of every script stand in figures: by a font of this machine in pictures, as text in drawings, and as escapes where there is none."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib.image
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from PIL import Image
 
-from studylib import figures, fonts, verify
+from studylib import figures, fonts, forecast, study, verify
+from studylib.cli import main
 
 HAN, LINEAR_B = "学", "\U00010080"  # of the latter nobody has a font
 
@@ -101,3 +102,15 @@ def test_pictures_made_with_other_fonts_are_not_compared(usual: None, han: str, 
     assert (shown / "a.svg").read_bytes() == (made / "a.svg").read_bytes()
     found = verify.differing(shown / "a.png", made / "a.png")
     assert found is not None and not found.wrong and not found.seen and "other fonts" in found.said
+
+
+def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(
+    usual: None, wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
+    monkeypatch.setattr(study, "complete", interrupted)
+    assert main(["run", wanted(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
+    assert f"No font here has {HAN}: PNG figures show such characters as escapes (\\u5b66)" in capsys.readouterr().out

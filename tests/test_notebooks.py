@@ -79,6 +79,7 @@ def test_the_notebook_writes_every_output(smoke):
         "learning.csv",
         "learning.png",
         "learning.svg",
+        "rates.md",
         "results.csv",
         "retention.csv",
         "retention.png",
@@ -89,6 +90,7 @@ def test_the_notebook_writes_every_output(smoke):
         "table.md",
         "times.csv",
         "timing.csv",
+        "untouched.csv",
     ]
     assert sorted(file.name for file in folder.iterdir()) == expected
     rows, tidy = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "results.csv")

@@ -12,7 +12,7 @@ import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted
 
-from studylib import batch, comparison, figures, outputs, report, study, tables, wording
+from studylib import batch, comparison, figures, outputs, report, study, tables, training, wording
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.plans import Plan
@@ -90,6 +90,21 @@ def test_without_the_store_all_is_there_but_the_answers(folder: Path):
     assert shown.startswith(rest.rstrip())
 
 
+def test_a_data_set_that_was_changed_since_lends_no_fingerprint(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is shown was computed on the old file."""
+    shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    for text, changed in ((EVIL, False), ("Another text.", True)):
+        file = tmp_path / "test.json"
+        file.write_text((folder / "test.json").read_text().replace(json.dumps(EVIL)[1:-1], json.dumps(text)[1:-1]))
+        tests = {"near": {"source": f"path:{file}"}}
+        plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+        job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
+        page = report.write([job], Store(tmp_path / "empty")).read_text(encoding="utf-8")
+        assert (plan.tests[0].digest[:12] in page) != changed and page.count(report.CHANGED) == changed
+        assert plan.train.digest[:12] in page and plan.dev.digest[:12] in page
+
+
 def cut_off(file: Path) -> None:
     """The first third of it."""
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
@@ -103,10 +118,7 @@ def test_what_no_notebook_writes_is_refused_in_a_sentence(
 ):
     shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
     monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
-    plan = planned(
-        raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests={"near": {"source": f"path:{folder / 'test.json'}"}}
-    )
-    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
+    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, small(raw, folder))
     assert report.write([job], Store(tmp_path / "empty")).exists()
     (tmp_path / "mini" / "report.html").unlink()
     change(shown / name)
@@ -121,6 +133,37 @@ def test_what_no_notebook_writes_is_refused_in_a_sentence(
         left_out = name in ("runs.csv", "table.md", "retention.svg") and change is Path.unlink
         shorter = name in ("runs.csv", "answer.md") and change is cut_off and not digests
         assert left_out or shorter
+
+
+def small(raw: str, folder: Path) -> Plan:
+    """The plan of the report above."""
+    tests = {"near": {"source": f"path:{folder / 'test.json'}"}}
+    return planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+
+
+def test_what_is_somebody_s_own_is_neither_shown_nor_replaced(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    (shown / "my_plot.svg").write_text("<svg/>")
+    (shown / "notes.md").write_text("mine")
+    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, small(raw, folder))
+    assert report.write([job], Store(tmp_path / "empty")).read_text().count("<figure>") == len([*shown.glob("*.svg")]) - 1
+    (tmp_path / "mini" / "report.html").write_text("<title>mine</title>")
+    with pytest.raises(StudyError, match=r"report\.html would be replaced, and is no report of the study: move it away\."):
+        report.write([job], Store(tmp_path / "empty"))
+
+
+def test_what_earlier_versions_made_is_marked(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    before = training.RECIPE
+    for today, how in ((before, ""), (before + 1, f"made with training {before}, today {before + 1}")):
+        monkeypatch.setattr(training, "RECIPE", today)
+        plan = small(raw, folder)
+        page = report.write([Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)], Store(tmp_path / "empty")).read_text()
+        made = [run for run in plan.runs if "training" in run.versions]
+        assert page.count(f"({how})</td>") == (len(made) if how else 0)
+        assert page.count(f"(<code>study run --compute</code>): {how}: ") == bool(how)
 
 
 def laddered(raw: str) -> Plan:

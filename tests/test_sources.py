@@ -44,6 +44,10 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
         ({"source": "web:squad"}, "data source 'web:squad' is unknown: use hub:"),
         ({"source": "path:x.json", "official": "squad"}, "official must be one of squad-train, squad-dev, mlqa-dev-en"),
         ({"source": "path:x.json", "articles": "paragraphs"}, "articles must be one of contexts"),
+        (
+            {"source": "mlqa:x", "split": "dev", "context": "de", "question": "de", "repeats": "all"},
+            "repeats must be one of drop, not 'all'",
+        ),
         ({"source": "path:x.json", "offsets": "any"}, "offsets must be one of nearest"),
         ({"source": "facts:train", "facts": 11}, "facts must be at most 10, not 11"),
         ({"source": "facts:train", "languages": "en"}, "languages must be a list of en, de"),
@@ -89,6 +93,12 @@ def test_fingerprint_says_bytes_and_selection(squad: dict, save: Callable, tmp_p
     moved.write_bytes(path.read_bytes() + b"\n")
     different.append(of(moved))
     assert len(set(different)) == len(different)
+
+
+def test_what_is_declared_of_a_set_is_no_part_of_its_fingerprint(squad: dict, save: Callable):
+    described = {"source": f"path:{save(squad)}", "paragraphs": 1}
+    assert sources.fingerprint(described | {"seen_paragraphs": 1}) == sources.fingerprint(described)
+    assert sources.fingerprint(described | {"repeats": "drop"}) != sources.fingerprint(described)
 
 
 def test_fingerprint_of_an_archive_reads_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,7 @@ from studylib import (
     answering,
     comparison,
     cutting,
+    data,
     figures,
     kinds,
     makers,
@@ -104,6 +105,78 @@ def test_results_are_the_means_of_the_rows_in_percent(finished):
     for line in tidy.itertuples():
         own = rows[(rows.run == line.run) & (rows.language == line.language)]
         assert line.n == len(own) and line.value == pytest.approx(100 * own[line.metric].mean(), abs=1e-4)
+
+
+def test_results_and_costs_leave_out_repeats(finished):
+    plan, store = finished
+    rows = study.rows(plan, store)
+    marked = rows.assign(
+        repeat=rows.groupby("planned").cumcount() % 2 == 1, f1=rows.f1.where(rows.groupby("planned").cumcount() % 2 == 0, 9)
+    )
+    once = marked[~marked.repeat]
+    pd.testing.assert_frame_equal(study.results(marked), study.results(once))
+    pd.testing.assert_frame_equal(study.timing(plan, marked, store), study.timing(plan, once, store))
+
+
+@pytest.fixture
+def shown(raw, tmp_path):
+    """A plan with a test set of two paragraphs, one of which was seen, and the folder with rows of its teacher as they were exported
+    before questions were marked; the fourth question repeats the third."""
+    paragraphs = [
+        {"context": f"Kamo lives in {place}.", "qas": [{"id": name, "question": asked, "answers": [{"text": place, "answer_start": 14}]}]}
+        for name, place, asked in (("a", "Tiru", "Where?"), ("c", "Belu", "Where?"))
+    ]
+    for paragraph, name, asked in zip(paragraphs, "bd", ("Who?", "where? "), strict=True):
+        paragraph["qas"].append({**paragraph["qas"][0], "id": name, "question": asked})
+    file = tmp_path / "test.json"
+    file.write_text(json.dumps({"data": [{"title": "T", "paragraphs": paragraphs}]}))
+    plan = planned(raw, tests={"near": {"source": f"path:{file}", "paragraphs": 2, "seen_paragraphs": 1}})
+    one, folder = plan.asked[0], tmp_path / "shown" / "capacity_gap"
+    columns = dict.fromkeys([*study.COUNTS, "run", *study.TRAITS, *study.SCORES, "answer"], 0) | {"article": "T", "language": "en"}
+    folder.mkdir(parents=True)
+    pd.DataFrame({"question": list("abcd")}).assign(**columns, **one.called, planned=one.planned).to_parquet(folder / "rows.parquet")
+    return plan, folder
+
+
+def test_rows_that_were_exported_without_marks_are_marked_by_their_data_set(shown, tmp_path):
+    plan, folder = shown
+    rows = study.rows(plan, Store(tmp_path / "empty"), folder).set_index("question")
+    seen = next(pair for pair in ("ab", "cd") if rows.paragraph[pair[0]] == 0)
+    assert rows.untouched.to_dict() == {name: name not in seen for name in "abcd"}
+    assert rows.repeat.to_dict() == {"a": False, "b": False, "c": False, "d": True}
+
+
+def test_what_a_set_declares_as_seen_is_read_off_marked_rows_and_changes_no_run(shown, raw, tmp_path, monkeypatch):
+    plan, folder = shown
+    study.rows(plan, Store(tmp_path / "empty"), folder).to_parquet(folder / "rows.parquet")
+    monkeypatch.setattr(makers, "loaded", lambda source: pytest.fail("the data set is read"))
+    described = dict(plan.tests[0].value)
+    for seen, untouched in ((None, 4), (1, 2), (2, 0)):
+        declared = {name: value for name, value in described.items() if name != "seen_paragraphs"}
+        other = planned(raw, tests={"near": declared | ({"seen_paragraphs": seen} if seen else {})})
+        assert [run.planned for run in other.runs] == [run.planned for run in plan.runs]
+        assert study.rows(other, Store(tmp_path / "empty"), folder).untouched.sum() == untouched
+
+
+def test_rows_of_a_question_that_the_data_set_has_not_are_refused(shown, tmp_path):
+    plan, folder = shown
+    rows = pd.read_parquet(folder / "rows.parquet")
+    rows.assign(question=rows.question.replace("b", "else")).to_parquet(folder / "rows.parquet")
+    with pytest.raises(StudyError, match="The exported rows of near have question 'else', which the data set has not: export them anew"):
+        study.rows(plan, Store(tmp_path / "empty"), folder)
+
+
+def test_the_rate_of_every_training_is_exported_and_stays(finished, tmp_path):
+    plan, store = finished
+    made = study.origins(plan, store)
+    trained = made[made.kind.isin(("teacher", "student"))]
+    assert trained.rate.tolist() == [1e-3] * len(trained) and made.rate[made.kind == "answers"].isna().all()
+    exported(plan, store, tmp_path / "shown")
+    pd.testing.assert_series_equal(study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").rate, made.rate)
+    before = pd.read_csv(tmp_path / "shown" / "runs.csv").drop(columns="rate")
+    before.to_csv(tmp_path / "shown" / "runs.csv", index=False)  # as it was exported when rates were not
+    (tmp_path / "shown" / outputs.DIGESTS).unlink()
+    pd.testing.assert_series_equal(study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").rate, made.rate)
 
 
 def test_the_student_kept_the_layers_that_the_choice_left(finished):
@@ -233,7 +306,7 @@ def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
     """A dash is punctuation there and none in SQuAD's script."""
     plan, store = finished
     one = next(asked for asked in plan.asked if asked.teacher is not None)
-    monkeypatch.setattr(makers, "questions", lambda source: [Question(q, "t", "24–10", "?", (("24–10", 0),)) for q in ("a",)])
+    monkeypatch.setattr(makers, "loaded", lambda source: data.Loaded([Question("a", "t", "24–10", "?", (("24–10", 0),))], 0))
     monkeypatch.setattr(study, "_read", lambda store, run: {"a": {"text": "2410", "probability": 1.0} if run.kind == "answers" else 1.0})
     for is_mlqa in (True, False):
         monkeypatch.setattr(sources, "is_mlqa", lambda dataset, found=is_mlqa: found)

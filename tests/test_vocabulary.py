@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from studylib import answering, bases, models, packing, prompts, training, vocabulary
@@ -22,13 +22,7 @@ def holed(gap: int = 29) -> PreTrainedTokenizerFast:
     known = written["model"]["vocab"]
     known[END] = len(known) - 1 + gap
     next(token for token in written["added_tokens"] if token["content"] == END)["id"] = known[END]
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer_of(written), eos_token=END, pad_token=END)
-
-
-def tokenizer_of(written: dict):
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_str(json.dumps(written))
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(written)), eos_token=END, pad_token=END)
 
 
 def saved(words: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -95,8 +89,7 @@ def heard(folder: Path, end: str) -> str:
 
 def test_a_token_that_is_special_in_tokenizer_json_alone_ends_an_answer(tmp_path: Path):
     saved(turns(True), tmp_path)
-    for name in ("additional_special_tokens", "extra_special_tokens"):
-        assert "<|eot_id|>" not in (tmp_path / "tokenizer_config.json").read_text() or name
+    assert "<|eot_id|>" not in (tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")
     assert heard(tmp_path, "<|eot_id|>") == "Paris"
     net, words = models.load(f"path:{tmp_path}")
     assert "<|eot_id|>" in words.all_special_tokens and 1714 in net.generation_config.eos_token_id
@@ -108,7 +101,7 @@ def test_a_token_that_is_special_in_tokenizer_json_alone_ends_an_answer(tmp_path
 @pytest.mark.parametrize("listed", [True, False])
 def test_an_end_of_sequence_that_a_models_settings_name_ends_an_answer(file: str, listed: bool, tmp_path: Path):
     saved(turns(False), tmp_path)
-    assert heard(tmp_path, "<tool>") == "Paris<tool>" + " Paris" * 20 or heard(tmp_path, "<tool>").startswith("Paris<tool>")
+    assert heard(tmp_path, "<tool>").startswith("Paris<tool> Paris")
     changed(tmp_path / file, eos_token_id=[1713, 1715] if listed else 1715)
     assert heard(tmp_path, "<tool>") == "Paris"
 

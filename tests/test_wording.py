@@ -256,3 +256,50 @@ def test_the_law_of_capacity_gap_in_words():
     assert "no size between was best among 4 teachers of 1.4 to 6.0 times its parameters; 2.5 times was predicted" in wording.summits(
         none, "zero-shot"
     )
+
+
+def looked_at(**scores):
+    """A comparison of all questions, half of which were looked at, with the one of the other half, where scores are others."""
+    kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.74, ("twin", 5): 0.78, ("twin", 2): 0.3}, articles=30)
+    claimed, _ = compared({("student", 5): 0.5, ("student", 2): 0.4, ("twin", 5): 0.79, ("twin", 2): 0.3} | scores, articles=15)
+    bounds = {bound: claimed[name] for name in ("retention_f1", "retention_exact_match") for bound in comparison.BOUNDS[name]}
+    return kept.assign(untouched=375), gained.assign(untouched=375), claimed.assign(**bounds)
+
+
+def test_the_claim_rests_on_untouched_questions_alone():
+    """On all questions both students keep the margin; on those that nobody looked at, none does, but a twin does."""
+    kept, gained, claimed = looked_at()
+    assert "is shown down to the student that has 40.0 % fewer" in wording.conclusion(
+        kept.assign(untouched=kept.n), gained, FREE, "zero-shot"
+    )
+    said = wording.conclusion(kept, gained, FREE, "zero-shot", claimed)
+    (line,) = (line for line in said.splitlines() if line.startswith("- **near**"))
+    assert line.startswith(
+        "- **near**: on the 375 of 750 questions that were not looked at while choices were made, non-inferiority (at least 90 % of F1 and EM "
+        "kept) is not shown, not even for the largest student, which has 25.0 % fewer parameters (50.0 % fewer non-embedding) and keeps 62.5 % "
+    )
+    assert "Of twins non-inferiority (at least 90 % of F1 and EM kept) is shown down to the twin that has 25.0 % fewer" in line
+    assert (
+        line.endswith("and keeps 95.0 % (95.0 to 95.0) of F1 and 95.0 % (95.0 to 95.0) of EM.") and "On all questions the largest" in line
+    )
+    answer = wording.capacity_answer(kept, gained, FREE, "zero-shot", claimed)
+    assert answer.startswith("At least 90 % of F1 and EM is shown to be kept on near by no student. Of twins, which learn the gold answers")
+    assert "alone, it is shown on near down to 25.0 % fewer parameters (50.0 % fewer non-embedding). Claims rest on the questions" in answer
+    assert "that were not looked at while choices were made: 375 of 750 on near." in answer and "of F1 on near, all questions." in answer
+
+
+def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
+    """And none on all questions, if nobody says which comparison is of untouched ones."""
+    kept, gained, claimed = looked_at()
+    for comparison_of_none in (claimed[:0], None):
+        said = wording.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
+        assert "- **near**: no claim, as all 750 questions were looked at while choices were made; the smallest that was asked has" in said
+        answer = wording.capacity_answer(kept, gained, FREE, "zero-shot", comparison_of_none)
+        assert answer.startswith("Nothing is claimed: all questions were looked at while choices were made. Datta")
+
+
+def test_tables_say_that_they_are_of_all_questions():
+    kept, gained, _ = looked_at()
+    sentence = "Unless said otherwise, all questions count, those included that were looked at while choices were made: on near 375 of 750."
+    assert all(sentence in text for text in (tables.table(kept), tables.headline(kept), tables.contrasts(gained)))
+    assert "looked at" not in tables.table(kept.assign(untouched=kept.n))
