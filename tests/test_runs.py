@@ -20,6 +20,8 @@ from studylib import kinds, provenance, runs
 from studylib.errors import StudyError
 from studylib.runs import Input, Run, Store
 
+PATIENCE = 300  # seconds, however busy the machine is
+
 
 def number(value: int = 3, **other) -> Run:
     return Run("number", {"value": value}, **other)
@@ -187,7 +189,8 @@ def test_manifest_says_what_a_run_builds_on():
     run = Run("sum", {"x": 1}, {"first": upstream, "set": Input("a", {"source": "s"}, "d1")}, recipe={"module": 4}, label="the sum")
     store.complete(run, lambda run, folder: {})
     manifest = json.loads((store.folder(run) / "manifest.json").read_text())
-    assert manifest["needs"] == {"first": {"kind": "number", "key": store.key(upstream)}, "set": {"input": {"source": "s"}, "digest": "d1"}}
+    named = {"label": "a", "input": {"source": "s"}, "digest": "d1"}
+    assert manifest["needs"] == {"first": {"kind": "number", "key": store.key(upstream)}, "set": named}
     assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == ("sum", {"x": 1}, {"module": 4}, "the sum")
     assert manifest["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(manifest["versions"]) == set(provenance.LIBRARIES)
@@ -220,7 +223,7 @@ def slow(run: Run, folder: Path) -> dict:
 
 
 def compute(root: Path, together: "multiprocessing.Barrier", told: "multiprocessing.SimpleQueue") -> None:
-    together.wait(20)
+    together.wait(PATIENCE)
     told.put(Store(root).complete(number(), slow)["facts"]["by"])
 
 
@@ -231,7 +234,7 @@ def test_two_processes_compute_once(tmp_path: Path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(PATIENCE)
     assert [process.exitcode for process in processes] == [0, 0]
     made = [int(path.name.removeprefix("made-")) for path in (tmp_path / "runs" / "number").glob("made-*")]
     assert len(made) == 1
