@@ -51,11 +51,6 @@ def pinned(reference: str) -> tuple[str, str, str]:
     return archive, name, pin.members[name] or f"{pin.sha256}/{name}"
 
 
-def published_parameters(reference: str) -> int:
-    """The number of parameters that a pinned GGUF model must have once its embeddings are tied, or 0 where they are left as they are."""
-    return PINNED[pinned(reference)[0]].parameters
-
-
 def location(reference: str) -> Path:
     """Where the member lies once fetched."""
     archive, name, _ = pinned(reference)

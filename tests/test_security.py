@@ -596,7 +596,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
         rows, learned, made = study.rows(plan, store), study.curves(plan, store), study.origins(plan, store)
         kept, gained, timing = comparison.compare(rows), comparison.contrasts(rows), study.timing(plan, rows, store)
-        texts = wording.capacity_gap(kept, gained, comparison.pareto(timing), comparison.law(rows), "zero-shot", plan, made)
+        texts = wording.capacity_gap(kept, gained, comparison.pareto(timing), comparison.law(rows), rows[:0], "zero-shot", plan, made)
         drawn = (kept, comparison.by_seed(rows), comparison.pareto(timing), comparison.ladder(rows), learned, "zero-shot")
         for column in ("python", "processor_name", "label"):
             made[column] = EVIL
