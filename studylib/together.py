@@ -5,6 +5,7 @@ torchrun --nproc-per-node 4 -m studylib.training paper "Qwen2.5 7B s0 teacher"
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,11 +21,13 @@ from studylib.plans import Machine
 from studylib.progress import Progress
 from studylib.runs import Run, Store, home
 
+SIGNALLED = 128  # and the number of the signal: the exit code by which shells tell one
 SHARED = ("teacher", "student", "rate", "states", "answers")  # the kinds that all work on; the first makes others alone
 
 
 def complete(run: Run, store: Store, machine: Machine) -> None:
     """Make a run in as many processes as the machine says. Raises StudyError where one of them fails."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -32,6 +35,8 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
     launch = LaunchConfig(**many, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.2)
     try:
         elastic_launch(launch, entrypoint=_one)(run, store.root.parent, machine)
+    except SignalException as error:  # torch's launcher makes one of each signal: the study is to end, and not this run alone
+        raise KeyboardInterrupt if error.sigval == signal.SIGINT else SystemExit(SIGNALLED + error.sigval) from error
     except ChildFailedError as error:
         if store.result(run) is not None:
             return  # what counts is the result: a process that fails on its way out takes nothing from it
