@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from studylib import batch, cli, cutting, hub, models, study
 from studylib.project import known_profiles, root
+from studylib.work import Work
 
 WORDS = {"gpt_neox": 50277, "qwen2": 151665}  # tokens of the real tokenizers
 END = "<|endoftext|>"
@@ -138,3 +139,14 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
     curves = study.curves(job.plan)
     assert curves[curves.role == "student"].forward_kl.dropna().between(0, 100).all()
     assert json.loads(json.dumps(curves.loss.tolist()))
+
+
+def test_the_qwen_profile_has_the_published_sizes_with_nothing_at_hand():
+    """68.0 % fewer parameters, 72.7 % fewer outside embeddings; no model is fetched to say so."""
+    plan, accounts = batch.jobs("qwen")[0].plan, Work()
+    teacher, student = (next(run for run, called in plan.trained if called["role"] == role) for role in ("teacher", "student"))
+    whole, small = accounts.shape(teacher), accounts.shape(student)
+    assert (whole.total, small.total) == (1_543_714_304, 494_032_768)
+    assert 100 * (1 - small.total / whole.total) == pytest.approx(68.0, abs=0.05)
+    assert 100 * (1 - small.nonembedding / whole.nonembedding) == pytest.approx(72.7, abs=0.05)
+    assert teacher.parameters["lora"] == 16 and student.needs["start"].value.endswith("0.5b-instruct-q4_k_m.gguf")
