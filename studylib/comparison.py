@@ -34,6 +34,9 @@ ALIKE = ("agreement", "loyalty")
 BOUNDED = (*METRICS, *ALIKE, "calibration_error", *(f"retention_{metric}" for metric in KEPT))
 BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
 SPREAD = {name: f"{name}_sd" for name in METRICS}  # over seeds
+LINE = ["seeds", "n", "untouched", "articles", "language", *METRICS, *ALIKE, *SPREAD.values(), "calibration_error"]
+LINE += ["reduction_total", "reduction_nonembedding", *(f"retention_{metric}" for metric in KEPT)]
+LINE += [*(bound for bounds in BOUNDS.values() for bound in bounds), "runs"]
 R = ("r", "r_low", "r_high")
 APART = ("apart", "apart_low", "apart_high")
 BINS = 10  # of probability, for the calibration error
@@ -66,7 +69,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
         teacher = group[group.role == "teacher"]
         for model, own in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
             lines.append(dict(zip(SETTING, setting, strict=True)) | dict(zip(MODEL, model, strict=True)) | _line(own, teacher))
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=[*SETTING, *MODEL, *LINE])
 
 
 def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
@@ -93,19 +96,19 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def bases(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per model as it comes from outside, test set and way of asking: EM and F1 in percent, with 95 % intervals."""
-    columns = ["family", "student", "parameters_total", "asked", "test_set", "seeds", "n", "articles"]
+    columns = ["family", "student", "parameters_total", "asked", "test_set"]
     lines, rows = [], pairing.distinct(rows)
-    for about, group in rows[rows.role == BASE].groupby([*columns[:5]], sort=False):
+    for about, group in rows[rows.role == BASE].groupby(columns, sort=False):
         values, clusters = _paired([group], KEPT)
         scores, enough = 100 * values[:, 0], _enough(clusters)  # (metric, S, n)
         drawn = _drawn(scores, clusters).T if enough else None
-        line = dict(zip(columns, (*about, group.seed.nunique(), len(clusters), len(set(clusters))), strict=True))
+        line = dict(zip(columns, about, strict=True)) | {"seeds": group.seed.nunique(), **_counts(group)}
         for number, metric in enumerate(KEPT):
             bounds = statistics.interval(drawn[number]) if drawn is not None else (np.nan, np.nan)
             line |= {metric: scores[number].mean()} | dict(zip(BOUNDS[metric], bounds, strict=True))
         lines.append(line | {"runs": keys.of(group)})
     named = [name for metric in KEPT for name in (metric, *BOUNDS[metric])]
-    return pd.DataFrame(lines, columns=[*columns, *named, "runs"])
+    return pd.DataFrame(lines, columns=[*columns, "seeds", "n", "untouched", "articles", *named, "runs"])
 
 
 def _line(own: pd.DataFrame, teacher: pd.DataFrame) -> dict:

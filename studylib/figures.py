@@ -384,11 +384,11 @@ def capacity_gap(
     kept: pd.DataFrame, seeds: pd.DataFrame, costs: pd.DataFrame, ladder: pd.DataFrame, curves: pd.DataFrame, asked: str
 ) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
-    drawn = {"retention": (retention_figure(kept, seeds, asked), kept)}
+    drawn = {"retention": (retention_figure(kept, seeds, asked), kept)} if len(kept) else {}
     drawn |= {"ladder": (ladder_figure(ladder, seeds), ladder)} if len(ladder) else {}
     costs = _bounded(costs, kept[kept.asked == kept.trained])
     drawn |= {"cost": (cost_figure(costs), costs)} if len(costs) else {}
-    return drawn | {"learning": (learning_figure(curves), curves)}
+    return drawn | ({"learning": (learning_figure(curves), curves)} if len(curves) else {})
 
 
 def teacher_choice(kept: pd.DataFrame, seeds: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame) -> Drawn:

@@ -265,7 +265,7 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
             frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
-    table = pd.concat(frames, ignore_index=True)
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step", "loss", *CALLED])
     return table[[name for name in table if name not in CALLED] + CALLED]
 
 

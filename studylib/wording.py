@@ -89,10 +89,15 @@ def superseded(plan: Plan, made: pd.DataFrame) -> str:
     return f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
 
 
+def _way(kept: pd.DataFrame, asked: str) -> str:
+    """The way of asking to speak of: this one, or the first in which any model was asked."""
+    return asked if kept.empty or asked in set(kept.asked) else kept.asked.iloc[0]
+
+
 def capacity_answer(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, asked: str, claimed: pd.DataFrame | None = None) -> str:
     """How far a model can be compressed, in a few sentences a family: what is kept and how far that is from what the paper reports, what
     the teacher adds, and what an answer costs. Claims as in `conclusion`."""
-    asked = asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    asked = _way(kept, asked)
     here, fresh = claims.headline(kept, asked), claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
     added = gained[(gained.asked == asked) & gained.start.isin(HEAD_STARTS) & (gained.contrast == comparison.ADDED)]
     said = []
@@ -240,7 +245,7 @@ def conclusion(kept: pd.DataFrame, gained: pd.DataFrame, costs: pd.DataFrame, as
     It rests on untouched questions alone (`claimed`, or those lines of `kept` that are of none else).
     Without intervals nothing is claimed, and the estimates are named as such.
     """
-    said, asked = [], asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    said, asked = [], _way(kept, asked)
     fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
     for (family, test), group in kept[(kept.asked == asked) & kept.start.isin(HEAD_STARTS)].groupby(["family", "test_set"], sort=False):
         about = comparison.titled(kept, family, test)

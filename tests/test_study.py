@@ -708,3 +708,22 @@ def test_figures_of_somebody_s_own_stay(finished, tmp_path):
     left = {file.name for file in (tmp_path / "shown").iterdir()}
     assert left == {*own, *outputs.KEPT, "results.csv", "seeds.csv", "table.md", outputs.DIGESTS}, "all figures of the study are gone"
     assert {name: (tmp_path / "shown" / name).read_text() for name in own} == own
+
+
+def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teacher(raw, tmp_path):
+    plan, store, folder = planned(raw, base_asked=["zero-shot"]), Store(tmp_path), tmp_path / "p" / "capacity_gap"
+    for each in plan.asked:
+        if each.called["role"] == "base":
+            store.complete(each.answers, makers.make(store, Progress()))
+    rows = study.rows(plan, store, folder)
+    kept, gained, shipped = comparison.compare(rows), comparison.contrasts(rows), comparison.bases(rows)
+    costs, climbed = comparison.pareto(study.timing(plan, rows, store)), comparison.ladder(rows)
+    texts = wording.capacity_gap(kept, gained, costs, comparison.law(rows), shipped, "zero-shot", plan, study.origins(plan, store))
+    curves = study.curves(plan, store)
+    drawn = figures.capacity_gap(kept, comparison.by_seed(rows), costs, climbed, curves, "zero-shot")
+    study.export(folder, rows, {"bases": shipped, "learning": curves}, texts, drawn)
+    assert set(rows.role) == {"base"} and kept.empty and not drawn
+    (line,) = outputs.read(folder / "bases.csv").to_dict("records")
+    assert line["f1"] == pytest.approx(100 * rows.f1.mean()) and line["n"] == rows.question.nunique()
+    assert (folder / "answer.md").read_text() == "Nothing to compare was answered yet.\n"
+    assert f"{rows.parameters_total.iloc[0]:,}" in (folder / "bases.md").read_text()
