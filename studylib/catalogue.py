@@ -59,8 +59,7 @@ def overview(profile: str) -> Iterator[dict]:
             "questions": len(asked),
             "contexts": len(data.by_context(asked)),
             "articles": len({question.article for question in asked}),
-            "answer tokens": {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()},
-            **_unreachable(asked, tokenizers, sources.is_mlqa(dataset)),
+            **(_by_tokenizer(asked, tokenizers, sources.is_mlqa(dataset)) if tokenizers else {}),
             "answers of the file shifted": loaded.shifted,
             "repeated questions": len(loaded.repeats),
             **({"questions seen while choices were made": seen} if declared else {}),
@@ -85,6 +84,12 @@ def _answer_ids(asked: list[data.Question], tokenizer: models.PreTrainedTokenize
 
 
 Tokenizers = Mapping[str, models.PreTrainedTokenizerBase]
+
+
+def _by_tokenizer(asked: list[data.Question], tokenizers: Tokenizers, mlqa: bool) -> dict[str, Mapping[str, float]]:
+    """What is said of a set by the tokenizer of each family that is at hand."""
+    tokens = {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()}
+    return {"answer tokens": tokens, **_unreachable(asked, tokenizers, mlqa)}
 
 
 def _unreachable(asked: list[data.Question], tokenizers: Tokenizers, mlqa: bool) -> dict[str, Mapping[str, float]]:

@@ -1,7 +1,7 @@
 """Chat templates are programs of whoever made the model: they run in a process of their own, with bounds on time, memory and text.
 
 Some print today's date, which would make other prompts under the same key tomorrow: here it is always the same one. Some could draw at
-random: these are refused.
+random: here always the same.
 
 render("{{ messages[0].content }}", [[{"role": "user", "content": "Who?"}]], {})
 
@@ -9,7 +9,7 @@ The process is this file, run as a script: it needs transformers alone.
 """
 
 import json
-import re
+import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,6 @@ CLOCK = (  # what a template may call, in its own language
     + "".join(f" | replace('%{code}', '{DATE.strftime('%' + code[-1]).lstrip('0' * ('-' in code))}')" for code in CODES)
     + " }}{% endmacro %}{{ '' }}"
 )
-CHANCE = re.compile(r"\|\s*random\b|[\"']random[\"']|\blipsum\b")  # what jinja draws at random
 
 
 class TemplateFailure(Exception):
@@ -38,13 +37,8 @@ class TemplateFailure(Exception):
 
 
 def repeatable(template: object) -> object:
-    """A template that makes the same text on any day. Raises ValueError for one that draws at random; what is no text is rendered, and
-    refused, as it is."""
-    if not isinstance(template, str):
-        return template
-    if CHANCE.search(template):
-        raise ValueError("it draws at random, so no prompt could be made again")
-    return CLOCK + template if "strftime_now" in template else template
+    """A template that makes the same text on any day; what is no text is rendered, and refused, as it is."""
+    return CLOCK + template if isinstance(template, str) and "strftime_now" in template else template
 
 
 def render(template: object, conversations: Sequence[Sequence[Mapping]], special_tokens: Mapping[str, str]) -> list[str]:
@@ -52,7 +46,7 @@ def render(template: object, conversations: Sequence[Sequence[Mapping]], special
     return list(_render(json.dumps([template, conversations, dict(special_tokens)])))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # a set of chats may be large
 def _render(task: str) -> tuple[str, ...]:
     try:
         done = subprocess.run([sys.executable, "-P", __file__], input=task, capture_output=True, encoding="utf-8", timeout=PATIENCE)
@@ -90,11 +84,14 @@ def _rendered(template: str, conversations: list[list[dict]], special_tokens: di
 
     _bound(len(conversations))
     how: dict[str, Any] = dict(chat_template=template, add_generation_prompt=True, **special_tokens)
-    rendered: Any = render_jinja_template(conversations=conversations, **how)
-    texts: list[str] = rendered[0]
-    for text, conversation in zip(texts, conversations, strict=True):
+    texts: list[str] = []
+    for conversation in conversations:
+        random.seed(0)  # whatever a template draws is the same in every process, and whichever chats are rendered with it
+        rendered: Any = render_jinja_template(conversations=[conversation], **how)
+        (text,) = rendered[0]
         if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):
             raise ValueError(f"it prints {len(text)} characters")
+        texts.append(text)
     return texts
 
 

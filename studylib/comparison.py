@@ -8,7 +8,7 @@ Every question counts once: rows of repeats are left out (`pairing.distinct`). E
 computed from (`keys`), and how many of its questions are `untouched`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -173,21 +173,27 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     a smaller teacher does; tuned minus raw start, what is inherited through weights. Where several rates are searched, each side has the
     one that is best for it, and loss weights may add up to different sums (`rates.differences`).
 
-    `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
+    The `primary` lines are of untouched questions alone, the others of all. `low` to `high` is the 95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after Holm over
     all lines but the `primary` ones, declared beforehand: by the teacher of that name, asked as was trained, on the first test set;
     `detectable` the least difference that would be found in four cases of five: with enough seeds to draw from (`statistics.SEEDS`)
     the spread of the seeds is in it; with fewer it is, like interval and test, for these seeds. All missing where questions or articles
     are too few.
     """
-    lines, rows = [], pairing.distinct(rows)
+    rows = pairing.distinct(rows)
+    table = _contrasts(rows)
+    declared = (table.test_set == rows.test_set.iloc[0]) & (table.teacher == primary) & (table.asked == table.trained)
+    return _corrected(_on_untouched(table, declared, rows, _contrasts), declared)
+
+
+def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those lines, not yet corrected for their number."""
+    lines = []
     for setting, group in rows[(rows.student != "") & ~rows.role.isin(UNCOMPARED)].groupby([*SETTING, "student"], sort=False):
         for pair, one, other in _pairs(group):
             if set(one.seed) & set(other.seed):
                 named = one[["start", "student", "teacher", "objective"]].iloc[0].to_dict()
                 lines.append(dict(zip([*SETTING, "student"], setting, strict=True)) | {"contrast": pair} | named | _difference(one, other))
-    table = pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
-    first = table.test_set == rows.test_set.iloc[0]
-    return _corrected(table, first & (table.teacher == primary) & (table.asked == table.trained))
+    return pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
 
 
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -310,6 +316,18 @@ def pareto(costs: pd.DataFrame) -> pd.DataFrame:
     return mean.assign(front=(ordered.f1 > best.clip(lower=FLOOR)).reindex(mean.index))
 
 
+def _on_untouched(
+    table: pd.DataFrame, primary: pd.Series, rows: pd.DataFrame, compare_rows: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    """The lines that `compare_rows` gives, with those that are `primary` made anew from untouched questions; missing where none is."""
+    if rows.untouched.all() or not primary.any():
+        return table
+    named = [name for name in table if name not in DIFFERENCE]
+    fresh = compare_rows(rows[rows.untouched])
+    claimed = table.loc[primary, named].merge(fresh, how="left", on=named).set_index(table.index[primary])
+    return pd.concat([table[~primary], claimed]).loc[table.index]
+
+
 def _corrected(table: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
     """The contrasts with `p_holm`, Holm's over all lines that are not `primary`, and with what can be detected by his first step, the
     strictest."""
@@ -328,7 +346,15 @@ def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) 
     Of the ways of training the first is plain and the last shows a demonstration. Columns as in `contrasts`; the comparison of whole
     ways, of students on the first test set, was declared beforehand and is not corrected, the others by Holm over all of them.
     """
-    lines, columns, rows = [], ["family", "test_set", "role", "contrast", "ways"], pairing.distinct(rows)
+    rows = pairing.distinct(rows)
+    table = _prompting(rows, trained, asked)
+    declared = (table.role == "student") & (table.contrast == WHOLE) & (table.test_set == rows.test_set.iloc[0])
+    return _corrected(_on_untouched(table, declared, rows, lambda some: _prompting(some, trained, asked)), declared)
+
+
+def _prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
+    """Those lines, not yet corrected for their number."""
+    lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
     for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
         for role in ("student", "teacher"):
             there = dict(list(group[group.role == role].groupby(["teacher", "trained", "asked"])))
@@ -336,8 +362,7 @@ def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) 
                 if one in there and other in there and set(there[one].seed) & set(there[other].seed):
                     named = dict(zip(columns, (family, test, role, contrast, ways), strict=True))
                     lines.append(named | _difference(there[one], there[other]))
-    table = pd.DataFrame(lines, columns=[*columns, *DIFFERENCE])
-    return _corrected(table, (table.role == "student") & (table.contrast == WHOLE) & (table.test_set == rows.test_set.iloc[0]))
+    return pd.DataFrame(lines, columns=[*columns, *DIFFERENCE])
 
 
 def _ways(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, str, tuple, tuple]]:

@@ -54,7 +54,7 @@ def _windowed(values: Mapping[str, Any]) -> str:
     """The entry by which a token would not see all before it, or nothing. A window as long as the longest row changes nothing."""
     longest = values["max_position_embeddings"]
     windows = {key: values.get(key) for key in ("sliding_window", "attention_chunk_size")}
-    short = [f"`{key}: {size}`" for key, size in windows.items() if size is not None and size < longest]
+    short = [f"`{key}: {size}`" for key, size in windows.items() if size is not None and (type(size) is not int or size < longest)]
     kinds = values.get("layer_types")
     if kinds is None:
         return short[0] if short else ""

@@ -26,10 +26,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Questions of one data set, and how many answers were shifted by one character."""
+    """Questions of one data set, how many answers were shifted by one character, and how many paragraphs were skipped."""
 
     questions: list[Question]
     shifted: int
+    skipped: int = 0
 
     @cached_property
     def repeats(self) -> frozenset[str]:
@@ -39,7 +40,7 @@ class Loaded:
     @cached_property
     def paragraphs(self) -> dict[str, int]:
         """The place of each question's paragraph in the order of drawing, by question id: `paragraphs: 100` takes places 0 to 99."""
-        return {q.id: place for place, group in enumerate(_drawn(self.questions)) for q in group}
+        return {q.id: place for place, group in enumerate(_drawn(self.questions), start=self.skipped) for q in group}
 
 
 def load(dataset: Mapping) -> Loaded:
@@ -53,9 +54,9 @@ def load(dataset: Mapping) -> Loaded:
     found = loaded.questions
     if dataset.get("articles") == "contexts":
         found = [replace(question, article=_shuffled(question.context)) for question in found]
-    selected = Loaded(_select(found, dataset), loaded.shifted)
+    selected = Loaded(_select(found, dataset), loaded.shifted, dataset.get("skip_paragraphs", 0))
     if dataset.get("repeats") == "drop":
-        return Loaded([q for q in selected.questions if q.id not in selected.repeats], loaded.shifted)
+        return replace(selected, questions=[q for q in selected.questions if q.id not in selected.repeats])
     return selected
 
 
@@ -163,12 +164,17 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
         if part not in ("train", "dev") or not held or len(held) == len(articles):
             raise StudyError(f"{dataset['source']}: part must be train or dev, and dev_articles between 1 and {len(articles) - 1}.")
         questions = [q for q in questions if (q.article in held) == (part == "dev")]
-    if (count := dataset.get("paragraphs")) is None:
+    count, skipped = dataset.get("paragraphs"), dataset.get("skip_paragraphs", 0)
+    if count is None and not skipped:
         return questions
     order = _drawn(questions)
-    if count > len(order):
-        raise StudyError(f"{dataset['source']} has {len(order)} paragraphs, {count} were asked for: lower `paragraphs`.")
-    return [question for group in order[:count] for question in group]
+    last = len(order) if count is None else skipped + count
+    if last > len(order) or skipped == len(order):
+        wanted = f"{skipped} to be skipped and " * bool(skipped) + f"{'the rest' if count is None else count} were asked for"
+        raise StudyError(
+            f"{dataset['source']} has {len(order)} paragraphs, {wanted}: lower `paragraphs`{' or `skip_paragraphs`' * bool(skipped)}."
+        )
+    return [question for group in order[skipped:last] for question in group]
 
 
 def _drawn(questions: Sequence[Question]) -> list[list[Question]]:

@@ -15,6 +15,7 @@ from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
 FOLDED, RAW = "tuned, shown a demonstration", "raw"
+MOST_SEEDS = 100
 BASE = "base"  # the role of models as they come from outside
 FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is called
 
@@ -61,6 +62,8 @@ class Common:
         for family, reference in self.families.items():
             if not isinstance(family, str) or not isinstance(reference, str):
                 raise StudyError(f"families must map names to model references, not {family!r} to {reference!r}.")
+        if len(self.seeds) > MOST_SEEDS:
+            raise StudyError(f"seeds names {len(self.seeds)}: name at most {MOST_SEEDS}.")
         self._check_siblings()
         for name in self.tests:
             if not isinstance(name, str) or name in ("train", "dev"):

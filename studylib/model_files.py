@@ -62,6 +62,8 @@ def read_json(path: Path) -> object:
 def check_numbers(folder: Path) -> None:
     """Raise StudyError for a configuration that says a number which no model has: whoever builds by it would not end."""
     for name, value in _pairs(read_json(folder / "config.json")):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise StudyError(f"{folder}: config.json says {name} {value}: it must be a number.")
         if name in BOUNDS and value is not None and (type(value) is not int or not 1 <= value <= BOUNDS[name]):
             raise StudyError(f"{folder}: config.json says {name} {str(value)[:100]}: it must be a whole number from 1 to {BOUNDS[name]}.")
 

@@ -159,5 +159,9 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) ->
         found = f"{signed(row['difference'])}{span(row['low'], row['high'])}"
         lines.append([*(str(row[name]) for name in columns), found, *tests, cell(row["detectable"])])
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    declared = "Primary is what was declared beforehand; the other lines" if table.primary.any() else "No line is primary: all"
+    declared = (
+        "Primary is what was declared beforehand, on untouched questions alone; the other lines"
+        if table.primary.any()
+        else "No line is primary: all"
+    )
     return f"{drawn}\n\n{declared} are corrected by Holm's method over all of them. {notes(table, table)}\n"

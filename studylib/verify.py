@@ -143,7 +143,9 @@ def _redrawn(job: Job, place: Path) -> Iterator[Found]:
         if not (shown / name).exists():
             yield Found(f"{name} is missing")
         elif not (made / name).exists():
-            yield Found(f"{name} is none of the files that the notebook writes")
+            foreign = name not in outputs.listed(shown)
+            about = "is not the study's: left alone" if foreign else "is none of the files that the notebook writes"
+            yield Found(f"{name} {about}", wrong=not foreign, seen=not foreign)
         elif (found := differing(shown / name, made / name)) is not None and found.wrong:
             yield found
         elif not outputs.as_written(shown / name):

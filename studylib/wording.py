@@ -89,6 +89,9 @@ def superseded(plan: Plan, made: pd.DataFrame) -> str:
     return f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
 
 
+DECLARED = "The declared comparison is of the questions that were not looked at while choices were made, the others are of all."
+
+
 def _way(kept: pd.DataFrame, asked: str) -> str:
     """The way of asking to speak of: this one, or the first in which any model was asked."""
     return asked if kept.empty or asked in set(kept.asked) else kept.asked.iloc[0]
@@ -162,7 +165,8 @@ def _answered(said: Sequence[str], table: pd.DataFrame, *about: str) -> str:
     few, many = table.seeds.min(), table.seeds.max()
     seeds = f"{few if few == many else f'{few} to {many}'} seed{'s' if many > 1 else ''}"
     open_to = ": another training may differ" if few < statistics.SEEDS else ""
-    return "\n\n".join(said) + f" (F1 in points of 100, {', '.join([*about, seeds])}{open_to}.)\n"
+    rest = "" if "primary" not in table or not table.primary.any() else f" {DECLARED}"
+    return "\n\n".join(said) + f" (F1 in points of 100, {', '.join([*about, seeds])}{open_to}.{rest})\n"
 
 
 def _of(table: pd.DataFrame, family: str) -> str:

@@ -423,6 +423,21 @@ def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others
     assert np.isnan(found.apart["1 word"]), "there are no others"
 
 
+def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():
+    rng, half = np.random.default_rng(8), np.arange(160) % 2 == 0
+    frames = [
+        rows(role, rng.random(160), depth=5, articles=40, asked=asked, teacher=teacher, untouched=half)
+        for role, teacher in (("student", "tuned"), ("twin", "nobody"))
+        for asked in ("zero-shot", "one-shot")
+    ]
+    table = pd.concat(frames)
+    found, every, fresh = (comparison.contrasts(some, "tuned") for some in (table, table.assign(untouched=True), table[table.untouched]))
+    numbers = ["n", "articles", "difference", "low", "high", "p"]
+    assert found[found.primary][numbers].equals(fresh[fresh.primary][numbers]) and found[found.primary].n.tolist() == [80]
+    assert found[~found.primary][numbers].equals(every[~every.primary][numbers]) and list(found.columns) == list(every.columns)
+    assert list(found.asked) == list(every.asked)
+
+
 def test_only_the_first_test_set_has_a_primary_line():
     frames = [
         rows(role, f1, depth=5, test_set=test, asked=asked, teacher=teacher, articles=12)

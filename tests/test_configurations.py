@@ -281,3 +281,12 @@ def test_weights_of_another_shape_are_refused_before_anything_runs(shape: tuple,
     for read in (models.load, models.check_weights):
         with pytest.raises(StudyError, match=rf"{folder} cannot be loaded"):
             read(f"path:{folder}")
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "llama"])
+@pytest.mark.parametrize("name", ["sliding_window", "attention_chunk_size"])
+def test_a_window_that_is_text_is_refused_in_a_sentence(name: str, family: str, sound: Path, tmp_path: Path):
+    folder = shutil.copytree(sound / family, tmp_path / family)
+    configured(folder, **{name: "8"})
+    with pytest.raises(StudyError, match=rf"{folder}: its configuration says `{name}: 8`"):
+        models.config(f"path:{folder}")

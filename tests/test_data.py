@@ -1,5 +1,6 @@
 """Questions: what SQuAD-format content is taken, what is refused and how, what is selected, what is shared."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from studylib import data
+from studylib import data, prompts
 from studylib.data import Question
 from studylib.errors import StudyError
 
@@ -195,9 +196,33 @@ def test_published_sets_repeat_questions(name: str, questions: int, repeats: int
     assert (len(loaded.questions), len(loaded.repeats)) == (questions, repeats)
 
 
+@pytest.mark.skipif(not SHIFTS.exists(), reason="the published sets are not at hand")
+@pytest.mark.parametrize("name", ["nyt_v1.0", "new_wiki_v1.0", "squaddev_v1.1"])
+def test_prompts_of_the_committed_sets_are_what_they_were_before_texts_were_normalised(name: str):
+    """All text is in NFC and holds no control token, and no answer to learn has a line break: so no version was raised."""
+    for q in data.load({"source": f"path:{SHIFTS / name}.json"}).questions:
+        for text in (q.context, q.question, *(answer for answer, _ in q.answers)):
+            assert unicodedata.is_normalized("NFC", text) and "<|" not in text and "<repo_name>" not in text
+        assert "\n" not in prompts.target_of(q)
+
+
+def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save: Callable):
+    path = save(library(articles=12, paragraphs=2))
+    first, rest, some = (
+        ids(path, **how) for how in ({"paragraphs": 10}, {"skip_paragraphs": 10}, {"skip_paragraphs": 10, "paragraphs": 5})
+    )
+    assert sorted(first + rest) == sorted(ids(path)) and not set(first) & set(rest)
+    assert rest[: len(some)] == some and len(some) < len(rest)
+    skipping = data.load({"source": f"path:{path}", "skip_paragraphs": 10, "paragraphs": 5})
+    assert sorted(set(skipping.paragraphs.values())) == list(range(10, 15))
+
+
 @pytest.mark.parametrize(
     ("selection", "said"),
     [
+        ({"skip_paragraphs": 24}, "has 24 paragraphs, 24 to be skipped and the rest were asked for"),
+        ({"skip_paragraphs": 20, "paragraphs": 5}, "has 24 paragraphs, 20 to be skipped and 5 were asked for"),
+        ({"skip_paragraphs": 0}, "skip_paragraphs must be a whole number"),
         ({"seen_paragraphs": 0}, "seen_paragraphs must be a whole number"),
         ({"repeats": "keep"}, "repeats must be one of drop"),
         ({"paragraphs": 25}, "has 24 paragraphs, 25 were asked for"),

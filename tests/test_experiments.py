@@ -292,6 +292,7 @@ def test_models_are_asked_as_they_come_before_anything_is_trained(raw):
         ({"base_asked": ["two-shot"]}, "prompting 'two-shot' is unknown"),
         ({"teacher_lora": -1}, "teacher_lora must be a rank of 1 to 1024, or 0"),
         ({"teacher_lora": True}, "teacher_lora must be a rank"),
+        ({"seeds": list(range(9000))}, "seeds names 9000: name at most 100"),
         ({"teacher_lora": 8, "processes": 2}, "several processes do not share adapters"),
     ],
 )

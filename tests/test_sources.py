@@ -50,6 +50,7 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
         ),
         ({"source": "path:x.json", "offsets": "any"}, "offsets must be one of nearest"),
         ({"source": "facts:train", "facts": 11}, "facts must be at most 10, not 11"),
+        ({"source": "facts:train", "paragraphs": 10**9}, "paragraphs must be at most 100,000, not 1,000,000,000"),
         ({"source": "facts:train", "languages": "en"}, "languages must be a list of en, de"),
         ({"source": "facts:train", "languages": []}, "languages must be a list"),
         ({"source": "facts:train", "languages": ["en", "fr"]}, "languages must be a list"),

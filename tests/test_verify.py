@@ -90,10 +90,10 @@ def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(c
     (shown / "cost.png").unlink()
     (shown / "older.csv").write_text("a\n1\n")
     code, said = run()
-    assert code == 2 and "What 'mine' shows does not follow from its rows and the store (5 found, see above)" in said
+    assert code == 2 and "What 'mine' shows does not follow from its rows and the store (4 found, see above)" in said
     assert "table.md, line 3: " in said and f"retention.csv, line 3, f1: {f1} is shown, " in said
     assert "results.csv is missing" in said and "cost.png is missing" in said
-    assert "older.csv is none of the files that the notebook writes" in said
+    assert "older.csv is not the study's: left alone" in said
 
 
 def test_a_changed_row_is_found_by_its_tables_and_by_the_stored_answer(checked):

@@ -425,6 +425,7 @@ FOLDERS = [
     ("an architecture in a list", configured(model_type=["llama"]), CANNOT),
     ("another architecture", of_another_architecture, "holds a gpt2 model: known architectures are gpt_neox, llama, qwen2"),
     ("layers in words", configured(num_hidden_layers="many"), "config.json says num_hidden_layers many"),
+    ("an endless factor", configured(rope_parameters={"factor": float("inf")}), "config.json says factor inf: it must be a number"),
     ("ten million layers", configured(num_hidden_layers=10**7), "num_hidden_layers 10000000: it must be a whole number from 1 to 1000"),
     ("layers below zero", configured(num_hidden_layers=-1), "config.json says num_hidden_layers -1"),
     ("ten million layers further in", configured(text_config={"num_hidden_layers": 10**7}), "says num_hidden_layers 10000000"),
