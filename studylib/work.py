@@ -226,11 +226,11 @@ def _estimated(source: Input, mode: str) -> Text:
 
 def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: int, rows: int, asked: int, wanted: Mapping) -> float:
     """Bytes of what a micro-batch of `rows` rows of this length keeps for its backward pass, weights left out."""
-    row = example(length, asked)
+    row, model, kept = example(length, asked), cutting.hollow(config, depth, neurons), {}
+    if "lora" in wanted:
+        lora.attach(model, wanted["lora"], wanted["precision"], 0)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model, kept = cutting.hollow(config, depth, neurons, "cpu"), {}
-        if "lora" in wanted:
-            lora.attach(model, wanted["lora"], wanted["precision"], 0)
+        _fake(model)
         weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -245,6 +245,19 @@ def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: in
             logits = models.head(model, hidden[torch.zeros(len(batch.answers.at), dtype=torch.long)], config.vocab_size)
             objectives.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)).sum()
         return sum(storage.nbytes() for storage in kept.values())
+
+
+def _fake(model: PreTrainedModel) -> None:
+    """Put fake tensors on the processor in the place of a hollow model's parameters and buffers, within a `FakeTensorMode`."""
+    made: dict[int, torch.Tensor] = {}  # tied weights stay one
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                fake = made.setdefault(id(weight), torch.empty(weight.shape, dtype=weight.dtype))
+                module._parameters[name] = nn.Parameter(fake, weight.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
 def example(length: int, asked: int) -> packing.Pack:

@@ -5,7 +5,7 @@ import torch
 from miniatures import FAMILIES, built, model, planned, stages, students, tokenizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from studylib import cutting, kinds, makers, models, objectives, packing, study, training, work
+from studylib import cutting, kinds, lora, makers, models, objectives, packing, study, training, work
 from studylib.runs import Store
 from studylib.work import Shape, Work
 
@@ -48,10 +48,13 @@ def test_a_text_is_counted_as_it_is_read(raw):
     assert text.answers * text.rows == pytest.approx(sum(len(row.answers.at) for row in rows))
 
 
-def test_what_a_backward_pass_keeps_is_counted_exactly():
-    """Against hooks on the real thing: the fake step keeps as many bytes as a true one."""
+@pytest.mark.parametrize(("precision", "rank"), [("fp32", 0), ("fp32", 8), ("bf16", 8)])
+def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
+    """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all weights or of adapters."""
     net = model("llama").train(False)
-    wanted = {"stages": objectives.gold(1), "precision": "fp32"}
+    wanted = {"stages": objectives.gold(1), "precision": precision} | ({"lora": rank} if rank else {})
+    if rank:
+        lora.attach(net, rank, precision, 0)
     row, kept = work.example(60, 2), {}
     weights = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
 
@@ -60,7 +63,8 @@ def test_what_a_backward_pass_keeps_is_counted_exactly():
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, models.precision(net, precision):
         mixture = objectives.Mixture(objectives.parse(wanted["stages"]))
         loss = training.losses(net, [row, row], mixture, 0, None, net.config.vocab_size)
     assert loss["cross_entropy"].requires_grad
@@ -85,6 +89,13 @@ def test_more_of_anything_takes_more(raw):
     plan = planned(raw, sizes=[3, "3x8"], twins=[], raw_starts=[])
     wide, narrow = (WORK.of(run) for (_, _, name), run in students(plan).items() if name)
     assert narrow.flops < wide.flops and narrow.disk < wide.disk and narrow.parameters < wide.parameters
+
+
+def test_adapters_take_less_than_all_weights(raw):
+    """Their optimiser states and checkpoints, and a third of the FLOPs of a training less; the merged model is as large."""
+    full, low = (WORK.of(students(planned(raw, teacher_lora=rank))["teacher", "raw", ""]) for rank in (0, 2))
+    assert low.memory < full.memory and low.work < full.work and low.disk == full.disk
+    assert low.done["training"] == pytest.approx(full.done["training"] * 2 / 3)
 
 
 def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
