@@ -1,11 +1,16 @@
 """Low-rank adapters against a dense model with the same product added, and a training's checkpoints with them."""
 
+import json
+
 import pytest
 import torch
+from miniatures import planned
 from torch import nn
 
-from studylib import kinds, lora, models, objectives, packing, prompts, training
+from studylib import kinds, lora, makers, models, objectives, packing, prompts, training
 from studylib.data import load as load_questions
+from studylib.progress import Progress
+from studylib.runs import Store
 
 RANK = 4
 SET = {"source": "facts:train", "paragraphs": 8, "facts": 3}
@@ -113,3 +118,17 @@ def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
     assert "lora" not in full.parameters and "lora" not in full.recipe
     assert len({full.planned, low.planned, lower.planned}) == 3
     assert low.recipe["lora"] == lora.RECIPE
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_teacher_that_was_tuned_by_adapters_is_kept_as_a_plain_model(precision: str, raw, tmp_path):
+    run = planned(raw, teacher_lora=RANK, precision=precision).trained[0][0]
+    store = Store(tmp_path)
+    result = store.complete(run, makers.make(store, Progress()))
+    tuned, _ = models.load_folder(store.path(run, "model"))
+    base, _ = models.load(raw)
+    moved = {name for name, weight in tuned.named_parameters() if not torch.equal(weight, dict(base.named_parameters())[name])}
+    linear = {f"{name}.weight" for name, module in base.named_modules() if isinstance(module, nn.Linear) and ".layers." in f".{name}"}
+    assert moved == linear and {weight.dtype for weight in tuned.parameters()} == {torch.float32}
+    assert result["facts"]["parameters"] == models.parameters(base)
+    assert "dev_f1" in json.loads(store.path(run, "curve.json").read_text())[-1]
