@@ -10,7 +10,7 @@ from studylib.errors import StudyError
 
 LONGEST = 100  # characters
 FOLDER = 200  # bytes of a folder's name
-MARKS = "|<>[]*`$~\\"  # which mean something in Markdown or in a figure
+MARKS = "|<>[]*`$"  # which mean something in Markdown or in a figure
 RULE = f"write up to {LONGEST} visible characters, a letter or digit first and no blank last, without {' '.join(MARKS)} and line breaks"
 
 
