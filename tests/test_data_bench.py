@@ -32,6 +32,15 @@ def test_loading_packing_and_batching_are_each_told_and_packing_saves(smaller: N
 
 
 def test_over_the_limit_is_refused(smaller: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(data_bench, "MEGABYTES", 1)
-    with pytest.raises(StudyError, match="over the limit of 90 s and 1 MB"):
+    monkeypatch.setattr(data_bench, "SECONDS", 0)
+    with pytest.raises(StudyError, match="over the limit of 0 s and 1500 MB"):
+        data_bench.data_speed(lambda text: None)
+
+
+def test_what_the_process_held_before_does_not_count(smaller: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(data_bench, "megabytes", lambda: 2000.0)
+    data_bench.data_speed(lambda text: None)
+    held = iter([2000.0, 2500.0, 3000.0, 3501.0])
+    monkeypatch.setattr(data_bench, "megabytes", lambda: next(held))
+    with pytest.raises(StudyError, match="over the limit of 90 s and 1500 MB"):
         data_bench.data_speed(lambda text: None)
