@@ -213,7 +213,8 @@ def _decode(
     going, held = list(asked), list(range(len(keys)))
     size, ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
     while True:
-        logits = model.get_output_embeddings()(last)[:, :size]
+        with torch.autocast(last.device.type, enabled=False):  # of all matrix products the head's alone stays in float32
+            logits = model.get_output_embeddings()(last.float())[:, :size]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
         chosen = zip(going, leading.indices[:, 0].tolist(), leading.values.tolist(), total.tolist(), strict=True)
         going = [

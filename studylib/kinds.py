@@ -50,6 +50,7 @@ class Setting:
     micro: int
     precision: str
     evaluations: int
+    answer_precision: str = "fp32"
 
     def recipe(self, stages: Sequence[Mapping], rate: float, learn: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""
@@ -71,9 +72,9 @@ def loyalty(own: Run, teachers: Run, *, label: str) -> Run:
     return Run("loyalty", own.parameters, {"own": own, "teacher's": teachers}, recipe, label)
 
 
-def cost(asked_model: Run, teacher: Run, dev: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
+def cost(asked_model: Run, teacher: Run, dev: Input, pool: Input, *, asked: str, seed: int, precision: str, label: str) -> Run:
     """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts of dev, answered by both in turns."""
-    parameters = {"asked": asked, "seed": seed, "contexts": 8, "rounds": 7}
+    parameters = _asking(asked, seed, precision) | {"contexts": 8, "rounds": 7}
     needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
     return Run("cost", parameters, needs, _recipes(asked, answering), label)
 
@@ -97,8 +98,8 @@ class Lesson:
 
     def said(self) -> Run:
         """The teacher's answers to the training questions."""
-        train, seed = self.setting.train, self.setting.seed
-        return self._once("said", lambda label: answers(self.teacher, train, train, asked=self.prompted, seed=seed, label=label))
+        train, how = self.setting.train, dict(seed=self.setting.seed, precision=self.setting.answer_precision)
+        return self._once("said", lambda label: answers(self.teacher, train, train, asked=self.prompted, **how, label=label))
 
     def states(self, tokens: str, learn: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
@@ -170,10 +171,16 @@ def student(
     return Run("student", parameters, needs, recipe, label)
 
 
-def answers(asked_model: Run | Input, test: Input, pool: Input, *, asked: str, seed: int, label: str) -> Run:
+def answers(asked_model: Run | Input, test: Input, pool: Input, *, asked: str, seed: int, precision: str, label: str) -> Run:
     """A model's answers to all questions of a test set, and its hidden states at the gold ones. `pool` serves the demonstration."""
-    parameters = {"asked": asked, "seed": seed}
-    return Run("answers", parameters, {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, answering), label)
+    return Run(
+        "answers", _asking(asked, seed, precision), {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, answering), label
+    )
+
+
+def _asking(mode: str, seed: int, precision: str) -> dict:
+    """How a model is asked; float32 is left out, so that keys from before there was another precision stay."""
+    return {"asked": mode, "seed": seed} | ({"precision": precision} if precision != "fp32" else {})
 
 
 def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:

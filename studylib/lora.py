@@ -23,7 +23,8 @@ SCALE = 2  # lora_alpha over the rank, as in peft's own examples
 def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None:
     """Freeze a model in place and give each linear map of its blocks adapters of this rank.
 
-    B starts at zero, so nothing changes before the first step; A is drawn by the seed. Frozen maps are kept in `precision`.
+    B starts at zero, so nothing changes before the first step; A is drawn by the seed.
+    Frozen maps are kept in `precision` (`models.round_frozen`).
     """
     blocks = models.layers(model)
     linear = {name.rpartition(".")[2]: module for name, module in blocks.named_modules() if isinstance(module, nn.Linear)}
@@ -31,10 +32,7 @@ def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=sorted(linear))
         inject_adapter_in_model(config, model)
-    if precision == "bf16":
-        for module in blocks.modules():
-            if type(module) is nn.Linear and not module.weight.requires_grad:
-                module.to(torch.bfloat16)
+    models.round_frozen(model, precision)
 
 
 def adapters(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -416,7 +416,8 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     asked = prompted(run, "test", tokenizer, model.config)
-    every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over, work=folder / "work")
+    with _asking(run, model):
+        every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over, work=folder / "work")
     said = answering.best(every)
     _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     if processes.first():
@@ -425,6 +426,13 @@ def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             folder / "gold.safetensors",
         )
     return {"questions": len(said)}
+
+
+def _asking(run: Run, model: PreTrainedModel) -> torch.autocast:
+    """A context in which a model that is only asked multiplies in the precision of a run; its maps are rounded to it, once."""
+    precision = run.parameters.get("precision", "fp32")
+    models.round_frozen(model.requires_grad_(False), precision)
+    return models.precision(model, precision)
 
 
 @torch.no_grad()
@@ -459,7 +467,8 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     for whose in bar.over(list(timed) * wanted["rounds"]):
         model, tokenizer = both[whose]
         started = time.perf_counter()
-        said = answering.answer(model, tokenizer, asked[whose])
+        with _asking(run, model):
+            said = answering.answer(model, tokenizer, asked[whose])
         timed[whose].append(1000 * (time.perf_counter() - started) / len(said))
     found = {
         whose: {

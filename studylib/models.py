@@ -40,6 +40,7 @@ RECIPE = 1
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 COMPUTED: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": configurations.ATTENTION}
+PRECISIONS = ("fp32", "bf16")  # of matrix products
 BASES = Path(__file__).parent / "base_models"
 READ = {Path(pattern).suffix for pattern in hub.SMALL} | {".safetensors"}  # endings of what transformers reads in a model's folder
 transformers_logging.disable_progress_bar()
@@ -315,6 +316,17 @@ def device(name: str) -> torch.device:
 def precision(model: PreTrainedModel, name: str) -> torch.autocast:
     """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
+
+
+def round_frozen(model: PreTrainedModel, name: str) -> None:
+    """Keep the linear maps of a model's blocks that are not trained in the precision in which they are multiplied.
+
+    Within `precision` they would be rounded there anyway: the bits are the same, the memory is half.
+    """
+    if name == "bf16":
+        for module in layers(model).modules():
+            if type(module) is nn.Linear and not module.weight.requires_grad:
+                module.to(torch.bfloat16)
 
 
 def layers(model: PreTrainedModel) -> nn.ModuleList:

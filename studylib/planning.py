@@ -50,9 +50,10 @@ class Card:
     taken: float = CONTEXT
 
     def seconds(self, run: Run, took: Took) -> float:
-        """At an assumed share of its peak; answering and comparing are in fp32 always."""
-        learnt = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
-        peaks = {"training": learnt, "reading": learnt, "healing": learnt, "answering": self.fp32, "comparing": self.fp32}
+        """At an assumed share of its peak; comparing is in fp32 always, and answering where a training is watched."""
+        own = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
+        answering = own if run.kind in ("answers", "cost") else self.fp32
+        peaks = {"training": own, "reading": own, "healing": own, "answering": answering, "comparing": self.fp32}
         return BEGIN + FLOAT * took.parameters / READ + sum(flops / (SHARE[how] * peaks[how]) for how, flops in took.done.items())
 
 

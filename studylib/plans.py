@@ -48,6 +48,7 @@ class Plan:
     train: Input
     dev: Input
     tests: list[Input]
+    answer_precision: str = "fp32"
     trained: list[tuple[Run, dict]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     costs: list[tuple[Run, dict]] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Plan:
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
         """Add what a student's answers cost beside its teacher's, asked as it was trained; measured once for all of its size and seed."""
-        asked = dict(asked=called["trained"], seed=called["seed"])
+        asked = dict(asked=called["trained"], seed=called["seed"], precision=self.answer_precision)
         run = next((run for run, other in self.costs if all(other[name] == called[name] for name in ("student", "trained", "seed"))), None)
         run = run or kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
         self.costs.append((run, called))
@@ -94,7 +95,8 @@ class Plan:
             self.asked.append(Asked(_named(called, test, mode), own, counted))
 
     def _answers(self, model: Run | Input, test: Input, mode: str, called: dict, label: str) -> Run:
-        return kinds.answers(model, test, self.train, asked=mode, seed=called["seed"], label=label)
+        how = dict(asked=mode, seed=called["seed"], precision=self.answer_precision)
+        return kinds.answers(model, test, self.train, **how, label=label)
 
     @property
     def names(self) -> set[str]:

@@ -90,7 +90,7 @@ class Recipe:
             raise StudyError(f"{self}: packs, seed and micro must be whole numbers, and the seed not negative.")
         if self.packs < 1 or not 0 < self.rate < 1 or self.micro < 0:
             raise StudyError(f"{self}: packs must be at least 1, micro not negative, the rate between 0 and 1.")
-        if self.precision not in ("fp32", "bf16"):
+        if self.precision not in models.PRECISIONS:
             raise StudyError(f"precision {self.precision!r} is unknown: use fp32 or bf16.")
 
     def rate_at(self, step: int, steps: int) -> float:

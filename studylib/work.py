@@ -324,7 +324,7 @@ def _answers(work: Work, run: Run) -> Took:
     longest = max(text.lengths)
     kept = 2 * FLOAT * own.kept * own.layers * BATCH * longest  # keys and values
     gold = FLOAT * own.hidden * text.answers * text.rows
-    memory = FLOAT * own.total + kept + BATCH * longest * longest + 3 * FLOAT * BATCH * longest * own.hidden + gold
+    memory = FLOAT * own.total + kept + BATCH * longest * longest + 3 * FLOAT * BATCH * longest * own.hidden + gold  # as it is loaded
     return _took(run, own, text.rows * text.tokens, {"answering": _answering(own, text)}, memory, gold, gold, work)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from miniatures import FAMILIES, built, model, tokenizer
 
-from studylib import answering, archives, bases, batch, data, forecast, makers, packing, prompts, teaching
+from studylib import answering, archives, bases, batch, data, forecast, makers, models, packing, prompts, teaching
 from studylib.runs import Store
 
 
@@ -62,6 +62,24 @@ def test_a_demonstration_computed_once_changes_no_answer(family):
         assert one.question_id == other.question_id
         assert one.text == other.text or min(one.margin, other.margin) < 1e-3
         assert one.text != other.text or one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_those_in_float32(family):
+    net, rounded, asked = model(family), model(family).requires_grad_(False), built("one-shot", 3)
+    exact = answering.answer(net, tokenizer(), asked, batch=4, longest=6, gold=True)
+    models.round_frozen(rounded, "bf16")
+    found = []
+    for each in (net, rounded):
+        with models.precision(each, "bf16"):
+            found.append(answering.answer(each, tokenizer(), asked, batch=4, longest=6, gold=True))
+    assert found[0] == found[1] != exact
+    assert all(torch.equal(one.gold, other.gold) and one.gold.dtype == torch.float32 for one, other in zip(*found, strict=True))
+    for one, other in zip(exact, found[1], strict=True):
+        assert one.text == other.text or one.margin < 0.1
+        assert one.text != other.text or abs(one.log_probability - other.log_probability) < 0.05 * one.tokens
+        assert torch.nn.functional.cosine_similarity(one.gold, other.gold).min() > 0.99
 
 
 @torch.no_grad()

@@ -51,6 +51,20 @@ def test_rates_come_through_papermill_as_text(raw):
     assert [run.parameters for run in given.runs] == [run.parameters for run in injected.runs]
 
 
+def test_answers_are_in_the_precision_that_is_named_for_them_and_nothing_else_changes(raw):
+    plain, same, lower = (
+        planned(raw, precision=chosen, learn="teacher")
+        for chosen in ("fp32", {"training": "fp32", "answers": "fp32"}, {"training": "fp32", "answers": "bf16"})
+    )
+    assert [run.planned for run in plain.runs] == [run.planned for run in same.runs]
+    asking = [run for run in lower.runs if run.kind in ("answers", "cost")]
+    assert {run.needs["test"].label for run in asking} == {"train", "dev", "near"}
+    assert {run.parameters["precision"] for run in asking} == {"bf16"}
+    assert [run.parameters for run in lower.runs if run.kind not in ("answers", "cost", "loyalty")] == [
+        run.parameters for run in plain.runs if run.kind not in ("answers", "cost", "loyalty")
+    ]
+
+
 def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
     stored, beside = (students(planned(raw, stages=stages(**{name: 1.0}))) for name in ("forward_kl", "hidden_mse"))
     assert "states" in stored["student", "tuned", "mini-3"].needs
@@ -105,6 +119,9 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"rates": [None]}, "must be numbers"),
         ({"search_steps": "x"}, "search_steps"),
         ({"precision": "fp16"}, "fp16"),
+        ({"precision": {"training": "fp16", "answers": "fp32"}}, "fp16"),
+        ({"precision": {"training": "bf16", "answers": "fp16"}}, "precision of answers must be fp32 or bf16, not 'fp16'"),
+        ({"precision": {"training": "bf16"}}, "name that of `training` and of `answers`"),
     ],
 )
 def test_values_that_cannot_be_are_refused(raw, changes, word):
