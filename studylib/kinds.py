@@ -6,6 +6,7 @@ Planning computes nothing; `makers` makes what is planned here.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from studylib import (
     answering,
@@ -98,8 +99,9 @@ class Lesson:
 
     def said(self) -> Run:
         """The teacher's answers to the training questions."""
-        train, how = self.setting.train, dict(seed=self.setting.seed, precision=self.setting.answer_precision)
-        return self._once("said", lambda label: answers(self.teacher, train, train, asked=self.prompted, **how, label=label))
+        train, seed, precision = self.setting.train, self.setting.seed, self.setting.answer_precision
+        how: dict[str, Any] = dict(asked=self.prompted, seed=seed, precision=precision)
+        return self._once("said", lambda label: answers(self.teacher, train, train, **how, label=label))
 
     def states(self, tokens: str, learn: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
