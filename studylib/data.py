@@ -26,16 +26,25 @@ class Question:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Questions of one data set, how many answers were shifted by one character, and how many paragraphs were skipped."""
+    """Questions of one data set, how many answers were shifted by one character, how many paragraphs were skipped, and of how many of
+    those drawn the gold answers are known in training; None: of all."""
 
     questions: list[Question]
     shifted: int
     skipped: int = 0
+    known: int | None = None
 
     @cached_property
     def repeats(self) -> frozenset[str]:
         """Ids of the questions that ask, case and blanks apart, what an earlier question of their paragraph asks."""
         return frozenset(q.id for group in by_context(self.questions) for q in _repeats(group))
+
+    @cached_property
+    def labelled(self) -> list[Question]:
+        """The questions whose gold answers are known in training."""
+        if self.known is None:
+            return self.questions
+        return [q for q in self.questions if self.paragraphs[q.id] < self.skipped + self.known]
 
     @cached_property
     def paragraphs(self) -> dict[str, int]:
@@ -54,7 +63,11 @@ def load(dataset: Mapping) -> Loaded:
     found = loaded.questions
     if dataset.get("articles") == "contexts":
         found = [replace(question, article=_shuffled(question.context)) for question in found]
-    selected = Loaded(_select(found, dataset), loaded.shifted, dataset.get("skip_paragraphs", 0))
+    selected = Loaded(_select(found, dataset), loaded.shifted, dataset.get("skip_paragraphs", 0), dataset.get("labelled_paragraphs"))
+    if selected.known is not None and selected.known >= (paragraphs := len(by_context(selected.questions))):
+        raise StudyError(
+            f"{name}: labelled_paragraphs must be fewer than the {paragraphs} paragraphs that there are, not {selected.known}."
+        )
     if dataset.get("repeats") == "drop":
         return replace(selected, questions=[q for q in selected.questions if q.id not in selected.repeats])
     return selected

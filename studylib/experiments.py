@@ -130,6 +130,8 @@ class Common:
         for described in (self.dev, *tests.values()):
             for language in sources.languages(described):
                 scoring.usual_rules(language)
+        if self.learn == kinds.WITHHELD and "labelled_paragraphs" not in self.train:
+            raise StudyError(f"learn: {self.learn!r} needs answers that are withheld: give `train` its `labelled_paragraphs`.")
         sets = [kinds.dataset(name, test) for name, test in tests.items()]
         machine = Machine(**{name: getattr(self, name) for name in ("engine", "engine_options", "device", "threads", "processes")})
         return Plan(machine, kinds.dataset("train", self.train), kinds.dataset("dev", self.dev), sets, self.answer_precision)

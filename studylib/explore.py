@@ -163,5 +163,7 @@ class Panel:
         one = self.there[self.pair.value]
         both, tokenizer = self._models()
         asked = replace(self._chosen(), context=self.context.value, question=self.question.value, answers=(("", 0),))
-        answers = told(both, tokenizer, asked, mode=one.called["asked"], pool=makers.questions(self.plan.train), seed=one.called["seed"])
+        answers = told(
+            both, tokenizer, asked, mode=one.called["asked"], pool=makers.loaded(self.plan.train).labelled, seed=one.called["seed"]
+        )
         return table(answers)

@@ -201,7 +201,8 @@ def _recipes(mode: str, *modules: ModuleType) -> dict[str, int]:
 
 
 RIGHT = "teacher where right"
-LEARN = ("gold", "teacher", RIGHT)
+WITHHELD = "gold, teacher where withheld"
+LEARN = ("gold", "teacher", RIGHT, WITHHELD)
 
 
 def raw_of(run: Run) -> Input:

@@ -126,7 +126,7 @@ def prompted(
 
     Demonstrations come from its training questions.
     """
-    pool = questions(run.needs["pool" if "pool" in run.needs else "train"])
+    pool = loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled
     own, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
     shared = dict(mode=mode or own, pool=pool, seed=seed, longest=config.max_position_embeddings)
     with model_files.panics(tokenizer.name_or_path):
@@ -134,23 +134,34 @@ def prompted(
 
 
 def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
-    """The questions that a run trains on, with the text to learn: gold; the teacher's; or gold where the teacher is right.
+    """The questions that a run trains on, with the text to learn: gold; the teacher's; or gold where the teacher is right. Gold is that of
+    labelled paragraphs alone; the teacher's answers may stand for what is withheld in the others.
 
     Sequence-level distillation is after Kim and Rush (2016, §3.2), from memory: the teacher's greedy answer stands for the
     most likely one. Raises StudyError when the teacher is right nowhere.
     """
-    asked = questions(run.needs[need])
+    source = loaded(run.needs[need])
     if need != "train" or "said" not in run.needs:
-        return asked
+        return source.labelled
     said = json.loads(store.path(run.needs["said"], "answers.json").read_text(encoding="utf-8"))
-    if run.parameters["learn"] == "teacher":
-        return [replace(q, answers=((text := said[q.id]["text"], prompts.place_of(text, q.context)),)) for q in asked]
-    right = [q for q in asked if scoring.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **_judged(q))]
+    if run.parameters["learn"] in ("teacher", kinds.WITHHELD):
+        gold = {q.id for q in source.labelled} if run.parameters["learn"] == kinds.WITHHELD else set()
+        texts = {q.id: said[q.id]["text"] for q in source.questions if q.id not in gold}
+        return [
+            replace(q, answers=((texts[q.id], prompts.place_of(texts[q.id], q.context)),)) if q.id in texts else q for q in source.questions
+        ]
+    right = [q for q in source.labelled if scoring.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **_judged(q))]
     if not right:
         raise StudyError(
             f"{run.label}: the teacher answers no training question rightly, so there is nothing to learn: take `learn: gold`."
         )
     return right
+
+
+def learnable(run: Run) -> list[Question]:
+    """The training questions that a run learns, but for those that the teacher may answer wrongly."""
+    source = loaded(run.needs["train"])
+    return source.questions if run.parameters.get("learn") in ("teacher", kinds.WITHHELD) else source.labelled
 
 
 def _judged(question: Question) -> dict:

@@ -12,8 +12,9 @@
     {source: "facts:train", paragraphs: 400, facts: 5, seed: 0, languages: [en, zh]}
 
 `part`, `dev_articles` and `paragraphs` select (see `data`); `repeats: drop` leaves out the questions that repeat another of their
-paragraph. `skip_paragraphs: 100` leaves out those that `paragraphs: 100` draws. `seen_paragraphs: 100` declares that the questions which `paragraphs: 100` draws were looked at while choices were made:
-it changes nothing that is computed and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
+paragraph. `skip_paragraphs: 100` leaves out those that `paragraphs: 100` draws. `labelled_paragraphs: 100` withholds from training the
+gold answers of all but the first 100 that are drawn. `seen_paragraphs: 100` declares that the questions which `paragraphs: 100` draws
+were looked at while choices were made: it changes nothing that is computed and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
 """
 
 import json
@@ -36,17 +37,18 @@ from studylib.runs import digest, file_digest
 RECIPE = 1
 READING = 10  # bytes of memory for each of a JSON file
 DECLARED = {"seen_paragraphs"}  # what is known of a data set and changes nothing in it
-SELECTING = {"source", "part", "dev_articles", "paragraphs", "skip_paragraphs"} | DECLARED
+SELECTING = {"source", "part", "dev_articles", "paragraphs", "skip_paragraphs", "labelled_paragraphs"} | DECLARED
 SELECTING |= {"language", "articles", "offsets", "official", "repeats"}
 KEYS = {
     "hub": SELECTING | {"split", "folder"},
     "mlqa": {"source", "split", "context", "question", "paragraphs", "repeats"} | DECLARED,
     "path": SELECTING,
     "archive": SELECTING,
-    "facts": {"source", "paragraphs", "facts", "seed", "languages"},
+    "facts": {"source", "paragraphs", "labelled_paragraphs", "facts", "seed", "languages"},
 }
 SOURCES = "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
-COUNTS = {"paragraphs": 1, "skip_paragraphs": 1, "seen_paragraphs": 1, "dev_articles": 1, "facts": 1, "seed": 0}  # the least of each
+COUNTS = {"paragraphs": 1, "skip_paragraphs": 1, "seen_paragraphs": 1, "labelled_paragraphs": 1}  # the least of each
+COUNTS |= {"dev_articles": 1, "facts": 1, "seed": 0}
 MOST_GENERATED = 100_000  # contexts: more than SQuAD has five times over
 MOST_FACTS = 10  # a context has no more names to give
 COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}

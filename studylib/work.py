@@ -185,12 +185,12 @@ def _mode(run: Run) -> str:
 
 def _read(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a length."""
-    return kinds.raw_of(run).digest, run.needs[need].digest, _mode(run), learning
+    return kinds.raw_of(run).digest, run.needs[need].digest, _mode(run), run.parameters.get("learn", "gold") if learning else None
 
 
 def _counted(run: Run, need: str, learning: bool) -> Text:
     tokenizer, config = models.reading(kinds.raw_of(run).value)
-    built = makers.prompted(run, need, tokenizer, config, learnt=makers.questions(run.needs[need]) if learning else None)
+    built = makers.prompted(run, need, tokenizer, config, learnt=makers.learnable(run) if learning else None)
     lengths: list[int] = []
     answers, asked, seen = 0, 0, 0.0
     for row in map(packing.pack, built):  # one at a time: a row takes many times the memory of its prompt

@@ -223,6 +223,8 @@ def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save
         ({"skip_paragraphs": 24}, "has 24 paragraphs, 24 to be skipped and the rest were asked for"),
         ({"skip_paragraphs": 20, "paragraphs": 5}, "has 24 paragraphs, 20 to be skipped and 5 were asked for"),
         ({"skip_paragraphs": 0}, "skip_paragraphs must be a whole number"),
+        ({"labelled_paragraphs": 24}, "must be fewer than the 24 paragraphs that there are, not 24"),
+        ({"labelled_paragraphs": 0}, "labelled_paragraphs must be a whole number"),
         ({"seen_paragraphs": 0}, "seen_paragraphs must be a whole number"),
         ({"repeats": "keep"}, "repeats must be one of drop"),
         ({"paragraphs": 25}, "has 24 paragraphs, 25 were asked for"),

@@ -118,6 +118,7 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"rates": ["fast"]}, "must be numbers"),
         ({"rates": [None]}, "must be numbers"),
         ({"search_steps": "x"}, "search_steps"),
+        ({"learn": "gold, teacher where withheld"}, "give `train` its `labelled_paragraphs`"),
         ({"precision": "fp16"}, "fp16"),
         ({"precision": {"training": "fp16", "answers": "fp32"}}, "fp16"),
         ({"precision": {"training": "bf16", "answers": "fp16"}}, "precision of answers must be fp32 or bf16, not 'fp16'"),

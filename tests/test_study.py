@@ -418,6 +418,35 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(ra
     assert dict(plan.trained)[student]["objective"] == f"forward_kl on text of: {learn}"
 
 
+def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_stand_for_them(raw, tmp_path, monkeypatch):
+    known = {"source": "facts:train", **FACTS, "labelled_paragraphs": 1}
+    source = makers.loaded(kinds.dataset("train", known))
+    asked, labelled = source.questions, {q.id for q in source.labelled}
+    assert len({q.context for q in source.labelled}) == 1 and {source.paragraphs[name] for name in labelled} == {0}
+
+    def answer(model, tokenizer, built, gold=False, shared=False, progress=iter, work=None):
+        asked = [branch.question.id for prompt in built for branch in prompt.branches]
+        return [answering.Answer(q, f"said of {q}", 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
+
+    monkeypatch.setattr(makers.answering, "answer", answer)
+    plan = planned(raw, train=known, learn="gold, teacher where withheld", sizes=[2], twins=[2], raw_starts=[])
+    store = Store(tmp_path)
+    study.complete(plan, store)
+    arms = students(plan)
+    taught, twin, teacher = (
+        {q.id: q.answers[0][0] for q in makers.learnt(arms[arm], store)}
+        for arm in (("student", "tuned", "mini-2"), ("twin", "tuned", "mini-2"), ("teacher", "raw", ""))
+    )
+    gold = {q.id: q.answers[0][0] for q in asked if q.id in labelled}
+    assert twin == teacher == gold
+    assert taught == gold | {q.id: f"said of {q.id}" for q in asked if q.id not in labelled}
+    net, words = makers.load(store, arms["twin", "tuned", "mini-2"])
+    shown = [p for run in plan.runs if run.kind == "answers" for p in makers.prompted(run, "test", words, net.config)]
+    withheld = [q.context for q in asked if q.id not in labelled]
+    read = [words.decode(p.prefix) for p in shown if any(b.question.article not in {q.article for q in asked} for b in p.branches)]
+    assert read and not any(context in text for context in withheld for text in read), "demonstrations are of labelled paragraphs"
+
+
 def test_stages_on_states_and_stages_on_logits_follow_one_another(raw, tmp_path):
     """The teacher beside the student in one, its states in the other; as in the README, and the other way round."""
     first, second = {"steps": 1, "losses": {"hidden_mse": 1}}, {"steps": 1, "losses": {"forward_kl": 1, "jsd": {"tokens": "all"}}}
