@@ -24,7 +24,6 @@ from studylib import models, processes, runs, vocabulary
 from studylib.packing import branch_mask, collate, pack, padded, visible
 from studylib.prompts import Prompt, longest_answer
 
-RECIPE = 5
 ALIKE = 1.05  # times the length of the shortest of a batch
 PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees

@@ -22,7 +22,6 @@ from studylib.errors import StudyError
 from studylib.models import final_norm, head, layers
 from studylib.packing import Batch
 
-RECIPE = 2
 GROUP = 8  # neurons taken out at a time: fewer at a time take longer
 RIDGE = 0.05  # SmolLM2 cut to 20 layers, 64 contexts: a KL of 0.25 to the teacher with 0.1, of 0.31 with 0.01
 

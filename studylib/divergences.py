@@ -13,8 +13,6 @@ from torch import Tensor
 
 from studylib.errors import StudyError
 
-RECIPE = 1
-
 
 def forward_kl(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
     """KL(p ‖ q) (Hinton et al., 2015, §2). Its gradient on the student's logits is T (q − p)."""

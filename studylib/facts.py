@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-RECIPE = 2
 SPLITS = {"train": range(0, 7), "dev": range(7, 8), "test": range(8, 9), "far": range(9, 10)}
 
 

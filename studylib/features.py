@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-RECIPE = 1
-
 
 def hidden_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """|s − t|² / |t|²: divided by the teacher's size, so that tokens and layers weigh alike.

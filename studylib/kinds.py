@@ -5,27 +5,10 @@ Planning computes nothing; `makers` makes what is planned here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
-from studylib import (
-    answering,
-    cutting,
-    divergences,
-    features,
-    lora,
-    models,
-    objectives,
-    packing,
-    prompts,
-    scoring,
-    sources,
-    teaching,
-    training,
-)
+from studylib import cutting, models, objectives, sources, versions
 from studylib.runs import Input, Run, ordered
-
-RECIPE = 1  # of what is planned here and of `makers`
 
 
 def dataset(label: str, description: Mapping) -> Input:
@@ -62,14 +45,14 @@ class Setting:
 def teacher(raw: Input, setting: Setting, *, steps: int, rate: float, rank: int = 0, label: str) -> Run:
     """The raw model, tuned on gold answers: all of its weights, or low-rank adapters of this `rank`."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    recipe = _recipes(setting.trained, objectives, training, *([lora] if rank else []))
+    recipe = _recipes(setting.trained, "objectives", "training", *(["lora"] if rank else []))
     parameters = setting.recipe(objectives.gold(steps), rate) | ({"lora": rank} if rank else {})
     return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 
 
 def loyalty(own: Run, teachers: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the gold answers of a test set, from both models' `answers`."""
-    recipe = _recipes(own.parameters["asked"], answering, scoring)
+    recipe = _recipes(own.parameters["asked"], "answering", "scoring")
     return Run("loyalty", own.parameters, {"own": own, "teacher's": teachers}, recipe, label)
 
 
@@ -77,14 +60,14 @@ def cost(asked_model: Run, teacher: Run, dev: Input, pool: Input, *, asked: str,
     """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts of dev, answered by both in turns."""
     parameters = _asking(asked, seed, precision) | {"contexts": 8, "rounds": 7}
     needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
-    return Run("cost", parameters, needs, _recipes(asked, answering), label)
+    return Run("cost", parameters, needs, _recipes(asked, "answering"), label)
 
 
 def layers(taught_by: Run, setting: Setting, *, packs: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
     parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
     needs = {"teacher": taught_by, "train": setting.train}
-    return Run("layers", parameters, needs, _recipes(setting.trained, cutting, objectives), f"{label} layer choice")
+    return Run("layers", parameters, needs, _recipes(setting.trained, "cutting", "objectives"), f"{label} layer choice")
 
 
 @dataclass(frozen=True)
@@ -108,7 +91,7 @@ class Lesson:
         parameters = {"trained": self.prompted, "seed": self.setting.seed, "precision": self.setting.precision}
         parameters |= {"tokens": tokens, "learn": learn}
         needs = {"teacher": self.teacher, "train": self.setting.train, **self.text(learn)}
-        recipe = _recipes(self.prompted, teaching, scoring)  # which says where the teacher is right
+        recipe = _recipes(self.prompted, "teaching", "scoring")  # which says where the teacher is right
         return self._once(f"states at {tokens} tokens, {learn}", lambda label: Run("states", parameters, needs, recipe, label))
 
     def text(self, learn: str) -> dict[str, Run]:
@@ -135,7 +118,7 @@ def cut(start: Run | Input, order: Run, setting: Setting, *, size: cutting.Size,
     needs = {"start": start, "layers": order, "train": setting.train}
     if isinstance(start, Run) and start.kind == "student":
         needs["healed_to"] = order.needs["teacher"]
-    return Run("cut", parameters, needs, _recipes(setting.trained, cutting), label)
+    return Run("cut", parameters, needs, _recipes(setting.trained, "cutting"), label)
 
 
 def student(
@@ -163,9 +146,9 @@ def student(
             needs[f"states{which}"] = lesson.states(tokens, learn)
     cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
     parameters = cut_to | setting.recipe(stages, rates[0], learn)
-    recipe = _recipes(setting.trained, cutting, divergences, features, objectives, teaching, training, scoring)
+    recipe = _recipes(setting.trained, "cutting", "divergences", "features", "objectives", "teaching", "training", "scoring")
     if any(term.name == "taid" for stage in parsed for term in stage.terms):
-        recipe["taid"] = objectives.TAID_RECIPE
+        recipe |= versions.of("taid")
     if len(rates) > 1:
         tried = parameters | {"rate": list(rates), "search_steps": search_steps}
         del tried["evaluations"]  # a search is not watched
@@ -176,7 +159,7 @@ def student(
 def answers(asked_model: Run | Input, test: Input, pool: Input, *, asked: str, seed: int, precision: str, label: str) -> Run:
     """A model's answers to all questions of a test set, and its hidden states at the gold ones. `pool` serves the demonstration."""
     return Run(
-        "answers", _asking(asked, seed, precision), {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, answering), label
+        "answers", _asking(asked, seed, precision), {"model": asked_model, "test": test, "pool": pool}, _recipes(asked, "answering"), label
     )
 
 
@@ -190,14 +173,13 @@ def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
     return objectives.title(objectives.parse(stages)) + ("" if learn == "gold" else f" on text of: {learn}")
 
 
-def _recipes(mode: str, *modules: ModuleType) -> dict[str, int]:
-    """The recipe numbers of what makes a run that is prompted so: prompts, models, its kind, and these modules.
+def _recipes(mode: str, *names: str) -> dict[str, int]:
+    """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is named.
 
     Answering and scoring are no part of a training: the F1 on dev along the way decides nothing.
     """
-    finding = (scoring,) if mode.endswith("retrieved") else ()  # it splits the words by which a demonstration is found
-    made_by = {module.__name__.rpartition(".")[2]: module.RECIPE for module in (sources, prompts, packing, models, *finding, *modules)}
-    return made_by | {"kinds": RECIPE}
+    finding = ("scoring",) if mode.endswith("retrieved") else ()  # it splits the words by which a demonstration is found
+    return versions.of("kinds", "sources", "prompts", "packing", "models", *finding, *names)
 
 
 RIGHT = "teacher where right"

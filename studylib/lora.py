@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from studylib import models
 
-RECIPE = 1
 SCALE = 2  # lora_alpha over the rank, as in peft's own examples
 
 

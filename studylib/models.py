@@ -36,7 +36,6 @@ from studylib.pins import PINNED
 from studylib.project import root
 from studylib.runs import digest, file_digest
 
-RECIPE = 1
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 COMPUTED: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": configurations.ATTENTION}

@@ -22,8 +22,6 @@ from torch.nn.functional import cross_entropy as token_cross_entropy
 from studylib import divergences, features, processes
 from studylib.errors import StudyError
 
-RECIPE = 2
-TAID_RECIPE = 2  # a number of its own: only runs that learn by it are made anew
 TOKENS = ("answers", "all")
 
 

@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 from studylib.prompts import Prompt
 from studylib.runs import digest
 
-RECIPE = 2
 Numbers = TypeVar("Numbers", list[int], Tensor)
 
 

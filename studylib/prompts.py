@@ -27,7 +27,6 @@ from studylib.data import Question, by_context
 from studylib.errors import StudyError, said
 from studylib.scoring import composed, tokens
 
-RECIPE = 1
 INSTRUCTIONS = "Answer the question with words from the text."
 BREAK = "\n\n"
 CONTEXT = "Text: {context}"

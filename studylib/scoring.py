@@ -25,7 +25,6 @@ from torch import Tensor
 
 from studylib.errors import StudyError
 
-RECIPE = 0  # of what runs build on: `probability_loyalty`, `exact_match` where a teacher is right, `tokens` to find demonstrations; tables are scored anew
 METRICS = ("exact_match", "f1", "rouge_l")
 MENDED = ("exact_match_mended", "f1_mended")  # by the mended rules, where they differ: Arabic
 ARTICLES = {

@@ -28,13 +28,12 @@ from typing import Any
 
 import psutil
 
-from studylib import archives, facts, hub
+from studylib import archives, facts, hub, versions
 from studylib.errors import StudyError, said
 from studylib.progress import watched
 from studylib.project import root
 from studylib.runs import digest, file_digest
 
-RECIPE = 1
 READING = 10  # bytes of memory for each of a JSON file
 DECLARED = {"seen_paragraphs"}  # what is known of a data set and changes nothing in it
 SELECTING = {"source", "part", "dev_articles", "paragraphs", "skip_paragraphs", "labelled_paragraphs"} | DECLARED
@@ -75,8 +74,9 @@ def fingerprint(dataset: Mapping) -> str:
     Raises StudyError for an unknown source or key, or a local file that is not there.
     """
     about = _identified(dataset)
-    version = f" {facts.RECIPE}" if about["kind"] == "facts" else ""
-    return digest(about | {"identity": f"{about['identity']}{version}", "recipe": RECIPE})
+    made_by = recipe(dataset)
+    version = f" {made_by['facts']}" if "facts" in made_by else ""
+    return digest(about | {"identity": f"{about['identity']}{version}", "recipe": made_by["sources"]})
 
 
 def identity(dataset: Mapping) -> str:
@@ -86,7 +86,7 @@ def identity(dataset: Mapping) -> str:
 
 def recipe(dataset: Mapping) -> dict[str, int]:
     """The versions of the code that has a part in what the data set holds."""
-    return {"sources": RECIPE} | ({"facts": facts.RECIPE} if described(dataset)[0] == "facts" else {})
+    return versions.of("sources", *(["facts"] if described(dataset)[0] == "facts" else []))
 
 
 def _identified(dataset: Mapping) -> dict:

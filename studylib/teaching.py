@@ -23,7 +23,6 @@ from studylib.packing import Pack, collate, pack
 from studylib.prompts import Prompt
 from studylib.runs import file_digest, write_json
 
-RECIPE = 2
 SHARD = 256  # rows per file
 
 

@@ -30,7 +30,6 @@ from studylib.processes import Whole
 from studylib.runs import digest, file_digest, read_sealed, settle, write_sealed
 from studylib.teaching import Served
 
-RECIPE = 3
 WARMUP, WEIGHT_DECAY, BETAS = 0.1, 0.01, (0.9, 0.98)
 
 

@@ -33,7 +33,7 @@ def name_in(question: str, templates: tuple[tuple[str, str], ...]) -> tuple[str,
 
 
 def test_generated_facts_are_the_same_everywhere():
-    """What a published key rests on: if this changes, raise facts.RECIPE."""
+    """What a published key rests on: if this changes, raise "facts" in versions.VERSIONS."""
     (paragraph,) = facts.paragraphs("test", contexts=1, facts=2, seed=0)
     many = facts.paragraphs("train", contexts=70, facts=5, seed=1, languages=LANGUAGES)
     assert (paragraph["context"], hashlib.sha256(json.dumps(many).encode()).hexdigest()[:16]) == GENERATED

@@ -7,7 +7,7 @@ import torch
 from miniatures import planned
 from torch import nn
 
-from studylib import kinds, lora, makers, models, objectives, packing, prompts, training
+from studylib import kinds, lora, makers, models, objectives, packing, prompts, training, versions
 from studylib.data import load as load_questions
 from studylib.progress import Progress
 from studylib.runs import Store
@@ -117,7 +117,7 @@ def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
     full, low, lower = (kinds.teacher(raw, setting, steps=2, rate=1e-3, rank=rank, label="") for rank in (0, 8, 4))
     assert "lora" not in full.parameters and "lora" not in full.recipe
     assert len({full.planned, low.planned, lower.planned}) == 3
-    assert low.recipe["lora"] == lora.RECIPE
+    assert low.recipe["lora"] == versions.VERSIONS["lora"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

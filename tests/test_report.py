@@ -12,7 +12,7 @@ import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted
 
-from studylib import batch, comparison, figures, outputs, report, study, tables, training, wording
+from studylib import batch, comparison, figures, outputs, report, study, tables, versions, wording
 from studylib.batch import Job
 from studylib.errors import StudyError
 from studylib.plans import Plan
@@ -156,9 +156,9 @@ def test_what_is_somebody_s_own_is_neither_shown_nor_replaced(folder: Path, raw:
 def test_what_earlier_versions_made_is_marked(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
     monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
-    before = training.RECIPE
+    before = versions.VERSIONS["training"]
     for today, how in ((before, ""), (before + 1, f"made with training {before}, today {before + 1}")):
-        monkeypatch.setattr(training, "RECIPE", today)
+        monkeypatch.setitem(versions.VERSIONS, "training", today)
         plan = small(raw, folder)
         page = report.write([Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)], Store(tmp_path / "empty")).read_text()
         made = [run for run in plan.runs if "training" in run.versions]

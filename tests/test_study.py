@@ -28,6 +28,7 @@ from studylib import (
     tables,
     teaching,
     training,
+    versions,
     wording,
 )
 from studylib.data import Question
@@ -681,8 +682,9 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(finished, raw, 
     """A module that makes students and teachers is of another version today; what was exported is shown, and replaced when it is made."""
     plan, store = finished
     rows, _ = exported(plan, store, tmp_path / "shown")
-    for recipe, how in ((training.RECIPE, ""), (training.RECIPE + 1, f"made with training {training.RECIPE}, today {training.RECIPE + 1}")):
-        monkeypatch.setattr(training, "RECIPE", recipe)
+    before = versions.VERSIONS["training"]
+    for recipe, how in ((before, ""), (before + 1, f"made with training {before}, today {before + 1}")):
+        monkeypatch.setitem(versions.VERSIONS, "training", recipe)
         today = planned(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5))
         for place in (Store(tmp_path / "empty"), store):
             pd.testing.assert_frame_equal(study.rows(today, place, tmp_path / "shown"), rows, check_dtype=False)
@@ -700,7 +702,7 @@ def test_what_is_made_anew_replaces_what_earlier_versions_made(raw, tmp_path, mo
     plan, folder = planned(raw, **few), tmp_path / "shown"
     study.complete(plan, Store(tmp_path / "before"), folder)
     exported(plan, Store(tmp_path / "before"), folder)
-    monkeypatch.setattr(training, "RECIPE", training.RECIPE + 1)
+    monkeypatch.setitem(versions.VERSIONS, "training", versions.VERSIONS["training"] + 1)
     today, store = planned(raw, **few), Store(tmp_path / "after")
     for run in today.runs:  # of other weights, by another version
         run.parameters.update({"rate": 2e-3} if "rate" in run.parameters else {})

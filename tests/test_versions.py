@@ -1,9 +1,15 @@
 """How versions of code are written, and what is said where they differ from today's."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
-from studylib import versions
-from studylib.runs import Run
+from studylib import batch, versions
+from studylib.project import root
+from studylib.runs import Run, Snapshot
+
+COMMITTED = [name for name in ("small", "qwen") if (root() / "figures" / name).is_dir()]
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,27 @@ def test_versions_are_those_of_all_that_a_run_builds_on():
         versions.written(Run("answers", {}, {"model": upstream}, {"answering": 5, "kinds": 1}).versions)
         == "answering 5, kinds 1, training 3"
     )
+
+
+class Exported(Snapshot):
+    """A store of which only exported digests are left, by what was planned."""
+
+    def __init__(self, digests: dict[str, str]):
+        super().__init__(Path())
+        self.digests = digests
+
+    def result(self, run: Run) -> dict | None:
+        """As of any store, as far as a key needs it."""
+        digest = self.digests.get(run.planned)
+        return {"digest": digest} if digest else None
+
+
+@pytest.mark.parametrize("profile", COMMITTED)
+def test_the_keys_of_committed_results_come_out_as_before(profile: str):
+    files = sorted((root() / "figures" / profile).glob("*/runs.csv"))
+    runs = pd.concat(map(pd.read_csv, files)).drop_duplicates("planned").set_index("planned")
+    plans = [job.plan for job in batch.jobs(profile)]
+    planned = {run.planned: run for plan in plans for run in plan.runs}
+    store = Exported(dict(runs.digest))
+    assert {name: store.key(planned[name]) for name in runs.index} == dict(runs.key)
+    assert {name: versions.written(planned[name].versions) for name in runs.index} == dict(runs.versions)
