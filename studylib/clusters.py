@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from studylib.errors import StudyError, said, told
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.runs import home
 
 SECONDS = 0.5  # between looks at what a cluster has done

@@ -23,7 +23,7 @@ import torch
 from studylib import makers, models, processes, together, work
 from studylib.clusters import EngineFailure, Ray, Slurm, on_cards
 from studylib.errors import StudyError, told
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.progress import Progress
 from studylib.runs import NoRoom, Run, Store
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from studylib import cutting, kinds, models, names, objectives, prompts, scoring, sources, training
 from studylib.errors import StudyError
-from studylib.plans import Machine, Plan
+from studylib.machine import Machine
+from studylib.plans import Plan
 from studylib.runs import Input, Run
 
 TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"

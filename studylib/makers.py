@@ -39,7 +39,7 @@ from studylib import (
 )
 from studylib.data import Question
 from studylib.errors import StudyError
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.progress import Progress
 from studylib.runs import Input, Run, Store, canonical, read_sealed, write_json, write_sealed
 

@@ -1,10 +1,11 @@
 """What an experiment needs, as runs: every trained model with what it is called in tables, and its answers to every test set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
 from studylib import kinds
+from studylib.machine import Machine
 from studylib.runs import Input, Run, digest
 
 
@@ -23,21 +24,6 @@ class Asked:
     def planned(self) -> str:
         """Names its rows by what was planned for them."""
         return digest([run.planned for run in (self.answers, self.loyalty) if run is not None])[:24]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where runs are computed; no part of their keys.
-
-    By which engine and with which of its options, on which device, in how many threads, and by how many processes together, one per
-    GPU, where a model is trained or asked.
-    """
-
-    engine: str
-    engine_options: Mapping
-    device: str
-    threads: int
-    processes: int
 
 
 @dataclass

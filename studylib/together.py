@@ -1,13 +1,7 @@
-"""One run by several processes, each on a GPU of its own where there are any.
+"""One run by several processes, each on a GPU of its own where there are any."""
 
-torchrun --nproc-per-node 4 -m studylib.training paper "Qwen2.5 7B s0 teacher"
-"""
-
-import argparse
 import os
 import signal
-import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,9 +11,9 @@ import torch
 
 from studylib import makers, processes
 from studylib.errors import StudyError
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.progress import Progress
-from studylib.runs import Run, Store, home
+from studylib.runs import Run, Store
 
 SIGNALLED = 128  # and the number of the signal: the exit code by which shells tell one
 SHARED = ("teacher", "student", "rate", "states", "answers")  # the kinds that all work on; the first makes others alone
@@ -34,7 +28,7 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
     many: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": machine.processes, "max_restarts": 0}
     launch = LaunchConfig(**many, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.2)
     try:
-        elastic_launch(launch, entrypoint=_one)(run, store.root.parent, machine)
+        elastic_launch(launch, entrypoint=join)(run, store.root.parent, machine)
     except SignalException as error:  # torch's launcher makes one of each signal: the study is to end, and not this run alone
         raise KeyboardInterrupt if error.sigval == signal.SIGINT else SystemExit(SIGNALLED + error.sigval) from error
     except ChildFailedError as error:
@@ -45,8 +39,8 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
         raise StudyError(reason) from error
 
 
-def _one(run: Run, root: Path, machine: Machine) -> None:
-    """What each process does."""
+def join(run: Run, root: Path, machine: Machine) -> None:
+    """What each process does: make its part of the run."""
     if "RANK" in os.environ:
         processes.end_with_parent()
     if torch.cuda.is_available() and machine.device != "cpu":
@@ -71,32 +65,3 @@ def make(run: Run, store: Store) -> None:
             processes.joined(False)
     elif any(processes.joined(False)) and run.kind in SHARED:
         maker(run, store.folder(run))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """One run of a profile, named by its label or by the beginning of its key; 0 when it went well, 2 with one sentence otherwise."""
-    parser = argparse.ArgumentParser(prog="torchrun -m studylib.training", description="Make one run in several processes.")
-    parser.add_argument("profile", help="a folder of params/ or a YAML file")
-    parser.add_argument("run", help="the run's label, as `study status` lists it, or the first digits of its key")
-    chosen = parser.parse_args(arguments)
-    try:
-        run, machine = _named(chosen.profile, chosen.run)
-        _one(run, home(), machine)
-    except StudyError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
-            print(f"study: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _named(profile: str, name: str) -> tuple[Run, Machine]:
-    """The one run that is called so, and where its plan says it is made. Raises StudyError unless there is exactly one."""
-    from studylib import batch  # which stands to the right: this is a command
-
-    store, jobs = Store(), batch.jobs(profile)
-    every = [(run, job.plan.machine) for job in jobs for run in job.plan.runs]
-    named = [pair for pair in every if name == pair[0].label or (len(name) > 5 and (store.key(pair[0]) or "").startswith(name))]
-    found = list({run.planned: (run, machine) for run, machine in named}.values())  # what several notebooks need is one
-    if len(found) != 1:
-        raise StudyError(f"{len(found)} runs of {profile} are called {name!r}: `study status {profile}` lists them.")
-    return found[0]

@@ -350,9 +350,3 @@ def sound(checkpoint: Path) -> dict:
     if kept.get("files") != files:
         raise StudyError(f"{checkpoint} is not what was written (digest differs): delete it, and the run begins anew.")
     return kept
-
-
-if __name__ == "__main__":
-    from studylib import together  # which knows what runs are; here is only the door that `torchrun -m` knocks at
-
-    raise SystemExit(together.main())

@@ -13,7 +13,7 @@ from test_engines import graph  # noqa: F401  (a fixture)
 
 from studylib import clusters, engines
 from studylib.errors import StudyError
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.runs import Store
 
 

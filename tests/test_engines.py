@@ -13,7 +13,7 @@ from miniatures import SETTINGS, planned
 
 from studylib import batch, cli, clusters, engines, makers, study
 from studylib.errors import StudyError
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.runs import Run, Store
 
 MACHINE = Machine(**{name: SETTINGS[name] for name in ("engine", "engine_options", "device", "threads", "processes")})

@@ -13,9 +13,9 @@ from miniatures import SETTINGS, planned
 from shared_work import CASES
 from torch.distributed.elastic.multiprocessing import errors  # noqa: F401  (torch's launcher is there)
 
-from studylib import engines, processes, runs, together
+from studylib import engines, processes, runs, together, worker
 from studylib.errors import StudyError
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.runs import Store
 
 ALONE = "one"
@@ -141,9 +141,9 @@ def test_an_engine_makes_runs_by_two_processes_as_by_one(raw, tmp_path):
 
 
 def test_a_run_is_found_by_its_label_and_by_nothing_less(raw, tmp_path, capsys):
-    assert together.main(["smoke", "gpt_neox"]) == 2
+    assert worker.main(["smoke", "gpt_neox"]) == 2
     assert "0 runs of smoke are called 'gpt_neox': `study status smoke` lists them." in capsys.readouterr().err
-    assert together.main(["smoke", "gpt_neox s0 4 layers, tuned start, teacher"]) == 2
+    assert worker.main(["smoke", "gpt_neox s0 4 layers, tuned start, teacher"]) == 2
     assert "builds on a run that is not there yet" in capsys.readouterr().err
-    assert together.main(["smoke", "gpt_neox s0 teacher"]) == 0
+    assert worker.main(["smoke", "gpt_neox s0 teacher"]) == 0
     assert len(list(tmp_path.glob("home/runs/teacher/*/result.json"))) == 1

@@ -485,7 +485,7 @@ KEPT = """
 import resource, torch
 from pathlib import Path
 from studylib import makers
-from studylib.plans import Machine
+from studylib.machine import Machine
 from studylib.progress import Progress
 from studylib.runs import Run
 def faults():
