@@ -77,7 +77,7 @@ def wanted(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture, home: Path) -> Callable[..., str]:
     """Runs a command that must be refused, and returns the sentence."""
-    from studylib.cli import main
+    from studylib.app.cli import main
 
     def run(*arguments: str) -> str:
         before = exported()
@@ -111,10 +111,10 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A reference to a random model of four layers."""
     from miniatures import model, tokenizer
 
-    from studylib import models
+    from studylib.models import loading
 
     folder = tmp_path_factory.mktemp("raw")
-    models.save(model("llama"), tokenizer(), folder)
+    loading.save(model("llama"), tokenizer(), folder)
     return f"path:{folder}"
 
 

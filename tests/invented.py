@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from studylib import comparison
+from studylib.analysis import comparison
 
 FREE = pd.DataFrame(columns=["family", "test_set", "role", "start", "student", "time", "time_low", "time_high"])  # no costs were measured
 

@@ -13,8 +13,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from studylib import bases, data, experiments, packing, plans, prompts
-from studylib.runs import Run
+from studylib.data import packing, prompts, squad
+from studylib.experiments import experiments, plans
+from studylib.models import bases
+from studylib.store.run import Run
 
 FAMILIES = ("gpt_neox", "llama", "qwen2")
 FACTS = {"paragraphs": 6, "facts": 2}
@@ -38,11 +40,11 @@ def model(family: str, *, padding: int = 0, seed: int = 0, **changes) -> PreTrai
 
 
 @cache
-def questions(paragraphs: int = 5) -> tuple[data.Question, ...]:
+def questions(paragraphs: int = 5) -> tuple[squad.Question, ...]:
     """Paragraphs of one to three facts: contexts, questions and answers of unlike lengths."""
-    found: list[data.Question] = []
+    found: list[squad.Question] = []
     for facts in (1, 2, 3):
-        found += data.load({"source": "facts:train", "paragraphs": paragraphs, "facts": facts, "seed": facts}).questions
+        found += squad.load({"source": "facts:train", "paragraphs": paragraphs, "facts": facts, "seed": facts}).questions
     return tuple(found)
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from studylib import project
-from studylib.errors import LONGEST
+from studylib.core import project
+from studylib.core.errors import LONGEST
 
 SMALL = {
     "profile": "refused",

@@ -13,7 +13,11 @@ import torch
 from miniatures import built, model, packs, tokenizer
 from safetensors.torch import save_file
 
-from studylib import answering, models, objectives, processes, runs, teaching, training
+from studylib.core import filesystem, parallel
+from studylib.evaluation import generate
+from studylib.methods import objectives
+from studylib.models import parts
+from studylib.training import loop, teachers
 
 STAGES = {
     "gold": [{"steps": 4, "losses": {"cross_entropy": 1.0}}],
@@ -36,7 +40,7 @@ class Live:
         self.net = net
 
     def __call__(self, pack):
-        return teaching.answer_states(self.net, pack)
+        return teachers.answer_states(self.net, pack)
 
 
 def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
@@ -44,19 +48,19 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
     family, tied, kind, micro = CASES[name]
     student, net = (model(family, seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
     stages, rows = objectives.parse(STAGES[kind]), packs()[:8]
-    guide = training.Teacher(models.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3]) if kind != "gold" else None
+    guide = loop.Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3]) if kind != "gold" else None
     if kind == "beside":
-        processes.shard(models.layers(net))
+        parallel.shard(parts.layers(net))
 
     def report(step: int, values: dict) -> None:
         if interrupt and step == 3:
             raise KeyboardInterrupt
 
-    recipe = training.Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
-    runs.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
+    recipe = loop.Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
+    filesystem.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
     try:
         how = dict(recipe=recipe, vocabulary=len(tokenizer()), work=folder / name, teacher=guide, report=report)
-        return training.train(student, rows, stages=stages, **how)
+        return loop.train(student, rows, stages=stages, **how)
     except KeyboardInterrupt:
         return []
 
@@ -68,20 +72,20 @@ def main(folder: Path, wanted: list[str]) -> None:
         if verb in ("curve", "stop", "go on"):
             found: object = train(folder, name, verb == "stop")
         elif verb == "states":
-            teaching.SHARD = 4
+            teachers.SHARD = 4
             (folder / "states").mkdir(exist_ok=True)
-            teaching.store(model("llama"), packs(), folder / "states", iter)
+            teachers.store(model("llama"), packs(), folder / "states", iter)
             found = []
         else:
-            every = answering.answer(model("llama"), tokenizer(), built("one-shot"), batch=2, gold=True, shared=True)
+            every = generate.answer(model("llama"), tokenizer(), built("one-shot"), batch=2, gold=True, shared=True)
             found = [[one.question_id, one.text, one.log_probability] for one in every]
-            if processes.first():
+            if parallel.first():
                 save_file({f"{number}": one.gold for number, one in enumerate(every)}, folder / "gold.safetensors")
-        if processes.first():
+        if parallel.first():
             (folder / f"{what}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with processes.together(torch.device("cpu")) if "RANK" in environ else nullcontext():
+    with parallel.together(torch.device("cpu")) if "RANK" in environ else nullcontext():
         main(Path(sys.argv[1]), sys.argv[2:])

@@ -9,11 +9,14 @@ import torch
 import yaml
 from refusals import SMALL
 
-from studylib import archives, divergences, experiments, objectives, readme, sources
-from studylib.archives import Archive
-from studylib.cli import main
-from studylib.project import root
-from studylib.runs import file_digest
+from studylib.app import readme
+from studylib.app.cli import main
+from studylib.core.filesystem import file_digest
+from studylib.core.project import root
+from studylib.data import archives, sources
+from studylib.data.archives import Archive
+from studylib.experiments import experiments
+from studylib.methods import divergences, objectives
 
 TEXT = (root() / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PARTS = dict(part.split("\n", 1) for part in TEXT.split("\n## ")[1:])

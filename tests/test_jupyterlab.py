@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from studylib.project import root
+from studylib.core.project import root
 
 MINUTES = 60_000  # in milliseconds
 

@@ -10,10 +10,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from studylib import batch, figures, outputs, parameters, readme, study
-from studylib.errors import StudyError
-from studylib.project import root
-from studylib.runs import read_sealed
+from studylib.analysis import figures
+from studylib.app import notebooks, parameters, readme, study
+from studylib.core.errors import StudyError
+from studylib.core.filesystem import read_sealed
+from studylib.core.project import root
+from studylib.store import exports
 
 NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
 
@@ -121,7 +123,7 @@ def test_every_line_leads_to_a_run(smoke):
         assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
 
 
-@pytest.mark.parametrize("job", batch.jobs("small"), ids=lambda job: job.notebook.stem)
+@pytest.mark.parametrize("job", notebooks.jobs("small"), ids=lambda job: job.notebook.stem)
 def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows(job, tmp_path, monkeypatch):
     """Tables and words; the bytes of figures hang on fonts, what they draw is among the tables."""
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
@@ -141,14 +143,14 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
             assert file.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
         elif file.suffix in kinds:
             pd.testing.assert_frame_equal(*(kinds[file.suffix](one) for one in (file, committed)), obj=file.name)
-    assert read_sealed(folder / outputs.DIGESTS)["files"].keys() == {file.name for file in folder.iterdir()} - {outputs.DIGESTS}
-    assert [file for file in folder.iterdir() if not outputs.as_written(file)] == []
+    assert read_sealed(folder / exports.DIGESTS)["files"].keys() == {file.name for file in folder.iterdir()} - {exports.DIGESTS}
+    assert [file for file in folder.iterdir() if not exports.as_written(file)] == []
     drawn = {file.with_suffix(".csv").name for file in folder.glob("*.svg")}
     assert drawn <= {file.name for file in written.iterdir()} >= {"answer.md", "conclusion.md", "rows.parquet", "results.csv"}
 
 
 def test_the_readme_shows_the_results_that_are_committed():
-    """Number by number: what `python -m studylib.readme` puts there is there."""
+    """Number by number: what `python -m studylib.app.readme` puts there is there."""
     text = readme.FILE.read_text(encoding="utf-8")
     assert readme.filled(text) == text
     for name in ("capacity_gap", "teacher_choice", "prompting_mode"):

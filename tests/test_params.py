@@ -13,9 +13,12 @@ from tokenizers import decoders as decoding
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-from studylib import batch, cli, cutting, hub, models, study
-from studylib.project import known_profiles, root
-from studylib.work import Work
+from studylib.app import cli, notebooks, study
+from studylib.core import sizes
+from studylib.core.project import known_profiles, root
+from studylib.data import hub
+from studylib.models import loading
+from studylib.runs.budget import Work
 
 WORDS = {"gpt_neox": 50277, "qwen2": 151665}  # tokens of the real tokenizers
 END = "<|endoftext|>"
@@ -42,7 +45,7 @@ def fetched(name: str) -> Path:
         wide = 8 * (1 + list(hub.known()).index(name) % 2)  # siblings have unlike widths
         shape = dict(hidden_size=wide, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
         tied = {"tie_word_embeddings": about["config"]["tie_word_embeddings"]}
-        models.save(model(family, vocab_size=rows, **shape, **tied), words(family), folder)
+        loading.save(model(family, vocab_size=rows, **shape, **tied), words(family), folder)
         (cache_folder / "refs").mkdir()
         (cache_folder / "refs" / "main").write_text(about["commit"])
     return folder
@@ -58,13 +61,13 @@ def miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("profile", known_profiles())
 def test_every_profile_can_be_planned_with_nothing_at_hand(profile):
-    jobs = batch.jobs(profile)
+    jobs = notebooks.jobs(profile)
     assert len(jobs) == 3 and all(job.profile == profile and job.plan.runs for job in jobs)
 
 
 def test_the_paper_profile_is_what_the_paper_ran_and_more():
-    job = batch.jobs("paper")[0]
-    pairs = {(called["family"], cutting.written(called["student"])) for _, called in job.plan.trained if called["role"] == "student"}
+    job = notebooks.jobs("paper")[0]
+    pairs = {(called["family"], sizes.written(called["student"])) for _, called in job.plan.trained if called["role"] == "student"}
     pythia = {("2.8B", "1.4B"), ("6.9B", "2.8B"), ("1B", "410M"), ("410M", "160M")}
     assert {(f"Pythia {one}", f"Pythia {other}") for one, other in pythia} <= pairs
     assert {(f"Qwen2.5 {one}", f"Qwen2.5 {other}") for one, other in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}} <= pairs
@@ -74,16 +77,16 @@ def test_the_paper_profile_is_what_the_paper_ran_and_more():
     assert {family for family, student in pairs if student == "Qwen2.5 0.5B"} == {f"Qwen2.5 {size}" for size in ("7B", "3B", "1.5B")}
     assert {called["seed"] for _, called in job.plan.trained} == set(range(5))
     assert [test.label for test in job.plan.tests] == ["squad", *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh"))]
-    twins = {(called["family"], cutting.written(called["student"])) for _, called in job.plan.trained if called["role"] == "twin"}
+    twins = {(called["family"], sizes.written(called["student"])) for _, called in job.plan.trained if called["role"] == "twin"}
     assert twins == pairs  # no student without its twin
-    taught_by = {one.called["teacher"] for one in batch.jobs("paper")[1].plan.asked}
+    taught_by = {one.called["teacher"] for one in notebooks.jobs("paper")[1].plan.asked}
     assert {"raw", "tuned", "nobody"} <= taught_by
 
 
 def test_instruct_models_are_one_parameter_away(tmp_path):
     values = yaml.safe_load((root() / "params/paper/capacity_gap.yaml").read_text()) | {"variant": "-Instruct"}
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
-    (job,) = batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+    (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
     references = {run.needs["raw"].value for run, called in job.plan.trained if called["role"] == "teacher"}
     assert "hub:Qwen/Qwen2.5-7B-Instruct" in references and "hub:EleutherAI/pythia-6.9b" in references
 
@@ -115,7 +118,7 @@ def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(name, tmp_path
     (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
     assert cli.main(["run", str(tmp_path / f"{name}.yaml")]) == 0, capsys.readouterr().err
     folder = study.folder("test-paper", name)
-    (job,) = batch.jobs(str(tmp_path / f"{name}.yaml"))
+    (job,) = notebooks.jobs(str(tmp_path / f"{name}.yaml"))
     rows = study.rows(job.plan, folder=folder)
     assert set(rows.planned) == {one.planned for one in job.plan.asked}
     assert (folder / "table.md").exists() and "Qwen2.5 3B" in (folder / "table.md").read_text()
@@ -128,12 +131,12 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
     """Teacher and student with unlike numbers of rows for the same tokens, by `path:`."""
     for number, count in enumerate(rows):
         shape = dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
-        models.save(model(family, vocab_size=count, **shape), words(family), tmp_path / f"{number}")
+        loading.save(model(family, vocab_size=count, **shape), words(family), tmp_path / f"{number}")
     values = SHORT | {"profile": "test-padded", "tests": {"near": {"source": "facts:test", **FACTS}}, "asked": ["zero-shot"]}
     values |= {"families": {"large": f"path:{tmp_path / '1'}"}, "siblings": {"large": {"small": f"path:{tmp_path / '0'}"}}}
     values |= {"sizes": [], "twins": [], "raw_starts": [], "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "hidden_mse": 0.1}}]}
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
-    (job,) = batch.jobs(str(tmp_path / "capacity_gap.yaml"))
+    (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
     study.complete(job.plan)
     assert set(study.rows(job.plan).student) == {"", "large-small"}
     curves = study.curves(job.plan)
@@ -143,7 +146,7 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
 
 def test_the_qwen_profile_has_the_published_sizes_with_nothing_at_hand():
     """68.0 % fewer parameters, 72.7 % fewer outside embeddings; no model is fetched to say so."""
-    plan, accounts = batch.jobs("qwen")[0].plan, Work()
+    plan, accounts = notebooks.jobs("qwen")[0].plan, Work()
     teacher, student = (next(run for run, called in plan.trained if called["role"] == role) for role in ("teacher", "student"))
     whole, small = accounts.shape(teacher), accounts.shape(student)
     assert (whole.total, small.total) == (1_543_714_304, 494_032_768)

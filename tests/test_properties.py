@@ -17,10 +17,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from studylib import data, packing, scoring, sources, statistics
-from studylib.data import Question
-from studylib.errors import LONGEST, StudyError
-from studylib.prompts import Branch, Prompt
+from studylib.analysis import statistics
+from studylib.core import labels, segmentation
+from studylib.core.errors import LONGEST, StudyError
+from studylib.data import packing, sources, squad
+from studylib.data.prompts import Branch, Prompt
+from studylib.data.squad import Question
+from studylib.evaluation import metrics
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 settings.load_profile("repeatable")
@@ -29,7 +32,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.c
 NAMES = st.sampled_from(["data", "title", "paragraphs", "context", "qas", "id", "question", "answers", "text", "answer_start"])
 ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
 TEXTS = st.text(min_size=1, max_size=30).filter(str.strip)
-LANGUAGES = sorted(scoring.ARTICLES)
+LANGUAGES = sorted(segmentation.ARTICLES)
 
 
 def stand(questions: list[Question]) -> bool:
@@ -60,7 +63,7 @@ def nearly_sound(draw: st.DrawFn) -> object:
 @settings(max_examples=200)
 def test_what_is_parsed_stands_at_its_offsets_and_all_else_is_refused(content: object, nearest: bool, language: str | None):
     try:
-        loaded = data.parse(content, "mine.json", language, nearest=nearest)
+        loaded = squad.parse(content, "mine.json", language, nearest=nearest)
     except StudyError as error:
         assert "mine.json" in str(error) and str(error).isprintable() and len(str(error)) <= LONGEST + 3
     else:
@@ -75,7 +78,7 @@ def test_the_nearly_sound_are_taken_and_refused():
     @given(content=nearly_sound(), nearest=st.booleans())
     def parsed(content: dict, nearest: bool) -> None:
         try:
-            outcomes["taken"] += len(data.parse(content, "mine.json", "en", nearest=nearest).questions) > 0
+            outcomes["taken"] += len(squad.parse(content, "mine.json", "en", nearest=nearest).questions) > 0
         except StudyError:
             outcomes["refused"] += 1
 
@@ -88,7 +91,7 @@ def test_what_a_file_holds_is_taken_or_refused_by_its_name(rows: list, junk: byt
     path: Path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes("\n".join(map(json.dumps, rows)).encode() + (junk or b""))
     try:
-        assert stand(data.load({"source": f"path:{path}"}).questions)
+        assert stand(squad.load({"source": f"path:{path}"}).questions)
     except StudyError as error:
         assert str(path) in str(error)
 
@@ -103,7 +106,7 @@ def test_whatever_a_question_holds_is_read_as_it_was_written(texts: tuple, spans
     path: Path = tmp_path_factory.getbasetemp() / "one.jsonl"
     for ascii_only in (True, False):
         path.write_text(json.dumps(row, ensure_ascii=ascii_only), encoding="utf-8", newline="")
-        assert data.load({"source": f"path:{path}"}).questions == [Question(identity, title, context, question, tuple(answers))]
+        assert squad.load({"source": f"path:{path}"}).questions == [Question(identity, title, context, question, tuple(answers))]
 
 
 @given(description=st.dictionaries(st.sampled_from(sorted(set().union(*sources.KEYS.values()))), ANYTHING) | ANYTHING)
@@ -218,30 +221,30 @@ GOLDS = st.lists(ANSWERS, min_size=1, max_size=3)
 
 @given(prediction=ANSWERS, golds=GOLDS)
 def test_squads_scores_are_those_of_the_official_script(prediction: str, golds: list[str]):
-    assert scoring.exact_match(prediction, golds) == float(any(official(prediction) == official(gold) for gold in golds))
-    assert scoring.f1(prediction, golds) == pytest.approx(max(official_f1(prediction, gold) for gold in golds))
+    assert metrics.exact_match(prediction, golds) == float(any(official(prediction) == official(gold) for gold in golds))
+    assert metrics.f1(prediction, golds) == pytest.approx(max(official_f1(prediction, gold) for gold in golds))
 
 
 @given(prediction=ANSWERS, golds=GOLDS, language=st.sampled_from(LANGUAGES))
 def test_every_score_is_a_share_in_every_language(prediction: str, golds: list[str], language: str):
-    found = scoring.score(prediction, golds, language=language, rules="mlqa")
-    assert set(found) == {*scoring.METRICS, *scoring.MENDED} and all(0 <= value <= 1 for value in found.values())
+    found = metrics.score(prediction, golds, language=language, rules="mlqa")
+    assert set(found) == {*labels.METRICS, *labels.MENDED} and all(0 <= value <= 1 for value in found.values())
     assert found["exact_match"] in (0, 1) and found["exact_match_mended"] in (0, 1)
-    if found["exact_match"] and scoring.words(prediction, language=language, rules="mlqa"):
+    if found["exact_match"] and segmentation.words(prediction, language=language, rules="mlqa"):
         assert found["f1"] == 1
-    more = scoring.score(prediction, [*golds, prediction], language=language, rules="mlqa")
+    more = metrics.score(prediction, [*golds, prediction], language=language, rules="mlqa")
     assert more["exact_match"] == 1 and all(more[name] >= found[name] for name in found)
 
 
 @given(one=ANSWERS, two=ANSWERS, language=st.sampled_from(LANGUAGES))
 def test_scores_of_two_answers_do_not_ask_which_of_them_is_gold(one: str, two: str, language: str):
     ways = dict(language=language, rules="mlqa")
-    for metric in (scoring.exact_match, scoring.f1, scoring.agreement):
-        theirs = (one, two) if metric is scoring.agreement else ([one], [two])
+    for metric in (metrics.exact_match, metrics.f1, metrics.agreement):
+        theirs = (one, two) if metric is metrics.agreement else ([one], [two])
         assert metric(one, theirs[1], **ways) == metric(two, theirs[0], **ways)
-    assert scoring.rouge_l(one, [two], language=language) == pytest.approx(scoring.rouge_l(two, [one], language=language))
-    if scoring.tokens(one, language):
-        assert scoring.rouge_l(one, [one], language=language) == scoring.f1(one, [one], **ways) or not scoring.words(one, **ways)
+    assert metrics.rouge_l(one, [two], language=language) == pytest.approx(metrics.rouge_l(two, [one], language=language))
+    if segmentation.tokens(one, language):
+        assert metrics.rouge_l(one, [one], language=language) == metrics.f1(one, [one], **ways) or not segmentation.words(one, **ways)
 
 
 @given(
@@ -252,7 +255,7 @@ def test_scores_of_two_answers_do_not_ask_which_of_them_is_gold(one: str, two: s
 )
 def test_case_punctuation_and_articles_change_no_score(words: list[str], golds: list[str], articles: list[str], marks: str):
     plain, dressed = " ".join(words), " ".join([*articles, *(f"{marks}{word.swapcase()}{marks}" for word in words), *articles])
-    for metric in (scoring.exact_match, scoring.f1):
+    for metric in (metrics.exact_match, metrics.f1):
         assert metric(dressed, golds) == metric(plain, golds)
 
 

@@ -35,28 +35,21 @@ from miniatures import model, planned, tokenizer
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from studylib import (
-    answering,
-    archives,
-    comparison,
-    data,
-    engines,
-    exporting,
-    figures,
-    hub,
-    models,
-    outputs,
-    parameters,
-    report,
-    study,
-    wording,
-)
-from studylib.batch import Job
-from studylib.cli import main
-from studylib.errors import HIDDEN, StudyError, said
-from studylib.escaping import printable
-from studylib.project import root
-from studylib.runs import Run, Store
+from studylib.analysis import comparison, figures, summary
+from studylib.app import export, origin, parameters, report, study
+from studylib.app.cli import main
+from studylib.app.notebooks import Job
+from studylib.core.errors import HIDDEN, StudyError, said
+from studylib.core.escaping import printable
+from studylib.core.project import root
+from studylib.data import archives, hub
+from studylib.data import squad as data_squad
+from studylib.engines import engines
+from studylib.evaluation import generate
+from studylib.models import loading
+from studylib.store import exports
+from studylib.store.run import Run
+from studylib.store.store import Store
 
 COMMIT = "1" * 40
 CANARY = "hf_canaryCANARYcanaryCANARYcanary"
@@ -258,9 +251,9 @@ def test_a_model_that_would_run_something_is_refused_in_a_sentence(what: str, fo
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether it is to be trusted"))
     REFUSED[what](folder)
     with pytest.raises(StudyError) as refused:
-        models.load(f"path:{folder}")
+        loading.load(f"path:{folder}")
     assert str(folder) in str(refused.value) and one_sentence(str(refused.value)) and not sprung.exists()
-    for read in (models.config, models.tokenizer):
+    for read in (loading.config, loading.tokenizer):
         try:
             read(f"path:{folder}")
         except StudyError as error:
@@ -271,8 +264,8 @@ def test_a_model_that_would_run_something_is_refused_in_a_sentence(what: str, fo
 @pytest.mark.parametrize("what", HARMLESS)
 def test_code_and_pickles_beside_sound_weights_stay_where_they_are(what: str, folder: Path, sprung: Path):
     HARMLESS[what](folder)
-    net, words = models.load(f"path:{folder}")
-    assert models.config(f"path:{folder}").model_type == "llama" and len(models.tokenizer(f"path:{folder}")) == len(words)
+    net, words = loading.load(f"path:{folder}")
+    assert loading.config(f"path:{folder}").model_type == "llama" and len(loading.tokenizer(f"path:{folder}")) == len(words)
     assert all(torch.equal(one, other) for one, other in zip(net.parameters(), model("llama").parameters(), strict=True))
     assert not sprung.exists() and "evil" not in sys.modules
 
@@ -281,7 +274,7 @@ def test_a_chat_template_cannot_leave_its_sandbox(folder: Path, sprung: Path):
     """Asked in the tokenizer's template, text is made by a program that came with the model."""
     written = f"{{{{ cycler.__init__.__globals__.os.system('touch {sprung}') }}}}"
     changed(folder / "tokenizer_config.json", chat_template=written)
-    words = models.tokenizer(f"path:{folder}")
+    words = loading.tokenizer(f"path:{folder}")
     with pytest.raises(Exception, match=r"unsafe|undefined"):
         words.apply_chat_template([{"role": "user", "content": "Who?"}], tokenize=False)
     assert not sprung.exists()
@@ -298,7 +291,7 @@ def test_a_data_set_that_is_a_pickle_is_refused(kind: str, tmp_path: Path, sprun
     else:
         file.write_bytes(pickle.dumps(Trap(sprung)))
     with pytest.raises(StudyError, match="is not JSON in UTF-8") as refused:
-        data.load({"source": f"path:{file}"})
+        data_squad.load({"source": f"path:{file}"})
     assert one_sentence(str(refused.value)) and not sprung.exists()
 
 
@@ -307,7 +300,7 @@ def test_a_folder_of_a_data_sets_name_is_not_read_in_its_place(tmp_path: Path, m
     (tmp_path / "someone" / "thing" / "train.json").write_text("[]")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError, match=f"{tmp_path / 'someone' / 'thing'} would be read in its place"):
-        data.load({"source": f"hub:someone/thing@{COMMIT}", "split": "train"})
+        data_squad.load({"source": f"hub:someone/thing@{COMMIT}", "split": "train"})
 
 
 # Archives
@@ -586,17 +579,19 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.parent.mkdir()
     file.write_text(json.dumps({"data": articles}))
     tests = {NAMED: {"source": f"path:{file}"}}
-    models.save(model("llama", max_position_embeddings=4096), tokenizer(), place / "raw")  # such questions are long
+    loading.save(model("llama", max_position_embeddings=4096), tokenizer(), place / "raw")  # such questions are long
     plan = planned("", families={NAMED: f"path:{place / 'raw'}"}, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
     store, where = Store(place / "home"), place / "capacity_gap"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", CANARY)
-        patch.setattr(answering, "clean", lambda *_: EVIL)
+        patch.setattr(generate, "clean", lambda *_: EVIL)
         study.complete(plan, store)
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
         rows, learned, made = study.rows(plan, store), study.curves(plan, store), study.origins(plan, store)
         kept, gained, timing = comparison.compare(rows), comparison.contrasts(rows), study.timing(plan, rows, store)
-        texts = wording.capacity_gap(kept, gained, comparison.pareto(timing), comparison.law(rows), rows[:0], "zero-shot", plan, made)
+        texts = summary.capacity_gap(
+            kept, gained, comparison.pareto(timing), comparison.law(rows), rows[:0], "zero-shot", origin.of(plan, made)
+        )
         drawn = (kept, comparison.by_seed(rows), comparison.pareto(timing), comparison.ladder(rows), learned, "zero-shot")
         for column in ("python", "processor_name", "label"):
             made[column] = EVIL
@@ -604,13 +599,13 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.export(where, rows, exported, texts, figures.capacity_gap(*drawn))
         lines = pd.read_csv(where / "retention.csv")
         lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
-        (where / outputs.DIGESTS).unlink()  # as a folder is that someone else has made
+        (where / exports.DIGESTS).unlink()  # as a folder is that someone else has made
         job = Job(NOTEBOOK, NAMED, {"families": {NAMED: EVIL}, "tests": tests}, plan)
         patch.setattr(study, "origins", lambda *_: made)
         report.write([job], store)
         student = next(run for run in plan.runs if run.kind == "student")
         patch.setenv("STUDY_HOME", str(place / "home"))
-        exporting.export(store.key(student), place / "exported")
+        export.export(store.key(student), place / "exported")
     return place
 
 
@@ -725,13 +720,16 @@ class Echo(BaseHTTPRequestHandler):
 SCRIPT = """
 import sys
 from pathlib import Path
-from studylib import batch, cli, models, sources
-from studylib.errors import StudyError
-from studylib.runs import Run, Store
+from studylib.app import cli, notebooks
+from studylib.core.errors import StudyError
+from studylib.data import sources
+from studylib.models import loading
+from studylib.store.run import Run
+from studylib.store.store import Store
 
 file, asked = sys.argv[1:]
 print([cli.main([verb, file]) for verb in ("plan", "status", "data", "run")])
-for tried in (lambda: batch.execute(batch.jobs(file)[0]), lambda: models.load(asked), lambda: sources.content({"source": asked, "split": "train"})):
+for tried in (lambda: notebooks.execute(notebooks.jobs(file)[0]), lambda: loading.load(asked), lambda: sources.content({"source": asked, "split": "train"})):
     try:
         tried()
     except StudyError as error:
@@ -837,16 +835,16 @@ def test_what_the_hub_sent_is_checked_by_the_digest_it_goes_by(name: str, raw: s
     repository = f"someone/checked-{name.partition('.')[0]}"
     place = cached(repository, Path(raw.removeprefix("path:")))
     reference = f"hub:{repository}@{COMMIT}"
-    net, _ = models.load(reference)
+    net, _ = loading.load(reference)
     assert torch.equal(net.lm_head.weight, model("llama").lm_head.weight)
     blob = (place / name).resolve()
     sound = blob.read_bytes()
     blob.write_bytes(sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:])  # of the same size, which is all that its library looks at
     with pytest.raises(StudyError, match=rf"{place / name} is not what the hub published .*: delete {blob} and run again\.") as refused:
-        models.load(reference)
+        loading.load(reference)
     assert one_sentence(str(refused.value))
     blob.write_bytes(sound)
-    assert len(models.load(reference)[1])
+    assert len(loading.load(reference)[1])
 
 
 def test_a_weights_index_of_the_hub_cannot_send_elsewhere(raw: str, tmp_path: Path):

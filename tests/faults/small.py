@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import yaml
 
-from studylib.project import root
-from studylib.runs import Store
+from studylib.core.project import root
+from studylib.store.store import Store
 
 STUDY = {
     "profile": "small",

@@ -20,12 +20,16 @@ from refusals import SMALL, check_refusal
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from studylib import data, engines, forecast, models, study
-from studylib.cli import main
-from studylib.runs import Input, Run, Store
+from studylib.app import forecast, study
+from studylib.app.cli import main
+from studylib.data import squad as data_squad
+from studylib.engines import engines
+from studylib.models import loading
+from studylib.store.run import Input, Run
+from studylib.store.store import Store
 
 HUGE = 10**400  # no float holds it
-COMMAND = "import sys; from studylib.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -360,7 +364,7 @@ def halved(folder: Path) -> None:
 
 
 def of_another_architecture(folder: Path) -> None:
-    models.save(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=len(tokenizer()))), tokenizer(), folder)
+    loading.save(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=len(tokenizer()))), tokenizer(), folder)
 
 
 def a_shard_short(folder: Path) -> None:
@@ -414,7 +418,7 @@ FOLDERS = [
     ("half a tokenizer", rewritten("tokenizer.json", "{"), CANNOT),
     (
         "another vocabulary, of more tokens",
-        lambda folder: models.save(model("llama", vocab_size=300), tokenizer(), folder),
+        lambda folder: loading.save(model("llama", vocab_size=300), tokenizer(), folder),
         "its model only 300",
     ),
     ("a configuration that breaks off", rewritten("config.json", "{"), CANNOT),
@@ -505,7 +509,7 @@ def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound model folder to be copied and damaged."""
-    models.save(model("llama"), tokenizer(), folder := tmp_path_factory.mktemp("sound"))
+    loading.save(model("llama"), tokenizer(), folder := tmp_path_factory.mktemp("sound"))
     return folder
 
 
@@ -612,7 +616,7 @@ def test_odd_but_sound_texts_are_kept_as_they_are(
     answers = [{"text": context[start:end], "answer_start": start} for start, end in spans]
     row = {"id": context, "title": context, "context": context, "question": context, "answers": answers}
     (path := tmp_path / "mine.jsonl").write_text(json.dumps(row, ensure_ascii=ascii_only), encoding="utf-8", newline="")
-    (question,) = data.load({"source": f"path:{path}"}).questions
+    (question,) = data_squad.load({"source": f"path:{path}"}).questions
     assert (question.id, question.article, question.context, question.question) == (context,) * 4
     assert question.answers == tuple((context[start:end], start) for start, end in spans)
     assert "1 questions; 1 contexts; 1 articles; answer tokens" in told(path, capsys, wanted)
@@ -622,7 +626,7 @@ def test_odd_but_sound_texts_are_kept_as_they_are(
 def test_a_line_of_100_megabytes_is_read(tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable):
     (plain := tmp_path / "plain.jsonl").write_text(SOUND + "\n" + line(id="2"))
     (long := tmp_path / "long.jsonl").write_text(line(note="x" * MEGABYTES_100) + "\n" + line(id="2"))
-    assert data.load({"source": f"path:{long}"}) == data.load({"source": f"path:{plain}"})
+    assert data_squad.load({"source": f"path:{long}"}) == data_squad.load({"source": f"path:{plain}"})
     assert told(long, capsys, wanted) == told(plain, capsys, wanted) != ""
 
 

@@ -10,10 +10,16 @@ import pytest
 import torch
 from miniatures import built, model, packs, planned, stages, tokenizer
 
-from studylib import answering, outputs, runs, study, teaching
-from studylib.errors import StudyError
-from studylib.plans import Plan
-from studylib.runs import Run, Store, file_digest
+from studylib.app import study
+from studylib.core import filesystem
+from studylib.core.errors import StudyError
+from studylib.core.filesystem import file_digest
+from studylib.evaluation import generate
+from studylib.experiments.plans import Plan
+from studylib.store import exports
+from studylib.store.run import Run
+from studylib.store.store import Store
+from studylib.training import teachers
 
 KINDS = ("teacher", "layers", "cut", "states", "rate", "student", "answers", "loyalty", "cost")
 
@@ -155,7 +161,7 @@ class Stop(Exception):
 
 
 def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     net, asked, everything, again = model("llama"), built(paragraphs=4), [], []
 
     def noting(batches: list, into: list, most: int = 1000) -> Iterator[list]:
@@ -165,8 +171,8 @@ def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch
         if len(batches) > most:
             raise Stop
 
-    def answer(work: Path | None, *how: object) -> list[answering.Answer]:
-        return answering.answer(net, tokenizer(), asked, batch=2, gold=True, work=work, progress=lambda batches: noting(batches, *how))
+    def answer(work: Path | None, *how: object) -> list[generate.Answer]:
+        return generate.answer(net, tokenizer(), asked, batch=2, gold=True, work=work, progress=lambda batches: noting(batches, *how))
 
     undisturbed = answer(None, everything)
     with pytest.raises(Stop):
@@ -181,17 +187,17 @@ def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_of_states_is_made_again(damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(teaching, "SHARD", 4)
+    monkeypatch.setattr(teachers, "SHARD", 4)
     net, made = model("qwen2"), []
-    teaching.store(net, packs(), tmp_path, iter)
+    teachers.store(net, packs(), tmp_path, iter)
     files = sorted(tmp_path.glob("states-*.safetensors"))
     before = [file_digest(file) for file in files]
     damage(files[1])
-    teaching.store(net, packs(), tmp_path, lambda missing: made.extend(missing) or missing)
+    teachers.store(net, packs(), tmp_path, lambda missing: made.extend(missing) or missing)
     assert made == [1] and [file_digest(file) for file in files] == before
 
 
-@pytest.mark.parametrize("name", outputs.KEPT)
+@pytest.mark.parametrize("name", exports.KEPT)
 @pytest.mark.parametrize("damage", [flip, truncate, edit])
 def test_a_damaged_table_that_is_read_again_is_named(
     name: str, damage: Callable[[Path], None], finished: tuple[Plan, Store], tmp_path: Path
@@ -203,7 +209,7 @@ def test_a_damaged_table_that_is_read_again_is_named(
     damage(folder / name)
     said = rf"{folder / name} is not what was written \(digest differs\): restore it, or delete it and run again"
     with pytest.raises(StudyError, match=said):
-        outputs.exported(folder, name)
+        exports.exported(folder, name)
     if name in ("rows.parquet", "runs.csv"):
         with pytest.raises(StudyError, match=said):
             study.rows(plan, Store(tmp_path / "nothing"), folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small import Victims, prepare, shown, stored
 
-from studylib.runs import Store
+from studylib.store.store import Store
 
 
 class Disk:

@@ -15,8 +15,8 @@ from small import VICTIM, prepare
 LONGEST = 300  # seconds, after which what is waited for will not come
 ENDLESS = {"teacher_steps": 10**5, "seeds": [0, 1]}  # steps of which the first few are seen
 HEARING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # where tests run under nohup, children would not hear it
-STUDY = ["-c", f"{HEARING}import sys; from studylib.cli import main; sys.exit(main(sys.argv[1:]))", "run"]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "studylib.worker"]
+STUDY = ["-c", f"{HEARING}import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))", "run"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "studylib.app.worker"]
 WORKERS = {"engine_options": {"workers": 2}}
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from small import MEASURED
 
-from studylib.project import root
+from studylib.core.project import root
 
 OLD = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}  # a processor without AVX
 TEACHERS, STUDENTS = 0.5, 2.0  # points of F1, as the README says

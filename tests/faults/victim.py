@@ -18,7 +18,16 @@ import nbformat
 import papermill
 import torch
 
-from studylib import answering, cli, makers, outputs, runs, teaching, training  # what a child needs, too
+from studylib.app import cli
+from studylib.core import filesystem
+from studylib.evaluation import generate
+from studylib.runs import makers
+from studylib.store import exports
+from studylib.store import store as store_store
+from studylib.training import (
+    loop,  # what a child needs, too
+    teachers,
+)
 
 HALF = b"half"
 LONGEST = 900  # seconds, after which a signal ends a child that waits for ever
@@ -81,7 +90,7 @@ def named(name: str) -> Callable[..., bool]:
 
 def draft_of(name: str) -> Callable[..., bool]:
     """Whether the first argument is the draft of a file of this name."""
-    return lambda path, *_: Path(str(path)).match(f"{name}.*{runs.DRAFT}")
+    return lambda path, *_: Path(str(path)).match(f"{name}.*{filesystem.DRAFT}")
 
 
 def of(kind: str) -> Callable[..., bool]:
@@ -105,7 +114,7 @@ def out_of_memory(kind: str, number: int) -> None:
     """The `number`-th run of a kind finds no memory."""
     real, seen = makers.load, []
 
-    def load(store: runs.Store, source: object) -> object:
+    def load(store: store_store.Store, source: object) -> object:
         if sys._getframe(1).f_code.co_name == f"_make_{kind}":
             seen.append(1)
             if len(seen) == number:
@@ -116,23 +125,23 @@ def out_of_memory(kind: str, number: int) -> None:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "before the first manifest": lambda: at_call(runs, "write_json", 1, named("manifest.json")),
-    "before a student's manifest": lambda: at_call(runs.Store, "_manifest", 1, lambda _, run: run.kind == "student"),
-    "after a manifest": lambda: at_call(runs, "write_json", 4, named("manifest.json"), after=True),
-    "in a checkpoint's weights": lambda: half_written(training, "save_file", 2, 1),
-    "in a checkpoint, before it counts": lambda: at_call(training, "write_sealed", 2),
-    "in a checkpoint, before the old one goes": lambda: at_call(training.shutil, "rmtree", 3),
-    "between checkpoints": lambda: at_call(training.Learner, "step", 4),
+    "before the first manifest": lambda: at_call(filesystem, "write_json", 1, named("manifest.json")),
+    "before a student's manifest": lambda: at_call(store_store.Store, "_manifest", 1, lambda _, run: run.kind == "student"),
+    "after a manifest": lambda: at_call(filesystem, "write_json", 4, named("manifest.json"), after=True),
+    "in a checkpoint's weights": lambda: half_written(loop, "save_file", 2, 1),
+    "in a checkpoint, before it counts": lambda: at_call(loop, "write_sealed", 2),
+    "in a checkpoint, before the old one goes": lambda: at_call(loop.shutil, "rmtree", 3),
+    "between checkpoints": lambda: at_call(loop.Learner, "step", 4),
     "while a model is saved": lambda: at_call(makers.models, "save", 1, after=True),
     "while layers are chosen": lambda: at_call(makers, "write_sealed", 2, after=True),
-    "before result.json": lambda: at_call(runs, "write_sealed", 3, named("result.json")),
-    "in result.json": lambda: half_written(runs, "settle", 1, 0, draft_of("result.json")),
-    "after result.json": lambda: at_call(runs, "write_sealed", 3, named("result.json"), after=True),
-    "in states": lambda: half_written(teaching, "save_file", 2, 1),
-    "between states": lambda: at_call(teaching, "write_json", 2),
-    "in answers": lambda: half_written(answering, "save_file", 1, 1),
-    "between answers": lambda: at_call(answering, "_keep", 2, after=True),
-    "in rows": lambda: half_written(outputs, "save", 2, 1, lambda _, path: path.name == "rows.parquet"),
+    "before result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json")),
+    "in result.json": lambda: half_written(filesystem, "settle", 1, 0, draft_of("result.json")),
+    "after result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json"), after=True),
+    "in states": lambda: half_written(teachers, "save_file", 2, 1),
+    "between states": lambda: at_call(teachers, "write_json", 2),
+    "in answers": lambda: half_written(generate, "save_file", 1, 1),
+    "between answers": lambda: at_call(generate, "_keep", 2, after=True),
+    "in rows": lambda: half_written(exports, "save", 2, 1, lambda _, path: path.name == "rows.parquet"),
     "between rows and their tables": lambda: at_call(Path, "replace", 3, lambda path, to: "figures" in str(to)),
     "before a notebook": lambda: at_cell(1),
     "in a notebook": lambda: at_cell(4),
@@ -156,7 +165,7 @@ def count(folder: Path, last: int) -> list[str]:
 
 def note(folder: Path) -> None:
     """Note every step of every run."""
-    from studylib.progress import Progress
+    from studylib.core.progress import Progress
 
     real = Progress.step
 
@@ -182,8 +191,8 @@ def main(folder: Path, moment: str, home: Path, what: str, kernel: bool) -> int:
     """Run the small study, or another YAML or profile of the folder."""
     os.environ["STUDY_HOME"] = str(home)
     os.chdir(folder)
-    training.time, answering.time, runs.CHECKPOINT_SECONDS, teaching.SHARD = Clock(), Clock(), 1.5, 3
-    answering.answer.__wrapped__.__kwdefaults__["batch"] = 2
+    loop.time, generate.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = Clock(), Clock(), 1.5, 3
+    generate.answer.__wrapped__.__kwdefaults__["batch"] = 2
     if not kernel:
         papermill.execute_notebook = in_this_process
     note(folder)

@@ -1,0 +1,175 @@
+"""Two models on one question: both answers, what each model gives for every token of them, and where they part.
+
+explore.Panel(explore.plan("small")).box  # in a notebook
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import ipywidgets
+import torch
+from IPython.display import Markdown, display
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studylib.app import notebooks, study
+from studylib.core.errors import StudyError
+from studylib.core.escaping import printable
+from studylib.data import packing, prompts, vocabulary
+from studylib.data.squad import Question
+from studylib.evaluation import generate
+from studylib.experiments.plans import Asked, Plan
+from studylib.models import parts as model_parts
+from studylib.runs import makers
+from studylib.store.run import Input, Run
+from studylib.store.store import Store
+from studylib.training import teachers
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer, the end among them: what each model gives for it, 0 to 1, and the likeliest of each in its place, by number
+    and as text (parts of a character have no text of their own)."""
+
+    text: str
+    probabilities: Mapping[str, float]
+    numbers: Mapping[str, int]
+    likeliest: Mapping[str, str]
+
+
+@torch.no_grad()
+def told(
+    both: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    question: Question,
+    *,
+    mode: str,
+    pool: Sequence[Question] = (),
+    seed: int = 0,
+) -> dict[str, list[Token]]:
+    """The answer of each of the models to a question, as it is scored (`answering.clean`) and would be learnt, token by token.
+
+    Raises StudyError for a question that fits in no window.
+    """
+    how = dict(mode=mode, pool=pool, seed=seed, longest=min(model.config.max_position_embeddings for model in both.values()))
+    found = {}
+    for name, model in both.items():
+        (said,) = generate.best(generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))).values()
+        again = replace(question, answers=((said.text, prompts.place_of(said.text, question.context)),))
+        (prompt,) = prompts.build([again], tokenizer, **how, training=True)
+        row = packing.pack(prompt)
+        each = {
+            n: model_parts.head(m, teachers.answer_states(m, row), vocabulary.size(tokenizer)).softmax(-1) for n, m in both.items()
+        }  # (N, V)
+        best = {n: given.argmax(-1).tolist() for n, given in each.items()}
+        found[name] = [
+            Token(
+                vocabulary.text(tokenizer, [token]),
+                {n: given[place, token].item() for n, given in each.items()},
+                {n: numbers[place] for n, numbers in best.items()},
+                {n: vocabulary.text(tokenizer, [numbers[place]]) for n, numbers in best.items()},
+            )
+            for place, token in enumerate(prompt.branches[0].target)
+        ]
+    return found
+
+
+def parting(answer: Sequence[Token]) -> int | None:
+    """The place of the first token in whose place the models would say unlike ones, or None."""
+    return next((place for place, token in enumerate(answer) if len(set(token.numbers.values())) > 1), None)
+
+
+def table(answers: Mapping[str, Sequence[Token]]) -> str:
+    """Both answers in Markdown: a line per token, the one where the models part marked."""
+    parts = []
+    for name, answer in answers.items():
+        apart = parting(answer)
+        lines = [f"| {name} says | " + " | ".join(f"{other} gives | would say" for other in answers) + " |"]
+        lines.append("| --- " * (1 + 2 * len(answers)) + "|")
+        for place, token in enumerate(answer):
+            cells = " | ".join(f"{100 * token.probabilities[other]:.0f} % | {_code(token.likeliest[other])}" for other in answers)
+            lines.append(f"| {_code(token.text)}{' ← here they part' if place == apart else ''} | {cells} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _code(text: str) -> str:
+    """Text that Markdown shows as it is, within a table, too."""
+    return "`" + printable(text.replace("`", "'").replace("|", "¦").replace("\n", "⏎")) + "`"
+
+
+def plan(profile: str) -> Plan:
+    """The first plan of a profile that the store has students of; of the smoke profile, which takes a minute to make, if there is none."""
+    for job in notebooks.jobs(profile):
+        if pairs(job.plan):
+            return job.plan
+    smoke = notebooks.jobs("smoke")[0].plan
+    study.complete(smoke)
+    return smoke
+
+
+def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
+    """The students and twins that are there with their tuned teachers, by name."""
+    store = store or Store()
+    there = (one for one in plan.asked if one.teacher is not None and isinstance(one.counted, Run) and store.result(one.counted))
+    return {f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one for one in there}
+
+
+class Panel:
+    """A form: a pair of models, a question of their test set or one's own, and a button; below it what they say."""
+
+    def __init__(self, plan: Plan, store: Store | None = None):
+        self.plan, self.store = plan, store or Store()
+        self.there = pairs(plan, self.store)
+        self.loaded: dict[str, tuple[Run | Input, PreTrainedModel, PreTrainedTokenizerBase]] = {}
+        self.pair = ipywidgets.Dropdown(options=list(self.there), description="pair", layout={"width": "95%"})
+        self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
+        self.context, self.question = (
+            ipywidgets.Textarea(description=name, layout={"width": "95%", "height": height})
+            for name, height in (("text", "10em"), ("asked", "3em"))
+        )
+        self.button, self.output = ipywidgets.Button(description="Ask both"), ipywidgets.Output()
+        self.pair.observe(lambda _: self._offer(), "value")
+        self.known.observe(lambda _: self._fill(), "value")
+        self.button.on_click(lambda _: self._clicked())
+        self.box = ipywidgets.VBox([self.pair, self.known, self.context, self.question, self.button, self.output])
+        self._offer()
+
+    def _offer(self) -> None:
+        """The questions of the pair's test set."""
+        asked = makers.questions(self.there[self.pair.value].answers.needs["test"])
+        self.known.options = [(f"{q.article}: {q.question}", number) for number, q in enumerate(asked)]
+        self._fill()
+
+    def _chosen(self) -> Question:
+        return makers.questions(self.there[self.pair.value].answers.needs["test"])[self.known.value or 0]
+
+    def _fill(self) -> None:
+        self.context.value, self.question.value = self._chosen().context, self._chosen().question
+
+    def _models(self) -> tuple[dict[str, PreTrainedModel], PreTrainedTokenizerBase]:
+        one = self.there[self.pair.value]
+        for name, each in (("teacher", one.teacher), ("student", one)):
+            if each and (name not in self.loaded or self.loaded[name][0] is not each.counted):
+                self.loaded[name] = (each.counted, *makers.load(self.store, each.counted))
+        return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][2]
+
+    def _clicked(self) -> None:
+        """Show what `ask` finds, or why it cannot."""
+        self.output.clear_output()
+        self.button.disabled = True
+        with self.output:
+            try:
+                display(Markdown(self.ask()))
+            except StudyError as error:
+                print(error)
+        self.button.disabled = False
+
+    def ask(self) -> str:
+        """Ask both models what stands in the form and return their answers as Markdown. Raises StudyError for what cannot be asked."""
+        one = self.there[self.pair.value]
+        both, tokenizer = self._models()
+        asked = replace(self._chosen(), context=self.context.value, question=self.question.value, answers=(("", 0),))
+        answers = told(
+            both, tokenizer, asked, mode=one.called["asked"], pool=makers.loaded(self.plan.train).labelled, seed=one.called["seed"]
+        )
+        return table(answers)

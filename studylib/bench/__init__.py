@@ -1,0 +1,1 @@
+"""How fast it is, beside TRL, `generate` and a plain loop."""

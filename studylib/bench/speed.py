@@ -1,0 +1,333 @@
+"""Speed on this machine, on the model and data of `small`, as ratios within one run: `study bench --out FILE`.
+
+Contestants take turns (A B A B …) on the same contexts, so that what the machine does besides meets all of them; of
+a ratio the median over the rounds is given, and the least and the greatest. Peak memory is that of a process of its own.
+"""
+
+import json
+import math
+import multiprocessing
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from statistics import linear_regression, median
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from studylib.bench import baselines
+from studylib.bench.baselines import Gkd, Match, Packed, PlainLoop
+from studylib.bench.data import megabytes
+from studylib.core import provenance
+from studylib.data import packing
+from studylib.data.packing import Pack
+from studylib.data.prompts import Prompt
+from studylib.experiments.plans import Plan
+from studylib.runs import makers
+from studylib.runs.budget import Shape
+from studylib.store.store import Store
+from studylib.training import teachers
+
+ROUNDS, PASSES, CONTEXTS, ASKED = 5, 3, 4, 12  # contexts a round to distil on, and to answer
+DEPTHS, SCALES, SIZES, PARTS = (8, 15, 30), (1, 2, 4, 8), (8, 16, 32, 64), (1, 2, 4)
+GOALS = {
+    "distill_vs_trl_later_student": "at least 20",
+    "distill_vs_trl_first_student": "at least 14",
+    "memory_vs_trl": "at most 0.25",
+    "distill_vs_plain_loop": "",
+    "share_of_peak": "at least 0.6",
+    "answers_vs_generate": "at least 3.5",
+    "scaling_exponent": "0.9 to 1.1",
+}
+
+
+def prepared(plan: Plan) -> tuple[Match, list[Prompt], str]:
+    """The tuned teacher of a plan (or the raw model, while there is none) and its training contexts, drawn by seed 0."""
+    store, tuned = Store(), plan.trained[0][0]
+    makers.prepare(plan.machine)
+    there = store.result(tuned) is not None
+    model, tokenizer = makers.load(store, tuned if there else tuned.needs["raw"])
+    built = makers.prompted(tuned, "train", tokenizer, model.config, learnt=makers.questions(tuned.needs["train"]))
+    drawn = random.Random(0).sample(built, len(built))
+    match = Match(model.eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
+    return match, drawn, "tuned" if there else "raw"
+
+
+def speed(plan: Plan, say: Callable[[str], None]) -> dict:
+    """Run all comparisons on the first teacher of a plan; returns what was measured, with its `ratios`."""
+    match, pool, state = prepared(plan)
+    found = {"machine": machine(match, state), "peak": peak()}
+    say(f"best matrix product: {found['peak']['gigaflops']:.0f} GFLOP/s ({found['peak']['of']})")
+    with TemporaryDirectory() as folder:
+        found |= distilling(match, pool, Path(folder), say)
+        found["share"] = share_of_peak(match, pool, Path(folder), found["peak"]["gigaflops"], say)
+        found["scaling"] = scaling(match, pool, Path(folder), say)
+        found["states"] = states(match, pool, Path(folder), say)
+    found["answering"] = answering_speed(match, pool, say)
+    found["memory"] = memory(plan, found["distilling"]["micro-batches of TRL"], say)
+    found["ratios"] = ratios(found)
+    return found
+
+
+def machine(match: Match, state: str) -> dict:
+    """What the numbers were measured on."""
+    made = provenance.present()
+    about = {"processor": made["machine"]["processor_name"], "threads": torch.get_num_threads()}
+    versions = {name: version for name, version in made["versions"].items() if name in ("torch", "transformers")}
+    layers = {"teacher layers": match.teacher.config.num_hidden_layers, "student layers": match.depth}
+    return about | versions | layers | {"precision": match.precision, "teacher": state}
+
+
+def peak() -> dict:
+    """The best matrix product that is measured here, over sizes and precisions, in GFLOP/s."""
+    best: dict[str, Any] = {"gigaflops": 0.0}
+    for dtype in (torch.float32, torch.bfloat16):
+        for size in (1024, 2048, 4096):
+            a, b = torch.randn(2, size, size).to(dtype)
+            seconds = min(timed(torch.matmul, a, b) for _ in range(6))
+            rate = 2 * size**3 / seconds / 1e9
+            best = max(
+                best, {"gigaflops": rate, "of": f"{size} by {size}, {str(dtype).removeprefix('torch.')}"}, key=lambda one: one["gigaflops"]
+            )
+    return best
+
+
+def timed(work: Callable, *given: object) -> float:
+    """Seconds of one call."""
+    begun = monotonic()
+    work(*given)
+    return monotonic() - begun
+
+
+def steps(pool: Sequence[Prompt], count: int) -> list[list[Prompt]]:
+    """Contexts of one step after the other, alike in length within a step, as in training."""
+    lengths = [len(packing.pack(prompt).ids) for prompt in pool]
+    return [[pool[i] for i in step] for step in packing.schedule(lengths, size=CONTEXTS, steps=count, seed=0)]
+
+
+def questions(chosen: Sequence[Prompt]) -> int:
+    """How many questions these contexts have."""
+    return sum(len(prompt.branches) for prompt in chosen)
+
+
+def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
+    """Seconds of a step on the same questions, contestant by contestant, round by round; `store` is what the first student
+    costs besides. TRL has the micro-batches that were fastest in the warming up."""
+    ours, plain = Packed(match, folder / "states"), PlainLoop(match, folder)
+    warm, *chosen = steps(pool, ROUNDS + 1)
+    tried = {parts: Gkd(match, folder, parts) for parts in PARTS}
+    for trl in (tried[PARTS[0]], *tried.values()):  # the very first step is slow whatever its parts
+        trl.distil(warm)
+    parts = min(tried, key=lambda parts: tried[parts].seconds)
+    trl, tried = tried[parts], {}
+    ours.store(warm)
+    for contestant in (ours, plain):
+        contestant.distil(warm)
+    seconds: dict[str, list[float]] = {"ours": [], "store": [], "trl": [], "plain loop": []}
+    for number, contexts in enumerate(chosen, 1):
+        for file in ours.folder.glob("*.safetensors"):
+            file.unlink()
+        took = {"store": timed(ours.store, contexts), "ours": timed(ours.distil, contexts)}
+        trl.distil(contexts)
+        took |= {"trl": trl.seconds, "plain loop": timed(plain.distil, contexts)}
+        for name, value in took.items():
+            seconds[name].append(value)
+        say(f"round {number}: {questions(contexts)} questions; seconds " + ", ".join(f"{name} {value:.2f}" for name, value in took.items()))
+    return {"distilling": {"questions": [questions(one) for one in chosen], "seconds": seconds, "micro-batches of TRL": parts}}
+
+
+def flops(model: PreTrainedModel, packs: Sequence[Pack], vocabulary: int) -> float:
+    """Model FLOPs of a training step, forward and twice as much backward, the head at answer positions only."""
+    shape = replace(Shape.of(model), vocabulary=vocabulary)
+    visible = [int(packing.collate([pack]).mask.sum()) for pack in packs]
+    return 3 * sum(shape.forward(len(pack.ids), seen, len(pack.answers.at)) for pack, seen in zip(packs, visible, strict=True))
+
+
+def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops: float, say: Callable[[str], None]) -> dict:
+    """FLOPs of a student's step, optimiser and states from disk included in the time, over what the best product reaches."""
+    ours, shares = Packed(match, folder / "share"), []
+    warm, *chosen = steps(pool, ROUNDS + 1)
+    ours.store([prompt for contexts in (warm, *chosen) for prompt in contexts])
+    ours.distil(warm)
+    for contexts in chosen:
+        packs, guide = [packing.pack(prompt) for prompt in contexts], ours.guide()
+        seconds = timed(ours.step, packs, guide)
+        shares.append(flops(ours.model, packs, match.tokens) / seconds / 1e9 / gigaflops)
+    say(f"share of the best product's speed: {median(shares):.2f}")
+    return {"rounds": shares}
+
+
+def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
+    """Seconds to store and distil 1, 2, 4 and 8 times the contexts, each read, packed and stored anew, in an order of length
+    and steps as in training; and seconds of a step of students of several depths."""
+    ours, chosen = Packed(match, folder / "scaling"), [pool[: CONTEXTS * scale] for scale in SCALES]
+    _distil_all(ours, chosen[0])
+    seconds = [[timed(_distil_all, ours, contexts) for contexts in chosen] for _ in range(PASSES)]
+    sizes = [math.log(questions(contexts)) for contexts in chosen]
+    exponents = [linear_regression(sizes, [math.log(value) for value in passed]).slope for passed in seconds]
+    depths, (base,) = {}, steps(pool, 1)
+    for depth in DEPTHS:
+        one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
+        one.store(base)
+        one.distil(base)
+        depths[depth] = median(timed(one.distil, base) for _ in range(3))
+    say(f"1 to {max(SCALES)} times the questions: exponent {median(exponents):.3f}; seconds a step by layers: {depths}")
+    about = {"questions": [questions(contexts) for contexts in chosen], "seconds": seconds, "exponents": exponents}
+    return about | {"seconds a step by layers": depths, "questions a step": questions(base)}
+
+
+def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
+    """All that training does with so many contexts once: states, order, steps."""
+    for file in ours.folder.glob("*.safetensors"):
+        file.unlink()
+    ours.store(prompts)
+    packs, guide = [packing.pack(prompt) for prompt in prompts], ours.guide()
+    for step in packing.schedule([len(pack.ids) for pack in packs], size=CONTEXTS, steps=-(-len(packs) // CONTEXTS), seed=0):
+        ours.step([packs[i] for i in step], guide)
+
+
+def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
+    """Bytes of stored teacher states a question, and seconds to store and to read them."""
+    ours, contexts = Packed(match, folder / "bytes"), pool[: CONTEXTS * ROUNDS]
+    packs, count = [packing.pack(prompt) for prompt in contexts], questions(contexts)
+    stored = timed(ours.store, contexts)
+
+    def read() -> None:
+        served = ours.stored()
+        for pack in packs:
+            served(pack).sum()
+
+    size = sum(file.stat().st_size for file in ours.folder.glob("*.safetensors"))
+    found = {
+        "bytes a question": size / count,
+        "seconds to store a question": stored / count,
+        "seconds to read a question": timed(read) / count,
+    }
+    say("states: " + ", ".join(f"{value:.4g} {name}" for name, value in found.items()))
+    return found
+
+
+def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], None]) -> dict:
+    """Questions answered a second by us and by `generate` at the batch size that is best on the first round."""
+    chosen = [pool[number * ASKED :][:ASKED] for number in range(ROUNDS + 1)]
+    baselines.answer(match, chosen[0])
+    baselines.generate(match, chosen[0], min(SIZES))
+    tried = {size: timed(baselines.generate, match, chosen[0], size) for size in SIZES}
+    best = min(tried, key=tried.__getitem__)
+    seconds: dict[str, list[float]] = {"ours": [], "generate": []}
+    same = 0
+    for contexts in chosen[1:]:
+        said: list[list[str]] = []
+        seconds["ours"].append(timed(_noted, said, baselines.answer, match, contexts))
+        seconds["generate"].append(timed(_noted, said, baselines.generate, match, contexts, best))
+        same += sum(a == b for a, b in zip(*said, strict=True))
+        say(f"answering {questions(contexts)} questions: ours {seconds['ours'][-1]:.1f} s, generate {seconds['generate'][-1]:.1f} s")
+    counts = [questions(contexts) for contexts in chosen[1:]]
+    return {"questions": counts, "seconds": seconds, "batch of generate": best, "same answers": same / sum(counts)}
+
+
+def memory(plan: Plan, parts: int, say: Callable[[str], None]) -> dict:
+    """Peak megabytes of a process that does one step, for each contestant; of one that stores the states, or reads them; and of
+    one that only loads the model."""
+    found = {}
+    with TemporaryDirectory() as folder:
+        for name in ("nothing", "store", "read", "ours", "trl", "plain loop"):  # a later student's states are there
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                found[name] = alone.submit(_peak_memory, plan, name, Path(folder), parts).result()
+            say(f"peak memory, {name}: {found[name]:.0f} MB")
+    return found
+
+
+def _peak_memory(plan: Plan, name: str, folder: Path, parts: int) -> float:
+    match, pool, _ = prepared(plan)
+    (contexts,) = steps(pool, 1)
+    if name == "store":
+        Packed(match, folder / "states").store(contexts)
+    elif name == "read":
+        served = teachers.StoredStates((folder / "states").glob("*.safetensors"))
+        for prompt in contexts:
+            served(packing.pack(prompt)).sum()
+    elif name == "ours":
+        Packed(match, folder / "states").distil(contexts)
+    elif name == "trl":
+        Gkd(match, folder, parts).distil(contexts)
+    elif name == "plain loop":
+        PlainLoop(match, folder).distil(contexts)
+    return megabytes()
+
+
+def _noted(said: list[list[str]], ask: Callable[..., list[str]], *given: object) -> None:
+    said.append(ask(*given))
+
+
+def ratios(found: dict) -> dict:
+    """Each ratio with its median and its least and greatest value over the rounds."""
+    seconds, answered = found["distilling"]["seconds"], found["answering"]["seconds"]
+    first = [later + store for later, store in zip(seconds["ours"], seconds["store"], strict=True)]
+    used = found["memory"]
+    return {
+        "distill_vs_trl_later_student": _over(seconds["trl"], seconds["ours"]),
+        "distill_vs_trl_first_student": _over(seconds["trl"], first),
+        "memory_vs_trl": _spread([used["ours"] / used["trl"]]),
+        "distill_vs_plain_loop": _over(seconds["plain loop"], seconds["ours"]),
+        "share_of_peak": _spread(found["share"]["rounds"]),
+        "answers_vs_generate": _over(answered["generate"], answered["ours"]),
+        "scaling_exponent": _spread(found["scaling"]["exponents"]),
+    }
+
+
+def _over(slower: Sequence[float], faster: Sequence[float]) -> dict:
+    return _spread([a / b for a, b in zip(slower, faster, strict=True)])
+
+
+def _spread(values: Sequence[float]) -> dict:
+    return {"median": median(values), "least": min(values), "greatest": max(values), "rounds": len(values)}
+
+
+def wrote(file: Path) -> bool:
+    """Whether a file is the table of the measurements beside it."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        measurements = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8") == table(measurements)
+    return False
+
+
+def table(found: dict) -> str:
+    """The ratios and what they come from as Markdown tables, with the machine that they were measured on."""
+    lines = ["| ratio | median | least to greatest | goal |", "| --- | --- | --- | --- |"]
+    for name, value in found["ratios"].items():
+        spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
+        lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
+    lines += ["", "| measured | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured(found).items())]
+    about, parts = found["machine"], found["distilling"]["micro-batches of TRL"]
+    said = [
+        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}",
+        f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s",
+        f"{about['teacher']} teacher of {about['teacher layers']} layers, student of {about['student layers']}",
+        f"distilling in {ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step, by TRL in {parts} micro-batches",
+        f"answering in {ROUNDS} rounds of {ASKED} contexts, by `generate` {found['answering']['batch of generate']} questions at a time",
+        f"{PASSES} passes over {', '.join(map(str, found['scaling']['questions']))} questions for the exponent.",
+    ]
+    return "\n".join([*lines, "", "; ".join(said)]) + "\n"
+
+
+def measured(found: dict) -> dict[str, str]:
+    """What the ratios come from. Seconds, unlike ratios, cannot be compared between machines."""
+    asked, seconds = found["distilling"]["questions"], found["distilling"]["seconds"]
+    first = {"ours, first student": [a + b for a, b in zip(seconds["ours"], seconds["store"], strict=True)]}
+    names = {"ours": "ours, later students", "trl": "TRL", "plain loop": "plain loop"}
+    each = first | {said: seconds[name] for name, said in names.items()}
+    rates = {name: median(q / took for q, took in zip(asked, values, strict=True)) for name, values in each.items()}
+    lines = {f"questions distilled a second, {name}": f"{rate:.2f}" for name, rate in rates.items()}
+    per_layer = found["scaling"]["seconds a step by layers"].items()
+    lines["seconds a step by layers"] = ", ".join(f"{layers}: {took:.2f}" for layers, took in per_layer)
+    lines |= {f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.2g}" for name, value in found["states"].items()}
+    lines["peak memory, MB"] = ", ".join(f"{name} {size:.0f}" for name, size in found["memory"].items())
+    lines["answers that are the same as those of `generate`, %"] = f"{100 * found['answering']['same answers']:.1f}"
+    return lines

@@ -1,0 +1,1 @@
+"""From a data set described in YAML to packed rows: sources, questions, prompts, tokens."""

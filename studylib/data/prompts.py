@@ -1,0 +1,346 @@
+"""One template: instructions, an optional demonstration, context, question, answer; and its tokens.
+
+A way of prompting is named `zero-shot`, `one-shot` (one demonstration a seed), `one-shot random` or `one-shot retrieved`
+(one a context), each in plain form or, with `chat ` before it, in the tokenizer's own chat template.
+
+Segments are tokenised one by one, so that a packed row and a row of its own hold the same tokens:
+the prefix (up to and with the context), then per question a branch `question -> answer + EOS`.
+A context that does not fit is read in overlapping windows, never cut.
+
+What stands in data stays text: `<|endoftext|>` in a context is no end of text. It is shown in NFC, which some tokenizers
+write anyway, and an answer to learn is one line, since an answer ends with its line.
+"""
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from random import Random
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from studylib.core.errors import StudyError, said
+from studylib.core.segmentation import composed, tokens
+from studylib.data import chat_templates, vocabulary
+from studylib.data.squad import Question, by_context
+
+INSTRUCTIONS = "Answer the question with words from the text."
+BREAK = "\n\n"
+CONTEXT = "Text: {context}"
+QUESTION = "Question: {question}"
+CUE = "\nAnswer:"  # in plain form; a chat template has its own
+ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
+ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
+PLAIN = "take a prompting without `chat`"
+HERE = "\ufdd1"  # where a chat turn's question goes; no character at all, so in no text
+LINE_BREAK = re.compile(r"\s*\n\s*")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A question's tokens after the shared prefix: what is given, and what is to be learnt (ends in EOS)."""
+
+    question: Question
+    given: list[int]
+    target: list[int]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One context, or a window of it, as the model sees it: the shared prefix and a branch per question.
+
+    The first `shared` tokens of the prefix are those of all prompts with the same fixed demonstration.
+    """
+
+    prefix: list[int]
+    branches: list[Branch]
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The text around context, question and answer: `before` the context, `cue` between question and answer, `blank` before an answer.
+
+    `control` are the control tokens of a chat, which nothing from data may spell; the plain form has none.
+    """
+
+    before: str
+    cue: str
+    blank: str
+    control: re.Pattern[str] | None = None
+
+    def prefix(self, context: str) -> str:
+        """All that the questions of a context share."""
+        return self.before + CONTEXT.format(context=self._data(context))
+
+    def given(self, question: Question) -> str:
+        """What follows for one of them, up to its answer."""
+        return BREAK + QUESTION.format(question=self._data(question.question.strip())) + self.cue
+
+    def answer(self, question: Question) -> str:
+        """The answer to learn, without the end of sequence."""
+        target = target_of(question)
+        return self.blank + self._data(target) if target else ""  # a teacher may say nothing
+
+    def ids(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of such texts."""
+        if self.control is None:
+            return vocabulary.text_ids(tokenizer, texts)
+        return vocabulary.chat_ids(tokenizer, texts, self.control)
+
+    def _data(self, text: str) -> str:
+        return composed(text) if self.control is None else vocabulary.guard(composed(text), self.control)
+
+
+def line(text: str) -> str:
+    """A gold answer as it can be said: in NFC, in one line."""
+    return LINE_BREAK.sub(" ", composed(text).strip())
+
+
+def target_of(question: Question) -> str:
+    """The answer to learn: the most frequent gold answer, the first among equals."""
+    return Counter(line(text) for text, _ in question.answers).most_common(1)[0][0]
+
+
+def place_of(answer: str, context: str) -> int:
+    """Where an answer that was said begins in a context as its file spells it; 0 where it does not stand there."""
+    if (start := context.find(answer)) >= 0:
+        return start
+    spelt = re.search(r"\s+".join(map(re.escape, composed(answer).split())), composed(context))
+    start = spelt.start() if spelt else 0
+    return bisect_left(range(len(context)), start, key=lambda end: len(composed(context[:end])))
+
+
+def traits(question: Question) -> dict[str, str | int | float]:
+    """What may make a question hard: the word that it asks with (in English), the number of words of the answer to learn, and where
+    that stands in the context, from 0 to 1."""
+    target, words = target_of(question), re.findall(r"\w+", question.question.lower())
+    asks = next((word for word in words if word in ASKING), "other") if question.language == "en" else "other"
+    start = next(start for text, start in question.answers if line(text) == target)
+    return {"asks": asks, "answer_words": len(target.split()), "answer_place": start / max(1, len(question.context))}
+
+
+def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> Segments:
+    """The template as it stands above."""
+    example = Segments(INSTRUCTIONS + BREAK, CUE, " ")
+    if shown is None:
+        return example
+    return Segments(example.prefix(shown.context) + example.given(shown) + example.answer(shown) + BREAK, CUE, " ")
+
+
+def chat(tokenizer: PreTrainedTokenizerBase, shown: Sequence[Question | None]) -> list[Segments]:
+    """A user's turn with instructions, context and question; each demonstration is an exchange before it.
+
+    Raises StudyError where the tokenizer has no chat template, or one that fails or does not show the question.
+    """
+    whose = tokenizer.name_or_path or "This model"
+    if not tokenizer.chat_template:
+        raise StudyError(f"{whose} has no chat template: {PLAIN}.")
+    control = vocabulary.control_tokens(tokenizer)
+    conversations = [_conversation(demonstration, control) for demonstration in shown]
+    try:
+        template = chat_templates.repeatable(tokenizer.get_chat_template())
+        texts = chat_templates.render(template, conversations, tokenizer.special_tokens_map)
+    except ValueError as error:  # several templates, none of which is the default; or one that draws at random
+        raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}.") from error
+    except chat_templates.TemplateFailure as error:
+        raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}.") from None
+    if any(text.count(HERE) != 1 for text in texts):
+        raise StudyError(f"The chat template of {whose} does not show what it is given, once: {PLAIN}.")
+    around = (text.partition(HERE) for text in texts)
+    return [Segments(before, after, "", control) for before, _, after in around]
+
+
+def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict[str, str]]:
+    """The turns of a chat, a demonstration's before that of the question."""
+    turns = [INSTRUCTIONS + BREAK + HERE]
+    if shown is not None:
+        example = Segments(INSTRUCTIONS + BREAK, "", "", control)
+        turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
+    return [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
+
+
+FORMS = ("", "chat ")
+
+
+def none(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
+    """No demonstration."""
+    return [None] * len(asked)
+
+
+def fixed(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+    """The seed's demonstration: the same for every context but those of its own article.
+
+    Drawn among the shorter half of the pool's questions by context; the shortest other one if all of that half are of its article.
+    """
+    by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
+    shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
+    Random(seed).shuffle(shorter)
+    order = [*shorter, *longer]
+    return [_apart(order, question) for question in asked]
+
+
+def drawn(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+    """One at random for each context, whichever other contexts are asked."""
+    found = []
+    for question in asked:
+        rng = Random(f"{seed} {question.context}")
+        found.append(_apart((rng.choice(pool) for _ in range(100 * len(pool))), question))
+    return found
+
+
+def retrieved(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+    """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza, 2009, §3.2, from memory)."""
+    import bm25s  # slow to import
+
+    first = [group[0] for group in by_context(pool)]
+    index, texts = bm25s.BM25(), [tokens(question.context, question.language) for question in first]
+    if any(texts):
+        index.index(texts, show_progress=False)
+    found = []
+    for question in asked:
+        words = tokens(question.context, question.language)
+        scores = index.get_scores(words) if words and any(texts) else np.zeros(len(first))
+        found.append(_apart((first[i] for i in np.argsort(-scores, kind="stable")), question))
+    return found
+
+
+DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int], list]] = {
+    "zero-shot": none,
+    "one-shot": fixed,
+    "one-shot random": drawn,
+    "one-shot retrieved": retrieved,
+}
+MODES = tuple(form + shots for form in FORMS for shots in DEMONSTRATIONS)
+
+
+def _apart(candidates: Iterable[Question], asked: Question) -> Question:
+    """The first candidate that is not of the asked question's article. Raises StudyError if there is none."""
+    for candidate in candidates:
+        if candidate.article != asked.article and candidate.context != asked.context:
+            return candidate
+    raise StudyError(f"No demonstration for article {asked.article!r}: the training set needs a second article.")
+
+
+def check(mode: str) -> None:
+    """Raise StudyError for an unknown way of prompting."""
+    if mode not in MODES:
+        raise StudyError(f"prompting {mode!r} is unknown: use {', '.join(MODES)}.")
+
+
+def demonstrations(asked: Sequence[Question], mode: str, pool: Sequence[Question], seed: int) -> list[Question | None]:
+    """For each question's context the demonstration that is shown with it, chosen from `pool`. Raises StudyError for an unknown mode."""
+    check(mode)
+    return DEMONSTRATIONS[mode.removeprefix("chat ")](asked, pool, seed)
+
+
+def segments(shown: Sequence[Question | None], tokenizer: PreTrainedTokenizerBase, mode: str) -> list[Segments]:
+    """The text around a context, for each demonstration."""
+    distinct = list(dict.fromkeys(shown))
+    texts = chat(tokenizer, distinct) if mode.startswith("chat ") else [plain(tokenizer, each) for each in distinct]
+    around = dict(zip(distinct, texts, strict=True))
+    return [around[each] for each in shown]
+
+
+def build(
+    questions: Sequence[Question],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    mode: str,
+    pool: Sequence[Question] = (),
+    seed: int = 0,
+    longest: int | None = None,
+    training: bool = False,
+) -> list[Prompt]:
+    """A prompt per context, or per window of it. `pool` serves demonstrations; `longest` is the model's number of positions.
+
+    A question whose context is in windows is asked on all of them; in `training` only where its answer stands, farthest from the ends.
+    Raises StudyError for an unknown mode, and for a question that fits in no window.
+    """
+    groups = by_context(questions)
+    shown = demonstrations([group[0] for group in groups], mode, pool, seed)
+    texts = segments(shown, tokenizer, mode)
+    if not groups:
+        return []
+    ids = texts[0].ids  # the same for all of a way of prompting
+    prefixes = iter(ids(tokenizer, [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]))
+    given = iter(ids(tokenizer, [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group]))
+    learnt = ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group])
+    targets = [[*ids, tokenizer.eos_token_id] for ids in learnt]
+    following = iter(targets)
+    made: list[list[Prompt]] = []
+    free = 0 if training else longest_answer(targets)
+    for text, group in zip(texts, groups, strict=True):
+        branches = [Branch(q, next(given), next(following)) for q in group]
+        room = max(len(b.given) + max(len(b.target), free) for b in branches)
+        prefix = next(prefixes)
+        if longest is None or len(prefix) + room <= longest:
+            made.append([Prompt(prefix, branches)])
+        else:
+            made.append(_windowed(group[0].context, text, branches, tokenizer, longest - room, training))
+    if mode.endswith("one-shot"):
+        made = _sharing(made, shown)
+    return [prompt for prompts in made for prompt in prompts]
+
+
+def longest_answer(targets: Iterable[list[int]]) -> int:
+    """How many tokens an answer may have: no right one of the set is cut, whatever its script; the same for every model."""
+    return max([ROOM, *map(len, targets)])
+
+
+def _sharing(made: list[list[Prompt]], shown: Sequence[Question | None]) -> list[list[Prompt]]:
+    """The prompts of each context, told how many tokens they begin with that all of the same demonstration do."""
+    alike: dict[Question | None, list[list[int]]] = {}
+    for prompts, example in zip(made, shown, strict=True):
+        alike.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
+    shared = {example: _common(prefixes) for example, prefixes in alike.items()}
+    return [[replace(prompt, shared=shared[example]) for prompt in prompts] for prompts, example in zip(made, shown, strict=True)]
+
+
+def _common(rows: list[list[int]]) -> int:
+    """How many first tokens all rows share, leaving each at least one of its own; none where there is one row only."""
+    if len(rows) == 1:
+        return 0
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*(row[:-1] for row in rows), strict=False)))
+
+
+def _windowed(
+    context: str, text: Segments, branches: list[Branch], tokenizer: PreTrainedTokenizerBase, room: int, training: bool
+) -> list[Prompt]:
+    """Prompts for windows of at most `room` prefix tokens: in training each question in one of them, else all in each."""
+    spans = windows(context, tokenizer, lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room)
+    if not spans:
+        raise StudyError(
+            f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece of its context fits beside it and its demonstration: "
+            "leave it out, take another prompting or a model with more positions."
+        )
+    held: list[list[Branch]] = [[] if training else branches for _ in spans]
+    for branch in branches if training else ():
+        target = target_of(branch.question)
+        answer, start = next((answer, start) for answer, start in branch.question.answers if line(answer) == target)
+        start += len(answer) - len(answer.lstrip())
+        margins = [min(start - begin, end - start - len(answer.strip())) for begin, end in spans]
+        if max(margins) < 0:
+            raise StudyError(
+                f"question {branch.question.id!r}: its answer is longer than what fits of its context: leave it out or take a model with more positions."
+            )
+        held[margins.index(max(margins))].append(branch)
+    prefixes = text.ids(tokenizer, [text.prefix(context[begin:end]) for begin, end in spans])
+    return [Prompt(prefix, inside) for prefix, inside in zip(prefixes, held, strict=True) if inside]
+
+
+def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]) -> list[tuple[int, int]]:
+    """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if not even four tokens fit."""
+    coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+    size = count = len(coded["input_ids"])
+    while size >= 4:
+        starts = range(0, count - size + size // 2, size // 2) if size < count else [0]
+        ends = (min(start + size, count) - 1 for start in starts)
+        spans = [(coded.token_to_chars(start).start, coded.token_to_chars(end).end) for start, end in zip(starts, ends, strict=True)]
+        if all(fits(text[begin:end]) for begin, end in spans):
+            return spans
+        size -= max(1, size // 16)
+    return []

@@ -1,0 +1,212 @@
+"""Who computes the runs of a plan: this machine, a Ray cluster or Slurm, each behind the interface of `concurrent.futures`.
+
+with opened(machine) as pool:
+    complete(runs, Store(), machine, pool, done=print)
+
+An engine is told nothing but which run to make, and runs are the same whichever made them.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing import active_children, get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+import torch
+
+from studylib.core import parallel
+from studylib.core.errors import StudyError, told
+from studylib.core.filesystem import NoRoom
+from studylib.core.machine import Machine
+from studylib.core.progress import Progress
+from studylib.engines import distributed
+from studylib.engines.clusters import EngineFailure, Ray, Slurm, on_cards
+from studylib.models import parts
+from studylib.runs import budget, makers
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
+MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
+TRIES = 3  # of a run whose process died
+# Ends of the names of submitit's options that a job's script would run, or take as they are, whatever cluster's they are.
+COMMANDS = ("setup", "teardown", "srun_args", "additional_parameters")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to make, as a worker gets it: the same bits whatever engine it belongs to, in as many threads as the run is planned with."""
+
+    run: Run
+    root: Path
+    machine: Machine
+
+    def __call__(self) -> None:
+        """Make the run in the store."""
+        store = Store(self.root)
+        if self.machine.processes > 1 and self.run.kind in distributed.SHARED:
+            return distributed.complete(self.run, store, self.machine)
+        makers.prepare(self.machine)
+        store.complete(self.run, makers.make(store, Progress()), self._needed)
+
+    def _needed(self) -> float:
+        """Bytes of disk that the run takes while it is made."""
+        took = budget.Work().of(self.run)
+        return took.disk + took.work
+
+
+class Here(Executor):
+    """In this very process, at once: nothing is to be started, and Ctrl-C stops the run itself."""
+
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call and return what came of it."""
+        future: Future = Future()
+        try:
+            future.set_result(call(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _begin(cards: Queue | None) -> None:
+    """Let this process end with its parent, and give it GPUs of its own, if there are any, before it has looked for them."""
+    parallel.end_with_parent()
+    if cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
+
+
+class Processes(Executor):
+    """Processes of this machine, each with GPUs of its own where there are any; when one dies, the others are begun anew."""
+
+    def __init__(self, workers: int, cards: list[str]):
+        self.workers, self.cards = workers, cards
+        self.pool = self._begun()
+
+    def _begun(self) -> ProcessPoolExecutor:
+        context = get_context("spawn")
+        queue = context.Queue()
+        for card in self.cards:
+            queue.put(card)
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin, initargs=(queue if self.cards else None,))
+
+    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
+        """Call in one of the processes."""
+        try:
+            return self.pool.submit(call, *args, **kwargs)
+        except BrokenProcessPool:
+            self.pool = self._begun()
+            return self.pool.submit(call, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes, whatever they are at: runs go on from their checkpoints."""
+        self.pool.shutdown(wait, cancel_futures=cancel_futures)
+        for process in active_children():
+            process.terminate()
+
+
+def check(machine: Machine) -> None:
+    """Raise StudyError for an engine, an option or a device that is unknown, and for one that is not there."""
+    if machine.engine not in OPTIONS:
+        raise StudyError(f"engine {machine.engine!r} is unknown: use {', '.join(OPTIONS)}.")
+    known = OPTIONS[machine.engine]
+    if known is not None and (unknown := sorted(set(machine.engine_options) - known)):
+        raise StudyError(f"engine_options: {machine.engine} has no option {unknown[0]!r}: it knows {', '.join(sorted(known))}.")
+    _harmless(machine)
+    for name, package in (("ray", "ray"), ("slurm", "submitit")):
+        if machine.engine == name and find_spec(package) is None:
+            raise StudyError(f"engine {name} needs {package}: pip install -e '.[{name}]'.")
+    if machine.engine == "local":  # others may have what this machine has not
+        parts.device(machine.device)
+    workers = machine.engine_options.get("workers", 1)
+    if machine.engine == "local" and (type(workers) is not int or workers < 1):
+        raise StudyError(f"engine_options: workers must be a whole number of at least 1, not {workers!r}.")
+
+
+def _harmless(machine: Machine) -> None:
+    """Raise StudyError for options by which a file of parameters, which may be a stranger's, would run commands or choose who computes."""
+    options = machine.engine_options
+    if machine.engine == "ray" and options.get("address", "auto") != "auto":
+        raise StudyError("engine_options: address must be auto: set RAY_ADDRESS, in your own surroundings, to say which cluster that is.")
+    for name, value in options.items() if machine.engine == "slurm" else ():
+        if name.endswith(COMMANDS) or not isinstance(value, str | int | float) or "\n" in f"{name}{value}":
+            raise StudyError(f"engine_options: {name} must be a number or one line of text, and no command: Slurm's script would run it.")
+
+
+@contextmanager
+def opened(machine: Machine) -> Iterator[Executor]:
+    """The engine, ready to be given work; afterwards it is left, and what is still going on there is stopped."""
+    check(machine)
+    begin: dict[str, Callable[..., Executor]] = {"local": _local, "ray": Ray, "slurm": Slurm}
+    pool = begin[machine.engine](machine, **machine.engine_options)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _local(machine: Machine, workers: int | None = None) -> Executor:
+    """As many processes as there are groups of GPUs, or as are asked for; one is this process."""
+    count = torch.cuda.device_count() if on_cards(machine) else 0
+    groups = [
+        ",".join(map(str, range(first, first + machine.processes))) for first in range(0, count - machine.processes + 1, machine.processes)
+    ]
+    if workers and groups and workers > len(groups):  # the others would wait for a GPU for ever
+        raise StudyError(f"engine_options: {workers} workers need as many groups of {machine.processes} GPUs: there are {len(groups)}.")
+    workers = workers or max(1, len(groups))
+    return Here() if workers == 1 else Processes(workers, groups)
+
+
+def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor, done: Callable[[Run], None]) -> None:
+    """Make the runs that are missing, each as soon as all that it needs is there; `done` is told of each, one after the other.
+
+    A run that fails stops only those that need it; one whose process died is tried again. Raises StudyError at the end, naming what
+    failed and why; at once where the disk is full.
+    """
+    missing = {run.planned: run for run in runs if store.result(run) is None}
+    needs = {planned: {need.planned for need in run.ancestry() if need is not run} for planned, run in missing.items()}
+    going: dict[Future, Run] = {}
+    failed: dict[str, str] = {}
+    vain: set[str] = set()
+    tried: Counter[str] = Counter()
+    while missing or going:
+        unfinished = missing.keys() | {run.planned for run in going.values()}
+        for run in [run for planned, run in missing.items() if not needs[planned] & unfinished]:
+            del missing[run.planned]
+            if needs[run.planned] & (failed.keys() | vain):
+                vain.add(run.planned)
+                continue
+            tried[run.planned] += 1
+            going[pool.submit(Task(run, store.root.parent, machine))] = run
+            if isinstance(pool, Here):
+                break  # it is there already, and to be told
+        for future in wait(going, return_when=FIRST_COMPLETED).done if going else ():
+            run, error = going.pop(future), future.exception()
+            if error is None:
+                done(run)
+            elif isinstance(error, NoRoom | EngineFailure):
+                raise error  # no other run would fare better
+            elif isinstance(error, BrokenProcessPool) and tried[run.planned] < TRIES:
+                missing[run.planned] = run  # it may have been another one's process that died
+            else:
+                failed[run.planned] = f"{run.label} ({_reason(run, error, store)})"
+    if failed:
+        waited = f"; {len(vain)} runs that need {'it' if len(failed) == 1 else 'them'} were not tried" if vain else ""
+        raise StudyError(f"Failed: {'; '.join(failed.values())}{waited}. All others are there; the same command tries again.")
+
+
+def _reason(run: Run, error: BaseException, store: Store) -> str:
+    """Why a run failed, as it noted itself; else what its engine says."""
+    state, why = store.state(run)
+    if isinstance(error, BrokenProcessPool):
+        why = "its process died: the system ends one that takes more memory than there is, see `study plan`"
+    elif state != "failed":
+        why = str(error) if isinstance(error, StudyError) else told(f"{type(error).__name__}: {error}")
+    if any(sign in why for sign in MEMORY):
+        why = "there is not enough memory for it: take a smaller `micro`, and see `study plan`"
+    return " ".join(why.split()).rstrip(".")

@@ -1,0 +1,1 @@
+"""Greedy answers, and their scores."""

@@ -1,0 +1,25 @@
+"""What the lm-evaluation-harness task calls: the study's prompt and its scores, from the one place that knows them each."""
+
+from collections.abc import Mapping, Sequence
+
+from studylib.data import prompts
+from studylib.data.squad import Question
+from studylib.evaluation import generate, metrics
+
+
+def prompt(row: Mapping) -> str:
+    """The question as the study asks it, zero-shot and plain."""
+    segments = prompts.plain(None, None)
+    asked = Question(row["id"], "", row["context"], row["question"], ())
+    return segments.prefix(asked.context) + segments.given(asked)
+
+
+def target(row: Mapping) -> str:
+    """A right answer."""
+    return row["answers"]["text"][0]
+
+
+def scores(row: Mapping, said: Sequence[str]) -> dict[str, float]:
+    """EM and F1 of 0 to 1 by SQuAD's rules, of the first line that says something."""
+    found = metrics.score(generate.clean(said[0]), row["answers"]["text"])
+    return {name: found[name] for name in ("exact_match", "f1")}

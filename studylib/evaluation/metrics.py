@@ -1,0 +1,90 @@
+"""Exact match, F1 and ROUGE-L of an answer, 0 to 1, the best gold answer counting; and how like a teacher a student is.
+
+Exact match and F1 compare the words of `segmentation`, by the rules of SQuAD or MLQA.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
+from torch import Tensor
+
+from studylib.core.errors import StudyError
+from studylib.core.segmentation import composed, tokens, words
+
+
+def exact_match(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
+    """1 if the words of the prediction and of any gold answer are the same."""
+    said = words(prediction, language=language, rules=rules)
+    _check(golds)
+    return float(any(said == words(gold, language=language, rules=rules) for gold in golds))
+
+
+def f1(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
+    """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are empty."""
+    said = words(prediction, language=language, rules=rules)
+    _check(golds)
+    return max(_f1(said, words(gold, language=language, rules=rules)) for gold in golds)
+
+
+def _check(golds: Sequence[str]) -> None:
+    if isinstance(golds, str) or not golds:
+        raise StudyError(f"gold answers must be a list of at least one text, not {golds!r}.")
+
+
+def _f1(prediction: list[str], gold: list[str]) -> float:
+    same = sum((Counter(prediction) & Counter(gold)).values())
+    return 2 * same / (len(prediction) + len(gold)) if same else 0.0
+
+
+class _Words(Tokenizer):
+    """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and 0-9."""
+
+    def __init__(self, language: str):
+        self.language = language
+
+    def tokenize(self, text: str) -> list[str]:
+        return tokens(text, self.language)
+
+
+@cache
+def _rouge(language: str) -> RougeScorer:
+    return RougeScorer(["rougeL"], tokenizer=_Words(language))
+
+
+def rouge_l(prediction: str, golds: Sequence[str], *, language: str = "en") -> float:
+    """F-measure of the longest common subsequence of words, by `rouge-score` (Lin, 2004, §3)."""
+    return max(_rouge(language).score(gold, prediction)["rougeL"].fmeasure for gold in golds)
+
+
+def score(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> dict[str, float]:
+    """All metrics of one answer; exact match and F1 by the mended rules, too."""
+    found = {
+        "exact_match": exact_match(prediction, golds, language=language, rules=rules),
+        "f1": f1(prediction, golds, language=language, rules=rules),
+        "rouge_l": rouge_l(prediction, golds, language=language),
+    }
+    if rules == "mlqa" and language == "ar":
+        mended = {"language": language, "rules": "mlqa_mended"}
+        return found | {"exact_match_mended": exact_match(prediction, golds, **mended), "f1_mended": f1(prediction, golds, **mended)}
+    return found | {"exact_match_mended": found["exact_match"], "f1_mended": found["f1"]}
+
+
+def agreement(prediction: str, teacher: str, *, language: str = "en", rules: str = "squad") -> float:
+    """Exact match between a student's answer and its teacher's, both in NFC, whether right or not (label loyalty; Xu et al., 2021)."""
+    return exact_match(composed(prediction), [composed(teacher)], language=language, rules=rules)
+
+
+def probability_loyalty(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 − √JS of two next-token distributions given as logits (N, V), by logarithms of base 2: (N,) from 0 to 1.
+
+    Xu et al. (2021), as in their repository JetRunner/beyond-preserved-accuracy.
+    """
+    p, q = student.log_softmax(-1), teacher.log_softmax(-1)
+    middle = torch.logaddexp(p, q) - math.log(2)
+    nats = ((p - middle) * p.exp() + (q - middle) * q.exp()).sum(-1) / 2
+    return 1 - (nats / math.log(2)).clamp(0, 1).sqrt()

@@ -1,0 +1,1 @@
+"""From the values of a notebook to a plan: every run that it needs."""

@@ -1,0 +1,101 @@
+"""What an experiment needs, as runs: every trained model with what it is called in tables, and its answers to every test set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from studylib.core.filesystem import digest
+from studylib.core.machine import Machine
+from studylib.runs import kinds
+from studylib.store.run import Input, Run
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model's answers to one test set in one mode, with what they are called in tables, and the run that counted its parameters, or
+    the model from outside; for a student what it is compared with."""
+
+    called: dict
+    answers: Run
+    counted: Run | Input
+    teacher: "Asked | None" = None
+    loyalty: Run | None = None
+
+    @property
+    def planned(self) -> str:
+        """Names its rows by what was planned for them."""
+        return digest([run.planned for run in (self.answers, self.loyalty) if run is not None])[:24]
+
+
+@dataclass
+class Plan:
+    """What an experiment needs: training, dev and test questions, every trained model with what it is called in tables, and its answers."""
+
+    machine: Machine
+    train: Input
+    dev: Input
+    tests: list[Input]
+    answer_precision: str = "fp32"
+    trained: list[tuple[Run, dict]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    costs: list[tuple[Run, dict]] = field(default_factory=list)
+
+    def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
+        """Add a teacher, asked on every test set in every mode; return what its students are to be compared with."""
+        self.trained.append((model, called))
+        added = []
+        for test, mode in product(self.tests, modes):
+            own = self._answers(model, test, mode, called, f"{model.label}: {test.label} {mode}")
+            added.append(Asked(_named(called, test, mode), own, model))
+        self.asked += added
+        return added
+
+    def student(self, model: Run, called: dict, teacher: Sequence[Asked]) -> None:
+        """Add a student or twin, asked what its teacher was asked."""
+        self.trained.append((model, called))
+        for theirs in teacher:
+            test, mode = theirs.answers.needs["test"], theirs.called["asked"]
+            label = f"{model.label}: {test.label} {mode}"
+            own = self._answers(model, test, mode, called, label)
+            loyal = kinds.loyalty(own, theirs.answers, label=f"{label}, loyalty")
+            self.asked.append(Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal))
+
+    def cost(self, model: Run, teacher: Run, called: dict) -> None:
+        """Add what a student's answers cost beside its teacher's, asked as it was trained; measured once for all of its size and seed."""
+        asked = dict(asked=called["trained"], seed=called["seed"], precision=self.answer_precision)
+        run = next((run for run, other in self.costs if all(other[name] == called[name] for name in ("student", "trained", "seed"))), None)
+        run = run or kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
+        self.costs.append((run, called))
+
+    def base(self, model: Input, called: dict, modes: Sequence[str]) -> None:
+        """Add a model as it comes from outside, asked on every test set in every mode."""
+        for test, mode in product(self.tests, modes):
+            label = f"{called['student'] or called['family']} as shipped: {test.label} {mode}"
+            own = self._answers(model, test, mode, called, label)
+            self.asked.append(Asked(_named(called, test, mode), own, model))
+
+    def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
+        """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in the way in which it teaches."""
+        for test in self.tests:
+            label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
+            own = self._answers(model, test, mode, called, label)
+            self.asked.append(Asked(_named(called, test, mode), own, counted))
+
+    def _answers(self, model: Run | Input, test: Input, mode: str, called: dict, label: str) -> Run:
+        how = dict(asked=mode, seed=called["seed"], precision=self.answer_precision)
+        return kinds.answers(model, test, self.train, **how, label=label)
+
+    @property
+    def names(self) -> set[str]:
+        """All that someone has named in it: families, siblings, test sets."""
+        return {test.label for test in self.tests} | {str(name) for _, called in self.trained for name in called.values()}
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, each once, in an order in which they can be made."""
+        answered = [run for one in self.asked for run in (one.answers, one.loyalty) if run is not None]
+        return kinds.each_run([*answered, *(run for run, _ in self.costs)])
+
+
+def _named(called: dict, test: Input, mode: str) -> dict:
+    return called | {"asked": mode, "test_set": test.label}

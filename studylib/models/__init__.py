@@ -1,0 +1,1 @@
+"""From a model reference to weights: loading, parts, pruning, low-rank adapters."""

@@ -1,0 +1,113 @@
+"""A model's parts, by the same names in every architecture: blocks, final norm, hidden states, output head; counts and precision."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    DynamicCache,
+    PreTrainedModel,
+)
+
+from studylib.core.errors import StudyError
+from studylib.data.packing import Batch
+
+PRECISIONS = ("fp32", "bf16")  # of matrix products
+
+
+def parameters(model: PreTrainedModel) -> dict[str, int]:
+    """Counted parameters: all, and those outside input and output embeddings (shared ones once)."""
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    embeddings = {id(end.weight): end.weight.numel() for end in ends}
+    total = sum(p.numel() for p in model.parameters())
+    return {"total": total, "nonembedding": total - sum(embeddings.values())}
+
+
+@torch.no_grad()
+def memory(model: PreTrainedModel, tokens: int) -> int:
+    """Bytes of a model's weights and of the keys and values of so many tokens."""
+    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
+    kept: Any = DynamicCache(config=model.config)  # whose layers differ in what they hold
+    following(model, kept, input_ids=ids)
+    return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+
+
+def following(model: PreTrainedModel, cache: DynamicCache, **given: Tensor) -> Tensor:
+    """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are in the cache, which takes theirs, too."""
+    known = signature(model.base_model.forward).parameters
+    name = "cache" if "cache" in known else "past_key_values"  # until transformers 5.24
+    return model.base_model(**given, **{name: cache}, use_cache=True).last_hidden_state
+
+
+def device(name: str) -> torch.device:
+    """The device of this name; `auto` is a GPU where there is one. Raises StudyError for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise StudyError(f"device {name!r} is unknown: use auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StudyError("device cuda: torch sees no GPU here: take `device: auto` or cpu.")
+    return torch.device("cuda", torch.cuda.current_device()) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+
+
+def precision(model: PreTrainedModel, name: str) -> torch.autocast:
+    """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
+
+
+def round_frozen(model: PreTrainedModel, name: str) -> None:
+    """Keep the linear maps of a model's blocks that are not trained in the precision in which they are multiplied.
+
+    Within `precision` they would be rounded there anyway: the bits are the same, the memory is half.
+    """
+    if name == "bf16":
+        for module in layers(model).modules():
+            if type(module) is nn.Linear and not module.weight.requires_grad:
+                module.to(torch.bfloat16)
+
+
+def layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's blocks, in order."""
+    base: Any = model.base_model
+    return base.layers
+
+
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm after the last block."""
+    base: Any = model.base_model
+    return base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Post-final-norm hidden states of all tokens, (B, T, d)."""
+    return layer_states(model, batch, False)[-1]
+
+
+def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True) -> tuple[Tensor, ...]:
+    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
+    batch = batch.to(model.device)
+    out = model.base_model(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        use_cache=False,
+        output_hidden_states=every_layer,
+    )
+    return out.hidden_states if every_layer else (out.last_hidden_state,)
+
+
+def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
+    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size; in float32 even within autocast."""
+    return output_of(model, vocabulary)(hidden)
+
+
+def output_of(model: PreTrainedModel, vocabulary: int) -> Callable[[Tensor], Tensor]:
+    """What maps hidden states (N, d), wherever they lie, to logits (N, vocabulary) as `head` does, and keeps no more of the model alive."""
+    output = model.get_output_embeddings()
+    weight, bias = output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary]
+
+    def apply(hidden: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return nn.functional.linear(hidden.to(weight.device).float(), weight, bias)
+
+    return apply

@@ -1,0 +1,1 @@
+"""The kinds of run: how each is planned, made, and what it takes."""

@@ -1,0 +1,1 @@
+"""One loop for teachers and students, and what teachers give to it."""

@@ -1,0 +1,417 @@
+"""What was changed behind the study's back is found and named, what was not passes: shown files, rows, stored answers, checkpoints."""
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import yaml
+from miniatures import FACTS, planned
+
+from studylib.analysis import figures
+from studylib.app import cli, study, verify
+from studylib.app.notebooks import Job
+from studylib.core import filesystem
+from studylib.core.errors import StudyError
+from studylib.core.project import root
+from studylib.experiments.plans import Plan
+from studylib.store import exports
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+SMALL = {
+    "profile": "mine",
+    "train": {"source": "facts:train", **FACTS},
+    "dev": {"source": "facts:dev", **FACTS},
+    "tests": {"near": {"source": "facts:test", **FACTS}},
+    "asked": ["zero-shot"],
+    "sizes": [2],
+    "twins": [2],
+    "raw_starts": [],
+    "packs": 2,
+    "teacher_steps": 2,
+    "evaluations": 1,
+    "stages": [{"steps": 2, "losses": {"forward_kl": 1.0}}],
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def project(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project in which a small study of one's own was run; its store is beside it."""
+    place = tmp_path_factory.mktemp("project")
+    for entry in ("studylib", "params", "README.md"):
+        (place / entry).symlink_to(root() / entry)
+    shutil.copytree(root() / "notebooks", place / "notebooks")
+    (place / "capacity_gap.yaml").write_text(yaml.safe_dump(SMALL | {"families": {"mini": raw}}), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
+        patch.setenv("STUDY_HOME", str(place / "home"))
+        assert cli.main(["run", "capacity_gap.yaml"]) == 0
+        yield place
+
+
+@pytest.fixture
+def checked(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """Calls `study verify` in that project and returns its exit code and all that it says; what was changed is put back afterwards."""
+    shown, before = project / "figures" / "mine" / "capacity_gap", project / "before"
+    shutil.copytree(shown, before)
+    monkeypatch.setenv("STUDY_HOME", str(project / "home"))
+
+    def run() -> tuple[int, str]:
+        code = cli.main(["verify", "capacity_gap.yaml", "--sample", "3"])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out + said.err
+
+    yield shown, run
+    shutil.rmtree(shown)
+    before.rename(shown)
+
+
+def test_an_undisturbed_study_passes_and_says_what_was_looked_at(checked):
+    shown, run = checked
+    before = {file: file.read_bytes() for file in shown.iterdir()}
+    code, said = run()
+    assert code == 0, said
+    assert said.count("rows, and at least 3 questions asked again, are as they were") == 3
+    assert f"{len(before) - 1} files looked at; differences: none." in said, "all but the list of their digests"
+    assert before == {file: file.read_bytes() for file in shown.iterdir()}, "verifying writes nothing there"
+
+
+def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(checked):
+    shown, run = checked
+    text = (shown / "table.md").read_text(encoding="utf-8")
+    (shown / "table.md").write_text(text.replace("| teacher |", "| teachers |"), encoding="utf-8")
+    table = pd.read_csv(shown / "retention.csv", dtype={"student": str})
+    f1 = table.f1[1] + 1
+    table.assign(f1=table.f1.where(table.index != 1, f1)).to_csv(shown / "retention.csv", index=False)
+    (shown / "results.csv").unlink()
+    (shown / "cost.png").unlink()
+    (shown / "older.csv").write_text("a\n1\n")
+    code, said = run()
+    assert code == 2 and "What 'mine' shows does not follow from its rows and the store (4 found, see above)" in said
+    assert "table.md, line 3: " in said and f"retention.csv, line 3, f1: {f1} is shown, " in said
+    assert "results.csv is missing" in said and "cost.png is missing" in said
+    assert "older.csv is not the study's: left alone" in said
+
+
+def test_a_changed_row_is_found_by_its_tables_and_by_the_stored_answer(checked):
+    shown, run = checked
+    rows = pd.read_parquet(shown / "rows.parquet")
+    rows.assign(f1=1 - rows.f1).to_parquet(shown / "rows.parquet", index=False)
+    code, said = run()
+    assert code == 2 and "results.csv, line " in said and "rows.parquet is not what was written (digest differs)" in said
+    assert said.count(", f1: ") >= 3 and " in rows.parquet, " in said and " by the stored answer" in said
+
+
+@pytest.fixture(scope="module")
+def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """A plan of three models that are asked once each, and where the store is that has all of it."""
+    plan, place = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]), tmp_path_factory.mktemp("made")
+    study.complete(plan, Store(place))
+    return plan, place
+
+
+@pytest.fixture
+def stored(made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Store, Path]:
+    """Its job, a copy of its store, and what it exported; nothing is redrawn."""
+    monkeypatch.setattr(verify, "_redrawn", lambda *_: iter(()))
+    plan, store, folder = made[0], Store(tmp_path / "store"), tmp_path / "shown" / "capacity_gap"
+    shutil.copytree(made[1], tmp_path / "store")
+    study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
+    monkeypatch.setattr(study, "folder", lambda *_: folder)
+    return Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan), store, folder
+
+
+def looked(job: Job, store: Store, **how: int) -> tuple[str, str]:
+    """What is said, and the sentence of the error, if there is one."""
+    said: list[str] = []
+    try:
+        verify.verify([job], said.append, store=store, **how)
+    except StudyError as error:
+        return "\n".join(said), str(error)
+    return "\n".join(said), ""
+
+
+def rewritten(store: Store, run: Run, change) -> Path:
+    """The run's answers as `change` makes them of what they were."""
+    file = store.path(run, "answers.json")
+    file.write_text(json.dumps(change(json.loads(file.read_text(encoding="utf-8")))), encoding="utf-8")
+    return file
+
+
+def signed(store: Store, run: Run) -> None:
+    """Make the digest of a run's changed files what it says, as a forger would who does not know that keys hang on it."""
+    folder, result = store.folder(run), store.result(run)
+    files = {name: filesystem.file_digest(folder / name) for name in result["files"]}
+    filesystem.write_sealed(folder / "result.json", result | {"files": files, "digest": result["digest"]})
+
+
+def test_a_changed_stored_answer_is_found(stored):
+    job, store, _ = stored
+    assert looked(job, store)[1] == ""
+    for one in job.plan.asked:
+        rewritten(store, one.answers, lambda said: {name: answer | {"text": "nothing"} for name, answer in said.items()})
+    said, error = looked(job, store)
+    assert said.count("answers.json is not what the run stored (digest differs)") == 3 and error
+    for one in job.plan.asked:
+        signed(store, one.answers)
+    said, error = looked(job, store)
+    assert said.count("'nothing' is stored, the model says ") >= 3 and said.count(" by the stored answer") == 3 and error
+
+
+def test_a_changed_probability_is_found_beyond_the_tolerance_alone(stored):
+    job, store, _ = stored
+    for more, found in ((verify.TOLERANCE / 2, False), (3 * verify.TOLERANCE, True)):
+        for one in job.plan.asked:
+            rewritten(
+                store,
+                one.answers,
+                lambda said, more=more: {name: a | {"probability": a["probability"] + more} for name, a in said.items()},
+            )
+            signed(store, one.answers)
+        said, error = looked(job, store)
+        assert (" is stored, now " in said) == found == bool(error)
+
+
+def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
+    job, store, _ = stored
+    for run, _ in job.plan.trained:
+        file = store.path(run, "model/model.safetensors")
+        file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    said, error = looked(job, store)
+    assert said.count("model.safetensors is not what the run stored (digest differs)") == 2 * 3 and error, "of models and of answers"
+    shutil.rmtree(store.root / "student")
+    said, error = looked(job, store)
+    assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in said
+    assert "model.safetensors is not what the run stored" in said and error, "the teacher's is still there"
+
+
+def forged(store: Store, run: Run, other: Run) -> None:
+    """Put the other run's model in the place of this one's, with all digests that the run itself holds."""
+    folder, result = store.folder(run), store.result(run)
+    shutil.rmtree(folder / "model")
+    shutil.copytree(store.folder(other) / "model", folder / "model")
+    files = {name: filesystem.file_digest(folder / name) for name in result["files"]}
+    filesystem.write_sealed(folder / "result.json", result | {"files": files, "digest": filesystem.digest(files)})
+
+
+def exported(plan: Plan, store: Store, folder: Path) -> None:
+    """All that hangs on what is stored now, made anew, and shown."""
+    study.complete(plan, store)
+    shutil.rmtree(folder)
+    study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
+
+
+def test_the_teachers_weights_in_a_students_run_are_found(stored):
+    """Its answers would be the teacher's: all is kept, and the parameters are said to be fewer."""
+    job, store, folder = stored
+    teacher, student, _ = (run for run, _ in job.plan.trained)
+    counts = [store.result(run)["facts"]["parameters"]["total"] for run in (teacher, student)]
+    forged(store, student, teacher)
+    exported(job.plan, store, folder)
+    rows = pd.read_parquet(folder / "rows.parquet").groupby("role").f1.mean()
+    assert rows["student"] == rows["teacher"]
+    said, error = looked(job, store)
+    holds = f"{student.label}: {store.folder(student) / 'model'} holds {counts[0]:,} parameters"
+    assert said.count(holds) == 2 and f"its result says {counts[1]:,}" in said and f", {counts[1]:,} were planned" in said and error
+    assert f"{student.label}: {store.folder(student) / 'model'} holds the weights of {teacher.label}, to the bit" in said
+    result = store.result(student)
+    result["facts"]["parameters"] = store.result(teacher)["facts"]["parameters"]
+    filesystem.write_sealed(store.folder(student) / "result.json", result)
+    said, error = looked(job, store)
+    assert said.count(holds) == 1 and f", {counts[1]:,} were planned" in said and error, "what the result says can be forged, too"
+
+
+def test_weights_of_another_model_of_its_size_are_found(stored):
+    job, store, folder = stored
+    _, student, twin = (run for run, _ in job.plan.trained)
+    forged(store, twin, student)
+    exported(job.plan, store, folder)
+    said, error = looked(job, store)
+    assert f"{twin.label}: {store.folder(twin) / 'model'} holds the weights of {student.label}, to the bit" in said and error
+    assert "parameters (" not in said
+
+
+def test_a_model_that_nothing_was_made_of_is_found(stored):
+    """With the old digest, answers still belong to it."""
+    job, store, _ = stored
+    student = job.plan.trained[1][0]
+    file = store.path(student, "model/model.safetensors")
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    signed(store, student)
+    said, error = looked(job, store)
+    assert f"{student.label}: its files are not those that answers and students were made of (digest differs)" in said and error
+
+
+def test_another_fingerprint_than_was_exported_is_found(stored):
+    job, store, folder = stored
+    made = pd.read_csv(folder / "runs.csv")
+    (folder / exports.DIGESTS).unlink()
+    made.assign(digest=made.digest.where(made.kind != "cut", "0" * 64)).to_csv(folder / "runs.csv", index=False)
+    said, error = looked(job, store)
+    assert said.count("runs.csv, digest: 000") == 1 and error
+
+
+def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(stored):
+    """What tables, intervals and curves are made of besides: parameter counts, articles, traits; how models learnt; where runs come from."""
+    job, store, folder = stored
+    study.export(folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {})
+    said, error = looked(job, store)
+    assert not error, said
+    rows, learned, made = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "learning.csv"), pd.read_csv(folder / "runs.csv")
+    times = pd.read_csv(folder / "times.csv")
+    (folder / exports.DIGESTS).unlink()  # which would tell all of it
+    for column, other in (("parameters_total", 2 * rows.parameters_total), ("article", "another"), ("answer_words", 1 + rows.answer_words)):
+        rows.assign(**{column: other}).to_parquet(folder / "rows.parquet", index=False)
+        said, error = looked(job, store)
+        assert error and said.count(f", {column}: ") == 3
+    rows.to_parquet(folder / "rows.parquet", index=False)
+    for name, table in (
+        ("learning", learned.assign(loss=learned.loss + 0.001)),
+        ("runs", made.assign(threads=99)),
+        ("learning", learned.iloc[1:]),
+        ("runs", made.iloc[1:]),
+        ("runs", made.drop(columns="threads")),
+        ("runs", made.drop(columns="planned")),
+        ("times", times.assign(seconds=times.seconds + 1)),
+    ):
+        table.to_csv(folder / f"{name}.csv", index=False)
+        said, error = looked(job, store)
+        assert error and f"  {name}.csv" in said, said
+        learned.to_csv(folder / "learning.csv", index=False)
+        made.to_csv(folder / "runs.csv", index=False)
+        times.to_csv(folder / "times.csv", index=False)
+    assert looked(job, store)[1] == ""
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "runs.csv", "learning.csv"])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"\xff\0,,\n,"])
+def test_a_damaged_table_is_named_in_a_sentence(stored, name, content):
+    job, store, folder = stored
+    study.export(folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {})
+    (folder / name).write_bytes(content)
+    said, error = looked(job, store)
+    assert error and (name in said or "the tables of capacity_gap cannot be compared with the store" in said), said
+
+
+def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch):
+    job, store, _ = stored
+    drawn: list[list[str]] = []
+    asked = verify.answering.answer
+
+    def noted(model, tokenizer, prompts, **how):
+        drawn.append([branch.question.id for prompt in prompts for branch in prompt.branches])
+        return asked(model, tokenizer, prompts, **how)
+
+    monkeypatch.setattr(verify.answering, "answer", noted)
+    for seed in (0, 0, 1):
+        assert looked(job, store, seed=seed, sample=3)[1] == ""
+    assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)
+    (said, _), (again, _) = (looked(job, store, sample=3) for _ in range(2))
+    seeds = [re.search(r"Drawn by seed (\d+): --seed \1 again\.", text)[1] for text in (said, again)]
+    assert seeds[0] != seeds[1], "nobody knows beforehand what is asked"
+    assert looked(job, store, seed=int(seeds[1]), sample=3)[0].count("which was given and so could be known beforehand") == 1
+    questions = [sorted(some) for some in drawn[9:]]
+    assert questions[3:6] == questions[6:9] and "Of forged answers in a set that is drawn, a sample of 3 finds 1 in 10 with 27 %" in said
+    assert "--sample 0 is no number of questions" in looked(job, store, sample=0)[1]
+
+
+def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_nothing(stored, tmp_path):
+    job, _, folder = stored
+    said, error = looked(job, Store(tmp_path / "empty"))
+    assert "3 of 3 sets of answers are not at hand: of these only rows were looked at" in said and not error
+    (folder / "rows.parquet").unlink()
+    said, error = looked(job, Store(tmp_path / "empty"))
+    assert "rows.parquet is missing" in said and error, "what else is there follows from nothing"
+    shutil.rmtree(folder)
+    assert "Nothing of 'mini' is exported" in looked(job, Store(tmp_path / "empty"))[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "made", "wrong", "said"),
+    [
+        ("a.csv", "x,y\n1.0,u\n", "x,y\n1.0000000000001,u\n", False, "the same numbers but for their last digits"),
+        ("a.csv", "x,y\n1.0,u\n", "x,y\n1.0001,u\n", True, "a.csv, line 2, x: 1.0 is shown, 1.0001 follows"),
+        ("a.csv", "x,y\n1,u\n2,\n", "x,y\n1,u\n2,w\n", True, "a.csv, line 3, y: nothing is shown, w follows"),
+        ("a.csv", "x,y\n1,u\n", "x,z\n1,u\n", True, "other columns or lines"),
+        ("a.csv", "x\n1\n2\n", "x\n1\n", True, "other columns or lines (2) than follow from the rows (1)"),
+        ("a.md", "one\ntwo\n", "one\nthree\n", True, "a.md, line 2: 'two' is shown, 'three' follows"),
+        ("a.md", "one\n", "one\ntwo\n", True, "a.md has 1 lines, 2 follow"),
+        ("a.png", "one", "two", False, "a.png: not compared"),
+        ("a.csv", "", "x\n1\n", True, "other columns or lines"),
+        ("a.csv", "x,y\n1\n", "x,y\n1,u\n", True, "other columns or lines (1)"),
+        ("a.csv", "x\n\udcff\n", "x\n1\n", True, "a.csv is damaged (UnicodeDecodeError)"),
+        ("a.svg", "\udcff", "<svg/>", True, "a.svg is damaged (UnicodeDecodeError)"),
+        ("a.parquet", "one", "two", True, "a.parquet is damaged (ArrowInvalid)"),
+    ],
+)
+def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wrong, said):
+    files = [tmp_path / side / name for side in ("shown", "made")]
+    for file, text in zip(files, (shown, made), strict=True):
+        file.parent.mkdir()
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    found = verify.differing(*files)
+    assert (found is None) == (not said)
+    assert found is None or (said in found.said and found.wrong == wrong)
+    assert verify.differing(files[0], files[0]) is None
+
+
+def drawn(place: Path, height: float, number: str, title: str = "", by: str = "") -> Path:
+    """A figure as it is exported, with its number; as another matplotlib `by` would have drawn it."""
+    figures.look()
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, height])
+    axes.set(title=title, ylim=(0, 3))
+    figures.save(figure, place, "a")
+    plt.close(figure)
+    (place / "a.csv").write_text(f"x\n{number}\n")
+    if by:
+        file = place / "a.svg"
+        file.write_text(re.sub(r"Matplotlib v[\w.]+", by, file.read_text()))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("other", "wrong", "said"),
+    [
+        ({}, None, ""),
+        ({"number": "2", "height": 2.0}, True, "a.svg is drawn otherwise, and what it draws differs, too"),
+        ({"height": 1.01}, True, "a.svg does not draw the numbers of a.csv"),
+        ({"title": "Ours"}, True, "a.svg does not draw the numbers of a.csv"),
+        ({"height": 1.00001}, False, "a.svg: the same but for the last digits of places"),
+        ({"height": 1.01, "by": "Matplotlib v1"}, False, "a.svg: not compared, as another matplotlib drew it; its numbers are the same"),
+    ],
+)
+def test_a_figure_must_draw_its_numbers(tmp_path, other, wrong, said):
+    sound = {"height": 1.0, "number": "1"}
+    shown, made = drawn(tmp_path / "shown", **sound | other), drawn(tmp_path / "made", **sound)
+    found = verify.differing(shown / "a.svg", made / "a.svg")
+    assert (found is None) == (wrong is None) and (found is None or (said in found.said and found.wrong == wrong))
+    picture = verify.differing(shown / "a.png", made / "a.png")
+    if wrong or "by" in other:
+        assert "a.png: not compared" in picture.said and not picture.wrong and not picture.seen
+    else:
+        assert picture is None
+
+
+@pytest.mark.parametrize("change", ["a cut picture", "another picture", "a darker pixel"])
+def test_a_picture_of_pixels_must_show_what_its_drawing_shows(tmp_path, change):
+    shown, made = (drawn(tmp_path / side, 1.0, "1") for side in ("shown", "made"))
+    assert verify.differing(shown / "a.png", made / "a.png") is None
+    file = shown / "a.png"
+    if change == "a cut picture":
+        file.write_bytes(file.read_bytes()[:500])
+    elif change == "another picture":
+        shutil.copy(drawn(tmp_path / "other", 2.0, "2") / "a.png", file)
+    else:
+        pixels = plt.imread(file).copy()
+        pixels[5, 5, :3] -= 0.1
+        plt.imsave(file, pixels)
+    found = verify.differing(file, made / "a.png")
+    assert found.wrong and ("a.png is damaged" if change == "a cut picture" else "a.png shows something else than a.svg") in found.said

@@ -1,0 +1,61 @@
+"""How versions of code are written, and what is said where they differ from today's."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from studylib.app import notebooks
+from studylib.core import versions
+from studylib.core.project import root
+from studylib.store.run import Run
+from studylib.store.store import Snapshot
+
+COMMITTED = [name for name in ("small", "qwen") if (root() / "figures" / name).is_dir()]
+
+
+@pytest.mark.parametrize(
+    ("made", "today", "how"),
+    [
+        ("kinds 1, training 3", "kinds 1, training 3", ""),
+        ("kinds 1, training 3", "kinds 1, training 4", "made with training 3, today 4"),
+        ("facts 1, kinds 1, training 3", "facts 2, kinds 1, training 4", "made with facts 1, training 3, today 2, 4"),
+        ("kinds 1", "kinds 1, scoring 2", "made with no scoring, today 2"),
+        ("kinds 1, scoring 2", "kinds 1", "made with scoring 2, today none"),
+        ("", "kinds 1", "made with unknown versions"),
+    ],
+)
+def test_what_differs_is_named(made: str, today: str, how: str):
+    assert versions.outdated(made, today) == how
+
+
+def test_versions_are_those_of_all_that_a_run_builds_on():
+    upstream = Run("teacher", {}, recipe={"training": 3, "kinds": 1})
+    assert (
+        versions.written(Run("answers", {}, {"model": upstream}, {"answering": 5, "kinds": 1}).versions)
+        == "answering 5, kinds 1, training 3"
+    )
+
+
+class Exported(Snapshot):
+    """A store of which only exported digests are left, by what was planned."""
+
+    def __init__(self, digests: dict[str, str]):
+        super().__init__(Path())
+        self.digests = digests
+
+    def result(self, run: Run) -> dict | None:
+        """As of any store, as far as a key needs it."""
+        digest = self.digests.get(run.planned)
+        return {"digest": digest} if digest else None
+
+
+@pytest.mark.parametrize("profile", COMMITTED)
+def test_the_keys_of_committed_results_come_out_as_before(profile: str):
+    files = sorted((root() / "figures" / profile).glob("*/runs.csv"))
+    runs = pd.concat(map(pd.read_csv, files)).drop_duplicates("planned").set_index("planned")
+    plans = [job.plan for job in notebooks.jobs(profile)]
+    planned = {run.planned: run for plan in plans for run in plan.runs}
+    store = Exported(dict(runs.digest))
+    assert {name: store.key(planned[name]) for name in runs.index} == dict(runs.key)
+    assert {name: versions.written(planned[name].versions) for name in runs.index} == dict(runs.versions)

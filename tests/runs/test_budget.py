@@ -1,0 +1,126 @@
+"""What runs take: against the models themselves, and where nothing is at hand."""
+
+import pytest
+import torch
+from miniatures import FAMILIES, built, model, planned, stages, students, tokenizer
+from torch.utils.flop_counter import FlopCounterMode
+
+from studylib.app import study
+from studylib.data import packing
+from studylib.methods import objectives
+from studylib.models import loading, lora, parts, prune
+from studylib.runs import budget, kinds, makers
+from studylib.runs.budget import Shape, Work
+from studylib.store.store import Store
+from studylib.training import loop
+
+WORK = Work()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shape_is_counted_without_weights(family):
+    net = model(family)
+    hollow = prune.hollow(net.config, 4, None)
+    assert Shape.of(hollow) == Shape.of(net) and all(weight.is_meta for weight in hollow.parameters())
+    assert Shape.of(net).total == net.num_parameters()
+    assert Shape.of(prune.hollow(net.config, 2, 8)).nonembedding < Shape.of(prune.hollow(net.config, 2, None)).nonembedding
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_flops_are_those_of_the_matrix_products(family):
+    """Against torch's own count of a forward pass over one row, in which attention is over all pairs of places."""
+    net, row = model(family), packing.pack(built()[-1])
+    net.set_attn_implementation("eager")  # whose products are counted
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        hidden = parts.hidden_states(net, packing.collate([row]))
+        parts.head(net, hidden[0, row.answers.at], len(tokenizer()))
+    shape = Shape.of(net)
+    vocabulary = 2 * shape.hidden * (shape.vocabulary - len(tokenizer())) * len(row.answers.at)
+    ours = shape.forward(len(row.ids), len(row.ids) ** 2, len(row.answers.at)) - vocabulary
+    assert counter.get_total_flops() == pytest.approx(ours, rel=1e-3)
+
+
+def test_a_text_is_counted_as_it_is_read(raw):
+    plan = planned(raw)
+    run = plan.runs[0]
+    words, config = loading.reading(raw)
+    rows = [packing.pack(one) for one in makers.prompted(run, "train", words, config, learnt=makers.questions(run.needs["train"]))]
+    text = WORK.text(run, "train", True)
+    assert text.rows == len(rows) and list(text.lengths) == [len(row.ids) for row in rows]
+    assert text.tokens * text.rows == pytest.approx(sum(len(row.ids) for row in rows))
+    visible = sum(int(packing.collate([row]).mask.sum()) for row in rows)
+    assert text.pairs * text.rows == pytest.approx(visible)
+    assert text.answers * text.rows == pytest.approx(sum(len(row.answers.at) for row in rows))
+
+
+@pytest.mark.parametrize(("precision", "rank"), [("fp32", 0), ("fp32", 8), ("bf16", 8)])
+def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
+    """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all weights or of adapters."""
+    net = model("llama").train(False)
+    wanted = {"stages": objectives.gold(1), "precision": precision} | ({"lora": rank} if rank else {})
+    if rank:
+        lora.attach(net, rank, precision, 0)
+    row, kept = budget.example(60, 2), {}
+    weights = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, parts.precision(net, precision):
+        mixture = objectives.Mixture(objectives.parse(wanted["stages"]))
+        loss = loop.losses(net, [row, row], mixture, 0, None, net.config.vocab_size)
+    assert loss["cross_entropy"].requires_grad
+    ours = budget._saved(net.config, 4, None, 60, 2, 2, wanted)
+    assert ours == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.05)
+
+
+def test_more_of_anything_takes_more(raw):
+    """FLOPs, memory and disk grow with size, steps, rows of a micro-batch, and with what is compared."""
+
+    def of(kind="student", **changes):
+        plan = planned(raw, raw_starts=[], **changes)
+        return next(WORK.of(run) for (role, _, name), run in students(plan).items() if role == kind and name.endswith("-3"))
+
+    base = of()
+    assert of(stages=[{"steps": 20, "losses": {"forward_kl": 1.0}}]).flops > 2 * base.flops
+    everywhere = of(stages=stages(forward_kl={"weight": 1, "tokens": "all"}))
+    assert everywhere.flops > base.flops and everywhere.memory > base.memory
+    beside = of(stages=stages(hidden_mse=1.0))
+    assert beside.memory > base.memory  # the whole teacher is at hand
+    assert of("twin").flops < base.flops
+    plan = planned(raw, sizes=[3, "3x8"], twins=[], raw_starts=[])
+    wide, narrow = (WORK.of(run) for (_, _, name), run in students(plan).items() if name)
+    assert narrow.flops < wide.flops and narrow.disk < wide.disk and narrow.parameters < wide.parameters
+
+
+def test_adapters_take_less_than_all_weights(raw):
+    """Their optimiser states and checkpoints, and a third of the FLOPs of a training less; the merged model is as large."""
+    full, low = (WORK.of(students(planned(raw, teacher_lora=rank))["teacher", "raw", ""]) for rank in (0, 2))
+    assert low.memory < full.memory and low.work < full.work and low.disk == full.disk
+    assert low.done["training"] == pytest.approx(full.done["training"] * 2 / 3)
+
+
+def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
+    """On disk as much as the run then takes, within the files' heads and JSON."""
+    plan, store = planned(raw, sizes=[3], twins=[], raw_starts=[], rates=[1e-3, 1e-4]), Store(tmp_path)
+
+    study.complete(plan, store)
+    for run in plan.runs:
+        took = WORK.of(run)
+        there = sum(file.stat().st_size for file in store.folder(run).rglob("*.safetensors"))
+        assert took.flops > 0 and took.memory > took.parameters and not took.estimated
+        assert took.disk == pytest.approx(there, rel=0.1, abs=20_000), run.label
+
+
+def test_published_sets_that_are_not_at_hand_are_estimated():
+    train = kinds.dataset("train", {"source": "hub:rajpurkar/squad", "split": "train"})
+    text = budget._estimated(train, "zero-shot")
+    assert text.rows == 18891 and text.rows * text.questions == pytest.approx(87599)
+    assert budget._estimated(train, "one-shot").tokens > text.tokens
+    few = kinds.dataset("dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100})
+    assert budget._estimated(few, "zero-shot").rows == 100
+    mlqa = {"source": "archive:MLQA_V1/test-context-de-question-de.json", "official": "mlqa-test-de", "language": "de"}
+    assert budget._estimated(kinds.dataset("de", mlqa), "zero-shot").rows == pytest.approx(4517 / budget.A_CONTEXT, abs=1)

@@ -1,0 +1,72 @@
+"""Another device gives what the CPU gives; on a GPU, where there is one."""
+
+import pytest
+import torch
+from miniatures import FAMILIES, built, model, packs, stages, tokenizer
+
+from studylib.core import filesystem
+from studylib.core.errors import StudyError
+from studylib.data import packing
+from studylib.evaluation import generate
+from studylib.methods import objectives
+from studylib.models import parts
+from studylib.training import loop
+
+gpu = pytest.mark.gpu
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def test_a_batch_moves_whole():
+    """All its tensors, and what is made of them; `meta` stands for any device that is not the CPU."""
+    moved = packing.collate(packs()[:3]).to(torch.device("meta"))
+    tensors = (moved.ids, moved.positions, moved.branches, moved.mask, moved.real)
+    places = [one for of in (moved.answers, moved.all) for one in (of.at, of.targets)]
+    assert {tensor.device.type for tensor in (*tensors, *places)} == {"meta"} and moved.lengths == packing.collate(packs()[:3]).lengths
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert parts.device("auto") == parts.device("cpu") == torch.device("cpu")
+    with pytest.raises(StudyError, match="torch sees no GPU here"):
+        parts.device("cuda")
+    with pytest.raises(StudyError, match="device 'tpu' is unknown: use auto, cpu or cuda"):
+        parts.device("tpu")
+
+
+@gpu
+@needs_gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_finds_the_losses_of_the_cpu(family):
+    found = []
+    for device in ("cpu", "cuda"):
+        student, net = (model(family, seed=seed).to(device) for seed in (0, 1))
+        mixture = objectives.Mixture(objectives.parse(stages(forward_kl=1.0, hidden_mse=1.0)))
+        guide = loop.Teacher(parts.output_of(net, len(tokenizer())), None, net, [0, 1, 2, 3])
+        found.append(loop.backward(student, packs()[:4], mixture, 0, guide, len(tokenizer())))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@gpu
+@needs_gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_gives_the_answers_of_the_cpu(family):
+    said = [generate.answer(model(family).to(device), tokenizer(), built()) for device in ("cpu", "cuda")]
+    sure = [(one.text, other.text) for one, other in zip(*said, strict=True) if one.margin > 1e-3]
+    assert len(sure) > 10 and all(one == other for one, other in sure)
+
+
+@gpu
+@needs_gpu
+def test_a_checkpoint_of_a_gpu_goes_on_on_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1.0)
+    how = dict(stages=objectives.parse(objectives.gold(4)), recipe=loop.Recipe(2, 1e-3, 0), vocabulary=len(tokenizer()), work=tmp_path)
+
+    def stop(step: int, values: dict) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(model("llama").to("cuda"), packs(), **how, report=stop)
+    curve = loop.train(model("llama"), packs(), **how)
+    whole = loop.train(model("llama"), packs(), **how | {"work": tmp_path / "whole"})
+    assert [one["loss"] for one in curve] == pytest.approx([one["loss"] for one in whole], rel=1e-3)
