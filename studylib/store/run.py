@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from studylib.core.filesystem import digest
+from studylib.core import filesystem
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Run:
             if need is not self:
                 _ = need.planned
         needs = {name: need.planned for name, need in self.needs.items()}
-        return digest({"kind": self.kind, "parameters": self.parameters, "needs": needs})[:24]
+        return filesystem.digest({"kind": self.kind, "parameters": self.parameters, "needs": needs})[:24]
 
     @cached_property
     def versions(self) -> dict[str, str]:

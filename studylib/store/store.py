@@ -19,9 +19,8 @@ from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 
-from studylib.core import provenance
+from studylib.core import filesystem, provenance
 from studylib.core.errors import StudyError, told
-from studylib.core.filesystem import DRAFT, digest, file_digest, home, read_sealed, room, settle, write_json, write_sealed
 from studylib.store.run import Input, Run, ordered
 
 SAID = ("manifest.json", "result.json", "error.json")  # of a run, beside what it made
@@ -31,7 +30,7 @@ class Store:
     """Folders of finished, unfinished and failed runs under one root."""
 
     def __init__(self, root: Path | None = None):
-        self.root = (root or home()) / "runs"
+        self.root = (root or filesystem.home()) / "runs"
 
     def open(self) -> None:
         """Make the store's folder, and try whether it can be written: what cannot be kept is not computed. Raises OSError."""
@@ -67,7 +66,7 @@ class Store:
 
     def finished(self, folder: Path) -> dict | None:
         """The same, by the run's folder; None, too, where it is not what was written: such a run is made again."""
-        return read_sealed(folder / "result.json")
+        return filesystem.read_sealed(folder / "result.json")
 
     def manifest(self, folder: Path) -> dict:
         """What a run's manifest says. Raises StudyError when it cannot be read or was changed since the run was finished."""
@@ -76,7 +75,7 @@ class Store:
             told = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise _changed(path, folder) from error
-        if result is not None and result["manifest"] != file_digest(path):
+        if result is not None and result["manifest"] != filesystem.file_digest(path):
             raise _changed(path, folder)
         return told
 
@@ -84,7 +83,7 @@ class Store:
         """Whether a run's key follows from its manifest and from what it builds on as that is now: none of it was made anew since."""
         manifest = self.manifest(folder)
         needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
-        return digest({"needs": needs} | {name: manifest[name] for name in ("kind", "parameters", "recipe")})[:24] == folder.name
+        return filesystem.digest({"needs": needs} | {name: manifest[name] for name in ("kind", "parameters", "recipe")})[:24] == folder.name
 
     def _digest_of(self, need: Mapping) -> str | None:
         """Digest of what a need of a manifest holds now."""
@@ -119,7 +118,7 @@ class Store:
         if result is None:
             raise StudyError(f"{folder} holds no finished run: run `study run` first.")
         for file, expected in result["files"].items():
-            if _within(file, name) and (not (folder / file).is_file() or file_digest(folder / file) != expected):
+            if _within(file, name) and (not (folder / file).is_file() or filesystem.file_digest(folder / file) != expected):
                 raise _changed(folder / file, folder)
         for path in _made(folder):
             if _within(file := path.relative_to(folder).as_posix(), name) and file not in result["files"]:
@@ -134,7 +133,7 @@ class Store:
         is full, which says how many bytes are `needed`.
         """
         folder, called = self.folder(run), run.label or run.kind
-        with room(self.root, called, needed), self._held(run, folder):
+        with filesystem.room(self.root, called, needed), self._held(run, folder):
             if (found := self.result(run)) is not None:
                 return found
             if (folder / "result.json").exists():
@@ -143,19 +142,19 @@ class Store:
                 for left in _made(folder):  # which nothing vouches for
                     left.unlink()
             (folder / "error.json").unlink(missing_ok=True)
-            for draft in folder.glob(f"*.json.*{DRAFT}"):  # what a process that was killed has left
+            for draft in folder.glob(f"*.json.*{filesystem.DRAFT}"):  # what a process that was killed has left
                 draft.unlink()
-            write_json(folder / "manifest.json", self._manifest(run))
+            filesystem.write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
             try:
-                with room(self.root, called, needed):
+                with filesystem.room(self.root, called, needed):
                     facts = make(run, folder)
             except Exception as error:
                 said = told(str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}")
                 with suppress(OSError):  # the disk may be full
-                    write_json(folder / "error.json", {"error": said, "traceback": told(traceback.format_exc())})
+                    filesystem.write_json(folder / "error.json", {"error": said, "traceback": told(traceback.format_exc())})
                 raise
-            result = write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
+            result = filesystem.write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
             shutil.rmtree(folder / "work", ignore_errors=True)  # only now: until there is a result, the checkpoint is all there is
             return result
 
@@ -215,7 +214,7 @@ class Snapshot(Store):
         for needed in ordered([run], self._keys.__contains__):
             needs = {name: self.digest(need) for name, need in needed.needs.items()}
             about = {"kind": needed.kind, "parameters": needed.parameters, "needs": needs, "recipe": needed.recipe}
-            self._keys[needed] = None if None in needs.values() else digest(about)[:24]
+            self._keys[needed] = None if None in needs.values() else filesystem.digest(about)[:24]
         return self._keys[run]
 
     def result(self, run: Run) -> dict | None:
@@ -249,9 +248,15 @@ def failure(folder: Path) -> str | None:
 def _result(folder: Path, facts: Mapping, seconds: float) -> dict:
     """What `result.json` is to say of the files that a run has made."""
     made = _made(folder)
-    settle(*made)
-    files = {path.relative_to(folder).as_posix(): file_digest(path) for path in made}
-    return {"digest": digest(files), "files": files, "facts": facts, "seconds": seconds, "manifest": file_digest(folder / "manifest.json")}
+    filesystem.settle(*made)
+    files = {path.relative_to(folder).as_posix(): filesystem.file_digest(path) for path in made}
+    return {
+        "digest": filesystem.digest(files),
+        "files": files,
+        "facts": facts,
+        "seconds": seconds,
+        "manifest": filesystem.file_digest(folder / "manifest.json"),
+    }
 
 
 def _changed(path: Path, folder: Path) -> StudyError:
@@ -261,7 +266,7 @@ def _changed(path: Path, folder: Path) -> StudyError:
 def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not what is said of it, not work in progress, not what was left half-written."""
     found, others = (
-        sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DRAFT),
+        sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != filesystem.DRAFT),
         {folder / name for name in SAID},
     )
     return [path for path in found if path not in others and folder / "work" not in path.parents]

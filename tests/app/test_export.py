@@ -222,7 +222,7 @@ def test_licences_are_those_of_the_publishers_or_unknown(reference, said):
 
 def test_the_harness_is_asked_in_the_studys_prompt():
     row = {"id": "1", "context": "Ka is Bo.", "question": " What is Ka? ", "answers": {"text": ["Bo", "the Bo"], "answer_start": [6, 6]}}
-    (asked,) = prompts.build([export.data.Question("1", "", row["context"], row["question"], (("Bo", 6),))], tokenizer(), mode="zero-shot")
+    (asked,) = prompts.build([export.squad.Question("1", "", row["context"], row["question"], (("Bo", 6),))], tokenizer(), mode="zero-shot")
     assert tokenizer().decode(asked.prefix + asked.branches[0].given) == squad_study.prompt(row)
     assert squad_study.scores(row, ["\n the  BO!\nWhat else"]) == {"exact_match": 1.0, "f1": 1.0}
     assert squad_study.scores(row, [""]) == {"exact_match": 0.0, "f1": 0.0}

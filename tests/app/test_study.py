@@ -363,16 +363,16 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
 def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
     few = dict(sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], stages=[{"steps": 6, "losses": {"cross_entropy": 1.0}}])
     plan, store = planned(raw, rates=[0.9, 1e-4], search_steps=6, **few), Store(tmp_path / "a")
-    kinds_train, tried = makers.training.train, []
+    kinds_train, tried = makers.loop.train, []
 
     def diverging(*args, recipe, **more):
         tried.append(recipe.rate)
         if recipe.rate >= 0.9:
-            raise makers.training.Diverged("no number")
+            raise makers.loop.Diverged("no number")
         return kinds_train(*args, recipe=recipe, **more)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(makers.training, "train", diverging)
+        patched.setattr(makers.loop, "train", diverging)
         study.complete(plan, store)
         search = next(run for run in plan.runs if run.kind == "rate")
         assert json.loads(store.path(search, "rate.json").read_text())["tried"][0] == {"rate": 0.9, "dev_cross_entropy": None}
@@ -391,7 +391,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(ra
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [generate.Answer(q, said.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
-    monkeypatch.setattr(makers.answering, "answer", answer)
+    monkeypatch.setattr(makers.generate, "answer", answer)
     plan = planned(raw, learn=learn, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"])
     store = Store(tmp_path)
     study.complete(plan, store)
@@ -418,7 +418,7 @@ def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_st
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [generate.Answer(q, f"said of {q}", 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
-    monkeypatch.setattr(makers.answering, "answer", answer)
+    monkeypatch.setattr(makers.generate, "answer", answer)
     plan = planned(raw, train=known, learn="gold, teacher where withheld", sizes=[2], twins=[2], raw_starts=[])
     store = Store(tmp_path)
     study.complete(plan, store)

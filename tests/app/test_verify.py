@@ -303,13 +303,13 @@ def test_a_damaged_table_is_named_in_a_sentence(stored, name, content):
 def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch):
     job, store, _ = stored
     drawn: list[list[str]] = []
-    asked = verify.answering.answer
+    asked = verify.generate.answer
 
     def noted(model, tokenizer, prompts, **how):
         drawn.append([branch.question.id for prompt in prompts for branch in prompt.branches])
         return asked(model, tokenizer, prompts, **how)
 
-    monkeypatch.setattr(verify.answering, "answer", noted)
+    monkeypatch.setattr(verify.generate, "answer", noted)
     for seed in (0, 0, 1):
         assert looked(job, store, seed=seed, sample=3)[1] == ""
     assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)

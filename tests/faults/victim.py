@@ -132,7 +132,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "in a checkpoint, before it counts": lambda: at_call(loop, "write_sealed", 2),
     "in a checkpoint, before the old one goes": lambda: at_call(loop.shutil, "rmtree", 3),
     "between checkpoints": lambda: at_call(loop.Learner, "step", 4),
-    "while a model is saved": lambda: at_call(makers.models, "save", 1, after=True),
+    "while a model is saved": lambda: at_call(makers.loading, "save", 1, after=True),
     "while layers are chosen": lambda: at_call(makers, "write_sealed", 2, after=True),
     "before result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json")),
     "in result.json": lambda: half_written(filesystem, "settle", 1, 0, draft_of("result.json")),

@@ -156,7 +156,7 @@ def test_the_chosen_neurons_do_better_than_as_many_others(monkeypatch):
 
     gaps = []
     for choose in (prune.surgery, first):
-        monkeypatch.setattr(prune, "surgery", choose)
+        monkeypatch.setattr(reconstruct, "surgery", choose)
         student = prune.cut(net, [0, 1, 3])
         reconstruct.heal(student, net, [0, 1, 3], seen, neurons=24, report=lambda *_: None)
         gaps.append(gap(student, net, unseen))
