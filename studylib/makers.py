@@ -427,8 +427,9 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     asked = prompted(run, "test", tokenizer, model.config)
+    how: dict[str, Any] = dict(alike=_alike(run), gold=True, shared=True, progress=bar.over, work=folder / "work")
     with _asking(run, model):
-        every = answering.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over, work=folder / "work")
+        every = answering.answer(model, tokenizer, asked, **how)
     said = answering.best(every)
     _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     if processes.first():
@@ -444,6 +445,11 @@ def _asking(run: Run, model: PreTrainedModel) -> torch.autocast:
     precision = run.parameters.get("precision", "fp32")
     models.round_frozen(model.requires_grad_(False), precision)
     return models.precision(model, precision)
+
+
+def _alike(run: Run) -> float:
+    """How many times as long as its shortest a batch's contexts may be."""
+    return answering.ALIKE_BF16 if run.parameters.get("precision") == "bf16" else answering.ALIKE
 
 
 @torch.no_grad()
@@ -479,7 +485,7 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         model, tokenizer = both[whose]
         started = time.perf_counter()
         with _asking(run, model):
-            said = answering.answer(model, tokenizer, asked[whose])
+            said = answering.answer(model, tokenizer, asked[whose], alike=_alike(run))
         timed[whose].append(1000 * (time.perf_counter() - started) / len(said))
     found = {
         whose: {
