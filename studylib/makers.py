@@ -392,8 +392,10 @@ class _School:
         asked, built = questions(self.run.needs["dev"]), prompted(self.run, "dev", self.tokenizer, model.config)
 
         def score(current: PreTrainedModel) -> dict[str, float]:
-            with models.precision(current, self.run.parameters["precision"] if "lora" in self.run.parameters else "fp32"):
-                said = answering.best(answering.answer(current, self.tokenizer, built))  # frozen maps are in the training's precision
+            lower = "lora" in self.run.parameters and self.run.parameters["precision"] == "bf16"  # frozen maps are in that precision
+            with models.precision(current, "bf16" if lower else "fp32"):
+                alike = answering.ALIKE_BF16 if lower else answering.ALIKE
+                said = answering.best(answering.answer(current, self.tokenizer, built, alike=alike))
             found = [scoring.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
