@@ -84,7 +84,7 @@ SETTINGS = {
     "search_steps": 1,
     "packs": 2,
     "micro": 0,
-    "precision": "fp32",
+    "precision": {"training": "fp32", "answers": "fp32"},
     "evaluations": 1,
     "engine": "local",
     "engine_options": {},

@@ -26,7 +26,8 @@ from studylib.data.packing import branch_mask, collate, pack, padded, visible
 from studylib.data.prompts import Prompt, longest_answer
 from studylib.models import parts
 
-ALIKE = 1.05  # times the length of the shortest of a batch
+ALIKE = 1.05  # times the length of the shortest of a batch: padding costs like text
+ALIKE_BF16 = 1.3  # where that is cheap, beside reading all weights for each token that a batch says
 PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees
 
@@ -74,6 +75,7 @@ def answer(
     prompts: Sequence[Prompt],
     *,
     batch: int = 32,
+    alike: float = ALIKE,
     longest: int | None = None,
     gold: bool = False,
     shared: bool = False,
@@ -82,7 +84,7 @@ def answer(
 ) -> list[Answer]:
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
 
-    Contexts of a batch are alike in length. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
+    Contexts of a batch are at most `alike` times as long as its shortest. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
     says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each. From time to time
     what was said is kept in `work`, from where it goes on.
     """
@@ -93,8 +95,8 @@ def answer(
     beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
     lengths = {i: len(prompts[i].prefix) + sum(len(b.given) + len(b.target) for b in prompts[i].branches) for i in beginnings}
     order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
-    groups = [list(alike) for _, alike in groupby(order, key=beginnings.get)]
-    batches = [chosen for alike in groups for chosen in _batches(alike, lengths, batch)]
+    groups = [list(group) for _, group in groupby(order, key=beginnings.get)]
+    batches = [chosen for group in groups for chosen in _batches(group, lengths, batch, alike)]
     found, kept_at = _kept(work), time.monotonic()
     new: dict[int, list[Answer]] = {}
     begun: dict[tuple[int, ...], DynamicCache] = {}
@@ -137,11 +139,11 @@ def _kept(work: Path | None) -> dict[int, list[Answer]]:
     return found
 
 
-def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int) -> list[list[int]]:
-    """What is given in the order of its lengths, in batches of at most so many that are alike in length: padding costs like text."""
+def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int, alike: float) -> list[list[int]]:
+    """What is given in the order of its lengths, in batches of at most so many that are alike in length."""
     batches: list[list[int]] = []
     for one in order:
-        if not batches or len(batches[-1]) == most or lengths[one] > ALIKE * lengths[batches[-1][0]]:
+        if not batches or len(batches[-1]) == most or lengths[one] > alike * lengths[batches[-1][0]]:
             batches.append([])
         batches[-1].append(one)
     return batches

@@ -54,7 +54,7 @@ class Common:
     search_steps: int
     packs: int
     micro: int
-    precision: str | Mapping[str, str]
+    precision: Mapping[str, str]
     evaluations: int
     engine: str
     engine_options: Mapping
@@ -95,24 +95,15 @@ class Common:
             raise StudyError(f"teacher_rate and rates must be numbers, not {self.teacher_rate!r} and {self.rates!r}.") from error
         self._check_precision()
         for rate, seed in product(rates, self.seeds):
-            loop.Recipe(self.packs, rate, seed, self.micro, self.training_precision)
+            loop.Recipe(self.packs, rate, seed, self.micro, self.precision["training"])
 
     def _check_precision(self) -> None:
-        """Raise StudyError for a precision of answers that cannot be."""
-        if isinstance(self.precision, Mapping) and set(self.precision) != {"training", "answers"}:
-            raise StudyError(f"precision must be fp32, bf16, or name that of `training` and of `answers`, not {dict(self.precision)!r}.")
-        if self.answer_precision not in parts.PRECISIONS:
-            raise StudyError(f"precision of answers must be {' or '.join(parts.PRECISIONS)}, not {self.answer_precision!r}.")
-
-    @property
-    def training_precision(self) -> str:
-        """Of matrix products in training."""
-        return self.precision["training"] if isinstance(self.precision, Mapping) else self.precision
-
-    @property
-    def answer_precision(self) -> str:
-        """Of matrix products where a model is asked; fp32 unless it is named."""
-        return self.precision["answers"] if isinstance(self.precision, Mapping) else "fp32"
+        """Raise StudyError for precisions that cannot be."""
+        if not isinstance(self.precision, Mapping) or set(self.precision) != {"training", "answers"}:
+            raise StudyError(f"precision must name that of `training` and that of `answers`, not {self.precision!r}.")
+        for what, name in self.precision.items():
+            if name not in parts.PRECISIONS:
+                raise StudyError(f"precision of {what} must be {' or '.join(parts.PRECISIONS)}, not {name!r}.")
 
     def _check_siblings(self) -> None:
         """Raise StudyError for siblings of a family that is not there, and for names and references that cannot be."""
@@ -139,12 +130,12 @@ class Common:
             raise StudyError(f"learn: {self.learn!r} needs answers that are withheld: give `train` its `labelled_paragraphs`.")
         sets = [kinds.dataset(name, test) for name, test in tests.items()]
         machine = Machine(**{name: getattr(self, name) for name in ("engine", "engine_options", "device", "threads", "processes")})
-        return Plan(machine, kinds.dataset("train", self.train), kinds.dataset("dev", self.dev), sets, self.answer_precision)
+        return Plan(machine, kinds.dataset("train", self.train), kinds.dataset("dev", self.dev), sets, self.precision["answers"])
 
     def schools(self, plan: Plan) -> Iterator["School"]:
         """A school for each family and seed, its teacher in the plan."""
         for (family, reference), seed in product(self.families.items(), self.seeds):
-            batching = (self.packs, self.micro, self.training_precision, self.evaluations, self.answer_precision)
+            batching = (self.packs, self.micro, self.precision["training"], self.evaluations, self.precision["answers"])
             setting = kinds.Setting(plan.train, plan.dev, self.trained, seed, *batching)
             yield School(self, plan, family, setting, self.model(reference))
 

@@ -383,8 +383,10 @@ class _School:
         asked, built = questions(self.run.needs["dev"]), prompted(self.run, "dev", self.tokenizer, model.config)
 
         def score(current: PreTrainedModel) -> dict[str, float]:
-            with parts.precision(current, self.run.parameters["precision"] if "lora" in self.run.parameters else "fp32"):
-                said = generate.best(generate.answer(current, self.tokenizer, built))  # frozen maps are in the training's precision
+            lower = "lora" in self.run.parameters and self.run.parameters["precision"] == "bf16"  # frozen maps are in that precision
+            with parts.precision(current, "bf16" if lower else "fp32"):
+                alike = generate.ALIKE_BF16 if lower else generate.ALIKE
+                said = generate.best(generate.answer(current, self.tokenizer, built, alike=alike))
             found = [metrics.f1(said[q.id].text, [text for text, _ in q.answers], **_judged(q)) for q in asked]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
@@ -416,8 +418,9 @@ def _train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _make_answers(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = load(store, run.needs["model"])
     asked = prompted(run, "test", tokenizer, model.config)
+    how: dict[str, Any] = dict(alike=_alike(run), gold=True, shared=True, progress=bar.over, work=folder / "work")
     with _asking(run, model):
-        every = generate.answer(model, tokenizer, asked, gold=True, shared=True, progress=bar.over, work=folder / "work")
+        every = generate.answer(model, tokenizer, asked, **how)
     said = generate.best(every)
     _note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
     if parallel.first():
@@ -433,6 +436,11 @@ def _asking(run: Run, model: PreTrainedModel) -> torch.autocast:
     precision = run.parameters.get("precision", "fp32")
     parts.round_frozen(model.requires_grad_(False), precision)
     return parts.precision(model, precision)
+
+
+def _alike(run: Run) -> float:
+    """How many times as long as its shortest a batch's contexts may be."""
+    return generate.ALIKE_BF16 if run.parameters.get("precision") == "bf16" else generate.ALIKE
 
 
 @torch.no_grad()
@@ -468,7 +476,7 @@ def _make_cost(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         model, tokenizer = both[whose]
         started = time.perf_counter()
         with _asking(run, model):
-            said = generate.answer(model, tokenizer, asked[whose])
+            said = generate.answer(model, tokenizer, asked[whose], alike=_alike(run))
         timed[whose].append(1000 * (time.perf_counter() - started) / len(said))
     found = {
         whose: {

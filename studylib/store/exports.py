@@ -156,7 +156,8 @@ def draft(folder: Path) -> Iterator[Path]:
     """
     _clear(folder)
     there = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    with filesystem.room(folder, "tables and figures", lambda: max(there, FEW)), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
+    whole = folder.parents[1] if folder.parent.name == PARTS else folder  # which is the one that users know
+    with filesystem.room(whole, "tables and figures", lambda: max(there, FEW)), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
         (Path(place) / MARK).touch()
         yield Path(place)
         made = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]

@@ -387,7 +387,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(ra
     asked = makers.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
     said = {q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense" for number, q in enumerate(asked)}
 
-    def answer(model, tokenizer, built, gold=False, shared=False, progress=iter, work=None):
+    def answer(model, tokenizer, built, alike=1, gold=False, shared=False, progress=iter, work=None):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [generate.Answer(q, said.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
@@ -414,7 +414,7 @@ def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_st
     asked, labelled = source.questions, {q.id for q in source.labelled}
     assert len({q.context for q in source.labelled}) == 1 and {source.paragraphs[name] for name in labelled} == {0}
 
-    def answer(model, tokenizer, built, gold=False, shared=False, progress=iter, work=None):
+    def answer(model, tokenizer, built, alike=1, gold=False, shared=False, progress=iter, work=None):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [generate.Answer(q, f"said of {q}", 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 

@@ -127,7 +127,7 @@ def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_teacher_that_was_tuned_by_adapters_is_kept_as_a_plain_model(precision: str, raw, tmp_path):
-    run = planned(raw, teacher_lora=RANK, precision=precision).trained[0][0]
+    run = planned(raw, teacher_lora=RANK, precision={"training": precision, "answers": "fp32"}).trained[0][0]
     store = Store(tmp_path)
     result = store.complete(run, makers.make(store, Progress()))
     tuned, _ = loading.load_folder(store.path(run, "model"))
