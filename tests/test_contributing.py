@@ -1,6 +1,7 @@
 """CONTRIBUTING.md, followed: an objective, a data set and an experiment are added in the steps that it prints."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from studylib.app import readme
 from studylib.app.cli import main
 from studylib.core.filesystem import file_digest
 from studylib.core.project import root
-from studylib.data import archives, sources
+from studylib.data import archives, pins, sources
 from studylib.data.archives import Archive
 from studylib.experiments import experiments
 from studylib.methods import divergences, objectives
@@ -26,12 +27,14 @@ def test_each_part_has_at_most_five_steps_and_names_what_is_there():
     assert set(PARTS) == {"Set up", "Test", "Add an objective", "Add a data set", "Add an experiment"}
     for part in PARTS.values():
         assert [line[:2] for line in part.strip().splitlines()] == ["1.", "2.", "3.", "4.", "5."]
-    for name in ("divergences", "objectives", "features", "archives", "sources", "exporting", "experiments", "comparison", "wording"):
-        assert (root() / "studylib" / f"{name}.py").is_file() and f"{name}.py" in TEXT
+    named = set(re.findall(r"`(studylib/[a-z/_]+\.py)`", TEXT))
+    assert len(named) > 6 and all((root() / name).is_file() for name in named)
+    for name in ("features.py", "comparison.py", "tables.py", "figures.py", "summary.py"):
+        assert list((root() / "studylib").rglob(name)) and f"`{name}`" in TEXT
     for owner, name in (
         (objectives, "DIVERGENCES"),
         (objectives, "FEATURES"),
-        (archives, "PINNED"),
+        (pins, "PINNED"),
         (sources, "KEYS"),
         (sources, "COMMITS"),
     ):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from studylib.core.errors import StudyError
 from studylib.core.escaping import escaped, printable
+from studylib.runs import inputs
 
 if TYPE_CHECKING:
     from studylib.app.notebooks import Job
@@ -163,7 +164,6 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     from studylib.app import plan as app_plan
     from studylib.core import filesystem
     from studylib.core.progress import spoken
-    from studylib.runs import makers
     from studylib.store import store as store_store
 
     counted: set[str] = set()
@@ -182,7 +182,7 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
         elif missing:
             if megabytes := forecast.download(job.plan):
                 print(f"To download: {megabytes} MB, into {filesystem.home() / 'downloads'}.", flush=True)
-            makers.check(missing.values())
+            inputs.check(missing.values())
             for said in (line for line in forecast.datasets(job.plan) if line not in told):
                 print(said, flush=True)
                 told.add(said)

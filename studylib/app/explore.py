@@ -19,7 +19,7 @@ from studylib.data.squad import Question
 from studylib.evaluation import generate
 from studylib.experiments.plans import Asked, Plan
 from studylib.models import parts as model_parts
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import teachers
@@ -136,12 +136,12 @@ class Panel:
 
     def _offer(self) -> None:
         """The questions of the pair's test set."""
-        asked = makers.questions(self.there[self.pair.value].answers.needs["test"])
+        asked = inputs.questions(self.there[self.pair.value].answers.needs["test"])
         self.known.options = [(f"{q.article}: {q.question}", number) for number, q in enumerate(asked)]
         self._fill()
 
     def _chosen(self) -> Question:
-        return makers.questions(self.there[self.pair.value].answers.needs["test"])[self.known.value or 0]
+        return inputs.questions(self.there[self.pair.value].answers.needs["test"])[self.known.value or 0]
 
     def _fill(self) -> None:
         self.context.value, self.question.value = self._chosen().context, self._chosen().question
@@ -150,7 +150,7 @@ class Panel:
         one = self.there[self.pair.value]
         for name, each in (("teacher", one.teacher), ("student", one)):
             if each and (name not in self.loaded or self.loaded[name][0] is not each.counted):
-                self.loaded[name] = (each.counted, *makers.load(self.store, each.counted))
+                self.loaded[name] = (each.counted, *inputs.load(self.store, each.counted))
         return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][2]
 
     def _clicked(self) -> None:
@@ -170,6 +170,6 @@ class Panel:
         both, tokenizer = self._models()
         asked = replace(self._chosen(), context=self.context.value, question=self.question.value, answers=(("", 0),))
         answers = told(
-            both, tokenizer, asked, mode=one.called["asked"], pool=makers.loaded(self.plan.train).labelled, seed=one.called["seed"]
+            both, tokenizer, asked, mode=one.called["asked"], pool=inputs.loaded(self.plan.train).labelled, seed=one.called["seed"]
         )
         return table(answers)

@@ -24,7 +24,7 @@ from studylib.data import hub, prompts, sources, squad
 from studylib.evaluation import metrics
 from studylib.methods.objectives import parse, title
 from studylib.models import loading
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.store.run import Input
 from studylib.store.store import Store
 
@@ -238,7 +238,7 @@ def _asked_of(one: Mapping) -> squad.Loaded:
             f"{described['source']} is not what the model was asked (digest differs): restore it, or delete {one['folder']} "
             "to leave its scores out of the card."
         )
-    return makers.loaded(Input(one["title"], described, one["test"]))
+    return inputs.loaded(Input(one["title"], described, one["test"]))
 
 
 def _table(found: list[Score]) -> str:

@@ -16,8 +16,7 @@ from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.methods import objectives
 from studylib.models import loading, parts, prune
-from studylib.runs import kinds as run_kinds
-from studylib.runs import makers
+from studylib.runs import inputs, kinds, planning
 from studylib.runs.budget import TRAINED, Shape, Took, Work, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -40,7 +39,7 @@ def datasets(plan: Plan) -> list[str]:
     """A line per data set: what it holds, how many answers were shifted onto their text, and what of it leaks from training."""
     lines, leaks = [], leakage(plan).set_index("set")
     for need in (plan.train, plan.dev, *plan.tests):
-        found = makers.loaded(need)
+        found = inputs.loaded(need)
         said = f"{need.label}: {len(found.questions)} questions on {len(squad.by_context(found.questions))} contexts"
         if found.shifted:
             said += f", {found.shifted} answers of the file shifted to where they stand"
@@ -70,10 +69,10 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
     """Expected seconds for the missing runs."""
     store, work, paces, total = (store or Store()).snapshot(), Work(), {}, 0.0
     for run in missing:
-        raw = run_kinds.raw_of(run).digest
+        raw = planning.raw_of(run).digest
         if raw not in paces:
-            paces[raw] = _pace([one for one in plan.runs if run_kinds.raw_of(one).digest == raw], plan, work, store)
-        total += paces[raw].seconds(run, work.of(run))
+            paces[raw] = _pace([one for one in plan.runs if planning.raw_of(one).digest == raw], plan, work, store)
+        total += paces[raw].seconds(run, kinds.took(work, run))
     return total
 
 
@@ -82,7 +81,7 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
     took: dict[str, list[float]] = {}
     for run in runs:
         if (result := store.result(run)) is not None and result["seconds"] > 0:  # others were too short to be measured
-            took.setdefault(run.kind, []).append(result["seconds"] / work.of(run).flops)
+            took.setdefault(run.kind, []).append(result["seconds"] / kinds.took(work, run).flops)
     if not took:
         return calibrated(runs, plan, work)
     paces = {kind: median(each) for kind, each in took.items()}
@@ -92,13 +91,13 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
 def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
     """As two steps of training the largest of some models show it, the first of them to warm up; with random weights, and with two of
     its layers where all would take more than a quarter of the memory."""
-    makers.prepare(plan.machine)
+    inputs.prepare(plan.machine)
     training_ones = [run for run in runs if run.kind in ("teacher", "student")]
     run = max(training_ones or [one for one in plan.runs if one.kind == "teacher"], key=lambda one: work.shape(one).total)
     shape, text, wanted = work.shape(run), work.text(run, "train", True), run.parameters
     layers = shape.layers if 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4 else 2
     started = time.monotonic()
-    model = prune.hollow(loading.config(run_kinds.raw_of(run).value), layers, None, "cpu")
+    model = prune.hollow(loading.config(planning.raw_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * wanted["packs"]
     mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))

@@ -20,6 +20,7 @@ from studylib.core.filesystem import free, home
 from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
 from studylib.models import parts
+from studylib.runs import kinds
 from studylib.runs.budget import FLOAT, Took, Work
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -101,7 +102,7 @@ def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
     for job in jobs:
         for run, state, _ in states(job.plan, folder(job.profile, job.notebook.stem), store):
             if run.planned not in lines:
-                took = work.of(run)
+                took = kinds.took(work, run)
                 memory = _needed(run, took, job.plan, device.taken)
                 about: dict[str, object] = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
                 about |= {"parameters": took.parameters, "tokens": took.tokens, "flops": took.flops, "memory": memory}
@@ -138,13 +139,13 @@ def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
     """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known; and
     one if all of them will not find room on the disk."""
     device, work = parts.device(plan.machine.device), Work()
-    disk = sum(work.of(run).disk for run in missing) + max((work.of(run).work for run in missing), default=0)
+    disk = sum(kinds.took(work, run).disk for run in missing) + max((kinds.took(work, run).work for run in missing), default=0)
     if disk > free(home()):
         yield f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f} GB are free in {home()}: make room."
     room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
     taken = CONTEXT if device.type == "cuda" else psutil.Process().memory_info().rss
     for run in missing:
-        needed = _needed(run, work.of(run), plan, taken)
+        needed = _needed(run, kinds.took(work, run), plan, taken)
         if needed > room:
             yield f"WARNING: {run.label} takes about {needed / 1e9:.1f} GB of memory, there are {room / 1e9:.1f} GB: see `study plan`."
 

@@ -23,7 +23,7 @@ from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError, said
 from studylib.core.escaping import printable
 from studylib.core.filesystem import write_text
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.store import exports
 from studylib.store.run import Input
 from studylib.store.store import Store
@@ -226,7 +226,7 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
             (names.setdefault(model, len(names)), json.loads(store.path(run, "answers.json").read_text(encoding="utf-8")))
             for model, run in models.values()
         ]
-        for question in makers.questions(test):
+        for question in inputs.questions(test):
             about = {"set": name, "article": question.article, "question": question.question}
             about["context"] = contexts.setdefault(question.context, len(contexts))
             about["gold"] = list(dict.fromkeys(text for text, _ in question.answers))

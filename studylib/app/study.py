@@ -23,7 +23,7 @@ from studylib.data import prompts, sources, squad
 from studylib.engines import engines
 from studylib.evaluation import metrics
 from studylib.experiments.plans import Asked, Plan
-from studylib.runs import kinds, makers
+from studylib.runs import inputs, planning
 from studylib.store import exports
 from studylib.store.exports import IDENTITY
 from studylib.store.run import Input, Run
@@ -60,7 +60,7 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
             _keep(run, parts[run.planned], now, folder, listed)
 
     missing = [run for run in plan.runs if store.result(run) is None]
-    makers.rehearse(missing)
+    inputs.rehearse(missing)
     if missing:
         store.open()
         with engines.opened(plan.machine) as pool:
@@ -147,7 +147,7 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     for one in plan.asked:
         test = one.answers.needs["test"]
         if is_answered(one, store):
-            counts = makers.parameter_counts(store, one.counted)
+            counts = inputs.parameter_counts(store, one.counted)
             fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
             part = pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned)
         elif one.planned in exported:
@@ -165,7 +165,7 @@ def _marked(exported: pd.DataFrame, test: Input) -> pd.DataFrame:
     """Exported rows with `MARKS`; where they were exported without, by the data set, which is fetched for that."""
     if set(MARKS) <= set(exported) and exported[MARKS].notna().all(axis=None):
         return exported.astype({"paragraph": int, "repeat": bool})
-    loaded = makers.loaded(test)
+    loaded = inputs.loaded(test)
     try:
         places = [loaded.paragraphs[question] for question in exported.question]
     except KeyError as error:
@@ -227,7 +227,7 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
     test = one.answers.needs["test"]
     if one.teacher is not None and one.loyalty is not None:
         theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
-    loaded = makers.loaded(test)
+    loaded = inputs.loaded(test)
     for q in loaded.questions:
         text, judged = (
             said[q.id]["text"],
@@ -302,7 +302,7 @@ def origins(plan: Plan, store: Store | None = None, folder: Path | None = None, 
         else:
             continue
         exported_rate = part["rate"].iloc[0] if "rate" in part else np.nan
-        frames.append(part.assign(rate=kinds.rate(run, result) if np.isnan(exported_rate) else exported_rate))
+        frames.append(part.assign(rate=planning.rate(run, result) if np.isnan(exported_rate) else exported_rate))
     none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
     return pd.concat(frames, ignore_index=True) if frames else none
 
@@ -352,10 +352,10 @@ def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
 def leakage(plan: Plan) -> pd.DataFrame:
     """What must not be, counted, a line per set: its articles, contexts and questions that are among the training ones, too,
     and its contexts that are shown a demonstration of their own article in any way in which they are asked or trained on."""
-    training, ways = makers.questions(plan.train), _ways(plan)
+    training, ways = inputs.questions(plan.train), _ways(plan)
     lines = []
     for source in (plan.train, plan.dev, *plan.tests):
-        asked = makers.questions(source)
+        asked = inputs.questions(source)
         first = [group[0] for group in squad.by_context(asked)]
         examples = [prompts.demonstrations(first, mode, training, seed) for mode, seed in sorted(ways[source.digest])]
         own = sum(

@@ -31,7 +31,7 @@ from studylib.core.project import root
 from studylib.data import prompts
 from studylib.evaluation import generate
 from studylib.experiments.plans import Asked
-from studylib.runs import budget, makers
+from studylib.runs import budget, inputs
 from studylib.store import exports
 from studylib.store.store import Store
 
@@ -279,7 +279,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
     except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:  # pyarrow's own is among them
         yield Found(f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})")
         return
-    makers.prepare(job.plan.machine)
+    inputs.prepare(job.plan.machine)
     drawn = random.sample(there, min(SETS, len(there)))
     yield Found(f"{len(drawn)} of {len(job.plan.asked)} sets of answers are drawn", wrong=False)
     for one in drawn:
@@ -347,8 +347,8 @@ def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Fo
     """Where answers differ from the stored ones when some contexts with all their questions are asked again."""
     run = one.answers
     stored = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
-    model, tokenizer = makers.load(store, run.needs["model"])
-    built = makers.prompted(run, "test", tokenizer, model.config)
+    model, tokenizer = inputs.load(store, run.needs["model"])
+    built = inputs.prompted(run, "test", tokenizer, model.config)
     drawn: set[str] = set()
     longest = prompts.longest_answer(branch.target for prompt in built for branch in prompt.branches)
     for prompt in random.sample(built, len(built)):

@@ -10,7 +10,7 @@ from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest
 from studylib.experiments.plans import Plan
 from studylib.models import loading
-from studylib.runs import kinds
+from studylib.runs import planning
 from studylib.runs.budget import Work
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -28,7 +28,7 @@ def differences(plan: Plan, store: Store) -> Iterator[str]:
 
 def unknown(plan: Plan) -> set[str]:
     """The models from outside that are not at hand, so that the size of what is made of them is not known."""
-    raws = (kinds.raw_of(run).value for run, _ in plan.trained)
+    raws = (planning.raw_of(run).value for run, _ in plan.trained)
     return {reference for reference in raws if loading.to_fetch(reference)}
 
 
@@ -39,7 +39,7 @@ def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -
     counted = loading.counted(folder)
     if result["facts"]["parameters"] != counted:
         yield f"{run.label}: {_sized(folder, counted)}, its result says {result['facts']['parameters']['total']:,}"
-    if not loading.to_fetch(kinds.raw_of(run).value):
+    if not loading.to_fetch(planning.raw_of(run).value):
         shape = accounts.shape(run)
         if {"total": shape.total, "nonembedding": shape.nonembedding} != counted:
             yield f"{run.label}: {_sized(folder, counted)}, {shape.total:,} were planned"

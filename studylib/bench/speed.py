@@ -29,7 +29,7 @@ from studylib.data import packing
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt
 from studylib.experiments.plans import Plan
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.runs.budget import Shape
 from studylib.store.store import Store
 from studylib.training import teachers
@@ -50,10 +50,10 @@ GOALS = {
 def prepared(plan: Plan) -> tuple[Match, list[Prompt], str]:
     """The tuned teacher of a plan (or the raw model, while there is none) and its training contexts, drawn by seed 0."""
     store, tuned = Store(), plan.trained[0][0]
-    makers.prepare(plan.machine)
+    inputs.prepare(plan.machine)
     there = store.result(tuned) is not None
-    model, tokenizer = makers.load(store, tuned if there else tuned.needs["raw"])
-    built = makers.prompted(tuned, "train", tokenizer, model.config, learnt=makers.questions(tuned.needs["train"]))
+    model, tokenizer = inputs.load(store, tuned if there else tuned.needs["raw"])
+    built = inputs.prompted(tuned, "train", tokenizer, model.config, learnt=inputs.questions(tuned.needs["train"]))
     drawn = random.Random(0).sample(built, len(built))
     match = Match(model.eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
     return match, drawn, "tuned" if there else "raw"

@@ -13,7 +13,7 @@ from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.machine import Machine
 from studylib.core.progress import Progress
-from studylib.runs import makers
+from studylib.runs import inputs, kinds
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -47,14 +47,14 @@ def join(run: Run, root: Path, machine: Machine) -> None:
         parallel.end_with_parent()
     if torch.cuda.is_available() and machine.device != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    makers.prepare(machine)
-    with parallel.together(makers.prepared) if "RANK" in os.environ else nullcontext():
+    inputs.prepare(machine)
+    with parallel.together(inputs.prepared) if "RANK" in os.environ else nullcontext():
         make(run, Store(root))
 
 
 def make(run: Run, store: Store) -> None:
     """Make a run unless it is finished: the first process holds its lock and keeps its result, the others make it beside."""
-    maker = makers.make(store, Progress(quiet=not parallel.first()))
+    maker = kinds.make(store, Progress(quiet=not parallel.first()))
     if parallel.first():
         begun = []
 

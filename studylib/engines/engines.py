@@ -28,7 +28,7 @@ from studylib.core.progress import Progress
 from studylib.engines import distributed
 from studylib.engines.clusters import EngineFailure, Ray, Slurm, on_cards
 from studylib.models import parts
-from studylib.runs import budget, makers
+from studylib.runs import budget, inputs, kinds
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -52,12 +52,12 @@ class Task:
         store = Store(self.root)
         if self.machine.processes > 1 and self.run.kind in distributed.SHARED:
             return distributed.complete(self.run, store, self.machine)
-        makers.prepare(self.machine)
-        store.complete(self.run, makers.make(store, Progress()), self._needed)
+        inputs.prepare(self.machine)
+        store.complete(self.run, kinds.make(store, Progress()), self._needed)
 
     def _needed(self) -> float:
         """Bytes of disk that the run takes while it is made."""
-        took = budget.Work().of(self.run)
+        took = kinds.took(budget.Work(), self.run)
         return took.disk + took.work
 
 

@@ -17,7 +17,7 @@ from studylib.data import prompts, sources
 from studylib.experiments.plans import Plan
 from studylib.methods import objectives
 from studylib.models import loading, parts
-from studylib.runs import kinds
+from studylib.runs import kinds, planning, supervision
 from studylib.store.run import Input, Run
 from studylib.training import loop
 
@@ -86,8 +86,8 @@ class Common:
             raise StudyError(f"teacher_lora must be a rank of 1 to 1024, or 0 to tune all weights, not {self.teacher_lora!r}.")
         if self.teacher_lora and self.processes > 1:
             raise StudyError("teacher_lora: several processes do not share adapters: set `processes: 1`, or `teacher_lora: 0`.")
-        if self.learn not in kinds.LEARN:
-            raise StudyError(f"learn must be {', '.join(kinds.LEARN[:-1])} or {kinds.LEARN[-1]}, not {self.learn!r}.")
+        if self.learn not in planning.LEARN:
+            raise StudyError(f"learn must be {', '.join(planning.LEARN[:-1])} or {planning.LEARN[-1]}, not {self.learn!r}.")
         objectives.parse(self.stages)
         try:
             rates = [float(rate) for rate in (self.teacher_rate, *self.rates)]
@@ -126,28 +126,28 @@ class Common:
         for described in (self.dev, *tests.values()):
             for language in sources.languages(described):
                 segmentation.usual_rules(language)
-        if self.learn == kinds.WITHHELD and "labelled_paragraphs" not in self.train:
+        if self.learn == planning.WITHHELD and "labelled_paragraphs" not in self.train:
             raise StudyError(f"learn: {self.learn!r} needs answers that are withheld: give `train` its `labelled_paragraphs`.")
-        sets = [kinds.dataset(name, test) for name, test in tests.items()]
+        sets = [planning.dataset(name, test) for name, test in tests.items()]
         machine = Machine(**{name: getattr(self, name) for name in ("engine", "engine_options", "device", "threads", "processes")})
-        return Plan(machine, kinds.dataset("train", self.train), kinds.dataset("dev", self.dev), sets, self.precision["answers"])
+        return Plan(machine, planning.dataset("train", self.train), planning.dataset("dev", self.dev), sets, self.precision["answers"])
 
     def schools(self, plan: Plan) -> Iterator["School"]:
         """A school for each family and seed, its teacher in the plan."""
         for (family, reference), seed in product(self.families.items(), self.seeds):
             batching = (self.packs, self.micro, self.precision["training"], self.evaluations, self.precision["answers"])
-            setting = kinds.Setting(plan.train, plan.dev, self.trained, seed, *batching)
+            setting = planning.Setting(plan.train, plan.dev, self.trained, seed, *batching)
             yield School(self, plan, family, setting, self.model(reference))
 
     def model(self, reference: str) -> Input:
         """A model from outside, `variant` put into its reference."""
-        return kinds.raw_model(loading.varied(reference, self.variant))
+        return planning.raw_model(loading.varied(reference, self.variant))
 
 
 class School:
     """The tuned teacher of one family and seed, and the models that are cut and taught beside it, each planned once."""
 
-    def __init__(self, common: Common, plan: Plan, family: str, setting: kinds.Setting, raw: Input):
+    def __init__(self, common: Common, plan: Plan, family: str, setting: planning.Setting, raw: Input):
         self.common, self.setting, self.raw, self.label = (
             common,
             setting,
@@ -155,19 +155,19 @@ class School:
             f"{family} s{setting.seed}" + ("" if setting.trained == "zero-shot" else f" {setting.trained}"),
         )
         how: dict[str, Any] = dict(steps=common.teacher_steps, rate=float(common.teacher_rate), rank=common.teacher_lora)
-        self.tuned = kinds.teacher(raw, setting, **how, label=self.label)
-        self.order = kinds.layers(self.tuned, setting, packs=common.layer_packs, label=self.label)
+        self.tuned = kinds.teacher.plan(raw, setting, **how, label=self.label)
+        self.order = kinds.layers.plan(self.tuned, setting, packs=common.layer_packs, label=self.label)
         self.named: dict[str, Any] = {"family": family, "teacher": TUNED, "student": "", "trained": common.trained, "seed": setting.seed}
         own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(objectives.gold(common.teacher_steps))
         self.asked = plan.teacher(self.tuned, self.named | own, common.asked)
         self.begins: dict[tuple[str, str], Run | Input] = {("tuned", ""): self.tuned, ("raw", ""): raw}
         self.cuts: dict[tuple[str, str], Run] = {}
         self.siblings = {name: common.model(reference) for name, reference in common.siblings.get(family, {}).items()}
-        self.lesson = kinds.Lesson(self.tuned, setting, common.trained, f"{self.label} teacher")  # by its tuned teacher
+        self.lesson = supervision.Lesson(self.tuned, setting, common.trained, f"{self.label} teacher")  # by its tuned teacher
 
-    def learning_from(self, name: str, model: Run | Input, mode: str) -> kinds.Lesson:
+    def learning_from(self, name: str, model: Run | Input, mode: str) -> supervision.Lesson:
         """What students can learn from another model."""
-        return kinds.Lesson(model, self.setting, mode, f"{self.label} {name}:")
+        return supervision.Lesson(model, self.setting, mode, f"{self.label} {name}:")
 
     def name(self, written: int | str) -> str:
         """What a student of this size is called."""
@@ -196,21 +196,21 @@ class School:
         if key not in self.cuts:
             label = f"{self.label} {size.title}, {start} start, cut"
             begin = self.begins[start, size.cut_from]
-            self.cuts[key] = kinds.cut(begin, self.order, self.setting, size=size, packs=self.common.heal_packs, label=label)
+            self.cuts[key] = kinds.cut.plan(begin, self.order, self.setting, size=size, packs=self.common.heal_packs, label=label)
         return self.cuts[key]
 
     def student(
-        self, start: str, written: int | str, lessons: Sequence[kinds.Lesson], *, stages: Sequence[Mapping], learn: str, targets: str
+        self, start: str, written: int | str, lessons: Sequence[supervision.Lesson], *, stages: Sequence[Mapping], learn: str, targets: str
     ) -> Run:
         """A student of this size and start, trained through `stages`; `targets` is what it is called by."""
         search: dict[str, Any] = dict(rates=[float(rate) for rate in self.common.rates], search_steps=self.common.search_steps)
         label = f"{self.label} {core_sizes.size(self._own(written)).title}, {self.start(start, written)} start, {targets}"
-        return kinds.student(self.begin(start, written), lessons, self.setting, stages=stages, learn=learn, label=label, **search)
+        return kinds.student.plan(self.begin(start, written), lessons, self.setting, stages=stages, learn=learn, label=label, **search)
 
 
 def taught(stages: Sequence[Mapping], learn: str = "gold") -> dict:
     """An objective in tables."""
-    return {"objective": kinds.objective_title(stages, learn), "steps": objectives.steps(objectives.parse(stages))}
+    return {"objective": planning.objective_title(stages, learn), "steps": objectives.steps(objectives.parse(stages))}
 
 
 def capacity_gap(
@@ -334,7 +334,7 @@ def prompting_mode(*, size: int | str, trained: Sequence[str], **given: Any) -> 
     return plan
 
 
-def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demonstration: str) -> dict[str, list[kinds.Lesson]]:
+def _lessons(school: School, plan: Plan, nobody: Run, smaller: int | str, demonstration: str) -> dict[str, list[supervision.Lesson]]:
     """By whom the students of `teacher_choice` are taught. Teachers that no other arm shows are put into the plan, asked as they teach."""
     common, mode = school.common, school.common.trained
     tuned = school.student("tuned", smaller, [], stages=common.gold, learn="gold", targets="gold")
@@ -392,7 +392,7 @@ def _arms(
     What a twin lacks are the teacher's distributions and words, not its choice of questions.
     """
     student: dict[str, Any] = {"stages": common.stages, "learn": common.learn}
-    twin: dict[str, Any] = {"stages": common.gold, "learn": common.learn if common.learn == kinds.RIGHT else "gold"}
+    twin: dict[str, Any] = {"stages": common.gold, "learn": common.learn if common.learn == planning.RIGHT else "gold"}
     siblings = list(dict.fromkeys(name for smaller in common.siblings.values() for name in smaller))
     chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts), "pretrained": (siblings, siblings)}
     pairs = ((Arm("student", start, own, **student), Arm("twin", start, beside, **twin)) for start, (own, beside) in chosen.items())

@@ -6,7 +6,7 @@ from itertools import product
 
 from studylib.core.filesystem import digest
 from studylib.core.machine import Machine
-from studylib.runs import kinds
+from studylib.runs import kinds, planning
 from studylib.store.run import Input, Run
 
 
@@ -57,14 +57,14 @@ class Plan:
             test, mode = theirs.answers.needs["test"], theirs.called["asked"]
             label = f"{model.label}: {test.label} {mode}"
             own = self._answers(model, test, mode, called, label)
-            loyal = kinds.loyalty(own, theirs.answers, label=f"{label}, loyalty")
+            loyal = kinds.loyalty.plan(own, theirs.answers, label=f"{label}, loyalty")
             self.asked.append(Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal))
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
         """Add what a student's answers cost beside its teacher's, asked as it was trained; measured once for all of its size and seed."""
         asked = dict(asked=called["trained"], seed=called["seed"], precision=self.answer_precision)
         run = next((run for run, other in self.costs if all(other[name] == called[name] for name in ("student", "trained", "seed"))), None)
-        run = run or kinds.cost(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
+        run = run or kinds.cost.plan(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
         self.costs.append((run, called))
 
     def base(self, model: Input, called: dict, modes: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class Plan:
 
     def _answers(self, model: Run | Input, test: Input, mode: str, called: dict, label: str) -> Run:
         how = dict(asked=mode, seed=called["seed"], precision=self.answer_precision)
-        return kinds.answers(model, test, self.train, **how, label=label)
+        return kinds.answers.plan(model, test, self.train, **how, label=label)
 
     @property
     def names(self) -> set[str]:
@@ -94,7 +94,7 @@ class Plan:
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
         answered = [run for one in self.asked for run in (one.answers, one.loyalty) if run is not None]
-        return kinds.each_run([*answered, *(run for run, _ in self.costs)])
+        return planning.each_run([*answered, *(run for run, _ in self.costs)])
 
 
 def _named(called: dict, test: Input, mode: str) -> dict:

@@ -3,10 +3,10 @@
 Models are built on the meta device and a training step is walked through with fake tensors: no weights are needed and nothing is
 fetched. Texts are counted where they are at hand, else estimated from what is known of their set.
 
-took = Work().of(run); print(took.flops, took.memory)
+took = kinds.took(Work(), run); print(took.flops, took.memory)
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,16 +19,27 @@ from transformers import PretrainedConfig, PreTrainedModel
 from studylib.data import packing, sources
 from studylib.methods import objectives
 from studylib.models import loading, lora, parts, prune
-from studylib.runs import kinds, makers
+from studylib.runs import inputs, planning
 from studylib.store.run import Input, Run
-from studylib.training import teachers
 
 FLOAT = 4  # bytes: weights, gradients, optimiser and stored states are in fp32
+
+
 BACKWARD = 2  # times what a forward pass keeps: gradients of it, and holes between
+
+
 HALF = 2  # bytes: the copies of weights that products in bf16 are made of
+
+
 TRAINED = 4  # of each trained weight: itself, its gradient, both moments
+
+
 SAID = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
+
+
 BATCH = 32  # contexts answered at once, at most
+
+
 # Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1 questions each are assumed.
 SETS = {
     ("rajpurkar/squad", "train"): (18891, 87599),
@@ -37,9 +48,17 @@ SETS = {
     ("new_wiki_v1.0.json", ""): (1583, 7936),
     ("nyt_v1.0.json", ""): (2003, 10056),
 }
+
+
 A_CONTEXT = 1.1
+
+
 PREFIX, SHOWN, GIVEN, TARGET, SPREAD = 180, 165, 20, 6, 2.6  # tokens around SQuAD, and the longest row over the mean one
+
+
 BRANCH = GIVEN + TARGET - 1
+
+
 MODELS = {"answers": "model", "cost": "model", "states": "teacher", "layers": "teacher", "loyalty": "own"}  # whose work a run is
 
 
@@ -116,14 +135,9 @@ class Work:
     lengths: dict[tuple, int] = field(default_factory=dict)
     steps: dict[tuple, float] = field(default_factory=dict)
 
-    def of(self, run: Run) -> Took:
-        """What a run takes. Raises StudyError for a model whose size is not known before it is fetched."""
-        account = {"answers": _answers, "states": _states, "layers": _layers, "cut": _cut, "loyalty": _loyalty, "cost": _cost}
-        return account.get(run.kind, _training)(self, run)
-
     def shape(self, model: Run | Input) -> Shape:
         """The size of a model that a run makes, or that comes from outside."""
-        raw, depth, neurons = _size(model)
+        raw, depth, neurons = size_of(model)
         key = (raw.digest, depth, neurons)
         if key not in self.shapes:
             config = loading.config(raw.value)
@@ -153,7 +167,7 @@ class Work:
     def saved(self, run: Run) -> float:
         """Bytes that the backward pass of a run's longest micro-batch needs."""
         wanted, text = run.parameters, self.text(run, "train", True)
-        raw, depth, neurons = _size(run)
+        raw, depth, neurons = size_of(run)
         length, rows = self.longest(run), wanted["micro"] or wanted["packs"]
         key = (raw.digest, depth, neurons, length, rows, wanted["precision"], str(wanted["stages"]), wanted.get("lora", 0))
         if key not in self.steps:
@@ -169,18 +183,18 @@ def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
     local = all(not str(one["source"]).startswith("hub:") and not sources.to_fetch(one) for one in sets)
-    return local and not loading.to_fetch(kinds.raw_of(run).value)
+    return local and not loading.to_fetch(planning.raw_of(run).value)
 
 
-def _size(model: Run | Input) -> tuple[Input, int | None, int | None]:
+def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
     """The model from outside that one goes back to, and the layers and neurons that it was cut to, if it was."""
     if isinstance(model, Input):
         return model, None, None
     if model.kind == "cut":
-        return kinds.raw_of(model), model.parameters["depth"], model.parameters["neurons"]
+        return planning.raw_of(model), model.parameters["depth"], model.parameters["neurons"]
     if "start" in model.needs:
-        return _size(model.needs["start"])
-    return kinds.raw_of(model), None, None
+        return size_of(model.needs["start"])
+    return planning.raw_of(model), None, None
 
 
 def _mode(run: Run) -> str:
@@ -189,12 +203,12 @@ def _mode(run: Run) -> str:
 
 def _read(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a length."""
-    return kinds.raw_of(run).digest, run.needs[need].digest, _mode(run), run.parameters.get("learn", "gold") if learning else None
+    return planning.raw_of(run).digest, run.needs[need].digest, _mode(run), run.parameters.get("learn", "gold") if learning else None
 
 
 def _counted(run: Run, need: str, learning: bool) -> Text:
-    tokenizer, config = loading.reading(kinds.raw_of(run).value)
-    built = makers.prompted(run, need, tokenizer, config, learnt=makers.learnable(run) if learning else None)
+    tokenizer, config = loading.reading(planning.raw_of(run).value)
+    built = inputs.prompted(run, need, tokenizer, config, learnt=inputs.learnable(run) if learning else None)
     lengths: list[int] = []
     answers, asked, seen = 0, 0, 0.0
     for row in map(packing.pack, built):  # one at a time: a row takes many times the memory of its prompt
@@ -272,115 +286,13 @@ def example(length: int, asked: int) -> packing.Pack:
     return packing.Pack([0] * length, list(range(length)), branches, places, places, ("",) * asked)
 
 
-def _training(work: Work, run: Run) -> Took:
-    """Steps of three readings each (forward, and backward twice; of frozen weights once), a living teacher's reading beside, and what it
-    is watched by."""
-    wanted, own, stages = run.parameters, work.shape(run), objectives.parse(run.parameters["stages"])
-    train, dev = work.text(run, "train", True), work.text(run, "dev")
-    trials = len(wanted["rate"]) if run.kind == "rate" else 1
-    chosen = objectives.shortened(stages, wanted["search_steps"]) if run.kind == "rate" else stages
-    rows = trials * objectives.steps(chosen) * wanted["packs"]
-    taught = [work.shape(need) for name, need in run.needs.items() if name.startswith("teacher")]
-    beside, everywhere = any(stage.beside for stage in stages), objectives.logits_everywhere(stages)
-    looked = train.tokens if everywhere else train.answers
-    passes = 2 if "lora" in wanted else 3
-    done: dict[str, float] = defaultdict(float, training=passes * rows * own.forward(train.tokens, train.pairs, looked))
-    done["reading"] += rows * sum(_taught(teacher, train, looked, beside) for teacher in taught)
-    times = trials if run.kind == "rate" else 1 + wanted["evaluations"]
-    done["reading"] += times * dev.rows * own.forward(dev.tokens, dev.pairs, dev.answers)
-    if run.kind != "rate":
-        done["answering"] += times * _answering(own, dev)
-    trained = wanted["lora"] * own.adapter if "lora" in wanted else own.total
-    held = FLOAT * (TRAINED - 1) * trained  # what a checkpoint is written from
-    weights: float = FLOAT * (
-        TRAINED * trained + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught)
-    )
-    weights += _frozen(own, wanted)
-    logits = (3 + len(taught)) * FLOAT * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
-    kept = FLOAT * own.total if run.kind != "rate" else 0
-    read = rows * train.tokens + times * dev.rows * dev.tokens
-    memory = weights + held + logits + BACKWARD * work.saved(run)
-    if "lora" in wanted:
-        memory = max(memory, weights + FLOAT * own.total)  # when adapters are added to the weights that they were made for
-    return _took(run, own, read, done, memory, kept + held, kept, work)
-
-
-def _frozen(own: Shape, wanted: Mapping) -> float:
-    """Bytes of the weights that adapters leave as they are: linear maps of blocks in the training's precision, the others in float32."""
-    if "lora" not in wanted:
-        return 0
-    return FLOAT * (own.total - own.linear) + (HALF if wanted["precision"] == "bf16" else FLOAT) * own.linear
-
-
-def _taught(teacher: Shape, text: Text, looked: float, beside: bool) -> float:
-    """FLOPs of a teacher for a row: all of it where hidden states are compared, else those of its output head on stored states."""
-    return teacher.forward(text.tokens, text.pairs, looked) if beside else 2 * teacher.hidden * teacher.vocabulary * looked
-
-
-def _answering(own: Shape, text: Text) -> float:
+def answering(own: Shape, text: Text) -> float:
     """FLOPs of answering all questions of a text: each row read once, then a token of each question after the other."""
     said = (SAID - 1) * text.questions * own.forward(1, text.tokens, 1)
     return text.rows * (own.forward(text.tokens, text.pairs, text.questions) + said)
 
 
-def _answers(work: Work, run: Run) -> Took:
-    own, text = work.shape(run.needs["model"]), work.text(run, "test")
-    longest = max(text.lengths)
-    kept = 2 * FLOAT * own.kept * own.layers * BATCH * longest  # keys and values
-    gold = FLOAT * own.hidden * text.answers * text.rows
-    memory = FLOAT * own.total + kept + BATCH * longest * longest + 3 * FLOAT * BATCH * longest * own.hidden + gold  # as it is loaded
-    return _took(run, own, text.rows * text.tokens, {"answering": _answering(own, text)}, memory, gold, gold, work)
-
-
-def _cost(work: Work, run: Run) -> Took:
-    both, text, wanted = [work.shape(run.needs[whose]) for whose in ("model", "teacher")], work.text(run, "test"), run.parameters
-    share = wanted["contexts"] * wanted["rounds"] / text.rows
-    memory = FLOAT * sum(2 * own.kept * own.layers * wanted["contexts"] * max(text.lengths) + own.total for own in both)
-    done = {"answering": share * sum(_answering(own, text) for own in both)}
-    return _took(run, both[0], share * text.rows * text.tokens, done, memory, 0, 0, work)
-
-
-def _states(work: Work, run: Run) -> Took:
-    own, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
-    stored = text.tokens if run.parameters["tokens"] == "all" else text.answers
-    disk = FLOAT * own.hidden * stored * text.rows
-    held = FLOAT * own.hidden * stored * min(text.rows, teachers.SHARD)
-    memory = FLOAT * (own.total + 8 * own.hidden * max(text.lengths)) + held
-    done = {"reading": text.rows * own.forward(text.tokens, text.pairs, 0)}
-    return _took(run, own, text.rows * text.tokens, done, memory, disk, disk, work)
-
-
-def _layers(work: Work, run: Run) -> Took:
-    """Without each block that is left, from the place where it stood on, until one is left."""
-    own, text, rows = work.shape(run.needs["teacher"]), work.text(run, "train", True), run.parameters["packs"]
-    passes = sum(left * left / 2 for left in range(2, own.layers + 1)) / own.layers
-    memory = FLOAT * own.total + FLOAT * rows * max(text.lengths) * (8 * own.hidden + text.questions)
-    done = {"comparing": rows * passes * own.forward(text.tokens, text.pairs, 0)}
-    return _took(run, own, rows * text.tokens, done, memory, 0, 0, work)
-
-
-def _cut(work: Work, run: Run) -> Took:
-    """The uncut model once; for each block two passes, sums of what it reads as dear as one, and what is left to be made good for."""
-    own, whole = work.shape(run), work.shape(kinds.raw_of(run))
-    text, rows = work.text(run, "train", True), run.parameters["packs"]
-    passes = 1 + 4 * own.layers / whole.layers
-    held = (2 if "healed_to" not in run.needs else 3) * whole.total
-    streams = 6 * rows * text.tokens * own.hidden  # of both models: at the start, before and after a block
-    memory = FLOAT * (held + streams) + HALF * whole.total
-    done = {"healing": rows * passes * whole.forward(text.tokens, text.pairs, 0)}
-    return _took(run, own, rows * text.tokens, done, memory, FLOAT * own.total, FLOAT * own.total, work)
-
-
-def _loyalty(work: Work, run: Run) -> Took:
-    both = [work.shape(run.needs[whose].needs["model"]) for whose in ("own", "teacher's")]
-    text = work.text(run.needs["own"], "test")
-    looked = text.rows * text.answers
-    done = {"comparing": sum(2 * own.hidden * own.vocabulary * looked for own in both)}
-    memory = FLOAT * sum(own.total + own.hidden * looked for own in both)
-    return _took(run, both[0], looked, done, memory, 0, 0, work)
-
-
-def _took(run: Run, own: Shape, tokens: float, done: Mapping[str, float], memory: float, going: float, kept: float, work: Work) -> Took:
+def took(run: Run, own: Shape, tokens: float, done: Mapping[str, float], memory: float, going: float, kept: float, work: Work) -> Took:
     needs = [(step, need) for step in (run, *run.needs.values()) if isinstance(step, Run) for need in ("train", "dev", "test")]
     estimated = any(need in step.needs and not at_hand(step, need) for step, need in needs)
     return Took(own.total, tokens, dict(done), memory, going, kept, estimated)

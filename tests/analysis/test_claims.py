@@ -94,7 +94,12 @@ def test_what_is_shown_is_claimed_on_untouched_questions():
 
 def test_no_text_claims_another_order_of_decisions_or_more_sameness():
     """What the history refutes: a far set asked only in the end, a rule fixed before any number, twins alike in all but the teacher."""
-    texts = [root() / "README.md", *(root() / "notebooks").glob("*.ipynb"), *SMALL.rglob("*.md"), root() / "studylib" / "app" / "report.html"]
+    texts = [
+        root() / "README.md",
+        *(root() / "notebooks").glob("*.ipynb"),
+        *SMALL.rglob("*.md"),
+        root() / "studylib" / "app" / "report.html",
+    ]
     said = " ".join(" ".join(file.read_text(encoding="utf-8").split()) for file in texts)
     for sentence in ("only when all of that was settled", "before any number was seen", "differ in nothing but", "all else alike"):
         assert sentence not in said

@@ -10,7 +10,7 @@ from studylib.app import explore, notebooks, study
 from studylib.data import prompts
 from studylib.evaluation import generate
 from studylib.models import loading
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.store.store import Store
 
 
@@ -53,9 +53,9 @@ def test_the_form_asks_what_stands_in_it(raw, tmp_path, capsys):
     panel = explore.Panel(plan, store)
     assert len(panel.pair.options) == 2 * 2
     first = panel.ask()
-    assert first.count("says") == 2 and panel.question.value == makers.questions(plan.tests[0])[0].question
+    assert first.count("says") == 2 and panel.question.value == inputs.questions(plan.tests[0])[0].question
     panel.known.value = 1
-    assert panel.question.value == makers.questions(plan.tests[0])[1].question
+    assert panel.question.value == inputs.questions(plan.tests[0])[1].question
     panel.pair.value = panel.pair.options[2]
     panel.context.value, panel.question.value = "Kamo lives in Tiru.", "Where does Kamo live?"
     panel.question.value = "Where does Kamo live? " * 100

@@ -19,7 +19,7 @@ from studylib.data import prompts
 from studylib.data import squad as data_squad
 from studylib.evaluation.lm_eval import squad_study
 from studylib.models import loading
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.store import run as store_run
 from studylib.store import store as store_store
 
@@ -80,7 +80,7 @@ def test_a_folder_alone_answers_as_the_study_does(there, tmp_path):
     assert cli.main(["export", store.key(student), str(tmp_path / "taken")]) == 0
     answered = next(one.answers for one in plan.asked if one.answers.needs["model"] is student)
     said = json.loads(store.path(answered, "answers.json").read_text())
-    questions = makers.questions(plan.tests[0])
+    questions = inputs.questions(plan.tests[0])
     assert alone(tmp_path / "taken", questions, tmp_path) == [said[q.id]["text"] for q in questions]
 
 
@@ -104,7 +104,7 @@ def test_the_card_says_what_it_is(there, tmp_path):
 
 def test_repeated_questions_count_once_on_the_card(there, monkeypatch):
     plan, store, student = there
-    asked = len(makers.questions(plan.tests[0]))
+    asked = len(inputs.questions(plan.tests[0]))
     monkeypatch.setattr(data_squad.Loaded, "repeats", property(lambda self: frozenset(q.id for q in self.questions[1:])))
     (score,) = export.scores(store.folder(student), store)
     assert asked > 1 and (score.n, score.articles) == (1, 1)
@@ -235,7 +235,7 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
     from lm_eval.tasks import TaskManager
 
     plan, store, student = there
-    questions = makers.questions(plan.tests[0])
+    questions = inputs.questions(plan.tests[0])
     with (tmp_path / "own.jsonl").open("w") as lines:
         for q in questions:
             answers = {"text": [text for text, _ in q.answers], "answer_start": [start for _, start in q.answers]}

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 
 from studylib.app import origin
-from studylib.runs import kinds
+from studylib.runs import planning
 from studylib.store.run import Run
 
 
 def test_the_rate_of_a_run_is_the_planned_one_or_that_which_its_search_chose():
-    assert kinds.rate(Run("teacher", {"rate": 2e-4})) == 2e-4
+    assert planning.rate(Run("teacher", {"rate": 2e-4})) == 2e-4
     searched = Run("student", {"rate": "searched"})
-    assert kinds.rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(kinds.rate(searched))
-    assert kinds.rate(Run("rate", {"rate": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}}) == 5e-5
-    assert np.isnan(kinds.rate(Run("answers", {}), {"facts": {"questions": 3}}))
+    assert planning.rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(planning.rate(searched))
+    assert planning.rate(Run("rate", {"rate": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}}) == 5e-5
+    assert np.isnan(planning.rate(Run("answers", {}), {"facts": {"questions": 3}}))
 
 
 def test_what_is_missing_of_a_plan_is_counted():

@@ -8,6 +8,7 @@ from miniatures import planned
 
 from studylib.app import cli, forecast, notebooks, study
 from studylib.app import plan as app_plan
+from studylib.runs import kinds
 from studylib.runs.budget import Work
 from studylib.store.store import Store
 
@@ -48,7 +49,7 @@ def test_twice_the_speed_is_half_the_time():
     work = Work()
     slow, fast = (app_plan.Card("x", peak, peak, 1e9) for peak in (1e6, 2e6))
     for run in runs:
-        took = work.of(run)
+        took = kinds.took(work, run)
         assert slow.seconds(run, took) == pytest.approx(2 * fast.seconds(run, took), rel=0.01)
 
 

@@ -20,7 +20,7 @@ from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
 from studylib.methods import objectives
 from studylib.models import loading, parts, prune, reconstruct
-from studylib.runs import kinds, makers
+from studylib.runs import inputs, kinds, planning, supervision
 from studylib.store import exports
 from studylib.store.store import Store
 from studylib.training import loop, teachers
@@ -52,9 +52,9 @@ def test_a_file_that_changed_is_read_again(tmp_path):
         ]
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
-    assert makers.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "What?"
+    assert inputs.questions(planning.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "What?"
     (tmp_path / "a.json").write_text(json.dumps(content).replace("What?", "Which?"))
-    assert makers.questions(kinds.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "Which?"
+    assert inputs.questions(planning.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question == "Which?"
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,14 @@ def finished(raw, tmp_path_factory):
 def test_everything_planned_is_there_afterwards_and_nothing_is_made_twice(finished, monkeypatch):
     plan, store = finished
     assert {store.state(run)[0] for run in plan.runs} == {"done"}
-    monkeypatch.setattr(makers, "make", lambda *_: lambda *_: pytest.fail("made twice"))
+    monkeypatch.setattr(kinds, "make", lambda *_: lambda *_: pytest.fail("made twice"))
     study.complete(plan, store)
 
 
 def test_rows_hold_every_question_of_every_model_once(finished):
     plan, store = finished
     rows = study.rows(plan, store)
-    asked = makers.questions(plan.tests[0])
+    asked = inputs.questions(plan.tests[0])
     assert len(rows) == len(plan.asked) * len(asked)
     assert not rows.duplicated(["run", "question"]).any()
     assert rows[["exact_match", "f1", "rouge_l"]].stack().between(0, 1).all()
@@ -139,7 +139,7 @@ def test_rows_that_were_exported_without_marks_are_marked_by_their_data_set(show
 def test_what_a_set_declares_as_seen_is_read_off_marked_rows_and_changes_no_run(shown, raw, tmp_path, monkeypatch):
     plan, folder = shown
     study.rows(plan, Store(tmp_path / "empty"), folder).to_parquet(folder / "rows.parquet")
-    monkeypatch.setattr(makers, "loaded", lambda source: pytest.fail("the data set is read"))
+    monkeypatch.setattr(inputs, "loaded", lambda source: pytest.fail("the data set is read"))
     described = dict(plan.tests[0].value)
     for seen, untouched in ((None, 4), (1, 2), (2, 0)):
         declared = {name: value for name, value in described.items() if name != "seen_paragraphs"}
@@ -185,9 +185,9 @@ def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
     run = next(run for run in plan.runs if run.kind == "cut")
     start, words = loading.load_folder(store.path(run.needs["start"], "model"))
     keep = json.loads(store.path(run, "layers.json").read_text())
-    rows = makers.rows(run, store, words, start)
+    rows = inputs.rows(run, store, words, start)
     expected = prune.cut(start, keep)
-    reconstruct.heal(expected, start, keep, makers._some(rows, 2, 2, 0), report=lambda *_: None)
+    reconstruct.heal(expected, start, keep, inputs.some(rows, 2, 2, 0), report=lambda *_: None)
     found = loading.load_folder(store.path(run, "model"))[0]
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(found.parameters(), prune.cut(start, keep).parameters(), strict=True))
@@ -208,20 +208,20 @@ def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, t
     assert cut is twin.needs["start"] and cut.needs["start"] is larger
     before, keep = (json.loads(store.path(run, "layers.json").read_text()) for run in (larger.needs["start"], cut))
     assert set(keep) < set(before) and len(keep) == 2
-    teacher, words = makers.load(store, larger.needs["teacher"])
-    expected = prune.cut(makers.load(store, larger)[0], [before.index(block) for block in keep])
-    batches = makers._some(makers.rows(cut, store, words, teacher), 2, 2, 0)
+    teacher, words = inputs.load(store, larger.needs["teacher"])
+    expected = prune.cut(inputs.load(store, larger)[0], [before.index(block) for block in keep])
+    batches = inputs.some(inputs.rows(cut, store, words, teacher), 2, 2, 0)
     reconstruct.heal(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
-    found = makers.load(store, cut)[0]
+    found = inputs.load(store, cut)[0]
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
-    assert makers._teacher(smaller, store, words, [], "")[0].aligned == [keep[1] - 1, 3]
+    assert supervision._teacher(smaller, store, words, [], "")[0].aligned == [keep[1] - 1, 3]
 
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
     plan, store = finished
     run = students(plan)["student", "tuned", "mini-2"]
     keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    guide, _ = makers._teacher(run, store, tokenizer(), [], "")
+    guide, _ = supervision._teacher(run, store, tokenizer(), [], "")
     assert list(guide.aligned) == [keep[1] - 1, 3]
     assert guide.model.config.num_hidden_layers == 4
 
@@ -229,9 +229,7 @@ def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
 @pytest.mark.parametrize(("count", "size", "drawn"), [(4, 2, 4), (5, 2, 5), (100, 5, 12), (9, 40, 9)])
 def test_rows_to_choose_and_heal_on_are_drawn_once_each(count, size, drawn):
     rows = packs()[:12]
-    found = [
-        tuple(row[row >= 0].tolist()) for batch in makers._some(rows, count, size, 0) for row in batch.ids.masked_fill(~batch.real, -1)
-    ]
+    found = [tuple(row[row >= 0].tolist()) for batch in inputs.some(rows, count, size, 0) for row in batch.ids.masked_fill(~batch.real, -1)]
     assert len(found) == len(set(found)) == drawn and set(found) <= {tuple(row.ids) for row in rows}
 
 
@@ -264,7 +262,7 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
     own, words = loading.load_folder(store.path(one.answers.needs["model"], "model"))
     theirs, _ = loading.load_folder(store.path(one.teacher.answers.needs["model"], "model"))
     found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
-    asked = makers.prompted(one.answers, "test", words, own.config)
+    asked = inputs.prompted(one.answers, "test", words, own.config)
     with torch.no_grad():
         for row in (row for prompt in asked for row in packing.unpack(prompt)):
             logits = [parts.head(net, teachers.answer_states(net, row), len(words)) for net in (own.eval(), theirs.eval())]
@@ -288,7 +286,7 @@ def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch)
 
 def test_one_article_is_enough_to_train_on_where_demonstrations_are_shown_in_asking_alone(raw):
     plan = planned(raw, train={"source": "facts:train", **FACTS, "paragraphs": 1}, asked=["one-shot"], heal_packs=1, layer_packs=1, packs=1)
-    makers.rehearse(plan.runs)
+    inputs.rehearse(plan.runs)
     assert study.leakage(plan).set_index("set").demonstrations.tolist() == [0, 0, 0]
 
 
@@ -296,7 +294,7 @@ def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
     """A dash is punctuation there and none in SQuAD's script."""
     plan, store = finished
     one = next(asked for asked in plan.asked if asked.teacher is not None)
-    monkeypatch.setattr(makers, "loaded", lambda source: data_squad.Loaded([Question("a", "t", "24–10", "?", (("24–10", 0),))], 0))
+    monkeypatch.setattr(inputs, "loaded", lambda source: data_squad.Loaded([Question("a", "t", "24–10", "?", (("24–10", 0),))], 0))
     monkeypatch.setattr(study, "_read", lambda store, run: {"a": {"text": "2410", "probability": 1.0} if run.kind == "answers" else 1.0})
     for is_mlqa in (True, False):
         monkeypatch.setattr(sources, "is_mlqa", lambda dataset, found=is_mlqa: found)
@@ -329,7 +327,7 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
     assert len(rows) == 2 * 60 and not rows.duplicated(["run", "question"]).any() and rows.loyalty.notna().sum() == 60
     one = plan.asked[0]
     net, words = loading.load_folder(store.path(one.answers.needs["model"], "model"))
-    built = prompts.build(makers.questions(plan.tests[0]), words, mode="zero-shot", longest=130)
+    built = prompts.build(inputs.questions(plan.tests[0]), words, mode="zero-shot", longest=130)
     assert len(built) > 6 and np.mean([len(prompt.branches) for prompt in built]) == 10
     said = generate.answer(net, words, built)
     held = json.loads(store.path(one.answers, "answers.json").read_text())
@@ -349,8 +347,8 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
         found = json.loads(store.path(search, "rate.json").read_text())
         best = min(found["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
         assert store.result(arm)["facts"]["rate"] == found["best"] == best
-    (net, words), asked = makers.load(store, searches[-1].needs["start"]), searches[-1].parameters
-    trained, dev = (makers.rows(searches[-1], store, words, net, need) for need in ("train", "dev"))
+    (net, words), asked = inputs.load(store, searches[-1].needs["start"]), searches[-1].parameters
+    trained, dev = (inputs.rows(searches[-1], store, words, net, need) for need in ("train", "dev"))
     recipe = loop.Recipe(rate=1e-2, **{name: asked[name] for name in ("packs", "seed", "micro", "precision")})
     one = objectives.parse(objectives.gold(1))
     loop.train(net, trained, stages=one, recipe=recipe, vocabulary=len(words), work=tmp_path / "again")
@@ -363,16 +361,16 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
 def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
     few = dict(sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], stages=[{"steps": 6, "losses": {"cross_entropy": 1.0}}])
     plan, store = planned(raw, rates=[0.9, 1e-4], search_steps=6, **few), Store(tmp_path / "a")
-    kinds_train, tried = makers.loop.train, []
+    kinds_train, tried = supervision.loop.train, []
 
     def diverging(*args, recipe, **more):
         tried.append(recipe.rate)
         if recipe.rate >= 0.9:
-            raise makers.loop.Diverged("no number")
+            raise supervision.loop.Diverged("no number")
         return kinds_train(*args, recipe=recipe, **more)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(makers.loop, "train", diverging)
+        patched.setattr(supervision.loop, "train", diverging)
         study.complete(plan, store)
         search = next(run for run in plan.runs if run.kind == "rate")
         assert json.loads(store.path(search, "rate.json").read_text())["tried"][0] == {"rate": 0.9, "dev_cross_entropy": None}
@@ -384,33 +382,33 @@ def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
 @pytest.mark.parametrize("learn", ["teacher", "teacher where right"])
 def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(raw, tmp_path, monkeypatch, learn):
     """Half of the teacher's answers are right here, by fiat; a quarter are wrong, and in the last it says nothing."""
-    asked = makers.questions(kinds.dataset("train", {"source": "facts:train", **FACTS}))
+    asked = inputs.questions(planning.dataset("train", {"source": "facts:train", **FACTS}))
     said = {q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense" for number, q in enumerate(asked)}
 
     def answer(model, tokenizer, built, alike=1, gold=False, shared=False, progress=iter, work=None):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [generate.Answer(q, said.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
-    monkeypatch.setattr(makers.generate, "answer", answer)
+    monkeypatch.setattr(supervision.generate, "answer", answer)
     plan = planned(raw, learn=learn, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"])
     store = Store(tmp_path)
     study.complete(plan, store)
     arms = students(plan)
     student, twin = arms["student", "tuned", "mini-2"], arms["twin", "tuned", "mini-2"]
-    taught, gold = ({q.id: q.answers[0][0] for q in makers.learnt(run, store)} for run in (student, twin))
+    taught, gold = ({q.id: q.answers[0][0] for q in inputs.learnt(run, store)} for run in (student, twin))
     whole = {q.id: q.answers[0][0] for q in asked}
     assert gold == (whole if learn == "teacher" else {key: text for key, text in whole.items() if said[key] == text}), "same questions"
     assert taught == (said if learn == "teacher" else {key: text for key, text in said.items() if text == whole[key]})
     if learn == "teacher":
-        net, words = makers.load(store, student)
-        silent = [b for p in makers.prompted(student, "train", words, net.config, learnt=makers.learnt(student, store)) for b in p.branches]
+        net, words = inputs.load(store, student)
+        silent = [b for p in inputs.prompted(student, "train", words, net.config, learnt=inputs.learnt(student, store)) for b in p.branches]
         assert {tuple(b.target) for b in silent if said[b.question.id] == ""} == {(words.eos_token_id,)}, "nothing but the end"
     assert dict(plan.trained)[student]["objective"] == f"forward_kl on text of: {learn}"
 
 
 def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_stand_for_them(raw, tmp_path, monkeypatch):
     known = {"source": "facts:train", **FACTS, "labelled_paragraphs": 1}
-    source = makers.loaded(kinds.dataset("train", known))
+    source = inputs.loaded(planning.dataset("train", known))
     asked, labelled = source.questions, {q.id for q in source.labelled}
     assert len({q.context for q in source.labelled}) == 1 and {source.paragraphs[name] for name in labelled} == {0}
 
@@ -418,20 +416,20 @@ def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_st
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [generate.Answer(q, f"said of {q}", 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)) for q in asked]
 
-    monkeypatch.setattr(makers.generate, "answer", answer)
+    monkeypatch.setattr(supervision.generate, "answer", answer)
     plan = planned(raw, train=known, learn="gold, teacher where withheld", sizes=[2], twins=[2], raw_starts=[])
     store = Store(tmp_path)
     study.complete(plan, store)
     arms = students(plan)
     taught, twin, teacher = (
-        {q.id: q.answers[0][0] for q in makers.learnt(arms[arm], store)}
+        {q.id: q.answers[0][0] for q in inputs.learnt(arms[arm], store)}
         for arm in (("student", "tuned", "mini-2"), ("twin", "tuned", "mini-2"), ("teacher", "raw", ""))
     )
     gold = {q.id: q.answers[0][0] for q in asked if q.id in labelled}
     assert twin == teacher == gold
     assert taught == gold | {q.id: f"said of {q.id}" for q in asked if q.id not in labelled}
-    net, words = makers.load(store, arms["twin", "tuned", "mini-2"])
-    shown = [p for run in plan.runs if run.kind == "answers" for p in makers.prompted(run, "test", words, net.config)]
+    net, words = inputs.load(store, arms["twin", "tuned", "mini-2"])
+    shown = [p for run in plan.runs if run.kind == "answers" for p in inputs.prompted(run, "test", words, net.config)]
     withheld = [q.context for q in asked if q.id not in labelled]
     read = [words.decode(p.prefix) for p in shown if any(b.question.article not in {q.article for q in asked} for b in p.branches)]
     assert read and not any(context in text for context in withheld for text in read), "demonstrations are of labelled paragraphs"
@@ -458,8 +456,8 @@ def test_losses_at_all_tokens_store_states_at_all_tokens(raw, tmp_path):
     (student,) = (run for run, called in plan.trained if called["role"] == "student")
     assert student.needs["states"].parameters["tokens"] == "all"
     served = teachers.StoredStates(store.path(student.needs["states"]).glob("states-*.safetensors"), "all")
-    net, words = makers.load(store, student.needs["teacher"])
-    row = makers.rows(student, store, words, net)[0]
+    net, words = inputs.load(store, student.needs["teacher"])
+    row = inputs.rows(student, store, words, net)[0]
     assert served(row).shape == (len(row.ids), 32)
     assert torch.equal(served(row), teachers.row_states(net.eval(), row))
 
@@ -546,9 +544,9 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
     for plan, last in ((chosen(raw), "guide"), (prompted(raw), "student")):
         store, roles = Store(tmp_path), [one.called["role"] for one in plan.asked]
         there = plan.asked[: roles.index(last) + 1]
-        for run in kinds.each_run(run for one in there for run in (one.answers, one.loyalty) if run is not None):
+        for run in planning.each_run(run for one in there for run in (one.answers, one.loyalty) if run is not None):
             if store.result(run) is None:
-                store.complete(run, makers.make(store, Progress()))
+                store.complete(run, kinds.make(store, Progress()))
         rows, curves = study.rows(plan, store), study.curves(plan, store)
         kept, seeds = comparison.compare(rows), comparison.by_seed(rows)
         if last == "guide":
@@ -612,7 +610,7 @@ def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_p
 
 def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypatch):
     plan, store, folder = planned(raw, sizes=[3], twins=[3], raw_starts=[]), Store(tmp_path / "home"), tmp_path / "shown"
-    made = makers.make
+    made = kinds.make
 
     def stopped(*given):
         def make(run, into):
@@ -623,7 +621,7 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
         make_all = made(*given)
         return make
 
-    monkeypatch.setattr(makers, "make", stopped)
+    monkeypatch.setattr(kinds, "make", stopped)
     with pytest.raises(KeyboardInterrupt):
         study.complete(plan, store, folder)
     assert set(exports.exported(folder, "rows.parquet")) == {one.planned for one in plan.asked[:3]} and not study.lacking(tmp_path)
@@ -734,7 +732,7 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
     plan, store, folder = planned(raw, base_asked=["zero-shot"]), Store(tmp_path), tmp_path / "p" / "capacity_gap"
     for each in plan.asked:
         if each.called["role"] == "base":
-            store.complete(each.answers, makers.make(store, Progress()))
+            store.complete(each.answers, kinds.make(store, Progress()))
     rows = study.rows(plan, store, folder)
     kept, gained, shipped = comparison.compare(rows), comparison.contrasts(rows), comparison.bases(rows)
     costs, climbed = comparison.pareto(study.timing(plan, rows, store)), comparison.ladder(rows)

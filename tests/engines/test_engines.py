@@ -15,7 +15,7 @@ from studylib.app import cli, notebooks, study
 from studylib.core.errors import StudyError
 from studylib.core.machine import Machine
 from studylib.engines import clusters, engines
-from studylib.runs import makers
+from studylib.runs import kinds
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -43,7 +43,7 @@ def graph(monkeypatch: pytest.MonkeyPatch):
         return {}
 
     failing: dict[str, Exception] = {}
-    monkeypatch.setattr(makers, "make", lambda store, progress: make)
+    monkeypatch.setattr(kinds, "make", lambda store, progress: make)
     return [a, b, c, d, alone, number("d", b=b, c=c)], made, failing
 
 

@@ -11,7 +11,7 @@ from studylib.app import forecast, notebooks
 from studylib.data import archives, packing, prompts, squad
 from studylib.evaluation import generate
 from studylib.models import bases, parts
-from studylib.runs import makers
+from studylib.runs import inputs
 from studylib.store.store import Store
 from studylib.training import teachers
 
@@ -259,7 +259,7 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
     tuned = store.result(teacher) is not None
     if archives.missing(asked.value["source"].removeprefix("archive:")) or (not tuned and forecast.download(plan)):
         pytest.skip("needs the archives of the small profile: `study run small` fetches them")
-    net, words = makers.load(store, teacher if tuned else teacher.needs["raw"])
+    net, words = inputs.load(store, teacher if tuned else teacher.needs["raw"])
     questions = squad.load({"source": asked.value["source"], "paragraphs": 60}).questions
     built_prompts = prompts.build(questions, words, mode="zero-shot")
     answers = {size: generate.answer(net, words, built_prompts, batch=size) for size in (1, 4, 16)}

@@ -6,7 +6,8 @@ import pytest
 from miniatures import FACTS, chosen, planned, prompted, stages, students
 
 from studylib.core.errors import StudyError
-from studylib.runs import kinds
+from studylib.runs import planning
+from studylib.store.run import Input
 
 
 def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch):
@@ -22,7 +23,7 @@ def test_a_plan_is_made_without_computing_or_writing(raw, tmp_path, monkeypatch)
 def test_runs_stand_after_what_they_build_on(raw):
     seen = set()
     for run in planned(raw).runs:
-        assert all(id(need) in seen for need in run.needs.values() if not isinstance(need, kinds.Input))
+        assert all(id(need) in seen for need in run.needs.values() if not isinstance(need, Input))
         seen.add(id(run))
 
 
@@ -251,7 +252,7 @@ def test_siblings_are_students_and_twins_as_they_were_pretrained(raw):
     student, twin, rival = (made[role, "pretrained", "mini-Small one"] for role in ("student", "twin", "rival"))
     assert {run.needs["start"].value for run in (student, twin, rival)} == {"tiny:qwen2"}
     assert "teacher" in student.needs and "teacher" not in twin.needs and "depth" not in student.parameters
-    assert kinds.raw_of(student).value == "tiny:qwen2" and kinds.raw_of(student.needs["teacher"]).value == raw
+    assert planning.raw_of(student).value == "tiny:qwen2" and planning.raw_of(student.needs["teacher"]).value == raw
     assert not any(run.kind in ("cut", "layers") for run in plan.runs)
 
 
@@ -285,7 +286,7 @@ def test_the_first_and_the_last_sibling_are_each_familys_own(raw):
 def test_a_variant_stands_in_references(raw):
     folder = raw.removeprefix("path:")
     plan = planned("path:{variant}", variant=folder)
-    assert kinds.raw_of(plan.runs[0]).value == raw
+    assert planning.raw_of(plan.runs[0]).value == raw
 
 
 def test_models_are_asked_as_they_come_before_anything_is_trained(raw):

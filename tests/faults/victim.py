@@ -21,7 +21,7 @@ import torch
 from studylib.app import cli
 from studylib.core import filesystem
 from studylib.evaluation import generate
-from studylib.runs import makers
+from studylib.runs import inputs, layers, supervision
 from studylib.store import exports
 from studylib.store import store as store_store
 from studylib.training import (
@@ -112,7 +112,7 @@ def no_memory() -> None:
 
 def out_of_memory(kind: str, number: int) -> None:
     """The `number`-th run of a kind finds no memory."""
-    real, seen = makers.load, []
+    real, seen = inputs.load, []
 
     def load(store: store_store.Store, source: object) -> object:
         if sys._getframe(1).f_code.co_name == f"_make_{kind}":
@@ -121,7 +121,7 @@ def out_of_memory(kind: str, number: int) -> None:
                 no_memory()
         return real(store, source)
 
-    makers.load = load
+    inputs.load = load
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
@@ -132,8 +132,8 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "in a checkpoint, before it counts": lambda: at_call(loop, "write_sealed", 2),
     "in a checkpoint, before the old one goes": lambda: at_call(loop.shutil, "rmtree", 3),
     "between checkpoints": lambda: at_call(loop.Learner, "step", 4),
-    "while a model is saved": lambda: at_call(makers.loading, "save", 1, after=True),
-    "while layers are chosen": lambda: at_call(makers, "write_sealed", 2, after=True),
+    "while a model is saved": lambda: at_call(supervision.loading, "save", 1, after=True),
+    "while layers are chosen": lambda: at_call(layers, "write_sealed", 2, after=True),
     "before result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json")),
     "in result.json": lambda: half_written(filesystem, "settle", 1, 0, draft_of("result.json")),
     "after result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json"), after=True),

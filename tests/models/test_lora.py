@@ -13,7 +13,7 @@ from studylib.data import packing, prompts
 from studylib.data.squad import load as load_questions
 from studylib.methods import objectives
 from studylib.models import loading, lora, parts
-from studylib.runs import kinds, makers
+from studylib.runs import kinds, planning
 from studylib.store.store import Store
 from studylib.training import loop
 
@@ -116,10 +116,10 @@ def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(base: str, tmp_
 
 
 def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
-    data = kinds.dataset("train", SET)
-    setting = kinds.Setting(data, data, "zero-shot", 0, 4, 0, "fp32", 1)
-    raw = kinds.raw_model("tiny:qwen2")
-    full, low, lower = (kinds.teacher(raw, setting, steps=2, rate=1e-3, rank=rank, label="") for rank in (0, 8, 4))
+    data = planning.dataset("train", SET)
+    setting = planning.Setting(data, data, "zero-shot", 0, 4, 0, "fp32", 1)
+    raw = planning.raw_model("tiny:qwen2")
+    full, low, lower = (kinds.teacher.plan(raw, setting, steps=2, rate=1e-3, rank=rank, label="") for rank in (0, 8, 4))
     assert "lora" not in full.parameters and "lora" not in full.recipe
     assert len({full.planned, low.planned, lower.planned}) == 3
     assert low.recipe["lora"] == versions.VERSIONS["lora"]
@@ -129,7 +129,7 @@ def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
 def test_a_teacher_that_was_tuned_by_adapters_is_kept_as_a_plain_model(precision: str, raw, tmp_path):
     run = planned(raw, teacher_lora=RANK, precision={"training": precision, "answers": "fp32"}).trained[0][0]
     store = Store(tmp_path)
-    result = store.complete(run, makers.make(store, Progress()))
+    result = store.complete(run, kinds.make(store, Progress()))
     tuned, _ = loading.load_folder(store.path(run, "model"))
     base, _ = loading.load(raw)
     moved = {name for name, weight in tuned.named_parameters() if not torch.equal(weight, dict(base.named_parameters())[name])}

@@ -9,7 +9,7 @@ from studylib.app import study
 from studylib.data import packing
 from studylib.methods import objectives
 from studylib.models import loading, lora, parts, prune
-from studylib.runs import budget, kinds, makers
+from studylib.runs import budget, inputs, planning
 from studylib.runs.budget import Shape, Work
 from studylib.store.store import Store
 from studylib.training import loop
@@ -44,7 +44,7 @@ def test_a_text_is_counted_as_it_is_read(raw):
     plan = planned(raw)
     run = plan.runs[0]
     words, config = loading.reading(raw)
-    rows = [packing.pack(one) for one in makers.prompted(run, "train", words, config, learnt=makers.questions(run.needs["train"]))]
+    rows = [packing.pack(one) for one in inputs.prompted(run, "train", words, config, learnt=inputs.questions(run.needs["train"]))]
     text = WORK.text(run, "train", True)
     assert text.rows == len(rows) and list(text.lengths) == [len(row.ids) for row in rows]
     assert text.tokens * text.rows == pytest.approx(sum(len(row.ids) for row in rows))
@@ -116,11 +116,11 @@ def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
 
 
 def test_published_sets_that_are_not_at_hand_are_estimated():
-    train = kinds.dataset("train", {"source": "hub:rajpurkar/squad", "split": "train"})
+    train = planning.dataset("train", {"source": "hub:rajpurkar/squad", "split": "train"})
     text = budget._estimated(train, "zero-shot")
     assert text.rows == 18891 and text.rows * text.questions == pytest.approx(87599)
     assert budget._estimated(train, "one-shot").tokens > text.tokens
-    few = kinds.dataset("dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100})
+    few = planning.dataset("dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100})
     assert budget._estimated(few, "zero-shot").rows == 100
     mlqa = {"source": "archive:MLQA_V1/test-context-de-question-de.json", "official": "mlqa-test-de", "language": "de"}
-    assert budget._estimated(kinds.dataset("de", mlqa), "zero-shot").rows == pytest.approx(4517 / budget.A_CONTEXT, abs=1)
+    assert budget._estimated(planning.dataset("de", mlqa), "zero-shot").rows == pytest.approx(4517 / budget.A_CONTEXT, abs=1)

@@ -18,7 +18,7 @@ from platformdirs import user_cache_path
 
 from studylib.core import filesystem, provenance
 from studylib.core.errors import StudyError
-from studylib.runs import kinds
+from studylib.runs import planning
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -376,7 +376,7 @@ def test_what_a_chain_of_runs_takes_grows_with_its_length(length: int, monkeypat
     every, computed, read, real, finished = chain(length), [], [], filesystem.digest, Store.finished
     monkeypatch.setattr(filesystem, "digest", lambda value: (computed.append(1), real(value))[1])
     monkeypatch.setattr(Store, "finished", lambda store, folder: (read.append(folder), finished(store, folder))[1])
-    assert kinds.each_run(every) == list(every[-1].ancestry()) == every
+    assert planning.each_run(every) == list(every[-1].ancestry()) == every
     assert len({run.planned for run in every}) == length == len(computed)
     computed.clear()
     store = Store().snapshot()

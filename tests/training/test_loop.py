@@ -491,7 +491,7 @@ import resource, torch
 from pathlib import Path
 from studylib.core.machine import Machine
 from studylib.core.progress import Progress
-from studylib.runs import makers
+from studylib.runs import inputs, kinds
 from studylib.store.run import Run
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -501,11 +501,11 @@ def faults():
 def pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 plain = faults()
-makers.prepare(Machine(engine="local", engine_options={}, device="cpu", threads=1, processes=1))
+inputs.prepare(Machine(engine="local", engine_options={}, device="cpu", threads=1, processes=1))
 faults()
 kept, held = faults(), pages()
-makers._make_cost = lambda *_: {"found": torch.ones(10_000_000).sum().item()}
-assert makers.make(None, Progress())(Run("cost", {}), None) == {"found": 1e7}
+kinds.cost.build = lambda *_: {"found": torch.ones(10_000_000).sum().item()}
+assert kinds.make(None, Progress())(Run("cost", {}), None) == {"found": 1e7}
 print(plain, kept, torch.get_num_threads(), (held - pages()) * resource.getpagesize() // 10**6)
 """
 

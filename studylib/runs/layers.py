@@ -1,0 +1,47 @@
+"""The order in which a teacher's layers can go."""
+
+from pathlib import Path
+
+from studylib.core.filesystem import read_sealed, write_json, write_sealed
+from studylib.core.progress import Progress
+from studylib.data import vocabulary
+from studylib.methods import objectives
+from studylib.models import prune
+from studylib.runs import budget, inputs, planning
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+
+def plan(taught_by: Run, setting: planning.Setting, *, packs: int, label: str) -> Run:
+    """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
+    parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
+    needs = {"teacher": taught_by, "train": setting.train}
+    return Run("layers", parameters, needs, planning.made_by(setting.trained, "cutting", "objectives"), f"{label} layer choice")
+
+
+def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    """Take out the block whose absence costs the least, again and again; goes on from the last one."""
+    model, tokenizer = inputs.load(store, run.needs["teacher"])
+    size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
+    (batch,) = inputs.some(inputs.rows(run, store, tokenizer, model), size, size, run.parameters["seed"])
+    bar.total(count)
+    kept = folder / "work" / "order.json"
+    begun = (read_sealed(kept) or {"found": []})["found"]
+
+    def report(found: list[tuple[int, float]]) -> None:
+        bar.step(len(found), loss=found[-1][1])
+        write_sealed(kept, {"found": found})
+
+    how = dict(count=count, vocabulary=vocabulary.size(tokenizer), begun=begun, report=report)
+    order = prune.removal_order(model, batch, objectives.cross_entropy, **how)
+    write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
+    return {"removed": [block for block, _ in order]}
+
+
+def cost(work: budget.Work, run: Run) -> budget.Took:
+    """Without each block that is left, from the place where it stood on, until one is left."""
+    own, text, rows = work.shape(run.needs["teacher"]), work.text(run, "train", True), run.parameters["packs"]
+    passes = sum(left * left / 2 for left in range(2, own.layers + 1)) / own.layers
+    memory = budget.FLOAT * own.total + budget.FLOAT * rows * max(text.lengths) * (8 * own.hidden + text.questions)
+    done = {"comparing": rows * passes * own.forward(text.tokens, text.pairs, 0)}
+    return budget.took(run, own, rows * text.tokens, done, memory, 0, 0, work)

@@ -1,0 +1,52 @@
+"""How near a student's distributions are to its teacher's at the gold answers of a test set."""
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from studylib.core.errors import StudyError
+from studylib.core.filesystem import write_json
+from studylib.core.progress import Progress
+from studylib.data import vocabulary
+from studylib.evaluation import metrics
+from studylib.models import loading, parts
+from studylib.runs import budget, inputs, planning
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+
+def plan(own: Run, teachers: Run, *, label: str) -> Run:
+    """How near a student's next-token distributions are to its teacher's at the gold answers of a test set, from both models' `answers`."""
+    recipe = planning.made_by(own.parameters["asked"], "answering", "scoring")
+    return Run("loyalty", own.parameters, {"own": own, "teacher's": teachers}, recipe, label)
+
+
+@torch.no_grad()
+def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    """Over all tokens of a gold answer, and over all windows in which its context was asked."""
+    (own, tokenizer), (guide, words) = (inputs.load(store, run.needs[whose].needs["model"]) for whose in ("own", "teacher's"))
+    if loading.vocabulary_digest(tokenizer) != loading.vocabulary_digest(words):
+        raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
+    states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
+    names, size = sorted(states, key=lambda name: int(name.partition(" ")[0])), vocabulary.size(tokenizer)
+    found: dict[str, list[float]] = {}
+    for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
+        both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
+        logits = (parts.head(model, hidden, size) for model, hidden in zip((own, guide), both, strict=True))
+        values = iter(metrics.probability_loyalty(*logits).tolist())
+        for name in some:
+            found.setdefault(name.partition(" ")[2], []).extend(islice(values, len(states[name])))
+    write_json(folder / "loyalty.json", {question: sum(values) / len(values) for question, values in found.items()})
+    return {"questions": len(found)}
+
+
+def cost(work: budget.Work, run: Run) -> budget.Took:
+    """Both models' output heads at all gold answers."""
+    both = [work.shape(run.needs[whose].needs["model"]) for whose in ("own", "teacher's")]
+    text = work.text(run.needs["own"], "test")
+    looked = text.rows * text.answers
+    done = {"comparing": sum(2 * own.hidden * own.vocabulary * looked for own in both)}
+    memory = budget.FLOAT * sum(own.total + own.hidden * looked for own in both)
+    return budget.took(run, both[0], looked, done, memory, 0, 0, work)

@@ -1,0 +1,93 @@
+"""What the plans of all kinds of run share: inputs, the setting of a seed, versions, and how a run is named."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from studylib.core import versions
+from studylib.data import sources
+from studylib.methods import objectives
+from studylib.models import loading
+from studylib.store.run import Input, Run, ordered
+
+
+def dataset(label: str, description: Mapping) -> Input:
+    """A data set as something to build on."""
+    digest = sources.fingerprint(description)  # refuses what is no description
+    return Input(label, dict(description), digest, sources.identity(description), sources.recipe(description))
+
+
+def raw_model(reference: str) -> Input:
+    """A model from outside as something to build on."""
+    return Input(reference, reference, loading.fingerprint(reference))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of one seed share: data, prompting in training, the seed, and how a training is batched and watched."""
+
+    train: Input
+    dev: Input
+    trained: str
+    seed: int
+    packs: int
+    micro: int
+    precision: str
+    evaluations: int
+    answer_precision: str = "fp32"
+
+    def recipe(self, stages: Sequence[Mapping], rate: float, learn: str = "gold") -> dict:
+        """The parameters of a training, as its key holds them."""
+        batching = {"packs": self.packs, "micro": self.micro, "precision": self.precision, "evaluations": self.evaluations}
+        return {"trained": self.trained, "learn": learn, "stages": list(stages), "rate": rate, "seed": self.seed, **batching}
+
+
+def asking(mode: str, seed: int, precision: str) -> dict:
+    """How a model is asked; float32 is left out, so that keys from before there was another precision stay."""
+    return {"asked": mode, "seed": seed} | ({"precision": precision} if precision != "fp32" else {})
+
+
+def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
+    """An objective's name in tables: its losses, and the text to learn unless that is gold."""
+    return objectives.title(objectives.parse(stages)) + ("" if learn == "gold" else f" on text of: {learn}")
+
+
+def made_by(mode: str, *names: str) -> dict[str, int]:
+    """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is named.
+
+    Answering and scoring are no part of a training: the F1 on dev along the way decides nothing.
+    """
+    finding = ("scoring",) if mode.endswith("retrieved") else ()  # it splits the words by which a demonstration is found
+    return versions.of("kinds", "sources", "prompts", "packing", "models", *finding, *names)
+
+
+RIGHT = "teacher where right"
+
+
+WITHHELD = "gold, teacher where withheld"
+
+
+LEARN = ("gold", "teacher", RIGHT, WITHHELD)
+
+
+def raw_of(run: Run) -> Input:
+    """The model from outside that a run goes back to: a student to what it began as, not to what taught it."""
+    need = next(run.needs[name] for name in ("raw", "start", "model", "own", "teacher") if name in run.needs)
+    return need if isinstance(need, Input) else raw_of(need)
+
+
+def rate(run: Run, result: Mapping | None = None) -> float:
+    """The learning rate of a run: as planned, or as its search chose; missing where that is not known."""
+    planned = run.parameters.get("rate")
+    if isinstance(planned, float):
+        return planned
+    return result["facts"].get("rate", np.nan) if result is not None else np.nan
+
+
+def each_run(runs: Iterable[Run]) -> list[Run]:
+    """All runs that these build on and these themselves, each once, in an order in which they can be made."""
+    seen: dict[str, Run] = {}
+    for run in ordered(runs):
+        seen.setdefault(run.planned, run)
+    return list(seen.values())

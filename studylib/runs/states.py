@@ -1,0 +1,39 @@
+"""A teacher's hidden states on the training rows, kept on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from studylib.core.progress import Progress
+from studylib.models import loading
+from studylib.runs import budget, inputs, planning
+from studylib.store.run import Input, Run
+from studylib.store.store import Store
+from studylib.training import teachers
+
+
+def plan(
+    teacher: Run | Input, setting: planning.Setting, text: Mapping[str, Run], *, prompted: str, tokens: str, learn: str, label: str
+) -> Run:
+    """A teacher's hidden states on the training rows, at answer positions or at all; `text` are the runs that the text to learn is of."""
+    parameters = {"trained": prompted, "seed": setting.seed, "precision": setting.precision, "tokens": tokens, "learn": learn}
+    recipe = planning.made_by(prompted, "teaching", "scoring")  # which says where the teacher is right
+    return Run("states", parameters, {"teacher": teacher, "train": setting.train, **text}, recipe, label)
+
+
+def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    """Write the states of all training rows, in shards."""
+    model, tokenizer = inputs.load(store, run.needs["teacher"])
+    packed = inputs.rows(run, store, tokenizer, model)
+    teachers.store(model, packed, folder, bar.over, run.parameters["tokens"], run.parameters["precision"])
+    return {"rows": len(packed), "vocabulary": loading.vocabulary_digest(tokenizer)}
+
+
+def cost(work: budget.Work, run: Run) -> budget.Took:
+    """Each row is read once."""
+    own, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
+    stored = text.tokens if run.parameters["tokens"] == "all" else text.answers
+    disk = budget.FLOAT * own.hidden * stored * text.rows
+    held = budget.FLOAT * own.hidden * stored * min(text.rows, teachers.SHARD)
+    memory = budget.FLOAT * (own.total + 8 * own.hidden * max(text.lengths)) + held
+    done = {"reading": text.rows * own.forward(text.tokens, text.pairs, 0)}
+    return budget.took(run, own, text.rows * text.tokens, done, memory, disk, disk, work)
