@@ -394,9 +394,9 @@ def _arms(
     student: dict[str, Any] = {"stages": common.stages, "learn": common.learn}
     twin: dict[str, Any] = {"stages": common.gold, "learn": common.learn if common.learn == planning.RIGHT else "gold"}
     siblings = list(dict.fromkeys(name for smaller in common.siblings.values() for name in smaller))
-    chosen = {"tuned": (sizes, twins), "raw": (raw_starts, raw_starts), "pretrained": (siblings, siblings)}
+    chosen = {"pretrained": (siblings, siblings), "tuned": (sizes, twins), "raw": (raw_starts, raw_starts)}
     pairs = ((Arm("student", start, own, **student), Arm("twin", start, beside, **twin)) for start, (own, beside) in chosen.items())
-    apart = {start: [one for one in rivals if (one in siblings) == (start == "pretrained")] for start in ("tuned", "pretrained")}
+    apart = {start: [one for one in rivals if (one in siblings) == (start == "pretrained")] for start in ("pretrained", "tuned")}
     return [
         *(arm for pair in pairs for arm in pair),
         *(Arm("rival", start, own, rival_stages, common.learn) for start, own in apart.items()),
