@@ -62,7 +62,7 @@ def miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("profile", known_profiles())
 def test_every_profile_can_be_planned_with_nothing_at_hand(profile):
     jobs = notebooks.jobs(profile)
-    assert len(jobs) == 3 and all(job.profile == profile and job.plan.runs for job in jobs)
+    assert len(jobs) == (1 if profile.startswith("qwen-few") else 3) and all(job.profile == profile and job.plan.runs for job in jobs)
 
 
 def test_the_paper_profile_is_what_the_paper_ran_and_more():

@@ -135,7 +135,7 @@ def test_no_notebook_calls_a_shell_or_a_magic(file: Path):
 
 
 def test_what_is_put_into_the_page_unescaped_is_markdown_that_was_escaped():
-    page = (root() / "studylib" / "report.html").read_text(encoding="utf-8")
+    page = (root() / "studylib" / "app" / "report.html").read_text(encoding="utf-8")
     assert (
         len(re.findall(r"\| safe", page)) == len(re.findall(r"\| markdown( \| led\([\w.\[\]]+\))? \| safe", page)) > 0
         and "autoescape" not in page

@@ -64,7 +64,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
 
 
 def _page(shown: Sequence[Job], store: Store) -> str:
-    environment = Environment(loader=PackageLoader("studylib", "."), autoescape=True, undefined=StrictUndefined, finalize=_seen)
+    environment = Environment(loader=PackageLoader("studylib.app", "."), autoescape=True, undefined=StrictUndefined, finalize=_seen)
     environment.filters |= {"markdown": _written, "source": _source, "described": described}
     environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
     return environment.get_template("report.html").render(

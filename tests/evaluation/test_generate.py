@@ -104,8 +104,8 @@ def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_o
 
 def test_contexts_of_a_batch_are_alike_in_length():
     lengths = {0: 100, 1: 104, 2: 105, 3: 106, 4: 300, 5: 301, 6: 302}
-    assert generate._batches(lengths, lengths, 2) == [[0, 1], [2, 3], [4, 5], [6]]
-    assert generate._batches(lengths, lengths, 9) == [[0, 1, 2], [3], [4, 5, 6]]
+    assert generate._batches(lengths, lengths, 2, 1.05) == [[0, 1], [2, 3], [4, 5], [6]]
+    assert generate._batches(lengths, lengths, 9, 1.05) == [[0, 1, 2], [3], [4, 5, 6]]
 
 
 def test_a_demonstration_is_read_once(monkeypatch):
