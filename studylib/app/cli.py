@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from studylib.core.errors import StudyError
 from studylib.core.escaping import escaped, printable
-from studylib.runs import inputs
 
 if TYPE_CHECKING:
     from studylib.app.notebooks import Job
@@ -164,6 +163,7 @@ def _announce(jobs: "Sequence[tuple[Job, Path]]", showing: bool) -> None:
     from studylib.app import plan as app_plan
     from studylib.core import filesystem
     from studylib.core.progress import spoken
+    from studylib.runs import inputs
     from studylib.store import store as store_store
 
     counted: set[str] = set()

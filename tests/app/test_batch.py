@@ -16,6 +16,7 @@ from studylib.core import progress
 from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.experiments import experiments
+from studylib.runs import kinds
 from studylib.runs.budget import Work
 from studylib.store.store import Store
 
@@ -91,7 +92,7 @@ def test_the_forecast_grows_with_every_run(tmp_path):
     missing, last = [], 0.0
     for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty", "cost"):
         missing += [run for run in plan.runs if run.kind == kind][:3]
-        seconds = sum(forecast.Pace(0.0, 1e9).seconds(run, WORK.of(run)) for run in missing)
+        seconds = sum(forecast.Pace(0.0, 1e9).seconds(run, kinds.took(WORK, run)) for run in missing)
         assert seconds > last
         last = seconds
     assert forecast.seconds(plan, missing, Store(tmp_path)) > 0
@@ -109,7 +110,7 @@ def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch)
     monkeypatch.setattr(forecast, "calibrated", lambda *_: pytest.fail("a step was timed"))
     assert forecast.seconds(plan, [teacher], store) == pytest.approx(50)
     same = next(run for run in plan.runs if run.kind == "answers" and run is not answered[0] and run.needs["model"] is teacher)
-    times = WORK.of(same).flops / WORK.of(answered[0]).flops
+    times = kinds.took(WORK, same).flops / kinds.took(WORK, answered[0]).flops
     assert forecast.seconds(plan, [same], store) == pytest.approx(7 * times)
 
 

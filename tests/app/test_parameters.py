@@ -134,7 +134,9 @@ def test_every_yaml_makes_a_plan_without_a_network(file: Path, home: Path, monke
     (job,) = notebooks.jobs(str(file))
     assert job.profile == file.parent.name  # names the folder of its figures
     searched = {"rate"} if len(job.values["rates"]) > 1 else set()
-    every = {"teacher", "states", "student", "answers", "loyalty"} | (set() if job.values.get("siblings") else {"layers", "cut"})
+    every = {"teacher", "states", "student", "answers", "loyalty"} | (
+        {"layers", "cut"} if job.values.get("sizes") or not job.values.get("siblings") else set()
+    )
     assert {run.kind for run in job.plan.runs} - {"cost"} == searched | every
     assert ("cost" in {run.kind for run in job.plan.runs}) == (file.stem == "capacity_gap")
     assert len(Store().key(job.plan.runs[0])) == 24

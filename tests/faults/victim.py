@@ -115,7 +115,7 @@ def out_of_memory(kind: str, number: int) -> None:
     real, seen = inputs.load, []
 
     def load(store: store_store.Store, source: object) -> object:
-        if sys._getframe(1).f_code.co_name == f"_make_{kind}":
+        if sys._getframe(1).f_globals["__name__"] == f"studylib.runs.{kind}":
             seen.append(1)
             if len(seen) == number:
                 no_memory()

@@ -9,7 +9,7 @@ from studylib.app import study
 from studylib.data import packing
 from studylib.methods import objectives
 from studylib.models import loading, lora, parts, prune
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, kinds, planning
 from studylib.runs.budget import Shape, Work
 from studylib.store.store import Store
 from studylib.training import loop
@@ -82,7 +82,7 @@ def test_more_of_anything_takes_more(raw):
 
     def of(kind="student", **changes):
         plan = planned(raw, raw_starts=[], **changes)
-        return next(WORK.of(run) for (role, _, name), run in students(plan).items() if role == kind and name.endswith("-3"))
+        return next(kinds.took(WORK, run) for (role, _, name), run in students(plan).items() if role == kind and name.endswith("-3"))
 
     base = of()
     assert of(stages=[{"steps": 20, "losses": {"forward_kl": 1.0}}]).flops > 2 * base.flops
@@ -92,13 +92,13 @@ def test_more_of_anything_takes_more(raw):
     assert beside.memory > base.memory  # the whole teacher is at hand
     assert of("twin").flops < base.flops
     plan = planned(raw, sizes=[3, "3x8"], twins=[], raw_starts=[])
-    wide, narrow = (WORK.of(run) for (_, _, name), run in students(plan).items() if name)
+    wide, narrow = (kinds.took(WORK, run) for (_, _, name), run in students(plan).items() if name)
     assert narrow.flops < wide.flops and narrow.disk < wide.disk and narrow.parameters < wide.parameters
 
 
 def test_adapters_take_less_than_all_weights(raw):
     """Their optimiser states and checkpoints, and a third of the FLOPs of a training less; the merged model is as large."""
-    full, low = (WORK.of(students(planned(raw, teacher_lora=rank))["teacher", "raw", ""]) for rank in (0, 2))
+    full, low = (kinds.took(WORK, students(planned(raw, teacher_lora=rank))["teacher", "raw", ""]) for rank in (0, 2))
     assert low.memory < full.memory and low.work < full.work and low.disk == full.disk
     assert low.done["training"] == pytest.approx(full.done["training"] * 2 / 3)
 
@@ -109,7 +109,7 @@ def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
 
     study.complete(plan, store)
     for run in plan.runs:
-        took = WORK.of(run)
+        took = kinds.took(WORK, run)
         there = sum(file.stat().st_size for file in store.folder(run).rglob("*.safetensors"))
         assert took.flops > 0 and took.memory > took.parameters and not took.estimated
         assert took.disk == pytest.approx(there, rel=0.1, abs=20_000), run.label
