@@ -76,7 +76,9 @@ def test_an_experiment_is_a_function_a_notebook_and_a_yaml(tmp_path: Path, monke
     (tmp_path / "notebooks" / "another_gap.ipynb").write_text(notebook.replace('capacity_gap\\")', 'another_gap\\")'), encoding="utf-8")
     (tmp_path / "params" / "tiny" / "another_gap.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     monkeypatch.setitem(experiments.EXPERIMENTS, "another_gap", experiments.capacity_gap)
-    assert readme.filled(readme.FILE.read_text(encoding="utf-8")), "an experiment without results in `small` is not missed"
+    assert all(readme.filled(page, page.read_text(encoding="utf-8"), shown) for page, shown in readme.pages().items()), (
+        "an experiment without results in `small` is not missed"
+    )
     monkeypatch.chdir(tmp_path)
     assert main(["status", "params/tiny/another_gap.yaml"]) == 0
     assert capsys.readouterr().out.startswith("another_gap (refused): ")

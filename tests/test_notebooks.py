@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,10 +151,20 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
 
 
 def test_the_readme_shows_the_results_that_are_committed():
-    """Number by number: what `python -m studylib.app.readme` puts there is there."""
-    text = readme.FILE.read_text(encoding="utf-8")
-    assert readme.filled(text) == text
-    for name in ("capacity_gap", "teacher_choice", "prompting_mode"):
-        assert (study.folder("small", name) / "conclusion.md").read_text(encoding="utf-8").strip() in text
-    with pytest.raises(StudyError, match="bench"):
-        readme.filled(text.replace("<!-- /bench -->", ""))
+    """Number by number: what `python -m studylib.app.readme` puts into the pages is there."""
+    pages = readme.pages()
+    assert sum(map(len, pages.values())) == 7
+    for page, results in pages.items():
+        text = page.read_text(encoding="utf-8")
+        assert readme.filled(page, text, results) == text
+        assert all(result.strip() in text for result in results.values())
+        with pytest.raises(StudyError, match=next(iter(results))):
+            readme.filled(page, text.replace(f"<!-- /{next(iter(results))} -->", ""), results)
+
+
+def test_the_readme_is_a_page_of_links_that_lead_somewhere():
+    text = (root() / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) < 9 << 10
+    for page in (root() / "README.md", root() / "CONTRIBUTING.md", *root().glob("*/README.md"), *root().glob("*/*/README.md")):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page}: {link}"

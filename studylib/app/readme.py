@@ -1,6 +1,6 @@
-"""What the README shows of results, from what is committed under figures/.
+"""What the pages of the project show of results, from what is committed under figures/.
 
-python -m studylib.app.readme     writes it anew
+python -m studylib.app.readme     writes them anew
 """
 
 import json
@@ -13,35 +13,36 @@ from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.experiments.experiments import EXPERIMENTS
 
-FILE = root() / "README.md"
+
+def pages() -> dict[Path, dict[str, str]]:
+    """The results that each page shows, by name: answers, conclusions of the experiments in `small`, the bench's table."""
+    measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
+    folders = {name: folder for name in EXPERIMENTS if (folder := study.folder("small", name)).exists()}
+    answers = {f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8") for name, folder in folders.items()}
+    return {
+        root() / "README.md": answers,
+        root() / "figures" / "small" / "README.md": {name: _conclusion(folder) for name, folder in folders.items()},
+        root() / "studylib" / "bench" / "README.md": {"bench": speed.table(measured)},
+    }
 
 
-def filled(text: str) -> str:
-    """The README with the results between `<!-- name -->` and `<!-- /name -->`: of an experiment in `small`, or of the bench.
-
-    Raises StudyError where such a pair of marks is missing.
-    """
-    for name, result in _results().items():
+def filled(page: Path, text: str, results: dict[str, str]) -> str:
+    """A page's text with these results between `<!-- name -->` and `<!-- /name -->`. Raises StudyError where such marks are missing."""
+    for name, result in results.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         shown = f"{begin}{result}{end}".replace("\\", r"\\")
         text, count = re.subn(f"{begin}.*?{end}", shown, text, flags=re.DOTALL)
         if count != 1:
-            raise StudyError(f"{FILE} has {count} places between {begin.strip()} and {end}: it must have one.")
+            raise StudyError(f"{page} has {count} places between {begin.strip()} and {end}: it must have one.")
     return text
 
 
-def _results() -> dict[str, str]:
-    measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    folders = {name: folder for name in EXPERIMENTS if (folder := study.folder("small", name)).exists()}
-    answers = {f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8") for name, folder in folders.items()}
-    return answers | {name: _found(folder) for name, folder in folders.items()} | {"bench": speed.table(measured)}
-
-
-def _found(folder: Path) -> str:
+def _conclusion(folder: Path) -> str:
     """An experiment's conclusion, and its headline table if it has one."""
     files = [file for name in ("conclusion", "headline") if (file := folder / f"{name}.md").exists()]
     return "\n\n".join(file.read_text(encoding="utf-8").strip() for file in files) + "\n"
 
 
 if __name__ == "__main__":
-    FILE.write_text(filled(FILE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, results in pages().items():
+        page.write_text(filled(page, page.read_text(encoding="utf-8"), results), encoding="utf-8")

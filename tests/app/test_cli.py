@@ -337,7 +337,7 @@ def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
 
 def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
     """Its commands, pasted into a shell in a copy of the project."""
-    text = (project.root() / "README.md").read_text(encoding="utf-8")
+    text = (project.root() / "params" / "README.md").read_text(encoding="utf-8")
     commands = text.partition("<!-- own -->\n```sh\n")[2].partition("```")[0]
     for name in ("notebooks", "params", "studylib/models/base_models"):
         shutil.copytree(project.root() / name, tmp_path / "checkout" / name)

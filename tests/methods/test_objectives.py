@@ -37,7 +37,7 @@ def test_every_loss_can_be_named_and_says_where_it_is_from(name):
 
 
 def test_the_readme_lists_every_loss_with_its_options():
-    readme = (root() / "README.md").read_text(encoding="utf-8")
+    readme = (root() / "studylib" / "methods" / "README.md").read_text(encoding="utf-8")
     lines = [line.split("|") for line in readme.splitlines() if line.startswith("| `")]
     listed = {name: re.findall(r"`(\w+)`", parts[3]) for parts in lines if len(parts) == 5 for name in re.findall(r"`(\w+)`", parts[1])}
     for name in objectives.LOSSES:
