@@ -17,7 +17,7 @@ from studylib.experiments.plans import Plan
 from studylib.methods import objectives
 from studylib.models import loading, parts, prune
 from studylib.runs import inputs, kinds, planning
-from studylib.runs.budget import TRAINED, Shape, Took, Work, example
+from studylib.runs.budget import TRAINED, Shape, Text, Took, Work, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop
@@ -89,14 +89,24 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
 
 
 def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
-    """As two steps of training the largest of some models show it, the first of them to warm up; with random weights, and with two of
-    its layers where all would take more than a quarter of the memory."""
+    """As steps of training the largest of some models show it, with random weights. Where all of its layers would take more than a
+    quarter of the memory, what two layers more take is what counts: embeddings and optimiser would outweigh a few layers."""
     inputs.prepare(plan.machine)
     training_ones = [run for run in runs if run.kind in ("teacher", "student")]
     run = max(training_ones or [one for one in plan.runs if one.kind == "teacher"], key=lambda one: work.shape(one).total)
-    shape, text, wanted = work.shape(run), work.text(run, "train", True), run.parameters
-    layers = shape.layers if 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4 else 2
-    started = time.monotonic()
+    shape, text = work.shape(run), work.text(run, "train", True)
+    whole = 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4
+    steps = [_step(run, text, shape.vocabulary, layers) for layers in ((shape.layers,) if whole else (1, 3))]
+    flops, seconds = (steps[-1][part] - (0 if whole else steps[0][part]) for part in (0, 1))
+    if seconds <= 0:  # on a machine that is busy with something else
+        flops, seconds = steps[-1][:2]
+    return Pace(steps[-1][2], flops / seconds)
+
+
+def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
+    """FLOPs and seconds of a step of a training with so many layers, the better of two, the first of which warms up; and seconds
+    until the model was there."""
+    wanted, started = run.parameters, time.monotonic()
     model = prune.hollow(loading.config(planning.raw_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * wanted["packs"]
@@ -106,10 +116,10 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
     for _ in range(2):
         started = time.monotonic()
         with parts.precision(model, wanted["precision"]):
-            loop.backward(model, rows, mixture, 0, None, shape.vocabulary, wanted["micro"])
+            loop.backward(model, rows, mixture, 0, None, vocabulary, wanted["micro"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
-    return Pace(begin, 3 * len(rows) * Shape.of(model).forward(text.tokens, text.pairs, text.answers) / min(took))
+    return 3 * len(rows) * Shape.of(model).forward(text.tokens, text.pairs, text.answers), min(took), begin
 
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:
