@@ -1,4 +1,5 @@
-"""What the tests share: a home of their own, SQuAD-format content, a small web server on this machine."""
+"""What the tests share: a home of their own, SQuAD-format content, a small web server on this
+machine."""
 
 import json
 import os
@@ -17,10 +18,14 @@ from refusals import SMALL, check_refusal, exported
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for anyone, but an empty cache of it.
-    Where several processes share the tests, each computes in one thread."""
+    """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for
+    anyone, but an empty cache of it. Where several processes share the tests, each computes in one
+    thread."""
     if hasattr(config, "workerinput"):
-        os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # of a notebook's kernel, too, which may take more threads
+        os.environ |= {
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }  # of a notebook's kernel, too, which may take more threads
     os.environ["HF_HUB_OFFLINE"] = "1"
     hub = TemporaryDirectory()
     config.add_cleanup(hub.cleanup)
@@ -33,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """STUDY_HOME of this test alone; tests marked `small` keep the user's, where the archives are. No proxy is asked."""
+    """STUDY_HOME of this test alone; tests marked `small` keep the user's, where the archives are.
+    No proxy is asked."""
     if request.node.get_closest_marker("small") is None:
         monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     for name in ("no_proxy", "NO_PROXY"):
@@ -45,10 +51,25 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def squad() -> dict:
     """A sound SQuAD file's content: one article, one paragraph, two questions."""
     qas = [
-        {"id": "q1", "question": "Where does Kamo live?", "answers": [{"text": "Tiru", "answer_start": 14}]},
-        {"id": "q2", "question": "What did Belu write?", "answers": [{"text": "Sado", "answer_start": 31}]},
+        {
+            "id": "q1",
+            "question": "Where does Kamo live?",
+            "answers": [{"text": "Tiru", "answer_start": 14}],
+        },
+        {
+            "id": "q2",
+            "question": "What did Belu write?",
+            "answers": [{"text": "Sado", "answer_start": 31}],
+        },
     ]
-    return {"data": [{"title": "Kamo", "paragraphs": [{"context": "Kamo lives in Tiru. Belu wrote Sado.", "qas": qas}]}]}
+    return {
+        "data": [
+            {
+                "title": "Kamo",
+                "paragraphs": [{"context": "Kamo lives in Tiru. Belu wrote Sado.", "qas": qas}],
+            }
+        ]
+    }
 
 
 @pytest.fixture
@@ -64,7 +85,8 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def wanted(tmp_path: Path) -> Callable[..., str]:
-    """Writes a YAML named after its notebook, like SMALL but for the changes, and returns its path."""
+    """Writes a YAML named after its notebook, like SMALL but for the changes, and returns its
+    path."""
 
     def write(**changes: object) -> str:
         path = tmp_path / "capacity_gap.yaml"
@@ -121,7 +143,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium, where it is installed."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
+    )
     program = shutil.which("chromium") or pytest.skip("needs Chromium: apt install chromium")
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -4,31 +4,83 @@ import pandas as pd
 
 from studylib.analysis import comparison
 
-FREE = pd.DataFrame(columns=["family", "test_set", "role", "start", "student", "time", "time_low", "time_high"])  # no costs were measured
+FREE = pd.DataFrame(
+    columns=["family", "test_set", "role", "start", "student", "time", "time_low", "time_high"]
+)  # no costs were measured
 
 
 def compared(scores, teacher=0.8, articles=4):
-    """Comparison of a teacher and of students, and of these with their twins: {(role, depth): F1 of every question}, 25 questions an article."""
-    base = dict(family="f", teacher="f", start="tuned", targets="teacher", objective="forward_kl", trained="zero-shot", asked="zero-shot")
+    """Comparison of a teacher and of students, and of these with their twins: {(role, depth): F1 of
+    every question}, 25 questions an article."""
+    base = dict(
+        family="f",
+        teacher="f",
+        start="tuned",
+        targets="teacher",
+        objective="forward_kl",
+        trained="zero-shot",
+        asked="zero-shot",
+    )
     base |= dict(test_set="near", language="en", seed=0, steps=5, repeat=False, untouched=True)
     lines = []
     for (role, depth), value in {("teacher", 10): teacher, **scores}.items():
-        about = {"role": role, "student": "" if role == "teacher" else f"f-{depth}", "run": f"{role}{depth}"}
+        about = {
+            "role": role,
+            "student": "" if role == "teacher" else f"f-{depth}",
+            "run": f"{role}{depth}",
+        }
         size = float(str(depth).replace("x", "."))  # a little larger with neurons cut, too
         about |= {"parameters_total": 100 + 10 * size, "parameters_nonembedding": 10 * size}
         for number in range(25 * articles):
-            scored = {"exact_match": value / 2, "f1": value, "rouge_l": value, "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
-            lines.append(base | about | scored | {"question": f"q{number}", "article": f"a{number % articles}"})
+            scored = {
+                "exact_match": value / 2,
+                "f1": value,
+                "rouge_l": value,
+                "probability": 0.5,
+                "agreement": 0.5,
+                "loyalty": 0.5,
+            }
+            lines.append(
+                base
+                | about
+                | scored
+                | {
+                    "question": f"q{number}",
+                    "article": f"a{number % articles}",
+                }
+            )
     table = pd.DataFrame(lines)
     return comparison.compare(table), comparison.contrasts(table)
 
 
 def choice(**students):
-    """Rows of a tuned teacher of 80 F1, of two guides, and of students by who taught them: 40 articles of four questions."""
-    base = dict(family="f", trained="zero-shot", asked="zero-shot", test_set="near", language="en", seed=0, steps=5, start="raw")
-    base |= {"parameters_total": 150, "parameters_nonembedding": 50, "objective": "o", "probability": 0.5, "agreement": 0.5, "loyalty": 0.5}
+    """Rows of a tuned teacher of 80 F1, of two guides, and of students by who taught them: 40
+    articles of four questions."""
+    base = dict(
+        family="f",
+        trained="zero-shot",
+        asked="zero-shot",
+        test_set="near",
+        language="en",
+        seed=0,
+        steps=5,
+        start="raw",
+    )
+    base |= {
+        "parameters_total": 150,
+        "parameters_nonembedding": 50,
+        "objective": "o",
+        "probability": 0.5,
+        "agreement": 0.5,
+        "loyalty": 0.5,
+    }
     base |= {"repeat": False, "untouched": True}
-    scores = {("teacher", "tuned"): 0.8, ("guide", "raw"): 0.3, ("guide", "small"): 0.6, ("twin", "nobody"): 0.5}
+    scores = {
+        ("teacher", "tuned"): 0.8,
+        ("guide", "raw"): 0.3,
+        ("guide", "small"): 0.6,
+        ("twin", "nobody"): 0.5,
+    }
     scores |= {("student", name): value for name, value in students.items()}
     frames = []
     for (role, teacher), value in scores.items():
@@ -40,6 +92,9 @@ def choice(**students):
             "run": teacher,
         }
         about |= {"exact_match": value / 2, "f1": value, "rouge_l": value}
-        questions = {"question": [f"q{i}" for i in range(160)], "article": [f"a{i // 4}" for i in range(160)]}
+        questions = {
+            "question": [f"q{i}" for i in range(160)],
+            "article": [f"a{i // 4}" for i in range(160)],
+        }
         frames.append(pd.DataFrame(questions).assign(**base | about))
     return pd.concat(frames)

@@ -20,7 +20,13 @@ from studylib.store.run import Run
 
 FAMILIES = ("gpt_neox", "llama", "qwen2")
 FACTS = {"paragraphs": 6, "facts": 2}
-SHAPE = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48, max_position_embeddings=512)
+SHAPE = dict(
+    hidden_size=32,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=48,
+    max_position_embeddings=512,
+)
 
 
 @cache
@@ -29,7 +35,8 @@ def tokenizer():
 
 
 def model(family: str, *, padding: int = 0, seed: int = 0, **changes) -> PreTrainedModel:
-    """A random model of four narrow layers whose vocabulary has `padding` rows more than the tokenizer."""
+    """A random model of four narrow layers whose vocabulary has `padding` rows more than the
+    tokenizer."""
     torch.manual_seed(seed)
     shape = SHAPE | {"vocab_size": len(tokenizer()) + padding, "initializer_range": 0.2} | changes
     if family == "gpt_neox":
@@ -44,7 +51,9 @@ def questions(paragraphs: int = 5) -> tuple[squad.Question, ...]:
     """Paragraphs of one to three facts: contexts, questions and answers of unlike lengths."""
     found: list[squad.Question] = []
     for facts in (1, 2, 3):
-        found += squad.load({"source": "facts:train", "paragraphs": paragraphs, "facts": facts, "seed": facts}).questions
+        found += squad.load(
+            {"source": "facts:train", "paragraphs": paragraphs, "facts": facts, "seed": facts}
+        ).questions
     return tuple(found)
 
 
@@ -100,22 +109,35 @@ NO_MORE = {"rivals": [], "rival_stages": stages(taid=1.0), "ladder": [], "base_a
 def planned(raw: str, **changes) -> plans.Plan:
     """A capacity gap of a miniature model, whose reference is `raw`."""
     return experiments.capacity_gap(
-        **SETTINGS | {"families": {"mini": raw}, "sizes": [3, 2], "twins": [3, 2], "raw_starts": [3]} | NO_MORE | changes
+        **SETTINGS
+        | {"families": {"mini": raw}, "sizes": [3, 2], "twins": [3, 2], "raw_starts": [3]}
+        | NO_MORE
+        | changes
     )
 
 
 def chosen(raw: str, **changes) -> plans.Plan:
     """A choice of teachers for a miniature model."""
-    own = {"families": {"mini": raw}, "size": 2, "smaller": 3, "demonstration": "one-shot", "asked": ["zero-shot"]}
+    own = {
+        "families": {"mini": raw},
+        "size": 2,
+        "smaller": 3,
+        "demonstration": "one-shot",
+        "asked": ["zero-shot"],
+    }
     return experiments.teacher_choice(**SETTINGS | own | changes)
 
 
 def prompted(raw: str, **changes) -> plans.Plan:
     """Ways of prompting for a miniature model."""
     own = {"families": {"mini": raw}, "size": 2, "trained": ["zero-shot", "one-shot"]}
-    return experiments.prompting_mode(**{name: value for name, value in SETTINGS.items() if name != "trained"} | own | changes)
+    return experiments.prompting_mode(
+        **{name: value for name, value in SETTINGS.items() if name != "trained"} | own | changes
+    )
 
 
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:
     """The runs of all trained models by role, start and name."""
-    return {(called["role"], called["start"], called["student"]): run for run, called in plan.trained}
+    return {
+        (called["role"], called["start"], called["student"]): run for run, called in plan.trained
+    }

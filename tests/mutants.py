@@ -1,8 +1,9 @@
 """Mutation testing: changes the code in one place at a time and looks whether a test sees it.
 
-Of all mutants that mutmut makes of losses, packing, scores and statistics (`[tool.mutmut]` in pyproject.toml; it leaves constants and decorated
-functions alone), 200 are drawn and tested, without simulations. Shows those that survive, and ends with 1 where fewer than
-85 % are killed. A quarter of an hour: pip install -e '.[test,mutants]' && python tests/mutants.py
+Of all mutants that mutmut makes of losses, packing, scores and statistics (`[tool.mutmut]` in
+pyproject.toml; it leaves constants and decorated functions alone), 200 are drawn and tested,
+without simulations. Shows those that survive, and ends with 1 where fewer than 85 % are killed. A
+quarter of an hour: pip install -e '.[test,mutants]' && python tests/mutants.py
 """
 
 import os
@@ -20,8 +21,15 @@ def every(modules: list[str]) -> dict[str, str]:
     from mutmut.mutation.file_mutation import mutate_file_contents
     from mutmut.utils.format_utils import get_mutant_name
 
-    made = {module: mutate_file_contents(module, Path(module).read_text(encoding="utf-8")).mutant_names for module in modules}
-    return {get_mutant_name(Path(module), name): module for module, names in made.items() for name in names}
+    made = {
+        module: mutate_file_contents(module, Path(module).read_text(encoding="utf-8")).mutant_names
+        for module in modules
+    }
+    return {
+        get_mutant_name(Path(module), name): module
+        for module, names in made.items()
+        for name in names
+    }
 
 
 def tested(mutants: dict[str, str]) -> dict[str, str]:
@@ -31,7 +39,10 @@ def tested(mutants: dict[str, str]) -> dict[str, str]:
     from mutmut.stats import status_by_exit_code
 
     shutil.rmtree("mutants", ignore_errors=True)
-    cli.main(["run", "--max-children", str(max(1, (os.cpu_count() or 1) // 2)), *mutants], standalone_mode=False)
+    cli.main(
+        ["run", "--max-children", str(max(1, (os.cpu_count() or 1) // 2)), *mutants],
+        standalone_mode=False,
+    )
     codes: dict[str, int | None] = {}
     for module in set(mutants.values()):
         data = SourceFileMutationData(path=module)
@@ -58,7 +69,10 @@ def main() -> int:
         counts = Counter(became[name] for name in drawn if drawn[name] == module)
         print(f"{module}: {', '.join(f'{count} {how}' for how, count in sorted(counts.items()))}")
     killed = len(drawn) - len(survivors)
-    print(f"{killed} of {len(drawn)} mutants killed ({killed / len(drawn):.1%}; {ENOUGH:.0%} are wanted), drawn from {len(known)}")
+    print(
+        f"{killed} of {len(drawn)} mutants killed ({killed / len(drawn):.1%}; {ENOUGH:.0%} are"
+        f" wanted), drawn from {len(known)}"
+    )
     return 0 if killed >= ENOUGH * len(drawn) else 1
 
 

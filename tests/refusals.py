@@ -1,4 +1,5 @@
-"""What every refusal of the command line has in common, and parameters that would not be refused."""
+"""What every refusal of the command line has in common, and parameters that would not be
+refused."""
 
 from pathlib import Path
 
@@ -21,13 +22,19 @@ SMALL = {
 
 
 def exported() -> set[Path]:
-    """What lies in figures/, but for what notebooks write there that are run as tests at the same time."""
+    """What lies in figures/, but for what notebooks write there that are run as tests at the same
+    time."""
     found = (project.root() / "figures").glob("*/*")
-    return {place for place in found if place.parent.name != "smoke" and not place.parent.name.startswith("test-")}
+    return {
+        place
+        for place in found
+        if place.parent.name != "smoke" and not place.parent.name.startswith("test-")
+    }
 
 
 def check_refusal(code: int, out: str, err: str, home: Path) -> None:
-    """Exit code 2 and one sentence that can be read at a glance; no traceback, nothing computed or shown."""
+    """Exit code 2 and one sentence that can be read at a glance; no traceback, nothing computed or
+    shown."""
     assert code == 2
     assert err.startswith("study: ")
     assert err.endswith("\n")

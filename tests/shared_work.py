@@ -1,4 +1,5 @@
-"""What several processes do together, for `test_processes`: cases by name, each in a folder of its own.
+"""What several processes do together, for `test_processes`: cases by name, each in a folder of its
+own.
 
 torchrun --nproc-per-node 2 tests/shared_work.py FOLDER CASE...
 """
@@ -48,7 +49,11 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
     family, tied, kind, micro = CASES[name]
     student, net = (model(family, seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
     stages, rows = objectives.parse(STAGES[kind]), packs()[:8]
-    guide = loop.Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3]) if kind != "gold" else None
+    guide = (
+        loop.Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3])
+        if kind != "gold"
+        else None
+    )
     if kind == "beside":
         parallel.shard(parts.layers(net))
 
@@ -59,7 +64,13 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
     recipe = loop.Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
     filesystem.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
     try:
-        how = dict(recipe=recipe, vocabulary=len(tokenizer()), work=folder / name, teacher=guide, report=report)
+        how = dict(
+            recipe=recipe,
+            vocabulary=len(tokenizer()),
+            work=folder / name,
+            teacher=guide,
+            report=report,
+        )
         return loop.train(student, rows, stages=stages, **how)
     except KeyboardInterrupt:
         return []
@@ -77,10 +88,15 @@ def main(folder: Path, wanted: list[str]) -> None:
             teachers.store(model("llama"), packs(), folder / "states", iter)
             found = []
         else:
-            every = generate.answer(model("llama"), tokenizer(), built("one-shot"), batch=2, gold=True, shared=True)
+            every = generate.answer(
+                model("llama"), tokenizer(), built("one-shot"), batch=2, gold=True, shared=True
+            )
             found = [[one.question_id, one.text, one.log_probability] for one in every]
             if parallel.first():
-                save_file({f"{number}": one.gold for number, one in enumerate(every)}, folder / "gold.safetensors")
+                save_file(
+                    {f"{number}": one.gold for number, one in enumerate(every)},
+                    folder / "gold.safetensors",
+                )
         if parallel.first():
             (folder / f"{what}.json").write_text(json.dumps(found))
 

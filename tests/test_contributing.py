@@ -1,4 +1,5 @@
-"""CONTRIBUTING.md, followed: an objective, a data set and an experiment are added in the steps that it prints."""
+"""CONTRIBUTING.md, followed: an objective, a data set and an experiment are added in the steps that
+it prints."""
 
 import json
 import re
@@ -24,7 +25,13 @@ PARTS = dict(part.split("\n", 1) for part in TEXT.split("\n## ")[1:])
 
 
 def test_each_part_has_at_most_five_steps_and_names_what_is_there():
-    assert set(PARTS) == {"Set up", "Test", "Add an objective", "Add a data set", "Add an experiment"}
+    assert set(PARTS) == {
+        "Set up",
+        "Test",
+        "Add an objective",
+        "Add a data set",
+        "Add an experiment",
+    }
     for part in PARTS.values():
         assert [line[:2] for line in part.strip().splitlines()] == ["1.", "2.", "3.", "4.", "5."]
     named = set(re.findall(r"`(studylib/[a-z/_]+\.py)`", TEXT))
@@ -41,7 +48,9 @@ def test_each_part_has_at_most_five_steps_and_names_what_is_there():
         assert hasattr(owner, name) and f"`{name}`" in TEXT
 
 
-def half_forward_kl(student: torch.Tensor, teacher: torch.Tensor, *, share: float = 0.5) -> torch.Tensor:
+def half_forward_kl(
+    student: torch.Tensor, teacher: torch.Tensor, *, share: float = 0.5
+) -> torch.Tensor:
     """Part of forward KL."""
     return share * divergences.forward_kl(student, teacher)
 
@@ -49,36 +58,56 @@ def half_forward_kl(student: torch.Tensor, teacher: torch.Tensor, *, share: floa
 def test_an_objective_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(objectives.DIVERGENCES, "half_forward_kl", half_forward_kl)
     monkeypatch.setitem(objectives.LOSSES, "half_forward_kl", half_forward_kl)
-    (stage,) = stages = objectives.parse([{"steps": 3, "losses": {"half_forward_kl": {"weight": 2, "share": 0.25}}}])
+    (stage,) = stages = objectives.parse(
+        [{"steps": 3, "losses": {"half_forward_kl": {"weight": 2, "share": 0.25}}}]
+    )
     student, teacher = torch.randn(2, 5, 11, generator=torch.Generator().manual_seed(0))
-    found = objectives.Mixture(stages).on_logits(0, stage.terms[0], student, teacher, torch.zeros(5, dtype=torch.long))
+    found = objectives.Mixture(stages).on_logits(
+        0, stage.terms[0], student, teacher, torch.zeros(5, dtype=torch.long)
+    )
     assert torch.allclose(found, 0.25 * divergences.forward_kl(student, teacher))
     assert stage.terms[0].weight == 2 and "half_forward_kl" in objectives.title(stages)
 
 
 def test_a_data_set_in_an_archive_is_a_line(
-    home: Path, squad: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+    home: Path,
+    squad: dict,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
 ):
     file = home / "downloads" / "mine==1.0" / "mine.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(squad), encoding="utf-8")
-    monkeypatch.setitem(archives.PINNED, "mine==1.0", Archive("0" * 64, {"mine.json": file_digest(file)}, 1))
+    monkeypatch.setitem(
+        archives.PINNED, "mine==1.0", Archive("0" * 64, {"mine.json": file_digest(file)}, 1)
+    )
     wanted = tmp_path / "capacity_gap.yaml"
-    wanted.write_text(yaml.safe_dump(SMALL | {"tests": {"mine": {"source": "archive:mine==1.0/mine.json"}}}), encoding="utf-8")
+    wanted.write_text(
+        yaml.safe_dump(SMALL | {"tests": {"mine": {"source": "archive:mine==1.0/mine.json"}}}),
+        encoding="utf-8",
+    )
     assert main(["data", str(wanted)]) == 0
     assert "mine (en), archive:mine==1.0/mine.json\n  2 questions" in capsys.readouterr().out
 
 
-def test_an_experiment_is_a_function_a_notebook_and_a_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def test_an_experiment_is_a_function_a_notebook_and_a_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     for name in ("notebooks", "params"):
         shutil.copytree(root() / name, tmp_path / name)
     notebook = (tmp_path / "notebooks" / "capacity_gap.ipynb").read_text(encoding="utf-8")
-    (tmp_path / "notebooks" / "another_gap.ipynb").write_text(notebook.replace('capacity_gap\\")', 'another_gap\\")'), encoding="utf-8")
-    (tmp_path / "params" / "tiny" / "another_gap.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
-    monkeypatch.setitem(experiments.EXPERIMENTS, "another_gap", experiments.capacity_gap)
-    assert all(readme.filled(page, page.read_text(encoding="utf-8"), shown) for page, shown in readme.pages().items()), (
-        "an experiment without results in `small` is not missed"
+    (tmp_path / "notebooks" / "another_gap.ipynb").write_text(
+        notebook.replace('capacity_gap\\")', 'another_gap\\")'), encoding="utf-8"
     )
+    (tmp_path / "params" / "tiny" / "another_gap.yaml").write_text(
+        yaml.safe_dump(SMALL), encoding="utf-8"
+    )
+    monkeypatch.setitem(experiments.EXPERIMENTS, "another_gap", experiments.capacity_gap)
+    assert all(
+        readme.filled(page, page.read_text(encoding="utf-8"), shown)
+        for page, shown in readme.pages().items()
+    ), "an experiment without results in `small` is not missed"
     monkeypatch.chdir(tmp_path)
     assert main(["status", "params/tiny/another_gap.yaml"]) == 0
     assert capsys.readouterr().out.startswith("another_gap (refused): ")

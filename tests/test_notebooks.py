@@ -1,4 +1,5 @@
-"""The notebooks as they are committed, and one run of the smoke profile by papermill from another folder."""
+"""The notebooks as they are committed, and one run of the smoke profile by papermill from another
+folder."""
 
 import json
 import os
@@ -30,17 +31,22 @@ def test_a_notebook_is_stripped_short_and_has_one_parameters_cell(path):
     for cell in code:
         limit = 38 if "parameters" in cell.metadata.get("tags", []) else 15
         assert len(cell.source.splitlines()) <= limit
-        assert not any(line.lstrip().startswith(("!", "%", "def ")) for line in cell.source.splitlines())
+        assert not any(
+            line.lstrip().startswith(("!", "%", "def ")) for line in cell.source.splitlines()
+        )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_parameter_has_a_literal_default(path):
-    assert parameters.defaults(path)["profile"] == ("small" if path.stem == "report" else "smoke")  # whose rows are committed
+    assert parameters.defaults(path)["profile"] == (
+        "small" if path.stem == "report" else "smoke"
+    )  # whose rows are committed
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """The smoke profile by papermill, called from a folder of its own, written to a profile of its own."""
+    """The smoke profile by papermill, called from a folder of its own, written to a profile of its
+    own."""
     place = tmp_path_factory.mktemp("elsewhere")
     values = place / "values.yaml"
     values.write_text("profile: test-smoke\nthreads: 1\nrivals: [4]\nladder: [2, 4]\n")
@@ -99,7 +105,9 @@ def test_the_notebook_writes_every_output(smoke):
     rows, tidy = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "results.csv")
     for line in tidy.itertuples():
         assert line.value == pytest.approx(
-            100 * rows[(rows.run == line.run) & (rows.language == line.language)][line.metric].mean(), abs=1e-3
+            100
+            * rows[(rows.run == line.run) & (rows.language == line.language)][line.metric].mean(),
+            abs=1e-3,
         )
     assert (
         set(tidy.role) == {"teacher", "student", "twin", "rival", "pupil"}
@@ -112,20 +120,30 @@ def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
     place, _ = smoke
     cells = nbformat.read(place / "out.ipynb", as_version=4).cells
     shown = json.dumps([cell.get("outputs", []) for cell in cells])
-    assert shown.count('"image/png": "') == 4 and "F1 kept, %" in shown and "No intervals on " in shown and "student \\u2212 twin" in shown
+    assert (
+        shown.count('"image/png": "') == 4
+        and "F1 kept, %" in shown
+        and "No intervals on " in shown
+        and "student \\u2212 twin" in shown
+    )
 
 
 def test_every_line_leads_to_a_run(smoke):
     place, folder = smoke
     for key in pd.read_csv(folder / "results.csv").run.unique():
         manifest = json.loads((place / "home/runs/answers" / key / "manifest.json").read_text())
-        assert manifest["kind"] == "answers" and (place / "home/runs/answers" / key / "result.json").exists()
+        assert (
+            manifest["kind"] == "answers"
+            and (place / "home/runs/answers" / key / "result.json").exists()
+        )
         parent = manifest["needs"]["model"]
         assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
 
 
 @pytest.mark.parametrize("job", notebooks.jobs("small"), ids=lambda job: job.notebook.stem)
-def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows(job, tmp_path, monkeypatch):
+def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows(
+    job, tmp_path, monkeypatch
+):
     """Tables and words; the bytes of figures hang on fonts, what they draw is among the tables."""
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(figures, "save", lambda *_: None)
@@ -135,7 +153,11 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
     for cell in nbformat.read(job.notebook, as_version=4).cells:
         if cell.cell_type == "code":
             exec(cell.source, there)
-            there |= job.values | {"profile": "small", "compute": False} if "parameters" in cell.metadata.get("tags", []) else {}
+            there |= (
+                job.values | {"profile": "small", "compute": False}
+                if "parameters" in cell.metadata.get("tags", [])
+                else {}
+            )
     folder = study.folder("small", job.notebook.stem)
     kinds = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     for file in written.iterdir():
@@ -143,11 +165,19 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
         if file.suffix == ".md":
             assert file.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
         elif file.suffix in kinds:
-            pd.testing.assert_frame_equal(*(kinds[file.suffix](one) for one in (file, committed)), obj=file.name)
-    assert read_sealed(folder / exports.DIGESTS)["files"].keys() == {file.name for file in folder.iterdir()} - {exports.DIGESTS}
+            pd.testing.assert_frame_equal(
+                *(kinds[file.suffix](one) for one in (file, committed)), obj=file.name
+            )
+    assert read_sealed(folder / exports.DIGESTS)["files"].keys() == {
+        file.name for file in folder.iterdir()
+    } - {exports.DIGESTS}
     assert [file for file in folder.iterdir() if not exports.as_written(file)] == []
     drawn = {file.with_suffix(".csv").name for file in folder.glob("*.svg")}
-    assert drawn <= {file.name for file in written.iterdir()} >= {"answer.md", "conclusion.md", "rows.parquet", "results.csv"}
+    assert (
+        drawn
+        <= {file.name for file in written.iterdir()}
+        >= {"answer.md", "conclusion.md", "rows.parquet", "results.csv"}
+    )
 
 
 def test_the_readme_shows_the_results_that_are_committed():
@@ -165,6 +195,11 @@ def test_the_readme_shows_the_results_that_are_committed():
 def test_the_readme_is_a_page_of_links_that_lead_somewhere():
     text = (root() / "README.md").read_text(encoding="utf-8")
     assert len(text.encode()) < 9 << 10
-    for page in (root() / "README.md", root() / "CONTRIBUTING.md", *root().glob("*/README.md"), *root().glob("*/*/README.md")):
+    for page in (
+        root() / "README.md",
+        root() / "CONTRIBUTING.md",
+        *root().glob("*/README.md"),
+        *root().glob("*/*/README.md"),
+    ):
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page}: {link}"

@@ -31,19 +31,25 @@ def words(family: str) -> PreTrainedTokenizerFast:
     vocabulary = {letter: number for number, letter in enumerate([END, *letters])}
     vocabulary |= {f"<unused {number}>": number for number in range(len(vocabulary), WORDS[family])}
     made = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoding.ByteLevel()
+    made.pre_tokenizer, made.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoding.ByteLevel(),
+    )
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END)
 
 
 def fetched(name: str) -> Path:
-    """A miniature of two layers of a model of the hub, where the hub's library would have put the model itself."""
+    """A miniature of two layers of a model of the hub, where the hub's library would have put the
+    model itself."""
     about = hub.known()[name]
     family, rows = about["config"]["model_type"], about["config"]["vocab_size"]
     cache_folder = Path(os.environ["HF_HOME"]) / "hub" / f"models--{name.replace('/', '--')}"
     folder = cache_folder / "snapshots" / about["commit"]
     if not folder.exists():
         wide = 8 * (1 + list(hub.known()).index(name) % 2)  # siblings have unlike widths
-        shape = dict(hidden_size=wide, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+        shape = dict(
+            hidden_size=wide, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+        )
         tied = {"tie_word_embeddings": about["config"]["tie_word_embeddings"]}
         loading.save(model(family, vocab_size=rows, **shape, **tied), words(family), folder)
         (cache_folder / "refs").mkdir()
@@ -62,33 +68,57 @@ def miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("profile", known_profiles())
 def test_every_profile_can_be_planned_with_nothing_at_hand(profile):
     jobs = notebooks.jobs(profile)
-    assert len(jobs) == (1 if profile.startswith("qwen-few") else 3) and all(job.profile == profile and job.plan.runs for job in jobs)
+    assert len(jobs) == (1 if profile.startswith("qwen-few") else 3) and all(
+        job.profile == profile and job.plan.runs for job in jobs
+    )
 
 
 def test_the_paper_profile_is_what_the_paper_ran_and_more():
     job = notebooks.jobs("paper")[0]
-    pairs = {(called["family"], sizes.written(called["student"])) for _, called in job.plan.trained if called["role"] == "student"}
+    pairs = {
+        (called["family"], sizes.written(called["student"]))
+        for _, called in job.plan.trained
+        if called["role"] == "student"
+    }
     pythia = {("2.8B", "1.4B"), ("6.9B", "2.8B"), ("1B", "410M"), ("410M", "160M")}
     assert {(f"Pythia {one}", f"Pythia {other}") for one, other in pythia} <= pairs
-    assert {(f"Qwen2.5 {one}", f"Qwen2.5 {other}") for one, other in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}} <= pairs
+    assert {
+        (f"Qwen2.5 {one}", f"Qwen2.5 {other}")
+        for one, other in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}
+    } <= pairs
     assert {family for family, student in pairs if student == "Pythia 410M"} == {
         f"Pythia {size}" for size in ("6.9B", "2.8B", "1.4B", "1B")
     }
-    assert {family for family, student in pairs if student == "Qwen2.5 0.5B"} == {f"Qwen2.5 {size}" for size in ("7B", "3B", "1.5B")}
+    assert {family for family, student in pairs if student == "Qwen2.5 0.5B"} == {
+        f"Qwen2.5 {size}" for size in ("7B", "3B", "1.5B")
+    }
     assert {called["seed"] for _, called in job.plan.trained} == set(range(5))
-    assert [test.label for test in job.plan.tests] == ["squad", *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh"))]
-    twins = {(called["family"], sizes.written(called["student"])) for _, called in job.plan.trained if called["role"] == "twin"}
+    assert [test.label for test in job.plan.tests] == [
+        "squad",
+        *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh")),
+    ]
+    twins = {
+        (called["family"], sizes.written(called["student"]))
+        for _, called in job.plan.trained
+        if called["role"] == "twin"
+    }
     assert twins == pairs  # no student without its twin
     taught_by = {one.called["teacher"] for one in notebooks.jobs("paper")[1].plan.asked}
     assert {"raw", "tuned", "nobody"} <= taught_by
 
 
 def test_instruct_models_are_one_parameter_away(tmp_path):
-    values = yaml.safe_load((root() / "params/paper/capacity_gap.yaml").read_text()) | {"variant": "-Instruct"}
+    values = yaml.safe_load((root() / "params/paper/capacity_gap.yaml").read_text()) | {
+        "variant": "-Instruct"
+    }
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
     (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
-    references = {run.needs["raw"].value for run, called in job.plan.trained if called["role"] == "teacher"}
-    assert "hub:Qwen/Qwen2.5-7B-Instruct" in references and "hub:EleutherAI/pythia-6.9b" in references
+    references = {
+        run.needs["raw"].value for run, called in job.plan.trained if called["role"] == "teacher"
+    }
+    assert (
+        "hub:Qwen/Qwen2.5-7B-Instruct" in references and "hub:EleutherAI/pythia-6.9b" in references
+    )
 
 
 SHORT = {
@@ -108,10 +138,16 @@ SHORT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["capacity_gap", "teacher_choice", "prompting_mode"])
-def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(name, tmp_path, capsys, miniatures):
-    """Models by their real references, with their real numbers of tokens and of rows: both padded pairs are among them."""
+def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(
+    name, tmp_path, capsys, miniatures
+):
+    """Models by their real references, with their real numbers of tokens and of rows: both padded
+    pairs are among them."""
     values = yaml.safe_load((root() / f"params/paper/{name}.yaml").read_text())
-    values |= SHORT | {"profile": "test-paper", "tests": {"near": {"source": "facts:test", **FACTS}}}
+    values |= SHORT | {
+        "profile": "test-paper",
+        "tests": {"near": {"source": "facts:test", **FACTS}},
+    }
     if "rival_stages" in values:
         values["rival_stages"] = [{"steps": 2, "losses": {"taid": 1.0}}]
     values["asked"] = ["zero-shot", "one-shot"] if name == "prompting_mode" else ["zero-shot"]
@@ -125,16 +161,33 @@ def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(name, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("family", "rows"), [("gpt_neox", (50304, 50432)), pytest.param("qwen2", (151936, 152064), marks=pytest.mark.slow)]
+    ("family", "rows"),
+    [("gpt_neox", (50304, 50432)), pytest.param("qwen2", (151936, 152064), marks=pytest.mark.slow)],
 )
 def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows, tmp_path):
     """Teacher and student with unlike numbers of rows for the same tokens, by `path:`."""
     for number, count in enumerate(rows):
-        shape = dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
-        loading.save(model(family, vocab_size=count, **shape), words(family), tmp_path / f"{number}")
-    values = SHORT | {"profile": "test-padded", "tests": {"near": {"source": "facts:test", **FACTS}}, "asked": ["zero-shot"]}
-    values |= {"families": {"large": f"path:{tmp_path / '1'}"}, "siblings": {"large": {"small": f"path:{tmp_path / '0'}"}}}
-    values |= {"sizes": [], "twins": [], "raw_starts": [], "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "hidden_mse": 0.1}}]}
+        shape = dict(
+            hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+        )
+        loading.save(
+            model(family, vocab_size=count, **shape), words(family), tmp_path / f"{number}"
+        )
+    values = SHORT | {
+        "profile": "test-padded",
+        "tests": {"near": {"source": "facts:test", **FACTS}},
+        "asked": ["zero-shot"],
+    }
+    values |= {
+        "families": {"large": f"path:{tmp_path / '1'}"},
+        "siblings": {"large": {"small": f"path:{tmp_path / '0'}"}},
+    }
+    values |= {
+        "sizes": [],
+        "twins": [],
+        "raw_starts": [],
+        "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "hidden_mse": 0.1}}],
+    }
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
     (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
     study.complete(job.plan)
@@ -147,9 +200,14 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
 def test_the_qwen_profile_has_the_published_sizes_with_nothing_at_hand():
     """68.0 % fewer parameters, 72.7 % fewer outside embeddings; no model is fetched to say so."""
     plan, accounts = notebooks.jobs("qwen")[0].plan, Work()
-    teacher, student = (next(run for run, called in plan.trained if called["role"] == role) for role in ("teacher", "student"))
+    teacher, student = (
+        next(run for run, called in plan.trained if called["role"] == role)
+        for role in ("teacher", "student")
+    )
     whole, small = accounts.shape(teacher), accounts.shape(student)
     assert (whole.total, small.total) == (1_543_714_304, 494_032_768)
     assert 100 * (1 - small.total / whole.total) == pytest.approx(68.0, abs=0.05)
     assert 100 * (1 - small.nonembedding / whole.nonembedding) == pytest.approx(72.7, abs=0.05)
-    assert teacher.parameters["lora"] == 16 and student.needs["start"].value.endswith("0.5b-instruct-q4_k_m.gguf")
+    assert teacher.parameters["lora"] == 16 and student.needs["start"].value.endswith(
+        "0.5b-instruct-q4_k_m.gguf"
+    )

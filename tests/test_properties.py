@@ -25,19 +25,52 @@ from studylib.data.prompts import Branch, Prompt
 from studylib.data.squad import Question
 from studylib.evaluation import metrics
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile("repeatable")
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()), max_size=8)
-NAMES = st.sampled_from(["data", "title", "paragraphs", "context", "qas", "id", "question", "answers", "text", "answer_start"])
-ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=8)
+)
+NAMES = st.sampled_from(
+    [
+        "data",
+        "title",
+        "paragraphs",
+        "context",
+        "qas",
+        "id",
+        "question",
+        "answers",
+        "text",
+        "answer_start",
+    ]
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
 TEXTS = st.text(min_size=1, max_size=30).filter(str.strip)
 LANGUAGES = sorted(segmentation.ARTICLES)
 
 
 def stand(questions: list[Question]) -> bool:
     """Whether all answers are in their contexts."""
-    return all(text.strip() and q.context.startswith(text, start) for q in questions for text, start in q.answers)
+    return all(
+        text.strip() and q.context.startswith(text, start)
+        for q in questions
+        for text, start in q.answers
+    )
 
 
 @st.composite
@@ -49,25 +82,46 @@ def nearly_sound(draw: st.DrawFn) -> object:
         return draw(ANYTHING) if draw(st.sampled_from([False] * 30 + [True])) else value
 
     def answer() -> object:
-        word, shift = draw(st.sampled_from(["Kamo", "lives", "Tiru", "iru."])), draw(st.sampled_from([0] * 8 + [-1, 1, -5]))
+        word, shift = (
+            draw(st.sampled_from(["Kamo", "lives", "Tiru", "iru."])),
+            draw(st.sampled_from([0] * 8 + [-1, 1, -5])),
+        )
         return some({"text": some(word), "answer_start": some(context.index(word) + shift)})
 
     def question(number: int) -> object:
-        return some({"id": some(f"q{number}"), "question": some("Where?"), "answers": some([answer(), answer()])})
+        return some(
+            {
+                "id": some(f"q{number}"),
+                "question": some("Where?"),
+                "answers": some([answer(), answer()]),
+            }
+        )
 
     paragraph = some({"context": some(context), "qas": some([question(1), question(2)])})
     return some({"data": some([some({"title": some("Kamo"), "paragraphs": some([paragraph])})])})
 
 
-@given(content=nearly_sound() | ANYTHING, nearest=st.booleans(), language=st.sampled_from(["en", None]))
+@given(
+    content=nearly_sound() | ANYTHING, nearest=st.booleans(), language=st.sampled_from(["en", None])
+)
 @settings(max_examples=200)
-def test_what_is_parsed_stands_at_its_offsets_and_all_else_is_refused(content: object, nearest: bool, language: str | None):
+def test_what_is_parsed_stands_at_its_offsets_and_all_else_is_refused(
+    content: object, nearest: bool, language: str | None
+):
     try:
         loaded = squad.parse(content, "mine.json", language, nearest=nearest)
     except StudyError as error:
-        assert "mine.json" in str(error) and str(error).isprintable() and len(str(error)) <= LONGEST + 3
+        assert (
+            "mine.json" in str(error)
+            and str(error).isprintable()
+            and len(str(error)) <= LONGEST + 3
+        )
     else:
-        assert loaded.questions and stand(loaded.questions) and 0 <= loaded.shifted <= sum(len(q.answers) for q in loaded.questions)
+        assert (
+            loaded.questions
+            and stand(loaded.questions)
+            and 0 <= loaded.shifted <= sum(len(q.answers) for q in loaded.questions)
+        )
         assert len({q.id for q in loaded.questions}) == len(loaded.questions)
 
 
@@ -78,7 +132,9 @@ def test_the_nearly_sound_are_taken_and_refused():
     @given(content=nearly_sound(), nearest=st.booleans())
     def parsed(content: dict, nearest: bool) -> None:
         try:
-            outcomes["taken"] += len(squad.parse(content, "mine.json", "en", nearest=nearest).questions) > 0
+            outcomes["taken"] += (
+                len(squad.parse(content, "mine.json", "en", nearest=nearest).questions) > 0
+            )
         except StudyError:
             outcomes["refused"] += 1
 
@@ -86,8 +142,13 @@ def test_the_nearly_sound_are_taken_and_refused():
     assert min(outcomes["taken"], outcomes["refused"]) >= 5, outcomes
 
 
-@given(rows=st.lists(st.dictionaries(NAMES, ANYTHING, max_size=6) | ANYTHING, max_size=3), junk=st.binary(max_size=20) | st.none())
-def test_what_a_file_holds_is_taken_or_refused_by_its_name(rows: list, junk: bytes | None, tmp_path_factory: pytest.TempPathFactory):
+@given(
+    rows=st.lists(st.dictionaries(NAMES, ANYTHING, max_size=6) | ANYTHING, max_size=3),
+    junk=st.binary(max_size=20) | st.none(),
+)
+def test_what_a_file_holds_is_taken_or_refused_by_its_name(
+    rows: list, junk: bytes | None, tmp_path_factory: pytest.TempPathFactory
+):
     path: Path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes("\n".join(map(json.dumps, rows)).encode() + (junk or b""))
     try:
@@ -96,25 +157,51 @@ def test_what_a_file_holds_is_taken_or_refused_by_its_name(rows: list, junk: byt
         assert str(path) in str(error)
 
 
-@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS), spans=st.lists(st.tuples(st.integers(0, 29), st.integers(1, 5)), min_size=1))
-def test_whatever_a_question_holds_is_read_as_it_was_written(texts: tuple, spans: list, tmp_path_factory: pytest.TempPathFactory):
+@given(
+    texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
+    spans=st.lists(st.tuples(st.integers(0, 29), st.integers(1, 5)), min_size=1),
+)
+def test_whatever_a_question_holds_is_read_as_it_was_written(
+    texts: tuple, spans: list, tmp_path_factory: pytest.TempPathFactory
+):
     identity, title, context, question = texts
-    answers = [(context[start : start + length], start) for start, length in spans if context[start : start + length].strip()]
+    answers = [
+        (context[start : start + length], start)
+        for start, length in spans
+        if context[start : start + length].strip()
+    ]
     assume(answers)
     said = [{"text": text, "answer_start": start} for text, start in answers]
-    row = {"id": identity, "title": title, "context": context, "question": question, "answers": said}
+    row = {
+        "id": identity,
+        "title": title,
+        "context": context,
+        "question": question,
+        "answers": said,
+    }
     path: Path = tmp_path_factory.getbasetemp() / "one.jsonl"
     for ascii_only in (True, False):
         path.write_text(json.dumps(row, ensure_ascii=ascii_only), encoding="utf-8", newline="")
-        assert squad.load({"source": f"path:{path}"}).questions == [Question(identity, title, context, question, tuple(answers))]
+        assert squad.load({"source": f"path:{path}"}).questions == [
+            Question(identity, title, context, question, tuple(answers))
+        ]
 
 
-@given(description=st.dictionaries(st.sampled_from(sorted(set().union(*sources.KEYS.values()))), ANYTHING) | ANYTHING)
+@given(
+    description=st.dictionaries(
+        st.sampled_from(sorted(set().union(*sources.KEYS.values()))), ANYTHING
+    )
+    | ANYTHING
+)
 def test_any_description_of_a_data_set_is_taken_or_refused(description: object):
     try:
         assert sources.described(description)[0] in sources.KEYS
     except StudyError as error:
-        assert "data s" in str(error) or str(description["source"])[:100] in str(error) or not str(error).isascii()
+        assert (
+            "data s" in str(error)
+            or str(description["source"])[:100] in str(error)
+            or not str(error).isascii()
+        )
 
 
 @given(quoted=st.text(st.characters(exclude_categories=()), max_size=3 * LONGEST))
@@ -137,19 +224,27 @@ def prompts(draw: st.DrawFn) -> Prompt:
 @given(prompt=prompts())
 def test_a_row_has_every_branch_once_and_each_as_if_it_were_alone(prompt: Prompt):
     row, alone = packing.pack(prompt), packing.unpack(prompt)
-    assert len(row.ids) == len(prompt.prefix) + sum(len(one.ids) - len(prompt.prefix) for one in alone)
+    assert len(row.ids) == len(prompt.prefix) + sum(
+        len(one.ids) - len(prompt.prefix) for one in alone
+    )
     for number, one in enumerate(alone, start=1):
         mine = [place for place, branch in enumerate(row.branches) if branch in (0, number)]
         assert [row.ids[place] for place in mine] == one.ids
-        assert [row.positions[place] for place in mine] == one.positions == list(range(len(one.ids)))
+        assert (
+            [row.positions[place] for place in mine] == one.positions == list(range(len(one.ids)))
+        )
         learnt = {
             mine.index(at): target
             for at, target in zip(row.answers.at, row.answers.targets, strict=True)
             if at in mine[len(prompt.prefix) :]
         }
-        assert len(prompt.branches[number - 1].given) == 0 or learnt == dict(zip(one.answers.at, one.answers.targets, strict=True))
+        assert len(prompt.branches[number - 1].given) == 0 or learnt == dict(
+            zip(one.answers.at, one.answers.targets, strict=True)
+        )
     assert row.answers.targets == [target for one in alone for target in one.answers.targets]
-    assert Counter(row.all.targets) == Counter(prompt.prefix[1:]) + Counter(t for b in prompt.branches for t in b.given + b.target)
+    assert Counter(row.all.targets) == Counter(prompt.prefix[1:]) + Counter(
+        t for b in prompt.branches for t in b.given + b.target
+    )
 
 
 @given(several=st.lists(prompts(), min_size=1, max_size=3))
@@ -160,25 +255,35 @@ def test_a_branch_sees_the_prefix_and_itself_only(several: list[Prompt]):
     for number, (prompt, row) in enumerate(zip(several, rows, strict=True)):
         seen, width = batch.mask[number, 0], len(row.ids)
         for query in range(width):
-            allowed = {key for key in range(query + 1) if row.branches[key] in (0, row.branches[query])}
+            allowed = {
+                key for key in range(query + 1) if row.branches[key] in (0, row.branches[query])
+            }
             assert set(seen[query].nonzero()[:, 0].tolist()) == allowed
-        for one, branch in zip(packing.unpack(prompt), range(1, len(prompt.branches) + 1), strict=True):
+        for one, branch in zip(
+            packing.unpack(prompt), range(1, len(prompt.branches) + 1), strict=True
+        ):
             mine = [place for place in range(width) if row.branches[place] in (0, branch)]
             assert torch.equal(seen[mine][:, mine], packing.collate([one]).mask[0, 0])
-        assert not seen[:width, width:].any() and seen.any(dim=1).all()  # nobody sees padding but padding
+        assert (
+            not seen[:width, width:].any() and seen.any(dim=1).all()
+        )  # nobody sees padding but padding
 
 
 @given(several=st.lists(prompts(), min_size=1, max_size=4))
 def test_a_batch_holds_every_row_and_its_targets_where_they_were(several: list[Prompt]):
     rows = [packing.pack(prompt) for prompt in several]
     batch, flat = packing.collate(rows), 0
-    assert batch.lengths == tuple(len(row.ids) for row in rows) and batch.real.sum() == sum(batch.lengths)
+    assert batch.lengths == tuple(len(row.ids) for row in rows) and batch.real.sum() == sum(
+        batch.lengths
+    )
     for number, row in enumerate(rows):
         assert batch.ids[number, : len(row.ids)].tolist() == row.ids
         at = batch.answers.at[flat : flat + len(row.answers.at)] - number * batch.ids.shape[1]
         assert at.tolist() == row.answers.at
         flat += len(row.answers.at)
-    assert flat == len(batch.answers.at) and batch.answers.targets.tolist() == [t for row in rows for t in row.answers.targets]
+    assert flat == len(batch.answers.at) and batch.answers.targets.tolist() == [
+        t for row in rows for t in row.answers.targets
+    ]
 
 
 @given(
@@ -187,13 +292,21 @@ def test_a_batch_holds_every_row_and_its_targets_where_they_were(several: list[P
     seed=st.integers(0, 2**32),
     window=st.integers(1, 4),
 )
-def test_an_epoch_has_each_row_once_and_leaves_out_less_than_a_batch(lengths: list[int], size: int, seed: int, window: int):
+def test_an_epoch_has_each_row_once_and_leaves_out_less_than_a_batch(
+    lengths: list[int], size: int, seed: int, window: int
+):
     size, whole = min(size, len(lengths)), len(lengths) // min(size, len(lengths))
     batches = packing.schedule(lengths, size=size, steps=2 * whole, seed=seed, window=window)
     for epoch in (batches[:whole], batches[whole:]):
         seen = [index for batch in epoch for index in batch]
-        assert all(len(batch) == size for batch in epoch) and len(set(seen)) == len(seen) == whole * size > len(lengths) - size
-    assert packing.schedule(lengths, size=size, steps=whole, seed=seed, window=window) == batches[:whole]
+        assert (
+            all(len(batch) == size for batch in epoch)
+            and len(set(seen)) == len(seen) == whole * size > len(lengths) - size
+        )
+    assert (
+        packing.schedule(lengths, size=size, steps=whole, seed=seed, window=window)
+        == batches[:whole]
+    )
 
 
 def official(text: str) -> list[str]:
@@ -213,7 +326,24 @@ def official_f1(prediction: str, gold: str) -> float:
 
 
 WORDS = st.sampled_from(
-    ["the", "The", "a", "an", "Kamo", "kamo", "Tiru", "the-Tiru", "U.S.", "1984", "año", "der", "\u200f", "北京", ",", "…"]
+    [
+        "the",
+        "The",
+        "a",
+        "an",
+        "Kamo",
+        "kamo",
+        "Tiru",
+        "the-Tiru",
+        "U.S.",
+        "1984",
+        "año",
+        "der",
+        "\u200f",
+        "北京",
+        ",",
+        "…",
+    ]
 )
 ANSWERS = st.lists(WORDS, max_size=5).map(" ".join) | st.text(max_size=12)
 GOLDS = st.lists(ANSWERS, min_size=1, max_size=3)
@@ -221,14 +351,20 @@ GOLDS = st.lists(ANSWERS, min_size=1, max_size=3)
 
 @given(prediction=ANSWERS, golds=GOLDS)
 def test_squads_scores_are_those_of_the_official_script(prediction: str, golds: list[str]):
-    assert metrics.exact_match(prediction, golds) == float(any(official(prediction) == official(gold) for gold in golds))
-    assert metrics.f1(prediction, golds) == pytest.approx(max(official_f1(prediction, gold) for gold in golds))
+    assert metrics.exact_match(prediction, golds) == float(
+        any(official(prediction) == official(gold) for gold in golds)
+    )
+    assert metrics.f1(prediction, golds) == pytest.approx(
+        max(official_f1(prediction, gold) for gold in golds)
+    )
 
 
 @given(prediction=ANSWERS, golds=GOLDS, language=st.sampled_from(LANGUAGES))
 def test_every_score_is_a_share_in_every_language(prediction: str, golds: list[str], language: str):
     found = metrics.score(prediction, golds, language=language, rules="mlqa")
-    assert set(found) == {*labels.METRICS, *labels.MENDED} and all(0 <= value <= 1 for value in found.values())
+    assert set(found) == {*labels.METRICS, *labels.MENDED} and all(
+        0 <= value <= 1 for value in found.values()
+    )
     assert found["exact_match"] in (0, 1) and found["exact_match_mended"] in (0, 1)
     if found["exact_match"] and segmentation.words(prediction, language=language, rules="mlqa"):
         assert found["f1"] == 1
@@ -242,9 +378,13 @@ def test_scores_of_two_answers_do_not_ask_which_of_them_is_gold(one: str, two: s
     for metric in (metrics.exact_match, metrics.f1, metrics.agreement):
         theirs = (one, two) if metric is metrics.agreement else ([one], [two])
         assert metric(one, theirs[1], **ways) == metric(two, theirs[0], **ways)
-    assert metrics.rouge_l(one, [two], language=language) == pytest.approx(metrics.rouge_l(two, [one], language=language))
+    assert metrics.rouge_l(one, [two], language=language) == pytest.approx(
+        metrics.rouge_l(two, [one], language=language)
+    )
     if segmentation.tokens(one, language):
-        assert metrics.rouge_l(one, [one], language=language) == metrics.f1(one, [one], **ways) or not segmentation.words(one, **ways)
+        assert metrics.rouge_l(one, [one], language=language) == metrics.f1(
+            one, [one], **ways
+        ) or not segmentation.words(one, **ways)
 
 
 @given(
@@ -253,8 +393,13 @@ def test_scores_of_two_answers_do_not_ask_which_of_them_is_gold(one: str, two: s
     articles=st.lists(st.sampled_from(["the", "a", "an", "THE"]), max_size=3),
     marks=st.text(string.punctuation, max_size=3),
 )
-def test_case_punctuation_and_articles_change_no_score(words: list[str], golds: list[str], articles: list[str], marks: str):
-    plain, dressed = " ".join(words), " ".join([*articles, *(f"{marks}{word.swapcase()}{marks}" for word in words), *articles])
+def test_case_punctuation_and_articles_change_no_score(
+    words: list[str], golds: list[str], articles: list[str], marks: str
+):
+    plain, dressed = (
+        " ".join(words),
+        " ".join([*articles, *(f"{marks}{word.swapcase()}{marks}" for word in words), *articles]),
+    )
     for metric in (metrics.exact_match, metrics.f1):
         assert metric(dressed, golds) == metric(plain, golds)
 
@@ -273,9 +418,12 @@ def test_holms_p_values_are_above_the_raw_ones_and_in_their_order(found: list[fl
 
 @given(found=P_VALUES)
 def test_holms_p_values_are_those_of_his_closed_form(found: list[float]):
-    """max over j ≤ i of (m − j + 1) p_(j), at most 1; his test rejects at a level just those that are below it."""
+    """max over j ≤ i of (m − j + 1) p_(j), at most 1; his test rejects at a level just those that
+    are below it."""
     order = np.argsort(found, kind="stable")
-    steps = np.minimum(1, np.maximum.accumulate((len(found) - np.arange(len(found))) * np.asarray(found)[order]))
+    steps = np.minimum(
+        1, np.maximum.accumulate((len(found) - np.arange(len(found))) * np.asarray(found)[order])
+    )
     assert np.asarray(statistics.holm(found))[order] == pytest.approx(steps)
 
 
@@ -284,7 +432,9 @@ def clustered(draw: st.DrawFn, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Values and their clusters, of which there are some at least."""
     sizes = draw(st.lists(st.integers(1, 4), min_size=least, max_size=6))
     clusters = np.repeat(np.arange(len(sizes)), sizes)
-    values = draw(st.lists(st.floats(-10, 10, width=16), min_size=len(clusters), max_size=len(clusters)))
+    values = draw(
+        st.lists(st.floats(-10, 10, width=16), min_size=len(clusters), max_size=len(clusters))
+    )
     return np.array(values, dtype=float), clusters
 
 
@@ -292,10 +442,16 @@ def drawn(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@given(value=st.floats(-100, 100), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5), seeds=st.integers(1, 3))
+@given(
+    value=st.floats(-100, 100),
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    seeds=st.integers(1, 3),
+)
 def test_the_bootstrap_of_a_constant_is_that_constant(value: float, sizes: list[int], seeds: int):
     clusters = np.repeat(np.arange(len(sizes)), sizes)
-    means = statistics.resampled_means(np.full((seeds, len(clusters)), value), clusters, drawn(0), 50)
+    means = statistics.resampled_means(
+        np.full((seeds, len(clusters)), value), clusters, drawn(0), 50
+    )
     assert means == pytest.approx(np.full(50, value))
 
 
@@ -303,25 +459,35 @@ def test_the_bootstrap_of_a_constant_is_that_constant(value: float, sizes: list[
 def test_the_bootstrap_stays_within_the_values_and_an_interval_in_its_order(both: tuple):
     values, clusters = both
     means = statistics.resampled_means(values[None], clusters, drawn(0), 200)
-    assert means.shape == (200,) and values.min() - 1e-9 <= means.min() and means.max() <= values.max() + 1e-9
+    assert (
+        means.shape == (200,)
+        and values.min() - 1e-9 <= means.min()
+        and means.max() <= values.max() + 1e-9
+    )
     wide, narrow = (statistics.interval(means, level) for level in (0.95, 0.5))
     assert wide[0] <= narrow[0] <= narrow[1] <= wide[1]
 
 
 @given(centre=st.floats(-10, 10), spread=st.lists(st.floats(0.01, 5), min_size=3, max_size=10))
 def test_the_interval_of_symmetric_draws_holds_their_middle(centre: float, spread: list[float]):
-    low, high = statistics.interval(np.array([centre + sign * far for far in spread for sign in (-1, 1)]))
+    low, high = statistics.interval(
+        np.array([centre + sign * far for far in spread for sign in (-1, 1)])
+    )
     assert low < centre < high and low + high == pytest.approx(2 * centre)
 
 
 @given(both=clustered(), order=st.randoms(use_true_random=False), names=st.permutations(range(6)))
-def test_what_clusters_are_called_and_in_which_order_they_come_changes_no_error(both: tuple, order: object, names: list[int]):
+def test_what_clusters_are_called_and_in_which_order_they_come_changes_no_error(
+    both: tuple, order: object, names: list[int]
+):
     values, clusters = both
     mean, error = statistics.clustered_error(values, clusters)
     shuffled = list(range(len(values)))
     order.shuffle(shuffled)
     renamed = np.array([f"article {names[cluster]}" for cluster in clusters])
-    assert statistics.clustered_error(values[shuffled], renamed[shuffled]) == pytest.approx((mean, error))
+    assert statistics.clustered_error(values[shuffled], renamed[shuffled]) == pytest.approx(
+        (mean, error)
+    )
     assert mean == pytest.approx(values.mean()) and error >= 0
 
 
@@ -336,7 +502,9 @@ def test_the_error_of_copies_is_that_of_the_clusters_alone(both: tuple, times: i
     """Saying everything several times tells nothing more."""
     values, clusters = both
     once = statistics.clustered_error(values, clusters)
-    assert statistics.clustered_error(np.tile(values, times), np.tile(clusters, times)) == pytest.approx(once, abs=1e-9)
+    assert statistics.clustered_error(
+        np.tile(values, times), np.tile(clusters, times)
+    ) == pytest.approx(once, abs=1e-9)
 
 
 @given(both=clustered(least=1), sign=st.sampled_from([1, -1]), scale=st.floats(0.1, 10))

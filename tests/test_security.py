@@ -1,6 +1,8 @@
-"""What a stranger sends stays data: weights, data sets, archives, parameters, names, and what a server says.
+"""What a stranger sends stays data: weights, data sets, archives, parameters, names, and what a
+server says.
 
-Each test would fail if what it guards were let in; what a hostile file would do is shown once to work (`test_the_traps_are_set`).
+Each test would fail if what it guards were let in; what a hostile file would do is shown once to
+work (`test_the_traps_are_set`).
 """
 
 import ast
@@ -57,40 +59,89 @@ PASSWORD = "passwordPASSWORD"
 
 
 def one_sentence(text: str) -> bool:
-    return "\n" not in text.strip() and "Traceback" not in text and text.strip().endswith((".", "?"))
+    return (
+        "\n" not in text.strip() and "Traceback" not in text and text.strip().endswith((".", "?"))
+    )
 
 
 # Nothing in the code does it
 
 
-FORBIDDEN = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy", "imp"}
+FORBIDDEN = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "code",
+    "runpy",
+    "imp",
+}
 CALLS = {"eval", "exec", "compile", "__import__"}
 METHODS = {
-    *("torch.load", "np.load", "numpy.load", "pd.read_pickle", "os.system", "os.popen", "subprocess.getoutput", "torch.hub.load"),
-    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "importlib.import_module", "read_pickle", "torch.jit.load"),
+    *(
+        "torch.load",
+        "np.load",
+        "numpy.load",
+        "pd.read_pickle",
+        "os.system",
+        "os.popen",
+        "subprocess.getoutput",
+        "torch.hub.load",
+    ),
+    *(
+        "yaml.load",
+        "yaml.load_all",
+        "yaml.full_load",
+        "yaml.unsafe_load",
+        "importlib.import_module",
+        "read_pickle",
+        "torch.jit.load",
+    ),
 }
 ENDINGS = ("extractall", "extract")  # of an archive: members are read by name
-ARGUMENTS = {"shell": True, "trust_remote_code": True, "allow_pickle": True, "weights_only": False, "escape": False, "autoescape": False}
+ARGUMENTS = {
+    "shell": True,
+    "trust_remote_code": True,
+    "allow_pickle": True,
+    "weights_only": False,
+    "escape": False,
+    "autoescape": False,
+}
 
 
 def forbidden(source: str) -> Iterator[str]:
     """What a program does that none here may do."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (f"import {one.name}" for one in node.names if one.name.partition(".")[0] in FORBIDDEN)
+            yield from (
+                f"import {one.name}"
+                for one in node.names
+                if one.name.partition(".")[0] in FORBIDDEN
+            )
         elif isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{one.name}" for one in node.names]
-            yield from (name for name in names if name.partition(".")[0] in FORBIDDEN or name in METHODS)
+            yield from (
+                name for name in names if name.partition(".")[0] in FORBIDDEN or name in METHODS
+            )
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            if called in CALLS | METHODS or (isinstance(node.func, ast.Attribute) and node.func.attr in ENDINGS):
+            if called in CALLS | METHODS or (
+                isinstance(node.func, ast.Attribute) and node.func.attr in ENDINGS
+            ):
                 yield called
             for given_ in node.keywords:
                 if given_.arg in ARGUMENTS and not (
-                    isinstance(given_.value, ast.Constant) and given_.value.value is not ARGUMENTS[given_.arg]
+                    isinstance(given_.value, ast.Constant)
+                    and given_.value.value is not ARGUMENTS[given_.arg]
                 ):
                     yield f"{given_.arg}={ast.unparse(given_.value)}"
-            if called.endswith("from_pretrained") and not any(one.arg in (None, "local_files_only") for one in node.keywords):
+            if called.endswith("from_pretrained") and not any(
+                one.arg in (None, "local_files_only") for one in node.keywords
+            ):
                 yield f"{called} without local_files_only"
 
 
@@ -104,7 +155,14 @@ def forbidden(source: str) -> Iterator[str]:
             "from torch import load\nfrom os import system",
             "eval('1')",
         ),
-        *("exec(x)", "torch.load(f)", "np.load(f)", "yaml.load(f)", "yaml.load(f, Loader=yaml.Loader)", "os.system('x')"),
+        *(
+            "exec(x)",
+            "torch.load(f)",
+            "np.load(f)",
+            "yaml.load(f)",
+            "yaml.load(f, Loader=yaml.Loader)",
+            "os.system('x')",
+        ),
         *(
             "subprocess.run('x', shell=True)",
             "f(shell=anything)",
@@ -122,22 +180,34 @@ def test_what_is_forbidden_is_seen(source: str):
     assert list(forbidden(source))
 
 
-@pytest.mark.parametrize("file", sorted((root() / "studylib").rglob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((root() / "studylib").rglob("*.py")), ids=lambda file: file.stem
+)
 def test_no_module_unpickles_evaluates_or_trusts(file: Path):
     assert list(forbidden(file.read_text(encoding="utf-8"))) == []
 
 
-@pytest.mark.parametrize("file", sorted((root() / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((root() / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem
+)
 def test_no_notebook_calls_a_shell_or_a_magic(file: Path):
-    cells = [cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
-    assert not [line for cell in cells for line in cell.splitlines() if line.lstrip().startswith(("!", "%"))]
-    assert list(forbidden("\n".join(cells))) == [] and not any("get_ipython" in cell for cell in cells)
+    cells = [
+        cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"
+    ]
+    assert not [
+        line for cell in cells for line in cell.splitlines() if line.lstrip().startswith(("!", "%"))
+    ]
+    assert list(forbidden("\n".join(cells))) == [] and not any(
+        "get_ipython" in cell for cell in cells
+    )
 
 
 def test_what_is_put_into_the_page_unescaped_is_markdown_that_was_escaped():
     page = (root() / "studylib" / "app" / "report.html").read_text(encoding="utf-8")
     assert (
-        len(re.findall(r"\| safe", page)) == len(re.findall(r"\| markdown( \| led\([\w.\[\]]+\))? \| safe", page)) > 0
+        len(re.findall(r"\| safe", page))
+        == len(re.findall(r"\| markdown( \| led\([\w.\[\]]+\))? \| safe", page))
+        > 0
         and "autoescape" not in page
     )
 
@@ -168,13 +238,28 @@ def sprung(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, raw: str, sprung: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sound model's folder, with a trap of every kind beside it that nobody asked for; torch's unpickler, which is careful but is one, is
-    not to be called."""
+    """A sound model's folder, with a trap of every kind beside it that nobody asked for; torch's
+    unpickler, which is careful but is one, is not to be called."""
     place = tmp_path / "model"
     shutil.copytree(raw.removeprefix("path:"), place)
-    for name in ("training_args.bin", "optimizer.pt", "last.ckpt", "tokenizer.pkl", "vocab.bin", "scheduler.pth", "events.npy"):
+    for name in (
+        "training_args.bin",
+        "optimizer.pt",
+        "last.ckpt",
+        "tokenizer.pkl",
+        "vocab.bin",
+        "scheduler.pth",
+        "events.npy",
+    ):
         (place / name).write_bytes(pickle.dumps(Trap(sprung)))
-    for name in ("evil.py", "__init__.py", "sitecustomize.py", "modeling_llama.py", "tokenization_llama.py", "handler.py"):
+    for name in (
+        "evil.py",
+        "__init__.py",
+        "sitecustomize.py",
+        "modeling_llama.py",
+        "tokenization_llama.py",
+        "handler.py",
+    ):
         (place / name).write_text(code(sprung))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
     return place
@@ -214,45 +299,92 @@ def outside(place: Path) -> None:
     indexed(place, "../outside.safetensors")
 
 
-AUTO = {"AutoConfig": "evil.Trap", "AutoModelForCausalLM": "evil.Trap", "AutoTokenizer": ["evil.Trap", "evil.Trap"]}
+AUTO = {
+    "AutoConfig": "evil.Trap",
+    "AutoModelForCausalLM": "evil.Trap",
+    "AutoTokenizer": ["evil.Trap", "evil.Trap"],
+}
 REFUSED: dict[str, Callable[[Path], object]] = {
-    "pickled weights": lambda place: unpickled(place, "pytorch_model.bin", "model.pt", "model.ckpt", "adapter_model.bin"),
-    "weights that are a pickle": lambda place: (place / "model.safetensors").write_bytes(pickle.dumps(Trap(place.parent / "sprung"))),
-    "an index of pickles": lambda place: (unpickled(place, "weights.bin"), indexed(place, "weights.bin")),
-    "an index of a sound pickle": lambda place: (unpickled(place), torch.save({}, place / "weights.bin"), indexed(place, "weights.bin")),
+    "pickled weights": lambda place: unpickled(
+        place, "pytorch_model.bin", "model.pt", "model.ckpt", "adapter_model.bin"
+    ),
+    "weights that are a pickle": (
+        lambda place: (place / "model.safetensors").write_bytes(
+            pickle.dumps(Trap(place.parent / "sprung"))
+        )
+    ),
+    "an index of pickles": lambda place: (
+        unpickled(place, "weights.bin"),
+        indexed(place, "weights.bin"),
+    ),
+    "an index of a sound pickle": lambda place: (
+        unpickled(place),
+        torch.save({}, place / "weights.bin"),
+        indexed(place, "weights.bin"),
+    ),
     "an index that leaves the folder": outside,
-    "an index that is absolute": lambda place: (unpickled(place), indexed(place, str(place / "other.safetensors"))),
-    "an index of numbers": lambda place: (place / "model.safetensors.index.json").write_text('{"weight_map": 5}'),
+    "an index that is absolute": lambda place: (
+        unpickled(place),
+        indexed(place, str(place / "other.safetensors")),
+    ),
+    "an index of numbers": (
+        lambda place: (place / "model.safetensors.index.json").write_text('{"weight_map": 5}')
+    ),
     "weights of another name": lambda place: (
         unpickled(place, "adapter_model.bin"),
         changed(place / "config.json", transformers_weights="adapter_model.bin"),
     ),
-    "an adapter": lambda place: changed(place / "adapter_config.json", peft_type="LORA", base_model_name_or_path="elsewhere"),
-    "an attention of the hub's": lambda place: changed(place / "config.json", attn_implementation="kernels-community/flash-attn"),
-    "such an attention by its inner name": lambda place: changed(place / "config.json", _attn_implementation="someone/evil"),
-    "code for an unknown kind": lambda place: changed(place / "config.json", model_type="evil", auto_map=AUTO),
-    "code for its tokenizer": lambda place: changed(place / "tokenizer_config.json", tokenizer_class="Trap", auto_map=AUTO),
+    "an adapter": lambda place: changed(
+        place / "adapter_config.json", peft_type="LORA", base_model_name_or_path="elsewhere"
+    ),
+    "an attention of the hub's": lambda place: changed(
+        place / "config.json", attn_implementation="kernels-community/flash-attn"
+    ),
+    "such an attention by its inner name": lambda place: changed(
+        place / "config.json", _attn_implementation="someone/evil"
+    ),
+    "code for an unknown kind": lambda place: changed(
+        place / "config.json", model_type="evil", auto_map=AUTO
+    ),
+    "code for its tokenizer": lambda place: changed(
+        place / "tokenizer_config.json", tokenizer_class="Trap", auto_map=AUTO
+    ),
 }
 HARMLESS: dict[str, Callable[[Path], object]] = {
-    "pickles beside": lambda place: (place / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(place.parent / "sprung"))),
+    "pickles beside": (
+        lambda place: (place / "pytorch_model.bin").write_bytes(
+            pickle.dumps(Trap(place.parent / "sprung"))
+        )
+    ),
     "code for a known kind": lambda place: (
         changed(place / "config.json", auto_map=AUTO),
         changed(place / "tokenizer_config.json", auto_map=AUTO),
     ),
-    "a tokenizer of another name": lambda place: changed(place / "tokenizer_config.json", tokenizer_class="os.system"),
+    "a tokenizer of another name": lambda place: changed(
+        place / "tokenizer_config.json", tokenizer_class="os.system"
+    ),
     "a template that would break out": lambda place: changed(
-        place / "tokenizer_config.json", chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}"
+        place / "tokenizer_config.json",
+        chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}",
     ),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_model_that_would_run_something_is_refused_in_a_sentence(what: str, folder: Path, sprung: Path, monkeypatch):
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether it is to be trusted"))
+def test_a_model_that_would_run_something_is_refused_in_a_sentence(
+    what: str, folder: Path, sprung: Path, monkeypatch
+):
+    monkeypatch.setattr(
+        "builtins.input", lambda *_: pytest.fail("asked whether it is to be trusted")
+    )
     REFUSED[what](folder)
     with pytest.raises(StudyError) as refused:
         loading.load(f"path:{folder}")
-    assert str(folder) in str(refused.value) and one_sentence(str(refused.value)) and not sprung.exists()
+    assert (
+        str(folder) in str(refused.value)
+        and one_sentence(str(refused.value))
+        and not sprung.exists()
+    )
     for read in (loading.config, loading.tokenizer):
         try:
             read(f"path:{folder}")
@@ -262,11 +394,18 @@ def test_a_model_that_would_run_something_is_refused_in_a_sentence(what: str, fo
 
 
 @pytest.mark.parametrize("what", HARMLESS)
-def test_code_and_pickles_beside_sound_weights_stay_where_they_are(what: str, folder: Path, sprung: Path):
+def test_code_and_pickles_beside_sound_weights_stay_where_they_are(
+    what: str, folder: Path, sprung: Path
+):
     HARMLESS[what](folder)
     net, words = loading.load(f"path:{folder}")
-    assert loading.config(f"path:{folder}").model_type == "llama" and len(loading.tokenizer(f"path:{folder}")) == len(words)
-    assert all(torch.equal(one, other) for one, other in zip(net.parameters(), model("llama").parameters(), strict=True))
+    assert loading.config(f"path:{folder}").model_type == "llama" and len(
+        loading.tokenizer(f"path:{folder}")
+    ) == len(words)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(net.parameters(), model("llama").parameters(), strict=True)
+    )
     assert not sprung.exists() and "evil" not in sys.modules
 
 
@@ -295,11 +434,15 @@ def test_a_data_set_that_is_a_pickle_is_refused(kind: str, tmp_path: Path, sprun
     assert one_sentence(str(refused.value)) and not sprung.exists()
 
 
-def test_a_folder_of_a_data_sets_name_is_not_read_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_of_a_data_sets_name_is_not_read_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "someone" / "thing").mkdir(parents=True)
     (tmp_path / "someone" / "thing" / "train.json").write_text("[]")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StudyError, match=f"{tmp_path / 'someone' / 'thing'} would be read in its place"):
+    with pytest.raises(
+        StudyError, match=f"{tmp_path / 'someone' / 'thing'} would be read in its place"
+    ):
         data_squad.load({"source": f"hub:someone/thing@{COMMIT}", "split": "train"})
 
 
@@ -307,15 +450,35 @@ def test_a_folder_of_a_data_sets_name_is_not_read_in_its_place(tmp_path: Path, m
 
 
 @pytest.fixture
-def hostile(served: tuple[Path, str], squad: dict, sprung: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package index of one source archive, which holds what is wanted among all that could do harm."""
+def hostile(
+    served: tuple[Path, str],
+    squad: dict,
+    sprung: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A package index of one source archive, which holds what is wanted among all that could do
+    harm."""
     place, address = served
     trap, wanted = code(sprung).encode(), json.dumps(squad).encode()
     secret = tmp_path / "secret.json"
     secret.write_text('{"secret": "told"}')
     build = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    files = {"toy-1.0/pyproject.toml": build, f"{tmp_path}/evil.json": wanted, "/wanted.txt": b"other", "../../../evil/evil.json": wanted}
-    scripts = ("setup.py", "backend.py", "toy/__init__.py", "sitecustomize.py", "usercustomize.py", "conftest.py", "wanted.py")
+    files = {
+        "toy-1.0/pyproject.toml": build,
+        f"{tmp_path}/evil.json": wanted,
+        "/wanted.txt": b"other",
+        "../../../evil/evil.json": wanted,
+    }
+    scripts = (
+        "setup.py",
+        "backend.py",
+        "toy/__init__.py",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "conftest.py",
+        "wanted.py",
+    )
     files |= {f"toy-1.0/{name}": trap for name in scripts} | {"toy-1.0/toy.pth": b"import backend"}
     others = {
         tarfile.SYMTYPE: str(secret),
@@ -333,14 +496,19 @@ def hostile(served: tuple[Path, str], squad: dict, sprung: Path, tmp_path: Path,
             entry = tarfile.TarInfo("toy-1.0/wanted.json")
             entry.type, entry.linkname = kind, target
             packed.addfile(entry)
-        for name, content in (("../../../../wanted.json", wanted), ("toy-1.0/wanted.json", b'{"data": "another"}')):
+        for name, content in (
+            ("../../../../wanted.json", wanted),
+            ("toy-1.0/wanted.json", b'{"data": "another"}'),
+        ):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o6777
             packed.addfile(entry, io.BytesIO(content))
     whole = hashlib.sha256((place / "toy-1.0.tar.gz").read_bytes()).hexdigest()
     (place / "simple" / "toy").mkdir(parents=True)
     link = f'<a href="/toy-1.0.tar.gz#sha256={whole}" data-requires-python=">=3">toy-1.0.tar.gz</a>'
-    (place / "simple" / "toy" / "index.html").write_text(f"<!DOCTYPE html><html><body>{link}</body></html>")
+    (place / "simple" / "toy" / "index.html").write_text(
+        f"<!DOCTYPE html><html><body>{link}</body></html>"
+    )
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
     members = {"wanted.json": hashlib.sha256(wanted).hexdigest()}
     monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive(whole, members, 1)})
@@ -348,24 +516,43 @@ def hostile(served: tuple[Path, str], squad: dict, sprung: Path, tmp_path: Path,
 
 
 def every(place: Path, *but: Path) -> set[Path]:
-    return {path for path in place.rglob("*") if not any(path == one or one in path.parents for one in but)}
+    return {
+        path
+        for path in place.rglob("*")
+        if not any(path == one or one in path.parents for one in but)
+    }
 
 
-def test_a_hostile_source_archive_gives_what_is_wanted_and_does_nothing(hostile, squad, home, sprung, tmp_path, capsys, monkeypatch):
-    """By the command line: the address from an index, the archive from there, one member out of it."""
+def test_a_hostile_source_archive_gives_what_is_wanted_and_does_nothing(
+    hostile, squad, home, sprung, tmp_path, capsys, monkeypatch
+):
+    """By the command line: the address from an index, the archive from there, one member out of
+    it."""
     place = tmp_path / "called here"
     place.mkdir()
     reference = {"source": "archive:toy==1.0/wanted.json"}
-    values = {"families": {"toy": "tiny:qwen2"}, "train": reference, "dev": reference, "tests": {"near": reference}}
+    values = {
+        "families": {"toy": "tiny:qwen2"},
+        "train": reference,
+        "dev": reference,
+        "tests": {"near": reference},
+    }
     (place / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
     before = every(tmp_path, home)
     assert main(["data", "show", f"{place / 'capacity_gap.yaml'}/near"]) == 0
     assert "Kamo lives in Tiru" in capsys.readouterr().out
     assert every(tmp_path, home) == before and not sprung.exists()
     kept = home / "downloads" / "toy==1.0"
-    assert [path for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == [kept / "wanted.json"]
-    assert json.loads((kept / "wanted.json").read_text()) == squad and not (kept / "wanted.json").is_symlink()
-    assert (kept / "wanted.json").stat().st_mode & 0o7111 == 0, "it is no program, whatever the archive says"
+    assert [path for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == [
+        kept / "wanted.json"
+    ]
+    assert (
+        json.loads((kept / "wanted.json").read_text()) == squad
+        and not (kept / "wanted.json").is_symlink()
+    )
+    assert (kept / "wanted.json").stat().st_mode & 0o7111 == 0, (
+        "it is no program, whatever the archive says"
+    )
 
 
 def test_a_password_in_the_address_of_an_index_is_told_to_nobody(served, monkeypatch, capsys, home):
@@ -374,9 +561,17 @@ def test_a_password_in_the_address_of_an_index_is_told_to_nobody(served, monkeyp
     monkeypatch.setenv("PIP_INDEX_URL", f"http://user:{PASSWORD}@{host}/simple/")
     (folder / "simple" / "toy").mkdir(parents=True)
     (folder / "toy-1.0.tar.gz").write_bytes(b"not what was pinned")
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"wanted.json": "0" * 64}, 1)})
-    for link in ("/toy-1.0.tar.gz", f"http://user:{PASSWORD}@{host}/toy-1.0.tar.gz", f"http://user:{PASSWORD}@[::1/toy-1.0.tar.gz"):
-        (folder / "simple" / "toy" / "index.html").write_text(f'<html><body><a href="{link}">toy-1.0.tar.gz</a></body></html>')
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"wanted.json": "0" * 64}, 1)}
+    )
+    for link in (
+        "/toy-1.0.tar.gz",
+        f"http://user:{PASSWORD}@{host}/toy-1.0.tar.gz",
+        f"http://user:{PASSWORD}@[::1/toy-1.0.tar.gz",
+    ):
+        (folder / "simple" / "toy" / "index.html").write_text(
+            f'<html><body><a href="{link}">toy-1.0.tar.gz</a></body></html>'
+        )
         with pytest.raises(StudyError) as refused:
             archives.member("toy==1.0/wanted.json")
         chain = [refused.value, refused.value.__cause__]
@@ -390,7 +585,25 @@ def test_a_password_in_the_address_of_an_index_is_told_to_nobody(served, monkeyp
 # Parameters
 
 
-QUOTES = ["'", '"', "'''", '"""', "\\", "\\'", '\\"', "\\\\'", '\\\\"', "'\"", "\\N{DIGIT ONE}", "\\x41", "\\u0041", "r'", "#", "`", "$x$"]
+QUOTES = [
+    "'",
+    '"',
+    "'''",
+    '"""',
+    "\\",
+    "\\'",
+    '\\"',
+    "\\\\'",
+    '\\\\"',
+    "'\"",
+    "\\N{DIGIT ONE}",
+    "\\x41",
+    "\\u0041",
+    "r'",
+    "#",
+    "`",
+    "$x$",
+]
 BREAKS = [
     "\n",
     "\r",
@@ -422,26 +635,51 @@ PROGRAMS = [
     "!!python/object/apply:os.system ['touch x']",
     "<script>open('x')</script>",
 ]
-WORST = [*QUOTES, *BREAKS, *PROGRAMS, "".join(QUOTES + BREAKS), "None", "True", "1e999", "nan", "", " "]
+WORST = [
+    *QUOTES,
+    *BREAKS,
+    *PROGRAMS,
+    "".join(QUOTES + BREAKS),
+    "None",
+    "True",
+    "1e999",
+    "nan",
+    "",
+    " ",
+]
 NOTEBOOK = root() / "notebooks" / "capacity_gap.ipynb"
 values_ = some.recursive(
-    some.none() | some.booleans() | some.integers() | some.floats() | some.text() | some.sampled_from(WORST),
-    lambda part: some.lists(part, max_size=4) | some.dictionaries(some.text() | some.sampled_from(WORST), part, max_size=4),
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats()
+    | some.text()
+    | some.sampled_from(WORST),
+    lambda part: (
+        some.lists(part, max_size=4)
+        | some.dictionaries(some.text() | some.sampled_from(WORST), part, max_size=4)
+    ),
     max_leaves=8,
 )
 
 
 def injected(values: dict) -> dict:
-    """What papermill's cell gives the names, read without running it; the cell does nothing but give names values."""
+    """What papermill's cell gives the names, read without running it; the cell does nothing but
+    give names values."""
     notebook = parameterize_notebook(load_notebook_node(str(NOTEBOOK)), values)
-    (cell,) = [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    (cell,) = [
+        cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", ())
+    ]
     given_ = ast.parse(cell.source).body
-    assert all(isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) for line in given_)
+    assert all(
+        isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) for line in given_
+    )
     return {line.targets[0].id: ast.literal_eval(line.value) for line in given_}
 
 
 def through(values: dict, file: Path) -> dict | None:
-    """The values as the notebook would have them when they come from a YAML; None where they are refused, in a sentence."""
+    """The values as the notebook would have them when they come from a YAML; None where they are
+    refused, in a sentence."""
     file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     try:
         read = parameters.read(NOTEBOOK, file)
@@ -453,13 +691,19 @@ def through(values: dict, file: Path) -> dict | None:
 
 @pytest.mark.parametrize("text", WORST, ids=ascii)
 def test_a_text_arrives_in_the_notebook_as_it_is(text: str, tmp_path: Path):
-    values = {"variant": text, "families": {text: text, "nested": text}, "tests": {text: {"source": [text, {text: [text]}]}}}
+    values = {
+        "variant": text,
+        "families": {text: text, "nested": text},
+        "tests": {text: {"source": [text, {text: [text]}]}},
+    }
     assert through(values, tmp_path / "mine.yaml") == values
 
 
 @settings(max_examples=60, deadline=None)
 @given(value=some.dictionaries(some.text() | some.sampled_from(WORST), values_, max_size=3))
-def test_whatever_is_nested_arrives_as_it_is_or_is_refused(value: dict, tmp_path_factory: pytest.TempPathFactory):
+def test_whatever_is_nested_arrives_as_it_is_or_is_refused(
+    value: dict, tmp_path_factory: pytest.TempPathFactory
+):
     got = through({"engine_options": value}, tmp_path_factory.getbasetemp() / "nested.yaml")
     assert got is None or json.dumps(got["engine_options"]) == json.dumps(value)
 
@@ -489,35 +733,59 @@ def test_whatever_is_nested_arrives_as_it_is_or_is_refused(value: dict, tmp_path
     ],
     ids=lambda text: text[:40],
 )
-def test_what_would_be_a_program_or_another_value_is_refused(text: str, tmp_path: Path, sprung: Path, capsys):
+def test_what_would_be_a_program_or_another_value_is_refused(
+    text: str, tmp_path: Path, sprung: Path, capsys
+):
     file = tmp_path / "capacity_gap.yaml"
     file.write_text(text.format(file=sprung), encoding="utf-8")
     assert main(["run", str(file)]) == 2
     said_ = capsys.readouterr()
-    assert one_sentence(said_.err) and said_.err.startswith(f"study: {file}") and not sprung.exists() and said_.out == ""
+    assert (
+        one_sentence(said_.err)
+        and said_.err.startswith(f"study: {file}")
+        and not sprung.exists()
+        and said_.out == ""
+    )
 
 
-@pytest.mark.parametrize("profile", ["../../elsewhere", "/tmp/elsewhere", "..", ".", "a/b", "a/../../b", "", "a\0b", "/"])
+@pytest.mark.parametrize(
+    "profile", ["../../elsewhere", "/tmp/elsewhere", "..", ".", "a/b", "a/../../b", "", "a\0b", "/"]
+)
 def test_a_profile_stays_under_figures(profile: str, tmp_path: Path, home: Path, capsys):
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump({"profile": profile}))
     for verb in ("run", "status", "report"):
         assert main([verb, str(tmp_path / "capacity_gap.yaml")]) == 2
         told = capsys.readouterr()
-        assert one_sentence(told.err) and f"profile {profile!r} names a folder under figures/" in told.err
+        assert (
+            one_sentence(told.err)
+            and f"profile {profile!r} names a folder under figures/" in told.err
+        )
     assert not home.exists()
 
 
 def test_the_worst_arrives_in_a_kernel_and_nothing_is_run(tmp_path: Path):
     names = ("values", "mapping")
-    cells = [nbformat.v4.new_code_cell("values = []\nmapping = {}", metadata={"tags": ["parameters"]})]
-    cells += [nbformat.v4.new_code_cell("import json, os\njson.dump([values, mapping, os.listdir()], open('../got.json', 'w'))")]
+    cells = [
+        nbformat.v4.new_code_cell("values = []\nmapping = {}", metadata={"tags": ["parameters"]})
+    ]
+    cells += [
+        nbformat.v4.new_code_cell(
+            "import json, os\njson.dump([values, mapping, os.listdir()], open('../got.json', 'w'))"
+        )
+    ]
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "plain.ipynb")
     place = tmp_path / "empty"
     place.mkdir()
     values = dict(zip(names, (WORST, {text: [text, {text: text}] for text in WORST}), strict=True))
-    papermill.execute_notebook(str(tmp_path / "plain.ipynb"), None, parameters=values, cwd=str(place), progress_bar=False)
-    assert json.loads((tmp_path / "got.json").read_text()) == [values["values"], values["mapping"], []]
+    papermill.execute_notebook(
+        str(tmp_path / "plain.ipynb"), None, parameters=values, cwd=str(place), progress_bar=False
+    )
+    assert json.loads((tmp_path / "got.json").read_text()) == [
+        values["values"],
+        values["mapping"],
+        [],
+    ]
     assert list(place.iterdir()) == []
 
 
@@ -544,7 +812,8 @@ EVILS = [
     "</title></textarea></p>",
 ]
 EVIL = " ".join(EVILS)
-NAMED = """a" onload="alert(8)' & \\undefined {{ 7 + 7 }} &#60;b&#62; javascript:alert(9)"""  # what a name may hold
+# what a name may hold
+NAMED = """a" onload="alert(8)' & \\undefined {{ 7 + 7 }} &#60;b&#62; javascript:alert(9)"""
 
 
 class Page(HTMLParser):
@@ -571,28 +840,66 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report in which all that anyone can name or write is hostile, answers of models among it."""
+    """The folder of a report in which all that anyone can name or write is hostile, answers of
+    models among it."""
     place = tmp_path_factory.mktemp("reported")
-    qas = [{"id": f"q1 {EVIL}", "question": f"Where? {EVIL}", "answers": [{"text": EVIL, "answer_start": 5}]}]
+    qas = [
+        {
+            "id": f"q1 {EVIL}",
+            "question": f"Where? {EVIL}",
+            "answers": [{"text": EVIL, "answer_start": 5}],
+        }
+    ]
     articles = [{"title": EVIL, "paragraphs": [{"context": f"Tiru {EVIL} Kamo.", "qas": qas}]}]
     file = place / "<script>alert(0)<" / "script> & 'mine'.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"data": articles}))
     tests = {NAMED: {"source": f"path:{file}"}}
-    loading.save(model("llama", max_position_embeddings=4096), tokenizer(), place / "raw")  # such questions are long
-    plan = planned("", families={NAMED: f"path:{place / 'raw'}"}, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+    loading.save(
+        model("llama", max_position_embeddings=4096), tokenizer(), place / "raw"
+    )  # such questions are long
+    plan = planned(
+        "",
+        families={NAMED: f"path:{place / 'raw'}"},
+        sizes=[2],
+        twins=[2],
+        raw_starts=[],
+        asked=["zero-shot"],
+        tests=tests,
+    )
     store, where = Store(place / "home"), place / "capacity_gap"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", CANARY)
         patch.setattr(generate, "clean", lambda *_: EVIL)
         study.complete(plan, store)
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
-        rows, learned, made = study.rows(plan, store), study.curves(plan, store), study.origins(plan, store)
-        kept, gained, timing = comparison.compare(rows), comparison.contrasts(rows), study.timing(plan, rows, store)
-        texts = summary.capacity_gap(
-            kept, gained, comparison.pareto(timing), comparison.law(rows), rows[:0], "zero-shot", origin.of(plan, made)
+        rows, learned, made = (
+            study.rows(plan, store),
+            study.curves(plan, store),
+            study.origins(plan, store),
         )
-        drawn = (kept, comparison.by_seed(rows), comparison.pareto(timing), comparison.ladder(rows), learned, "zero-shot")
+        kept, gained, timing = (
+            comparison.compare(rows),
+            comparison.contrasts(rows),
+            study.timing(plan, rows, store),
+        )
+        texts = summary.capacity_gap(
+            kept,
+            gained,
+            comparison.pareto(timing),
+            comparison.law(rows),
+            rows[:0],
+            "zero-shot",
+            origin.of(plan, made),
+        )
+        drawn = (
+            kept,
+            comparison.by_seed(rows),
+            comparison.pareto(timing),
+            comparison.ladder(rows),
+            learned,
+            "zero-shot",
+        )
         for column in ("python", "processor_name", "label"):
             made[column] = EVIL
         exported = {"learning": learned, "runs": made, "timing": timing, "contrasts": gained}
@@ -613,10 +920,22 @@ def test_whatever_is_in_data_and_names_is_text_in_the_page(reported: Path):
     text = (reported / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     tags = [tag for tag, _ in page.elements]
-    assert tags.count("script") == 2 and tags.count("style") == 1 and "comment" not in tags and "svg" not in tags
+    assert (
+        tags.count("script") == 2
+        and tags.count("style") == 1
+        and "comment" not in tags
+        and "svg" not in tags
+    )
     assert not [name for _, given_ in page.elements for name in given_ if name.startswith("on")]
-    addresses = [value for _, given_ in page.elements for name, value in given_.items() if name in ("href", "src", "action", "data")]
-    assert addresses and all(value.startswith(("#", "data:image/svg+xml;base64,", "data:,")) for value in addresses)
+    addresses = [
+        value
+        for _, given_ in page.elements
+        for name, value in given_.items()
+        if name in ("href", "src", "action", "data")
+    ]
+    assert addresses and all(
+        value.startswith(("#", "data:image/svg+xml;base64,", "data:,")) for value in addresses
+    )
     assert all("\u2028" not in line for tag, line in page.texts if tag == "script")
     shown = " ".join("".join(line for tag, line in page.texts if tag != "script").split())
     assert f"family {NAMED}" in shown and f"test set {NAMED}" in shown
@@ -632,23 +951,37 @@ def test_nothing_in_the_page_steers_what_is_written_beside_it(reported: Path):
 
 
 def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
-    """The part that the page's program reads: nothing in it ends the element early, and JSON gives back every character."""
-    (said_,) = [line for line in (reported / "report.html").read_text(encoding="utf-8").splitlines() if 'id="said"' in line]
+    """The part that the page's program reads: nothing in it ends the element early, and JSON gives
+    back every character."""
+    (said_,) = [
+        line
+        for line in (reported / "report.html").read_text(encoding="utf-8").splitlines()
+        if 'id="said"' in line
+    ]
     held = said_.partition('id="said">')[2].partition("</script>")[0]
     assert not set("<>&'\u2028\u2029") & set(held) and said_.endswith(f"{held}</script>")
     found = json.loads(held)
     (asked,) = found["questions"]
-    assert found["contexts"] == [f"Tiru {EVIL} Kamo."] and asked["article"] == EVIL and asked["gold"] == [EVIL]
+    assert (
+        found["contexts"] == [f"Tiru {EVIL} Kamo."]
+        and asked["article"] == EVIL
+        and asked["gold"] == [EVIL]
+    )
     assert asked["question"] == f"Where? {EVIL}" and asked["set"].startswith(NAMED)
-    assert {answer for _, answer in asked["said"]} == {EVIL} and all(NAMED in name for name in found["models"])
+    assert {answer for _, answer in asked["said"]} == {EVIL} and all(
+        NAMED in name for name in found["models"]
+    )
 
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in EVILS if set(name) & set("<>[|")] + ["a | b", "a\nb", "a\rb", "*a*", "`a`", "$\\undefined$", "=1+1", "_mine"],
+    [name for name in EVILS if set(name) & set("<>[|")]
+    + ["a | b", "a\nb", "a\rb", "*a*", "`a`", "$\\undefined$", "=1+1", "_mine"],
     ids=ascii,
 )
-def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(name: str, tmp_path: Path, capsys):
+def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(
+    name: str, tmp_path: Path, capsys
+):
     for what in ({"families": {name: "tiny:qwen2"}}, {"tests": {name: {"source": "facts:test"}}}):
         (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(what))
         assert main(["status", str(tmp_path / "capacity_gap.yaml")]) == 2
@@ -660,22 +993,43 @@ def test_a_figure_holds_names_as_text(reported: Path):
     drawn = list((reported / "capacity_gap").glob("*.svg"))
     assert drawn
     for file in drawn:
-        tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(file).iter() if isinstance(element.tag, str)}
+        tags = {
+            element.tag.rpartition("}")[2]
+            for element in ElementTree.parse(file).iter()
+            if isinstance(element.tag, str)
+        }
         assert not tags & {"script", "img", "image", "foreignObject", "a"}
         assert NAMED not in file.read_text(encoding="utf-8")
 
 
 def test_the_page_allows_its_own_program_and_style_and_nothing_else(reported: Path):
-    """By their hashes: what is let in in spite of all would not be run by a browser, nor be able to send anything anywhere."""
+    """By their hashes: what is let in in spite of all would not be run by a browser, nor be able to
+    send anything anywhere."""
     text = (reported / "report.html").read_text(encoding="utf-8")
-    (policy,) = [given_["content"] for tag, given_ in Page(text).elements if given_.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        given_["content"]
+        for tag, given_ in Page(text).elements
+        if given_.get("http-equiv") == "Content-Security-Policy"
+    ]
     rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}
     hashed = {
-        tag: base64.b64encode(hashlib.sha256(text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0].encode()).digest()).decode()
+        tag: (
+            base64.b64encode(
+                hashlib.sha256(
+                    text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0].encode()
+                ).digest()
+            ).decode()
+        )
         for tag in ("script", "style")
     }
-    assert rules.pop("script-src") == [f"'sha256-{hashed['script']}'"] and rules.pop("style-src") == [f"'sha256-{hashed['style']}'"]
-    assert rules.pop("img-src") == ["data:"] and set(rules) == {"default-src", "base-uri", "form-action"}
+    assert rules.pop("script-src") == [f"'sha256-{hashed['script']}'"] and rules.pop(
+        "style-src"
+    ) == [f"'sha256-{hashed['style']}'"]
+    assert rules.pop("img-src") == ["data:"] and set(rules) == {
+        "default-src",
+        "base-uri",
+        "form-action",
+    }
     assert all(rule == ["'none'"] for rule in rules.values())
 
 
@@ -683,7 +1037,12 @@ def test_the_page_allows_its_own_program_and_style_and_nothing_else(reported: Pa
 def test_a_browser_runs_nothing_of_it(browser, reported: Path):
     page, seen = browser.new_page(), []
     page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: seen.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            seen.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+        ),
+    )
     page.on("console", lambda message: seen.append(message.text))
     page.goto((reported / "report.html").as_uri())
     page.locator("summary").last.click()
@@ -695,7 +1054,8 @@ def test_a_browser_runs_nothing_of_it(browser, reported: Path):
 
 
 class Echo(BaseHTTPRequestHandler):
-    """A hub that refuses, and says back whatever it was told, in every way in which a server can."""
+    """A hub that refuses, and says back whatever it was told, in every way in which a server
+    can."""
 
     status = 401
 
@@ -729,7 +1089,9 @@ from studylib.store.store import Store
 
 file, asked = sys.argv[1:]
 print([cli.main([verb, file]) for verb in ("plan", "status", "data", "run")])
-for tried in (lambda: notebooks.execute(notebooks.jobs(file)[0]), lambda: loading.load(asked), lambda: sources.content({"source": asked, "split": "train"})):
+run = lambda: notebooks.execute(notebooks.jobs(file)[0])
+read = lambda: sources.content({"source": asked, "split": "train"})
+for tried in (run, lambda: loading.load(asked), read):
     try:
         tried()
     except StudyError as error:
@@ -746,15 +1108,39 @@ except Exception as error:
 
 @pytest.mark.parametrize(
     ("status", "kept"),
-    [(401, "environment"), *(pytest.param(*other, marks=pytest.mark.faults) for other in ((403, "file"), (500, "environment")))],
+    [
+        (401, "environment"),
+        *(
+            pytest.param(*other, marks=pytest.mark.faults)
+            for other in ((403, "file"), (500, "environment"))
+        ),
+    ],
 )
-def test_a_token_of_the_hub_is_told_to_nobody(status: int, kept: str, tmp_path: Path, squad: dict, save: Callable[..., Path], monkeypatch):
-    """Not on the terminal, and in no file: of a command, an executed notebook, a run that failed."""
-    values = {"families": {"theirs": f"hub:someone/thing@{COMMIT}"}, "profile": f"test-{tmp_path.name}", "sizes": [1], "twins": []}
-    values |= {"raw_starts": [], "tests": {"near": {"source": f"path:{save(squad)}"}}, "train": {"source": "facts:train", "paragraphs": 4}}
+def test_a_token_of_the_hub_is_told_to_nobody(
+    status: int, kept: str, tmp_path: Path, squad: dict, save: Callable[..., Path], monkeypatch
+):
+    """Not on the terminal, and in no file: of a command, an executed notebook, a run that
+    failed."""
+    values = {
+        "families": {"theirs": f"hub:someone/thing@{COMMIT}"},
+        "profile": f"test-{tmp_path.name}",
+        "sizes": [1],
+        "twins": [],
+    }
+    values |= {
+        "raw_starts": [],
+        "tests": {"near": {"source": f"path:{save(squad)}"}},
+        "train": {"source": "facts:train", "paragraphs": 4},
+    }
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
-    given_ = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTEST"))}
-    given_ |= {"HF_HOME": str(tmp_path / "hub"), "STUDY_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    given_ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTEST"))
+    }
+    given_ |= {
+        "HF_HOME": str(tmp_path / "hub"),
+        "STUDY_HOME": str(tmp_path / "home"),
+        "OMP_NUM_THREADS": "1",
+    }
     (tmp_path / "hub").mkdir()
     if kept == "file":
         (tmp_path / "hub" / "token").write_text(CANARY)
@@ -772,28 +1158,51 @@ def test_a_token_of_the_hub_is_told_to_nobody(status: int, kept: str, tmp_path: 
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         given_["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
-        words = [sys.executable, "-c", SCRIPT, str(tmp_path / "capacity_gap.yaml"), f"hub:someone/thing@{COMMIT}"]
-        done = subprocess.run(words, env=given_, capture_output=True, text=True, cwd=root(), timeout=300)
+        words = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(tmp_path / "capacity_gap.yaml"),
+            f"hub:someone/thing@{COMMIT}",
+        ]
+        done = subprocess.run(
+            words, env=given_, capture_output=True, text=True, cwd=root(), timeout=300
+        )
         server.shutdown()
     assert f"Bearer {CANARY}" in heard, "else there was nothing to tell"
-    assert done.returncode == 0 and "could not be fetched" in done.stderr and "could not be read" in done.stdout
+    assert (
+        done.returncode == 0
+        and "could not be fetched" in done.stderr
+        and "could not be read" in done.stdout
+    )
     assert CANARY not in done.stdout + done.stderr
-    holding = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    holding = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and CANARY.encode() in path.read_bytes()
+    ]
     assert holding == ([tmp_path / "hub" / "token"] if kept == "file" else [])
     failed, notebook = tmp_path / "home" / "runs" / "asked", tmp_path / "home" / "notebooks"
-    assert HIDDEN in next(failed.glob("*/error.json")).read_text() and list(notebook.rglob("*.ipynb"))
+    assert HIDDEN in next(failed.glob("*/error.json")).read_text() and list(
+        notebook.rglob("*.ipynb")
+    )
     assert not study.folder(values["profile"], "capacity_gap").exists()
 
 
 def test_no_manifest_table_figure_page_or_model_card_holds_the_token(reported: Path):
     files = [path for path in reported.rglob("*") if path.is_file()]
-    assert {"manifest.json", "rows.parquet", "retention.svg", "report.html", "README.md"} <= {file.name for file in files}
+    assert {"manifest.json", "rows.parquet", "retention.svg", "report.html", "README.md"} <= {
+        file.name for file in files
+    }
     assert not [file for file in files if CANARY.encode() in file.read_bytes()]
 
 
 def test_what_a_worker_says_of_its_failure_holds_no_token(tmp_path: Path):
     wanted = Run("answers", {}, label="Some answers")
-    assert engines._reason(wanted, RuntimeError(f"refused: {CANARY}"), Store(tmp_path)) == f"RuntimeError: refused: {HIDDEN}"
+    assert (
+        engines._reason(wanted, RuntimeError(f"refused: {CANARY}"), Store(tmp_path))
+        == f"RuntimeError: refused: {HIDDEN}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -804,7 +1213,10 @@ def test_what_a_worker_says_of_its_failure_holds_no_token(tmp_path: Path):
         (f"https://{PASSWORD}@index.example/simple", "https://[hidden]@index.example/simple"),
         ("Basic dXNlcjpwYXNzd29yZA==", "Basic [hidden]"),
         ("hub:someone/thing@" + COMMIT, "hub:someone/thing@" + COMMIT),
-        ("https://huggingface.co/a/b@main is not there.", "https://huggingface.co/a/b@main is not there"),
+        (
+            "https://huggingface.co/a/b@main is not there.",
+            "https://huggingface.co/a/b@main is not there",
+        ),
     ],
 )
 def test_what_looks_like_a_secret_is_hidden_and_all_else_is_told(text: str, rest: str):
@@ -817,7 +1229,8 @@ def test_this_machines_token_is_hidden_whatever_it_looks_like(monkeypatch: pytes
 
 
 def cached(name: str, place: Path) -> Path:
-    """A model where the hub's library would have put it: files under their digests, and links to them by name."""
+    """A model where the hub's library would have put it: files under their digests, and links to
+    them by name."""
     kept = Path(os.environ["HF_HOME"]) / "hub" / f"models--{name.replace('/', '--')}"
     (kept / "blobs").mkdir(parents=True)
     (kept / "snapshots" / COMMIT).mkdir(parents=True)
@@ -839,8 +1252,13 @@ def test_what_the_hub_sent_is_checked_by_the_digest_it_goes_by(name: str, raw: s
     assert torch.equal(net.lm_head.weight, model("llama").lm_head.weight)
     blob = (place / name).resolve()
     sound = blob.read_bytes()
-    blob.write_bytes(sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:])  # of the same size, which is all that its library looks at
-    with pytest.raises(StudyError, match=rf"{place / name} is not what the hub published .*: delete {blob} and run again\.") as refused:
+    blob.write_bytes(
+        sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:]
+    )  # of the same size, which is all that its library looks at
+    with pytest.raises(
+        StudyError,
+        match=rf"{place / name} is not what the hub published .*: delete {blob} and run again\.",
+    ) as refused:
         loading.load(reference)
     assert one_sentence(str(refused.value))
     blob.write_bytes(sound)
@@ -851,5 +1269,11 @@ def test_a_weights_index_of_the_hub_cannot_send_elsewhere(raw: str, tmp_path: Pa
     shutil.copytree(raw.removeprefix("path:"), tmp_path / "model")
     indexed(tmp_path / "model", "../../../../outside.safetensors")
     cached("someone/elsewhere", tmp_path / "model")
-    with pytest.raises(StudyError, match=r"names '\.\./\.\./\.\./\.\./outside\.safetensors', which is no safetensors file of its folder"):
+    with pytest.raises(
+        StudyError,
+        match=(
+            r"names '\.\./\.\./\.\./\.\./outside\.safetensors', which is no safetensors file of its"
+            r" folder"
+        ),
+    ):
         hub.at_hand(f"someone/elsewhere@{COMMIT}")

@@ -1,1 +1,2 @@
-"""From rows to intervals, tables, figures and sentences. Knows numbers only: no models, no torch."""
+"""From rows to intervals, tables, figures and sentences. Knows numbers only: no models, no
+torch."""

@@ -1,7 +1,9 @@
-"""Fonts for the names in figures: the one that matplotlib brings, then whatever this machine has for other scripts.
+"""Fonts for the names in figures: the one that matplotlib brings, then whatever this machine has
+for other scripts.
 
-A drawing (SVG) keeps the names as text, which a viewer draws by its own fonts; a picture (PNG) needs a font where it is made.
-What no font here has is drawn as an escape. Try it: python -c "from studylib.analysis.fonts import advice; print(advice('学生'))"
+A drawing (SVG) keeps the names as text, which a viewer draws by its own fonts; a picture (PNG)
+needs a font where it is made. What no font here has is drawn as an escape. Try it: python -c "from
+studylib.analysis.fonts import advice; print(advice('学生'))"
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,41 +18,65 @@ LAST_RESORT = "Last Resort"  # begins the names of fonts that have a box for eve
 
 
 def fit(texts: Iterable[Text]) -> list[str]:
-    """Have these texts of a figure drawn by the fonts that have their characters, and return those beside the usual one, what no
-    font has among them as escapes."""
+    """Have these texts of a figure drawn by the fonts that have their characters, and return those
+    beside the usual one, what no font has among them as escapes."""
     strange = {text: missing for text in texts if (missing := lacking(text.get_text()))}
     families = _families(set().union(*strange.values()))
     unknown = lacking("".join(map(Text.get_text, strange)), families)
     for text in strange:
         text.set_fontfamily([BASE, *families])
-        text.set_text("".join(_escape(char) if char in unknown else char for char in text.get_text()))
+        text.set_text(
+            "".join(_escape(char) if char in unknown else char for char in text.get_text())
+        )
     if unknown:
         _print_once(advice("".join(sorted(unknown))))
     return [*families, *sorted(map(_escape, unknown))]
 
 
 def advice(text: str) -> str:
-    """What to do for the characters of a text that no font here has, in a sentence; nothing where there are none."""
+    """What to do for the characters of a text that no font here has, in a sentence; nothing where
+    there are none."""
     unknown = sorted(lacking(text, _families(lacking(text))))
     if not unknown:
         return ""
     escapes = f"as escapes ({_escape(unknown[0])})"
-    return f"No font here has {' '.join(unknown)}: PNG figures show such characters {escapes}; install a font that has them."
+    return (
+        f"No font here has {' '.join(unknown)}: PNG figures show such characters {escapes}; install"
+        " a font that has them."
+    )
 
 
 def lacking(text: str, families: Sequence[str] = ()) -> set[str]:
     """The characters that neither the usual font nor these have."""
-    there = [_characters(findfont(name)) for name in (BASE, *families)] if not text.isascii() else []
-    return {char for char in text if not char.isascii() and not any(ord(char) in known for known in there)}
+    there = (
+        [_characters(findfont(name)) for name in (BASE, *families)] if not text.isascii() else []
+    )
+    return {
+        char
+        for char in text
+        if not char.isascii() and not any(ord(char) in known for known in there)
+    }
 
 
 def _families(characters: set[str]) -> list[str]:
-    """The fonts of this machine that have these characters, as few as need be, those first that have the most."""
+    """The fonts of this machine that have these characters, as few as need be, those first that
+    have the most."""
     chosen, left = [], {ord(char) for char in characters}
-    entries = sorted(fontManager.ttflist, key=lambda entry: (entry.style == "normal", entry.weight == REGULAR)) if left else []
+    entries = (
+        sorted(
+            fontManager.ttflist,
+            key=lambda entry: (entry.style == "normal", entry.weight == REGULAR),
+        )
+        if left
+        else []
+    )
     files = {entry.name: entry.fname for entry in entries if not entry.name.startswith(LAST_RESORT)}
     known = {name: _characters(file) & left for name, file in sorted(files.items())}
-    while left and known and known[best := max(known, key=lambda name: len(known[name] & left))] & left:
+    while (
+        left
+        and known
+        and known[best := max(known, key=lambda name: len(known[name] & left))] & left
+    ):
         chosen.append(best)
         left -= known.pop(best)
     return chosen

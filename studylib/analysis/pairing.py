@@ -16,15 +16,26 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def check(*models: pd.DataFrame) -> None:
-    """Raise StudyError unless all models, rows of one each, have answered the same questions, once in every seed."""
+    """Raise StudyError unless all models, rows of one each, have answered the same questions, once
+    in every seed."""
     reference, *others = (_units(model) for model in models)
     first = models[0]
     if (twice := reference.duplicated(["seed", "question"])).any():
-        raise StudyError(f"{_title(first)} has two answers to {_place(reference[twice].iloc[0])}: export it anew.")
-    grid = pd.MultiIndex.from_product([reference.seed.unique(), reference.question.unique()], names=["seed", "question"])
+        raise StudyError(
+            f"{_title(first)} has two answers to {_place(reference[twice].iloc[0])}: export it"
+            " anew."
+        )
+    grid = pd.MultiIndex.from_product(
+        [reference.seed.unique(), reference.question.unique()], names=["seed", "question"]
+    )
     if len(grid) > len(reference):
-        lacking = grid.difference(pd.MultiIndex.from_frame(reference[["seed", "question"]])).to_frame(index=False)
-        raise StudyError(f"{_title(first)} has no answer to {_place(lacking.iloc[0])}, which it has in another seed: export it anew.")
+        lacking = grid.difference(
+            pd.MultiIndex.from_frame(reference[["seed", "question"]])
+        ).to_frame(index=False)
+        raise StudyError(
+            f"{_title(first)} has no answer to {_place(lacking.iloc[0])}, which it has in another"
+            " seed: export it anew."
+        )
     for model, units in zip(models[1:], others, strict=True):
         if not units.equals(reference):
             raise StudyError(_unpaired(first, reference, model, units))
@@ -34,7 +45,9 @@ def _units(model: pd.DataFrame) -> pd.DataFrame:
     return model[UNIT].sort_values(UNIT).reset_index(drop=True)
 
 
-def _unpaired(first: pd.DataFrame, reference: pd.DataFrame, model: pd.DataFrame, units: pd.DataFrame) -> str:
+def _unpaired(
+    first: pd.DataFrame, reference: pd.DataFrame, model: pd.DataFrame, units: pd.DataFrame
+) -> str:
     """What keeps two models from being paired, in words."""
     both = reference.merge(units, how="outer", on=UNIT, indicator=True)
     alone = both[both["_merge"] != "both"]
@@ -45,7 +58,10 @@ def _unpaired(first: pd.DataFrame, reference: pd.DataFrame, model: pd.DataFrame,
     has, lacks = map(_title, sides)
     where = f"{_place(alone.iloc[0])} (article {alone.article.iloc[0]!r})"
     count = f"answers on one side only: {len(alone)}"
-    return f"{has} and {lacks} cannot be compared: {where} is answered by the first alone ({count}): export both anew."
+    return (
+        f"{has} and {lacks} cannot be compared: {where} is answered by the first alone ({count}):"
+        " export both anew."
+    )
 
 
 def _title(model: pd.DataFrame) -> str:

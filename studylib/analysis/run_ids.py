@@ -1,4 +1,5 @@
-"""The runs behind a number: first digits of their keys, as they stand in the column `runs` of tables, enough for `study show`."""
+"""The runs behind a number: first digits of their keys, as they stand in the column `runs` of
+tables, enough for `study show`."""
 
 from collections.abc import Iterable
 

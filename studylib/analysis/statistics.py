@@ -1,7 +1,8 @@
 """How sure a number is: questions of one article are not independent, and seeds vary too.
 
-Scores of one model are an array (S, n): seeds by questions, the same n questions under every seed. `clusters` (n,) names
-each question's article. Nothing here draws random numbers but from the `rng` it is given.
+Scores of one model are an array (S, n): seeds by questions, the same n questions under every seed.
+`clusters` (n,) names each question's article. Nothing here draws random numbers but from the `rng`
+it is given.
 """
 
 from collections.abc import Sequence
@@ -26,37 +27,56 @@ def enough(questions: int, articles: int) -> bool:
 def clustered_error(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
     """Mean of values (n,) and its standard error when values of one cluster hang together.
 
-    √(G/(G−1) Σ_g (Σ_{i∈g} (x_i − x̄))²) / n: the sandwich estimate for a mean (Liang and Zeger, 1986, from memory).
-    With clusters of one it is the ordinary standard error. Raises StudyError with less than two clusters.
+    √(G/(G−1) Σ_g (Σ_{i∈g} (x_i − x̄))²) / n: the sandwich estimate for a mean (Liang and Zeger,
+    1986, from memory). With clusters of one it is the ordinary standard error. Raises StudyError
+    with less than two clusters.
     """
     sums, _ = _by_cluster(values - values.mean(), clusters)
     if len(sums) < 2:
         raise StudyError("a clustered error needs at least two clusters.")
-    return float(values.mean()), float(np.sqrt(len(sums) / (len(sums) - 1) * np.square(sums).sum()) / len(values))
+    return float(values.mean()), float(
+        np.sqrt(len(sums) / (len(sums) - 1) * np.square(sums).sum()) / len(values)
+    )
 
 
 def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
-    """How many times more questions are needed because they come in clusters: clustered over ordinary variance."""
-    return (clustered_error(values, clusters)[1] / clustered_error(values, np.arange(len(values)))[1]) ** 2
+    """How many times more questions are needed because they come in clusters: clustered over
+    ordinary variance."""
+    return (
+        clustered_error(values, clusters)[1] / clustered_error(values, np.arange(len(values)))[1]
+    ) ** 2
 
 
-def resampled_means(values: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS) -> np.ndarray:
-    """Two-level bootstrap: values (..., S, n) -> means (repeats, ...) over seeds and then clusters drawn with replacement.
+def resampled_means(
+    values: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS
+) -> np.ndarray:
+    """Two-level bootstrap: values (..., S, n) -> means (repeats, ...) over seeds and then clusters
+    drawn with replacement.
 
     All leading entries share their draws, so that differences and ratios of them are paired.
     """
     return means_of(values, clusters, draws(values.shape[-2], len(set(clusters)), rng, repeats))
 
 
-def draws(seeds: int, groups: int, rng: np.random.Generator, repeats: int = REPEATS) -> tuple[np.ndarray, np.ndarray]:
-    """How often each of so many seeds (repeats, S), as a share, and of so many clusters (repeats, G) is drawn with replacement."""
-    drawn_seeds, drawn_groups = (rng.multinomial(count, np.full(count, 1 / count), size=repeats) for count in (seeds, groups))
+def draws(
+    seeds: int, groups: int, rng: np.random.Generator, repeats: int = REPEATS
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each of so many seeds (repeats, S), as a share, and of so many clusters (repeats,
+    G) is drawn with replacement."""
+    drawn_seeds, drawn_groups = (
+        rng.multinomial(count, np.full(count, 1 / count), size=repeats) for count in (seeds, groups)
+    )
     return drawn_seeds / seeds, drawn_groups.astype(float)
 
 
-def means_of(values: np.ndarray, clusters: np.ndarray, drawn: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def means_of(
+    values: np.ndarray, clusters: np.ndarray, drawn: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """The means (repeats, ...) of values (..., S, n) in such draws."""
-    (drawn_seeds, drawn_groups), (sums, sizes) = drawn, _by_cluster(values, clusters)  # sums (..., S, G)
+    (drawn_seeds, drawn_groups), (sums, sizes) = (
+        drawn,
+        _by_cluster(values, clusters),
+    )  # sums (..., S, G)
     totals = np.einsum("bs,...sg,bg->b...", drawn_seeds, sums, drawn_groups, optimize=True)
     return totals / (drawn_groups @ sizes).reshape(-1, *[1] * (values.ndim - 2))
 
@@ -67,10 +87,14 @@ def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sign_flip(differences: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS) -> float:
-    """Two-sided p-value of a mean paired difference (n,) under random signs per cluster (exact for symmetric differences).
+def sign_flip(
+    differences: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS
+) -> float:
+    """Two-sided p-value of a mean paired difference (n,) under random signs per cluster (exact for
+    symmetric differences).
 
-    The observed signs count as one of the draws, so that p is never 0 (Phipson and Smyth, 2010, from memory).
+    The observed signs count as one of the draws, so that p is never 0 (Phipson and Smyth, 2010,
+    from memory).
     """
     sums, _ = _by_cluster(differences, clusters)
     signs = rng.integers(0, 2, size=(repeats, len(sums))) * 2 - 1
@@ -79,7 +103,8 @@ def sign_flip(differences: np.ndarray, clusters: np.ndarray, rng: np.random.Gene
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, step down (Holm, 1979): in the given order, never above 1."""
+    """p-values corrected for their number, step down (Holm, 1979): in the given order, never above
+    1."""
     found, worst = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -87,16 +112,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return found
 
 
-def detectable(deviation: float, questions: float, effect: float = 1.0, power: float = 0.8, level: float = LEVEL) -> float:
-    """The least true mean paired difference that is found with `power`, given the SD of single differences.
+def detectable(
+    deviation: float,
+    questions: float,
+    effect: float = 1.0,
+    power: float = 0.8,
+    level: float = LEVEL,
+) -> float:
+    """The least true mean paired difference that is found with `power`, given the SD of single
+    differences.
 
     (z_{1−level/2} + z_power) · deviation · √(effect / questions), `effect` being the design effect.
     """
-    return (NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)) * deviation * sqrt(effect / questions)
+    return (
+        (NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power))
+        * deviation
+        * sqrt(effect / questions)
+    )
 
 
 def stricter(tests: int) -> float:
-    """How many times larger a difference must be to be found as surely when the level is divided by so many tests."""
+    """How many times larger a difference must be to be found as surely when the level is divided by
+    so many tests."""
     return detectable(1, 1, level=LEVEL / tests) / detectable(1, 1) if tests else 1.0
 
 
@@ -108,8 +145,11 @@ def _by_cluster(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, n
     return values @ groups, groups.sum(0)
 
 
-def calibration_error(probabilities: Sequence[float], right: Sequence[float], bins: int = 10) -> float:
-    """Expected calibration error, 0 to 1: over `bins` equal bins of probability, |mean probability − share right|, weighted by size.
+def calibration_error(
+    probabilities: Sequence[float], right: Sequence[float], bins: int = 10
+) -> float:
+    """Expected calibration error, 0 to 1: over `bins` equal bins of probability, |mean probability
+    − share right|, weighted by size.
 
     Guo et al. (2017), §2, from memory.
     """

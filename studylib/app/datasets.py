@@ -1,6 +1,7 @@
 """The data sets that profiles name: what is at hand, and prompts as a model sees them.
 
-A set is called by its profile and its name there, `small/squad`; without a profile, `tiny` is meant.
+A set is called by its profile and its name there, `small/squad`; without a profile, `tiny` is
+meant.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,8 @@ from studylib.models import loading
 
 
 def settings(profile: str) -> dict:
-    """The parameters of a profile or YAML that say what is read and asked; of several notebooks the last word counts."""
+    """The parameters of a profile or YAML that say what is read and asked; of several notebooks the
+    last word counts."""
     values: dict = {}
     for file in profiles(profile):
         path = notebook(file)
@@ -41,11 +43,22 @@ def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     values = settings(profile)
     described = sets(values)
-    families = {family: loading.varied(reference, values["variant"]) for family, reference in values["families"].items()}
-    tokenizers = {family: loading.tokenizer(reference) for family, reference in families.items() if not loading.to_fetch(reference)}
+    families = {
+        family: loading.varied(reference, values["variant"])
+        for family, reference in values["families"].items()
+    }
+    tokenizers = {
+        family: loading.tokenizer(reference)
+        for family, reference in families.items()
+        if not loading.to_fetch(reference)
+    }
     training: list[squad.Question] = []
     for name, dataset in described.items():
-        line = {"set": f"{profile}/{name}", "language": ",".join(sources.languages(dataset)), "source": dataset["source"]}
+        line = {
+            "set": f"{profile}/{name}",
+            "language": ",".join(sources.languages(dataset)),
+            "source": dataset["source"],
+        }
         if megabytes := sources.to_fetch(dataset):
             yield line | {"missing": f"not fetched yet: {megabytes} MB with its archive"}
             continue
@@ -67,7 +80,9 @@ def overview(profile: str) -> Iterator[dict]:
             "answers of the file shifted": loaded.shifted,
             "repeated questions": len(loaded.repeats),
             **({"questions seen while choices were made": seen} if declared else {}),
-            "shared with train": _shared(training, asked) if training is not asked and training else "",
+            "shared with train": (
+                _shared(training, asked) if training is not asked and training else ""
+            ),
             "fingerprint": sources.fingerprint(dataset)[:12],
         }
 
@@ -76,12 +91,16 @@ def _shared(training: list[squad.Question], asked: list[squad.Question]) -> dict
     return {what: len(same) for what, same in squad.shared(training, asked).items()}
 
 
-def _answer_tokens(asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase) -> float:
+def _answer_tokens(
+    asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase
+) -> float:
     """Mean tokens of the answers to learn, end of sequence included."""
     return sum(len(ids) + 1 for ids in _answer_ids(asked, tokenizer)) / len(asked)
 
 
-def _answer_ids(asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase) -> list[list[int]]:
+def _answer_ids(
+    asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase
+) -> list[list[int]]:
     """The tokens of the answers to learn, without the end of sequence."""
     form = prompts.plain(tokenizer, None)
     return form.ids(tokenizer, [form.answer(question) for question in asked])
@@ -90,33 +109,47 @@ def _answer_ids(asked: list[squad.Question], tokenizer: loading.PreTrainedTokeni
 Tokenizers = Mapping[str, loading.PreTrainedTokenizerBase]
 
 
-def _by_tokenizer(asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool) -> dict[str, Mapping[str, float]]:
+def _by_tokenizer(
+    asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool
+) -> dict[str, Mapping[str, float]]:
     """What is said of a set by the tokenizer of each family that is at hand."""
     tokens = {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()}
     return {"answer tokens": tokens, **_unreachable(asked, tokenizers, mlqa)}
 
 
-def _unreachable(asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool) -> dict[str, Mapping[str, float]]:
-    """Per family the answers to learn that are wrong by the official rules once they come out of its tokenizer; and, where there are
-    any, the exact match of a reader that says each of them."""
-    wrong = {family: sum(_misspelt(asked, tokenizer, mlqa)) for family, tokenizer in tokenizers.items()}
+def _unreachable(
+    asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool
+) -> dict[str, Mapping[str, float]]:
+    """Per family the answers to learn that are wrong by the official rules once they come out of
+    its tokenizer; and, where there are any, the exact match of a reader that says each of them."""
+    wrong = {
+        family: sum(_misspelt(asked, tokenizer, mlqa)) for family, tokenizer in tokenizers.items()
+    }
     line: dict[str, Mapping[str, float]] = {"gold answers not reproduced": wrong}
     if any(wrong.values()):
-        line["EM of a perfect reader"] = {family: 100 * (1 - count / len(asked)) for family, count in wrong.items()}
+        line["EM of a perfect reader"] = {
+            family: 100 * (1 - count / len(asked)) for family, count in wrong.items()
+        }
     return line
 
 
-def _misspelt(asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase, mlqa: bool) -> Iterator[bool]:
-    """For each question whether its answer to learn is no exact match once it was split into tokens."""
+def _misspelt(
+    asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase, mlqa: bool
+) -> Iterator[bool]:
+    """For each question whether its answer to learn is no exact match once it was split into
+    tokens."""
     for question, ids in zip(asked, _answer_ids(asked, tokenizer), strict=True):
-        answer, golds = generate.clean(vocabulary.text(tokenizer, ids)), [text for text, _ in question.answers]
+        answer, golds = (
+            generate.clean(vocabulary.text(tokenizer, ids)),
+            [text for text, _ in question.answers],
+        )
         rules = segmentation.usual_rules(question.language, mlqa=mlqa)
         yield not metrics.exact_match(answer, golds, language=question.language, rules=rules)
 
 
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
-    """Prompts of the first `count` contexts of a set for the profile's first family and seed, with the first question each, segments
-    marked.
+    """Prompts of the first `count` contexts of a set for the profile's first family and seed, with
+    the first question each, segments marked.
 
     Raises StudyError for an unknown set.
     """
@@ -124,35 +157,65 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     values = settings(profile or "tiny")
     described = sets(values)
     if short not in described:
-        raise StudyError(f"There is no data set {short!r} in {profile or 'tiny'}: known are {', '.join(described)}.")
+        raise StudyError(
+            f"There is no data set {short!r} in {profile or 'tiny'}: known are"
+            f" {', '.join(described)}."
+        )
     if not values["families"] or not values["seeds"]:
-        raise StudyError(f"{profile or 'tiny'} must name a family and a seed for its prompts to be shown.")
-    tokenizer, config = loading.reading(loading.varied(next(iter(values["families"].values())), values["variant"]))
+        raise StudyError(
+            f"{profile or 'tiny'} must name a family and a seed for its prompts to be shown."
+        )
+    tokenizer, config = loading.reading(
+        loading.varied(next(iter(values["families"].values())), values["variant"])
+    )
     pool, seed = squad.load(described["train"]).questions, values["seeds"][0]
     for group in squad.by_context(squad.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)
-        source = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
+        source = (
+            f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
+        )
         with model_files.panics(tokenizer.name_or_path):
-            built = prompts.build(group, tokenizer, mode=mode, pool=pool, seed=seed, longest=config.max_position_embeddings)
+            built = prompts.build(
+                group,
+                tokenizer,
+                mode=mode,
+                pool=pool,
+                seed=seed,
+                longest=config.max_position_embeddings,
+            )
         for prompt in built:
             yield f"═══ {printable(prompt.branches[0].question.id)} of {group[0].article!r}{source}"
             yield from _marked(prompt, text, example, tokenizer)
 
 
 def _marked(
-    prompt: prompts.Prompt, text: prompts.Segments, example: squad.Question | None, tokenizer: loading.PreTrainedTokenizerBase
+    prompt: prompts.Prompt,
+    text: prompts.Segments,
+    example: squad.Question | None,
+    tokenizer: loading.PreTrainedTokenizerBase,
 ) -> Iterator[str]:
     """The parts of a prompt, each under a line that says what it is."""
     before = text.before.replace(vocabulary.GUARD, "")
     branch, instructions, shown = prompt.branches[0], before, ""
     if example:
-        instructions, begin, rest = before.partition(prompts.CONTEXT.format(context=segmentation.composed(example.context)))
+        instructions, begin, rest = before.partition(
+            prompts.CONTEXT.format(context=segmentation.composed(example.context))
+        )
         shown = begin + rest
     yield f"─── instructions\n{instructions.rstrip()}"
     if shown:
         yield f"─── demonstration\n{shown.rstrip()}"
     context = vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)
-    yield f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)} questions)\n{context}"
-    yield f"─── question ({len(branch.given)} tokens)\n{vocabulary.text(tokenizer, branch.given).lstrip()}"
-    yield f"─── answer to learn ({len(branch.target)} tokens)\n{vocabulary.text(tokenizer, branch.target)}"
+    yield (
+        f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)}"
+        f" questions)\n{context}"
+    )
+    yield (
+        f"─── question ({len(branch.given)}"
+        f" tokens)\n{vocabulary.text(tokenizer, branch.given).lstrip()}"
+    )
+    yield (
+        f"─── answer to learn ({len(branch.target)}"
+        f" tokens)\n{vocabulary.text(tokenizer, branch.target)}"
+    )

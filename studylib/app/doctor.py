@@ -1,4 +1,5 @@
-"""`study doctor`: where the environment departs from constraints.txt, what is at hand, and what is wrong in the store."""
+"""`study doctor`: where the environment departs from constraints.txt, what is at hand, and what is
+wrong in the store."""
 
 import os
 import platform
@@ -39,9 +40,14 @@ EXTRAS = {
 
 
 def examine(say: Callable[[str], None], store: Store | None = None) -> None:
-    """Say all of it. Raises StudyError if something is wrong in the store; an environment that departs is no error."""
+    """Say all of it. Raises StudyError if something is wrong in the store; an environment that
+    departs is no error."""
     store = store or Store()
-    for title, lines in (("environment", environment), ("at hand", at_hand), ("store", partial(unfinished, store))):
+    for title, lines in (
+        ("environment", environment),
+        ("at hand", at_hand),
+        ("store", partial(unfinished, store)),
+    ):
         say(f"{title}:")
         for line in lines():
             say(f"  {line}")
@@ -51,7 +57,9 @@ def examine(say: Callable[[str], None], store: Store | None = None) -> None:
         wrong += 1
     say(f"  {wrong or 'nothing'} wrong")
     if wrong:
-        raise StudyError(f"{home()} is not sound ({wrong} found, see above): do what is said there.")
+        raise StudyError(
+            f"{home()} is not sound ({wrong} found, see above): do what is said there."
+        )
 
 
 def pinned() -> dict[str, str]:
@@ -64,7 +72,8 @@ def pinned() -> dict[str, str]:
 
 
 def environment() -> Iterator[str]:
-    """A line per package, and for Python, that is of another version than the committed results were made with, or not there."""
+    """A line per package, and for Python, that is of another version than the committed results
+    were made with, or not there."""
     try:
         files = (root() / "figures" / "small").glob("*/runs.csv")
         recorded = {made for file in files for made in exports.read(file, ["python"]).python}
@@ -72,7 +81,10 @@ def environment() -> Iterator[str]:
         yield str(error)
     else:
         if recorded and platform.python_version() not in recorded:
-            yield f"Python {platform.python_version()}: the committed results were made with {' and '.join(sorted(recorded))}"
+            yield (
+                f"Python {platform.python_version()}: the committed results were made with"
+                f" {' and '.join(sorted(recorded))}"
+            )
     expected, same = pinned(), 0
     for name, wanted in expected.items():
         try:
@@ -88,27 +100,42 @@ def environment() -> Iterator[str]:
 
 
 def at_hand() -> Iterator[str]:
-    """A line for each thing that computing, fetching or looking needs: how much of it there is, or what it is needed for."""
+    """A line for each thing that computing, fetching or looking needs: how much of it there is, or
+    what it is needed for."""
     memory = psutil.virtual_memory()
-    yield f"{os.cpu_count()} cores, {torch.get_num_threads()} threads unless parameters say otherwise"
+    yield (
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads unless parameters say otherwise"
+    )
     yield f"{memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} GB of it free"
     yield f"{free(home()) / 1e9:.1f} GB of disk free at {home()}"
-    cards = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    cards = [
+        torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())
+    ]
     yield from (f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards)
     if not cards:
         yield "no GPU: needed for `paper` only"
     yield _hub()
     yield _index()
     browser = shutil.which("chromium")
-    yield f"browser: {browser}" if browser else "no browser (chromium): needed for `pytest -m browser` only"
+    yield (
+        f"browser: {browser}"
+        if browser
+        else "no browser (chromium): needed for `pytest -m browser` only"
+    )
     for module, (extra, purpose) in EXTRAS.items():
-        yield f"{module} is installed" if find_spec(module) else f"no {module} (pip install -e '.[{extra}]'): needed for {purpose} only"
+        yield (
+            f"{module} is installed"
+            if find_spec(module)
+            else f"no {module} (pip install -e '.[{extra}]'): needed for {purpose} only"
+        )
 
 
 def _hub() -> str:
     if constants.HF_HUB_OFFLINE:
         return "hub: not asked, HF_HUB_OFFLINE is set; needed for what comes from `hub:` only"
-    return _answering("hub", constants.ENDPOINT, "what comes from `hub:`, unless it lies in HF_HOME")
+    return _answering(
+        "hub", constants.ENDPOINT, "what comes from `hub:`, unless it lies in HF_HOME"
+    )
 
 
 def _index() -> str:
@@ -120,7 +147,8 @@ def _index() -> str:
 
 
 def _answering(what: str, address: str, use: str) -> str:
-    """Whether a server answers, whatever it says; of its address the host alone is shown, as passwords may stand before it."""
+    """Whether a server answers, whatever it says; of its address the host alone is shown, as
+    passwords may stand before it."""
     parts = urlsplit(address)
     host = parts.hostname or "no host"
     bare = parts._replace(netloc=host + (f":{parts.port}" if parts.port else "")).geturl()
@@ -135,13 +163,18 @@ def _answering(what: str, address: str, use: str) -> str:
 
 
 def unfinished(store: Store) -> Iterator[str]:
-    """How much is stored, and a line per run that has begun and not ended, and for what was left half-written, with their sizes."""
+    """How much is stored, and a line per run that has begun and not ended, and for what was left
+    half-written, with their sizes."""
     folders = _folders(store)
     done = sum((folder / "result.json").exists() for folder in folders)
     yield f"{home()}: {done} finished runs, {size(store.root) / 1e6:.0f} MB"
     for folder in folders:
         if (folder / "work").exists():
-            goes_on = "not needed any more" if (folder / "result.json").exists() else "goes on when it is run again"
+            goes_on = (
+                "not needed any more"
+                if (folder / "result.json").exists()
+                else "goes on when it is run again"
+            )
             yield f"{folder}: unfinished work of {size(folder / 'work') / 1e6:.0f} MB, {goes_on}"
         if (why := failure(folder)) is not None:
             yield f"{folder}: failed ({printable(why)}), is tried again when it is run again"
@@ -150,16 +183,21 @@ def unfinished(store: Store) -> Iterator[str]:
 
 
 def faults(store: Store) -> Iterator[tuple[Path, str]]:
-    """Every run that is not what was stored, or that builds on one that is gone, and every checkpoint that is not what was written: its
-    folder, and what is wrong."""
-    for folder in tqdm(_folders(store), desc="checking digests", disable=not watched()):  # what other processes make now is left out
+    """Every run that is not what was stored, or that builds on one that is gone, and every
+    checkpoint that is not what was written: its folder, and what is wrong."""
+    for folder in tqdm(
+        _folders(store), desc="checking digests", disable=not watched()
+    ):  # what other processes make now is left out
         try:
             if said := _fault(store, folder):
                 yield folder, said
         except StudyError as error:
             yield folder, str(error)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            yield folder, f"its files cannot be read ({type(error).__name__}): delete it and run again"
+            yield (
+                folder,
+                f"its files cannot be read ({type(error).__name__}): delete it and run again",
+            )
 
 
 def _fault(store: Store, folder: Path) -> str:
@@ -175,7 +213,9 @@ def _fault(store: Store, folder: Path) -> str:
     store.checked(folder)
     needs = [need for need in store.manifest(folder)["needs"].values() if "key" in need]
     gone = [
-        f"{need['kind']} {need['key']}" for need in needs if not (store.root / need["kind"] / str(need["key"]) / "result.json").exists()
+        f"{need['kind']} {need['key']}"
+        for need in needs
+        if not (store.root / need["kind"] / str(need["key"]) / "result.json").exists()
     ]
     return f"builds on {gone[0]}, which is gone: run again, and that is made anew" if gone else ""
 

@@ -1,4 +1,5 @@
-"""Two models on one question: both answers, what each model gives for every token of them, and where they part.
+"""Two models on one question: both answers, what each model gives for every token of them, and
+where they part.
 
 explore.Panel(explore.plan("small")).box  # in a notebook
 """
@@ -27,8 +28,9 @@ from studylib.training import teachers
 
 @dataclass(frozen=True)
 class Token:
-    """A token of an answer, the end among them: what each model gives for it, 0 to 1, and the likeliest of each in its place, by number
-    and as text (parts of a character have no text of their own)."""
+    """A token of an answer, the end among them: what each model gives for it, 0 to 1, and the
+    likeliest of each in its place, by number and as text (parts of a character have no text of
+    their own)."""
 
     text: str
     probabilities: Mapping[str, float]
@@ -46,19 +48,34 @@ def told(
     pool: Sequence[Question] = (),
     seed: int = 0,
 ) -> dict[str, list[Token]]:
-    """The answer of each of the models to a question, as it is scored (`answering.clean`) and would be learnt, token by token.
+    """The answer of each of the models to a question, as it is scored (`answering.clean`) and would
+    be learnt, token by token.
 
     Raises StudyError for a question that fits in no window.
     """
-    how = dict(mode=mode, pool=pool, seed=seed, longest=min(model.config.max_position_embeddings for model in both.values()))
+    how = dict(
+        mode=mode,
+        pool=pool,
+        seed=seed,
+        longest=min(model.config.max_position_embeddings for model in both.values()),
+    )
     found = {}
     for name, model in both.items():
-        (said,) = generate.best(generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))).values()
-        again = replace(question, answers=((said.text, prompts.place_of(said.text, question.context)),))
+        (said,) = generate.best(
+            generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))
+        ).values()
+        again = replace(
+            question, answers=((said.text, prompts.place_of(said.text, question.context)),)
+        )
         (prompt,) = prompts.build([again], tokenizer, **how, training=True)
         row = packing.pack(prompt)
         each = {
-            n: model_parts.head(m, teachers.answer_states(m, row), vocabulary.size(tokenizer)).softmax(-1) for n, m in both.items()
+            n: (
+                model_parts.head(
+                    m, teachers.answer_states(m, row), vocabulary.size(tokenizer)
+                ).softmax(-1)
+            )
+            for n, m in both.items()
         }  # (N, V)
         best = {n: given.argmax(-1).tolist() for n, given in each.items()}
         found[name] = [
@@ -75,7 +92,9 @@ def told(
 
 def parting(answer: Sequence[Token]) -> int | None:
     """The place of the first token in whose place the models would say unlike ones, or None."""
-    return next((place for place, token in enumerate(answer) if len(set(token.numbers.values())) > 1), None)
+    return next(
+        (place for place, token in enumerate(answer) if len(set(token.numbers.values())) > 1), None
+    )
 
 
 def table(answers: Mapping[str, Sequence[Token]]) -> str:
@@ -83,11 +102,20 @@ def table(answers: Mapping[str, Sequence[Token]]) -> str:
     parts = []
     for name, answer in answers.items():
         apart = parting(answer)
-        lines = [f"| {name} says | " + " | ".join(f"{other} gives | would say" for other in answers) + " |"]
+        lines = [
+            f"| {name} says | "
+            + " | ".join(f"{other} gives | would say" for other in answers)
+            + " |"
+        ]
         lines.append("| --- " * (1 + 2 * len(answers)) + "|")
         for place, token in enumerate(answer):
-            cells = " | ".join(f"{100 * token.probabilities[other]:.0f} % | {_code(token.likeliest[other])}" for other in answers)
-            lines.append(f"| {_code(token.text)}{' ← here they part' if place == apart else ''} | {cells} |")
+            cells = " | ".join(
+                f"{100 * token.probabilities[other]:.0f} % | {_code(token.likeliest[other])}"
+                for other in answers
+            )
+            lines.append(
+                f"| {_code(token.text)}{' ← here they part' if place == apart else ''} | {cells} |"
+            )
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -98,7 +126,8 @@ def _code(text: str) -> str:
 
 
 def plan(profile: str) -> Plan:
-    """The first plan of a profile that the store has students of; of the smoke profile, which takes a minute to make, if there is none."""
+    """The first plan of a profile that the store has students of; of the smoke profile, which takes
+    a minute to make, if there is none."""
     for job in notebooks.jobs(profile):
         if pairs(job.plan):
             return job.plan
@@ -110,18 +139,28 @@ def plan(profile: str) -> Plan:
 def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
     """The students and twins that are there with their tuned teachers, by name."""
     store = store or Store()
-    there = (one for one in plan.asked if one.teacher is not None and isinstance(one.counted, Run) and store.result(one.counted))
-    return {f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one for one in there}
+    there = (
+        one
+        for one in plan.asked
+        if one.teacher is not None and isinstance(one.counted, Run) and store.result(one.counted)
+    )
+    return {
+        f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one
+        for one in there
+    }
 
 
 class Panel:
-    """A form: a pair of models, a question of their test set or one's own, and a button; below it what they say."""
+    """A form: a pair of models, a question of their test set or one's own, and a button; below it
+    what they say."""
 
     def __init__(self, plan: Plan, store: Store | None = None):
         self.plan, self.store = plan, store or Store()
         self.there = pairs(plan, self.store)
         self.loaded: dict[str, tuple[Run | Input, PreTrainedModel, PreTrainedTokenizerBase]] = {}
-        self.pair = ipywidgets.Dropdown(options=list(self.there), description="pair", layout={"width": "95%"})
+        self.pair = ipywidgets.Dropdown(
+            options=list(self.there), description="pair", layout={"width": "95%"}
+        )
         self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
         self.context, self.question = (
             ipywidgets.Textarea(description=name, layout={"width": "95%", "height": height})
@@ -131,17 +170,23 @@ class Panel:
         self.pair.observe(lambda _: self._offer(), "value")
         self.known.observe(lambda _: self._fill(), "value")
         self.button.on_click(lambda _: self._clicked())
-        self.box = ipywidgets.VBox([self.pair, self.known, self.context, self.question, self.button, self.output])
+        self.box = ipywidgets.VBox(
+            [self.pair, self.known, self.context, self.question, self.button, self.output]
+        )
         self._offer()
 
     def _offer(self) -> None:
         """The questions of the pair's test set."""
         asked = inputs.questions(self.there[self.pair.value].answers.needs["test"])
-        self.known.options = [(f"{q.article}: {q.question}", number) for number, q in enumerate(asked)]
+        self.known.options = [
+            (f"{q.article}: {q.question}", number) for number, q in enumerate(asked)
+        ]
         self._fill()
 
     def _chosen(self) -> Question:
-        return inputs.questions(self.there[self.pair.value].answers.needs["test"])[self.known.value or 0]
+        return inputs.questions(self.there[self.pair.value].answers.needs["test"])[
+            self.known.value or 0
+        ]
 
     def _fill(self) -> None:
         self.context.value, self.question.value = self._chosen().context, self._chosen().question
@@ -151,7 +196,9 @@ class Panel:
         for name, each in (("teacher", one.teacher), ("student", one)):
             if each and (name not in self.loaded or self.loaded[name][0] is not each.counted):
                 self.loaded[name] = (each.counted, *inputs.load(self.store, each.counted))
-        return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][2]
+        return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][
+            2
+        ]
 
     def _clicked(self) -> None:
         """Show what `ask` finds, or why it cannot."""
@@ -165,11 +212,22 @@ class Panel:
         self.button.disabled = False
 
     def ask(self) -> str:
-        """Ask both models what stands in the form and return their answers as Markdown. Raises StudyError for what cannot be asked."""
+        """Ask both models what stands in the form and return their answers as Markdown. Raises
+        StudyError for what cannot be asked."""
         one = self.there[self.pair.value]
         both, tokenizer = self._models()
-        asked = replace(self._chosen(), context=self.context.value, question=self.question.value, answers=(("", 0),))
+        asked = replace(
+            self._chosen(),
+            context=self.context.value,
+            question=self.question.value,
+            answers=(("", 0),),
+        )
         answers = told(
-            both, tokenizer, asked, mode=one.called["asked"], pool=inputs.loaded(self.plan.train).labelled, seed=one.called["seed"]
+            both,
+            tokenizer,
+            asked,
+            mode=one.called["asked"],
+            pool=inputs.loaded(self.plan.train).labelled,
+            seed=one.called["seed"],
         )
         return table(answers)

@@ -1,7 +1,7 @@
 """How long a plan will take on this machine and what it must fetch, before anything starts.
 
-What a run does is counted in FLOPs (`work`). How long these take is known from the runs that are done, of each kind for itself; before
-there are any, a training step is timed.
+What a run does is counted in FLOPs (`work`). How long these take is known from the runs that are
+done, of each kind for itself; before there are any, a training step is timed.
 """
 
 import time
@@ -22,37 +22,59 @@ from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop
 
-# FLOP/s over those of training, where answering and comparing models is in fp32 (SmolLM2-135M on two cores that have bf16)
+# FLOP/s over those of training, where answering and comparing models is in fp32 (SmolLM2-135M on
+# two cores that have bf16)
 EFFICIENCY = {"training": 1.0, "reading": 1.3, "healing": 1.5, "answering": 0.5, "comparing": 0.5}
 
 
 def download(plan: Plan) -> int:
     """Megabytes to fetch."""
-    references = {need.value["source"] if isinstance(need.value, dict) else need.value for need in _inputs(plan.runs)}
+    references = {
+        need.value["source"] if isinstance(need.value, dict) else need.value
+        for need in _inputs(plan.runs)
+    }
     archived = {one.removeprefix("archive:") for one in references if one.startswith("archive:")}
-    wanted = {archives.pinned(reference)[0]: archives.missing(reference) for reference in sorted(archived, key=archives.missing)}
-    named = {need.value for need in _inputs(plan.runs) if isinstance(need.value, str) and need.value.startswith("hub:")}
+    wanted = {
+        archives.pinned(reference)[0]: archives.missing(reference)
+        for reference in sorted(archived, key=archives.missing)
+    }
+    named = {
+        need.value
+        for need in _inputs(plan.runs)
+        if isinstance(need.value, str) and need.value.startswith("hub:")
+    }
     return sum(wanted.values()) + sum(loading.to_fetch(reference) for reference in named)
 
 
 def datasets(plan: Plan) -> list[str]:
-    """A line per data set: what it holds, how many answers were shifted onto their text, and what of it leaks from training."""
+    """A line per data set: what it holds, how many answers were shifted onto their text, and what
+    of it leaks from training."""
     lines, leaks = [], leakage(plan).set_index("set")
     for need in (plan.train, plan.dev, *plan.tests):
         found = inputs.loaded(need)
-        said = f"{need.label}: {len(found.questions)} questions on {len(squad.by_context(found.questions))} contexts"
+        said = (
+            f"{need.label}: {len(found.questions)} questions on"
+            f" {len(squad.by_context(found.questions))} contexts"
+        )
         if found.shifted:
             said += f", {found.shifted} answers of the file shifted to where they stand"
         if need is not plan.train:
-            leaked = ", ".join(f"{count} {what}" for what, count in leaks.loc[need.label].items() if count)
-            said += f"; LEAK: {leaked} in common with train" if leaked else "; no article, context or question of it in train"
+            leaked = ", ".join(
+                f"{count} {what}" for what, count in leaks.loc[need.label].items() if count
+            )
+            said += (
+                f"; LEAK: {leaked} in common with train"
+                if leaked
+                else "; no article, context or question of it in train"
+            )
         lines.append(f"{said}.")
     return lines
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds to begin a run, FLOP/s of training, and seconds a FLOP of the kinds of run that were measured."""
+    """Seconds to begin a run, FLOP/s of training, and seconds a FLOP of the kinds of run that were
+    measured."""
 
     begin: float
     rate: float
@@ -62,7 +84,9 @@ class Pace:
         """Of a run that takes so much."""
         if run.kind in self.kinds:
             return self.begin + took.flops * self.kinds[run.kind]
-        return self.begin + sum(flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items())
+        return self.begin + sum(
+            flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items()
+        )
 
 
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
@@ -71,7 +95,9 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
     for run in missing:
         raw = planning.raw_of(run).digest
         if raw not in paces:
-            paces[raw] = _pace([one for one in plan.runs if planning.raw_of(one).digest == raw], plan, work, store)
+            paces[raw] = _pace(
+                [one for one in plan.runs if planning.raw_of(one).digest == raw], plan, work, store
+            )
         total += paces[raw].seconds(run, kinds.took(work, run))
     return total
 
@@ -80,7 +106,9 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
     """As it was for the runs of a model that are done; else as a step of training it shows it."""
     took: dict[str, list[float]] = {}
     for run in runs:
-        if (result := store.result(run)) is not None and result["seconds"] > 0:  # others were too short to be measured
+        if (result := store.result(run)) is not None and result[
+            "seconds"
+        ] > 0:  # others were too short to be measured
             took.setdefault(run.kind, []).append(result["seconds"] / kinds.took(work, run).flops)
     if not took:
         return calibrated(runs, plan, work)
@@ -89,14 +117,21 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
 
 
 def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
-    """As steps of training the largest of some models show it, with random weights. Where all of its layers would take more than a
-    quarter of the memory, what two layers more take is what counts: embeddings and optimiser would outweigh a few layers."""
+    """As steps of training the largest of some models show it, with random weights. Where all of
+    its layers would take more than a quarter of the memory, what two layers more take is what
+    counts: embeddings and optimiser would outweigh a few layers."""
     inputs.prepare(plan.machine)
     training_ones = [run for run in runs if run.kind in ("teacher", "student")]
-    run = max(training_ones or [one for one in plan.runs if one.kind == "teacher"], key=lambda one: work.shape(one).total)
+    run = max(
+        training_ones or [one for one in plan.runs if one.kind == "teacher"],
+        key=lambda one: work.shape(one).total,
+    )
     shape, text = work.shape(run), work.text(run, "train", True)
     whole = 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4
-    steps = [_step(run, text, shape.vocabulary, layers) for layers in ((shape.layers,) if whole else (1, 3))]
+    steps = [
+        _step(run, text, shape.vocabulary, layers)
+        for layers in ((shape.layers,) if whole else (1, 3))
+    ]
     flops, seconds = (steps[-1][part] - (0 if whole else steps[0][part]) for part in (0, 1))
     if seconds <= 0:  # on a machine that is busy with something else
         flops, seconds = steps[-1][:2]
@@ -104,14 +139,19 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
 
 
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
-    """FLOPs and seconds of a step of a training with so many layers, the better of two, the first of which warms up; and seconds
-    until the model was there."""
+    """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
+    of which warms up; and seconds until the model was there."""
     wanted, started = run.parameters, time.monotonic()
     model = prune.hollow(loading.config(planning.raw_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * wanted["packs"]
     mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))
-    learner = loop.Learner(model, mixture, loop.Recipe(wanted["packs"], 1e-6, 0, wanted["micro"], wanted["precision"]), "")
+    learner = loop.Learner(
+        model,
+        mixture,
+        loop.Recipe(wanted["packs"], 1e-6, 0, wanted["micro"], wanted["precision"]),
+        "",
+    )
     took = []
     for _ in range(2):
         started = time.monotonic()
@@ -119,7 +159,11 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
             loop.backward(model, rows, mixture, 0, None, vocabulary, wanted["micro"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
-    return 3 * len(rows) * Shape.of(model).forward(text.tokens, text.pairs, text.answers), min(took), begin
+    return (
+        3 * len(rows) * Shape.of(model).forward(text.tokens, text.pairs, text.answers),
+        min(took),
+        begin,
+    )
 
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:

@@ -1,4 +1,5 @@
-"""A profile's notebooks, each with the parameters of one YAML: planned, and executed by papermill."""
+"""A profile's notebooks, each with the parameters of one YAML: planned, and executed by
+papermill."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
 
 
 class InterpreterKernel(AsyncKernelManager):
-    """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path under the same name."""
+    """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path
+    under the same name."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -42,41 +44,60 @@ class Job:
 
 
 def jobs(profile: str, engine: str | None = None) -> list[Job]:
-    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for, in the study's order; `smoke` is every
-    experiment as its notebook has it. `engine` stands for that of the parameters, whose options are another's then.
+    """The notebooks that a profile (a folder of params/) or a YAML file has parameters for, in the
+    study's order; `smoke` is every experiment as its notebook has it. `engine` stands for that of
+    the parameters, whose options are another's then.
 
     Raises StudyError if there is none.
     """
     order, given = list(experiments.EXPERIMENTS), {"engine": engine} if engine else {}
     if profile == "smoke":
         return [_planned(notebook(Path(f"{name}.yaml")), given) for name in order]
-    return sorted((_job(notebook(file), file, given) for file in profiles(profile)), key=lambda job: order.index(job.notebook.stem))
+    return sorted(
+        (_job(notebook(file), file, given) for file in profiles(profile)),
+        key=lambda job: order.index(job.notebook.stem),
+    )
 
 
 def _job(path: Path, file: Path, instead: dict) -> Job:
     if path.stem not in experiments.EXPERIMENTS:
-        raise StudyError(f"{file}: {path.stem} is no experiment: name the file after one of {', '.join(experiments.EXPERIMENTS)}.")
+        raise StudyError(
+            f"{file}: {path.stem} is no experiment: name the file after one of"
+            f" {', '.join(experiments.EXPERIMENTS)}."
+        )
     values = parameters.read(path, file)
     if "compute" in values:
-        raise StudyError(f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is `study run --compute`.")
+        raise StudyError(
+            f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is"
+            " `study run --compute`."
+        )
     if instead and instead["engine"] != values.get("engine", "local"):
         values |= instead | {"engine_options": {}}
     try:
         job = _planned(path, values)
         _refuse_taken(job, file)
         return job
-    except StudyError as error:  # which says what is wrong with a parameter, and not where that stands
+    except (
+        StudyError
+    ) as error:  # which says what is wrong with a parameter, and not where that stands
         raise StudyError(f"{file}: {error}") from error
 
 
 def _refuse_taken(job: Job, file: Path) -> None:
-    """Raise StudyError where a YAML from elsewhere names a profile of params/ whose tables hold more than its own plan: they would be
-    replaced by less."""
+    """Raise StudyError where a YAML from elsewhere names a profile of params/ whose tables hold
+    more than its own plan: they would be replaced by less."""
     shown = study.folder(job.profile, job.notebook.stem) / "rows.parquet"
-    if job.profile not in known_profiles() or file.resolve().parent == (root() / "params" / job.profile).resolve() or not shown.exists():
+    if (
+        job.profile not in known_profiles()
+        or file.resolve().parent == (root() / "params" / job.profile).resolve()
+        or not shown.exists()
+    ):
         return
     if not set(exports.read(shown, ["planned"]).planned) <= {one.planned for one in job.plan.asked}:
-        raise StudyError(f"profile {job.profile!r} is that of params/{job.profile}, whose tables are in {shown.parent}: name another.")
+        raise StudyError(
+            f"profile {job.profile!r} is that of params/{job.profile}, whose tables are in"
+            f" {shown.parent}: name another."
+        )
 
 
 def _planned(path: Path, values: dict) -> Job:
@@ -93,8 +114,8 @@ def _literally(path: Path) -> str:
 def execute(job: Job, compute: bool = True) -> Path:
     """Execute the notebook by papermill and return where the executed one lies.
 
-    A notebook can look completed after its kernel died: what counts is that every run has a result, if it was to `compute`, and the
-    table is newer than the start. Raises StudyError otherwise.
+    A notebook can look completed after its kernel died: what counts is that every run has a result,
+    if it was to `compute`, and the table is newer than the start. Raises StudyError otherwise.
     """
     table = study.folder(job.profile, job.notebook.stem) / "table.md"
     target = home() / "notebooks" / job.profile / job.notebook.name
@@ -118,10 +139,17 @@ def _execute(job: Job, compute: bool, target: Path, table: Path) -> Path:
         )
     except papermill.PapermillExecutionError as error:
         reason = told(" ".join(error.evalue.split())).rstrip(".")
-        raise StudyError(f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {target}.") from error
+        raise StudyError(
+            f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {target}."
+        ) from error
     except DeadKernelError as error:
-        raise StudyError(f"{job.notebook.name} stopped, its kernel died: look into {target} and run again.") from error
+        raise StudyError(
+            f"{job.notebook.name} stopped, its kernel died: look into {target} and run again."
+        ) from error
     undone = [run.label for run in job.plan.runs if compute and Store().result(run) is None]
     if undone or not table.exists() or table.stat().st_mtime_ns == before:
-        raise StudyError(f"{job.notebook.name} ended without {undone[0] if undone else table}: look into {target} and run again.")
+        raise StudyError(
+            f"{job.notebook.name} ended without {undone[0] if undone else table}: look into"
+            f" {target} and run again."
+        )
     return target

@@ -1,4 +1,5 @@
-"""What the numbers of an experiment come from: learning rates, versions of the code, machines and hours.
+"""What the numbers of an experiment come from: learning rates, versions of the code, machines and
+hours.
 
 origin.of(plan, study.origins(plan, folder=folder))
 """
@@ -21,15 +22,29 @@ def of(plan: Plan, made: pd.DataFrame) -> Origin:
 
 
 def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
-    """A line per trained model of the plan among the runs that were `made` (`study.origins`); see `analysis.rates`."""
+    """A line per trained model of the plan among the runs that were `made` (`study.origins`); see
+    `analysis.rates`."""
     known = dict(zip(made.planned, made.get("rate", [np.nan] * len(made)), strict=True))
     lines = []
     for run, called in plan.trained:
         if run.planned in known:
-            weights = [sum(term.weight for term in stage.terms) for stage in objectives.parse(run.parameters["stages"])]
+            weights = [
+                sum(term.weight for term in stage.terms)
+                for stage in objectives.parse(run.parameters["stages"])
+            ]
             searched = run.needs["rate"].parameters["rate"] if "rate" in run.needs else []
-            about = {name: called[name] for name in (*analysis_rates.PAIR, "role", "teacher", "objective")}
-            lines.append(about | {"weights": _listed(weights), "tried": _listed(searched), "rate": known[run.planned]})
+            about = {
+                name: called[name]
+                for name in (*analysis_rates.PAIR, "role", "teacher", "objective")
+            }
+            lines.append(
+                about
+                | {
+                    "weights": _listed(weights),
+                    "tried": _listed(searched),
+                    "rate": known[run.planned],
+                }
+            )
     return pd.DataFrame(lines, columns=analysis_rates.COLUMNS)
 
 
@@ -38,7 +53,8 @@ def _listed(numbers: list[float]) -> str:
 
 
 def superseded(plan: Plan, made: pd.DataFrame) -> str:
-    """Which models' answers were made with other versions of the code than today's, in a paragraph; nothing where none were."""
+    """Which models' answers were made with other versions of the code than today's, in a paragraph;
+    nothing where none were."""
     how, models = study.outdated(plan, made), dict[str, dict[str, None]]()
     for one in plan.asked:
         for run in (one.answers, one.loyalty):
@@ -47,20 +63,34 @@ def superseded(plan: Plan, made: pd.DataFrame) -> str:
     if not models:
         return ""
     each = "; ".join(f"{versions}: {', '.join(labels)}" for versions, labels in models.items())
-    return f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
+    return (
+        f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
+    )
 
 
 def computed(plan: Plan, made: pd.DataFrame) -> str:
-    """What computing the runs of a plan (`study.origins`) took, and how many of its answers are still missing, in a few sentences; nothing
-    where none is known."""
+    """What computing the runs of a plan (`study.origins`) took, and how many of its answers are
+    still missing, in a few sentences; nothing where none is known."""
     if made.empty:
         return ""
     missing = sum(one.answers.planned not in set(made.planned) for one in plan.asked)
-    still = f" Still missing: {missing} of {len(plan.asked)} planned sets of answers." if missing else ""
-    computers = (f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}" for one in made.itertuples())
+    still = (
+        f" Still missing: {missing} of {len(plan.asked)} planned sets of answers."
+        if missing
+        else ""
+    )
+    computers = (
+        f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}"
+        for one in made.itertuples()
+    )
     machines = sorted({markdown(computer) for computer in computers})
     sentence = (
-        f"{len(made)} runs, those that other experiments need, too, among them, took {spoken(made.seconds.sum())} ({'; '.join(machines)})"
+        f"{len(made)} runs, those that other experiments need, too, among them, took"
+        f" {spoken(made.seconds.sum())} ({'; '.join(machines)})"
     )
     students = made.seconds[made.kind == "student"]
-    return sentence + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".") + still
+    return (
+        sentence
+        + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".")
+        + still
+    )

@@ -1,4 +1,5 @@
-"""The parameters of a notebook: names, defaults and types come from its parameters cell, values from a YAML.
+"""The parameters of a notebook: names, defaults and types come from its parameters cell, values
+from a YAML.
 
 >>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
 """
@@ -24,21 +25,32 @@ VALUES = 10_000  # that it may hold
 
 def defaults(notebook: Path) -> dict:
     """Names and default values of the notebook's parameters cell."""
-    return {name: literal_eval(found["default"]) for name, found in inspect_notebook(str(notebook)).items()}
+    return {
+        name: literal_eval(found["default"])
+        for name, found in inspect_notebook(str(notebook)).items()
+    }
 
 
 def read(notebook: Path, file: Path) -> dict:
     """The values of a YAML file, checked against the notebook's parameters.
 
-    Raises StudyError for a missing or unreadable file, an unknown name, a wrong type or a value that is no JSON.
+    Raises StudyError for a missing or unreadable file, an unknown name, a wrong type or a value
+    that is no JSON.
     """
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
     if file.stat().st_size > LARGEST:
-        raise StudyError(f"{file} has {file.stat().st_size / 1e6:.1f} MB: a file of parameters is read up to {LARGEST / 1e6:.1f} MB.")
+        raise StudyError(
+            f"{file} has {file.stat().st_size / 1e6:.1f} MB: a file of parameters is read up to"
+            f" {LARGEST / 1e6:.1f} MB."
+        )
     try:
         given = _loaded(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates and numbers that are none
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: bytes, dates and numbers that are none
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
         raise StudyError(f"{file} must map parameter names to values.")
@@ -47,22 +59,30 @@ def read(notebook: Path, file: Path) -> dict:
 
 
 def _loaded(text: str) -> object:
-    """What a YAML says, if its aliases do not make more of it than can be held. Raises YAMLError."""
+    """What a YAML says, if its aliases do not make more of it than can be held. Raises
+    YAMLError."""
     node = _Loader(text).get_single_node()
     if node is None:
         return None
     if _values(node, {}) > VALUES:
-        raise yaml.YAMLError(f"it holds more than {VALUES} values, those of aliases counted each time")
+        raise yaml.YAMLError(
+            f"it holds more than {VALUES} values, those of aliases counted each time"
+        )
     return _Loader("").construct_document(node)
 
 
 def _values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """How many values a node stands for, those of aliases as often as they are named; of a node within itself none."""
+    """How many values a node stands for, those of aliases as often as they are named; of a node
+    within itself none."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in counted:
         counted[id(node)] = 0
-        inside = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
+        inside = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else [one for pair in node.value for one in pair]
+        )
         counted[id(node)] = 1 + sum(_values(one, counted) for one in inside)
     return counted[id(node)]
 
@@ -75,13 +95,18 @@ class _Loader(yaml.SafeLoader):
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for name, count in names.items():
             if count > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} stands twice", node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
 def _named(value: object) -> None:
-    """Raise TypeError for a mapping by anything but text: in the notebook, and in keys of runs, 4 would be "4"."""
-    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+    """Raise TypeError for a mapping by anything but text: in the notebook, and in keys of runs, 4
+    would be "4"."""
+    for part in (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    ):
         _named(part)
     if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
         raise TypeError("a mapping's names must be text")
@@ -98,15 +123,27 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         with suppress(OverflowError):
             value = float(value)
-    if isinstance(default, str) and default.isdigit() and isinstance(value, int) and not isinstance(value, bool):  # a size, in layers
+    if (
+        isinstance(default, str)
+        and default.isdigit()
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+    ):  # a size, in layers
         value = str(value)
     try:
         json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
         _named(value)
     except (TypeError, ValueError) as error:
-        raise StudyError(f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only ({error}).") from error
-    if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise StudyError(f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__}.")
+        raise StudyError(
+            f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only"
+            f" ({error})."
+        ) from error
+    if not isinstance(value, type(default)) or (
+        isinstance(value, bool) and not isinstance(default, bool)
+    ):
+        raise StudyError(
+            f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__}."
+        )
     return value
 
 

@@ -25,7 +25,8 @@ from studylib.runs.budget import FLOAT, Took, Work
 from studylib.store.run import Run
 from studylib.store.store import Store
 
-# Dense FLOP/s in fp32 and bf16 (without TF32 and sparsity) and bytes, by their makers' data sheets, from memory.
+# Dense FLOP/s in fp32 and bf16 (without TF32 and sparsity) and bytes, by their makers' data sheets,
+# from memory.
 DEVICES = {
     "t4": (8.1e12, 65e12, 16e9),
     "l4": (30.3e12, 121e12, 24e9),
@@ -37,9 +38,16 @@ DEVICES = {
 }
 # Of the peak, assumed: answering reads all weights for a few tokens at a time.
 SHARE = {"training": 0.4, "reading": 0.4, "healing": 0.3, "answering": 0.1, "comparing": 0.3}
-BEGIN, READ = 3.0, 1e9  # seconds that a run takes besides, and bytes of weights read a second, assumed
+BEGIN, READ = (
+    3.0,
+    1e9,
+)  # seconds that a run takes besides, and bytes of weights read a second, assumed
 CONTEXT = 0.8e9  # bytes that a GPU's runtime takes itself
-SHARDED = ("teacher", "student", "rate")  # by all processes of a run; what answers has all of the model
+SHARDED = (
+    "teacher",
+    "student",
+    "rate",
+)  # by all processes of a run; what answers has all of the model
 COLUMNS = ["parameters", "tokens", "flops", "memory", "disk", "seconds"]
 
 
@@ -54,11 +62,22 @@ class Card:
     taken: float = CONTEXT
 
     def seconds(self, run: Run, took: Took) -> float:
-        """At an assumed share of its peak; comparing is in fp32 always, and answering where a training is watched."""
+        """At an assumed share of its peak; comparing is in fp32 always, and answering where a
+        training is watched."""
         own = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
         answering = own if run.kind in ("answers", "cost") else self.fp32
-        peaks = {"training": own, "reading": own, "healing": own, "answering": answering, "comparing": self.fp32}
-        return BEGIN + FLOAT * took.parameters / READ + sum(flops / (SHARE[how] * peaks[how]) for how, flops in took.done.items())
+        peaks = {
+            "training": own,
+            "reading": own,
+            "healing": own,
+            "answering": answering,
+            "comparing": self.fp32,
+        }
+        return (
+            BEGIN
+            + FLOAT * took.parameters / READ
+            + sum(flops / (SHARE[how] * peaks[how]) for how, flops in took.done.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -75,17 +94,22 @@ class Here:
         return self.pace.seconds(run, took)
 
 
-# What runs are computed on: what it is called, bytes of its memory, bytes that a process takes before it has a model, seconds of a run.
+# What runs are computed on: what it is called, bytes of its memory, bytes that a process takes
+# before it has a model, seconds of a run.
 Device = Card | Here
 
 
 def named(device: str) -> Card:
-    """A card of `DEVICES`, or one given as FLOP/s and gigabytes: 165e12:24. Raises StudyError for anything else."""
+    """A card of `DEVICES`, or one given as FLOP/s and gigabytes: 165e12:24. Raises StudyError for
+    anything else."""
     if device in DEVICES:
         return Card(device, *DEVICES[device])
     if found := re.fullmatch(r"([0-9.]+(?:e[0-9]+)?):([0-9.]+)", device):
         return Card(device, float(found[1]), float(found[1]), 1e9 * float(found[2]))
-    raise StudyError(f"device {device!r} is unknown: use {', '.join(DEVICES)}, or its FLOP/s and gigabytes as in 165e12:24.")
+    raise StudyError(
+        f"device {device!r} is unknown: use {', '.join(DEVICES)}, or its FLOP/s and gigabytes as in"
+        " 165e12:24."
+    )
 
 
 def here(plans: Sequence[Plan], work: Work) -> Here:
@@ -96,17 +120,32 @@ def here(plans: Sequence[Plan], work: Work) -> Here:
 
 
 def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
-    """A line per run, those that several notebooks need once: what it is, its state, parameters, tokens, FLOPs, bytes of memory and of disk
-    (and beside it while it goes on), seconds, whether it fits, whether its texts are estimated."""
+    """A line per run, those that several notebooks need once: what it is, its state, parameters,
+    tokens, FLOPs, bytes of memory and of disk (and beside it while it goes on), seconds, whether it
+    fits, whether its texts are estimated."""
     store, lines = Store().snapshot(), {}
     for job in jobs:
         for run, state, _ in states(job.plan, folder(job.profile, job.notebook.stem), store):
             if run.planned not in lines:
                 took = kinds.took(work, run)
                 memory = _needed(run, took, job.plan, device.taken)
-                about: dict[str, object] = {"notebook": job.notebook.stem, "kind": run.kind, "run": run.label, "state": state}
-                about |= {"parameters": took.parameters, "tokens": took.tokens, "flops": took.flops, "memory": memory}
-                about |= {"disk": took.disk, "beside": took.work, "seconds": device.seconds(run, took)}
+                about: dict[str, object] = {
+                    "notebook": job.notebook.stem,
+                    "kind": run.kind,
+                    "run": run.label,
+                    "state": state,
+                }
+                about |= {
+                    "parameters": took.parameters,
+                    "tokens": took.tokens,
+                    "flops": took.flops,
+                    "memory": memory,
+                }
+                about |= {
+                    "disk": took.disk,
+                    "beside": took.work,
+                    "seconds": device.seconds(run, took),
+                }
                 about |= {"fits": memory <= device.memory, "estimated": took.estimated}
                 lines[run.planned] = about | {"planned": run.planned}
     return pd.DataFrame(lines.values())
@@ -116,38 +155,67 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """The runs that differ in their seed alone in one line, with their number, numbers as means."""
     alike = table.assign(run=table.run.str.replace(r" s\d+", "", n=1, regex=True))
     means = alike.groupby(["notebook", "kind", "run", "state"], sort=False)[COLUMNS].mean()
-    return means.assign(count=alike.groupby(["notebook", "kind", "run", "state"], sort=False).size()).reset_index()
+    return means.assign(
+        count=alike.groupby(["notebook", "kind", "run", "state"], sort=False).size()
+    ).reset_index()
 
 
 def said(table: pd.DataFrame, device: Device) -> Iterator[str]:
     """The table line by line, totals, and what will not fit."""
-    yield f"{'runs':>4} {'state':8} {'kind':8} {'parameters':>10} {'tokens':>8} {'FLOP':>8} {'memory GB':>9} {'disk GB':>8} {'time':>11}  run"
+    yield (
+        f"{'runs':>4} {'state':8} {'kind':8} {'parameters':>10} {'tokens':>8} {'FLOP':>8}"
+        f" {'memory GB':>9} {'disk GB':>8} {'time':>11}  run"
+    )
     for one in grouped(table).itertuples():
         size, read = f"{one.parameters / 1e6:9.1f}M", f"{one.tokens / 1e6:7.2f}M"
         room = f"{one.memory / 1e9:9.1f} {one.disk / 1e9:8.2f}"
-        yield f"{one.count:4} {one.state:8} {one.kind:8} {size} {read} {one.flops:8.1e} {room} {spoken(one.seconds):>11}  {one.run}"
+        yield (
+            f"{one.count:4} {one.state:8} {one.kind:8} {size} {read} {one.flops:8.1e} {room}"
+            f" {spoken(one.seconds):>11}  {one.run}"
+        )
     left = table[table.state != "done"]
     yield ""
     if table.estimated.any():
-        yield f"Texts of {table.estimated.sum()} runs are not at hand: their tokens are estimated from the size of published sets."
-    yield f"{len(table)} runs, {len(left)} not done in the store: {left.flops.sum():.1e} FLOP, about {spoken(left.seconds.sum())} on {device.name},"
-    yield f"one after the other; {table.disk.sum() / 1e9:.1f} GB of disk in all, and up to {table.beside.max() / 1e9:.1f} GB beside while a run goes on."
+        yield (
+            f"Texts of {table.estimated.sum()} runs are not at hand: their tokens are estimated"
+            " from the size of published sets."
+        )
+    yield (
+        f"{len(table)} runs, {len(left)} not done in the store: {left.flops.sum():.1e} FLOP, about"
+        f" {spoken(left.seconds.sum())} on {device.name},"
+    )
+    yield (
+        f"one after the other; {table.disk.sum() / 1e9:.1f} GB of disk in all, and up to"
+        f" {table.beside.max() / 1e9:.1f} GB beside while a run goes on."
+    )
     yield from unfit(left, device)
 
 
 def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
-    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not hold, as far as their sizes are known; and
-    one if all of them will not find room on the disk."""
+    """A warning for each of the missing runs that this machine's memory, or its GPU's, will not
+    hold, as far as their sizes are known; and one if all of them will not find room on the disk."""
     device, work = parts.device(plan.machine.device), Work()
-    disk = sum(kinds.took(work, run).disk for run in missing) + max((kinds.took(work, run).work for run in missing), default=0)
+    disk = sum(kinds.took(work, run).disk for run in missing) + max(
+        (kinds.took(work, run).work for run in missing), default=0
+    )
     if disk > free(home()):
-        yield f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f} GB are free in {home()}: make room."
-    room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
+        yield (
+            f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f}"
+            f" GB are free in {home()}: make room."
+        )
+    room = (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else psutil.virtual_memory().total
+    )
     taken = CONTEXT if device.type == "cuda" else psutil.Process().memory_info().rss
     for run in missing:
         needed = _needed(run, kinds.took(work, run), plan, taken)
         if needed > room:
-            yield f"WARNING: {run.label} takes about {needed / 1e9:.1f} GB of memory, there are {room / 1e9:.1f} GB: see `study plan`."
+            yield (
+                f"WARNING: {run.label} takes about {needed / 1e9:.1f} GB of memory, there are"
+                f" {room / 1e9:.1f} GB: see `study plan`."
+            )
 
 
 def _needed(run: Run, took: Took, plan: Plan, taken: float) -> float:
@@ -158,4 +226,7 @@ def _needed(run: Run, took: Took, plan: Plan, taken: float) -> float:
 def unfit(table: pd.DataFrame, device: Device) -> Iterator[str]:
     """A warning for each kind of model that will not fit."""
     for one in grouped(table[~table.fits]).itertuples() if len(table) else ():
-        yield f"WARNING: {one.kind} {one.run} takes about {one.memory / 1e9:.1f} GB of memory, {device.name} has {device.memory / 1e9:.1f} GB."
+        yield (
+            f"WARNING: {one.kind} {one.run} takes about {one.memory / 1e9:.1f} GB of memory,"
+            f" {device.name} has {device.memory / 1e9:.1f} GB."
+        )

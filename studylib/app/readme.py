@@ -15,31 +15,44 @@ from studylib.experiments.experiments import EXPERIMENTS
 
 
 def pages() -> dict[Path, dict[str, str]]:
-    """The results that each page shows, by name: answers, conclusions of the experiments in `small`, the bench's table."""
+    """The results that each page shows, by name: answers, conclusions of the experiments in
+    `small`, the bench's table."""
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    folders = {name: folder for name in EXPERIMENTS if (folder := study.folder("small", name)).exists()}
-    answers = {f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8") for name, folder in folders.items()}
+    folders = {
+        name: folder for name in EXPERIMENTS if (folder := study.folder("small", name)).exists()
+    }
+    answers = {
+        f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8")
+        for name, folder in folders.items()
+    }
     return {
         root() / "README.md": answers,
-        root() / "figures" / "small" / "README.md": {name: _conclusion(folder) for name, folder in folders.items()},
+        root() / "figures" / "small" / "README.md": {
+            name: _conclusion(folder) for name, folder in folders.items()
+        },
         root() / "studylib" / "bench" / "README.md": {"bench": speed.table(measured)},
     }
 
 
 def filled(page: Path, text: str, results: dict[str, str]) -> str:
-    """A page's text with these results between `<!-- name -->` and `<!-- /name -->`. Raises StudyError where such marks are missing."""
+    """A page's text with these results between `<!-- name -->` and `<!-- /name -->`. Raises
+    StudyError where such marks are missing."""
     for name, result in results.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         shown = f"{begin}{result}{end}".replace("\\", r"\\")
         text, count = re.subn(f"{begin}.*?{end}", shown, text, flags=re.DOTALL)
         if count != 1:
-            raise StudyError(f"{page} has {count} places between {begin.strip()} and {end}: it must have one.")
+            raise StudyError(
+                f"{page} has {count} places between {begin.strip()} and {end}: it must have one."
+            )
     return text
 
 
 def _conclusion(folder: Path) -> str:
     """An experiment's conclusion, and its headline table if it has one."""
-    files = [file for name in ("conclusion", "headline") if (file := folder / f"{name}.md").exists()]
+    files = [
+        file for name in ("conclusion", "headline") if (file := folder / f"{name}.md").exists()
+    ]
     return "\n\n".join(file.read_text(encoding="utf-8").strip() for file in files) + "\n"
 
 

@@ -1,6 +1,8 @@
-"""One self-contained page of a profile: what its notebooks exported, where that comes from, and the answers side by side.
+"""One self-contained page of a profile: what its notebooks exported, where that comes from, and the
+answers side by side.
 
-Computes no model. Text of data, models and files is escaped, so that a context with `<script>` in it shows as text.
+Computes no model. Text of data, models and files is escaped, so that a context with `<script>` in
+it shows as text.
 """
 
 import base64
@@ -29,7 +31,12 @@ from studylib.store.run import Input
 from studylib.store.store import Store
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
-for rule in ("link", "link_close", "auto_link", "auto_email"):  # there are none but in names that someone gave
+for rule in (
+    "link",
+    "link_close",
+    "auto_link",
+    "auto_email",
+):  # there are none but in names that someone gave
     MARKDOWN.inline.rules.remove(rule)
 TABLES = {
     "headline": "Main scores",
@@ -38,7 +45,11 @@ TABLES = {
     "comparisons": "Ways of prompting",
     "rates": "Learning rates",
 }
-COMPARED = ("retention", "students", "prompting")  # the figures, one a notebook, that draw the lines of `table`
+COMPARED = (
+    "retention",
+    "students",
+    "prompting",
+)  # the figures, one a notebook, that draw the lines of `table`
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
 CHANGED = "not that of the runs shown: changed since, or read by another version"
@@ -48,23 +59,41 @@ DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     """Write `report.html` beside the folders of a profile's notebooks and return where it lies.
 
-    Raises StudyError when none of them has exported anything, or where something else than that lies there.
+    Raises StudyError when none of them has exported anything, or where something else than that
+    lies there.
     """
     store, shown = store or Store(), exported(jobs)
     target = _folder(shown[0]).parent / "report.html"
     if target.is_file() and TITLE not in target.read_text(encoding="utf-8", errors="replace"):
-        raise StudyError(f"{target} would be replaced, and is no report of the study: move it away.")
+        raise StudyError(
+            f"{target} would be replaced, and is no report of the study: move it away."
+        )
     try:
         page = _page(shown, store)
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError) as error:  # of tables, texts and drawings
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+    ) as error:  # of tables, texts and drawings
         profile = shown[0].profile
-        raise StudyError(f"{target.parent} is not what notebooks write ({said(error)}): `study verify {profile}` says what.") from error
+        raise StudyError(
+            f"{target.parent} is not what notebooks write ({said(error)}): `study verify {profile}`"
+            " says what."
+        ) from error
     write_text(target, page)
     return target
 
 
 def _page(shown: Sequence[Job], store: Store) -> str:
-    environment = Environment(loader=PackageLoader("studylib.app", "."), autoescape=True, undefined=StrictUndefined, finalize=_seen)
+    environment = Environment(
+        loader=PackageLoader("studylib.app", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_seen,
+    )
     environment.filters |= {"markdown": _written, "source": _source, "described": described}
     environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
     return environment.get_template("report.html").render(
@@ -84,14 +113,20 @@ def _written(text: str) -> str:
 
 def _seen(value: object) -> object:
     """What is put into the page, without characters that steer; what is HTML already stays."""
-    return printable(value, keep="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
+    return (
+        printable(value, keep="\n\t")
+        if isinstance(value, str) and not isinstance(value, Markup)
+        else value
+    )
 
 
 def exported(jobs: Sequence[Job]) -> list[Job]:
     """Those that have exported what they show. Raises StudyError when none has."""
     found = [job for job in jobs if (_folder(job) / "conclusion.md").exists()]
     if not found:
-        raise StudyError(f"There is nothing to report of {jobs[0].profile!r}: `study run` it first.")
+        raise StudyError(
+            f"There is nothing to report of {jobs[0].profile!r}: `study run` it first."
+        )
     return found
 
 
@@ -100,8 +135,9 @@ def _folder(job: Job) -> Path:
 
 
 def section(job: Job) -> dict:
-    """What is shown of a notebook: its title, question and method, the answer and the conclusion, tables (name, title, Markdown), figures
-    (SVG files, in the notebook's order), and parameters. All text is Markdown. Raises StudyError for a file that is not what was written."""
+    """What is shown of a notebook: its title, question and method, the answer and the conclusion,
+    tables (name, title, Markdown), figures (SVG files, in the notebook's order), and parameters.
+    All text is Markdown. Raises StudyError for a file that is not what was written."""
     folder, (first, *others) = _folder(job), nbformat.read(job.notebook, as_version=4).cells
     for file in sorted(folder.iterdir()):
         exports.check(file)
@@ -117,16 +153,23 @@ def section(job: Job) -> dict:
         "conclusion": texts["conclusion"],
         "tables": [(name, title, texts[name]) for name, title in TABLES.items() if name in texts],
         "figures": [file for place, file in drawn if place >= 0],  # others are somebody's own
-        "parameters": json.dumps(parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False),
+        "parameters": json.dumps(
+            parameters.defaults(job.notebook) | job.values, indent=1, ensure_ascii=False
+        ),
     }
 
 
 def _traced(job: Job, store: Store) -> dict:
-    """The same, with the runs that each line of its tables is computed from, by the tables' names, and a note on what today's code would
-    compute anew, unless the answer has it."""
-    shown, note = section(job), origin.superseded(job.plan, study.origins(job.plan, store, _folder(job)))
+    """The same, with the runs that each line of its tables is computed from, by the tables' names,
+    and a note on what today's code would compute anew, unless the answer has it."""
+    shown, note = (
+        section(job),
+        origin.superseded(job.plan, study.origins(job.plan, store, _folder(job))),
+    )
     shown |= {"note": "" if note in shown["answer"] else note}
-    return shown | {"runs": {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}}
+    return shown | {
+        "runs": {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}
+    }
 
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
@@ -134,7 +177,11 @@ def _lines(folder: Path, name: str) -> pd.DataFrame:
     if name == "rates":  # of models, not computed from rows
         return pd.DataFrame(columns=["runs"])
     whole = name in ("contrasts", "comparisons")
-    found = [folder / f"{stem}.csv" for stem in ((name,) if whole else COMPARED) if (folder / f"{stem}.csv").exists()]
+    found = [
+        folder / f"{stem}.csv"
+        for stem in ((name,) if whole else COMPARED)
+        if (folder / f"{stem}.csv").exists()
+    ]
     if not found:
         return pd.DataFrame(columns=["runs"])
     lines = exports.read(found[0])
@@ -146,7 +193,12 @@ def _led(table: str, runs: Sequence[str]) -> str:
     if not len(runs):
         return table
     each = (printable(named).split() for named in runs)
-    cells = [" ".join(f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>' for key in named) for named in each]
+    cells = [
+        " ".join(
+            f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>' for key in named
+        )
+        for named in each
+    ]
     *rows, end = table.split("</tr>")
     column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)]
     return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end
@@ -163,7 +215,8 @@ def _about(jobs: Sequence[Job]) -> list[str]:
     columns = ["family", "test_set", "article", "question", "seed"]
     rows = pd.concat([exports.read(_folder(job) / "rows.parquet", columns) for job in jobs])
     return [
-        f"{family} asked {test}: {own.question.nunique():,} questions of {own.article.nunique():,} articles, seeds: {own.seed.nunique()}."
+        f"{family} asked {test}: {own.question.nunique():,} questions of {own.article.nunique():,}"
+        f" articles, seeds: {own.seed.nunique()}."
         for (family, test), own in rows.groupby(["family", "test_set"], sort=False)
     ]
 
@@ -184,32 +237,69 @@ def described(file: Path) -> str:
 
 
 def _data(jobs: Sequence[Job]) -> list[tuple]:
-    """Every data set once: label, description, and the beginning of its fingerprint, where the runs that are shown were made with it."""
+    """Every data set once: label, description, and the beginning of its fingerprint, where the runs
+    that are shown were made with it."""
     found = {}
     for job in jobs:
         made = exports.exported(_folder(job), "runs.csv")
-        used = {need.digest for run in job.plan.runs if run.planned in made for need in run.needs.values() if isinstance(need, Input)}
+        used = {
+            need.digest
+            for run in job.plan.runs
+            if run.planned in made
+            for need in run.needs.values()
+            if isinstance(need, Input)
+        }
         for one in (job.plan.train, job.plan.dev, *job.plan.tests):
-            found[one.label, one.digest] = (one.label, one.value, one.digest[:12] if one.digest in used else CHANGED)
+            found[one.label, one.digest] = (
+                one.label,
+                one.value,
+                one.digest[:12] if one.digest in used else CHANGED,
+            )
     return list(found.values())
 
 
 def _origins(jobs: Sequence[Job], store: Store) -> dict:
     """Every run once, with the time it took, and the versions and machines that were used."""
     each = [study.origins(job.plan, store, _folder(job)) for job in jobs]
-    how = {planned: why for job, part in zip(jobs, each, strict=True) for planned, why in study.outdated(job.plan, part).items()}
+    how = {
+        planned: why
+        for job, part in zip(jobs, each, strict=True)
+        for planned, why in study.outdated(job.plan, part).items()
+    }
     made = pd.concat(each).drop_duplicates("planned")
     made = made.assign(outdated=[how.get(planned, "") for planned in made.planned])
-    about = ("kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "outdated", "rate")
+    about = (
+        "kind",
+        "label",
+        "key",
+        "digest",
+        "seconds",
+        "started",
+        "planned",
+        "versions",
+        "outdated",
+        "rate",
+    )
     used = [name for name in made if name not in about]
-    short = {name: made[name].dropna().astype(str).str[:12] if name == "git" else made[name].dropna().astype(str) for name in used}
+    short = {
+        name: (
+            made[name].dropna().astype(str).str[:12]
+            if name == "git"
+            else made[name].dropna().astype(str)
+        )
+        for name in used
+    }
     versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
-    return {"runs": made.to_dict("records"), "hours": made.seconds.sum() / 3600, "versions": versions}
+    return {
+        "runs": made.to_dict("records"),
+        "hours": made.seconds.sum() / 3600,
+        "versions": versions,
+    }
 
 
 def _answers(jobs: Sequence[Job], store: Store) -> dict:
-    """Every question of every test set with the answers that the store has, a list of (model, answer) each; every context and every
-    model's name once, then by their numbers."""
+    """Every question of every test set with the answers that the store has, a list of (model,
+    answer) each; every context and every model's name once, then by their numbers."""
     sets: dict[tuple, tuple] = {}
     for job in jobs:
         for one in job.plan.asked:
@@ -223,20 +313,30 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
     listed = []
     for name, test, models in sets.values():
         said = [
-            (names.setdefault(model, len(names)), json.loads(store.path(run, "answers.json").read_text(encoding="utf-8")))
+            (
+                names.setdefault(model, len(names)),
+                json.loads(store.path(run, "answers.json").read_text(encoding="utf-8")),
+            )
             for model, run in models.values()
         ]
         for question in inputs.questions(test):
             about = {"set": name, "article": question.article, "question": question.question}
             about["context"] = contexts.setdefault(question.context, len(contexts))
             about["gold"] = list(dict.fromkeys(text for text, _ in question.answers))
-            listed.append(about | {"said": [[model, found[question.id]["text"]] for model, found in said]})
+            listed.append(
+                about | {"said": [[model, found[question.id]["text"]] for model, found in said]}
+            )
     return {"contexts": list(contexts), "models": list(names), "questions": listed}
 
 
 def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
-    parts = [called["student"] or called["family"], called["role"], f"trained {called['trained']}", called["objective"]]
+    parts = [
+        called["student"] or called["family"],
+        called["role"],
+        f"trained {called['trained']}",
+        called["objective"],
+    ]
     if called["role"] not in ("teacher", "guide"):
         parts += [f"{called['start']} start", f"taught by {called['teacher']}"]
     parts += [called["teacher"]] if called["role"] == "guide" else []

@@ -1,4 +1,5 @@
-"""The few verbs a notebook calls on a plan: complete it, then read rows and curves, and write what is shown.
+"""The few verbs a notebook calls on a plan: complete it, then read rows and curves, and write what
+is shown.
 
 study.complete(plan, folder=folder)
 rows = study.rows(plan, folder=folder)
@@ -29,7 +30,18 @@ from studylib.store.exports import IDENTITY
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
-CALLED = ["family", "student", "role", "start", "teacher", "targets", "trained", "seed", "run", "planned"]  # in curves
+CALLED = [
+    "family",
+    "student",
+    "role",
+    "start",
+    "teacher",
+    "targets",
+    "trained",
+    "seed",
+    "run",
+    "planned",
+]  # in curves
 COUNTS = ["parameters_total", "parameters_nonembedding"]
 BESIDE = ["probability", "agreement", "loyalty"]
 WHOSE = {"": "model", "teacher_": "teacher"}
@@ -44,9 +56,10 @@ MARKS = ["paragraph", "repeat"]  # of a question, by its data set
 
 
 def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
-    """Make whatever runs of the plan are missing, by the plan's engine; what a run adds to the exported tables is appended to `folder` as
-    soon as it is done. Raises StudyError where the exported tables are of other weights or of another plan, and, when all else is done,
-    for runs that failed."""
+    """Make whatever runs of the plan are missing, by the plan's engine; what a run adds to the
+    exported tables is appended to `folder` as soon as it is done. Raises StudyError where the
+    exported tables are of other weights or of another plan, and, when all else is done, for runs
+    that failed."""
     store = store or Store()
     known = _refuse_others(plan, store, folder)
     engines.check(plan.machine)
@@ -67,14 +80,19 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
             engines.complete(missing, store, plan.machine, pool, keep)
 
 
-def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> dict[str, list[tuple[str, str]]]:
-    """Raise StudyError if a trained model was exported with other weights than the store has, and by the same versions: its scores must
-    not stand beside these. Returns digests and versions of all that was exported, by what was planned."""
+def _refuse_others(
+    plan: Plan, store: Store, folder: Path | None
+) -> dict[str, list[tuple[str, str]]]:
+    """Raise StudyError if a trained model was exported with other weights than the store has, and
+    by the same versions: its scores must not stand beside these. Returns digests and versions of
+    all that was exported, by what was planned."""
     known: dict[str, list[tuple[str, str]]] = {}
     for place in sorted(folder.parent.glob("*/")) if folder is not None else ():
         for table in exports.tables(place, "runs.csv"):
             for line in table.itertuples():
-                known.setdefault(line.planned, []).append((line.digest, getattr(line, "versions", "")))
+                known.setdefault(line.planned, []).append(
+                    (line.digest, getattr(line, "versions", ""))
+                )
     if folder is not None:
         now = store.snapshot()
         for run, _ in plan.trained:
@@ -85,21 +103,35 @@ def _refuse_others(plan: Plan, store: Store, folder: Path | None) -> dict[str, l
 def _refuse_other(run: Run, store: Store, known: Sequence[tuple[str, str]], folder: Path) -> None:
     """The same for one run, of what is `known` of it."""
     made = store.result(run) if run.kind in TRAINED_KINDS else None
-    if made is not None and any(digest != made["digest"] for digest, by in known if not versions.outdated(by, _versions(run))):
+    if made is not None and any(
+        digest != made["digest"]
+        for digest, by in known
+        if not versions.outdated(by, _versions(run))
+    ):
         raise StudyError(
-            f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained on another machine or by other "
-            "versions, and the two must not be mixed: move that folder away, or have the runs elsewhere (STUDY_HOME)."
+            f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained"
+            " on another machine or by other versions, and the two must not be mixed: move that"
+            " folder away, or have the runs elsewhere (STUDY_HOME)."
         )
 
 
 def _refuse_unlike(asked: pd.DataFrame, folder: Path | None) -> None:
-    """Raise StudyError where `folder` shows answers, and none of those that are `asked` for: all that it shows would go."""
+    """Raise StudyError where `folder` shows answers, and none of those that are `asked` for: all
+    that it shows would go."""
     if folder is None or not (folder / "rows.parquet").exists():
         return
-    names = [name for name in IDENTITY if name in asked and name != "language"]  # which is known from the questions only
-    shown, here = (set(table[names].itertuples(index=False, name=None)) for table in (exports.read(folder / "rows.parquet", names), asked))
+    names = [
+        name for name in IDENTITY if name in asked and name != "language"
+    ]  # which is known from the questions only
+    shown, here = (
+        set(table[names].itertuples(index=False, name=None))
+        for table in (exports.read(folder / "rows.parquet", names), asked)
+    )
     if shown and not shown & here:
-        raise StudyError(f"{folder} shows other models and test sets, none of those of this plan: give the plan a `profile` of its own.")
+        raise StudyError(
+            f"{folder} shows other models and test sets, none of those of this plan: give the plan"
+            " a `profile` of its own."
+        )
 
 
 def _versions(run: Run) -> str:
@@ -108,7 +140,8 @@ def _versions(run: Run) -> str:
 
 
 def _by_run(plan: Plan) -> dict[str, Plan]:
-    """By what was planned, the part of the plan that a run completes: the model that it trains, the answers that have rows by it."""
+    """By what was planned, the part of the plan that a run completes: the model that it trains, the
+    answers that have rows by it."""
     shown: dict[str, Plan] = defaultdict(lambda: replace(plan, trained=[], asked=[], costs=[]))
     for pair in plan.trained:
         shown[pair[0].planned].trained.append(pair)
@@ -120,8 +153,8 @@ def _by_run(plan: Plan) -> dict[str, Plan]:
 
 
 def _keep(run: Run, part: Plan, store: Store, folder: Path, listed: set[str]) -> None:
-    """Append rows, their origins and curves of the part of a plan that a run completes, as far as they are there; origins but for
-    those of runs that are `listed` already."""
+    """Append rows, their origins and curves of the part of a plan that a run completes, as far as
+    they are there; origins but for those of runs that are `listed` already."""
     answered = replace(part, asked=[one for one in part.asked if is_answered(one, store)])
     added = {"rows.parquet": rows(answered, store)} if answered.asked else {}
     added |= {"learning.csv": curves(part, store)} if part.trained else {}
@@ -134,21 +167,32 @@ def _keep(run: Run, part: Plan, store: Store, folder: Path, listed: set[str]) ->
 
 
 def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
-    """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to 1, digest of the answer.
+    """Per-question rows of all answers that are there: identity, parameter counts, scores of 0 to
+    1, digest of the answer.
 
-    `paragraph` is the place of the question's paragraph in the order of drawing, `untouched` whether it is none of those that the data
-    set declares as seen (`seen_paragraphs`), `repeat` whether an earlier question of the paragraph asks the same.
-    `probability` is the model's of its answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
-    the store does not have are those that were exported for just such runs (`planned`) to `folder` or to one beside it, if they were.
-    Raises StudyError where these are of other weights, or if there are no rows.
+    `paragraph` is the place of the question's paragraph in the order of drawing, `untouched`
+    whether it is none of those that the data set declares as seen (`seen_paragraphs`), `repeat`
+    whether an earlier question of the paragraph asks the same. `probability` is the model's of its
+    answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
+    the store does not have are those that were exported for just such runs (`planned`) to `folder`
+    or to one beside it, if they were. Raises StudyError where these are of other weights, or if
+    there are no rows.
     """
-    store, frames, exported = (store or Store()).snapshot(), [], exports.exported(folder, "rows.parquet")
+    store, frames, exported = (
+        (store or Store()).snapshot(),
+        [],
+        exports.exported(folder, "rows.parquet"),
+    )
     _refuse_others(plan, store, folder)
     for one in plan.asked:
         test = one.answers.needs["test"]
         if is_answered(one, store):
             counts = inputs.parameter_counts(store, one.counted)
-            fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()} | {"run": store.key(one.answers)}
+            fixed = (
+                one.called
+                | {f"parameters_{name}": count for name, count in counts.items()}
+                | {"run": store.key(one.answers)}
+            )
             part = pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned)
         elif one.planned in exported:
             part = _marked(exported[one.planned].assign(**one.called), test)
@@ -158,11 +202,26 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     if not frames:
         raise StudyError("No answers are there yet: complete the plan first.")
     table = pd.concat(frames, ignore_index=True)
-    return table[[*IDENTITY, *COUNTS, "run", "planned", "article", "question", *MARKS, "untouched", *TRAITS, *SCORES, "answer"]]
+    return table[
+        [
+            *IDENTITY,
+            *COUNTS,
+            "run",
+            "planned",
+            "article",
+            "question",
+            *MARKS,
+            "untouched",
+            *TRAITS,
+            *SCORES,
+            "answer",
+        ]
+    ]
 
 
 def _marked(exported: pd.DataFrame, test: Input) -> pd.DataFrame:
-    """Exported rows with `MARKS`; where they were exported without, by the data set, which is fetched for that."""
+    """Exported rows with `MARKS`; where they were exported without, by the data set, which is
+    fetched for that."""
     if set(MARKS) <= set(exported) and exported[MARKS].notna().all(axis=None):
         return exported.astype({"paragraph": int, "repeat": bool})
     loaded = inputs.loaded(test)
@@ -170,20 +229,27 @@ def _marked(exported: pd.DataFrame, test: Input) -> pd.DataFrame:
         places = [loaded.paragraphs[question] for question in exported.question]
     except KeyError as error:
         raise StudyError(
-            f"The exported rows of {test.label} have question {error}, which the data set has not: export them anew."
+            f"The exported rows of {test.label} have question {error}, which the data set has not:"
+            " export them anew."
         ) from error
     return exported.assign(paragraph=places, repeat=exported.question.isin(loaded.repeats))
 
 
 def lacking(folder: Path) -> bool:
-    """Whether there are rows in `folder` of runs that the store does not have: they come from another machine, or the store is gone."""
-    keys = {key for table in exports.tables(folder, "rows.parquet", ["run"]) for key in table.run.unique()}
+    """Whether there are rows in `folder` of runs that the store does not have: they come from
+    another machine, or the store is gone."""
+    keys = {
+        key
+        for table in exports.tables(folder, "rows.parquet", ["run"])
+        for key in table.run.unique()
+    }
     return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
 
 
 def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]:
-    """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does not have it and `folder` shows what
-    came of it, with the versions that it was made with if they are not today's."""
+    """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does
+    not have it and `folder` shows what came of it, with the versions that it was made with if they
+    are not today's."""
     store, exported, found = store.snapshot(), exports.exported(folder, "runs.csv"), []
     for run in plan.runs:
         state, why = store.state(run)
@@ -194,9 +260,12 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
 
 
 def outdated(plan: Plan, made: pd.DataFrame) -> dict[str, str]:
-    """The runs whose versions (in `origins`) are not today's, and how, in words, by what was planned."""
+    """The runs whose versions (in `origins`) are not today's, and how, in words, by what was
+    planned."""
     lines = exports.grouped(made)
-    found = {run.planned: _outdated(run, lines[run.planned]) for run in plan.runs if run.planned in lines}
+    found = {
+        run.planned: _outdated(run, lines[run.planned]) for run in plan.runs if run.planned in lines
+    }
     return {planned: how for planned, how in found.items() if how}
 
 
@@ -205,7 +274,8 @@ def _outdated(run: Run, lines: pd.DataFrame) -> str:
 
 
 def superseded(plan: Plan, folder: Path) -> bool:
-    """Whether rows in `folder` or beside it are of versions that are not today's, and the store has no newer ones."""
+    """Whether rows in `folder` or beside it are of versions that are not today's, and the store has
+    no newer ones."""
     return any(state == "exported" and why for _, state, why in states(plan, folder, Store()))
 
 
@@ -231,7 +301,10 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
     for q in loaded.questions:
         text, judged = (
             said[q.id]["text"],
-            dict(language=q.language, rules=segmentation.usual_rules(q.language, mlqa=sources.is_mlqa(test.value))),
+            dict(
+                language=q.language,
+                rules=segmentation.usual_rules(q.language, mlqa=sources.is_mlqa(test.value)),
+            ),
         )
         yield {
             "language": q.language,
@@ -242,7 +315,9 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
             **prompts.traits(q),
             **metrics.score(text, [gold for gold, _ in q.answers], **judged),
             "probability": said[q.id]["probability"],
-            "agreement": metrics.agreement(text, theirs[q.id]["text"], **judged) if theirs else np.nan,
+            "agreement": (
+                metrics.agreement(text, theirs[q.id]["text"], **judged) if theirs else np.nan
+            ),
             "loyalty": loyal[q.id] if loyal else np.nan,
             "answer": digest(text)[:16],
         }
@@ -253,7 +328,8 @@ def _read(store: Store, run: Run) -> dict:
 
 
 def results(table: pd.DataFrame) -> pd.DataFrame:
-    """Tidy results: a line per run, test set and metric, values of 0 to 100, over distinct questions."""
+    """Tidy results: a line per run, test set and metric, values of 0 to 100, over distinct
+    questions."""
     table = pairing.distinct(table)
     keys = [*IDENTITY, *COUNTS, "run"]
     long = table.melt(id_vars=keys, value_vars=SCORES, var_name="metric").dropna(subset="value")
@@ -263,105 +339,187 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
-    """The loss of every step of every trained model, and the dev F1 where it was measured; of models that the store does not have,
-    what was exported to `folder`."""
-    store, frames, exported = (store or Store()).snapshot(), [], exports.exported(folder, "learning.csv")
+    """The loss of every step of every trained model, and the dev F1 where it was measured; of
+    models that the store does not have, what was exported to `folder`."""
+    store, frames, exported = (
+        (store or Store()).snapshot(),
+        [],
+        exports.exported(folder, "learning.csv"),
+    )
     for run, called in plan.trained:
         fixed = {name: called[name] for name in CALLED[:-2]}
         if store.result(run) is not None:
-            curve = pd.DataFrame(json.loads(store.path(run, "curve.json").read_text(encoding="utf-8")))
+            curve = pd.DataFrame(
+                json.loads(store.path(run, "curve.json").read_text(encoding="utf-8"))
+            )
             frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step", "loss", *CALLED])
+    table = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["step", "loss", *CALLED])
+    )
     return table[[name for name in table if name not in CALLED] + CALLED]
 
 
-def origins(plan: Plan, store: Store | None = None, folder: Path | None = None, runs: Sequence[Run] | None = None) -> pd.DataFrame:
-    """Where the results come from: a line per run that is done (or of these `runs`), with its key, the digest of what it made, the
-    learning rate of a training (missing where a search chose it and that was not recorded), and when, in how many seconds (since it last
-    went on, if it was stopped), by what versions and on what machine; of runs that the store does not have, what was exported to
-    `folder`."""
+def origins(
+    plan: Plan,
+    store: Store | None = None,
+    folder: Path | None = None,
+    runs: Sequence[Run] | None = None,
+) -> pd.DataFrame:
+    """Where the results come from: a line per run that is done (or of these `runs`), with its key,
+    the digest of what it made, the learning rate of a training (missing where a search chose it and
+    that was not recorded), and when, in how many seconds (since it last went on, if it was
+    stopped), by what versions and on what machine; of runs that the store does not have, what was
+    exported to `folder`."""
     store, frames = (store or Store()).snapshot(), []
     exported, times = exports.exported(folder, "runs.csv"), exports.exported(folder, "times.csv")
     for run in plan.runs if runs is None else runs:
         result = store.result(run)
         if result is not None:
             made = store.manifest(store.folder(run))
-            same = result["digest"] if run.kind != "cost" else "measured"  # and so another one each time
-            about = {"kind": run.kind, "label": run.label, "key": store.key(run), "digest": same, "seconds": result["seconds"]}
+            same = (
+                result["digest"] if run.kind != "cost" else "measured"
+            )  # and so another one each time
+            about = {
+                "kind": run.kind,
+                "label": run.label,
+                "key": store.key(run),
+                "digest": same,
+                "seconds": result["seconds"],
+            }
             about |= (
-                {name: made[name] for name in ("started", "python", "unicode", "threads", "git", "dirty")}
+                {
+                    name: made[name]
+                    for name in ("started", "python", "unicode", "threads", "git", "dirty")
+                }
                 | made["machine"]
                 | made["versions"]
             )
             part = pd.DataFrame([about | {"planned": run.planned, "versions": _versions(run)}])
         elif run.planned in exported:
-            when = times.get(run.planned, exported[run.planned]).reindex(columns=["planned", *exports.WHEN])
-            part = exported[run.planned].drop(columns=exports.WHEN, errors="ignore").merge(when, on="planned")
+            when = times.get(run.planned, exported[run.planned]).reindex(
+                columns=["planned", *exports.WHEN]
+            )
+            part = (
+                exported[run.planned]
+                .drop(columns=exports.WHEN, errors="ignore")
+                .merge(when, on="planned")
+            )
         else:
             continue
         exported_rate = part["rate"].iloc[0] if "rate" in part else np.nan
-        frames.append(part.assign(rate=planning.rate(run, result) if np.isnan(exported_rate) else exported_rate))
+        frames.append(
+            part.assign(
+                rate=planning.rate(run, result) if np.isnan(exported_rate) else exported_rate
+            )
+        )
     none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
     return pd.concat(frames, ignore_index=True) if frames else none
 
 
-def timing(plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
-    """What answers cost, against their scores in `table`: a line per model and test set, asked as it was trained.
+def timing(
+    plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None
+) -> pd.DataFrame:
+    """What answers cost, against their scores in `table`: a line per model and test set, asked as
+    it was trained.
 
-    Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured in turns with each student's (in
-    the teacher's own line the medians of these); `time` is in percent of the teacher's, the median of a few rounds from `time_low` to
-    `time_high`; `runs` are those that measured it and those that the scores are of. Of students that the store does not have, what was
-    exported to `folder`.
+    Milliseconds a question, memory and disk in megabytes, beside the teacher's, which were measured
+    in turns with each student's (in the teacher's own line the medians of these); `time` is in
+    percent of the teacher's, the median of a few rounds from `time_low` to `time_high`; `runs` are
+    those that measured it and those that the scores are of. Of students that the store does not
+    have, what was exported to `folder`.
     """
     store, lines = (store or Store()).snapshot(), []
     exported, made = exports.exported(folder, "timing.csv"), exports.exported(folder, "runs.csv")
     for run, called in plan.costs:
         result, known = store.result(run), exported.get(run.planned)
         if result is not None:
-            measured = {whose + what: value for whose, part in WHOSE.items() for what, value in result["facts"][part].items()}
-            measured |= result["facts"]["shares"] | {"runs": run_ids.joined([store.folder(run).name])}
+            measured = {
+                whose + what: value
+                for whose, part in WHOSE.items()
+                for what, value in result["facts"][part].items()
+            }
+            measured |= result["facts"]["shares"] | {
+                "runs": run_ids.joined([store.folder(run).name])
+            }
         elif known is not None:
-            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict() | {"runs": run_ids.joined(made[run.planned].key)}
+            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict() | {
+                "runs": run_ids.joined(made[run.planned].key)
+            }
         else:
             continue
-        lines.append({name: called[name] for name in IDENTITY if name in called} | measured | {"planned": run.planned})
+        lines.append(
+            {name: called[name] for name in IDENTITY if name in called}
+            | measured
+            | {"planned": run.planned}
+        )
     students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
     taught = students.groupby(SCHOOL, sort=False)
     theirs = taught[MEASURED[3:]].median().assign(runs=taught.runs.agg(run_ids.joined))
-    teachers = theirs.assign(**theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))).reset_index()
+    teachers = theirs.assign(
+        **theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))
+    ).reset_index()
     teachers = teachers.assign(**dict.fromkeys(TIMES, 100.0))
-    teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
+    teachers = (
+        table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
+    )
     table = pairing.distinct(table)
     asked = table[table.asked == table.trained].groupby([*TRAINED, "test_set"], sort=False)
-    scores = (100 * asked[["f1", "exact_match"]].mean()).assign(answers=asked.run.agg(run_ids.joined))
-    found = pd.concat([teachers, students], ignore_index=True).merge(scores.reset_index(), on=TRAINED)
-    runs = [run_ids.joined(both) for both in zip(found.pop("runs"), found.pop("answers"), strict=True)]
+    scores = (100 * asked[["f1", "exact_match"]].mean()).assign(
+        answers=asked.run.agg(run_ids.joined)
+    )
+    found = pd.concat([teachers, students], ignore_index=True).merge(
+        scores.reset_index(), on=TRAINED
+    )
+    runs = [
+        run_ids.joined(both) for both in zip(found.pop("runs"), found.pop("answers"), strict=True)
+    ]
     return found.assign(runs=runs)
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
-    """Every run of the plan: kind, what it is, whether it is done, and its key once that is known."""
+    """Every run of the plan: kind, what it is, whether it is done, and its key once that is
+    known."""
     store = (store or Store()).snapshot()
     return pd.DataFrame(
-        [{"kind": run.kind, "run": run.label, "state": store.state(run)[0], "key": store.key(run) or ""} for run in plan.runs]
+        [
+            {
+                "kind": run.kind,
+                "run": run.label,
+                "state": store.state(run)[0],
+                "key": store.key(run) or "",
+            }
+            for run in plan.runs
+        ]
     )
 
 
 def leakage(plan: Plan) -> pd.DataFrame:
-    """What must not be, counted, a line per set: its articles, contexts and questions that are among the training ones, too,
-    and its contexts that are shown a demonstration of their own article in any way in which they are asked or trained on."""
+    """What must not be, counted, a line per set: its articles, contexts and questions that are
+    among the training ones, too, and its contexts that are shown a demonstration of their own
+    article in any way in which they are asked or trained on."""
     training, ways = inputs.questions(plan.train), _ways(plan)
     lines = []
     for source in (plan.train, plan.dev, *plan.tests):
         asked = inputs.questions(source)
         first = [group[0] for group in squad.by_context(asked)]
-        examples = [prompts.demonstrations(first, mode, training, seed) for mode, seed in sorted(ways[source.digest])]
+        examples = [
+            prompts.demonstrations(first, mode, training, seed)
+            for mode, seed in sorted(ways[source.digest])
+        ]
         own = sum(
-            shown is not None and shown.article == one.article for chosen in examples for shown, one in zip(chosen, first, strict=True)
+            shown is not None and shown.article == one.article
+            for chosen in examples
+            for shown, one in zip(chosen, first, strict=True)
         )
-        shared = dict.fromkeys(squad.SHARED, pd.NA) if source is plan.train else squad.shared(training, asked)
+        shared = (
+            dict.fromkeys(squad.SHARED, pd.NA)
+            if source is plan.train
+            else squad.shared(training, asked)
+        )
         counts = {what: found if found is pd.NA else len(found) for what, found in shared.items()}
         lines.append({"set": source.label, **counts, "demonstrations": own})
     return pd.DataFrame(lines)
@@ -379,7 +537,8 @@ def _ways(plan: Plan) -> dict[str, set[tuple[str, int]]]:
 
 
 def folder(profile: str, notebook: str) -> Path:
-    """Where a notebook writes what it shows. Raises StudyError for a profile that is no name of a folder."""
+    """Where a notebook writes what it shows. Raises StudyError for a profile that is no name of a
+    folder."""
     naming.check_profile(profile)
     return root() / "figures" / profile / notebook
 
@@ -391,11 +550,12 @@ def export(
     texts: Mapping[str, str],
     drawn: Mapping[str, tuple[Figure, pd.DataFrame]],
 ) -> None:
-    """Write rows, their results, tables to be `kept` (as CSV), `texts` (as Markdown) and figures, each with what it draws (as CSV if it
-    is not among the former), by their names into `folder`.
+    """Write rows, their results, tables to be `kept` (as CSV), `texts` (as Markdown) and figures,
+    each with what it draws (as CSV if it is not among the former), by their names into `folder`.
 
-    Rows and lines of tables to be kept that were exported or appended before and are not among these are kept beside them; figures are
-    not. Raises StudyError where the folder shows another plan, or a file of these names that the study did not write.
+    Rows and lines of tables to be kept that were exported or appended before and are not among
+    these are kept beside them; figures are not. Raises StudyError where the folder shows another
+    plan, or a file of these names that the study did not write.
     """
     from studylib.analysis import figures  # slow to import, and planning draws nothing
 
@@ -403,7 +563,9 @@ def export(
     with exports.alone(folder):
         before = exports.listed(folder)
         with exports.draft(folder) as draft:
-            written = {"rows.parquet": table} | {f"{name}.csv": part for name, part in exports.timed(kept).items()}
+            written = {"rows.parquet": table} | {
+                f"{name}.csv": part for name, part in exports.timed(kept).items()
+            }
             exports.merge(folder, written, draft)
             exports.save(results(exports.read(draft / "rows.parquet")), draft / "results.csv")
             for name, text in texts.items():
@@ -414,4 +576,8 @@ def export(
                     exports.save(shown, draft / f"{name}.csv")
         exports.clear_parts(folder)
         old = {Path(name).stem for name in before if name.endswith(".svg")} - set(drawn)
-        exports.drop(folder, {f"{name}.{ending}" for name in old for ending in ("svg", "png", "csv")} - set(exports.KEPT))
+        exports.drop(
+            folder,
+            {f"{name}.{ending}" for name in old for ending in ("svg", "png", "csv")}
+            - set(exports.KEPT),
+        )

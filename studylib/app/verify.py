@@ -1,7 +1,8 @@
-"""`study verify`: what a profile shows, redrawn from its rows and compared; and, where the store is at hand, a random sample of answers
-asked again.
+"""`study verify`: what a profile shows, redrawn from its rows and compared; and, where the store is
+at hand, a random sample of answers asked again.
 
-Redrawing computes no model: a copy of the project holds the rows, and the notebooks are executed there.
+Redrawing computes no model: a copy of the project holds the rows, and the notebooks are executed
+there.
 """
 
 import csv
@@ -54,43 +55,65 @@ class Found:
 
 
 def verify(
-    jobs: Sequence[Job], say: Callable[[str], None], *, sample: int = 20, seed: int | None = None, store: Store | None = None
+    jobs: Sequence[Job],
+    say: Callable[[str], None],
+    *,
+    sample: int = 20,
+    seed: int | None = None,
+    store: Store | None = None,
 ) -> None:
-    """Say what differs from what the jobs' notebooks export, and of at least `sample` questions of some sets of answers, drawn by
-    `seed` or else by chance, what differs from what is stored. Raises StudyError if anything does, or if nothing was exported."""
+    """Say what differs from what the jobs' notebooks export, and of at least `sample` questions of
+    some sets of answers, drawn by `seed` or else by chance, what differs from what is stored.
+    Raises StudyError if anything does, or if nothing was exported."""
     if sample < 1:
         raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
     drawn_by = secrets.randbelow(SEEDS) if seed is None else seed
     store, random, wrong, files, unseen = store or Store(), Random(drawn_by), 0, 0, 0
     shown = [job for job in jobs if _files(_folder(job))]
     if not shown:
-        raise StudyError(f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study run` it first.")
+        raise StudyError(
+            f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study"
+            " run` it first."
+        )
     with _copied(shown) as place:
         for job in shown:
             say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
             there = (_folder(job) / "rows.parquet").exists()
-            looked = (*_redrawn(job, place), *_stored(job, store, random, sample)) if there else [Found("rows.parquet is missing")]
+            looked = (
+                (*_redrawn(job, place), *_stored(job, store, random, sample))
+                if there
+                else [Found("rows.parquet is missing")]
+            )
             for found in looked:
                 say(f"  {found.said}")
                 wrong, unseen = wrong + found.wrong, unseen + (not found.seen)
             files += len(_files(_folder(job)))
-    say(f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''}; differences: {wrong or 'none'}.")
-    say(f"Drawn by seed {drawn_by}{'' if seed is None else ', which was given and so could be known beforehand'}: --seed {drawn_by} again.")
+    say(
+        f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
+        f" differences: {wrong or 'none'}."
+    )
+    given = "" if seed is None else ", which was given and so could be known beforehand"
+    say(f"Drawn by seed {drawn_by}{given}: --seed {drawn_by} again.")
     say(_meaning(sample))
     if wrong:
         raise StudyError(
-            f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong} found, see above): restore it, or run again."
+            f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong}"
+            " found, see above): restore it, or run again."
         )
 
 
 def _meaning(sample: int) -> str:
     """What no difference means, and what it does not."""
-    caught = (f"1 in {share} with {100 * (1 - (1 - 1 / share) ** sample):.0f} %" for share in (10, 100))
+    caught = (
+        f"1 in {share} with {100 * (1 - (1 - 1 / share) ** sample):.0f} %" for share in (10, 100)
+    )
     return (
-        "No difference means: tables and figures follow from the rows; of the runs that the store has, models have the planned sizes and "
-        "their digests, and rows and models agree with the stored answers that were drawn. It does not mean that models were trained as "
-        "their manifests say, that rows without stored answers were ever answered, or that whoever made the store is honest. "
-        f"Of forged answers in a set that is drawn, a sample of {sample} finds {' and '.join(caught)}."
+        "No difference means: tables and figures follow from the rows; of the runs that the store"
+        " has, models have the planned sizes and their digests, and rows and models agree with the"
+        " stored answers that were drawn. It does not mean that models were trained as their"
+        " manifests say, that rows without stored answers were ever answered, or that whoever made"
+        f" the store is honest. Of forged answers in a set that is drawn, a sample of {sample}"
+        f" finds {' and '.join(caught)}."
     )
 
 
@@ -112,7 +135,11 @@ def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
         for entry in root().iterdir():
             if entry.name not in ("figures", "notebooks", ".git"):
                 (place / entry.name).symlink_to(entry)
-        shutil.copytree(root() / "notebooks", place / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(
+            root() / "notebooks",
+            place / "notebooks",
+            ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+        )
         for profile in {_folder(job).parent for job in jobs}:
             for file in (file for name in exports.KEPT for file in profile.glob(f"*/{name}")):
                 copy = place / "figures" / profile.name / file.parent.name / file.name
@@ -125,7 +152,8 @@ def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
 
 @contextmanager
 def _working(place: Path) -> Iterator[None]:
-    """In that folder, with a home that has no runs, so that only rows are shown; what is executed there stays to be looked into."""
+    """In that folder, with a home that has no runs, so that only rows are shown; what is executed
+    there stays to be looked into."""
     before = os.environ.get("STUDY_HOME")
     os.environ["STUDY_HOME"] = str(home() / "verified")
     try:
@@ -137,11 +165,14 @@ def _working(place: Path) -> Iterator[None]:
 
 
 def _redrawn(job: Job, place: Path) -> Iterator[Found]:
-    """What differs between the files that a notebook exported and those that it writes in the copy of the project."""
+    """What differs between the files that a notebook exported and those that it writes in the copy
+    of the project."""
     shown, made = _folder(job), place / "figures" / job.profile / job.notebook.stem
     try:
         with _working(place):
-            notebooks.execute(replace(job, notebook=place / "notebooks" / job.notebook.name), compute=False)
+            notebooks.execute(
+                replace(job, notebook=place / "notebooks" / job.notebook.name), compute=False
+            )
     except StudyError as error:
         yield Found(str(error))
         return
@@ -150,7 +181,11 @@ def _redrawn(job: Job, place: Path) -> Iterator[Found]:
             yield Found(f"{name} is missing")
         elif not (made / name).exists():
             foreign = name not in exports.listed(shown)
-            about = "is not the study's: left alone" if foreign else "is none of the files that the notebook writes"
+            about = (
+                "is not the study's: left alone"
+                if foreign
+                else "is none of the files that the notebook writes"
+            )
             yield Found(f"{name} {about}", wrong=not foreign, seen=not foreign)
         elif (found := differing(shown / name, made / name)) is not None and found.wrong:
             yield found
@@ -168,7 +203,12 @@ def differing(shown: Path, made: Path) -> Found | None:
         return None
     try:
         return _unlike(shown, made)
-    except (OSError, ValueError, SyntaxError, csv.Error) as error:  # pyarrow's and pillow's own are among them
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        csv.Error,
+    ) as error:  # pyarrow's and pillow's own are among them
         return Found(f"{shown.name} is damaged ({type(error).__name__})")
 
 
@@ -185,14 +225,20 @@ def _unlike(shown: Path, made: Path) -> Found | None:
         return _drawing(shown, made)
     for number, (one, other) in enumerate(zip(*lines, strict=False), start=1):
         if one != other:
-            return Found(f"{shown.name}, line {number}: {one[:120]!r} is shown, {other[:120]!r} follows from the rows")
+            return Found(
+                f"{shown.name}, line {number}: {one[:120]!r} is shown, {other[:120]!r} follows from"
+                " the rows"
+            )
     return Found(f"{shown.name} has {len(lines[0])} lines, {len(lines[1])} follow from the rows")
 
 
 def _table(shown: Path, made: Path) -> Found | None:
     one, other = pd.read_parquet(shown), pd.read_parquet(made)
     if list(one) != list(other) or len(one) != len(other):
-        return Found(f"{shown.name} has other columns or lines ({len(one)}) than the notebook writes ({len(other)})")
+        return Found(
+            f"{shown.name} has other columns or lines ({len(one)}) than the notebook writes"
+            f" ({len(other)})"
+        )
     unlike = [name for name in one if not one[name].equals(other[name])]
     return Found(f"{shown.name}: {unlike[0]} is not what the notebook writes") if unlike else None
 
@@ -201,12 +247,22 @@ def _cells(name: str, lines: Sequence[Sequence[str]]) -> Found | None:
     """The first cell that differs, or that some do in their last digits alone."""
     (heads, *shown), (others, *made) = ([*csv.reader(each)] or [[]] for each in lines)
     if heads != others or list(map(len, shown)) != list(map(len, made)):
-        return Found(f"{name} has other columns or lines ({len(shown)}) than follow from the rows ({len(made)})")
+        return Found(
+            f"{name} has other columns or lines ({len(shown)}) than follow from the rows"
+            f" ({len(made)})"
+        )
     for number, (one, other) in enumerate(zip(shown, made, strict=True), start=2):
         for head, a, b in zip(heads, one, other, strict=True):
             if a != b and not _close(a, b):
-                return Found(f"{name}, line {number}, {head}: {a or 'nothing'} is shown, {b or 'nothing'} follows from the rows")
-    return Found(f"{name}: the same numbers but for their last digits (another processor or number of threads)", wrong=False)
+                return Found(
+                    f"{name}, line {number}, {head}: {a or 'nothing'} is shown, {b or 'nothing'}"
+                    " follows from the rows"
+                )
+    return Found(
+        f"{name}: the same numbers but for their last digits (another processor or number of"
+        " threads)",
+        wrong=False,
+    )
 
 
 def _close(a: str, b: str) -> bool:
@@ -219,15 +275,27 @@ def _close(a: str, b: str) -> bool:
 def _drawing(shown: Path, made: Path) -> Found:
     """That of a figure: what it draws, and where the same matplotlib drew it, how."""
     numbers = [file.with_suffix(".csv") for file in (shown, made)]
-    unlike = differing(*numbers) if all(file.exists() for file in numbers) else Found(f"{numbers[0].name} is missing")
+    unlike = (
+        differing(*numbers)
+        if all(file.exists() for file in numbers)
+        else Found(f"{numbers[0].name} is missing")
+    )
     if unlike is not None and unlike.wrong:
         return Found(f"{shown.name} is drawn otherwise, and what it draws differs, too")
     one, other = (file.read_text(encoding="utf-8") for file in (shown, made))
     if _drawer(one) != _drawer(other):
-        return Found(f"{shown.name}: not compared, as another matplotlib drew it; its numbers are the same", wrong=False, seen=False)
-    if NUMBER.split(one) != NUMBER.split(other) or not all(map(_near, NUMBER.findall(one), NUMBER.findall(other))):
+        return Found(
+            f"{shown.name}: not compared, as another matplotlib drew it; its numbers are the same",
+            wrong=False,
+            seen=False,
+        )
+    if NUMBER.split(one) != NUMBER.split(other) or not all(
+        map(_near, NUMBER.findall(one), NUMBER.findall(other))
+    ):
         return Found(f"{shown.name} does not draw the numbers of {numbers[0].name}")
-    return Found(f"{shown.name}: the same but for the last digits of places (another processor)", wrong=False)
+    return Found(
+        f"{shown.name}: the same but for the last digits of places (another processor)", wrong=False
+    )
 
 
 def _drawer(drawing: str) -> str:
@@ -239,13 +307,22 @@ def _near(one: str, other: str) -> bool:
 
 
 def _pixels(shown: Path, made: Path) -> Found | None:
-    """That of a picture of pixels, which must be as its drawing where that is as it was, but for what processors make of its edges."""
+    """That of a picture of pixels, which must be as its drawing where that is as it was, but for
+    what processors make of its edges."""
     drawings = [file.with_suffix(".svg") for file in (shown, made)]
-    unlike = differing(*drawings) if all(file.exists() for file in drawings) else Found(f"{drawings[0].name} is missing")
+    unlike = (
+        differing(*drawings)
+        if all(file.exists() for file in drawings)
+        else Found(f"{drawings[0].name} is missing")
+    )
     if unlike is not None and (unlike.wrong or not unlike.seen):
-        return Found(f"{shown.name}: not compared, as its drawing is not the same", wrong=False, seen=False)
+        return Found(
+            f"{shown.name}: not compared, as its drawing is not the same", wrong=False, seen=False
+        )
     if _fonts(shown) != _fonts(made):
-        return Found(f"{shown.name}: not compared, as it was made with other fonts", wrong=False, seen=False)
+        return Found(
+            f"{shown.name}: not compared, as it was made with other fonts", wrong=False, seen=False
+        )
     one, other = imread(shown), imread(made)
     if one.shape != other.shape or abs(one - other).max() > SHADE:
         return Found(f"{shown.name} shows something else than {drawings[0].name}")
@@ -263,21 +340,42 @@ def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Fou
     if store.root.exists():
         yield from map(Found, weights.differences(job.plan, store))
         for reference in sorted(weights.unknown(job.plan)):
-            yield Found(f"{reference} is not fetched: the sizes of its students are not compared with the plan", wrong=False)
+            yield Found(
+                f"{reference} is not fetched: the sizes of its students are not compared with the"
+                " plan",
+                wrong=False,
+            )
     yield from _asked(job, store, random, sample)
 
 
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
-    """What differs in a few sets of answers that the store has, and whose models and questions are at hand."""
-    there = [one for one in job.plan.asked if study.is_answered(one, store) and budget.at_hand(one.answers, "test")]
+    """What differs in a few sets of answers that the store has, and whose models and questions are
+    at hand."""
+    there = [
+        one
+        for one in job.plan.asked
+        if study.is_answered(one, store) and budget.at_hand(one.answers, "test")
+    ]
     if lacking := len(job.plan.asked) - len(there):
-        yield Found(f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only rows were looked at", wrong=False)
+        yield Found(
+            f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only"
+            " rows were looked at",
+            wrong=False,
+        )
     if not there:
         return
     try:
         yield from _fingerprints(job, store)
-    except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:  # pyarrow's own is among them
-        yield Found(f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})")
+    except (
+        StudyError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    ) as error:  # pyarrow's own is among them
+        yield Found(
+            f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})"
+        )
         return
     inputs.prepare(job.plan.machine)
     drawn = random.sample(there, min(SETS, len(there)))
@@ -288,18 +386,27 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
         except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:
             wrong = [Found(f"{one.answers.label}: {said(error)}")]
         yield from wrong or [
-            Found(f"{one.answers.label}: rows, and at least {sample} questions asked again, are as they were", wrong=False)
+            Found(
+                f"{one.answers.label}: rows, and at least {sample} questions asked again, are as"
+                " they were",
+                wrong=False,
+            )
         ]
 
 
 def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
-    """Where the tables that are only kept, not computed from rows, differ from what the store has of the same runs: what each run is, how
-    it learnt, what its answers cost."""
-    made = {f"{name}.csv": table for name, table in exports.timed({"runs": study.origins(job.plan, store)}).items()}
+    """Where the tables that are only kept, not computed from rows, differ from what the store has
+    of the same runs: what each run is, how it learnt, what its answers cost."""
+    made = {
+        f"{name}.csv": table
+        for name, table in exports.timed({"runs": study.origins(job.plan, store)}).items()
+    }
     if any(store.result(run) is not None for run, _ in job.plan.trained):
         made["learning.csv"] = study.curves(job.plan, store)
     if job.plan.costs:
-        made["timing.csv"] = study.timing(job.plan, pd.read_parquet(_folder(job) / "rows.parquet"), store)
+        made["timing.csv"] = study.timing(
+            job.plan, pd.read_parquet(_folder(job) / "rows.parquet"), store
+        )
     for name, table in made.items():
         if (_folder(job) / name).exists():
             yield from _kept(job, name, table)
@@ -317,7 +424,10 @@ def _kept(job: Job, name: str, made: pd.DataFrame) -> Iterator[Found]:
         if there is None or len(there) != len(lines) or not set(same) <= set(there):
             yield Found(f"{name}: not the lines or columns that the store has of {planned}")
         elif unlike := [column for column in same if not _equal(there[column], lines[column])]:
-            yield Found(f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown, {lines[unlike[0]].iloc[0]} is stored ({planned})")
+            yield Found(
+                f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown,"
+                f" {lines[unlike[0]].iloc[0]} is stored ({planned})"
+            )
 
 
 def _equal(shown: pd.Series, made: pd.Series) -> bool:
@@ -329,9 +439,15 @@ def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
     """Where rows differ from what the stored answers score."""
     every = pd.read_parquet(_folder(job) / "rows.parquet")
     shown = every[every.planned == one.planned].set_index("question").sort_index()
-    made = study.rows(replace(job.plan, asked=[one], trained=[]), store).set_index("question").sort_index()
+    made = (
+        study.rows(replace(job.plan, asked=[one], trained=[]), store)
+        .set_index("question")
+        .sort_index()
+    )
     if list(shown.index) != list(made.index):
-        yield Found(f"{one.answers.label}: rows.parquet has rows of other questions than were answered")
+        yield Found(
+            f"{one.answers.label}: rows.parquet has rows of other questions than were answered"
+        )
         return
     numbers = [*labels.METRICS, *labels.MENDED, *study.BESIDE]
     unlike = (shown[numbers] - made[numbers]).abs() > TOLERANCE
@@ -340,25 +456,41 @@ def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
         unlike[name] = shown[name].map(str) != made[name].map(str)
     for question, column in unlike.stack()[lambda wrong: wrong].index[:1]:
         a, b = shown.loc[question, column], made.loc[question, column]
-        yield Found(f"{one.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the stored answer")
+        yield Found(
+            f"{one.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the"
+            " stored answer"
+        )
 
 
 def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Found]:
-    """Where answers differ from the stored ones when some contexts with all their questions are asked again."""
+    """Where answers differ from the stored ones when some contexts with all their questions are
+    asked again."""
     run = one.answers
     stored = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
     model, tokenizer = inputs.load(store, run.needs["model"])
     built = inputs.prompted(run, "test", tokenizer, model.config)
     drawn: set[str] = set()
-    longest = prompts.longest_answer(branch.target for prompt in built for branch in prompt.branches)
+    longest = prompts.longest_answer(
+        branch.target for prompt in built for branch in prompt.branches
+    )
     for prompt in random.sample(built, len(built)):
         if len(drawn) < sample:
             drawn |= {branch.question.id for branch in prompt.branches}
-    some = [prompt for prompt in built if prompt.branches[0].question.id in drawn]  # all windows of a context
-    for question, now in generate.best(generate.answer(model, tokenizer, some, longest=longest, gold=True)).items():
+    some = [
+        prompt for prompt in built if prompt.branches[0].question.id in drawn
+    ]  # all windows of a context
+    for question, now in generate.best(
+        generate.answer(model, tokenizer, some, longest=longest, gold=True)
+    ).items():
         before = stored[question]
         if now.text != before["text"]:
             lead = f"(the first choice led by {now.margin:.1g})"
-            yield Found(f"{run.label}, question {question}: {before['text']!r} is stored, the model says {now.text!r} {lead}")
+            yield Found(
+                f"{run.label}, question {question}: {before['text']!r} is stored, the model says"
+                f" {now.text!r} {lead}"
+            )
         elif abs(now.probability - before["probability"]) > TOLERANCE:
-            yield Found(f"{run.label}, question {question}: probability {before['probability']:.6f} is stored, now {now.probability:.6f}")
+            yield Found(
+                f"{run.label}, question {question}: probability {before['probability']:.6f} is"
+                f" stored, now {now.probability:.6f}"
+            )

@@ -1,4 +1,5 @@
-"""Whether the models in the store are those that were planned: of the planned size, with their run's digest, and nobody's copy.
+"""Whether the models in the store are those that were planned: of the planned size, with their
+run's digest, and nobody's copy.
 
 That they were trained as planned is not seen by looking at them.
 """
@@ -17,9 +18,12 @@ from studylib.store.store import Store
 
 
 def differences(plan: Plan, store: Store) -> Iterator[str]:
-    """A sentence for each way in which a stored model differs from its plan, its run's result and the other models."""
+    """A sentence for each way in which a stored model differs from its plan, its run's result and
+    the other models."""
     accounts, owners = Work(), dict[str, Run]()
-    for run in {run.planned: run for run, _ in plan.trained if store.result(run) is not None}.values():
+    for run in {
+        run.planned: run for run, _ in plan.trained if store.result(run) is not None
+    }.values():
         try:
             yield from _differing(run, store, accounts, owners)
         except StudyError as error:
@@ -27,7 +31,8 @@ def differences(plan: Plan, store: Store) -> Iterator[str]:
 
 
 def unknown(plan: Plan) -> set[str]:
-    """The models from outside that are not at hand, so that the size of what is made of them is not known."""
+    """The models from outside that are not at hand, so that the size of what is made of them is not
+    known."""
     raws = (planning.raw_of(run).value for run, _ in plan.trained)
     return {reference for reference in raws if loading.to_fetch(reference)}
 
@@ -35,18 +40,29 @@ def unknown(plan: Plan) -> set[str]:
 def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -> Iterator[str]:
     folder, result = store.path(run, "model"), store.result(run) or {}
     if digest(result["files"]) != result["digest"]:
-        yield f"{run.label}: its files are not those that answers and students were made of (digest differs)"
+        yield (
+            f"{run.label}: its files are not those that answers and students were made of (digest"
+            " differs)"
+        )
     counted = loading.counted(folder)
     if result["facts"]["parameters"] != counted:
-        yield f"{run.label}: {_sized(folder, counted)}, its result says {result['facts']['parameters']['total']:,}"
+        yield (
+            f"{run.label}: {_sized(folder, counted)}, its result says"
+            f" {result['facts']['parameters']['total']:,}"
+        )
     if not loading.to_fetch(planning.raw_of(run).value):
         shape = accounts.shape(run)
         if {"total": shape.total, "nonembedding": shape.nonembedding} != counted:
             yield f"{run.label}: {_sized(folder, counted)}, {shape.total:,} were planned"
-    held = digest({name: known for name, known in result["files"].items() if name.endswith(".safetensors")})
+    held = digest(
+        {name: known for name, known in result["files"].items() if name.endswith(".safetensors")}
+    )
     if (owner := owners.setdefault(held, run)) is not run:
         yield f"{run.label}: {folder} holds the weights of {owner.label}, to the bit"
 
 
 def _sized(folder: Path, counted: dict[str, int]) -> str:
-    return f"{folder} holds {counted['total']:,} parameters ({counted['nonembedding']:,} outside embeddings)"
+    return (
+        f"{folder} holds {counted['total']:,} parameters ({counted['nonembedding']:,} outside"
+        " embeddings)"
+    )

@@ -18,10 +18,15 @@ from studylib.store.store import Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """One run of a profile, named by its label or by the beginning of its key; 0 when it went well, 2 with one sentence otherwise."""
-    parser = argparse.ArgumentParser(prog="torchrun -m studylib.app.worker", description="Make one run in several processes.")
+    """One run of a profile, named by its label or by the beginning of its key; 0 when it went well,
+    2 with one sentence otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="torchrun -m studylib.app.worker", description="Make one run in several processes."
+    )
     parser.add_argument("profile", help="a folder of params/ or a YAML file")
-    parser.add_argument("run", help="the run's label, as `study status` lists it, or the first digits of its key")
+    parser.add_argument(
+        "run", help="the run's label, as `study status` lists it, or the first digits of its key"
+    )
     chosen = parser.parse_args(arguments)
     try:
         run, machine = _named(chosen.profile, chosen.run)
@@ -34,13 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _named(profile: str, name: str) -> tuple[Run, Machine]:
-    """The one run that is called so, and where its plan says it is made. Raises StudyError unless there is exactly one."""
+    """The one run that is called so, and where its plan says it is made. Raises StudyError unless
+    there is exactly one."""
     store, jobs = Store(), notebooks.jobs(profile)
     every = [(run, job.plan.machine) for job in jobs for run in job.plan.runs]
-    named = [pair for pair in every if name == pair[0].label or (len(name) > 5 and (store.key(pair[0]) or "").startswith(name))]
-    found = list({run.planned: (run, machine) for run, machine in named}.values())  # what several notebooks need is one
+    named = [
+        pair
+        for pair in every
+        if name == pair[0].label or (len(name) > 5 and (store.key(pair[0]) or "").startswith(name))
+    ]
+    found = list(
+        {run.planned: (run, machine) for run, machine in named}.values()
+    )  # what several notebooks need is one
     if len(found) != 1:
-        raise StudyError(f"{len(found)} runs of {profile} are called {name!r}: `study status {profile}` lists them.")
+        raise StudyError(
+            f"{len(found)} runs of {profile} are called {name!r}: `study status {profile}` lists"
+            " them."
+        )
     return found[0]
 
 

@@ -1,7 +1,9 @@
-"""The systems that `study bench` times against each other: this package's, TRL's, transformers' and a plain loop.
+"""The systems that `study bench` times against each other: this package's, TRL's, transformers' and
+a plain loop.
 
-All distil the same teacher into a student of half its layers, by forward KL at the tokens of gold answers, with AdamW, in
-the same precision, an optimiser step per call on all questions of the given contexts; or answer the same questions.
+All distil the same teacher into a student of half its layers, by forward KL at the tokens of gold
+answers, with AdamW, in the same precision, an optimiser step per call on all questions of the given
+contexts; or answer the same questions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,7 +41,8 @@ RATE = 1e-5
 
 @dataclass(frozen=True)
 class Match:
-    """What all contestants are given: a teacher, how many of its layers the student has, and the precision."""
+    """What all contestants are given: a teacher, how many of its layers the student has, and the
+    precision."""
 
     teacher: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -70,8 +73,12 @@ class Packed:
 
     def __init__(self, match: Match, folder: Path):
         self.match, self.folder, self.model = match, folder, match.student()
-        self.mixture = objectives.Mixture(objectives.parse([{"steps": 1, "losses": {"forward_kl": 1.0}}]))
-        self.learner = loop.Learner(self.model, self.mixture, loop.Recipe(1, RATE, 0, precision=match.precision), "")
+        self.mixture = objectives.Mixture(
+            objectives.parse([{"steps": 1, "losses": {"forward_kl": 1.0}}])
+        )
+        self.learner = loop.Learner(
+            self.model, self.mixture, loop.Recipe(1, RATE, 0, precision=match.precision), ""
+        )
         folder.mkdir(exist_ok=True)
 
     def store(self, prompts: Sequence[Prompt]) -> None:
@@ -100,7 +107,8 @@ class Packed:
 
 
 class PlainLoop:
-    """What one writes first: a question a row, padded, all logits of both models, the teacher in the step."""
+    """What one writes first: a question a row, padded, all logits of both models, the teacher in
+    the step."""
 
     def __init__(self, match: Match, folder: Path):
         self.match, self.model = match, match.student()
@@ -134,7 +142,8 @@ class Clock(TrainerCallback):
 
 
 class Gkd:
-    """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours, a step in `parts` micro-batches.
+    """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours, a step in `parts`
+    micro-batches.
 
     Raises StudyError where TRL is not installed.
     """
@@ -149,7 +158,8 @@ class Gkd:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, fused=True)
 
     def distil(self, prompts: Sequence[Prompt]) -> float:
-        """A step on a row per question; returns its loss, and leaves in `seconds` how long the step took without the trainer's set-up."""
+        """A step on a row per question; returns its loss, and leaves in `seconds` how long the step
+        took without the trainer's set-up."""
         rows, clock = alone(prompts), Clock()
 
         def collated(picked: Sequence[dict]) -> dict[str, Tensor]:
@@ -163,13 +173,19 @@ class Gkd:
             data_collator=collated,
             train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
             processing_class=self.match.tokenizer,
-            optimizers=(self.optimizer, torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)),
+            optimizers=(
+                self.optimizer,
+                torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0),
+            ),
             callbacks=[clock],
         )
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train().training_loss
         for model in (self.model, self.match.teacher):
-            for wrapped in ("forward", "_original_forward"):  # the trainer leaves its wrapping for bf16 on them
+            for wrapped in (
+                "forward",
+                "_original_forward",
+            ):  # the trainer leaves its wrapping for bf16 on them
                 vars(model).pop(wrapped, None)
         self.seconds = clock.seconds
         return loss
@@ -197,11 +213,14 @@ class Gkd:
 
 def answer(match: Match, prompts: Sequence[Prompt]) -> list[str]:
     """Our answers: a context's keys and values once."""
-    return [found.text for found in evaluation_generate.answer(match.teacher, match.tokenizer, prompts)]
+    return [
+        found.text for found in evaluation_generate.answer(match.teacher, match.tokenizer, prompts)
+    ]
 
 
 def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
-    """The same by transformers' `generate`: left padding, sorted by length, `size` questions at a time."""
+    """The same by transformers' `generate`: left padding, sorted by length, `size` questions at a
+    time."""
     longest = longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
     rows = [prompt.prefix + branch.given for prompt in prompts for branch in prompt.branches]
     order, said = sorted(range(len(rows)), key=lambda row: len(rows[row])), {}
@@ -211,7 +230,9 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
         picked = order[start : start + size]
         width = max(len(rows[row]) for row in picked)
         ids = torch.tensor([[0] * (width - len(rows[row])) + rows[row] for row in picked])
-        real = torch.tensor([[0] * (width - len(rows[row])) + [1] * len(rows[row]) for row in picked])
+        real = torch.tensor(
+            [[0] * (width - len(rows[row])) + [1] * len(rows[row]) for row in picked]
+        )
         with torch.no_grad():
             out = teacher.generate(
                 input_ids=ids,
@@ -223,17 +244,24 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
                 stopping_criteria=match.line_end,
             )
         for row, tokens in zip(picked, out[:, width:].tolist(), strict=True):
-            said[row] = evaluation_generate.clean(vocabulary.text(match.tokenizer, [token for token in tokens if token not in ends]))
+            said[row] = evaluation_generate.clean(
+                vocabulary.text(match.tokenizer, [token for token in tokens if token not in ends])
+            )
     return [said[row] for row in range(len(rows))]
 
 
 def alone(prompts: Iterable[Prompt]) -> list[tuple[list[int], list[int]]]:
     """A row per question: what is given, and what is to be learnt (EOS included)."""
-    return [(prompt.prefix + branch.given, branch.target) for prompt in prompts for branch in prompt.branches]
+    return [
+        (prompt.prefix + branch.given, branch.target)
+        for prompt in prompts
+        for branch in prompt.branches
+    ]
 
 
 def padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids, 1 on tokens, and labels (-100 but on what is to be learnt), each (B, T), padded on the right."""
+    """Token ids, 1 on tokens, and labels (-100 but on what is to be learnt), each (B, T), padded on
+    the right."""
     ids = packing.padded([given + target for given, target in rows])
     real = packing.padded([[1] * (len(given) + len(target)) for given, target in rows])
     labels = packing.padded([[-100] * len(given) + target for given, target in rows], -100)

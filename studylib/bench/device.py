@@ -1,7 +1,8 @@
-"""Speed of training on one device, with models of real sizes and random weights: `study bench --device cuda`. Nothing is fetched.
+"""Speed of training on one device, with models of real sizes and random weights: `study bench
+--device cuda`. Nothing is fetched.
 
-A step is that of the study: rows of whole contexts with all their questions, matrix products in bf16, answers alone through the head,
-AdamW on weights in fp32.
+A step is that of the study: rows of whole contexts with all their questions, matrix products in
+bf16, answers alone through the head, AdamW on weights in fp32.
 """
 
 import time
@@ -21,24 +22,36 @@ from studylib.runs.budget import BRANCH, FLOAT, PREFIX, TRAINED, Shape, example,
 from studylib.training import loop
 
 ROWS, MICRO, QUESTIONS, STEPS = 16, 4, 5, 3
-LARGE = 8192  # of the square matrices whose product shows the device's peak; a quarter of it on a CPU
+LARGE = (
+    8192  # of the square matrices whose product shows the device's peak; a quarter of it on a CPU
+)
 
 
 def speed(name: str, say: Callable[[str], None]) -> list[dict]:
-    """A line per known model that fits: tokens a second, FLOP/s and their share of the best matrix product, gigabytes at most; printed
-    as they come. Raises StudyError for a device that is not there."""
+    """A line per known model that fits: tokens a second, FLOP/s and their share of the best matrix
+    product, gigabytes at most; printed as they come. Raises StudyError for a device that is not
+    there."""
     device = parts.device(name)
     peak, room = _peak(device), _memory(device)
     title = torch.cuda.get_device_name(device) if device.type == "cuda" else "this processor"
-    say(f"{title}: {room / 1e9:.0f} GB, best matrix product in bf16 {peak / 1e12:.2f} TFLOP/s; {ROWS} rows a step, {MICRO} at a time")
+    say(
+        f"{title}: {room / 1e9:.0f} GB, best matrix product in bf16 {peak / 1e12:.2f} TFLOP/s;"
+        f" {ROWS} rows a step, {MICRO} at a time"
+    )
     say(f"{'model':32} {'tokens/s':>9} {'TFLOP/s':>8} {'of peak':>8} {'GB':>6}")
     found = []
     for model, about in _each():
         if FLOAT * TRAINED * about["parameters"] > 0.9 * room:
-            say(f"{model:32} does not fit: weights, gradients and moments alone are {FLOAT * TRAINED * about['parameters'] / 1e9:.0f} GB")
+            say(
+                f"{model:32} does not fit: weights, gradients and moments alone are"
+                f" {FLOAT * TRAINED * about['parameters'] / 1e9:.0f} GB"
+            )
             continue
         one: dict[str, Any] = {"model": model} | _measured(model, device, peak)
-        say(f"{model:32} {one['tokens']:9.0f} {one['flops'] / 1e12:8.2f} {one['share']:8.1%} {one['memory'] / 1e9:6.1f}")
+        say(
+            f"{model:32} {one['tokens']:9.0f} {one['flops'] / 1e12:8.2f} {one['share']:8.1%}"
+            f" {one['memory'] / 1e9:6.1f}"
+        )
         found.append(one)
     return found
 
@@ -58,16 +71,33 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     learner = loop.Learner(model, mixture, loop.Recipe(ROWS, 1e-6, 0, MICRO, "bf16"), "")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    took = [_step(model, mixture, learner, [row] * ROWS, shape.vocabulary, device) for _ in range(STEPS + 1)]
+    took = [
+        _step(model, mixture, learner, [row] * ROWS, shape.vocabulary, device)
+        for _ in range(STEPS + 1)
+    ]
     seconds = median(took[1:])
     seen = pairs({branch: row.branches.count(branch) for branch in set(row.branches)})
     flops = 3 * ROWS * shape.forward(len(row.ids), seen, len(row.answers.at)) / seconds
-    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
-    return {"tokens": ROWS * len(row.ids) / seconds, "flops": flops, "share": flops / peak, "memory": float(used)}
+    used = (
+        torch.cuda.max_memory_allocated(device)
+        if device.type == "cuda"
+        else psutil.Process().memory_info().rss
+    )
+    return {
+        "tokens": ROWS * len(row.ids) / seconds,
+        "flops": flops,
+        "share": flops / peak,
+        "memory": float(used),
+    }
 
 
 def _step(
-    model: PreTrainedModel, mixture: objectives.Mixture, learner: loop.Learner, rows: list[Pack], vocabulary: int, device: torch.device
+    model: PreTrainedModel,
+    mixture: objectives.Mixture,
+    learner: loop.Learner,
+    rows: list[Pack],
+    vocabulary: int,
+    device: torch.device,
 ) -> float:
     """Seconds of one optimiser step, until the device has done it."""
     started = time.perf_counter()
@@ -98,4 +128,8 @@ def _peak(device: torch.device) -> float:
 
 def _memory(device: torch.device) -> float:
     """Bytes that the device has to give now."""
-    return float(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    return float(
+        torch.cuda.mem_get_info(device)[0]
+        if device.type == "cuda"
+        else psutil.virtual_memory().available
+    )

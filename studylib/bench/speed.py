@@ -1,7 +1,9 @@
-"""Speed on this machine, on the model and data of `small`, as ratios within one run: `study bench --out FILE`.
+"""Speed on this machine, on the model and data of `small`, as ratios within one run: `study bench
+--out FILE`.
 
-Contestants take turns (A B A B …) on the same contexts, so that what the machine does besides meets all of them; of
-a ratio the median over the rounds is given, and the least and the greatest. Peak memory is that of a process of its own.
+Contestants take turns (A B A B …) on the same contexts, so that what the machine does besides meets
+all of them; of a ratio the median over the rounds is given, and the least and the greatest. Peak
+memory is that of a process of its own.
 """
 
 import json
@@ -48,19 +50,25 @@ GOALS = {
 
 
 def prepared(plan: Plan) -> tuple[Match, list[Prompt], str]:
-    """The tuned teacher of a plan (or the raw model, while there is none) and its training contexts, drawn by seed 0."""
+    """The tuned teacher of a plan (or the raw model, while there is none) and its training
+    contexts, drawn by seed 0."""
     store, tuned = Store(), plan.trained[0][0]
     inputs.prepare(plan.machine)
     there = store.result(tuned) is not None
     model, tokenizer = inputs.load(store, tuned if there else tuned.needs["raw"])
-    built = inputs.prompted(tuned, "train", tokenizer, model.config, learnt=inputs.questions(tuned.needs["train"]))
+    built = inputs.prompted(
+        tuned, "train", tokenizer, model.config, learnt=inputs.questions(tuned.needs["train"])
+    )
     drawn = random.Random(0).sample(built, len(built))
-    match = Match(model.eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"])
+    match = Match(
+        model.eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"]
+    )
     return match, drawn, "tuned" if there else "raw"
 
 
 def speed(plan: Plan, say: Callable[[str], None]) -> dict:
-    """Run all comparisons on the first teacher of a plan; returns what was measured, with its `ratios`."""
+    """Run all comparisons on the first teacher of a plan; returns what was measured, with its
+    `ratios`."""
     match, pool, state = prepared(plan)
     found = {"machine": machine(match, state), "peak": peak()}
     say(f"best matrix product: {found['peak']['gigaflops']:.0f} GFLOP/s ({found['peak']['of']})")
@@ -79,8 +87,15 @@ def machine(match: Match, state: str) -> dict:
     """What the numbers were measured on."""
     made = provenance.present()
     about = {"processor": made["machine"]["processor_name"], "threads": torch.get_num_threads()}
-    versions = {name: version for name, version in made["versions"].items() if name in ("torch", "transformers")}
-    layers = {"teacher layers": match.teacher.config.num_hidden_layers, "student layers": match.depth}
+    versions = {
+        name: version
+        for name, version in made["versions"].items()
+        if name in ("torch", "transformers")
+    }
+    layers = {
+        "teacher layers": match.teacher.config.num_hidden_layers,
+        "student layers": match.depth,
+    }
     return about | versions | layers | {"precision": match.precision, "teacher": state}
 
 
@@ -93,7 +108,9 @@ def peak() -> dict:
             seconds = min(timed(torch.matmul, a, b) for _ in range(6))
             rate = 2 * size**3 / seconds / 1e9
             best = max(
-                best, {"gigaflops": rate, "of": f"{size} by {size}, {str(dtype).removeprefix('torch.')}"}, key=lambda one: one["gigaflops"]
+                best,
+                {"gigaflops": rate, "of": f"{size} by {size}, {str(dtype).removeprefix('torch.')}"},
+                key=lambda one: one["gigaflops"],
             )
     return best
 
@@ -108,7 +125,10 @@ def timed(work: Callable, *given: object) -> float:
 def steps(pool: Sequence[Prompt], count: int) -> list[list[Prompt]]:
     """Contexts of one step after the other, alike in length within a step, as in training."""
     lengths = [len(packing.pack(prompt).ids) for prompt in pool]
-    return [[pool[i] for i in step] for step in packing.schedule(lengths, size=CONTEXTS, steps=count, seed=0)]
+    return [
+        [pool[i] for i in step]
+        for step in packing.schedule(lengths, size=CONTEXTS, steps=count, seed=0)
+    ]
 
 
 def questions(chosen: Sequence[Prompt]) -> int:
@@ -116,9 +136,12 @@ def questions(chosen: Sequence[Prompt]) -> int:
     return sum(len(prompt.branches) for prompt in chosen)
 
 
-def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
-    """Seconds of a step on the same questions, contestant by contestant, round by round; `store` is what the first student
-    costs besides. TRL has the micro-batches that were fastest in the warming up."""
+def distilling(
+    match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]
+) -> dict:
+    """Seconds of a step on the same questions, contestant by contestant, round by round; `store` is
+    what the first student costs besides. TRL has the micro-batches that were fastest in the warming
+    up."""
     ours, plain = Packed(match, folder / "states"), PlainLoop(match, folder)
     warm, *chosen = steps(pool, ROUNDS + 1)
     tried = {parts: Gkd(match, folder, parts) for parts in PARTS}
@@ -138,19 +161,35 @@ def distilling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable
         took |= {"trl": trl.seconds, "plain loop": timed(plain.distil, contexts)}
         for name, value in took.items():
             seconds[name].append(value)
-        say(f"round {number}: {questions(contexts)} questions; seconds " + ", ".join(f"{name} {value:.2f}" for name, value in took.items()))
-    return {"distilling": {"questions": [questions(one) for one in chosen], "seconds": seconds, "micro-batches of TRL": parts}}
+        say(
+            f"round {number}: {questions(contexts)} questions; seconds "
+            + ", ".join(f"{name} {value:.2f}" for name, value in took.items())
+        )
+    return {
+        "distilling": {
+            "questions": [questions(one) for one in chosen],
+            "seconds": seconds,
+            "micro-batches of TRL": parts,
+        }
+    }
 
 
 def flops(model: PreTrainedModel, packs: Sequence[Pack], vocabulary: int) -> float:
-    """Model FLOPs of a training step, forward and twice as much backward, the head at answer positions only."""
+    """Model FLOPs of a training step, forward and twice as much backward, the head at answer
+    positions only."""
     shape = replace(Shape.of(model), vocabulary=vocabulary)
     visible = [int(packing.collate([pack]).mask.sum()) for pack in packs]
-    return 3 * sum(shape.forward(len(pack.ids), seen, len(pack.answers.at)) for pack, seen in zip(packs, visible, strict=True))
+    return 3 * sum(
+        shape.forward(len(pack.ids), seen, len(pack.answers.at))
+        for pack, seen in zip(packs, visible, strict=True)
+    )
 
 
-def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops: float, say: Callable[[str], None]) -> dict:
-    """FLOPs of a student's step, optimiser and states from disk included in the time, over what the best product reaches."""
+def share_of_peak(
+    match: Match, pool: Sequence[Prompt], folder: Path, gigaflops: float, say: Callable[[str], None]
+) -> dict:
+    """FLOPs of a student's step, optimiser and states from disk included in the time, over what the
+    best product reaches."""
     ours, shares = Packed(match, folder / "share"), []
     warm, *chosen = steps(pool, ROUNDS + 1)
     ours.store([prompt for contexts in (warm, *chosen) for prompt in contexts])
@@ -164,21 +203,31 @@ def share_of_peak(match: Match, pool: Sequence[Prompt], folder: Path, gigaflops:
 
 
 def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:
-    """Seconds to store and distil 1, 2, 4 and 8 times the contexts, each read, packed and stored anew, in an order of length
-    and steps as in training; and seconds of a step of students of several depths."""
+    """Seconds to store and distil 1, 2, 4 and 8 times the contexts, each read, packed and stored
+    anew, in an order of length and steps as in training; and seconds of a step of students of
+    several depths."""
     ours, chosen = Packed(match, folder / "scaling"), [pool[: CONTEXTS * scale] for scale in SCALES]
     _distil_all(ours, chosen[0])
     seconds = [[timed(_distil_all, ours, contexts) for contexts in chosen] for _ in range(PASSES)]
     sizes = [math.log(questions(contexts)) for contexts in chosen]
-    exponents = [linear_regression(sizes, [math.log(value) for value in passed]).slope for passed in seconds]
+    exponents = [
+        linear_regression(sizes, [math.log(value) for value in passed]).slope for passed in seconds
+    ]
     depths, (base,) = {}, steps(pool, 1)
     for depth in DEPTHS:
         one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
         one.store(base)
         one.distil(base)
         depths[depth] = median(timed(one.distil, base) for _ in range(3))
-    say(f"1 to {max(SCALES)} times the questions: exponent {median(exponents):.3f}; seconds a step by layers: {depths}")
-    about = {"questions": [questions(contexts) for contexts in chosen], "seconds": seconds, "exponents": exponents}
+    say(
+        f"1 to {max(SCALES)} times the questions: exponent {median(exponents):.3f}; seconds a step"
+        f" by layers: {depths}"
+    )
+    about = {
+        "questions": [questions(contexts) for contexts in chosen],
+        "seconds": seconds,
+        "exponents": exponents,
+    }
     return about | {"seconds a step by layers": depths, "questions a step": questions(base)}
 
 
@@ -188,7 +237,9 @@ def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
         file.unlink()
     ours.store(prompts)
     packs, guide = [packing.pack(prompt) for prompt in prompts], ours.guide()
-    for step in packing.schedule([len(pack.ids) for pack in packs], size=CONTEXTS, steps=-(-len(packs) // CONTEXTS), seed=0):
+    for step in packing.schedule(
+        [len(pack.ids) for pack in packs], size=CONTEXTS, steps=-(-len(packs) // CONTEXTS), seed=0
+    ):
         ours.step([packs[i] for i in step], guide)
 
 
@@ -214,7 +265,8 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
 
 
 def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], None]) -> dict:
-    """Questions answered a second by us and by `generate` at the batch size that is best on the first round."""
+    """Questions answered a second by us and by `generate` at the batch size that is best on the
+    first round."""
     chosen = [pool[number * ASKED :][:ASKED] for number in range(ROUNDS + 1)]
     baselines.answer(match, chosen[0])
     baselines.generate(match, chosen[0], min(SIZES))
@@ -227,17 +279,32 @@ def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], N
         seconds["ours"].append(timed(_noted, said, baselines.answer, match, contexts))
         seconds["generate"].append(timed(_noted, said, baselines.generate, match, contexts, best))
         same += sum(a == b for a, b in zip(*said, strict=True))
-        say(f"answering {questions(contexts)} questions: ours {seconds['ours'][-1]:.1f} s, generate {seconds['generate'][-1]:.1f} s")
+        say(
+            f"answering {questions(contexts)} questions: ours {seconds['ours'][-1]:.1f} s, generate"
+            f" {seconds['generate'][-1]:.1f} s"
+        )
     counts = [questions(contexts) for contexts in chosen[1:]]
-    return {"questions": counts, "seconds": seconds, "batch of generate": best, "same answers": same / sum(counts)}
+    return {
+        "questions": counts,
+        "seconds": seconds,
+        "batch of generate": best,
+        "same answers": same / sum(counts),
+    }
 
 
 def memory(plan: Plan, parts: int, say: Callable[[str], None]) -> dict:
-    """Peak megabytes of a process that does one step, for each contestant; of one that stores the states, or reads them; and of
-    one that only loads the model."""
+    """Peak megabytes of a process that does one step, for each contestant; of one that stores the
+    states, or reads them; and of one that only loads the model."""
     found = {}
     with TemporaryDirectory() as folder:
-        for name in ("nothing", "store", "read", "ours", "trl", "plain loop"):  # a later student's states are there
+        for name in (
+            "nothing",
+            "store",
+            "read",
+            "ours",
+            "trl",
+            "plain loop",
+        ):  # a later student's states are there
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
                 found[name] = alone.submit(_peak_memory, plan, name, Path(folder), parts).result()
             say(f"peak memory, {name}: {found[name]:.0f} MB")
@@ -287,7 +354,12 @@ def _over(slower: Sequence[float], faster: Sequence[float]) -> dict:
 
 
 def _spread(values: Sequence[float]) -> dict:
-    return {"median": median(values), "least": min(values), "greatest": max(values), "rounds": len(values)}
+    return {
+        "median": median(values),
+        "least": min(values),
+        "greatest": max(values),
+        "rounds": len(values),
+    }
 
 
 def wrote(file: Path) -> bool:
@@ -299,20 +371,41 @@ def wrote(file: Path) -> bool:
 
 
 def table(found: dict) -> str:
-    """The ratios and what they come from as Markdown tables, with the machine that they were measured on."""
+    """The ratios and what they come from as Markdown tables, with the machine that they were
+    measured on."""
     lines = ["| ratio | median | least to greatest | goal |", "| --- | --- | --- | --- |"]
     for name, value in found["ratios"].items():
         spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
         lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
-    lines += ["", "| measured | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured(found).items())]
+    lines += [
+        "",
+        "| measured | |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in measured(found).items()),
+    ]
     about, parts = found["machine"], found["distilling"]["micro-batches of TRL"]
     said = [
-        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, transformers {about['transformers']}, {about['precision']}",
+        (
+            f"{about['processor']}, {about['threads']} threads, torch {about['torch']},"
+            f" transformers {about['transformers']}, {about['precision']}"
+        ),
         f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s",
-        f"{about['teacher']} teacher of {about['teacher layers']} layers, student of {about['student layers']}",
-        f"distilling in {ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step, by TRL in {parts} micro-batches",
-        f"answering in {ROUNDS} rounds of {ASKED} contexts, by `generate` {found['answering']['batch of generate']} questions at a time",
-        f"{PASSES} passes over {', '.join(map(str, found['scaling']['questions']))} questions for the exponent.",
+        (
+            f"{about['teacher']} teacher of {about['teacher layers']} layers, student of"
+            f" {about['student layers']}"
+        ),
+        (
+            f"distilling in {ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step, by TRL"
+            f" in {parts} micro-batches"
+        ),
+        (
+            f"answering in {ROUNDS} rounds of {ASKED} contexts, by `generate`"
+            f" {found['answering']['batch of generate']} questions at a time"
+        ),
+        (
+            f"{PASSES} passes over {', '.join(map(str, found['scaling']['questions']))} questions"
+            " for the exponent."
+        ),
     ]
     return "\n".join([*lines, "", "; ".join(said)]) + "\n"
 
@@ -320,14 +413,30 @@ def table(found: dict) -> str:
 def measured(found: dict) -> dict[str, str]:
     """What the ratios come from. Seconds, unlike ratios, cannot be compared between machines."""
     asked, seconds = found["distilling"]["questions"], found["distilling"]["seconds"]
-    first = {"ours, first student": [a + b for a, b in zip(seconds["ours"], seconds["store"], strict=True)]}
+    first = {
+        "ours, first student": [
+            a + b for a, b in zip(seconds["ours"], seconds["store"], strict=True)
+        ]
+    }
     names = {"ours": "ours, later students", "trl": "TRL", "plain loop": "plain loop"}
     each = first | {said: seconds[name] for name, said in names.items()}
-    rates = {name: median(q / took for q, took in zip(asked, values, strict=True)) for name, values in each.items()}
+    rates = {
+        name: median(q / took for q, took in zip(asked, values, strict=True))
+        for name, values in each.items()
+    }
     lines = {f"questions distilled a second, {name}": f"{rate:.2f}" for name, rate in rates.items()}
     per_layer = found["scaling"]["seconds a step by layers"].items()
-    lines["seconds a step by layers"] = ", ".join(f"{layers}: {took:.2f}" for layers, took in per_layer)
-    lines |= {f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.2g}" for name, value in found["states"].items()}
-    lines["peak memory, MB"] = ", ".join(f"{name} {size:.0f}" for name, size in found["memory"].items())
-    lines["answers that are the same as those of `generate`, %"] = f"{100 * found['answering']['same answers']:.1f}"
+    lines["seconds a step by layers"] = ", ".join(
+        f"{layers}: {took:.2f}" for layers, took in per_layer
+    )
+    lines |= {
+        f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.2g}"
+        for name, value in found["states"].items()
+    }
+    lines["peak memory, MB"] = ", ".join(
+        f"{name} {size:.0f}" for name, size in found["memory"].items()
+    )
+    lines["answers that are the same as those of `generate`, %"] = (
+        f"{100 * found['answering']['same answers']:.1f}"
+    )
     return lines

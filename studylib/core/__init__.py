@@ -1,1 +1,2 @@
-"""What any program needs: errors, files, names, progress, versions. Knows nothing of questions or models."""
+"""What any program needs: errors, files, names, progress, versions. Knows nothing of questions or
+models."""

@@ -1,4 +1,5 @@
-"""The one error a user can mend: a sentence that names the file, key or question and says what to do; and what others' errors may tell."""
+"""The one error a user can mend: a sentence that names the file, key or question and says what to
+do; and what others' errors may tell."""
 
 import os
 import re
@@ -7,7 +8,9 @@ from pathlib import Path
 from studylib.core.escaping import printable
 
 HIDDEN = "[hidden]"
-SECRETS = re.compile(r"(?<=://)[^/@\s]+(?=@)|\bhf_\w{8,}|(?<=\bBearer )\S+|(?<=\bBasic )\S+")  # by their looks
+SECRETS = re.compile(
+    r"(?<=://)[^/@\s]+(?=@)|\bhf_\w{8,}|(?<=\bBearer )\S+|(?<=\bBasic )\S+"
+)  # by their looks
 SHORT = 6  # no token: replacing it everywhere would only garble
 LONGEST = 2000  # characters of a sentence: what is at fault stands first, what to do last
 
@@ -15,7 +18,8 @@ LONGEST = 2000  # characters of a sentence: what is at fault stands first, what 
 class StudyError(Exception):
     """Ends a command with exit code 2 and its sentence, without a traceback.
 
-    On one line and no longer than can be read, whatever it quotes: of a file from outside anything may be quoted.
+    On one line and no longer than can be read, whatever it quotes: of a file from outside anything
+    may be quoted.
     """
 
     def __init__(self, sentence: str):
@@ -30,7 +34,8 @@ def said(error: BaseException) -> str:
 
 
 def told(text: str) -> str:
-    """A text of others without this machine's token of the hub and without passwords in addresses."""
+    """A text of others without this machine's token of the hub and without passwords in
+    addresses."""
     for token in _tokens():
         text = text.replace(token, HIDDEN)
     return SECRETS.sub(HIDDEN, text)

@@ -11,11 +11,15 @@ JOINERS = "\u200c\u200d"  # invisible, and part of the spelling of Hindi and Per
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with every character that steers (a terminal, the direction of writing, lines) as an escape, `\x1b`.
+    r"""The text with every character that steers (a terminal, the direction of writing, lines) as
+    an escape, `\x1b`.
 
     Blanks of every width stay, and the characters in `keep`, for example line breaks.
     """
-    return "".join(char if char in keep or _is_seen(char) else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if char in keep or _is_seen(char) else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class _Escaped:
@@ -42,6 +46,7 @@ def _is_seen(char: str) -> bool:
 
 
 def markdown(text: str) -> str:
-    """The text on one line of Markdown, within a table, too: nothing in it begins or ends anything."""
+    """The text on one line of Markdown, within a table, too: nothing in it begins or ends
+    anything."""
     line = " ".join(printable(text, keep="\t\n\r").split())
     return line.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

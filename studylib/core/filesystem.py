@@ -1,4 +1,5 @@
-"""Files that are whole or not there: JSON by atomic rename, digests and seals, and what is free on the disk.
+"""Files that are whole or not there: JSON by atomic rename, digests and seals, and what is free on
+the disk.
 
 write_sealed(path, {"steps": 3}); read_sealed(path)        None, if anybody changed it
 """
@@ -31,13 +32,19 @@ def home() -> Path:
         return Path(named or user_cache_path("studylib")).expanduser().absolute()
     except RuntimeError as error:
         if named:
-            raise StudyError(f"STUDY_HOME {named} names a user who is not known: name a folder.") from error
-        raise StudyError("This user has no home to keep the store in: name a folder in STUDY_HOME.") from error
+            raise StudyError(
+                f"STUDY_HOME {named} names a user who is not known: name a folder."
+            ) from error
+        raise StudyError(
+            "This user has no home to keep the store in: name a folder in STUDY_HOME."
+        ) from error
 
 
 def canonical(value: object) -> bytes:
     """JSON with sorted keys and no blanks: the same bytes for the same value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest(value: object) -> str:
@@ -60,9 +67,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write by atomic rename: a reader sees the old file or the new one, never half of it, even if the machine stops."""
+    """Write by atomic rename: a reader sees the old file or the new one, never half of it, even if
+    the machine stops."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid4().hex}{DRAFT}")  # another writer of this path has another
+    draft = path.with_name(
+        f"{path.name}.{uuid4().hex}{DRAFT}"
+    )  # another writer of this path has another
     try:
         draft.write_text(text, encoding="utf-8")
         settle(draft)
@@ -73,7 +83,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def settle(*paths: Path) -> None:
-    """Wait until what was written to these files, or into these folders, is on the disk, and not in the system's memory only."""
+    """Wait until what was written to these files, or into these folders, is on the disk, and not in
+    the system's memory only."""
     for path in paths:
         place = os.open(path, os.O_RDONLY)
         try:
@@ -101,7 +112,12 @@ def read_sealed(path: Path) -> dict | None:
         return told if told["seal"] == seal(told) else None
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON in UTF-8, or no mapping with a seal
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # no JSON in UTF-8, or no mapping with a seal
         return None
 
 
@@ -111,22 +127,29 @@ class NoRoom(StudyError):
 
 @contextmanager
 def room(place: Path, what: str, needed: Callable[[], float] | None = None) -> Iterator[None]:
-    """Within, an error that means a full disk becomes one that says where, what was to be written, and how many bytes that needs, if
-    that is known."""
+    """Within, an error that means a full disk becomes one that says where, what was to be written,
+    and how many bytes that needs, if that is known."""
     try:
         yield
     except NoRoom:
         raise
     except Exception as error:  # each library has its own for this
-        if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(error):
+        if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(
+            error
+        ):
             raise
         if (inodes := free_inodes(place)) < FEW_INODES:
             raise NoRoom(
-                f"{place} has no room left for {what} ({inodes:.0f} inodes are free, one of which every file takes): delete files and run "
-                "again, or move the store (STUDY_HOME)."
+                f"{place} has no room left for {what} ({inodes:.0f} inodes are free, one of which"
+                " every file takes): delete files and run again, or move the store (STUDY_HOME)."
             ) from error
-        about = f"{free(place) / 1e6:.0f} MB are free" + (f", about {needed() / 1e6:.0f} MB are needed" if needed else "")
-        raise NoRoom(f"{place} has no room left for {what} ({about}): make room and run again, or move the store (STUDY_HOME).") from error
+        about = f"{free(place) / 1e6:.0f} MB are free" + (
+            f", about {needed() / 1e6:.0f} MB are needed" if needed else ""
+        )
+        raise NoRoom(
+            f"{place} has no room left for {what} ({about}): make room and run again, or move the"
+            " store (STUDY_HOME)."
+        ) from error
 
 
 def free(place: Path) -> int:
@@ -135,7 +158,8 @@ def free(place: Path) -> int:
 
 
 def free_inodes(place: Path) -> float:
-    """How many more files can be made there, however many bytes are free; without end where the file system does not count them."""
+    """How many more files can be made there, however many bytes are free; without end where the
+    file system does not count them."""
     if not hasattr(os, "statvfs"):  # Windows
         return math.inf
     about = os.statvfs(_there(place))
@@ -148,8 +172,13 @@ def _there(place: Path) -> Path:
 
 
 def size(place: Path) -> int:
-    """Bytes of a file, or of all that lies in a folder, but for what other processes are just taking away."""
-    files = [place] if place.is_file() else [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+    """Bytes of a file, or of all that lies in a folder, but for what other processes are just
+    taking away."""
+    files = (
+        [place]
+        if place.is_file()
+        else [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+    )
     total = 0
     for file in files:
         with suppress(FileNotFoundError):

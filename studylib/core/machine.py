@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class Machine:
     """Where runs are computed; no part of their keys.
 
-    By which engine and with which of its options, on which device, in how many threads, and by how many processes together, one per
-    GPU, where a model is trained or asked.
+    By which engine and with which of its options, on which device, in how many threads, and by how
+    many processes together, one per GPU, where a model is trained or asked.
     """
 
     engine: str

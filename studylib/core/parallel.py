@@ -1,4 +1,5 @@
-"""Processes that make one run together: which of them this one is, and what they tell each other. One that is alone is the first of one."""
+"""Processes that make one run together: which of them this one is, and what they tell each other.
+One that is alone is the first of one."""
 
 import ctypes
 import os
@@ -56,10 +57,12 @@ def joined(own: object) -> list:
 
 
 class Whole(nn.Module):
-    """Modules whose weights several processes share, each a part of every one (FSDP2, Zhao et al., 2023, arXiv:2304.11277, in torch's own
-    `fully_shard`: Accelerate would add a configuration of its own and nothing that is needed here).
+    """Modules whose weights several processes share, each a part of every one (FSDP2, Zhao et al.,
+    2023, arXiv:2304.11277, in torch's own `fully_shard`: Accelerate would add a configuration of
+    its own and nothing that is needed here).
 
-    All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks, and each block's when it is their turn.
+    All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks,
+    and each block's when it is their turn.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], **modules: nn.Module):
@@ -80,7 +83,13 @@ def plain(module: nn.Module) -> dict[str, Any] | None:
     """A module's weights in one piece on the first process, if they are shared."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)) if count() > 1 else None
+    return (
+        get_model_state_dict(
+            module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        )
+        if count() > 1
+        else None
+    )
 
 
 def shard(blocks: nn.ModuleList) -> None:
@@ -103,7 +112,8 @@ def together(device: torch.device) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent ends, however that ends: no signal handler runs when a parent is killed."""
+    """End this process when its parent ends, however that ends: no signal handler runs when a
+    parent is killed."""
     Thread(target=_end_after_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -119,11 +129,14 @@ def _end_after_parent(began_under: int) -> None:
 def divides(rows: int) -> None:
     """Raise StudyError unless so many rows can be shared out evenly."""
     if rows % count():
-        raise StudyError(f"{rows} packs a step cannot be shared by {count()} processes: take a multiple of them.")
+        raise StudyError(
+            f"{rows} packs a step cannot be shared by {count()} processes: take a multiple of them."
+        )
 
 
 def keep_memory() -> None:
-    """Where the C library is glibc, keep what tensors leave for the next ones until it is given back."""
+    """Where the C library is glibc, keep what tensors leave for the next ones until it is given
+    back."""
     _glibc("mallopt", M_MMAP_THRESHOLD, 2**30)
     _glibc("mallopt", M_TRIM_THRESHOLD, 2**31 - 1)
 

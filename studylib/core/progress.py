@@ -1,4 +1,5 @@
-"""A bar per run: what, step, loss, time left. A widget in JupyterLab, one line in a terminal, plain lines in a log."""
+"""A bar per run: what, step, loss, time left. A widget in JupyterLab, one line in a terminal, plain
+lines in a log."""
 
 import sys
 import time
@@ -12,7 +13,9 @@ QUIET_SECONDS = 10
 
 def watched() -> bool:
     """Whether somebody looks on: a terminal, or a notebook's kernel."""
-    return sys.stderr.isatty() or ("IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None)
+    return sys.stderr.isatty() or (
+        "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+    )
 
 
 class Progress:
@@ -42,8 +45,12 @@ class Progress:
 
     def step(self, number: int, **values: float) -> None:
         """Step `number` (from 1) is done; `values` stand beside the bar."""
-        self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
-        self.first = number if self.first is None else self.first  # a resumed run does not begin at 1
+        self.bar.set_postfix(
+            {name: f"{value:.3f}" for name, value in values.items()}, refresh=False
+        )
+        self.first = (
+            number if self.first is None else self.first
+        )  # a resumed run does not begin at 1
         self.bar.update(number - self.bar.n)
         now = time.monotonic()
         if not self.live and not self.quiet and now - self.shown > QUIET_SECONDS:

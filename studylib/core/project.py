@@ -6,24 +6,33 @@ from studylib.core.errors import StudyError
 
 
 def root() -> Path:
-    """The checkout that holds `notebooks/` and `params/`: above the working folder, or around the package.
+    """The checkout that holds `notebooks/` and `params/`: above the working folder, or around the
+    package.
 
     Raises StudyError when there is none.
     """
     for start in (Path.cwd(), Path(__file__).parent):
         for folder in (start, *start.parents):
-            if (folder / "notebooks" / "capacity_gap.ipynb").is_file() and (folder / "params").is_dir():
+            if (folder / "notebooks" / "capacity_gap.ipynb").is_file() and (
+                folder / "params"
+            ).is_dir():
                 return folder
-    raise StudyError("`study` needs the project's notebooks and params: run it inside a checkout of the project.")
+    raise StudyError(
+        "`study` needs the project's notebooks and params: run it inside a checkout of the project."
+    )
 
 
 def profiles(profile: str) -> list[Path]:
-    """The YAML files of a profile (a folder of params/), or the one that is named. Raises StudyError if there is none."""
+    """The YAML files of a profile (a folder of params/), or the one that is named. Raises
+    StudyError if there is none."""
     if profile.endswith((".yaml", ".yml")):
         return [Path(profile)]
     files = sorted((root() / "params" / profile).glob("*.yaml"))
     if not files:
-        raise StudyError(f"There is no profile {profile!r}: known are {', '.join(known_profiles())}, or name a YAML file.")
+        raise StudyError(
+            f"There is no profile {profile!r}: known are {', '.join(known_profiles())}, or name a"
+            " YAML file."
+        )
     return files
 
 
@@ -32,7 +41,9 @@ def notebook(file: Path) -> Path:
     found = sorted((root() / "notebooks").glob("*.ipynb"))
     if file.stem not in (path.stem for path in found):
         known = ", ".join(path.stem for path in found)
-        raise StudyError(f"{file}: there is no notebook {file.stem}: name the file after one of {known}.")
+        raise StudyError(
+            f"{file}: there is no notebook {file.stem}: name the file after one of {known}."
+        )
     return root() / "notebooks" / f"{file.stem}.ipynb"
 
 

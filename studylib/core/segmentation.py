@@ -1,8 +1,9 @@
 """The words of an answer, by which it is scored and by which demonstrations are found.
 
-rules="squad"        the official SQuAD v1.1 script (Rajpurkar et al., 2016, §6.1; evaluate-v1.1.py), in English
-rules="mlqa"         the official MLQA script (Lewis et al., 2020, §4; facebookresearch/MLQA, mlqa_evaluation_v1.py),
-                     by the language of the context
+rules="squad"        the official SQuAD v1.1 script (Rajpurkar et al., 2016, §6.1;
+                     evaluate-v1.1.py), in English
+rules="mlqa"         the official MLQA script (Lewis et al., 2020, §4; facebookresearch/MLQA,
+                     mlqa_evaluation_v1.py), by the language of the context
 rules="mlqa_mended"  the same, but the Arabic article goes only where a word begins
 
 Both lower-case, drop punctuation, drop articles and split into words, in this order.
@@ -25,33 +26,46 @@ ARTICLES = {
     "ar": r"\sال^|ال",  # as published: it takes the two letters out of the middle of words, too
     "zh": None,
 }
-RULES = {"squad": {"en": ARTICLES["en"]}, "mlqa": ARTICLES, "mlqa_mended": ARTICLES | {"ar": r"(?:^|\s)ال"}}
+RULES = {
+    "squad": {"en": ARTICLES["en"]},
+    "mlqa": ARTICLES,
+    "mlqa_mended": ARTICLES | {"ar": r"(?:^|\s)ال"},
+}
 IDEOGRAPH = re.compile("([\u4e00-\u9fa5])")
 
 
 @cache
 def _punctuation(rules: str) -> dict[int, None]:
-    """What is dropped: ASCII punctuation for SQuAD; for MLQA also every character of a Unicode category P."""
+    """What is dropped: ASCII punctuation for SQuAD; for MLQA also every character of a Unicode
+    category P."""
     ascii_only = dict.fromkeys(map(ord, string.punctuation))
     if rules == "squad":
         return ascii_only
-    return ascii_only | {code: None for code in range(sys.maxunicode) if unicodedata.category(chr(code)).startswith("P")}
+    return ascii_only | {
+        code: None
+        for code in range(sys.maxunicode)
+        if unicodedata.category(chr(code)).startswith("P")
+    }
 
 
 def usual_rules(language: str, *, mlqa: bool = False) -> str:
-    """SQuAD's rules in English, but on MLQA; MLQA's elsewhere. Raises StudyError for a language that none know."""
+    """SQuAD's rules in English, but on MLQA; MLQA's elsewhere. Raises StudyError for a language
+    that none know."""
     rules = "squad" if language == "en" and not mlqa else "mlqa"
     words("", language=language, rules=rules)
     return rules
 
 
 def words(text: str, *, language: str = "en", rules: str = "squad") -> list[str]:
-    """What an answer is compared by. Raises StudyError for rules that are unknown or do not know the language."""
+    """What an answer is compared by. Raises StudyError for rules that are unknown or do not know
+    the language."""
     if rules not in RULES:
         raise StudyError(f"scoring rules {rules!r} are unknown: use {', '.join(RULES)}.")
     articles = RULES[rules]
     if language not in articles:
-        raise StudyError(f"rules {rules!r} do not score language {language!r}: they know {', '.join(articles)}.")
+        raise StudyError(
+            f"rules {rules!r} do not score language {language!r}: they know {', '.join(articles)}."
+        )
     text, article = text.lower().translate(_punctuation(rules)), articles[language]
     return segment(re.sub(article, " ", text) if article else text, language)
 
@@ -62,10 +76,12 @@ def segment(text: str, language: str) -> list[str]:
 
 
 def composed(text: str) -> str:
-    """A text in NFC: some tokenizers write no other, so two spellings of one text are compared, and shown to models, so."""
+    """A text in NFC: some tokenizers write no other, so two spellings of one text are compared, and
+    shown to models, so."""
     return unicodedata.normalize("NFC", text)
 
 
 def tokens(text: str, language: str) -> list[str]:
-    """A text's words in lower case without punctuation, in MLQA's segmentation and in NFC; articles stay."""
+    """A text's words in lower case without punctuation, in MLQA's segmentation and in NFC; articles
+    stay."""
     return segment(composed(text).lower().translate(_punctuation("mlqa")), language)

@@ -1,4 +1,5 @@
-"""Sizes of students as they are written: 24 layers, 24x768 with so many neurons each, 24>27 cut from a student; a sibling's name.
+"""Sizes of students as they are written: 24 layers, 24x768 with so many neurons each, 24>27 cut
+from a student; a sibling's name.
 
 >>> size("24x768").layers, size("24x768").neurons
 (24, 768)
@@ -14,9 +15,10 @@ from studylib.core.errors import StudyError
 
 @dataclass(frozen=True)
 class Size:
-    """A student's number of layers, of neurons in each one's feed-forward part unless these are all kept, and the size (as
-    it is written) of the trained student that it is cut from, if it is not cut from the uncut model; or the name of the
-    `sibling` that it is, a smaller model that was pretrained by itself."""
+    """A student's number of layers, of neurons in each one's feed-forward part unless these are all
+    kept, and the size (as it is written) of the trained student that it is cut from, if it is not
+    cut from the uncut model; or the name of the `sibling` that it is, a smaller model that was
+    pretrained by itself."""
 
     layers: int = 0
     neurons: int | None = None
@@ -28,7 +30,11 @@ class Size:
         """What is cut: sizes of one way can be put in a row."""
         if self.sibling:
             return "siblings"
-        return "layers" + (" and neurons" if self.neurons else "") + (", in stages" if self.cut_from else "")
+        return (
+            "layers"
+            + (" and neurons" if self.neurons else "")
+            + (", in stages" if self.cut_from else "")
+        )
 
     @property
     def stages(self) -> int:
@@ -40,17 +46,22 @@ class Size:
         """The size in words."""
         if self.sibling:
             return self.sibling
-        neurons, before = f" of {self.neurons} neurons" if self.neurons else "", f", cut from {self.cut_from}" if self.cut_from else ""
+        neurons, before = (
+            f" of {self.neurons} neurons" if self.neurons else "",
+            f", cut from {self.cut_from}" if self.cut_from else "",
+        )
         return f"{self.layers} layers{neurons}{before}"
 
     def holds(self, smaller: "Size") -> bool:
         """Whether the other can be cut from this one."""
-        return smaller.layers <= self.layers and (self.neurons is None or (smaller.neurons or math.inf) <= self.neurons)
+        return smaller.layers <= self.layers and (
+            self.neurons is None or (smaller.neurons or math.inf) <= self.neurons
+        )
 
 
 def size(written: int | str) -> Size:
-    """A size as a YAML has it: 20 is 20 layers, 24x768 is 24 layers of 768 neurons, 20>15 is 15 layers cut from the student of 20;
-    a name, which begins with a letter, is a sibling's.
+    """A size as a YAML has it: 20 is 20 layers, 24x768 is 24 layers of 768 neurons, 20>15 is 15
+    layers cut from the student of 20; a name, which begins with a letter, is a sibling's.
 
     Raises StudyError for anything else.
     """
@@ -60,12 +71,15 @@ def size(written: int | str) -> Size:
     found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
     if isinstance(written, bool) or not found:
         raise StudyError(
-            f"{written!r} is no size of a student: write 20 for 20 layers, 24x768 for 24 layers of 768 neurons each, "
-            "20>15 for 15 layers cut from the student of 20, or the name of a sibling, of letters, digits, dots and blanks."
+            f"{written!r} is no size of a student: write 20 for 20 layers, 24x768 for 24 layers of"
+            " 768 neurons each, 20>15 for 15 layers cut from the student of 20, or the name of a"
+            " sibling, of letters, digits, dots and blanks."
         )
     smaller = Size(int(found[1]), int(found[2]) if found[2] else None, before)
     if before and not size(before).holds(smaller):
-        raise StudyError(f"{written!r}: {last} cannot be cut from {before}, which has fewer layers or neurons.")
+        raise StudyError(
+            f"{written!r}: {last} cannot be cut from {before}, which has fewer layers or neurons."
+        )
     return smaller
 
 

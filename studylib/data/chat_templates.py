@@ -1,7 +1,8 @@
-"""Chat templates are programs of whoever made the model: they run in a process of their own, with bounds on time, memory and text.
+"""Chat templates are programs of whoever made the model: they run in a process of their own, with
+bounds on time, memory and text.
 
-Some print today's date, which would make other prompts under the same key tomorrow: here it is always the same one. Some could draw at
-random: here always the same.
+Some print today's date, which would make other prompts under the same key tomorrow: here it is
+always the same one. Some could draw at random: here always the same.
 
 render("{{ messages[0].content }}", [[{"role": "user", "content": "Who?"}]], {})
 
@@ -23,11 +24,16 @@ CONVERSATIONS_A_SECOND = 100  # at least: the more there are, the longer it may 
 MEMORY = 1 << 30  # bytes, beside what the libraries take
 LONGEST = 1 << 20  # characters of one conversation beside its messages
 PATIENCE = 600  # seconds, after which a process that neither computes nor ends is given up
-DATE = datetime(2024, 7, 26)  # of every chat: a template that prints today's would make other prompts tomorrow
+DATE = datetime(
+    2024, 7, 26
+)  # of every chat: a template that prints today's would make other prompts tomorrow
 CODES = ("-d", "-m", *"dmyYbBaAjHMSIp")
 CLOCK = (  # what a template may call, in its own language
     "{% macro strftime_now(format) %}{{ format"
-    + "".join(f" | replace('%{code}', '{DATE.strftime('%' + code[-1]).lstrip('0' * ('-' in code))}')" for code in CODES)
+    + "".join(
+        f" | replace('%{code}', '{DATE.strftime('%' + code[-1]).lstrip('0' * ('-' in code))}')"
+        for code in CODES
+    )
     + " }}{% endmacro %}{{ '' }}"
 )
 
@@ -37,11 +43,16 @@ class TemplateFailure(Exception):
 
 
 def repeatable(template: object) -> object:
-    """A template that makes the same text on any day; what is no text is rendered, and refused, as it is."""
-    return CLOCK + template if isinstance(template, str) and "strftime_now" in template else template
+    """A template that makes the same text on any day; what is no text is rendered, and refused, as
+    it is."""
+    return (
+        CLOCK + template if isinstance(template, str) and "strftime_now" in template else template
+    )
 
 
-def render(template: object, conversations: Sequence[Sequence[Mapping]], special_tokens: Mapping[str, str]) -> list[str]:
+def render(
+    template: object, conversations: Sequence[Sequence[Mapping]], special_tokens: Mapping[str, str]
+) -> list[str]:
     """Each conversation as text that asks for the next turn. Raises TemplateFailure."""
     return list(_render(json.dumps([template, conversations, dict(special_tokens)])))
 
@@ -49,11 +60,19 @@ def render(template: object, conversations: Sequence[Sequence[Mapping]], special
 @lru_cache(maxsize=4)  # a set of chats may be large
 def _render(task: str) -> tuple[str, ...]:
     try:
-        done = subprocess.run([sys.executable, "-P", __file__], input=task, capture_output=True, encoding="utf-8", timeout=PATIENCE)
+        done = subprocess.run(
+            [sys.executable, "-P", __file__],
+            input=task,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+        )
     except subprocess.TimeoutExpired as error:
         raise TemplateFailure(f"it did not end within {PATIENCE} seconds") from error
     if done.returncode < 0:  # a signal of the system, mostly for its bound on computing
-        raise TemplateFailure(f"it takes more than {SECONDS} seconds of computing, or more memory than there is")
+        raise TemplateFailure(
+            f"it takes more than {SECONDS} seconds of computing, or more memory than there is"
+        )
     try:
         answer = json.loads(done.stdout)
     except ValueError as error:
@@ -64,21 +83,26 @@ def _render(task: str) -> tuple[str, ...]:
 
 
 def _bound(conversations: int) -> None:
-    """Let the system end this process when it computes for long, and refuse it memory; where there is no such bound, time has one."""
+    """Let the system end this process when it computes for long, and refuse it memory; where there
+    is no such bound, time has one."""
     with suppress(ImportError):
         import resource
 
         import psutil
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = round(used.ru_utime + used.ru_stime) + SECONDS + conversations // CONVERSATIONS_A_SECOND
+        seconds = (
+            round(used.ru_utime + used.ru_stime) + SECONDS + conversations // CONVERSATIONS_A_SECOND
+        )
         memory = psutil.Process().memory_info().vms + MEMORY
         for kind, bound in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
             with suppress(ValueError, OSError):  # there is a lower bound already, or none here
                 resource.setrlimit(kind, (bound, bound))
 
 
-def _rendered(template: str, conversations: list[list[dict]], special_tokens: dict[str, str]) -> list[str]:
+def _rendered(
+    template: str, conversations: list[list[dict]], special_tokens: dict[str, str]
+) -> list[str]:
     """All of them, as `PreTrainedTokenizerBase.apply_chat_template` does it."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -86,7 +110,11 @@ def _rendered(template: str, conversations: list[list[dict]], special_tokens: di
     how: dict[str, Any] = dict(chat_template=template, add_generation_prompt=True, **special_tokens)
     texts: list[str] = []
     for conversation in conversations:
-        random.seed(0)  # whatever a template draws is the same in every process, and whichever chats are rendered with it
+        random.seed(
+            0
+            # whatever a template draws is the same in every process
+            # with it
+        )
         rendered: Any = render_jinja_template(conversations=[conversation], **how)
         (text,) = rendered[0]
         if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):

@@ -1,4 +1,5 @@
-"""A model on the Hugging Face hub: its pinned commit, its configuration without the network, its folder once fetched.
+"""A model on the Hugging Face hub: its pinned commit, its configuration without the network, its
+folder once fetched.
 
 hub:EleutherAI/pythia-410m     # its commit is pinned in hub.json
 hub:OWNER/NAME@COMMIT          # any other
@@ -24,7 +25,8 @@ GIT = 40  # digits of the digest that names a file in git; larger files are name
 
 
 def _hide(record: logging.LogRecord) -> bool:
-    """Let a message through without secrets: the hub's library tells what a server warns of, whatever that is."""
+    """Let a message through without secrets: the hub's library tells what a server warns of,
+    whatever that is."""
     record.msg, record.args = told(record.getMessage()), ()
     return True
 
@@ -35,12 +37,14 @@ for handler in logging.getLogger("huggingface_hub").handlers:
 
 @cache
 def known() -> dict[str, dict]:
-    """What is known of models beforehand, by name: commit, licence, parameters in all, configuration."""
+    """What is known of models beforehand, by name: commit, licence, parameters in all,
+    configuration."""
     return json.loads(Path(__file__).with_name("hub.json").read_text(encoding="utf-8"))
 
 
 def pinned(rest: str, commits: Mapping[str, str], what: str) -> tuple[str, str]:
-    """A reference's repository and commit: the one named, or the one of `commits`. Raises StudyError where there is neither.
+    """A reference's repository and commit: the one named, or the one of `commits`. Raises
+    StudyError where there is neither.
 
     `what` it is, models or datasets, says where commits are found.
     """
@@ -49,8 +53,13 @@ def pinned(rest: str, commits: Mapping[str, str], what: str) -> tuple[str, str]:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not re.fullmatch("[0-9a-f]{40}", commit):
         address = f"https://huggingface.co/{'datasets/' if what == 'datasets' else ''}OWNER/NAME"
         raise StudyError(
-            f"hub:{rest} is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit (`git ls-remote {address}` lists them"
-            + ("; a data set of scripts has parquet files in refs/convert/parquet)." if what == "datasets" else ").")
+            f"hub:{rest} is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit (`git"
+            f" ls-remote {address}` lists them"
+            + (
+                "; a data set of scripts has parquet files in refs/convert/parquet)."
+                if what == "datasets"
+                else ")."
+            )
         )
     return name, commit
 
@@ -61,9 +70,11 @@ def model(rest: str) -> tuple[str, str]:
 
 
 def folder(rest: str, weights: bool = True) -> Path:
-    """Where the model lies, in the hub's own cache (HF_HOME); fetched if need be, without its `weights` if these are not wanted.
+    """Where the model lies, in the hub's own cache (HF_HOME); fetched if need be, without its
+    `weights` if these are not wanted.
 
-    Raises StudyError where it cannot be fetched, and where what lies there is not what was published.
+    Raises StudyError where it cannot be fetched, and where what lies there is not what was
+    published.
     """
     from huggingface_hub import snapshot_download  # slow to import
 
@@ -72,9 +83,13 @@ def folder(rest: str, weights: bool = True) -> Path:
         name, commit = model(rest)
         try:
             there = Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
-        except Exception as error:  # whatever the hub, the network or the disk may do; what it says of requests may hold a token
+        # whatever the hub, the network or the disk may do; what it says of requests may hold a
+        # token
+        except Exception as error:
             reason = f"{type(error).__name__}: {said(error)}"
-            raise StudyError(f"hub:{rest} could not be fetched ({reason}): check the network, or HF_HOME.") from None
+            raise StudyError(
+                f"hub:{rest} could not be fetched ({reason}): check the network, or HF_HOME."
+            ) from None
     check(file for pattern in wanted for file in sorted(there.glob(pattern)))
     return there
 
@@ -88,13 +103,22 @@ def cache_of(name: str, kind: str) -> Path:
 
 
 def check(files: Iterable[Path]) -> None:
-    """Raise StudyError, naming it, for a file in the hub's cache that is not what its name there says: the digest that the hub gave.
+    """Raise StudyError, naming it, for a file in the hub's cache that is not what its name there
+    says: the digest that the hub gave.
 
-    Its library checks no more than sizes. A file that is no link into the cache was put there by someone else.
+    Its library checks no more than sizes. A file that is no link into the cache was put there by
+    someone else.
     """
     for file in files:
-        if file.is_symlink() and (blob := file.parent / file.readlink()).parent.name == "blobs" and _digest(blob) != blob.name:
-            raise StudyError(f"{file} is not what the hub published (its digest differs): delete {blob.resolve()} and run again.")
+        if (
+            file.is_symlink()
+            and (blob := file.parent / file.readlink()).parent.name == "blobs"
+            and _digest(blob) != blob.name
+        ):
+            raise StudyError(
+                f"{file} is not what the hub published (its digest differs): delete"
+                f" {blob.resolve()} and run again."
+            )
 
 
 def _digest(blob: Path) -> str:
@@ -102,7 +126,9 @@ def _digest(blob: Path) -> str:
     if len(blob.name) != GIT:
         return file_digest(blob)
     content = blob.read_bytes()
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+    return hashlib.sha1(
+        f"blob {len(content)}\0".encode() + content, usedforsecurity=False
+    ).hexdigest()
 
 
 def at_hand(rest: str, weights: bool = True) -> Path | None:
@@ -122,7 +148,8 @@ def at_hand(rest: str, weights: bool = True) -> Path | None:
 
 
 def shards(folder: Path) -> list[str]:
-    """The names of a transformers folder's files of weights. Raises StudyError for an index that names anything but safetensors in it."""
+    """The names of a transformers folder's files of weights. Raises StudyError for an index that
+    names anything but safetensors in it."""
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]
@@ -130,33 +157,50 @@ def shards(folder: Path) -> list[str]:
     try:
         names = sorted({str(name) for name in told["weight_map"].values()})  # type: ignore[index]  # whatever it is
     except (KeyError, TypeError, AttributeError) as error:
-        raise StudyError(f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it.") from error
-    if others := [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]:
-        raise StudyError(f"{index} names {others[0]!r}, which is no safetensors file of its folder: nothing else is loaded.")
+        raise StudyError(
+            f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it."
+        ) from error
+    if others := [
+        name for name in names if Path(name).name != name or not name.endswith(".safetensors")
+    ]:
+        raise StudyError(
+            f"{index} names {others[0]!r}, which is no safetensors file of its folder: nothing else"
+            " is loaded."
+        )
     return names
 
 
 def missing(rest: str) -> int:
-    """Megabytes to download before the model is at hand; as published in half precision (0 where its size is not known)."""
+    """Megabytes to download before the model is at hand; as published in half precision (0 where
+    its size is not known)."""
     name, _ = model(rest)
-    return 0 if name not in known() or at_hand(rest) is not None else known()[name]["parameters"] * PUBLISHED // 10**6
+    return (
+        0
+        if name not in known() or at_hand(rest) is not None
+        else known()[name]["parameters"] * PUBLISHED // 10**6
+    )
 
 
 def config(rest: str) -> PretrainedConfig:
-    """Its configuration, nothing fetched. Raises StudyError where it is neither at hand nor known."""
+    """Its configuration, nothing fetched. Raises StudyError where it is neither at hand nor
+    known."""
     if (place := at_hand(rest, weights=False)) is not None:
         return read_config(place)
     name, _ = model(rest)
     if name not in known():
-        raise StudyError(f"hub:{rest} is not at hand and its size is not known: fetch it first, or take one of {', '.join(known())}.")
+        raise StudyError(
+            f"hub:{rest} is not at hand and its size is not known: fetch it first, or take one of"
+            f" {', '.join(known())}."
+        )
     return known_config(name)
 
 
 def read_config(folder: Path) -> PretrainedConfig:
     """The configuration in a folder.
 
-    Raises StudyError naming the folder when it is damaged, of a kind that only code in it knows, or sends for more: an attention that
-    is code of the hub's, weights of another name, an adapter, all of which transformers would load.
+    Raises StudyError naming the folder when it is damaged, of a kind that only code in it knows, or
+    sends for more: an attention that is code of the hub's, weights of another name, an adapter, all
+    of which transformers would load.
     """
     model_files.check_files(folder)
     model_files.check_numbers(folder)
@@ -170,7 +214,10 @@ def read_config(folder: Path) -> PretrainedConfig:
     }
     sent_for["an adapter"] = (folder / "adapter_config.json").exists()
     if others := [what for what, there in sent_for.items() if there]:
-        raise StudyError(f"{folder} sends for {others[0]}, which is not loaded here: take that out of its configuration.")
+        raise StudyError(
+            f"{folder} sends for {others[0]}, which is not loaded here: take that out of its"
+            " configuration."
+        )
     return found
 
 

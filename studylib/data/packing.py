@@ -1,7 +1,9 @@
-"""Packs: one context with all its questions in one row, the shared prefix once, a branch per question.
+"""Packs: one context with all its questions in one row, the shared prefix once, a branch per
+question.
 
-Exact: a branch sees the prefix and itself, and its positions go on from the prefix, so every hidden state
-is what it would be with one question per row. Try it: python -m pytest tests/data/test_packing.py
+Exact: a branch sees the prefix and itself, and its positions go on from the prefix, so every hidden
+state is what it would be with one question per row. Try it: python -m pytest
+tests/data/test_packing.py
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,9 @@ class Places(Generic[Numbers]):
 
 @dataclass(frozen=True)
 class Pack:
-    """One row: token ids, positions and branch number per token (0 is the prefix), and what is learnt where: the
-    answers' tokens (EOS included), or all next tokens, those after the prefix once per branch."""
+    """One row: token ids, positions and branch number per token (0 is the prefix), and what is
+    learnt where: the answers' tokens (EOS included), or all next tokens, those after the prefix
+    once per branch."""
 
     ids: list[int]
     positions: list[int]
@@ -43,12 +46,18 @@ class Pack:
     @cached_property
     def digest(self) -> str:
         """Names the row by its questions, inputs and targets."""
-        return digest([self.question_ids, self.ids, self.branches, self.answers.at, self.answers.targets])
+        return digest(
+            [self.question_ids, self.ids, self.branches, self.answers.at, self.answers.targets]
+        )
 
 
 def pack(prompt: Prompt) -> Pack:
     """Lay a prompt out as one row. The last token of an answer (EOS) is a target but no input."""
-    ids, positions, branches = list(prompt.prefix), list(range(len(prompt.prefix))), [0] * len(prompt.prefix)
+    ids, positions, branches = (
+        list(prompt.prefix),
+        list(range(len(prompt.prefix))),
+        [0] * len(prompt.prefix),
+    )
     answers, every = Places([], []), Places(list(range(len(ids) - 1)), ids[1:])
     for number, branch in enumerate(prompt.branches, start=1):
         first, tokens = len(ids), branch.given + branch.target[:-1]
@@ -59,7 +68,9 @@ def pack(prompt: Prompt) -> Pack:
         positions += range(len(prompt.prefix), len(prompt.prefix) + len(tokens))
         branches += [number] * len(tokens)
         ids += tokens
-    return Pack(ids, positions, branches, answers, every, tuple(b.question.id for b in prompt.branches))
+    return Pack(
+        ids, positions, branches, answers, every, tuple(b.question.id for b in prompt.branches)
+    )
 
 
 def unpack(prompt: Prompt) -> list[Pack]:
@@ -69,8 +80,8 @@ def unpack(prompt: Prompt) -> list[Pack]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right: ids, positions and branches (B, T), these -1 on padding, the places of answers and of all
-    next tokens in the flattened (B·T) tokens, the length of each row."""
+    """Rows padded on the right: ids, positions and branches (B, T), these -1 on padding, the places
+    of answers and of all next tokens in the flattened (B·T) tokens, the length of each row."""
 
     ids: Tensor
     positions: Tensor
@@ -85,16 +96,23 @@ class Batch:
         return branch_mask(self.branches)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device; to a GPU from pinned memory, so that nothing waits for the copy."""
+        """The same on another device; to a GPU from pinned memory, so that nothing waits for the
+        copy."""
         if device.type == "cpu":
             return self
 
         def moved(tensor: Tensor) -> Tensor:
-            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(
+                device, non_blocking=True
+            )
 
         ids, positions, branches = map(moved, (self.ids, self.positions, self.branches))
-        answers, every = (Places(moved(places.at), moved(places.targets)) for places in (self.answers, self.all))
-        return replace(self, ids=ids, positions=positions, branches=branches, answers=answers, all=every)
+        answers, every = (
+            Places(moved(places.at), moved(places.targets)) for places in (self.answers, self.all)
+        )
+        return replace(
+            self, ids=ids, positions=positions, branches=branches, answers=answers, all=every
+        )
 
     @property
     def real(self) -> Tensor:
@@ -107,40 +125,57 @@ def collate(packs: Sequence[Pack]) -> Batch:
     lengths = tuple(len(p.ids) for p in packs)
     ids, positions = padded([p.ids for p in packs]), padded([p.positions for p in packs])
     branches = padded([p.branches for p in packs], -1)
-    answers, every = (_stacked(several, ids.shape[1]) for several in ([p.answers for p in packs], [p.all for p in packs]))
+    answers, every = (
+        _stacked(several, ids.shape[1])
+        for several in ([p.answers for p in packs], [p.all for p in packs])
+    )
     return Batch(ids, positions, branches, answers, every, lengths)
 
 
 def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
     """Rows of numbers, filled up on the right, (B, T)."""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filling)
+    return pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=filling
+    )
 
 
 def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
     """The places of all rows in the flattened tokens."""
     at = [number * length + place for number, row in enumerate(rows) for place in row.at]
-    return Places(torch.tensor(at), torch.tensor([target for row in rows for target in row.targets]))
+    return Places(
+        torch.tensor(at), torch.tensor([target for row in rows for target in row.targets])
+    )
 
 
 def branch_mask(branches: Tensor) -> Tensor:
-    """(B, T) branch numbers, -1 on padding -> (B, 1, T, T): True where a query (row) may see a key (column).
+    """(B, T) branch numbers, -1 on padding -> (B, 1, T, T): True where a query (row) may see a key
+    (column).
 
-    A token sees earlier ones of the prefix and of its own branch. Padding sees itself, so that no row is empty.
+    A token sees earlier ones of the prefix and of its own branch. Padding sees itself, so that no
+    row is empty.
     """
-    causal = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device).tril()
-    return (causal & visible(branches, branches)) | torch.eye(branches.shape[1], dtype=torch.bool, device=branches.device)
+    causal = torch.ones(
+        branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device
+    ).tril()
+    return (causal & visible(branches, branches)) | torch.eye(
+        branches.shape[1], dtype=torch.bool, device=branches.device
+    )
 
 
 def visible(query: Tensor, key: Tensor) -> Tensor:
-    """Branch numbers of queries (B, Q) and of keys (B, K) -> (B, 1, Q, K): True on keys of the prefix and of the same branch."""
+    """Branch numbers of queries (B, Q) and of keys (B, K) -> (B, 1, Q, K): True on keys of the
+    prefix and of the same branch."""
     return ((key[:, None] == 0) | (key[:, None] == query[:, :, None]))[:, None]
 
 
-def schedule(lengths: Sequence[int], *, size: int, steps: int, seed: int, window: int = 16) -> list[list[int]]:
+def schedule(
+    lengths: Sequence[int], *, size: int, steps: int, seed: int, window: int = 16
+) -> list[list[int]]:
     """The order of training: `steps` batches of `size` indices, alike in length within a batch.
 
-    Every epoch shuffles anew, and leaves out by chance what fills no batch; within windows of `window` batches rows are
-    sorted by length, then the batches shuffled. Depends on nothing but its arguments.
+    Every epoch shuffles anew, and leaves out by chance what fills no batch; within windows of
+    `window` batches rows are sorted by length, then the batches shuffled. Depends on nothing but
+    its arguments.
     """
     rng = np.random.default_rng(seed)
     size = min(size, len(lengths))
@@ -148,7 +183,9 @@ def schedule(lengths: Sequence[int], *, size: int, steps: int, seed: int, window
     while len(batches) < steps:
         order, epoch = rng.permutation(len(lengths))[: len(lengths) - len(lengths) % size], []
         for start in range(0, len(order), size * window):
-            near = sorted(order[start : start + size * window], key=lambda index: (lengths[index], index))
+            near = sorted(
+                order[start : start + size * window], key=lambda index: (lengths[index], index)
+            )
             epoch += [[int(i) for i in near[j : j + size]] for j in range(0, len(near), size)]
         batches += [epoch[i] for i in rng.permutation(len(epoch))]
     return batches[:steps]

@@ -1,14 +1,16 @@
 """One template: instructions, an optional demonstration, context, question, answer; and its tokens.
 
-A way of prompting is named `zero-shot`, `one-shot` (one demonstration a seed), `one-shot random` or `one-shot retrieved`
-(one a context), each in plain form or, with `chat ` before it, in the tokenizer's own chat template.
+A way of prompting is named `zero-shot`, `one-shot` (one demonstration a seed), `one-shot random` or
+`one-shot retrieved` (one a context), each in plain form or, with `chat ` before it, in the
+tokenizer's own chat template.
 
 Segments are tokenised one by one, so that a packed row and a row of its own hold the same tokens:
 the prefix (up to and with the context), then per question a branch `question -> answer + EOS`.
 A context that does not fit is read in overlapping windows, never cut.
 
-What stands in data stays text: `<|endoftext|>` in a context is no end of text. It is shown in NFC, which some tokenizers
-write anyway, and an answer to learn is one line, since an answer ends with its line.
+What stands in data stays text: `<|endoftext|>` in a context is no end of text. It is shown in NFC,
+which some tokenizers write anyway, and an answer to learn is one line, since an answer ends with
+its line.
 """
 
 import re
@@ -33,7 +35,9 @@ CONTEXT = "Text: {context}"
 QUESTION = "Question: {question}"
 CUE = "\nAnswer:"  # in plain form; a chat template has its own
 ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
-ROOM = 32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
+ROOM = (
+    32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
+)
 PLAIN = "take a prompting without `chat`"
 HERE = "\ufdd1"  # where a chat turn's question goes; no character at all, so in no text
 LINE_BREAK = re.compile(r"\s*\n\s*")
@@ -41,7 +45,8 @@ LINE_BREAK = re.compile(r"\s*\n\s*")
 
 @dataclass(frozen=True)
 class Branch:
-    """A question's tokens after the shared prefix: what is given, and what is to be learnt (ends in EOS)."""
+    """A question's tokens after the shared prefix: what is given, and what is to be learnt (ends in
+    EOS)."""
 
     question: Question
     given: list[int]
@@ -50,9 +55,11 @@ class Branch:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One context, or a window of it, as the model sees it: the shared prefix and a branch per question.
+    """One context, or a window of it, as the model sees it: the shared prefix and a branch per
+    question.
 
-    The first `shared` tokens of the prefix are those of all prompts with the same fixed demonstration.
+    The first `shared` tokens of the prefix are those of all prompts with the same fixed
+    demonstration.
     """
 
     prefix: list[int]
@@ -62,9 +69,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Segments:
-    """The text around context, question and answer: `before` the context, `cue` between question and answer, `blank` before an answer.
+    """The text around context, question and answer: `before` the context, `cue` between question
+    and answer, `blank` before an answer.
 
-    `control` are the control tokens of a chat, which nothing from data may spell; the plain form has none.
+    `control` are the control tokens of a chat, which nothing from data may spell; the plain form
+    has none.
     """
 
     before: str
@@ -92,7 +101,11 @@ class Segments:
         return vocabulary.chat_ids(tokenizer, texts, self.control)
 
     def _data(self, text: str) -> str:
-        return composed(text) if self.control is None else vocabulary.guard(composed(text), self.control)
+        return (
+            composed(text)
+            if self.control is None
+            else vocabulary.guard(composed(text), self.control)
+        )
 
 
 def line(text: str) -> str:
@@ -106,7 +119,8 @@ def target_of(question: Question) -> str:
 
 
 def place_of(answer: str, context: str) -> int:
-    """Where an answer that was said begins in a context as its file spells it; 0 where it does not stand there."""
+    """Where an answer that was said begins in a context as its file spells it; 0 where it does not
+    stand there."""
     if (start := context.find(answer)) >= 0:
         return start
     spelt = re.search(r"\s+".join(map(re.escape, composed(answer).split())), composed(context))
@@ -115,12 +129,20 @@ def place_of(answer: str, context: str) -> int:
 
 
 def traits(question: Question) -> dict[str, str | int | float]:
-    """What may make a question hard: the word that it asks with (in English), the number of words of the answer to learn, and where
-    that stands in the context, from 0 to 1."""
+    """What may make a question hard: the word that it asks with (in English), the number of words
+    of the answer to learn, and where that stands in the context, from 0 to 1."""
     target, words = target_of(question), re.findall(r"\w+", question.question.lower())
-    asks = next((word for word in words if word in ASKING), "other") if question.language == "en" else "other"
+    asks = (
+        next((word for word in words if word in ASKING), "other")
+        if question.language == "en"
+        else "other"
+    )
     start = next(start for text, start in question.answers if line(text) == target)
-    return {"asks": asks, "answer_words": len(target.split()), "answer_place": start / max(1, len(question.context))}
+    return {
+        "asks": asks,
+        "answer_words": len(target.split()),
+        "answer_place": start / max(1, len(question.context)),
+    }
 
 
 def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> Segments:
@@ -128,13 +150,19 @@ def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> 
     example = Segments(INSTRUCTIONS + BREAK, CUE, " ")
     if shown is None:
         return example
-    return Segments(example.prefix(shown.context) + example.given(shown) + example.answer(shown) + BREAK, CUE, " ")
+    return Segments(
+        example.prefix(shown.context) + example.given(shown) + example.answer(shown) + BREAK,
+        CUE,
+        " ",
+    )
 
 
 def chat(tokenizer: PreTrainedTokenizerBase, shown: Sequence[Question | None]) -> list[Segments]:
-    """A user's turn with instructions, context and question; each demonstration is an exchange before it.
+    """A user's turn with instructions, context and question; each demonstration is an exchange
+    before it.
 
-    Raises StudyError where the tokenizer has no chat template, or one that fails or does not show the question.
+    Raises StudyError where the tokenizer has no chat template, or one that fails or does not show
+    the question.
     """
     whose = tokenizer.name_or_path or "This model"
     if not tokenizer.chat_template:
@@ -144,12 +172,20 @@ def chat(tokenizer: PreTrainedTokenizerBase, shown: Sequence[Question | None]) -
     try:
         template = chat_templates.repeatable(tokenizer.get_chat_template())
         texts = chat_templates.render(template, conversations, tokenizer.special_tokens_map)
-    except ValueError as error:  # several templates, none of which is the default; or one that draws at random
-        raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}.") from error
+    except (
+        ValueError
+    ) as error:  # several templates, none of which is the default; or one that draws at random
+        raise StudyError(
+            f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}."
+        ) from error
     except chat_templates.TemplateFailure as error:
-        raise StudyError(f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}.") from None
+        raise StudyError(
+            f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}."
+        ) from None
     if any(text.count(HERE) != 1 for text in texts):
-        raise StudyError(f"The chat template of {whose} does not show what it is given, once: {PLAIN}.")
+        raise StudyError(
+            f"The chat template of {whose} does not show what it is given, once: {PLAIN}."
+        )
     around = (text.partition(HERE) for text in texts)
     return [Segments(before, after, "", control) for before, _, after in around]
 
@@ -160,7 +196,10 @@ def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict
     if shown is not None:
         example = Segments(INSTRUCTIONS + BREAK, "", "", control)
         turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
-    return [{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)]
+    return [
+        {"role": ("user", "assistant")[number % 2], "content": turn}
+        for number, turn in enumerate(turns)
+    ]
 
 
 FORMS = ("", "chat ")
@@ -174,7 +213,8 @@ def none(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list
 def fixed(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
     """The seed's demonstration: the same for every context but those of its own article.
 
-    Drawn among the shorter half of the pool's questions by context; the shortest other one if all of that half are of its article.
+    Drawn among the shorter half of the pool's questions by context; the shortest other one if all
+    of that half are of its article.
     """
     by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
     shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
@@ -193,7 +233,8 @@ def drawn(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> lis
 
 
 def retrieved(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
-    """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza, 2009, §3.2, from memory)."""
+    """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza,
+    2009, §3.2, from memory)."""
     import bm25s  # slow to import
 
     first = [group[0] for group in by_context(pool)]
@@ -218,11 +259,14 @@ MODES = tuple(form + shots for form in FORMS for shots in DEMONSTRATIONS)
 
 
 def _apart(candidates: Iterable[Question], asked: Question) -> Question:
-    """The first candidate that is not of the asked question's article. Raises StudyError if there is none."""
+    """The first candidate that is not of the asked question's article. Raises StudyError if there
+    is none."""
     for candidate in candidates:
         if candidate.article != asked.article and candidate.context != asked.context:
             return candidate
-    raise StudyError(f"No demonstration for article {asked.article!r}: the training set needs a second article.")
+    raise StudyError(
+        f"No demonstration for article {asked.article!r}: the training set needs a second article."
+    )
 
 
 def check(mode: str) -> None:
@@ -231,16 +275,25 @@ def check(mode: str) -> None:
         raise StudyError(f"prompting {mode!r} is unknown: use {', '.join(MODES)}.")
 
 
-def demonstrations(asked: Sequence[Question], mode: str, pool: Sequence[Question], seed: int) -> list[Question | None]:
-    """For each question's context the demonstration that is shown with it, chosen from `pool`. Raises StudyError for an unknown mode."""
+def demonstrations(
+    asked: Sequence[Question], mode: str, pool: Sequence[Question], seed: int
+) -> list[Question | None]:
+    """For each question's context the demonstration that is shown with it, chosen from `pool`.
+    Raises StudyError for an unknown mode."""
     check(mode)
     return DEMONSTRATIONS[mode.removeprefix("chat ")](asked, pool, seed)
 
 
-def segments(shown: Sequence[Question | None], tokenizer: PreTrainedTokenizerBase, mode: str) -> list[Segments]:
+def segments(
+    shown: Sequence[Question | None], tokenizer: PreTrainedTokenizerBase, mode: str
+) -> list[Segments]:
     """The text around a context, for each demonstration."""
     distinct = list(dict.fromkeys(shown))
-    texts = chat(tokenizer, distinct) if mode.startswith("chat ") else [plain(tokenizer, each) for each in distinct]
+    texts = (
+        chat(tokenizer, distinct)
+        if mode.startswith("chat ")
+        else [plain(tokenizer, each) for each in distinct]
+    )
     around = dict(zip(distinct, texts, strict=True))
     return [around[each] for each in shown]
 
@@ -255,10 +308,12 @@ def build(
     longest: int | None = None,
     training: bool = False,
 ) -> list[Prompt]:
-    """A prompt per context, or per window of it. `pool` serves demonstrations; `longest` is the model's number of positions.
+    """A prompt per context, or per window of it. `pool` serves demonstrations; `longest` is the
+    model's number of positions.
 
-    A question whose context is in windows is asked on all of them; in `training` only where its answer stands, farthest from the ends.
-    Raises StudyError for an unknown mode, and for a question that fits in no window.
+    A question whose context is in windows is asked on all of them; in `training` only where its
+    answer stands, farthest from the ends. Raises StudyError for an unknown mode, and for a question
+    that fits in no window.
     """
     groups = by_context(questions)
     shown = demonstrations([group[0] for group in groups], mode, pool, seed)
@@ -266,9 +321,22 @@ def build(
     if not groups:
         return []
     ids = texts[0].ids  # the same for all of a way of prompting
-    prefixes = iter(ids(tokenizer, [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]))
-    given = iter(ids(tokenizer, [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group]))
-    learnt = ids(tokenizer, [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group])
+    prefixes = iter(
+        ids(
+            tokenizer,
+            [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)],
+        )
+    )
+    given = iter(
+        ids(
+            tokenizer,
+            [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group],
+        )
+    )
+    learnt = ids(
+        tokenizer,
+        [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group],
+    )
     targets = [[*ids, tokenizer.eos_token_id] for ids in learnt]
     following = iter(targets)
     made: list[list[Prompt]] = []
@@ -280,66 +348,97 @@ def build(
         if longest is None or len(prefix) + room <= longest:
             made.append([Prompt(prefix, branches)])
         else:
-            made.append(_windowed(group[0].context, text, branches, tokenizer, longest - room, training))
+            made.append(
+                _windowed(group[0].context, text, branches, tokenizer, longest - room, training)
+            )
     if mode.endswith("one-shot"):
         made = _sharing(made, shown)
     return [prompt for prompts in made for prompt in prompts]
 
 
 def longest_answer(targets: Iterable[list[int]]) -> int:
-    """How many tokens an answer may have: no right one of the set is cut, whatever its script; the same for every model."""
+    """How many tokens an answer may have: no right one of the set is cut, whatever its script; the
+    same for every model."""
     return max([ROOM, *map(len, targets)])
 
 
 def _sharing(made: list[list[Prompt]], shown: Sequence[Question | None]) -> list[list[Prompt]]:
-    """The prompts of each context, told how many tokens they begin with that all of the same demonstration do."""
+    """The prompts of each context, told how many tokens they begin with that all of the same
+    demonstration do."""
     alike: dict[Question | None, list[list[int]]] = {}
     for prompts, example in zip(made, shown, strict=True):
         alike.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
     shared = {example: _common(prefixes) for example, prefixes in alike.items()}
-    return [[replace(prompt, shared=shared[example]) for prompt in prompts] for prompts, example in zip(made, shown, strict=True)]
+    return [
+        [replace(prompt, shared=shared[example]) for prompt in prompts]
+        for prompts, example in zip(made, shown, strict=True)
+    ]
 
 
 def _common(rows: list[list[int]]) -> int:
-    """How many first tokens all rows share, leaving each at least one of its own; none where there is one row only."""
+    """How many first tokens all rows share, leaving each at least one of its own; none where there
+    is one row only."""
     if len(rows) == 1:
         return 0
-    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*(row[:-1] for row in rows), strict=False)))
+    return sum(
+        1
+        for _ in takewhile(
+            lambda tokens: len(set(tokens)) == 1, zip(*(row[:-1] for row in rows), strict=False)
+        )
+    )
 
 
 def _windowed(
-    context: str, text: Segments, branches: list[Branch], tokenizer: PreTrainedTokenizerBase, room: int, training: bool
+    context: str,
+    text: Segments,
+    branches: list[Branch],
+    tokenizer: PreTrainedTokenizerBase,
+    room: int,
+    training: bool,
 ) -> list[Prompt]:
-    """Prompts for windows of at most `room` prefix tokens: in training each question in one of them, else all in each."""
-    spans = windows(context, tokenizer, lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room)
+    """Prompts for windows of at most `room` prefix tokens: in training each question in one of
+    them, else all in each."""
+    spans = windows(
+        context, tokenizer, lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room
+    )
     if not spans:
         raise StudyError(
-            f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece of its context fits beside it and its demonstration: "
-            "leave it out, take another prompting or a model with more positions."
+            f"question {max(branches, key=lambda b: len(b.given)).question.id!r}: not even a piece"
+            " of its context fits beside it and its demonstration: leave it out, take another"
+            " prompting or a model with more positions."
         )
     held: list[list[Branch]] = [[] if training else branches for _ in spans]
     for branch in branches if training else ():
         target = target_of(branch.question)
-        answer, start = next((answer, start) for answer, start in branch.question.answers if line(answer) == target)
+        answer, start = next(
+            (answer, start) for answer, start in branch.question.answers if line(answer) == target
+        )
         start += len(answer) - len(answer.lstrip())
         margins = [min(start - begin, end - start - len(answer.strip())) for begin, end in spans]
         if max(margins) < 0:
             raise StudyError(
-                f"question {branch.question.id!r}: its answer is longer than what fits of its context: leave it out or take a model with more positions."
+                f"question {branch.question.id!r}: its answer is longer than what fits of its"
+                " context: leave it out or take a model with more positions."
             )
         held[margins.index(max(margins))].append(branch)
     prefixes = text.ids(tokenizer, [text.prefix(context[begin:end]) for begin, end in spans])
     return [Prompt(prefix, inside) for prefix, inside in zip(prefixes, held, strict=True) if inside]
 
 
-def windows(text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]) -> list[tuple[int, int]]:
-    """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if not even four tokens fit."""
+def windows(
+    text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]
+) -> list[tuple[int, int]]:
+    """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if
+    not even four tokens fit."""
     coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
     size = count = len(coded["input_ids"])
     while size >= 4:
         starts = range(0, count - size + size // 2, size // 2) if size < count else [0]
         ends = (min(start + size, count) - 1 for start in starts)
-        spans = [(coded.token_to_chars(start).start, coded.token_to_chars(end).end) for start, end in zip(starts, ends, strict=True)]
+        spans = [
+            (coded.token_to_chars(start).start, coded.token_to_chars(end).end)
+            for start, end in zip(starts, ends, strict=True)
+        ]
         if all(fits(text[begin:end]) for begin, end in spans):
             return spans
         size -= max(1, size // 16)

@@ -1,20 +1,26 @@
-"""Where questions lie: a data set described by a mapping, as in a YAML, and its content in SQuAD's form.
+"""Where questions lie: a data set described by a mapping, as in a YAML, and its content in SQuAD's
+form.
 
-    {source: "hub:rajpurkar/squad", split: train}                          # its commit is pinned here
+    {source: "hub:rajpurkar/squad", split: train}    # its commit is pinned here
     {source: "hub:facebook/mlqa@COMMIT", folder: mlqa.de.en, split: test, language: de}
     {source: "mlqa:data/MLQA_V1", split: dev, context: de, question: en}   # the official folder
-    {source: "archive:MLQA_V1/test-context-de-question-de.json", official: mlqa-test-de, language: de}   # the same, fetched
-    {source: "path:my.json"}                      # relative to the project's root; or JSON lines, my.jsonl
+    {source: "archive:MLQA_V1/test-context-de-question-de.json", official: mlqa-test-de,
+     language: de}                                         # the same, fetched
+    {source: "path:my.json"}    # relative to the project's root; or JSON lines, my.jsonl
     {source: "path:train-v1.1.json", official: squad-train}                # its count is checked
     {source: "archive:bigbench==1.0.0/new_wiki_v1.0.json", part: train, dev_articles: 5}
-    {source: "archive:bigbench==1.0.0/reddit_v1.0.json", articles: contexts}   # all under one title: each context on its own
-    {source: "archive:bigbench==1.0.0/amazon_reviews_v1.0.json", offsets: nearest}   # counted on other text than the file's
+    {source: "archive:bigbench==1.0.0/reddit_v1.0.json", articles: contexts}
+                                                           # all under one title
+    {source: "archive:bigbench==1.0.0/amazon_reviews_v1.0.json", offsets: nearest}
+                                                           # counted on other text
     {source: "facts:train", paragraphs: 400, facts: 5, seed: 0, languages: [en, zh]}
 
-`part`, `dev_articles` and `paragraphs` select (see `data`); `repeats: drop` leaves out the questions that repeat another of their
-paragraph. `skip_paragraphs: 100` leaves out those that `paragraphs: 100` draws. `labelled_paragraphs: 100` withholds from training the
-gold answers of all but the first 100 that are drawn. `seen_paragraphs: 100` declares that the questions which `paragraphs: 100` draws
-were looked at while choices were made: it changes nothing that is computed and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
+`part`, `dev_articles` and `paragraphs` select (see `data`); `repeats: drop` leaves out the
+questions that repeat another of their paragraph. `skip_paragraphs: 100` leaves out those that
+`paragraphs: 100` draws. `labelled_paragraphs: 100` withholds from training the gold answers of all
+but the first 100 that are drawn. `seen_paragraphs: 100` declares that the questions which
+`paragraphs: 100` draws were looked at while choices were made: it changes nothing that is computed
+and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
 """
 
 import json
@@ -37,7 +43,14 @@ from studylib.data import archives, hub, synthetic
 
 READING = 10  # bytes of memory for each of a JSON file
 DECLARED = {"seen_paragraphs"}  # what is known of a data set and changes nothing in it
-SELECTING = {"source", "part", "dev_articles", "paragraphs", "skip_paragraphs", "labelled_paragraphs"} | DECLARED
+SELECTING = {
+    "source",
+    "part",
+    "dev_articles",
+    "paragraphs",
+    "skip_paragraphs",
+    "labelled_paragraphs",
+} | DECLARED
 SELECTING |= {"language", "articles", "offsets", "official", "repeats"}
 KEYS = {
     "hub": SELECTING | {"split", "folder"},
@@ -46,13 +59,21 @@ KEYS = {
     "archive": SELECTING,
     "facts": {"source", "paragraphs", "labelled_paragraphs", "facts", "seed", "languages"},
 }
-SOURCES = "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
-COUNTS = {"paragraphs": 1, "skip_paragraphs": 1, "seen_paragraphs": 1, "labelled_paragraphs": 1}  # the least of each
+SOURCES = (
+    "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
+)
+COUNTS = {
+    "paragraphs": 1,
+    "skip_paragraphs": 1,
+    "seen_paragraphs": 1,
+    "labelled_paragraphs": 1,
+}  # the least of each
 COUNTS |= {"dev_articles": 1, "facts": 1, "seed": 0}
 MOST_GENERATED = 100_000  # contexts: more than SQuAD has five times over
 MOST_FACTS = 10  # a context has no more names to give
 COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}
-# Questions in dev and test where context and question are in one language (facebookresearch/MLQA, README.md).
+# Questions in dev and test where context and question are in one language (facebookresearch/MLQA,
+# README.md).
 MLQA = {
     "en": (1148, 11590),
     "de": (512, 4517),
@@ -63,21 +84,33 @@ MLQA = {
     "hi": (507, 4918),
 }
 OFFICIAL = {"squad-train": 87599, "squad-dev": 10570}  # questions of SQuAD v1.1
-OFFICIAL |= {f"mlqa-{split}-{language}": counts[at] for language, counts in MLQA.items() for at, split in enumerate(("dev", "test"))}
+OFFICIAL |= {
+    f"mlqa-{split}-{language}": counts[at]
+    for language, counts in MLQA.items()
+    for at, split in enumerate(("dev", "test"))
+}
 
-CHOICES = {"official": tuple(OFFICIAL), "articles": ("contexts",), "offsets": ("nearest",), "repeats": ("drop",)}
+CHOICES = {
+    "official": tuple(OFFICIAL),
+    "articles": ("contexts",),
+    "offsets": ("nearest",),
+    "repeats": ("drop",),
+}
 MLQA_CHOICES = {"split": ("dev", "test"), "context": tuple(MLQA), "question": tuple(MLQA)}
 
 
 def fingerprint(dataset: Mapping) -> str:
-    """What the data set is, without reading its questions: source bytes, selection and this module's recipe.
+    """What the data set is, without reading its questions: source bytes, selection and this
+    module's recipe.
 
     Raises StudyError for an unknown source or key, or a local file that is not there.
     """
     about = _identified(dataset)
     made_by = recipe(dataset)
     version = f" {made_by['facts']}" if "facts" in made_by else ""
-    return digest(about | {"identity": f"{about['identity']}{version}", "recipe": made_by["sources"]})
+    return digest(
+        about | {"identity": f"{about['identity']}{version}", "recipe": made_by["sources"]}
+    )
 
 
 def identity(dataset: Mapping) -> str:
@@ -101,21 +134,27 @@ def _identified(dataset: Mapping) -> dict:
         identity = "@".join(hub.pinned(rest, COMMITS, "datasets"))
     else:
         identity = rest
-    selection = {key: dataset[key] for key in sorted(dataset) if key != "source" and key not in DECLARED}
+    selection = {
+        key: dataset[key] for key in sorted(dataset) if key != "source" and key not in DECLARED
+    }
     return {"kind": kind, "identity": identity, "selection": selection}
 
 
 def to_fetch(dataset: Mapping) -> int:
-    """Megabytes of archive to download before the described data set is at hand; what the hub serves is not counted."""
+    """Megabytes of archive to download before the described data set is at hand; what the hub
+    serves is not counted."""
     kind, rest = described(dataset)
     return archives.missing(rest) if kind == "archive" else 0
 
 
 def content(dataset: Mapping) -> tuple[object, str]:
-    """The described source's whole content in SQuAD's form (nothing of it checked yet), and what to call it in errors."""
+    """The described source's whole content in SQuAD's form (nothing of it checked yet), and what to
+    call it in errors."""
     kind, rest = described(dataset)
     if kind == "facts":
-        return {"data": [{"title": p["title"], "paragraphs": [p]} for p in _generated(rest, dataset)]}, f"facts:{rest}"
+        return {
+            "data": [{"title": p["title"], "paragraphs": [p]} for p in _generated(rest, dataset)]
+        }, f"facts:{rest}"
     if kind == "hub":
         return {"data": [_article(row, rest) for row in _from_hub(rest, dataset)]}, f"hub:{rest}"
     path = archives.member(rest) if kind == "archive" else _local(kind, rest, dataset)
@@ -133,49 +172,75 @@ def official(dataset: Mapping) -> int | None:
 def languages(dataset: Mapping) -> list[str]:
     """The languages of a described data set's contexts."""
     kind, rest = described(dataset)
-    pair = re.fullmatch(r"mlqa\.(\w+)\.\w+", dataset.get("folder", "")) if rest.startswith("facebook/mlqa") else None
+    pair = (
+        re.fullmatch(r"mlqa\.(\w+)\.\w+", dataset.get("folder", ""))
+        if rest.startswith("facebook/mlqa")
+        else None
+    )
     usual = dataset["context"] if kind == "mlqa" else pair[1] if pair else "en"
     return dataset.get("languages", [dataset.get("language", usual)])
 
 
 def is_mlqa(dataset: Mapping) -> bool:
     """Whether a described data set is MLQA, and so scored by its rules in English, too."""
-    return dataset["source"].startswith(("mlqa:", "hub:facebook/mlqa")) or dataset.get("official", "").startswith("mlqa")
+    return dataset["source"].startswith(("mlqa:", "hub:facebook/mlqa")) or dataset.get(
+        "official", ""
+    ).startswith("mlqa")
 
 
 def xquad(folder: str, paragraphs: int) -> dict[str, dict]:
-    """Descriptions of XQuAD's files in `folder` (xquad.de.json and so on), by name; none where `folder` is empty."""
+    """Descriptions of XQuAD's files in `folder` (xquad.de.json and so on), by name; none where
+    `folder` is empty."""
     if not folder:
         return {}
     place = _rooted(folder)
     found = {file.name.split(".")[1]: file for file in sorted(place.glob("xquad.*.json"))}
-    found = {name: file for name, file in found.items() if name in MLQA}  # XQuAD has more languages than there are rules to score by
+    found = {
+        name: file for name, file in found.items() if name in MLQA
+    }  # XQuAD has more languages than there are rules to score by
     if not found:
-        raise StudyError(f"{place} holds no xquad.*.json in a language of MLQA: name the folder of XQuAD's files, or leave it empty.")
+        raise StudyError(
+            f"{place} holds no xquad.*.json in a language of MLQA: name the folder of XQuAD's"
+            " files, or leave it empty."
+        )
     return {
-        f"xquad {name}": {"source": f"path:{folder}/{file.name}", "language": name, "paragraphs": paragraphs}
+        f"xquad {name}": {
+            "source": f"path:{folder}/{file.name}",
+            "language": name,
+            "paragraphs": paragraphs,
+        }
         for name, file in found.items()
     }
 
 
 def described(dataset: Mapping) -> tuple[str, str]:
-    """The kind of source and what follows it. Raises StudyError for anything in `dataset` that is unknown or cannot be."""
+    """The kind of source and what follows it. Raises StudyError for anything in `dataset` that is
+    unknown or cannot be."""
     if not isinstance(dataset, Mapping) or "source" not in dataset:
         raise StudyError(f"data set {dataset!r} needs a source: {SOURCES}.")
     kind, _, rest = str(dataset["source"]).partition(":")
     if kind not in KEYS:
         raise StudyError(f"data source {dataset['source']!r} is unknown: use {SOURCES}.")
     if unknown := sorted(set(dataset) - KEYS[kind]):
-        raise StudyError(f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(KEYS[kind]))}.")
+        raise StudyError(
+            f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are"
+            f" {', '.join(sorted(KEYS[kind]))}."
+        )
     for key, least in COUNTS.items():
         if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least:
-            raise StudyError(f"{dataset['source']}: {key} must be a whole number of at least {least}, not {dataset[key]!r}.")
+            raise StudyError(
+                f"{dataset['source']}: {key} must be a whole number of at least {least}, not"
+                f" {dataset[key]!r}."
+            )
     for key in ("language", "split", "folder"):
         if not isinstance(dataset.get(key, ""), str):
             raise StudyError(f"{dataset['source']}: {key} must be text, not {dataset[key]!r}.")
     for key, known in (CHOICES | (MLQA_CHOICES if kind == "mlqa" else {})).items():
         if (key in dataset or key in MLQA_CHOICES) and dataset.get(key) not in known:
-            raise StudyError(f"{dataset['source']}: {key} must be one of {', '.join(known)}, not {dataset.get(key)!r}.")
+            raise StudyError(
+                f"{dataset['source']}: {key} must be one of {', '.join(known)}, not"
+                f" {dataset.get(key)!r}."
+            )
     if kind == "hub":
         hub.pinned(rest, COMMITS, "datasets")
         if not dataset.get("split"):
@@ -183,7 +248,10 @@ def described(dataset: Mapping) -> tuple[str, str]:
     if kind == "facts":
         _check_facts(rest, dataset.get("languages", ["en"]), dataset.get("facts", 1))
         if dataset.get("paragraphs", 1) > MOST_GENERATED:
-            raise StudyError(f"facts:{rest}: paragraphs must be at most {MOST_GENERATED:,}, not {dataset['paragraphs']:,}.")
+            raise StudyError(
+                f"facts:{rest}: paragraphs must be at most {MOST_GENERATED:,}, not"
+                f" {dataset['paragraphs']:,}."
+            )
     return kind, rest
 
 
@@ -192,8 +260,15 @@ def _check_facts(split: str, languages: object, count: int) -> None:
         raise StudyError(f"facts:{split}: facts must be at most {MOST_FACTS}, not {count}.")
     if split not in synthetic.SPLITS:
         raise StudyError(f"facts:{split} is unknown: the splits are {', '.join(synthetic.SPLITS)}.")
-    if not isinstance(languages, list) or not languages or any(one not in list(synthetic.LANGUAGES) for one in languages):
-        raise StudyError(f"facts:{split}: languages must be a list of {', '.join(synthetic.LANGUAGES)}, not {languages!r}.")
+    if (
+        not isinstance(languages, list)
+        or not languages
+        or any(one not in list(synthetic.LANGUAGES) for one in languages)
+    ):
+        raise StudyError(
+            f"facts:{split}: languages must be a list of {', '.join(synthetic.LANGUAGES)}, not"
+            f" {languages!r}."
+        )
 
 
 def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
@@ -202,14 +277,22 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
 
     name, commit = hub.pinned(rest, COMMITS, "datasets")
     if Path(name).exists():
-        raise StudyError(f"hub:{rest}: {Path(name).absolute()} would be read in its place: call the study from another folder.")
+        raise StudyError(
+            f"hub:{rest}: {Path(name).absolute()} would be read in its place: call the study from"
+            " another folder."
+        )
     if not watched():
         datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(name, revision=commit, data_dir=dataset.get("folder"), split=dataset["split"])
-    except Exception as error:  # whatever the hub, the network or the files may do; what it says of requests may hold a token
+        found = datasets.load_dataset(
+            name, revision=commit, data_dir=dataset.get("folder"), split=dataset["split"]
+        )
+    # whatever the hub, the network or the files may do; what it says of requests may hold a token
+    except Exception as error:
         reason = f"{type(error).__name__}: {said(error)}"
-        raise StudyError(f"hub:{rest} could not be read ({reason}): check the network, split and folder.") from None
+        raise StudyError(
+            f"hub:{rest} could not be read ({reason}): check the network, split and folder."
+        ) from None
     try:
         hub.check((hub.cache_of(name, "dataset") / "snapshots" / commit).rglob("*"))
     except StudyError:
@@ -220,19 +303,27 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
 
 
 def _generated(split: str, dataset: Mapping) -> list[dict]:
-    wanted = dict(contexts=dataset.get("paragraphs", 100), facts=dataset.get("facts", 5), seed=dataset.get("seed", 0))
+    wanted = dict(
+        contexts=dataset.get("paragraphs", 100),
+        facts=dataset.get("facts", 5),
+        seed=dataset.get("seed", 0),
+    )
     return synthetic.paragraphs(split, **wanted, languages=dataset.get("languages", ["en"]))
 
 
 def _local(kind: str, rest: str, dataset: Mapping) -> Path:
     if kind == "mlqa":
         split = dataset["split"]
-        rest = f"{rest}/{split}/{split}-context-{dataset['context']}-question-{dataset['question']}.json"
+        languages = f"context-{dataset['context']}-question-{dataset['question']}"
+        rest = f"{rest}/{split}/{split}-{languages}.json"
     if not (path := _rooted(rest)).is_file():
         raise StudyError(f"There is no file {path}: the data source {kind}:{rest} needs it.")
     needed, there = READING * path.stat().st_size, psutil.virtual_memory().total
     if needed > there:
-        raise StudyError(f"{path} takes about {needed / 1e9:.1f} GB of memory to be read, there are {there / 1e9:.1f} GB: make it smaller.")
+        raise StudyError(
+            f"{path} takes about {needed / 1e9:.1f} GB of memory to be read, there are"
+            f" {there / 1e9:.1f} GB: make it smaller."
+        )
     return path
 
 
@@ -248,13 +339,20 @@ def _read(path: Path) -> object:
         if path.suffix != ".jsonl":
             return json.loads(text, object_pairs_hook=_mapping)
         articles = []
-        for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would split at U+2028 inside a text
+        for number, line in enumerate(
+            text.split("\n"), start=1
+        ):  # splitlines() would split at U+2028 inside a text
             name = f"{path}, line {number}"
             if line.strip():
                 articles.append(_article(json.loads(line, object_pairs_hook=_mapping), name))
         return {"data": articles}
-    except (ValueError, RecursionError) as error:  # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
-        raise StudyError(f"{name} is not JSON in UTF-8 ({error}): give a SQuAD-format file.") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
+        raise StudyError(
+            f"{name} is not JSON in UTF-8 ({error}): give a SQuAD-format file."
+        ) from error
 
 
 def _mapping(pairs: list[tuple[str, object]]) -> dict:
@@ -262,12 +360,16 @@ def _mapping(pairs: list[tuple[str, object]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = Counter(name for name, _ in pairs)
-        raise ValueError(f"the key {next(name for name, count in names.items() if count > 1)!r} twice in one object")
+        raise ValueError(
+            f"the key {next(name for name, count in names.items() if count > 1)!r} twice in one"
+            " object"
+        )
     return found
 
 
 def _article(item: Any, name: str) -> dict:
-    """One row {id, context, question, answers} in SQuAD's form; without a title the context is its own article.
+    """One row {id, context, question, answers} in SQuAD's form; without a title the context is its
+    own article.
 
     `answers` is a list of {text, answer_start}, or the hub's {text: [...], answer_start: [...]}.
     """
@@ -276,11 +378,22 @@ def _article(item: Any, name: str) -> dict:
         if isinstance(answers, Mapping):
             if not isinstance(answers["text"], list):
                 raise TypeError("text is no list")  # nor are its letters the answers
-            answers = [{"text": text, "answer_start": start} for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
+            answers = [
+                {"text": text, "answer_start": start}
+                for text, start in zip(answers["text"], answers["answer_start"], strict=True)
+            ]
         title = item.get("title") or sha256(context.encode()).hexdigest()
         return {
             "title": title,
-            "paragraphs": [{"context": context, "qas": [{"id": item["id"], "question": item["question"], "answers": answers}]}],
+            "paragraphs": [
+                {
+                    "context": context,
+                    "qas": [{"id": item["id"], "question": item["question"], "answers": answers}],
+                }
+            ],
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StudyError(f"{name}: a row needs id, context, question and answers ({type(error).__name__}: {error}).") from error
+        raise StudyError(
+            f"{name}: a row needs id, context, question and answers ({type(error).__name__}:"
+            f" {error})."
+        ) from error

@@ -1,4 +1,5 @@
-"""Questions in SQuAD terms: checked, selected by whole paragraphs, and kept apart from those of training."""
+"""Questions in SQuAD terms: checked, selected by whole paragraphs, and kept apart from those of
+training."""
 
 import re
 from collections import defaultdict
@@ -14,7 +15,8 @@ from studylib.data import sources
 
 @dataclass(frozen=True)
 class Question:
-    """One item: the article it comes from is its cluster in statistics; `answers` are (text, start) pairs."""
+    """One item: the article it comes from is its cluster in statistics; `answers` are (text, start)
+    pairs."""
 
     id: str
     article: str
@@ -26,8 +28,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Questions of one data set, how many answers were shifted by one character, how many paragraphs were skipped, and of how many of
-    those drawn the gold answers are known in training; None: of all."""
+    """Questions of one data set, how many answers were shifted by one character, how many
+    paragraphs were skipped, and of how many of those drawn the gold answers are known in training;
+    None: of all."""
 
     questions: list[Question]
     shifted: int
@@ -36,7 +39,8 @@ class Loaded:
 
     @cached_property
     def repeats(self) -> frozenset[str]:
-        """Ids of the questions that ask, case and blanks apart, what an earlier question of their paragraph asks."""
+        """Ids of the questions that ask, case and blanks apart, what an earlier question of their
+        paragraph asks."""
         return frozenset(q.id for group in by_context(self.questions) for q in _repeats(group))
 
     @cached_property
@@ -48,37 +52,62 @@ class Loaded:
 
     @cached_property
     def paragraphs(self) -> dict[str, int]:
-        """The place of each question's paragraph in the order of drawing, by question id: `paragraphs: 100` takes places 0 to 99."""
-        return {q.id: place for place, group in enumerate(_drawn(self.questions), start=self.skipped) for q in group}
+        """The place of each question's paragraph in the order of drawing, by question id:
+        `paragraphs: 100` takes places 0 to 99."""
+        return {
+            q.id: place
+            for place, group in enumerate(_drawn(self.questions), start=self.skipped)
+            for q in group
+        }
 
 
 def load(dataset: Mapping) -> Loaded:
-    """Read, check and select questions. Raises StudyError naming the file and question that is at fault."""
+    """Read, check and select questions. Raises StudyError naming the file and question that is at
+    fault."""
     content, name = sources.content(dataset)
     spoken = sources.languages(dataset)
-    loaded = parse(content, name, spoken[0] if len(spoken) == 1 else None, nearest=dataset.get("offsets") == "nearest")
+    loaded = parse(
+        content,
+        name,
+        spoken[0] if len(spoken) == 1 else None,
+        nearest=dataset.get("offsets") == "nearest",
+    )
     expected = sources.official(dataset)
     if expected is not None and len(loaded.questions) != expected:
-        raise StudyError(f"{name} holds {len(loaded.questions)} questions, the official set {expected}: fetch it again.")
+        raise StudyError(
+            f"{name} holds {len(loaded.questions)} questions, the official set {expected}: fetch it"
+            " again."
+        )
     found = loaded.questions
     if dataset.get("articles") == "contexts":
         found = [replace(question, article=_shuffled(question.context)) for question in found]
-    selected = Loaded(_select(found, dataset), loaded.shifted, dataset.get("skip_paragraphs", 0), dataset.get("labelled_paragraphs"))
-    if selected.known is not None and selected.known >= (paragraphs := len(by_context(selected.questions))):
+    selected = Loaded(
+        _select(found, dataset),
+        loaded.shifted,
+        dataset.get("skip_paragraphs", 0),
+        dataset.get("labelled_paragraphs"),
+    )
+    if selected.known is not None and selected.known >= (
+        paragraphs := len(by_context(selected.questions))
+    ):
         raise StudyError(
-            f"{name}: labelled_paragraphs must be fewer than the {paragraphs} paragraphs that there are, not {selected.known}."
+            f"{name}: labelled_paragraphs must be fewer than the {paragraphs} paragraphs that there"
+            f" are, not {selected.known}."
         )
     if dataset.get("repeats") == "drop":
-        return replace(selected, questions=[q for q in selected.questions if q.id not in selected.repeats])
+        return replace(
+            selected, questions=[q for q in selected.questions if q.id not in selected.repeats]
+        )
     return selected
 
 
 def parse(content: Any, name: str, language: str | None, *, nearest: bool = False) -> Loaded:
-    """SQuAD v1.1 schema -> questions, in `language`, or in that which each paragraph names. Every answer must stand at its offset.
+    """SQuAD v1.1 schema -> questions, in `language`, or in that which each paragraph names. Every
+    answer must stand at its offset.
 
-    In the published SQuAD files a few answers stand one character later than they say (mostly those with
-    a leading blank): they are shifted and counted. With `nearest` an answer is taken where it stands nearest to its offset.
-    Raises StudyError for anything else.
+    In the published SQuAD files a few answers stand one character later than they say (mostly those
+    with a leading blank): they are shifted and counted. With `nearest` an answer is taken where it
+    stands nearest to its offset. Raises StudyError for anything else.
     """
     questions, seen, shifted = [], set(), 0
     try:
@@ -87,12 +116,24 @@ def parse(content: Any, name: str, language: str | None, *, nearest: bool = Fals
                 context, spoken = paragraph["context"], language or paragraph["language"]
                 for item in paragraph["qas"]:
                     said = [(answer["text"], answer["answer_start"]) for answer in item["answers"]]
-                    answers = [(text, _start(context, text, start, nearest)) for text, start in said]
+                    answers = [
+                        (text, _start(context, text, start, nearest)) for text, start in said
+                    ]
                     shifted += sum(there != here for there, here in zip(said, answers, strict=True))
-                    questions.append(Question(item["id"], article["title"], context, item["question"], tuple(answers), spoken))
+                    questions.append(
+                        Question(
+                            item["id"],
+                            article["title"],
+                            context,
+                            item["question"],
+                            tuple(answers),
+                            spoken,
+                        )
+                    )
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
-            f"{name} is not in SQuAD format ({type(error).__name__}: {error}): it needs data, paragraphs, context, qas, id, question, answers."
+            f"{name} is not in SQuAD format ({type(error).__name__}: {error}): it needs data,"
+            " paragraphs, context, qas, id, question, answers."
         ) from error
     for question in questions:
         _check(question, name)
@@ -105,7 +146,8 @@ def parse(content: Any, name: str, language: str | None, *, nearest: bool = Fals
 
 
 def _start(context: str, text: str, start: int, nearest: bool) -> int:
-    """Where an answer stands: where it says, one character later, or the nearest place that holds it; else as it says."""
+    """Where an answer stands: where it says, one character later, or the nearest place that holds
+    it; else as it says."""
     if not isinstance(text, str) or type(start) is not int:
         return start  # and refused
     if context.startswith(text, start):
@@ -129,11 +171,16 @@ SHARED = ("articles", "contexts", "questions")
 
 
 def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, list[str]]:
-    """What a test set has in common with the training questions, and should not: articles, contexts, questions, by their text."""
+    """What a test set has in common with the training questions, and should not: articles,
+    contexts, questions, by their text."""
     return {
         "articles": sorted({q.article for q in test} & {q.article for q in training}),
-        "contexts": sorted({_plain(q.context) for q in test} & {_plain(q.context) for q in training}),
-        "questions": sorted({_plain(q.question) for q in test} & {_plain(q.question) for q in training}),
+        "contexts": sorted(
+            {_plain(q.context) for q in test} & {_plain(q.context) for q in training}
+        ),
+        "questions": sorted(
+            {_plain(q.question) for q in test} & {_plain(q.question) for q in training}
+        ),
     }
 
 
@@ -144,14 +191,22 @@ def _plain(text: str) -> str:
 
 def _check(question: Question, name: str) -> None:
     at = f"{name}, question {question.id!r}"
-    if not all(isinstance(value, str) for value in (question.id, question.article, question.context, question.question)):
+    if not all(
+        isinstance(value, str)
+        for value in (question.id, question.article, question.context, question.question)
+    ):
         raise StudyError(f"{at}: id, title, context and question must be text.")
     try:
         "".join((question.id, question.article, question.context, question.question)).encode()
     except UnicodeEncodeError as error:
-        raise StudyError(f"{at}: its text has half of a surrogate pair ({error.reason}): write whole characters.") from error
+        raise StudyError(
+            f"{at}: its text has half of a surrogate pair ({error.reason}): write whole characters."
+        ) from error
     if len(question.context) > LONGEST:
-        raise StudyError(f"{at}: its context has {len(question.context):,} characters, of at most {LONGEST:,}: make it several paragraphs.")
+        raise StudyError(
+            f"{at}: its context has {len(question.context):,} characters, of at most {LONGEST:,}:"
+            " make it several paragraphs."
+        )
     if not question.context.strip() or not question.question.strip():
         raise StudyError(f"{at}: context and question must not be empty.")
     if not question.answers:
@@ -165,17 +220,22 @@ def _check(question: Question, name: str) -> None:
             or not question.context.startswith(text, start)
         ):
             raise StudyError(
-                f"{at}: the answer {text!r} is not in the context at offset {start!r}: mend the file, or say `offsets: nearest`."
+                f"{at}: the answer {text!r} is not in the context at offset {start!r}: mend the"
+                " file, or say `offsets: nearest`."
             )
 
 
 def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
-    """The `part` (train or dev, split by whole articles), then whole paragraphs spread over all articles."""
+    """The `part` (train or dev, split by whole articles), then whole paragraphs spread over all
+    articles."""
     if part := dataset.get("part"):
         articles = sorted({q.article for q in questions}, key=_shuffled)
         held = set(articles[: dataset.get("dev_articles", 0)])
         if part not in ("train", "dev") or not held or len(held) == len(articles):
-            raise StudyError(f"{dataset['source']}: part must be train or dev, and dev_articles between 1 and {len(articles) - 1}.")
+            raise StudyError(
+                f"{dataset['source']}: part must be train or dev, and dev_articles between 1 and"
+                f" {len(articles) - 1}."
+            )
         questions = [q for q in questions if (q.article in held) == (part == "dev")]
     count, skipped = dataset.get("paragraphs"), dataset.get("skip_paragraphs", 0)
     if count is None and not skipped:
@@ -183,15 +243,20 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
     order = _drawn(questions)
     last = len(order) if count is None else skipped + count
     if last > len(order) or skipped == len(order):
-        wanted = f"{skipped} to be skipped and " * bool(skipped) + f"{'the rest' if count is None else count} were asked for"
+        wanted = (
+            f"{skipped} to be skipped and " * bool(skipped)
+            + f"{'the rest' if count is None else count} were asked for"
+        )
         raise StudyError(
-            f"{dataset['source']} has {len(order)} paragraphs, {wanted}: lower `paragraphs`{' or `skip_paragraphs`' * bool(skipped)}."
+            f"{dataset['source']} has {len(order)} paragraphs, {wanted}: lower"
+            f" `paragraphs`{' or `skip_paragraphs`' * bool(skipped)}."
         )
     return [question for group in order[skipped:last] for question in group]
 
 
 def _drawn(questions: Sequence[Question]) -> list[list[Question]]:
-    """The paragraphs, each as its questions, in the order of drawing: by digest, one of every article before a second of any."""
+    """The paragraphs, each as its questions, in the order of drawing: by digest, one of every
+    article before a second of any."""
     rounds: dict[str, int] = defaultdict(int)
     order = []
     for group in sorted(by_context(questions), key=lambda group: _shuffled(group[0].context)):

@@ -1,8 +1,10 @@
-"""Generated SQuAD-format questions in MLQA's seven languages: invented names, so that nothing can be known beforehand.
+"""Generated SQuAD-format questions in MLQA's seven languages: invented names, so that nothing can
+be known beforehand.
 
-Every context states a few facts, one a sentence; each names two invented names that occur nowhere else in it, and is
-asked for once: the first name is in the question, the second is the answer. Names belong to exactly one split, decided
-by their digest. The split `far` has templates that no other has: two a language in new words, two that put known ones together anew.
+Every context states a few facts, one a sentence; each names two invented names that occur nowhere
+else in it, and is asked for once: the first name is in the question, the second is the answer.
+Names belong to exactly one split, decided by their digest. The split `far` has templates that no
+other has: two a language in new words, two that put known ones together anew.
 
     >>> paragraphs("test", contexts=1, facts=1, seed=0)[0]["context"]
 """
@@ -18,7 +20,8 @@ SPLITS = {"train": range(0, 7), "dev": range(7, 8), "test": range(8, 9), "far": 
 
 @dataclass(frozen=True)
 class Language:
-    """How names are made (syllables a word, words a name, what stands between them) and facts are stated and asked for.
+    """How names are made (syllables a word, words a name, what stands between them) and facts are
+    stated and asked for.
 
     `near` and `far` are pairs of a statement with {a} and {b}, and the question for {b}.
     """
@@ -189,37 +192,68 @@ def name(rng: Random, split: str, language: str = "en") -> str:
     """An invented name of `language` that belongs to `split`, e.g. 'Kamo Tiru'."""
     made = LANGUAGES[language]
     while True:
-        words = ["".join(rng.choice(made.syllables) for _ in range(rng.choice(made.word))) for _ in range(rng.choice(made.words))]
+        words = [
+            "".join(rng.choice(made.syllables) for _ in range(rng.choice(made.word)))
+            for _ in range(rng.choice(made.words))
+        ]
         candidate = " ".join(word.capitalize() for word in words)
         if split_of(candidate) in SPLITS[split]:
             return candidate
 
 
-def paragraphs(split: str, *, contexts: int, facts: int, seed: int, languages: Sequence[str] = ("en",)) -> list[dict]:
-    """SQuAD-schema paragraphs: `facts` sentences each, one question a fact, answers at their offsets; languages take turns.
+def paragraphs(
+    split: str, *, contexts: int, facts: int, seed: int, languages: Sequence[str] = ("en",)
+) -> list[dict]:
+    """SQuAD-schema paragraphs: `facts` sentences each, one question a fact, answers at their
+    offsets; languages take turns.
 
-    A paragraph's `title` is its own, since every context is drawn independently: it is its own cluster.
+    A paragraph's `title` is its own, since every context is drawn independently: it is its own
+    cluster.
     """
-    return [_paragraph(split, seed, index, facts, languages[index % len(languages)]) for index in range(contexts)]
+    return [
+        _paragraph(split, seed, index, facts, languages[index % len(languages)])
+        for index in range(contexts)
+    ]
 
 
 def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> dict:
-    rng, title, made = Random(f"{split}/{seed}/{index}"), f"{split}-{seed}-{index}", LANGUAGES[language]
+    rng, title, made = (
+        Random(f"{split}/{seed}/{index}"),
+        f"{split}-{seed}-{index}",
+        LANGUAGES[language],
+    )
     names: list[str] = []
     while len(names) < 2 * facts:
         candidate = name(rng, split, language)
-        if not any(word in other or part in candidate for word in candidate.split() for other in names for part in other.split()):
+        if not any(
+            word in other or part in candidate
+            for word in candidate.split()
+            for other in names
+            for part in other.split()
+        ):
             names.append(candidate)
     context, statements, asked = "", [], []
     for a, b in zip(names[::2], names[1::2], strict=True):
         statement, question = rng.choice(made.far if split == "far" else made.near)
         context += made.blank if context else ""
-        asked.append((question.format(a=a), b, len(context) + len(statement.partition("{b}")[0].format(a=a))))
+        asked.append(
+            (question.format(a=a), b, len(context) + len(statement.partition("{b}")[0].format(a=a)))
+        )
         statements.append(statement.format(a=a, b=b))
         context += statements[-1]
     rng.shuffle(asked)
     qas = [
-        {"id": f"{title}-{number}", "question": question, "answers": [{"text": text, "answer_start": start}]}
+        {
+            "id": f"{title}-{number}",
+            "question": question,
+            "answers": [{"text": text, "answer_start": start}],
+        }
         for number, (question, text, start) in enumerate(asked)
     ]
-    return {"title": title, "language": language, "context": context, "statements": statements, "qas": qas}
+    return {
+        "title": title,
+        "language": language,
+        "context": context,
+        "statements": statements,
+        "qas": qas,
+    }

@@ -1,8 +1,10 @@
-"""A tokenizer as the study uses it: its size, the tokens that end an answer, and text that stays text.
+"""A tokenizer as the study uses it: its size, the tokens that end an answer, and text that stays
+text.
 
-`complete` is called on every tokenizer that is loaded: what ends an answer is special whichever file says so, and nothing
-in it is left to chance. Text from data is never read as a control token: `text_ids` splits such spellings like any other
-text. A chat template's own control tokens count (`chat_ids`): the text given to it is guarded before.
+`complete` is called on every tokenizer that is loaded: what ends an answer is special whichever
+file says so, and nothing in it is left to chance. Text from data is never read as a control token:
+`text_ids` splits such spellings like any other text. A chat template's own control tokens count
+(`chat_ids`): the text given to it is guarded before.
 """
 
 import json
@@ -14,28 +16,41 @@ from transformers import AddedToken, PreTrainedTokenizerBase
 
 from studylib.core.errors import StudyError
 
-GUARD = "\ufdd0"  # no character at all, so in no text: it breaks the spelling of a control token in a chat
+# no character at all, so in no text: it breaks the spelling of a control token in a chat
+GUARD = "\ufdd0"
 TOGETHER = 64  # texts that are split into tokens at once
 SETTINGS = ("generation_config.json", "config.json")
 
 
 def size(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Rows that a model needs for its tokens: the highest id + 1, which is more than their number where ids have holes."""
+    """Rows that a model needs for its tokens: the highest id + 1, which is more than their number
+    where ids have holes."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def complete(tokenizer: PreTrainedTokenizerBase, folder: Path | None = None) -> PreTrainedTokenizerBase:
-    """Make special, and so an answer's end, what tokenizer.json marks so and what `folder` names as the end of a sequence.
+def complete(
+    tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
+) -> PreTrainedTokenizerBase:
+    """Make special, and so an answer's end, what tokenizer.json marks so and what `folder` names as
+    the end of a sequence.
 
-    A number that is an ordinary token is no end: configurations hold defaults that nobody meant. Merges are not left out
-    by chance (BPE dropout), as some tokenizers are still set to. Raises StudyError for settings that cannot be read.
+    A number that is an ordinary token is no end: configurations hold defaults that nobody meant.
+    Merges are not left out by chance (BPE dropout), as some tokenizers are still set to. Raises
+    StudyError for settings that cannot be read.
     """
     named = _ends(folder) if folder is not None else set()
     added = sorted(tokenizer.added_tokens_decoder.items())
     known = set(tokenizer.all_special_ids)
-    ends = [token for number, token in added if number not in known and (token.special or number in named)]
+    ends = [
+        token
+        for number, token in added
+        if number not in known and (token.special or number in named)
+    ]
     if ends:
-        tokenizer.add_special_tokens({"extra_special_tokens": [_special(token) for token in ends]}, replace_extra_special_tokens=False)
+        tokenizer.add_special_tokens(
+            {"extra_special_tokens": [_special(token) for token in ends]},
+            replace_extra_special_tokens=False,
+        )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and getattr(backend.model, "dropout", None):
         backend.model.dropout = None
@@ -56,13 +71,20 @@ def _ends(folder: Path) -> set[int]:
         try:
             value = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError, RecursionError) as error:
-            raise StudyError(f"{file} cannot be loaded ({type(error).__name__}: {error}): mend or replace it.") from error
-        ends |= {number for number in (value if isinstance(value, list) else [value]) if type(number) is int}
+            raise StudyError(
+                f"{file} cannot be loaded ({type(error).__name__}: {error}): mend or replace it."
+            ) from error
+        ends |= {
+            number
+            for number in (value if isinstance(value, list) else [value])
+            if type(number) is int
+        }
     return ends
 
 
 def text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """What tokens say, to the letter: no blank before a full stop goes, whatever the tokenizer is set to."""
+    """What tokens say, to the letter: no blank before a full stop goes, whatever the tokenizer is
+    set to."""
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
@@ -71,31 +93,45 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[l
     return _ids(tokenizer, texts, split_special_tokens=True)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], split_special_tokens: bool) -> list[list[int]]:
-    """The tokens of texts, a few texts at a time: beside them a tokenizer makes what takes many times their memory."""
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], split_special_tokens: bool
+) -> list[list[int]]:
+    """The tokens of texts, a few texts at a time: beside them a tokenizer makes what takes many
+    times their memory."""
     parts = (list(texts[first : first + TOGETHER]) for first in range(0, len(texts), TOGETHER))
     how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
     return [ids for part in parts for ids in tokenizer(part, **how)["input_ids"]]
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], control: re.Pattern[str]) -> list[list[int]]:
-    """The tokens of texts out of a chat template, whose control tokens are read; spellings that `guard` broke are text."""
+def chat_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], control: re.Pattern[str]
+) -> list[list[int]]:
+    """The tokens of texts out of a chat template, whose control tokens are read; spellings that
+    `guard` broke are text."""
     bare = [text.replace(GUARD, "") for text in texts]
     ids = _ids(tokenizer, bare, split_special_tokens=False)
-    return [_guarded_ids(tokenizer, text, control) if GUARD in text else row for text, row in zip(texts, ids, strict=True)]
+    return [
+        _guarded_ids(tokenizer, text, control) if GUARD in text else row
+        for text, row in zip(texts, ids, strict=True)
+    ]
 
 
-def _guarded_ids(tokenizer: PreTrainedTokenizerBase, text: str, control: re.Pattern[str]) -> list[int]:
+def _guarded_ids(
+    tokenizer: PreTrainedTokenizerBase, text: str, control: re.Pattern[str]
+) -> list[int]:
     """Control tokens, and the pieces between them as text without guards."""
     ids: list[int] = []
     for number, piece in enumerate(control.split(text)):
-        written = tokenizer(piece.replace(GUARD, ""), add_special_tokens=False, split_special_tokens=number % 2 == 0)
+        written = tokenizer(
+            piece.replace(GUARD, ""), add_special_tokens=False, split_special_tokens=number % 2 == 0
+        )
         ids += written["input_ids"]
     return ids
 
 
 def guard(text: str, control: re.Pattern[str]) -> str:
-    """A text in which no control token is spelt, for a chat template; the same text where none was."""
+    """A text in which no control token is spelt, for a chat template; the same text where none
+    was."""
     return control.sub(lambda match: GUARD.join(match[0]), text)
 
 

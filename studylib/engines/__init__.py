@@ -1,1 +1,2 @@
-"""Who computes what is missing: this process, workers, Ray, Slurm; several processes for one run."""
+"""Who computes what is missing: this process, workers, Ray, Slurm; several processes for one
+run."""

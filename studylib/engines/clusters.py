@@ -1,6 +1,8 @@
-"""Engines that compute elsewhere, behind the interface of `concurrent.futures`: a Ray cluster, and Slurm by submitit.
+"""Engines that compute elsewhere, behind the interface of `concurrent.futures`: a Ray cluster, and
+Slurm by submitit.
 
-Whatever they wait for has an end, or is said: a scheduler that refuses, a cluster that is not there, a job that is lost.
+Whatever they wait for has an end, or is said: a scheduler that refuses, a cluster that is not
+there, a job that is lost.
 """
 
 import os
@@ -26,7 +28,11 @@ COMMAND_SECONDS = 60.0  # that a command of Slurm may take
 CLUSTER_SECONDS = 60.0  # that joining a Ray cluster may take
 NODE_SECONDS = 600.0  # that a Ray cluster which scales may take to begin a node
 QUIET_RAY = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # what workers elsewhere are told of this one's surroundings
+PASSED = (
+    "STUDY_HOME",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+)  # what workers elsewhere are told of this one's surroundings
 
 
 class EngineFailure(StudyError):
@@ -34,7 +40,8 @@ class EngineFailure(StudyError):
 
 
 class Ray(Executor):
-    """A Ray cluster, that at `address` or one of this machine; a run whose node dies is made again on another one."""
+    """A Ray cluster, that at `address` or one of this machine; a run whose node dies is made again
+    on another one."""
 
     def __init__(self, machine: Machine, address: str | None = None, retries: int = 3):
         import ray
@@ -44,9 +51,18 @@ class Ray(Executor):
             _check_cluster(address)
             ray.init(address=address, **QUIET_RAY)
         cards = machine.processes if on_cards(machine) else 0
-        _wait_for_node(ray, {"CPU": machine.threads, "GPU": cards}, NODE_SECONDS if _named(address) else 0)
-        told = {name: os.environ[name] for name in PASSED if name in os.environ} | {"OMP_NUM_THREADS": str(machine.threads)}
-        how = {"num_cpus": machine.threads, "num_gpus": cards, "max_retries": retries, "runtime_env": {"env_vars": told}}
+        _wait_for_node(
+            ray, {"CPU": machine.threads, "GPU": cards}, NODE_SECONDS if _named(address) else 0
+        )
+        told = {name: os.environ[name] for name in PASSED if name in os.environ} | {
+            "OMP_NUM_THREADS": str(machine.threads)
+        }
+        how = {
+            "num_cpus": machine.threads,
+            "num_gpus": cards,
+            "max_retries": retries,
+            "runtime_env": {"env_vars": told},
+        }
         self.call = ray.remote(_call).options(**how)
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
@@ -66,33 +82,52 @@ def _named(address: str | None) -> str:
 
 
 def _check_cluster(address: str | None) -> None:
-    """Raise StudyError where the named cluster cannot be joined: Ray itself would try for long, and then end this process."""
+    """Raise StudyError where the named cluster cannot be joined: Ray itself would try for long, and
+    then end this process."""
     if not (whose := _named(address)):
         return
     joining = f"import ray; ray.init(address={address!r}, **{QUIET_RAY!r})"
     try:
-        failed = subprocess.run([sys.executable, "-c", joining], capture_output=True, timeout=CLUSTER_SECONDS).returncode != 0
+        failed = (
+            subprocess.run(
+                [sys.executable, "-c", joining], capture_output=True, timeout=CLUSTER_SECONDS
+            ).returncode
+            != 0
+        )
     except subprocess.TimeoutExpired:
         failed = True
     if failed:
-        raise EngineFailure(f"engine ray: there is no cluster at {whose}: begin one by `ray start --head`, or name another.")
+        raise EngineFailure(
+            f"engine ray: there is no cluster at {whose}: begin one by `ray start --head`, or name"
+            " another."
+        )
 
 
 def _wait_for_node(ray: Any, needed: Mapping[str, int], seconds: float) -> None:
-    """Wait for a node that has room for a run, as one that scales may have to begin it. Raises StudyError where none comes."""
+    """Wait for a node that has room for a run, as one that scales may have to begin it. Raises
+    StudyError where none comes."""
     end, waits = time.monotonic() + seconds, False
     while not any(_fits(node, needed) for node in ray.nodes()):
         asked = f"no node with {needed['CPU']} processors and {needed['GPU']} GPUs"
         if time.monotonic() >= end:
-            raise EngineFailure(f"engine ray: the cluster has {asked}: lower `threads` or `processes`, or add such a node.")
+            raise EngineFailure(
+                f"engine ray: the cluster has {asked}: lower `threads` or `processes`, or add such"
+                " a node."
+            )
         if not waits:
-            print(f"The Ray cluster has {asked} yet: waiting up to {seconds / 60:.0f} minutes for one.", flush=True)
+            print(
+                f"The Ray cluster has {asked} yet: waiting up to {seconds / 60:.0f} minutes for"
+                " one.",
+                flush=True,
+            )
         waits = True
         time.sleep(SECONDS)
 
 
 def _fits(node: Mapping, needed: Mapping[str, int]) -> bool:
-    return node["Alive"] and all(node["Resources"].get(name, 0) >= count for name, count in needed.items())
+    return node["Alive"] and all(
+        node["Resources"].get(name, 0) >= count for name, count in needed.items()
+    )
 
 
 def _call(call: Callable, args: tuple, kwargs: dict) -> object:
@@ -110,7 +145,8 @@ class Several:
         return [_failure(task) for task in self.tasks]
 
     def checkpoint(self) -> object:
-        """What submitit is to submit again when Slurm takes the node or the time is over: what is done stays, the rest goes on."""
+        """What submitit is to submit again when Slurm takes the node or the time is over: what is
+        done stays, the rest goes on."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -125,10 +161,13 @@ def _failure(task: Callable[[], None]) -> Exception | None:
 
 
 class Slurm(Executor):
-    """Slurm by submitit, or by its stand-in on this machine (`cluster: local`): what is ready at the same time is dealt out to one array,
-    as many of whose jobs as `jobs` says go on at once; each starts Python once."""
+    """Slurm by submitit, or by its stand-in on this machine (`cluster: local`): what is ready at
+    the same time is dealt out to one array, as many of whose jobs as `jobs` says go on at once;
+    each starts Python once."""
 
-    def __init__(self, machine: Machine, cluster: str = "slurm", jobs: int = 16, **parameters: object):
+    def __init__(
+        self, machine: Machine, cluster: str = "slurm", jobs: int = 16, **parameters: object
+    ):
         import submitit
 
         own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
@@ -137,9 +176,16 @@ class Slurm(Executor):
         self.running: dict[submitit.Job, list[Future]] = {}
         try:
             self.jobs = submitit.AutoExecutor(home() / "slurm", cluster=cluster)
-            self.jobs.update_parameters(**{"cpus_per_task": machine.threads * machine.processes, "name": "study"} | own | parameters)
+            self.jobs.update_parameters(
+                **{"cpus_per_task": machine.threads * machine.processes, "name": "study"}
+                | own
+                | parameters
+            )
         except (NameError, TypeError, ValueError, AssertionError, RuntimeError) as error:
-            raise StudyError(f"engine_options: submitit does not take them ({said(error)}): see its AutoExecutor.") from error
+            raise StudyError(
+                f"engine_options: submitit does not take them ({said(error)}): see its"
+                " AutoExecutor."
+            ) from error
         self.failure: EngineFailure | None = None
         self.lock = Lock()  # of `waiting` and `failure`
         self.known: dict[submitit.Job, float] = {}  # when Slurm last knew of a job
@@ -156,16 +202,21 @@ class Slurm(Executor):
         return future
 
     def _watch(self) -> None:
-        """Submit and collect until the end; whatever fails here, everybody who waits is told of it."""
+        """Submit and collect until the end; whatever fails here, everybody who waits is told of
+        it."""
         try:
             while not self.ended.wait(SECONDS):
                 self._deal_out()
                 self._collect()
         except Exception as error:  # whatever submitit makes of what Slurm's commands do
-            failure = EngineFailure(f"engine slurm: {_first_line(error)}: see {self.jobs.folder}, `sbatch` and `sacct`.")
+            failure = EngineFailure(
+                f"engine slurm: {_first_line(error)}: see {self.jobs.folder}, `sbatch` and `sacct`."
+            )
             with self.lock:
                 self.failure = failure
-                futures = [future for future, _ in self.waiting] + [one for each in self.running.values() for one in each]
+                futures = [future for future, _ in self.waiting] + [
+                    one for each in self.running.values() for one in each
+                ]
             for future in futures:
                 if not future.done():
                     future.set_exception(failure)
@@ -177,11 +228,21 @@ class Slurm(Executor):
             return
         dealt = [waiting[start::free] for start in range(min(free, len(waiting)))]
         with self.jobs.batch():
-            made = [(self.jobs.submit(Several([task for _, task in own])), [future for future, _ in own]) for own in dealt]
+            made = [
+                (
+                    self.jobs.submit(Several([task for _, task in own])),
+                    [future for future, _ in own],
+                )
+                for own in dealt
+            ]
         self.running |= dict(made)
         with self.lock:
             del self.waiting[: len(waiting)]
-        print(f"{len(made)} jobs are submitted; `squeue` tells what they wait for, {self.jobs.folder} has their logs.", flush=True)
+        print(
+            f"{len(made)} jobs are submitted; `squeue` tells what they wait for, {self.jobs.folder}"
+            " has their logs.",
+            flush=True,
+        )
 
     def _collect(self) -> None:
         """Tell of the jobs that are done."""
@@ -196,14 +257,18 @@ class Slurm(Executor):
                 self._check_known(job)
 
     def _check_known(self, job: Any) -> None:
-        """Raise RuntimeError for a job that left no result and of which Slurm has known nothing for long."""
+        """Raise RuntimeError for a job that left no result and of which Slurm has known nothing for
+        long."""
         now = time.monotonic()
         if self.known.setdefault(job, now) + LOST > now:
             return
         if job.state != "UNKNOWN" or _queued(job.job_id):
             self.known[job] = now
             return
-        raise RuntimeError(f"job {job.job_id} left no result, and Slurm has not known it for {LOST / 60:.0f} minutes")
+        raise RuntimeError(
+            f"job {job.job_id} left no result, and Slurm has not known it for {LOST / 60:.0f}"
+            " minutes"
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop looking; jobs that go on are cancelled."""
@@ -215,7 +280,9 @@ class Slurm(Executor):
 def _queued(job: str) -> bool:
     """Whether `squeue` lists a job; clusters that keep no accounts have nothing else to ask."""
     try:
-        asked = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, timeout=COMMAND_SECONDS)
+        asked = subprocess.run(
+            ["squeue", "--noheader", "--jobs", job], capture_output=True, timeout=COMMAND_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return bool(asked.stdout.strip())

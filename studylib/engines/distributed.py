@@ -18,24 +18,48 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 
 SIGNALLED = 128  # and the number of the signal: the exit code by which shells tell one
-SHARED = ("teacher", "student", "rate", "states", "answers")  # the kinds that all work on; the first makes others alone
+SHARED = (
+    "teacher",
+    "student",
+    "rate",
+    "states",
+    "answers",
+)  # the kinds that all work on; the first makes others alone
 
 
 def complete(run: Run, store: Store, machine: Machine) -> None:
-    """Make a run in as many processes as the machine says. Raises StudyError where one of them fails."""
+    """Make a run in as many processes as the machine says. Raises StudyError where one of them
+    fails."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    many: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": machine.processes, "max_restarts": 0}
-    launch = LaunchConfig(**many, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.2)
+    many: dict[str, Any] = {
+        "min_nodes": 1,
+        "max_nodes": 1,
+        "nproc_per_node": machine.processes,
+        "max_restarts": 0,
+    }
+    launch = LaunchConfig(
+        **many,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        monitor_interval=0.2,
+    )
     try:
         elastic_launch(launch, entrypoint=join)(run, store.root.parent, machine)
-    except SignalException as error:  # torch's launcher makes one of each signal: the study is to end, and not this run alone
-        raise KeyboardInterrupt if error.sigval == signal.SIGINT else SystemExit(SIGNALLED + error.sigval) from error
+    # torch's launcher makes one of each signal: the study is to end, and not this run alone
+    except SignalException as error:
+        raise (
+            KeyboardInterrupt
+            if error.sigval == signal.SIGINT
+            else SystemExit(SIGNALLED + error.sigval)
+        ) from error
     except ChildFailedError as error:
         if store.result(run) is not None:
-            return  # what counts is the result: a process that fails on its way out takes nothing from it
+            # what counts is the result: a process that fails on its way out takes nothing from it
+            return
         state, why = store.state(run)
         reason = why if state == "failed" else "one of its processes died"
         raise StudyError(reason) from error
@@ -53,7 +77,8 @@ def join(run: Run, root: Path, machine: Machine) -> None:
 
 
 def make(run: Run, store: Store) -> None:
-    """Make a run unless it is finished: the first process holds its lock and keeps its result, the others make it beside."""
+    """Make a run unless it is finished: the first process holds its lock and keeps its result, the
+    others make it beside."""
     maker = kinds.make(store, Progress(quiet=not parallel.first()))
     if parallel.first():
         begun = []

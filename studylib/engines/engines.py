@@ -1,4 +1,5 @@
-"""Who computes the runs of a plan: this machine, a Ray cluster or Slurm, each behind the interface of `concurrent.futures`.
+"""Who computes the runs of a plan: this machine, a Ray cluster or Slurm, each behind the interface
+of `concurrent.futures`.
 
 with opened(machine) as pool:
     complete(runs, Store(), machine, pool, done=print)
@@ -32,16 +33,22 @@ from studylib.runs import budget, inputs, kinds
 from studylib.store.run import Run
 from studylib.store.store import Store
 
-OPTIONS = {"local": {"workers"}, "ray": {"address", "retries"}, "slurm": None}  # of slurm all that submitit's `update_parameters` knows
+OPTIONS = {
+    "local": {"workers"},
+    "ray": {"address", "retries"},
+    "slurm": None,
+}  # of slurm all that submitit's `update_parameters` knows
 MEMORY = ("MemoryError", "allocate memory", "out of memory")  # in what Python, torch and CUDA say
 TRIES = 3  # of a run whose process died
-# Ends of the names of submitit's options that a job's script would run, or take as they are, whatever cluster's they are.
+# Ends of the names of submitit's options that a job's script would run, or take as they are,
+# whatever cluster's they are.
 COMMANDS = ("setup", "teardown", "srun_args", "additional_parameters")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run to make, as a worker gets it: the same bits whatever engine it belongs to, in as many threads as the run is planned with."""
+    """One run to make, as a worker gets it: the same bits whatever engine it belongs to, in as many
+    threads as the run is planned with."""
 
     run: Run
     root: Path
@@ -75,14 +82,16 @@ class Here(Executor):
 
 
 def _begin(cards: Queue | None) -> None:
-    """Let this process end with its parent, and give it GPUs of its own, if there are any, before it has looked for them."""
+    """Let this process end with its parent, and give it GPUs of its own, if there are any, before
+    it has looked for them."""
     parallel.end_with_parent()
     if cards is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
 
 
 class Processes(Executor):
-    """Processes of this machine, each with GPUs of its own where there are any; when one dies, the others are begun anew."""
+    """Processes of this machine, each with GPUs of its own where there are any; when one dies, the
+    others are begun anew."""
 
     def __init__(self, workers: int, cards: list[str]):
         self.workers, self.cards = workers, cards
@@ -93,7 +102,12 @@ class Processes(Executor):
         queue = context.Queue()
         for card in self.cards:
             queue.put(card)
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin, initargs=(queue if self.cards else None,))
+        return ProcessPoolExecutor(
+            self.workers,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(queue if self.cards else None,),
+        )
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
         """Call in one of the processes."""
@@ -111,12 +125,16 @@ class Processes(Executor):
 
 
 def check(machine: Machine) -> None:
-    """Raise StudyError for an engine, an option or a device that is unknown, and for one that is not there."""
+    """Raise StudyError for an engine, an option or a device that is unknown, and for one that is
+    not there."""
     if machine.engine not in OPTIONS:
         raise StudyError(f"engine {machine.engine!r} is unknown: use {', '.join(OPTIONS)}.")
     known = OPTIONS[machine.engine]
     if known is not None and (unknown := sorted(set(machine.engine_options) - known)):
-        raise StudyError(f"engine_options: {machine.engine} has no option {unknown[0]!r}: it knows {', '.join(sorted(known))}.")
+        raise StudyError(
+            f"engine_options: {machine.engine} has no option {unknown[0]!r}: it knows"
+            f" {', '.join(sorted(known))}."
+        )
     _harmless(machine)
     for name, package in (("ray", "ray"), ("slurm", "submitit")):
         if machine.engine == name and find_spec(package) is None:
@@ -125,22 +143,36 @@ def check(machine: Machine) -> None:
         parts.device(machine.device)
     workers = machine.engine_options.get("workers", 1)
     if machine.engine == "local" and (type(workers) is not int or workers < 1):
-        raise StudyError(f"engine_options: workers must be a whole number of at least 1, not {workers!r}.")
+        raise StudyError(
+            f"engine_options: workers must be a whole number of at least 1, not {workers!r}."
+        )
 
 
 def _harmless(machine: Machine) -> None:
-    """Raise StudyError for options by which a file of parameters, which may be a stranger's, would run commands or choose who computes."""
+    """Raise StudyError for options by which a file of parameters, which may be a stranger's, would
+    run commands or choose who computes."""
     options = machine.engine_options
     if machine.engine == "ray" and options.get("address", "auto") != "auto":
-        raise StudyError("engine_options: address must be auto: set RAY_ADDRESS, in your own surroundings, to say which cluster that is.")
+        raise StudyError(
+            "engine_options: address must be auto: set RAY_ADDRESS, in your own surroundings, to"
+            " say which cluster that is."
+        )
     for name, value in options.items() if machine.engine == "slurm" else ():
-        if name.endswith(COMMANDS) or not isinstance(value, str | int | float) or "\n" in f"{name}{value}":
-            raise StudyError(f"engine_options: {name} must be a number or one line of text, and no command: Slurm's script would run it.")
+        if (
+            name.endswith(COMMANDS)
+            or not isinstance(value, str | int | float)
+            or "\n" in f"{name}{value}"
+        ):
+            raise StudyError(
+                f"engine_options: {name} must be a number or one line of text, and no command:"
+                " Slurm's script would run it."
+            )
 
 
 @contextmanager
 def opened(machine: Machine) -> Iterator[Executor]:
-    """The engine, ready to be given work; afterwards it is left, and what is still going on there is stopped."""
+    """The engine, ready to be given work; afterwards it is left, and what is still going on there
+    is stopped."""
     check(machine)
     begin: dict[str, Callable[..., Executor]] = {"local": _local, "ray": Ray, "slurm": Slurm}
     pool = begin[machine.engine](machine, **machine.engine_options)
@@ -154,22 +186,32 @@ def _local(machine: Machine, workers: int | None = None) -> Executor:
     """As many processes as there are groups of GPUs, or as are asked for; one is this process."""
     count = torch.cuda.device_count() if on_cards(machine) else 0
     groups = [
-        ",".join(map(str, range(first, first + machine.processes))) for first in range(0, count - machine.processes + 1, machine.processes)
+        ",".join(map(str, range(first, first + machine.processes)))
+        for first in range(0, count - machine.processes + 1, machine.processes)
     ]
     if workers and groups and workers > len(groups):  # the others would wait for a GPU for ever
-        raise StudyError(f"engine_options: {workers} workers need as many groups of {machine.processes} GPUs: there are {len(groups)}.")
+        raise StudyError(
+            f"engine_options: {workers} workers need as many groups of {machine.processes} GPUs:"
+            f" there are {len(groups)}."
+        )
     workers = workers or max(1, len(groups))
     return Here() if workers == 1 else Processes(workers, groups)
 
 
-def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor, done: Callable[[Run], None]) -> None:
-    """Make the runs that are missing, each as soon as all that it needs is there; `done` is told of each, one after the other.
+def complete(
+    runs: Iterable[Run], store: Store, machine: Machine, pool: Executor, done: Callable[[Run], None]
+) -> None:
+    """Make the runs that are missing, each as soon as all that it needs is there; `done` is told of
+    each, one after the other.
 
-    A run that fails stops only those that need it; one whose process died is tried again. Raises StudyError at the end, naming what
-    failed and why; at once where the disk is full.
+    A run that fails stops only those that need it; one whose process died is tried again. Raises
+    StudyError at the end, naming what failed and why; at once where the disk is full.
     """
     missing = {run.planned: run for run in runs if store.result(run) is None}
-    needs = {planned: {need.planned for need in run.ancestry() if need is not run} for planned, run in missing.items()}
+    needs = {
+        planned: {need.planned for need in run.ancestry() if need is not run}
+        for planned, run in missing.items()
+    }
     going: dict[Future, Run] = {}
     failed: dict[str, str] = {}
     vain: set[str] = set()
@@ -196,17 +238,31 @@ def complete(runs: Iterable[Run], store: Store, machine: Machine, pool: Executor
             else:
                 failed[run.planned] = f"{run.label} ({_reason(run, error, store)})"
     if failed:
-        waited = f"; {len(vain)} runs that need {'it' if len(failed) == 1 else 'them'} were not tried" if vain else ""
-        raise StudyError(f"Failed: {'; '.join(failed.values())}{waited}. All others are there; the same command tries again.")
+        waited = (
+            f"; {len(vain)} runs that need {'it' if len(failed) == 1 else 'them'} were not tried"
+            if vain
+            else ""
+        )
+        raise StudyError(
+            f"Failed: {'; '.join(failed.values())}{waited}. All others are there; the same command"
+            " tries again."
+        )
 
 
 def _reason(run: Run, error: BaseException, store: Store) -> str:
     """Why a run failed, as it noted itself; else what its engine says."""
     state, why = store.state(run)
     if isinstance(error, BrokenProcessPool):
-        why = "its process died: the system ends one that takes more memory than there is, see `study plan`"
+        why = (
+            "its process died: the system ends one that takes more memory than there is, see `study"
+            " plan`"
+        )
     elif state != "failed":
-        why = str(error) if isinstance(error, StudyError) else told(f"{type(error).__name__}: {error}")
+        why = (
+            str(error)
+            if isinstance(error, StudyError)
+            else told(f"{type(error).__name__}: {error}")
+        )
     if any(sign in why for sign in MEMORY):
         why = "there is not enough memory for it: take a smaller `micro`, and see `study plan`"
     return " ".join(why.split()).rstrip(".")

@@ -1,8 +1,8 @@
-"""Greedy answers, batched: each context goes through the model once with all its questions, packed as for training, and
-is kept once while they are answered.
+"""Greedy answers, batched: each context goes through the model once with all its questions, packed
+as for training, and is kept once while they are answered.
 
-The keys and values of a fixed demonstration serve all contexts after it. The hidden states at the gold answers, by which models
-are compared, come with the same pass.
+The keys and values of a fixed demonstration serve all contexts after it. The hidden states at the
+gold answers, by which models are compared, come with the same pass.
 """
 
 import json
@@ -34,10 +34,12 @@ HIDDEN = -1  # the branch of what no question sees
 
 @dataclass(frozen=True)
 class Answer:
-    """A question's answer, and the log-probability (nats) of its tokens, what ended it included, over their number `tokens`.
+    """A question's answer, and the log-probability (nats) of its tokens, what ended it included,
+    over their number `tokens`.
 
-    `margin` is the smallest lead, in logits, of a chosen token over the next best; `gold` (N, d) the hidden states, post final norm,
-    that the tokens of the gold answer are predicted from, the first of which begins the answer, too.
+    `margin` is the smallest lead, in logits, of a chosen token over the next best; `gold` (N, d)
+    the hidden states, post final norm, that the tokens of the gold answer are predicted from, the
+    first of which begins the answer, too.
     """
 
     question_id: str
@@ -54,7 +56,8 @@ class Answer:
 
 
 def best(answers: Iterable[Answer]) -> dict[str, Answer]:
-    """Per question the answer of the highest mean log-probability a token: one, where a context was asked in windows."""
+    """Per question the answer of the highest mean log-probability a token: one, where a context was
+    asked in windows."""
     found: dict[str, Answer] = {}
     for one in answers:
         held = found.setdefault(one.question_id, one)
@@ -64,7 +67,8 @@ def best(answers: Iterable[Answer]) -> dict[str, Answer]:
 
 
 def clean(text: str) -> str:
-    """The first line that says something: some models open with a newline (Pythia), or go on after the answer."""
+    """The first line that says something: some models open with a newline (Pythia), or go on after
+    the answer."""
     return text.strip().split("\n")[0].strip()
 
 
@@ -82,18 +86,27 @@ def answer(
     progress: Callable[[Sequence], Iterable] = iter,
     work: Path | None = None,
 ) -> list[Answer]:
-    """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the prompts.
+    """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the
+    prompts.
 
-    Contexts of a batch are at most `alike` times as long as its shortest. An answer has at most `longest` tokens, by default as many as `prompts.longest_answer`
-    says. `gold` asks for the states at gold answers, too. `shared`: several processes answer some of the batches each. From time to time
-    what was said is kept in `work`, from where it goes on.
+    Contexts of a batch are at most `alike` times as long as its shortest. An answer has at most
+    `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the
+    states at gold answers, too. `shared`: several processes answer some of the batches each. From
+    time to time what was said is kept in `work`, from where it goes on.
     """
     model.eval()
-    longest = longest or longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
+    longest = longest or longest_answer(
+        branch.target for prompt in prompts for branch in prompt.branches
+    )
     if not gold:
-        prompts = [replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts]
+        prompts = [
+            replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
+        ]
     beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
-    lengths = {i: len(prompts[i].prefix) + sum(len(b.given) + len(b.target) for b in prompts[i].branches) for i in beginnings}
+    lengths = {
+        i: len(prompts[i].prefix) + sum(len(b.given) + len(b.target) for b in prompts[i].branches)
+        for i in beginnings
+    }
     order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
     groups = [list(group) for _, group in groupby(order, key=beginnings.get)]
     batches = [chosen for group in groups for chosen in _batches(group, lengths, batch, alike)]
@@ -105,20 +118,40 @@ def answer(
         beginning = beginnings[chosen[0]]
         if beginning not in begun:
             begun = {beginning: _begin(model, beginning)}
-        answers = iter(_group(model, tokenizer, [prompts[i] for i in chosen], deepcopy(begun[beginning]), len(beginning), longest))
+        answers = iter(
+            _group(
+                model,
+                tokenizer,
+                [prompts[i] for i in chosen],
+                deepcopy(begun[beginning]),
+                len(beginning),
+                longest,
+            )
+        )
         new |= {i: [next(answers) for _ in prompts[i].branches] for i in chosen}
         if work is not None and time.monotonic() - kept_at > filesystem.CHECKPOINT_SECONDS:
             _keep(new, work)
             found, new, kept_at = found | new, {}, time.monotonic()
     found |= new
-    every = {i: answers for part in (parallel.joined(found) if shared else [found]) for i, answers in part.items()}
+    every = {
+        i: answers
+        for part in (parallel.joined(found) if shared else [found])
+        for i, answers in part.items()
+    }
     return [a for i in range(len(prompts)) for a in every[i]]
 
 
 def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
     """Keep answers, by the number of their prompt, in a file that is named by its digest."""
-    tensors = {f"{i} {n}": one.gold.cpu() for i, said in answers.items() for n, one in enumerate(said) if one.gold is not None}
-    told = {i: [[getattr(one, name) for name in PLAIN] for one in said] for i, said in answers.items()}
+    tensors = {
+        f"{i} {n}": one.gold.cpu()
+        for i, said in answers.items()
+        for n, one in enumerate(said)
+        if one.gold is not None
+    }
+    told = {
+        i: [[getattr(one, name) for name in PLAIN] for one in said] for i, said in answers.items()
+    }
     work.mkdir(parents=True, exist_ok=True)
     draft = work / f"{min(answers)}.draft"
     save_file(tensors, draft, {"answers": json.dumps(told)})
@@ -134,16 +167,29 @@ def _kept(work: Path | None) -> dict[int, list[Answer]]:
             with safe_open(file, "pt") as kept:
                 held = set(kept.keys())
                 for i, said in json.loads(kept.metadata()["answers"]).items():
-                    golds = [kept.get_tensor(name) if (name := f"{i} {n}") in held else None for n in range(len(said))]
-                    found[int(i)] = [Answer(**dict(zip(PLAIN, one, strict=True)), gold=gold) for one, gold in zip(said, golds, strict=True)]
+                    golds = [
+                        kept.get_tensor(name) if (name := f"{i} {n}") in held else None
+                        for n in range(len(said))
+                    ]
+                    found[int(i)] = [
+                        Answer(**dict(zip(PLAIN, one, strict=True)), gold=gold)
+                        for one, gold in zip(said, golds, strict=True)
+                    ]
     return found
 
 
-def _batches(order: Iterable[int], lengths: Mapping[int, int], most: int, alike: float) -> list[list[int]]:
-    """What is given in the order of its lengths, in batches of at most so many that are alike in length."""
+def _batches(
+    order: Iterable[int], lengths: Mapping[int, int], most: int, alike: float
+) -> list[list[int]]:
+    """What is given in the order of its lengths, in batches of at most so many that are alike in
+    length."""
     batches: list[list[int]] = []
     for one in order:
-        if not batches or len(batches[-1]) == most or lengths[one] > alike * lengths[batches[-1][0]]:
+        if (
+            not batches
+            or len(batches[-1]) == most
+            or lengths[one] > alike * lengths[batches[-1][0]]
+        ):
             batches.append([])
         batches[-1].append(one)
     return batches
@@ -154,13 +200,20 @@ def _begin(model: PreTrainedModel, beginning: Sequence[int]) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     if beginning:
         ids = torch.tensor([list(beginning)], device=model.device)
-        _forward(model, cache, ids, torch.arange(ids.shape[1], device=model.device)[None], branch_mask(torch.zeros_like(ids)))
+        _forward(
+            model,
+            cache,
+            ids,
+            torch.arange(ids.shape[1], device=model.device)[None],
+            branch_mask(torch.zeros_like(ids)),
+        )
     return cache
 
 
 @dataclass
 class _Asked:
-    """A question while it is answered: its context's row, its branch there, the position of its next token; and what is said."""
+    """A question while it is answered: its context's row, its branch there, the position of its
+    next token; and what is said."""
 
     question_id: str
     row: int
@@ -175,26 +228,49 @@ class _Asked:
     def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
         """What was said."""
         return Answer(
-            self.question_id, clean(vocabulary.text(tokenizer, self.said)), self.margin, self.log_probability, self.count, self.gold
+            self.question_id,
+            clean(vocabulary.text(tokenizer, self.said)),
+            self.margin,
+            self.log_probability,
+            self.count,
+            self.gold,
         )
 
 
 def _group(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], cache: DynamicCache, begun: int, longest: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    cache: DynamicCache,
+    begun: int,
+    longest: int,
 ) -> list[Answer]:
-    """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read at once, then a token of every
-    open question is said at a time, which does not see the gold answers in its pack."""
+    """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read
+    at once, then a token of every open question is said at a time, which does not see the gold
+    answers in its pack."""
     given = collate([pack(prompt) for prompt in prompts]).to(model.device)
     cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))  # type: ignore[arg-type]  # is a LongTensor
-    hidden = _forward(model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:])  # (G, T, d)
-    rows, places = given.answers.at // given.ids.shape[1], given.answers.at % given.ids.shape[1]  # (N,)
-    named = [(b.question.id, row, number) for row, p in enumerate(prompts) for number, b in enumerate(p.branches, start=1)]
+    hidden = _forward(
+        model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:]
+    )  # (G, T, d)
+    rows, places = (
+        given.answers.at // given.ids.shape[1],
+        given.answers.at % given.ids.shape[1],
+    )  # (N,)
+    named = [
+        (b.question.id, row, number)
+        for row, p in enumerate(prompts)
+        for number, b in enumerate(p.branches, start=1)
+    ]
     counts = [max(1, len(b.target)) for p in prompts for b in p.branches]
     ends = torch.tensor(counts, device=model.device)
     first = ends.cumsum(0) - ends  # (R,): each question's last token, among the places
     following = (given.positions[rows, places][first] + 1).tolist()
     states = hidden[rows, places - begun]
-    asked = [_Asked(*name, position, own) for name, position, own in zip(named, following, states.split(counts), strict=True)]
+    asked = [
+        _Asked(*name, position, own)
+        for name, position, own in zip(named, following, states.split(counts), strict=True)
+    ]
     keys = given.branches.clone()
     keys[rows, places] = HIDDEN
     keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
@@ -211,15 +287,24 @@ def _decode(
     keys: Tensor,
     longest: int,
 ) -> None:
-    """Say up to `longest` tokens of each question. `last` (R, d) are the hidden states that the first ones come from, `keys` (G, T)
-    the branches of the tokens in the cache; a context leaves it when its last question has ended."""
+    """Say up to `longest` tokens of each question. `last` (R, d) are the hidden states that the
+    first ones come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it
+    when its last question has ended."""
     going, held = list(asked), list(range(len(keys)))
     size, ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
     while True:
-        with torch.autocast(last.device.type, enabled=False):  # of all matrix products the head's alone stays in float32
+        with torch.autocast(
+            last.device.type, enabled=False
+        ):  # of all matrix products the head's alone stays in float32
             logits = model.get_output_embeddings()(last.float())[:, :size]
         leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
-        chosen = zip(going, leading.indices[:, 0].tolist(), leading.values.tolist(), total.tolist(), strict=True)
+        chosen = zip(
+            going,
+            leading.indices[:, 0].tolist(),
+            leading.values.tolist(),
+            total.tolist(),
+            strict=True,
+        )
         going = [
             one
             for one, token, (value, next_best), over in chosen
@@ -232,17 +317,28 @@ def _decode(
             kept = torch.tensor([held.index(row[0].row) for row in rows], device=model.device)
             cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
             keys, held = keys[kept], [row[0].row for row in rows]
-        branches = padded([[one.branch for one in row] for row in rows], -1).to(model.device)  # (G, W)
-        positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows]).to(model.device)
+        branches = padded([[one.branch for one in row] for row in rows], -1).to(
+            model.device
+        )  # (G, W)
+        positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows]).to(
+            model.device
+        )
         keys = torch.cat([keys, branches], 1)
         tokens = padded([[one.said[-1] for one in row] for row in rows]).to(model.device)
         last = _forward(model, cache, tokens, positions, visible(branches, keys))[branches > 0]
 
 
 def _hear(
-    one: _Asked, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], token: int, value: float, next_best: float, over: float
+    one: _Asked,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: frozenset[int],
+    token: int,
+    value: float,
+    next_best: float,
+    over: float,
 ) -> bool:
-    """Note a token with its logit, the next best one and the log of the sum over all; say whether the answer goes on."""
+    """Note a token with its logit, the next best one and the log of the sum over all; say whether
+    the answer goes on."""
     one.margin = min(one.margin, value - next_best)
     one.log_probability += value - over
     one.count += 1
@@ -252,5 +348,7 @@ def _hear(
     return "\n" not in vocabulary.text(tokenizer, one.said).lstrip()
 
 
-def _forward(model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+def _forward(
+    model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor
+) -> Tensor:
     return parts.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)

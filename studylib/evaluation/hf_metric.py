@@ -3,7 +3,8 @@
 >>> import evaluate
 >>> from studylib.evaluation import hf_metric
 >>> metric = evaluate.load(hf_metric.__file__)
->>> metric.compute(predictions=["ein Haus"], references=[["Haus", "Hütte"]], language="de", rules="mlqa")
+>>> asked = dict(predictions=["ein Haus"], references=[["Haus", "Hütte"]])
+>>> metric.compute(**asked, language="de", rules="mlqa")
 {'exact_match': 100.0, 'f1': 100.0, 'rouge_l': 66.66666666666667}
 """
 
@@ -16,22 +17,37 @@ from studylib.evaluation import metrics
 
 
 class QuestionAnswering(evaluate.Metric):
-    """Means over all answers, 0 to 100, the best of each one's gold answers counting; see `studylib.evaluation.metrics`."""
+    """Means over all answers, 0 to 100, the best of each one's gold answers counting; see
+    `studylib.evaluation.metrics`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
+        features = {
+            "predictions": datasets.Value("string"),
+            "references": datasets.Sequence(datasets.Value("string")),
+        }
         return evaluate.MetricInfo(
             description=metrics.__doc__,
             citation="",
-            inputs_description="predictions: an answer each; references: its gold answers; language; rules.",
+            inputs_description=(
+                "predictions: an answer each; references: its gold answers; language; rules."
+            ),
             features=datasets.Features(features),
         )
 
-    def _compute(self, predictions: list[str], references: list[list[str]], language: str = "en", rules: str = "squad") -> dict[str, float]:
+    def _compute(
+        self,
+        predictions: list[str],
+        references: list[list[str]],
+        language: str = "en",
+        rules: str = "squad",
+    ) -> dict[str, float]:
         if not predictions:
             raise StudyError("There is no prediction to score: give at least one.")
         found = [
             metrics.score(prediction, golds, language=language, rules=rules)
             for prediction, golds in zip(predictions, references, strict=True)
         ]
-        return {metric: 100 * sum(one[metric] for one in found) / len(found) for metric in labels.METRICS}
+        return {
+            metric: 100 * sum(one[metric] for one in found) / len(found)
+            for metric in labels.METRICS
+        }

@@ -1,4 +1,5 @@
-"""Exact match, F1 and ROUGE-L of an answer, 0 to 1, the best gold answer counting; and how like a teacher a student is.
+"""Exact match, F1 and ROUGE-L of an answer, 0 to 1, the best gold answer counting; and how like a
+teacher a student is.
 
 Exact match and F1 compare the words of `segmentation`, by the rules of SQuAD or MLQA.
 """
@@ -17,15 +18,20 @@ from studylib.core.errors import StudyError
 from studylib.core.segmentation import composed, tokens, words
 
 
-def exact_match(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
+def exact_match(
+    prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad"
+) -> float:
     """1 if the words of the prediction and of any gold answer are the same."""
     said = words(prediction, language=language, rules=rules)
     _check(golds)
     return float(any(said == words(gold, language=language, rules=rules) for gold in golds))
 
 
-def f1(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> float:
-    """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are empty."""
+def f1(
+    prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad"
+) -> float:
+    """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are
+    empty."""
     said = words(prediction, language=language, rules=rules)
     _check(golds)
     return max(_f1(said, words(gold, language=language, rules=rules)) for gold in golds)
@@ -42,7 +48,8 @@ def _f1(prediction: list[str], gold: list[str]) -> float:
 
 
 class _Words(Tokenizer):
-    """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and 0-9."""
+    """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and
+    0-9."""
 
     def __init__(self, language: str):
         self.language = language
@@ -61,7 +68,9 @@ def rouge_l(prediction: str, golds: Sequence[str], *, language: str = "en") -> f
     return max(_rouge(language).score(gold, prediction)["rougeL"].fmeasure for gold in golds)
 
 
-def score(prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad") -> dict[str, float]:
+def score(
+    prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad"
+) -> dict[str, float]:
     """All metrics of one answer; exact match and F1 by the mended rules, too."""
     found = {
         "exact_match": exact_match(prediction, golds, language=language, rules=rules),
@@ -70,17 +79,24 @@ def score(prediction: str, golds: Sequence[str], *, language: str = "en", rules:
     }
     if rules == "mlqa" and language == "ar":
         mended = {"language": language, "rules": "mlqa_mended"}
-        return found | {"exact_match_mended": exact_match(prediction, golds, **mended), "f1_mended": f1(prediction, golds, **mended)}
+        return found | {
+            "exact_match_mended": exact_match(prediction, golds, **mended),
+            "f1_mended": f1(prediction, golds, **mended),
+        }
     return found | {"exact_match_mended": found["exact_match"], "f1_mended": found["f1"]}
 
 
-def agreement(prediction: str, teacher: str, *, language: str = "en", rules: str = "squad") -> float:
-    """Exact match between a student's answer and its teacher's, both in NFC, whether right or not (label loyalty; Xu et al., 2021)."""
+def agreement(
+    prediction: str, teacher: str, *, language: str = "en", rules: str = "squad"
+) -> float:
+    """Exact match between a student's answer and its teacher's, both in NFC, whether right or not
+    (label loyalty; Xu et al., 2021)."""
     return exact_match(composed(prediction), [composed(teacher)], language=language, rules=rules)
 
 
 def probability_loyalty(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 − √JS of two next-token distributions given as logits (N, V), by logarithms of base 2: (N,) from 0 to 1.
+    """1 − √JS of two next-token distributions given as logits (N, V), by logarithms of base 2: (N,)
+    from 0 to 1.
 
     Xu et al. (2021), as in their repository JetRunner/beyond-preserved-accuracy.
     """

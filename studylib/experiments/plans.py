@@ -1,4 +1,5 @@
-"""What an experiment needs, as runs: every trained model with what it is called in tables, and its answers to every test set."""
+"""What an experiment needs, as runs: every trained model with what it is called in tables, and its
+answers to every test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from studylib.store.run import Input, Run
 
 @dataclass(frozen=True)
 class Asked:
-    """A model's answers to one test set in one mode, with what they are called in tables, and the run that counted its parameters, or
-    the model from outside; for a student what it is compared with."""
+    """A model's answers to one test set in one mode, with what they are called in tables, and the
+    run that counted its parameters, or the model from outside; for a student what it is compared
+    with."""
 
     called: dict
     answers: Run
@@ -29,7 +31,8 @@ class Asked:
 
 @dataclass
 class Plan:
-    """What an experiment needs: training, dev and test questions, every trained model with what it is called in tables, and its answers."""
+    """What an experiment needs: training, dev and test questions, every trained model with what it
+    is called in tables, and its answers."""
 
     machine: Machine
     train: Input
@@ -41,7 +44,8 @@ class Plan:
     costs: list[tuple[Run, dict]] = field(default_factory=list)
 
     def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
-        """Add a teacher, asked on every test set in every mode; return what its students are to be compared with."""
+        """Add a teacher, asked on every test set in every mode; return what its students are to be
+        compared with."""
         self.trained.append((model, called))
         added = []
         for test, mode in product(self.tests, modes):
@@ -58,13 +62,25 @@ class Plan:
             label = f"{model.label}: {test.label} {mode}"
             own = self._answers(model, test, mode, called, label)
             loyal = kinds.loyalty.plan(own, theirs.answers, label=f"{label}, loyalty")
-            self.asked.append(Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal))
+            self.asked.append(
+                Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal)
+            )
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
-        """Add what a student's answers cost beside its teacher's, asked as it was trained; measured once for all of its size and seed."""
+        """Add what a student's answers cost beside its teacher's, asked as it was trained; measured
+        once for all of its size and seed."""
         asked = dict(asked=called["trained"], seed=called["seed"], precision=self.answer_precision)
-        run = next((run for run, other in self.costs if all(other[name] == called[name] for name in ("student", "trained", "seed"))), None)
-        run = run or kinds.cost.plan(model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost")
+        run = next(
+            (
+                run
+                for run, other in self.costs
+                if all(other[name] == called[name] for name in ("student", "trained", "seed"))
+            ),
+            None,
+        )
+        run = run or kinds.cost.plan(
+            model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost"
+        )
         self.costs.append((run, called))
 
     def base(self, model: Input, called: dict, modes: Sequence[str]) -> None:
@@ -75,7 +91,8 @@ class Plan:
             self.asked.append(Asked(_named(called, test, mode), own, model))
 
     def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
-        """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in the way in which it teaches."""
+        """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in
+        the way in which it teaches."""
         for test in self.tests:
             label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
             own = self._answers(model, test, mode, called, label)
@@ -88,12 +105,16 @@ class Plan:
     @property
     def names(self) -> set[str]:
         """All that someone has named in it: families, siblings, test sets."""
-        return {test.label for test in self.tests} | {str(name) for _, called in self.trained for name in called.values()}
+        return {test.label for test in self.tests} | {
+            str(name) for _, called in self.trained for name in called.values()
+        }
 
     @property
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
-        answered = [run for one in self.asked for run in (one.answers, one.loyalty) if run is not None]
+        answered = [
+            run for one in self.asked for run in (one.answers, one.loyalty) if run is not None
+        ]
         return planning.each_run([*answered, *(run for run, _ in self.costs)])
 
 

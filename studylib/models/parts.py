@@ -1,4 +1,5 @@
-"""A model's parts, by the same names in every architecture: blocks, final norm, hidden states, output head; counts and precision."""
+"""A model's parts, by the same names in every architecture: blocks, final norm, hidden states,
+output head; counts and precision."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -31,23 +32,31 @@ def memory(model: PreTrainedModel, tokens: int) -> int:
     ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
     kept: Any = DynamicCache(config=model.config)  # whose layers differ in what they hold
     following(model, kept, input_ids=ids)
-    return sum(weight.nbytes for weight in model.parameters()) + sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+    return sum(weight.nbytes for weight in model.parameters()) + sum(
+        layer.keys.nbytes + layer.values.nbytes for layer in kept.layers
+    )
 
 
 def following(model: PreTrainedModel, cache: DynamicCache, **given: Tensor) -> Tensor:
-    """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are in the cache, which takes theirs, too."""
+    """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are
+    in the cache, which takes theirs, too."""
     known = signature(model.base_model.forward).parameters
     name = "cache" if "cache" in known else "past_key_values"  # until transformers 5.24
     return model.base_model(**given, **{name: cache}, use_cache=True).last_hidden_state
 
 
 def device(name: str) -> torch.device:
-    """The device of this name; `auto` is a GPU where there is one. Raises StudyError for one that is not there."""
+    """The device of this name; `auto` is a GPU where there is one. Raises StudyError for one that
+    is not there."""
     if name not in ("auto", "cpu", "cuda"):
         raise StudyError(f"device {name!r} is unknown: use auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
         raise StudyError("device cuda: torch sees no GPU here: take `device: auto` or cpu.")
-    return torch.device("cuda", torch.cuda.current_device()) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if name != "cpu" and torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def precision(model: PreTrainedModel, name: str) -> torch.autocast:
@@ -56,9 +65,11 @@ def precision(model: PreTrainedModel, name: str) -> torch.autocast:
 
 
 def round_frozen(model: PreTrainedModel, name: str) -> None:
-    """Keep the linear maps of a model's blocks that are not trained in the precision in which they are multiplied.
+    """Keep the linear maps of a model's blocks that are not trained in the precision in which they
+    are multiplied.
 
-    Within `precision` they would be rounded there anyway: the bits are the same, the memory is half.
+    Within `precision` they would be rounded there anyway: the bits are the same, the memory is
+    half.
     """
     if name == "bf16":
         for module in layers(model).modules():
@@ -83,8 +94,11 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     return layer_states(model, batch, False)[-1]
 
 
-def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True) -> tuple[Tensor, ...]:
-    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm; or that one alone."""
+def layer_states(
+    model: PreTrainedModel, batch: Batch, every_layer: bool = True
+) -> tuple[Tensor, ...]:
+    """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm;
+    or that one alone."""
     batch = batch.to(model.device)
     out = model.base_model(
         input_ids=batch.ids,
@@ -97,14 +111,19 @@ def layer_states(model: PreTrainedModel, batch: Batch, every_layer: bool = True)
 
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
-    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size; in float32 even within autocast."""
+    """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size;
+    in float32 even within autocast."""
     return output_of(model, vocabulary)(hidden)
 
 
 def output_of(model: PreTrainedModel, vocabulary: int) -> Callable[[Tensor], Tensor]:
-    """What maps hidden states (N, d), wherever they lie, to logits (N, vocabulary) as `head` does, and keeps no more of the model alive."""
+    """What maps hidden states (N, d), wherever they lie, to logits (N, vocabulary) as `head` does,
+    and keeps no more of the model alive."""
     output = model.get_output_embeddings()
-    weight, bias = output.weight[:vocabulary], None if output.bias is None else output.bias[:vocabulary]
+    weight, bias = (
+        output.weight[:vocabulary],
+        None if output.bias is None else output.bias[:vocabulary],
+    )
 
     def apply(hidden: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):

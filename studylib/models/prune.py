@@ -1,7 +1,8 @@
 """Students pruned in depth and width: which layers and neurons can go.
 
-order = removal_order(model, batch, objectives.cross_entropy, count=10, vocabulary=vocabulary.size(tokenizer), report=print)
-student = cut(model, sorted(set(range(30)) - {block for block, _ in order}))
+order = removal_order(model, batch, objectives.cross_entropy, count=10,
+vocabulary=vocabulary.size(tokenizer), report=print) student = cut(model, sorted(set(range(30)) -
+{block for block, _ in order}))
 """
 
 import copy
@@ -20,16 +21,26 @@ GROUP = 8  # neurons taken out at a time: fewer at a time take longer
 
 
 def check_size(config: PretrainedConfig, depth: int, neurons: int | None, label: str) -> None:
-    """Raise StudyError if a model of this configuration cannot be cut to so many layers and neurons."""
-    for wanted, there, part in ((depth, config.num_hidden_layers, "layers"), (neurons or 0, config.intermediate_size, "neurons a layer")):
+    """Raise StudyError if a model of this configuration cannot be cut to so many layers and
+    neurons."""
+    for wanted, there, part in (
+        (depth, config.num_hidden_layers, "layers"),
+        (neurons or 0, config.intermediate_size, "neurons a layer"),
+    ):
         if wanted > there:
             raise StudyError(f"{label}: the model has {there} {part} only: lower its size.")
 
 
-def hollow(config: PretrainedConfig, depth: int, neurons: int | None, device: str | torch.device = "meta") -> PreTrainedModel:
-    """A model of this configuration with so many layers and neurons, unless told otherwise without its weights."""
+def hollow(
+    config: PretrainedConfig, depth: int, neurons: int | None, device: str | torch.device = "meta"
+) -> PreTrainedModel:
+    """A model of this configuration with so many layers and neurons, unless told otherwise without
+    its weights."""
     smaller = copy.deepcopy(config)
-    smaller.num_hidden_layers, smaller.intermediate_size = depth, neurons or config.intermediate_size
+    smaller.num_hidden_layers, smaller.intermediate_size = (
+        depth,
+        neurons or config.intermediate_size,
+    )
     if getattr(smaller, "layer_types", None):
         smaller.layer_types = smaller.layer_types[:depth]
     with torch.device(device):
@@ -69,11 +80,13 @@ def removal_order(
     begun: Iterable[Sequence] = (),
     report: Callable[[list[tuple[int, float]]], None],
 ) -> list[tuple[int, float]]:
-    """Which `count` blocks to take out, one after the other: always the one whose loss of answers is least.
+    """Which `count` blocks to take out, one after the other: always the one whose loss of answers
+    is least.
 
-    Returns (block, mean answer loss in nats without it and all before it), and goes on from those that were found before, `begun`;
-    `report` is given those found so far. `loss` takes logits (N, vocabulary) and targets (N,) and gives (N,). Blocks before the one
-    tried are computed once and shared by all tries.
+    Returns (block, mean answer loss in nats without it and all before it), and goes on from those
+    that were found before, `begun`; `report` is given those found so far. `loss` takes logits (N,
+    vocabulary) and targets (N,) and gives (N,). Blocks before the one tried are computed once and
+    shared by all tries.
     """
     batch = batch.to(model.device)
     walk, order = Walk(model, batch), [(block, value) for block, value in begun]
@@ -84,7 +97,9 @@ def removal_order(
             tried = hidden
             for later in kept[place + 1 :]:
                 tried = walk.through(layers(model)[later], tried, later)
-            logits = head(model, final_norm(model)(tried).flatten(0, 1)[batch.answers.at], vocabulary)
+            logits = head(
+                model, final_norm(model)(tried).flatten(0, 1)[batch.answers.at], vocabulary
+            )
             losses[block] = loss(logits, batch.answers.targets).mean().item()
             hidden = walk.through(layers(model)[block], hidden, block)
         least = min(kept, key=losses.__getitem__)
@@ -95,7 +110,8 @@ def removal_order(
 
 
 def readers(keep: Sequence[int], model: PreTrainedModel) -> list[int]:
-    """For each kept block, the block that read its output, or that of the blocks missing after it: the next one kept.
+    """For each kept block, the block that read its output, or that of the blocks missing after it:
+    the next one kept.
 
     After the last it is the number of blocks, the final norm's place.
     """
@@ -103,13 +119,16 @@ def readers(keep: Sequence[int], model: PreTrainedModel) -> list[int]:
 
 
 def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Which `count` of a linear map's inputs stay, and the map from them: (count,) indices and (count, d) weights.
+    """Which `count` of a linear map's inputs stay, and the map from them: (count,) indices and
+    (count, d) weights.
 
-    `weights` (n, d) are at the least of a quadratic loss with this curvature (n, n). Inputs go GROUP at a time, those
-    whose loss without them rises least, |w_j|² / [H⁻¹]_jj, and the others are moved to where it is least again.
+    `weights` (n, d) are at the least of a quadratic loss with this curvature (n, n). Inputs go
+    GROUP at a time, those whose loss without them rises least, |w_j|² / [H⁻¹]_jj, and the others
+    are moved to where it is least again.
 
-    After the optimal brain surgeon (Hassibi and Stork, 1993) and its use on whole neurons in ZipLM (Kurtic et al., 2023),
-    both from memory. Raises StudyError for a count of more inputs than there are.
+    After the optimal brain surgeon (Hassibi and Stork, 1993) and its use on whole neurons in ZipLM
+    (Kurtic et al., 2023), both from memory. Raises StudyError for a count of more inputs than there
+    are.
     """
     if count > len(weights):
         raise StudyError(f"{count} neurons are more than the {len(weights)} that a layer has.")
@@ -125,14 +144,21 @@ def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Ten
             inverse -= share @ inverse[gone]
             inverse.diagonal()[~stays] = 1.0  # of what is gone nothing is left but rounding
     kept, lost = stays.nonzero().flatten(), (~stays).nonzero().flatten()
-    solved = torch.cholesky_solve(curvature[kept][:, lost] @ weights[lost].double(), torch.linalg.cholesky(curvature[kept][:, kept]))
+    solved = torch.cholesky_solve(
+        curvature[kept][:, lost] @ weights[lost].double(),
+        torch.linalg.cholesky(curvature[kept][:, kept]),
+    )
     return kept, (weights[kept].double() + solved).float()
 
 
 def narrow(block: Any, kept: Tensor, weights: Tensor) -> None:
     """Leave these neurons (n,) in a block's feed-forward part, writing by `weights` (n, d)."""
     _, forward = writers(block)
-    for reading in (module for module in block.mlp.children() if isinstance(module, nn.Linear) and module is not forward):
+    for reading in (
+        module
+        for module in block.mlp.children()
+        if isinstance(module, nn.Linear) and module is not forward
+    ):
         reading.weight, reading.out_features = nn.Parameter(reading.weight[kept].clone()), len(kept)
         if reading.bias is not None:
             reading.bias = nn.Parameter(reading.bias[kept].clone())
@@ -140,23 +166,32 @@ def narrow(block: Any, kept: Tensor, weights: Tensor) -> None:
 
 
 def writers(block: Any) -> tuple[nn.Linear, nn.Linear]:
-    """The linear maps by which a block's attention and its feed-forward part write into the stream."""
+    """The linear maps by which a block's attention and its feed-forward part write into the
+    stream."""
     if hasattr(block, "attention"):
         return block.attention.dense, block.mlp.dense_4h_to_h
     return block.self_attn.o_proj, block.mlp.down_proj
 
 
 class Walk:
-    """Takes hidden states (B, T, d) through single blocks, with the arguments the model itself passes on one batch."""
+    """Takes hidden states (B, T, d) through single blocks, with the arguments the model itself
+    passes on one batch."""
 
     def __init__(self, model: PreTrainedModel, batch: Batch):
         self.start: Tensor
         self.calls: list[tuple[tuple, dict]] = []
         blocks = layers(model)
         for block in blocks:
-            block.forward = self._note  # stands in for the blocks, so that nothing is computed but their arguments
+            block.forward = (
+                self._note
+            )  # stands in for the blocks, so that nothing is computed but their arguments
         try:
-            model.base_model(input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False)
+            model.base_model(
+                input_ids=batch.ids,
+                position_ids=batch.positions,
+                attention_mask=batch.mask,
+                use_cache=False,
+            )
         finally:
             for block in blocks:
                 del block.forward

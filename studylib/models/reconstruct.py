@@ -1,4 +1,5 @@
-"""What a pruned model lost, made good in closed form: its maps are fitted to the hidden states of the whole model by ridge regression.
+"""What a pruned model lost, made good in closed form: its maps are fitted to the hidden states of
+the whole model by ridge regression.
 
 heal(student, model, keep, batches, neurons=768, report=print)
 """
@@ -14,7 +15,8 @@ from studylib.data.packing import Batch
 from studylib.models.parts import layers
 from studylib.models.prune import Walk, narrow, readers, surgery, writers
 
-RIDGE = 0.05  # SmolLM2 cut to 20 layers, 64 contexts: a KL of 0.25 to the teacher with 0.1, of 0.31 with 0.01
+# SmolLM2 cut to 20 layers, 64 contexts: a KL of 0.25 to the teacher with 0.1, of 0.31 with 0.01
+RIDGE = 0.05
 
 
 @torch.no_grad()
@@ -27,25 +29,36 @@ def heal(
     neurons: int | None = None,
     report: Callable[[int, float], None],
 ) -> None:
-    """Fit `student`, cut to `keep` from `model` or from a student of it, to the hidden states of `model`, in closed form and in place.
+    """Fit `student`, cut to `keep` from `model` or from a student of it, to the hidden states of
+    `model`, in closed form and in place.
 
-    Block after block on the student's own stream: the linear map by which the feed-forward part writes is moved by the
-    ridge regression that brings the block's output nearest to what the next kept block was used to read; where blocks
-    are missing in between, first the map by which attention writes, in a regression on what both maps read. Then, if so
-    many are wanted, only the `neurons` of the feed-forward part stay that serve this best, the others made good for by
-    them. Tokens weigh by 1 / |their hidden state|², as in `features.hidden_mse`. Needs no labels and adds no parameters.
-    `report` is given the number of blocks done and the mean squared gap that the last one's regression leaves, before neurons go.
+    Block after block on the student's own stream: the linear map by which the feed-forward part
+    writes is moved by the ridge regression that brings the block's output nearest to what the next
+    kept block was used to read; where blocks are missing in between, first the map by which
+    attention writes, in a regression on what both maps read. Then, if so many are wanted, only the
+    `neurons` of the feed-forward part stay that serve this best, the others made good for by them.
+    Tokens weigh by 1 / |their hidden state|², as in `features.hidden_mse`. Needs no labels and adds
+    no parameters. `report` is given the number of blocks done and the mean squared gap that the
+    last one's regression leaves, before neurons go.
 
-    After ReplaceMe (Shopkhoev et al., 2025, arXiv:2505.02819), which fits one linear map per contiguous gap and merges it
-    into the feed-forward map before it; here every block from the first gap on is fitted anew, errors before it included.
+    After ReplaceMe (Shopkhoev et al., 2025, arXiv:2505.02819), which fits one linear map per
+    contiguous gap and merges it into the feed-forward map before it; here every block from the
+    first gap on is fitted anew, errors before it included.
     """
     batches = [batch.to(model.device) for batch in batches]
     walks = [Walk(model, batch) for batch in batches]
-    streams = [Walk(student, batch).start for batch in batches]  # its embeddings are others than the model's if it was trained
+    streams = [
+        Walk(student, batch).start for batch in batches
+    ]  # its embeddings are others than the model's if it was trained
     wanted, reached = [walk.start for walk in walks], 0
-    for place, (block, number, reader) in enumerate(zip(layers(student), keep, readers(keep, model), strict=True)):
+    for place, (block, number, reader) in enumerate(
+        zip(layers(student), keep, readers(keep, model), strict=True)
+    ):
         for passed in range(reached, reader):
-            wanted = [walk.through(layers(model)[passed], hidden, passed) for walk, hidden in zip(walks, wanted, strict=True)]
+            wanted = [
+                walk.through(layers(model)[passed], hidden, passed)
+                for walk, hidden in zip(walks, wanted, strict=True)
+            ]
         reached, rows = reader, list(zip(walks, streams, wanted, batches, strict=True))
         attention, forward = writers(block)
         if reader > number + 1:
@@ -57,17 +70,20 @@ def heal(
         if neurons is not None:
             narrow(block, *surgery(forward.weight.T, curvature, neurons))
         torch.clear_autocast_cache()
-        streams = [walk.through(block, stream, number) for walk, stream in zip(walks, streams, strict=True)]
+        streams = [
+            walk.through(block, stream, number) for walk, stream in zip(walks, streams, strict=True)
+        ]
         report(place + 1, left)
     if neurons is not None:
         student.config.intermediate_size = neurons
 
 
 def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float]:
-    """The D (n, d) of least Σ |y − x D|² + λ |D|² over pairs x (M, n) and y (M, d), the curvature Σ xᵀx + λ (n, n) there,
-    and the mean |y − x D|² that is left.
+    """The D (n, d) of least Σ |y − x D|² + λ |D|² over pairs x (M, n) and y (M, d), the curvature Σ
+    xᵀx + λ (n, n) there, and the mean |y − x D|² that is left.
 
-    λ is RIDGE times the mean |x_i|² of a column. The sums are in float32 whatever autocast says, the rest in float64.
+    λ is RIDGE times the mean |x_i|² of a column. The sums are in float32 whatever autocast says,
+    the rest in float64.
     """
     gram: Any = 0
     cross: Any = 0
@@ -75,7 +91,12 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
     for x, y in pairs:
         with torch.autocast(x.device.type, enabled=False):
             x, y = x.float(), y.float()
-            gram, cross, size, rows = gram + x.T @ x, cross + x.T @ y, size + y.square().sum().item(), rows + len(x)
+            gram, cross, size, rows = (
+                gram + x.T @ x,
+                cross + x.T @ y,
+                size + y.square().sum().item(),
+                rows + len(x),
+            )
     gram, cross = gram.double(), cross.double()
     curvature = gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * (
         RIDGE * gram.diagonal().mean() + torch.finfo(torch.float32).tiny
@@ -86,11 +107,21 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
 
 
 def _gap(
-    block: nn.Module, number: int, maps: Sequence[nn.Linear], walk: "Walk", stream: Tensor, target: Tensor, batch: Batch
+    block: nn.Module,
+    number: int,
+    maps: Sequence[nn.Linear],
+    walk: "Walk",
+    stream: Tensor,
+    target: Tensor,
+    batch: Batch,
 ) -> tuple[Tensor, Tensor]:
-    """What `maps` of `block` read (M, n) and what its output lacks (M, d), for all tokens, over the size of what is wanted."""
+    """What `maps` of `block` read (M, n) and what its output lacks (M, d), for all tokens, over the
+    size of what is wanted."""
     read: list[Tensor] = []
-    hooks = [one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real])) for one in maps]
+    hooks = [
+        one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
+        for one in maps
+    ]
     lacking = (target - walk.through(block, stream, number))[batch.real]
     for hook in hooks:
         hook.remove()

@@ -1,4 +1,5 @@
-"""A model's answers to a test set: greedy, all questions of a context at once, with the hidden states at the gold answers."""
+"""A model's answers to a test set: greedy, all questions of a context at once, with the hidden
+states at the gold answers."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,18 @@ from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
 
-def plan(asked_model: Run | Input, test: Input, pool: Input, *, asked: str, seed: int, precision: str, label: str) -> Run:
-    """A model's answers to all questions of a test set, and its hidden states at the gold ones. `pool` serves the demonstration."""
+def plan(
+    asked_model: Run | Input,
+    test: Input,
+    pool: Input,
+    *,
+    asked: str,
+    seed: int,
+    precision: str,
+    label: str,
+) -> Run:
+    """A model's answers to all questions of a test set, and its hidden states at the gold ones.
+    `pool` serves the demonstration."""
     return Run(
         "answers",
         planning.asking(asked, seed, precision),
@@ -31,21 +42,31 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Answer all questions; several processes share the contexts."""
     model, tokenizer = inputs.load(store, run.needs["model"])
     asked = inputs.prompted(run, "test", tokenizer, model.config)
-    how: dict[str, Any] = dict(alike=alike(run), gold=True, shared=True, progress=bar.over, work=folder / "work")
+    how: dict[str, Any] = dict(
+        alike=alike(run), gold=True, shared=True, progress=bar.over, work=folder / "work"
+    )
     with precision(run, model):
         every = generate.answer(model, tokenizer, asked, **how)
     said = generate.best(every)
-    inputs.note(folder / "answers.json", {key: {"text": one.text, "probability": one.probability} for key, one in said.items()})
+    inputs.note(
+        folder / "answers.json",
+        {key: {"text": one.text, "probability": one.probability} for key, one in said.items()},
+    )
     if parallel.first():
         save_file(
-            {f"{number} {one.question_id}": one.gold.cpu() for number, one in enumerate(every) if one.gold is not None},
+            {
+                f"{number} {one.question_id}": one.gold.cpu()
+                for number, one in enumerate(every)
+                if one.gold is not None
+            },
             folder / "gold.safetensors",
         )
     return {"questions": len(said)}
 
 
 def precision(run: Run, model: PreTrainedModel) -> torch.autocast:
-    """A context in which a model that is only asked multiplies in the precision of a run; its maps are rounded to it, once."""
+    """A context in which a model that is only asked multiplies in the precision of a run; its maps
+    are rounded to it, once."""
     name = run.parameters.get("precision", "fp32")
     parts.round_frozen(model.requires_grad_(False), name)
     return parts.precision(model, name)
@@ -63,6 +84,19 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     kept = 2 * budget.FLOAT * own.kept * own.layers * budget.BATCH * longest  # keys and values
     gold = budget.FLOAT * own.hidden * text.answers * text.rows
     memory = (
-        budget.FLOAT * own.total + kept + budget.BATCH * longest * longest + 3 * budget.FLOAT * budget.BATCH * longest * own.hidden + gold
+        budget.FLOAT * own.total
+        + kept
+        + budget.BATCH * longest * longest
+        + 3 * budget.FLOAT * budget.BATCH * longest * own.hidden
+        + gold
     )  # as it is loaded
-    return budget.took(run, own, text.rows * text.tokens, {"answering": budget.answering(own, text)}, memory, gold, gold, work)
+    return budget.took(
+        run,
+        own,
+        text.rows * text.tokens,
+        {"answering": budget.answering(own, text)},
+        memory,
+        gold,
+        gold,
+        work,
+    )

@@ -1,7 +1,8 @@
 """What a run takes, from configurations alone: parameters, tokens, FLOPs, memory, disk.
 
-Models are built on the meta device and a training step is walked through with fake tensors: no weights are needed and nothing is
-fetched. Texts are counted where they are at hand, else estimated from what is known of their set.
+Models are built on the meta device and a training step is walked through with fake tensors: no
+weights are needed and nothing is fetched. Texts are counted where they are at hand, else estimated
+from what is known of their set.
 
 took = kinds.took(Work(), run); print(took.flops, took.memory)
 """
@@ -40,7 +41,8 @@ SAID = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
 BATCH = 32  # contexts answered at once, at most
 
 
-# Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1 questions each are assumed.
+# Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1
+# questions each are assumed.
 SETS = {
     ("rajpurkar/squad", "train"): (18891, 87599),
     ("rajpurkar/squad", "validation"): (2067, 10570),
@@ -53,19 +55,31 @@ SETS = {
 A_CONTEXT = 1.1
 
 
-PREFIX, SHOWN, GIVEN, TARGET, SPREAD = 180, 165, 20, 6, 2.6  # tokens around SQuAD, and the longest row over the mean one
+PREFIX, SHOWN, GIVEN, TARGET, SPREAD = (
+    180,
+    165,
+    20,
+    6,
+    2.6,
+)  # tokens around SQuAD, and the longest row over the mean one
 
 
 BRANCH = GIVEN + TARGET - 1
 
 
-MODELS = {"answers": "model", "cost": "model", "states": "teacher", "layers": "teacher", "loyalty": "own"}  # whose work a run is
+MODELS = {
+    "answers": "model",
+    "cost": "model",
+    "states": "teacher",
+    "layers": "teacher",
+    "loyalty": "own",
+}  # whose work a run is
 
 
 @dataclass(frozen=True)
 class Text:
-    """Rows of a data set as a model reads them: their number, and of a row the mean tokens, pairs of places that see each other, answer
-    tokens and questions; `lengths` of all rows in tokens."""
+    """Rows of a data set as a model reads them: their number, and of a row the mean tokens, pairs
+    of places that see each other, answer tokens and questions; `lengths` of all rows in tokens."""
 
     rows: int
     tokens: float
@@ -77,8 +91,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size: parameters in all and outside embeddings, weights of its blocks' matrix products and parameters of adapters of
-    rank 1 for them, layers, widths (of attention, of keys and values, of hidden states), and rows of its vocabulary."""
+    """A model's size: parameters in all and outside embeddings, weights of its blocks' matrix
+    products and parameters of adapters of rank 1 for them, layers, widths (of attention, of keys
+    and values, of hidden states), and rows of its vocabulary."""
 
     total: int
     nonembedding: int
@@ -94,23 +109,35 @@ class Shape:
     def of(cls, model: PreTrainedModel) -> "Shape":
         """That of a model, which may be on the meta device."""
         config, counts = model.config, parts.parameters(model)
-        maps = [module.weight.shape for module in parts.layers(model).modules() if isinstance(module, nn.Linear)]
+        maps = [
+            module.weight.shape
+            for module in parts.layers(model).modules()
+            if isinstance(module, nn.Linear)
+        ]
         linear, adapter = sum(shape.numel() for shape in maps), sum(sum(shape) for shape in maps)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-        sizes = (len(parts.layers(model)), head * config.num_attention_heads, kept, config.hidden_size, config.vocab_size)
+        sizes = (
+            len(parts.layers(model)),
+            head * config.num_attention_heads,
+            kept,
+            config.hidden_size,
+            config.vocab_size,
+        )
         return cls(counts["total"], counts["nonembedding"], linear, adapter, *sizes)
 
     def forward(self, tokens: float, pairs: float, logits: float) -> float:
-        """FLOPs of reading: two per weight of a matrix product and token, four per pair and width of attention, and the head's."""
+        """FLOPs of reading: two per weight of a matrix product and token, four per pair and width
+        of attention, and the head's."""
         read = 2 * self.linear * tokens + 4 * self.attention * self.layers * pairs
         return read + 2 * self.hidden * self.vocabulary * logits
 
 
 @dataclass(frozen=True)
 class Took:
-    """What a run takes: the parameters of its model, tokens it reads, FLOPs by how they are done, bytes of memory, and of disk while it
-    goes on and afterwards; whether its texts are `estimated`."""
+    """What a run takes: the parameters of its model, tokens it reads, FLOPs by how they are done,
+    bytes of memory, and of disk while it goes on and afterwards; whether its texts are
+    `estimated`."""
 
     parameters: int
     tokens: float
@@ -142,7 +169,9 @@ class Work:
         if key not in self.shapes:
             config = loading.config(raw.value)
             prune.check_size(config, depth or 1, neurons, model.label)
-            self.shapes[key] = Shape.of(prune.hollow(config, depth or config.num_hidden_layers, neurons))
+            self.shapes[key] = Shape.of(
+                prune.hollow(config, depth or config.num_hidden_layers, neurons)
+            )
         return self.shapes[key]
 
     def text(self, run: Run, need: str, learning: bool = False) -> Text:
@@ -150,7 +179,11 @@ class Work:
         key = _read(run, need, learning)
         if key not in self.texts:
             counted = at_hand(run, need)
-            self.texts[key] = _counted(run, need, learning) if counted else _estimated(run.needs[need], _mode(run))
+            self.texts[key] = (
+                _counted(run, need, learning)
+                if counted
+                else _estimated(run.needs[need], _mode(run))
+            )
         return self.texts[key]
 
     def longest(self, run: Run) -> int:
@@ -160,7 +193,9 @@ class Work:
         key = (*_read(run, "train", True), wanted["packs"], steps, wanted["seed"])
         if key not in self.lengths:
             lengths = self.text(run, "train", True).lengths
-            order = packing.schedule(lengths, size=wanted["packs"], steps=steps, seed=wanted["seed"])
+            order = packing.schedule(
+                lengths, size=wanted["packs"], steps=steps, seed=wanted["seed"]
+            )
             self.lengths[key] = max(lengths[row] for step in order for row in step)
         return self.lengths[key]
 
@@ -169,12 +204,23 @@ class Work:
         wanted, text = run.parameters, self.text(run, "train", True)
         raw, depth, neurons = size_of(run)
         length, rows = self.longest(run), wanted["micro"] or wanted["packs"]
-        key = (raw.digest, depth, neurons, length, rows, wanted["precision"], str(wanted["stages"]), wanted.get("lora", 0))
+        key = (
+            raw.digest,
+            depth,
+            neurons,
+            length,
+            rows,
+            wanted["precision"],
+            str(wanted["stages"]),
+            wanted.get("lora", 0),
+        )
         if key not in self.steps:
             config = loading.config(raw.value)
             per_row = max(1, round(text.questions))
             whole = depth or config.num_hidden_layers
-            one, two = (_saved(config, some, neurons, length, rows, per_row, wanted) for some in (1, 2))
+            one, two = (
+                _saved(config, some, neurons, length, rows, per_row, wanted) for some in (1, 2)
+            )
             self.steps[key] = one + (two - one) * (whole - 1)  # blocks are alike
         return self.steps[key]
 
@@ -182,12 +228,15 @@ class Work:
 def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
-    local = all(not str(one["source"]).startswith("hub:") and not sources.to_fetch(one) for one in sets)
+    local = all(
+        not str(one["source"]).startswith("hub:") and not sources.to_fetch(one) for one in sets
+    )
     return local and not loading.to_fetch(planning.raw_of(run).value)
 
 
 def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
-    """The model from outside that one goes back to, and the layers and neurons that it was cut to, if it was."""
+    """The model from outside that one goes back to, and the layers and neurons that it was cut to,
+    if it was."""
     if isinstance(model, Input):
         return model, None, None
     if model.kind == "cut":
@@ -202,18 +251,32 @@ def _mode(run: Run) -> str:
 
 
 def _read(run: Run, need: str, learning: bool) -> tuple:
-    """What the text that a run reads depends on: not on its seed, as demonstrations are of a length."""
-    return planning.raw_of(run).digest, run.needs[need].digest, _mode(run), run.parameters.get("learn", "gold") if learning else None
+    """What the text that a run reads depends on: not on its seed, as demonstrations are of a
+    length."""
+    return (
+        planning.raw_of(run).digest,
+        run.needs[need].digest,
+        _mode(run),
+        run.parameters.get("learn", "gold") if learning else None,
+    )
 
 
 def _counted(run: Run, need: str, learning: bool) -> Text:
     tokenizer, config = loading.reading(planning.raw_of(run).value)
-    built = inputs.prompted(run, need, tokenizer, config, learnt=inputs.learnable(run) if learning else None)
+    built = inputs.prompted(
+        run, need, tokenizer, config, learnt=inputs.learnable(run) if learning else None
+    )
     lengths: list[int] = []
     answers, asked, seen = 0, 0, 0.0
-    for row in map(packing.pack, built):  # one at a time: a row takes many times the memory of its prompt
+    for row in map(
+        packing.pack, built
+    ):  # one at a time: a row takes many times the memory of its prompt
         lengths.append(len(row.ids))
-        answers, asked, seen = answers + len(row.answers.at), asked + len(row.question_ids), seen + pairs(Counter(row.branches))
+        answers, asked, seen = (
+            answers + len(row.answers.at),
+            asked + len(row.question_ids),
+            seen + pairs(Counter(row.branches)),
+        )
     count = len(lengths)
     return Text(count, sum(lengths) / count, seen / count, answers / count, asked / count, lengths)
 
@@ -221,29 +284,50 @@ def _counted(run: Run, need: str, learning: bool) -> Text:
 def pairs(branches: Mapping[int, int]) -> float:
     """Pairs of places that see each other in a row, of the number of tokens by branch."""
     prefix = branches[0]
-    return prefix * (prefix + 1) / 2 + sum(own * prefix + own * (own + 1) / 2 for branch, own in branches.items() if branch)
+    return prefix * (prefix + 1) / 2 + sum(
+        own * prefix + own * (own + 1) / 2 for branch, own in branches.items() if branch
+    )
 
 
 def _estimated(source: Input, mode: str) -> Text:
-    """A published set's rows, in tokens like SQuAD's. Of another one as many are assumed as SQuAD's dev set has."""
+    """A published set's rows, in tokens like SQuAD's. Of another one as many are assumed as SQuAD's
+    dev set has."""
     described = source.value
     name = (
         described["source"].partition(":")[2].rpartition("/")[2]
         if described["source"].startswith("archive:")
         else described["source"].partition(":")[2]
     )
-    count, asked = SETS.get((name.partition("@")[0], described.get("split", "")), SETS["rajpurkar/squad", "validation"])
+    count, asked = SETS.get(
+        (name.partition("@")[0], described.get("split", "")), SETS["rajpurkar/squad", "validation"]
+    )
     if official := sources.official(described):
         count, asked = round(official / A_CONTEXT), official
     each, count = asked / count, min(count, described.get("paragraphs", count))
     prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), BRANCH
     tokens = prefix + each * branch
     seen = pairs({0: prefix} | dict.fromkeys(range(1, round(each) + 1), branch))
-    return Text(count, tokens, seen, each * TARGET, each, [round(SPREAD * tokens)] + [round(tokens)] * (count - 1))
+    return Text(
+        count,
+        tokens,
+        seen,
+        each * TARGET,
+        each,
+        [round(SPREAD * tokens)] + [round(tokens)] * (count - 1),
+    )
 
 
-def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: int, rows: int, asked: int, wanted: Mapping) -> float:
-    """Bytes of what a micro-batch of `rows` rows of this length keeps for its backward pass, weights left out."""
+def _saved(
+    config: PretrainedConfig,
+    depth: int,
+    neurons: int | None,
+    length: int,
+    rows: int,
+    asked: int,
+    wanted: Mapping,
+) -> float:
+    """Bytes of what a micro-batch of `rows` rows of this length keeps for its backward pass,
+    weights left out."""
     row, model, kept = example(length, asked), prune.hollow(config, depth, neurons), {}
     if "lora" in wanted:
         lora.attach(model, wanted["lora"], wanted["precision"], 0)
@@ -257,16 +341,24 @@ def _saved(config: PretrainedConfig, depth: int, neurons: int | None, length: in
                 kept[storage._cdata] = storage  # held, so that no other takes its place
             return tensor
 
-        with saved_tensors_hooks(keep, lambda tensor: tensor), parts.precision(model, wanted["precision"]):
+        with (
+            saved_tensors_hooks(keep, lambda tensor: tensor),
+            parts.precision(model, wanted["precision"]),
+        ):
             batch = packing.collate([row] * rows)
             hidden = parts.hidden_states(model, batch).flatten(0, 1)
-            logits = parts.head(model, hidden[torch.zeros(len(batch.answers.at), dtype=torch.long)], config.vocab_size)
+            logits = parts.head(
+                model,
+                hidden[torch.zeros(len(batch.answers.at), dtype=torch.long)],
+                config.vocab_size,
+            )
             objectives.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)).sum()
         return sum(storage.nbytes() for storage in kept.values())
 
 
 def _fake(model: PreTrainedModel) -> None:
-    """Put fake tensors on the processor in the place of a hollow model's parameters and buffers, within a `FakeTensorMode`."""
+    """Put fake tensors on the processor in the place of a hollow model's parameters and buffers,
+    within a `FakeTensorMode`."""
     made: dict[int, torch.Tensor] = {}  # tied weights stay one
     for module in model.modules():
         for name, weight in module._parameters.items():
@@ -281,18 +373,35 @@ def _fake(model: PreTrainedModel) -> None:
 def example(length: int, asked: int) -> packing.Pack:
     """A row of so many tokens with so many questions, of which nothing but the size counts."""
     branch = min(BRANCH, length // (asked + 1))
-    branches = [0] * (length - asked * branch) + [number for number in range(1, asked + 1) for _ in range(branch)]
+    branches = [0] * (length - asked * branch) + [
+        number for number in range(1, asked + 1) for _ in range(branch)
+    ]
     places = packing.Places([0] * (asked * TARGET), [0] * (asked * TARGET))
     return packing.Pack([0] * length, list(range(length)), branches, places, places, ("",) * asked)
 
 
 def answering(own: Shape, text: Text) -> float:
-    """FLOPs of answering all questions of a text: each row read once, then a token of each question after the other."""
+    """FLOPs of answering all questions of a text: each row read once, then a token of each question
+    after the other."""
     said = (SAID - 1) * text.questions * own.forward(1, text.tokens, 1)
     return text.rows * (own.forward(text.tokens, text.pairs, text.questions) + said)
 
 
-def took(run: Run, own: Shape, tokens: float, done: Mapping[str, float], memory: float, going: float, kept: float, work: Work) -> Took:
-    needs = [(step, need) for step in (run, *run.needs.values()) if isinstance(step, Run) for need in ("train", "dev", "test")]
+def took(
+    run: Run,
+    own: Shape,
+    tokens: float,
+    done: Mapping[str, float],
+    memory: float,
+    going: float,
+    kept: float,
+    work: Work,
+) -> Took:
+    needs = [
+        (step, need)
+        for step in (run, *run.needs.values())
+        if isinstance(step, Run)
+        for need in ("train", "dev", "test")
+    ]
     estimated = any(need in step.needs and not at_hand(step, need) for step, need in needs)
     return Took(own.total, tokens, dict(done), memory, going, kept, estimated)

@@ -14,23 +14,41 @@ from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
 
-def plan(asked_model: Run, teacher: Run, dev: Input, pool: Input, *, asked: str, seed: int, precision: str, label: str) -> Run:
-    """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts of dev, answered by both in turns."""
+def plan(
+    asked_model: Run,
+    teacher: Run,
+    dev: Input,
+    pool: Input,
+    *,
+    asked: str,
+    seed: int,
+    precision: str,
+    label: str,
+) -> Run:
+    """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts
+    of dev, answered by both in turns."""
     parameters = planning.asking(asked, seed, precision) | {"contexts": 8, "rounds": 7}
     needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
     return Run("cost", parameters, needs, planning.made_by(asked, "answering"), label)
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    """Milliseconds a question are the median of a few rounds in which both models answer in turns, `time` that of the student's in percent
-    of its teacher's in the same round, from `time_low` to `time_high`; memory is that of weights, keys and values, disk that of the
-    model's folder, both in megabytes."""
+    """Milliseconds a question are the median of a few rounds in which both models answer in turns,
+    `time` that of the student's in percent of its teacher's in the same round, from `time_low` to
+    `time_high`; memory is that of weights, keys and values, disk that of the model's folder, both
+    in megabytes."""
     wanted, asked = run.parameters, {}
     timed: dict[str, list[float]] = {"model": [], "teacher": []}
     both = {whose: inputs.load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
-        built = sorted(inputs.prompted(run, "test", tokenizer, model.config), key=lambda prompt: len(prompt.prefix), reverse=True)
-        asked[whose] = built[:: -(-len(built) // wanted["contexts"])]  # of all lengths, the longest among them
+        built = sorted(
+            inputs.prompted(run, "test", tokenizer, model.config),
+            key=lambda prompt: len(prompt.prefix),
+            reverse=True,
+        )
+        asked[whose] = built[
+            :: -(-len(built) // wanted["contexts"])
+        ]  # of all lengths, the longest among them
     for whose in bar.over(list(timed) * wanted["rounds"]):
         model, tokenizer = both[whose]
         started = time.perf_counter()
@@ -41,11 +59,16 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         whose: {
             "milliseconds": median(timed[whose]),
             "memory": parts.memory(model, len(packing.pack(asked[whose][0]).ids)) / 1e6,
-            "disk": sum(file.stat().st_size for file in store.path(run.needs[whose], "model").iterdir()) / 1e6,
+            "disk": (
+                sum(file.stat().st_size for file in store.path(run.needs[whose], "model").iterdir())
+                / 1e6
+            ),
         }
         for whose, (model, _) in both.items()
     }
-    shares = [100 * own / theirs for own, theirs in zip(timed["model"], timed["teacher"], strict=True)]
+    shares = [
+        100 * own / theirs for own, theirs in zip(timed["model"], timed["teacher"], strict=True)
+    ]
     found["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", found)
     return found
@@ -53,8 +76,15 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Some contexts, by both models in turns."""
-    both, text, wanted = [work.shape(run.needs[whose]) for whose in ("model", "teacher")], work.text(run, "test"), run.parameters
+    both, text, wanted = (
+        [work.shape(run.needs[whose]) for whose in ("model", "teacher")],
+        work.text(run, "test"),
+        run.parameters,
+    )
     share = wanted["contexts"] * wanted["rounds"] / text.rows
-    memory = budget.FLOAT * sum(2 * own.kept * own.layers * wanted["contexts"] * max(text.lengths) + own.total for own in both)
+    memory = budget.FLOAT * sum(
+        2 * own.kept * own.layers * wanted["contexts"] * max(text.lengths) + own.total
+        for own in both
+    )
     done = {"answering": share * sum(budget.answering(own, text) for own in both)}
     return budget.took(run, both[0], share * text.rows * text.tokens, done, memory, 0, 0, work)

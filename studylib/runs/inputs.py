@@ -34,7 +34,10 @@ def _loaded(description: bytes, content: str) -> squad.Loaded:
 def _as_planned(what: str, found: str, planned: str) -> None:
     """Raise StudyError for a file from outside that was changed since its digest went into keys."""
     if found != planned:
-        raise StudyError(f"{what} has changed since the runs that need it were planned: run again, which plans them anew.")
+        raise StudyError(
+            f"{what} has changed since the runs that need it were planned: run again, which plans"
+            " them anew."
+        )
 
 
 def loaded(source: Input) -> squad.Loaded:
@@ -48,7 +51,8 @@ def questions(source: Input) -> list[Question]:
 
 
 def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, on the device that is prepared, and the tokenizer that a run made, or that a reference means."""
+    """The model, on the device that is prepared, and the tokenizer that a run made, or that a
+    reference means."""
     if isinstance(source, Input):
         model, tokenizer = loading.load(source.value)
         _as_planned(source.value, loading.fingerprint(source.value), source.digest)
@@ -58,7 +62,8 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
 
 
 def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
-    """Parameters of a model, in all and outside embeddings: as its run counted them, or by the configuration of one from outside."""
+    """Parameters of a model, in all and outside embeddings: as its run counted them, or by the
+    configuration of one from outside."""
     if isinstance(model, Run):
         result = store.result(model)
         assert result is not None, "only finished models are counted"
@@ -76,46 +81,76 @@ def prompted(
     learnt: Sequence[Question] | None = None,
     mode: str = "",
 ) -> list[prompts.Prompt]:
-    """The prompts of a run's data set, in the mode it trains or asks in unless another is named; or of the questions `learnt`, to train on.
+    """The prompts of a run's data set, in the mode it trains or asks in unless another is named; or
+    of the questions `learnt`, to train on.
 
     Demonstrations come from its training questions.
     """
     pool = loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled
-    own, seed = run.parameters["asked" if "asked" in run.parameters else "trained"], run.parameters["seed"]
+    own, seed = (
+        run.parameters["asked" if "asked" in run.parameters else "trained"],
+        run.parameters["seed"],
+    )
     shared = dict(mode=mode or own, pool=pool, seed=seed, longest=config.max_position_embeddings)
     with model_files.panics(tokenizer.name_or_path):
-        return prompts.build(questions(run.needs[need]) if learnt is None else learnt, tokenizer, **shared, training=learnt is not None)
+        return prompts.build(
+            questions(run.needs[need]) if learnt is None else learnt,
+            tokenizer,
+            **shared,
+            training=learnt is not None,
+        )
 
 
 def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
-    """The questions that a run trains on, with the text to learn: gold; the teacher's; or gold where the teacher is right. Gold is that of
-    labelled paragraphs alone; the teacher's answers may stand for what is withheld in the others.
+    """The questions that a run trains on, with the text to learn: gold; the teacher's; or gold
+    where the teacher is right. Gold is that of labelled paragraphs alone; the teacher's answers may
+    stand for what is withheld in the others.
 
-    Sequence-level distillation is after Kim and Rush (2016, §3.2), from memory: the teacher's greedy answer stands for the
-    most likely one. Raises StudyError when the teacher is right nowhere.
+    Sequence-level distillation is after Kim and Rush (2016, §3.2), from memory: the teacher's
+    greedy answer stands for the most likely one. Raises StudyError when the teacher is right
+    nowhere.
     """
     source = loaded(run.needs[need])
     if need != "train" or "said" not in run.needs:
         return source.labelled
     said = json.loads(store.path(run.needs["said"], "answers.json").read_text(encoding="utf-8"))
     if run.parameters["learn"] in ("teacher", planning.WITHHELD):
-        gold = {q.id for q in source.labelled} if run.parameters["learn"] == planning.WITHHELD else set()
+        gold = (
+            {q.id for q in source.labelled}
+            if run.parameters["learn"] == planning.WITHHELD
+            else set()
+        )
         texts = {q.id: said[q.id]["text"] for q in source.questions if q.id not in gold}
         return [
-            replace(q, answers=((texts[q.id], prompts.place_of(texts[q.id], q.context)),)) if q.id in texts else q for q in source.questions
+            (
+                replace(q, answers=((texts[q.id], prompts.place_of(texts[q.id], q.context)),))
+                if q.id in texts
+                else q
+            )
+            for q in source.questions
         ]
-    right = [q for q in source.labelled if metrics.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **judged(q))]
+    right = [
+        q
+        for q in source.labelled
+        if metrics.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **judged(q))
+    ]
     if not right:
         raise StudyError(
-            f"{run.label}: the teacher answers no training question rightly, so there is nothing to learn: take `learn: gold`."
+            f"{run.label}: the teacher answers no training question rightly, so there is nothing to"
+            " learn: take `learn: gold`."
         )
     return right
 
 
 def learnable(run: Run) -> list[Question]:
-    """The training questions that a run learns, but for those that the teacher may answer wrongly."""
+    """The training questions that a run learns, but for those that the teacher may answer
+    wrongly."""
     source = loaded(run.needs["train"])
-    return source.questions if run.parameters.get("learn") in ("teacher", planning.WITHHELD) else source.labelled
+    return (
+        source.questions
+        if run.parameters.get("learn") in ("teacher", planning.WITHHELD)
+        else source.labelled
+    )
 
 
 def judged(question: Question) -> dict:
@@ -123,10 +158,11 @@ def judged(question: Question) -> dict:
 
 
 def rehearse(runs: Iterable[Run]) -> None:
-    """Build the prompts that these runs will need, without their models: what cannot be made is refused before hours of training.
+    """Build the prompts that these runs will need, without their models: what cannot be made is
+    refused before hours of training.
 
-    Raises StudyError for a question that fits in no window, for a tokenizer without the chat template that is asked for, and for a size
-    that is larger than the model.
+    Raises StudyError for a question that fits in no window, for a tokenizer without the chat
+    template that is asked for, and for a size that is larger than the model.
     """
     runs = list(runs)
     seen, read = set(), check(runs)
@@ -134,9 +170,19 @@ def rehearse(runs: Iterable[Run]) -> None:
         raw = planning.raw_of(run)
         for need, trains in (("train", True), ("dev", False), ("test", False)):
             if need in run.needs:
-                case = (raw.digest, need, run.needs[need].digest, *(run.parameters.get(key) for key in ("asked", "trained", "seed")))
+                case = (
+                    raw.digest,
+                    need,
+                    run.needs[need].digest,
+                    *(run.parameters.get(key) for key in ("asked", "trained", "seed")),
+                )
                 if case not in seen:
-                    prompted(run, need, *read[raw.digest], learnt=questions(run.needs[need]) if trains else None)
+                    prompted(
+                        run,
+                        need,
+                        *read[raw.digest],
+                        learnt=questions(run.needs[need]) if trains else None,
+                    )
                 seen.add(case)
 
 
@@ -146,8 +192,8 @@ Read = dict[str, tuple[PreTrainedTokenizerBase, PretrainedConfig]]
 def check(runs: Iterable[Run]) -> Read:
     """Tokenizer and configuration of the models from outside that runs go back to, by digest.
 
-    Raises StudyError for a model that cannot be loaded, a size that is larger than the model, and models of different vocabularies that
-    are to be compared.
+    Raises StudyError for a model that cannot be loaded, a size that is larger than the model, and
+    models of different vocabularies that are to be compared.
     """
     read: Read = {}
     for run in runs:
@@ -156,20 +202,41 @@ def check(runs: Iterable[Run]) -> Read:
             if raw.digest not in read:
                 read[raw.digest] = loading.reading(raw.value)
                 loading.check_weights(raw.value)
-        if len({raw.digest for raw in alike}) > 1 and len({loading.vocabulary_digest(read[raw.digest][0]) for raw in alike}) > 1:
-            raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
+        if (
+            len({raw.digest for raw in alike}) > 1
+            and len({loading.vocabulary_digest(read[raw.digest][0]) for raw in alike}) > 1
+        ):
+            raise StudyError(
+                f"{run.label}: teacher and student have different vocabularies; take models of one"
+                " family."
+            )
         if run.kind == "cut":
-            prune.check_size(read[alike[0].digest][1], run.parameters["depth"], run.parameters["neurons"], run.label)
+            prune.check_size(
+                read[alike[0].digest][1],
+                run.parameters["depth"],
+                run.parameters["neurons"],
+                run.label,
+            )
     return read
 
 
-def rows(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, need: str = "train") -> list[packing.Pack]:
+def rows(
+    run: Run,
+    store: Store,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    need: str = "train",
+) -> list[packing.Pack]:
     """The questions that a run trains on (or those of `dev`, by which it is watched), packed."""
-    return [packing.pack(prompt) for prompt in prompted(run, need, tokenizer, model.config, learnt=learnt(run, store, need))]
+    return [
+        packing.pack(prompt)
+        for prompt in prompted(run, need, tokenizer, model.config, learnt=learnt(run, store, need))
+    ]
 
 
 def some(packs: Sequence[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:
-    """`count` rows, or all there are, drawn by the seed, in batches of up to `size` that are alike in length."""
+    """`count` rows, or all there are, drawn by the seed, in batches of up to `size` that are alike
+    in length."""
     drawn = sorted(Random(seed).sample(packs, min(count, len(packs))), key=lambda row: len(row.ids))
     return [packing.collate(drawn[start : start + size]) for start in range(0, len(drawn), size)]
 
@@ -186,8 +253,8 @@ prepared = torch.device("cpu")  # where models are loaded to
 def prepare(machine: Machine) -> None:
     """Fix the device and the number of threads: results are the same to the bit only with the same.
 
-    Where the C library is glibc, memory that tensors leave is kept for the next ones: giving it back to the system and getting it again,
-    page by page, took a fifth of a training step.
+    Where the C library is glibc, memory that tensors leave is kept for the next ones: giving it
+    back to the system and getting it again, page by page, took a fifth of a training step.
     """
     global prepared
     prepared = parts.device(machine.device)

@@ -48,5 +48,6 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
 
 
 def took(work: Work, run: Run) -> Took:
-    """What a run takes. Raises StudyError for a model whose size is not known before it is fetched."""
+    """What a run takes. Raises StudyError for a model whose size is not known before it is
+    fetched."""
     return KINDS[run.kind].cost(work, run)

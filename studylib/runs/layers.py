@@ -13,17 +13,27 @@ from studylib.store.store import Store
 
 
 def plan(taught_by: Run, setting: planning.Setting, *, packs: int, label: str) -> Run:
-    """The order in which the teacher's layers can go, down to one, by the answer loss on `packs` rows without them."""
+    """The order in which the teacher's layers can go, down to one, by the answer loss on `packs`
+    rows without them."""
     parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
     needs = {"teacher": taught_by, "train": setting.train}
-    return Run("layers", parameters, needs, planning.made_by(setting.trained, "cutting", "objectives"), f"{label} layer choice")
+    return Run(
+        "layers",
+        parameters,
+        needs,
+        planning.made_by(setting.trained, "cutting", "objectives"),
+        f"{label} layer choice",
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    """Take out the block whose absence costs the least, again and again; goes on from the last one."""
+    """Take out the block whose absence costs the least, again and again; goes on from the last
+    one."""
     model, tokenizer = inputs.load(store, run.needs["teacher"])
     size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
-    (batch,) = inputs.some(inputs.rows(run, store, tokenizer, model), size, size, run.parameters["seed"])
+    (batch,) = inputs.some(
+        inputs.rows(run, store, tokenizer, model), size, size, run.parameters["seed"]
+    )
     bar.total(count)
     kept = folder / "work" / "order.json"
     begun = (read_sealed(kept) or {"found": []})["found"]
@@ -40,8 +50,14 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Without each block that is left, from the place where it stood on, until one is left."""
-    own, text, rows = work.shape(run.needs["teacher"]), work.text(run, "train", True), run.parameters["packs"]
+    own, text, rows = (
+        work.shape(run.needs["teacher"]),
+        work.text(run, "train", True),
+        run.parameters["packs"],
+    )
     passes = sum(left * left / 2 for left in range(2, own.layers + 1)) / own.layers
-    memory = budget.FLOAT * own.total + budget.FLOAT * rows * max(text.lengths) * (8 * own.hidden + text.questions)
+    memory = budget.FLOAT * own.total + budget.FLOAT * rows * max(text.lengths) * (
+        8 * own.hidden + text.questions
+    )
     done = {"comparing": rows * passes * own.forward(text.tokens, text.pairs, 0)}
     return budget.took(run, own, rows * text.tokens, done, memory, 0, 0, work)

@@ -18,7 +18,8 @@ from studylib.store.store import Store
 
 
 def plan(own: Run, teachers: Run, *, label: str) -> Run:
-    """How near a student's next-token distributions are to its teacher's at the gold answers of a test set, from both models' `answers`."""
+    """How near a student's next-token distributions are to its teacher's at the gold answers of a
+    test set, from both models' `answers`."""
     recipe = planning.made_by(own.parameters["asked"], "answering", "scoring")
     return Run("loyalty", own.parameters, {"own": own, "teacher's": teachers}, recipe, label)
 
@@ -26,19 +27,36 @@ def plan(own: Run, teachers: Run, *, label: str) -> Run:
 @torch.no_grad()
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Over all tokens of a gold answer, and over all windows in which its context was asked."""
-    (own, tokenizer), (guide, words) = (inputs.load(store, run.needs[whose].needs["model"]) for whose in ("own", "teacher's"))
+    (own, tokenizer), (guide, words) = (
+        inputs.load(store, run.needs[whose].needs["model"]) for whose in ("own", "teacher's")
+    )
     if loading.vocabulary_digest(tokenizer) != loading.vocabulary_digest(words):
-        raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
-    states, theirs = (load_file(store.path(run.needs[whose], "gold.safetensors")) for whose in ("own", "teacher's"))
-    names, size = sorted(states, key=lambda name: int(name.partition(" ")[0])), vocabulary.size(tokenizer)
+        raise StudyError(
+            f"{run.label}: teacher and student have different vocabularies; take models of one"
+            " family."
+        )
+    states, theirs = (
+        load_file(store.path(run.needs[whose], "gold.safetensors"))
+        for whose in ("own", "teacher's")
+    )
+    names, size = (
+        sorted(states, key=lambda name: int(name.partition(" ")[0])),
+        vocabulary.size(tokenizer),
+    )
     found: dict[str, list[float]] = {}
     for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
         both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
-        logits = (parts.head(model, hidden, size) for model, hidden in zip((own, guide), both, strict=True))
+        logits = (
+            parts.head(model, hidden, size)
+            for model, hidden in zip((own, guide), both, strict=True)
+        )
         values = iter(metrics.probability_loyalty(*logits).tolist())
         for name in some:
             found.setdefault(name.partition(" ")[2], []).extend(islice(values, len(states[name])))
-    write_json(folder / "loyalty.json", {question: sum(values) / len(values) for question, values in found.items()})
+    write_json(
+        folder / "loyalty.json",
+        {question: sum(values) / len(values) for question, values in found.items()},
+    )
     return {"questions": len(found)}
 
 

@@ -1,4 +1,5 @@
-"""The learning rate of a training: each is tried for a few steps, the one with the least loss on dev is taken."""
+"""The learning rate of a training: each is tried for a few steps, the one with the least loss on
+dev is taken."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,18 +22,39 @@ from studylib.store.store import Store
 from studylib.training import loop
 
 
-def plan(training: Mapping, needs: Mapping, recipe: Mapping[str, int], *, rates: Sequence[float], steps: int, label: str) -> Run:
-    """A search among `rates` for a training of these parameters and needs, each tried for so many steps."""
-    tried = {name: value for name, value in training.items() if name != "evaluations"}  # a search is not watched
-    return Run("rate", tried | {"rate": list(rates), "search_steps": steps}, needs, recipe, f"{label}, rate")
+def plan(
+    training: Mapping,
+    needs: Mapping,
+    recipe: Mapping[str, int],
+    *,
+    rates: Sequence[float],
+    steps: int,
+    label: str,
+) -> Run:
+    """A search among `rates` for a training of these parameters and needs, each tried for so many
+    steps."""
+    tried = {
+        name: value for name, value in training.items() if name != "evaluations"
+    }  # a search is not watched
+    return Run(
+        "rate",
+        tried | {"rate": list(rates), "search_steps": steps},
+        needs,
+        recipe,
+        f"{label}, rate",
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
-    """Short trainings at each rate; the best is the one with the least loss of gold answers on dev."""
+    """Short trainings at each rate; the best is the one with the least loss of gold answers on
+    dev."""
     wanted, kept = run.parameters, folder / "work" / "tried.json"
     found: list[dict[str, Any]] = (read_sealed(kept) or {"found": []})["found"]
     model, tokenizer = inputs.load(store, run.needs["start"])
-    school, gold = supervision.School(run, model, tokenizer, store), objectives.Mixture(objectives.parse(objectives.gold(1)))
+    school, gold = (
+        supervision.School(run, model, tokenizer, store),
+        objectives.Mixture(objectives.parse(objectives.gold(1))),
+    )
     stages = objectives.shortened(school.stages, wanted["search_steps"])
     bar.total(objectives.steps(stages) * len(wanted["rate"]))
     micro = wanted["micro"] or wanted["packs"]
@@ -46,20 +68,33 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
         def measure(rate: float = rate, model: PreTrainedModel = model) -> None:
             with torch.no_grad(), parts.precision(model, wanted["precision"]):
-                values = loop.backward(model, school.dev, gold, 0, None, vocabulary.size(tokenizer), micro)
+                values = loop.backward(
+                    model, school.dev, gold, 0, None, vocabulary.size(tokenizer), micro
+                )
             loss = values["loss"]
             found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
 
         try:
             work = folder / "work" / str(number)
-            loop.train(model, school.packs, stages=stages, work=work, report=report, last=measure, **school.shared(rate))
+            loop.train(
+                model,
+                school.packs,
+                stages=stages,
+                work=work,
+                report=report,
+                last=measure,
+                **school.shared(rate),
+            )
         except loop.Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
         if parallel.first():
             write_sealed(kept, {"found": found})
     fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
     if not fit:
-        raise StudyError(f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower ones.")
+        raise StudyError(
+            f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower"
+            " ones."
+        )
     best = min(fit, key=lambda tried: tried["dev_cross_entropy"])["rate"]
     inputs.note(folder / "rate.json", {"best": best, "tried": found})
     return {"rate": best}

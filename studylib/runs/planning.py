@@ -1,4 +1,5 @@
-"""What the plans of all kinds of run share: inputs, the setting of a seed, versions, and how a run is named."""
+"""What the plans of all kinds of run share: inputs, the setting of a seed, versions, and how a run
+is named."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from studylib.store.run import Input, Run, ordered
 def dataset(label: str, description: Mapping) -> Input:
     """A data set as something to build on."""
     digest = sources.fingerprint(description)  # refuses what is no description
-    return Input(label, dict(description), digest, sources.identity(description), sources.recipe(description))
+    return Input(
+        label, dict(description), digest, sources.identity(description), sources.recipe(description)
+    )
 
 
 def raw_model(reference: str) -> Input:
@@ -25,7 +28,8 @@ def raw_model(reference: str) -> Input:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of one seed share: data, prompting in training, the seed, and how a training is batched and watched."""
+    """What all runs of one seed share: data, prompting in training, the seed, and how a training is
+    batched and watched."""
 
     train: Input
     dev: Input
@@ -39,26 +43,44 @@ class Setting:
 
     def recipe(self, stages: Sequence[Mapping], rate: float, learn: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""
-        batching = {"packs": self.packs, "micro": self.micro, "precision": self.precision, "evaluations": self.evaluations}
-        return {"trained": self.trained, "learn": learn, "stages": list(stages), "rate": rate, "seed": self.seed, **batching}
+        batching = {
+            "packs": self.packs,
+            "micro": self.micro,
+            "precision": self.precision,
+            "evaluations": self.evaluations,
+        }
+        return {
+            "trained": self.trained,
+            "learn": learn,
+            "stages": list(stages),
+            "rate": rate,
+            "seed": self.seed,
+            **batching,
+        }
 
 
 def asking(mode: str, seed: int, precision: str) -> dict:
-    """How a model is asked; float32 is left out, so that keys from before there was another precision stay."""
+    """How a model is asked; float32 is left out, so that keys from before there was another
+    precision stay."""
     return {"asked": mode, "seed": seed} | ({"precision": precision} if precision != "fp32" else {})
 
 
 def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
     """An objective's name in tables: its losses, and the text to learn unless that is gold."""
-    return objectives.title(objectives.parse(stages)) + ("" if learn == "gold" else f" on text of: {learn}")
+    return objectives.title(objectives.parse(stages)) + (
+        "" if learn == "gold" else f" on text of: {learn}"
+    )
 
 
 def made_by(mode: str, *names: str) -> dict[str, int]:
-    """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is named.
+    """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is
+    named.
 
     Answering and scoring are no part of a training: the F1 on dev along the way decides nothing.
     """
-    finding = ("scoring",) if mode.endswith("retrieved") else ()  # it splits the words by which a demonstration is found
+    finding = (
+        ("scoring",) if mode.endswith("retrieved") else ()
+    )  # it splits the words by which a demonstration is found
     return versions.of("kinds", "sources", "prompts", "packing", "models", *finding, *names)
 
 
@@ -72,13 +94,17 @@ LEARN = ("gold", "teacher", RIGHT, WITHHELD)
 
 
 def raw_of(run: Run) -> Input:
-    """The model from outside that a run goes back to: a student to what it began as, not to what taught it."""
-    need = next(run.needs[name] for name in ("raw", "start", "model", "own", "teacher") if name in run.needs)
+    """The model from outside that a run goes back to: a student to what it began as, not to what
+    taught it."""
+    need = next(
+        run.needs[name] for name in ("raw", "start", "model", "own", "teacher") if name in run.needs
+    )
     return need if isinstance(need, Input) else raw_of(need)
 
 
 def rate(run: Run, result: Mapping | None = None) -> float:
-    """The learning rate of a run: as planned, or as its search chose; missing where that is not known."""
+    """The learning rate of a run: as planned, or as its search chose; missing where that is not
+    known."""
     planned = run.parameters.get("rate")
     if isinstance(planned, float):
         return planned
@@ -86,7 +112,8 @@ def rate(run: Run, result: Mapping | None = None) -> float:
 
 
 def each_run(runs: Iterable[Run]) -> list[Run]:
-    """All runs that these build on and these themselves, each once, in an order in which they can be made."""
+    """All runs that these build on and these themselves, each once, in an order in which they can
+    be made."""
     seen: dict[str, Run] = {}
     for run in ordered(runs):
         seen.setdefault(run.planned, run)

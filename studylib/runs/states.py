@@ -12,19 +12,39 @@ from studylib.training import teachers
 
 
 def plan(
-    teacher: Run | Input, setting: planning.Setting, text: Mapping[str, Run], *, prompted: str, tokens: str, learn: str, label: str
+    teacher: Run | Input,
+    setting: planning.Setting,
+    text: Mapping[str, Run],
+    *,
+    prompted: str,
+    tokens: str,
+    learn: str,
+    label: str,
 ) -> Run:
-    """A teacher's hidden states on the training rows, at answer positions or at all; `text` are the runs that the text to learn is of."""
-    parameters = {"trained": prompted, "seed": setting.seed, "precision": setting.precision, "tokens": tokens, "learn": learn}
-    recipe = planning.made_by(prompted, "teaching", "scoring")  # which says where the teacher is right
-    return Run("states", parameters, {"teacher": teacher, "train": setting.train, **text}, recipe, label)
+    """A teacher's hidden states on the training rows, at answer positions or at all; `text` are the
+    runs that the text to learn is of."""
+    parameters = {
+        "trained": prompted,
+        "seed": setting.seed,
+        "precision": setting.precision,
+        "tokens": tokens,
+        "learn": learn,
+    }
+    recipe = planning.made_by(
+        prompted, "teaching", "scoring"
+    )  # which says where the teacher is right
+    return Run(
+        "states", parameters, {"teacher": teacher, "train": setting.train, **text}, recipe, label
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Write the states of all training rows, in shards."""
     model, tokenizer = inputs.load(store, run.needs["teacher"])
     packed = inputs.rows(run, store, tokenizer, model)
-    teachers.store(model, packed, folder, bar.over, run.parameters["tokens"], run.parameters["precision"])
+    teachers.store(
+        model, packed, folder, bar.over, run.parameters["tokens"], run.parameters["precision"]
+    )
     return {"rows": len(packed), "vocabulary": loading.vocabulary_digest(tokenizer)}
 
 

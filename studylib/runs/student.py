@@ -1,4 +1,5 @@
-"""A student: a pruned or a smaller model, trained on what teachers say and on gold answers; a control, on gold answers alone."""
+"""A student: a pruned or a smaller model, trained on what teachers say and on gold answers; a
+control, on gold answers alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +23,19 @@ def plan(
     search_steps: int,
     label: str,
 ) -> Run:
-    """`start` (a cut model, or a smaller one from outside) trained through `stages` on the text `learn`; if there are several rates, at the one that a search finds best.
+    """`start` (a cut model, or a smaller one from outside) trained through `stages` on the text
+    `learn`; if there are several rates, at the one that a search finds best.
 
-    The text is that of the first lesson; of several, the mean of the teachers' probabilities is learnt.
+    The text is that of the first lesson; of several, the mean of the teachers' probabilities is
+    learnt.
     """
     parsed = objectives.parse(stages)
-    needs = {"start": start, "train": setting.train, "dev": setting.dev, **(lessons[0].text(learn) if lessons else {})}
+    needs = {
+        "start": start,
+        "train": setting.train,
+        "dev": setting.dev,
+        **(lessons[0].text(learn) if lessons else {}),
+    }
     for number, lesson in enumerate(lessons, start=1):
         which = f" {number}" if number > 1 else ""
         if any(stage.uses_teacher for stage in parsed):
@@ -36,11 +44,22 @@ def plan(
             needs[f"states{which}"] = lesson.states(tokens, learn)
     cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
     parameters = cut_to | setting.recipe(stages, rates[0], learn)
-    recipe = planning.made_by(setting.trained, "cutting", "divergences", "features", "objectives", "teaching", "training", "scoring")
+    recipe = planning.made_by(
+        setting.trained,
+        "cutting",
+        "divergences",
+        "features",
+        "objectives",
+        "teaching",
+        "training",
+        "scoring",
+    )
     if any(term.name == "taid" for stage in parsed for term in stage.terms):
         recipe |= versions.of("taid")
     if len(rates) > 1:
-        search = lr_search.plan(parameters, needs, recipe, rates=rates, steps=search_steps, label=label)
+        search = lr_search.plan(
+            parameters, needs, recipe, rates=rates, steps=search_steps, label=label
+        )
         needs, parameters["rate"] = needs | {"rate": search}, "searched"
     return Run("student", parameters, needs, recipe, label)
 

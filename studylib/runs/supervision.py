@@ -1,4 +1,5 @@
-"""What trained models learn from: a teacher's answers and states when they are planned, all of it put together when they are trained."""
+"""What trained models learn from: a teacher's answers and states when they are planned, all of it
+put together when they are trained."""
 
 import json
 from collections import defaultdict
@@ -27,7 +28,8 @@ TRIMMED = 8  # steps after which memory is given back
 
 @dataclass(frozen=True)
 class Lesson:
-    """What students can learn from one model: its answers and its states on the training questions, asked in the way `prompted`."""
+    """What students can learn from one model: its answers and its states on the training questions,
+    asked in the way `prompted`."""
 
     teacher: Run | Input
     setting: planning.Setting
@@ -37,9 +39,15 @@ class Lesson:
 
     def said(self) -> Run:
         """The teacher's answers to the training questions."""
-        train, seed, precision = self.setting.train, self.setting.seed, self.setting.answer_precision
+        train, seed, precision = (
+            self.setting.train,
+            self.setting.seed,
+            self.setting.answer_precision,
+        )
         how: dict[str, Any] = dict(asked=self.prompted, seed=seed, precision=precision)
-        return self._once("said", lambda label: answers.plan(self.teacher, train, train, **how, label=label))
+        return self._once(
+            "said", lambda label: answers.plan(self.teacher, train, train, **how, label=label)
+        )
 
     def states(self, tokens: str, learn: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
@@ -60,8 +68,11 @@ class Lesson:
 Taught = loop.Teacher | loop.Mean | None
 
 
-def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: Sequence[packing.Pack]) -> tuple[Taught, Taught]:
-    """What a run is taught by, on its training rows (by stored states) and on those it is watched by, `dev` (computed now)."""
+def _teachers(
+    run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: Sequence[packing.Pack]
+) -> tuple[Taught, Taught]:
+    """What a run is taught by, on its training rows (by stored states) and on those it is watched
+    by, `dev` (computed now)."""
     names = [name.removeprefix("teacher") for name in run.needs if name.startswith("teacher")]
     each = [_teacher(run, store, tokenizer, dev, name) for name in names]
     if len(each) < 2:
@@ -71,13 +82,20 @@ def _teachers(run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: S
 
 
 def _teacher(
-    run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: Sequence[packing.Pack], which: str
+    run: Run,
+    store: Store,
+    tokenizer: PreTrainedTokenizerBase,
+    dev: Sequence[packing.Pack],
+    which: str,
 ) -> tuple[loop.Teacher, loop.Teacher]:
-    """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared does it stay: else its states and
-    the head that makes logits of them are all that is needed."""
+    """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared
+    does it stay: else its states and the head that makes logits of them are all that is needed."""
     model, own = inputs.load(store, run.needs[f"teacher{which}"])
     if loading.vocabulary_digest(own) != loading.vocabulary_digest(tokenizer):
-        raise StudyError(f"{run.label}: teacher and student have different vocabularies; take models of one family.")
+        raise StudyError(
+            f"{run.label}: teacher and student have different vocabularies; take models of one"
+            " family."
+        )
     model.eval()
     beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
     head = parts.output_of(model, vocabulary.size(tokenizer))
@@ -88,73 +106,129 @@ def _teacher(
     if "start" in run.needs:
         aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
     if cached := run.needs.get(f"states{which}"):
-        tokens, precision, mode = (cached.parameters[key] for key in ("tokens", "precision", "trained"))
+        tokens, precision, mode = (
+            cached.parameters[key] for key in ("tokens", "precision", "trained")
+        )
         stored = teachers.StoredStates(store.path(cached).glob("states-*.safetensors"), tokens)
         reprompted = mode != run.parameters["trained"]
         if reprompted:
             asked = [
-                inputs.prompted(run, n, tokenizer, model.config, learnt=inputs.learnt(run, store, n), mode=mode) for n in ("train", "dev")
+                inputs.prompted(
+                    run, n, tokenizer, model.config, learnt=inputs.learnt(run, store, n), mode=mode
+                )
+                for n in ("train", "dev")
             ]
             dev = [packing.pack(prompt) for prompt in asked[1]] if dev else []
-        served: list[teachers.StoredStates | teachers.ComputedStates] = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
-        both = [teachers.Reprompted(*pair) for pair in zip(served, asked, strict=True)] if reprompted else [*served]
-    learnt_from, watching = (loop.Teacher(head, served, model if beside else None, aligned) for served in both)
+        served: list[teachers.StoredStates | teachers.ComputedStates] = [
+            stored,
+            teachers.ComputedStates(model, dev, tokens, precision),
+        ]
+        both = (
+            [teachers.Reprompted(*pair) for pair in zip(served, asked, strict=True)]
+            if reprompted
+            else [*served]
+        )
+    learnt_from, watching = (
+        loop.Teacher(head, served, model if beside else None, aligned) for served in both
+    )
     return learnt_from, watching
 
 
 def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
-    """The teacher's blocks that a student's stand for: those it was cut to, or of one from outside evenly spread ones, the last but
-    one of a group each."""
+    """The teacher's blocks that a student's stand for: those it was cut to, or of one from outside
+    evenly spread ones, the last but one of a group each."""
     if isinstance(run.needs["start"], Run):
         return json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    depth, whole = loading.config(run.needs["start"].value).num_hidden_layers, len(parts.layers(teacher))
+    depth, whole = (
+        loading.config(run.needs["start"].value).num_hidden_layers,
+        len(parts.layers(teacher)),
+    )
     return [whole * block // depth for block in range(depth)]
 
 
 class School:
-    """What a training run puts together from its needs: rows to learn and to be watched by, objective, teacher."""
+    """What a training run puts together from its needs: rows to learn and to be watched by,
+    objective, teacher."""
 
-    def __init__(self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, store: Store):
+    def __init__(
+        self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, store: Store
+    ):
         self.run, self.tokenizer = run, tokenizer
         self.stages = objectives.parse(run.parameters["stages"])
-        self.packs, self.dev = (inputs.rows(run, store, tokenizer, model, need) for need in ("train", "dev"))
+        self.packs, self.dev = (
+            inputs.rows(run, store, tokenizer, model, need) for need in ("train", "dev")
+        )
         watched = self.dev if "evaluations" in run.parameters else []
         self.teacher, self.watching = _teachers(run, store, tokenizer, watched)
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
         wanted = self.run.parameters
-        recipe = loop.Recipe(rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")})
-        return {"recipe": recipe, "vocabulary": vocabulary.size(self.tokenizer), "teacher": self.teacher}
+        recipe = loop.Recipe(
+            rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")}
+        )
+        return {
+            "recipe": recipe,
+            "vocabulary": vocabulary.size(self.tokenizer),
+            "teacher": self.teacher,
+        }
 
     def watched(self, model: PreTrainedModel) -> loop.Dev:
         """Loss and F1 on the dev questions."""
-        asked, built = inputs.questions(self.run.needs["dev"]), inputs.prompted(self.run, "dev", self.tokenizer, model.config)
+        asked, built = (
+            inputs.questions(self.run.needs["dev"]),
+            inputs.prompted(self.run, "dev", self.tokenizer, model.config),
+        )
 
         def score(current: PreTrainedModel) -> dict[str, float]:
-            lower = "lora" in self.run.parameters and self.run.parameters["precision"] == "bf16"  # frozen maps are in that precision
+            lower = (
+                "lora" in self.run.parameters and self.run.parameters["precision"] == "bf16"
+            )  # frozen maps are in that precision
             with parts.precision(current, "bf16" if lower else "fp32"):
                 alike = generate.ALIKE_BF16 if lower else generate.ALIKE
                 said = generate.best(generate.answer(current, self.tokenizer, built, alike=alike))
-            found = [metrics.f1(said[q.id].text, [text for text, _ in q.answers], **inputs.judged(q)) for q in asked]
+            found = [
+                metrics.f1(said[q.id].text, [text for text, _ in q.answers], **inputs.judged(q))
+                for q in asked
+            ]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
         return loop.Dev(self.dev, self.watching, score, self.run.parameters["evaluations"])
 
 
-def train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, store: Store, bar: Progress) -> dict:
+def train(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    store: Store,
+    bar: Progress,
+) -> dict:
     school, rate = School(run, model, tokenizer, store), run.parameters["rate"]
     if "rate" in run.needs:
         rate = json.loads(store.path(run.needs["rate"], "rate.json").read_text())["best"]
     bar.total(objectives.steps(school.stages))
 
     def report(step: int, values: dict) -> None:
-        bar.step(step, **{key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")})
+        bar.step(
+            step,
+            **{
+                key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")
+            },
+        )
         if step % TRIMMED == 0:  # rows of many lengths leave holes that grow
             parallel.give_back()
 
     watched = school.watched(model)
-    curve = loop.train(model, school.packs, stages=school.stages, work=folder / "work", dev=watched, report=report, **school.shared(rate))
+    curve = loop.train(
+        model,
+        school.packs,
+        stages=school.stages,
+        work=folder / "work",
+        dev=watched,
+        report=report,
+        **school.shared(rate),
+    )
     if "lora" in run.parameters:
         trained = lora.adapters(model)
         model, _ = inputs.load(store, run.needs["raw"])
@@ -165,9 +239,13 @@ def train(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
-    """Steps of three readings each (forward, and backward twice; of frozen weights once), a living teacher's reading beside, and what it
-    is watched by."""
-    wanted, own, stages = run.parameters, work.shape(run), objectives.parse(run.parameters["stages"])
+    """Steps of three readings each (forward, and backward twice; of frozen weights once), a living
+    teacher's reading beside, and what it is watched by."""
+    wanted, own, stages = (
+        run.parameters,
+        work.shape(run),
+        objectives.parse(run.parameters["stages"]),
+    )
     train, dev = work.text(run, "train", True), work.text(run, "dev")
     trials = len(wanted["rate"]) if run.kind == "rate" else 1
     chosen = objectives.shortened(stages, wanted["search_steps"]) if run.kind == "rate" else stages
@@ -176,7 +254,9 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     beside, everywhere = any(stage.beside for stage in stages), objectives.logits_everywhere(stages)
     looked = train.tokens if everywhere else train.answers
     passes = 2 if "lora" in wanted else 3
-    done: dict[str, float] = defaultdict(float, training=passes * rows * own.forward(train.tokens, train.pairs, looked))
+    done: dict[str, float] = defaultdict(
+        float, training=passes * rows * own.forward(train.tokens, train.pairs, looked)
+    )
     done["reading"] += rows * sum(_taught(teacher, train, looked, beside) for teacher in taught)
     times = trials if run.kind == "rate" else 1 + wanted["evaluations"]
     done["reading"] += times * dev.rows * own.forward(dev.tokens, dev.pairs, dev.answers)
@@ -185,25 +265,45 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     trained = wanted["lora"] * own.adapter if "lora" in wanted else own.total
     held = budget.FLOAT * (budget.TRAINED - 1) * trained  # what a checkpoint is written from
     weights: float = budget.FLOAT * (
-        budget.TRAINED * trained + sum(teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught)
+        budget.TRAINED * trained
+        + sum(
+            teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught
+        )
     )
     weights += _frozen(own, wanted)
-    logits = (3 + len(taught)) * budget.FLOAT * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
+    logits = (
+        (3 + len(taught))
+        * budget.FLOAT
+        * (wanted["micro"] or wanted["packs"])
+        * looked
+        * own.vocabulary
+    )
     kept = budget.FLOAT * own.total if run.kind != "rate" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
     memory = weights + held + logits + budget.BACKWARD * work.saved(run)
     if "lora" in wanted:
-        memory = max(memory, weights + budget.FLOAT * own.total)  # when adapters are added to the weights that they were made for
+        memory = max(
+            memory, weights + budget.FLOAT * own.total
+        )  # when adapters are added to the weights that they were made for
     return budget.took(run, own, read, done, memory, kept + held, kept, work)
 
 
 def _frozen(own: budget.Shape, wanted: Mapping) -> float:
-    """Bytes of the weights that adapters leave as they are: linear maps of blocks in the training's precision, the others in float32."""
+    """Bytes of the weights that adapters leave as they are: linear maps of blocks in the training's
+    precision, the others in float32."""
     if "lora" not in wanted:
         return 0
-    return budget.FLOAT * (own.total - own.linear) + (budget.HALF if wanted["precision"] == "bf16" else budget.FLOAT) * own.linear
+    return (
+        budget.FLOAT * (own.total - own.linear)
+        + (budget.HALF if wanted["precision"] == "bf16" else budget.FLOAT) * own.linear
+    )
 
 
 def _taught(teacher: budget.Shape, text: budget.Text, looked: float, beside: bool) -> float:
-    """FLOPs of a teacher for a row: all of it where hidden states are compared, else those of its output head on stored states."""
-    return teacher.forward(text.tokens, text.pairs, looked) if beside else 2 * teacher.hidden * teacher.vocabulary * looked
+    """FLOPs of a teacher for a row: all of it where hidden states are compared, else those of its
+    output head on stored states."""
+    return (
+        teacher.forward(text.tokens, text.pairs, looked)
+        if beside
+        else 2 * teacher.hidden * teacher.vocabulary * looked
+    )

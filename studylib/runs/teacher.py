@@ -1,4 +1,5 @@
-"""A teacher: a model from outside, fine-tuned on gold answers, all of its weights or low-rank adapters."""
+"""A teacher: a model from outside, fine-tuned on gold answers, all of its weights or low-rank
+adapters."""
 
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
 
-def plan(raw: Input, setting: planning.Setting, *, steps: int, rate: float, rank: int = 0, label: str) -> Run:
-    """The raw model, tuned on gold answers: all of its weights, or low-rank adapters of this `rank`."""
+def plan(
+    raw: Input, setting: planning.Setting, *, steps: int, rate: float, rank: int = 0, label: str
+) -> Run:
+    """The raw model, tuned on gold answers: all of its weights, or low-rank adapters of this
+    `rank`."""
     needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    recipe = planning.made_by(setting.trained, "objectives", "training", *(["lora"] if rank else []))
+    recipe = planning.made_by(
+        setting.trained, "objectives", "training", *(["lora"] if rank else [])
+    )
     parameters = setting.recipe(objectives.gold(steps), rate) | ({"lora": rank} if rank else {})
     return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 

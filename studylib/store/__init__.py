@@ -1,1 +1,2 @@
-"""A thing that is computed once and kept: a run, the store of runs, and the tables that are exported from it."""
+"""A thing that is computed once and kept: a run, the store of runs, and the tables that are
+exported from it."""

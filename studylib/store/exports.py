@@ -1,8 +1,9 @@
-"""The tables and figures of a notebook in its folder under figures/: read by what was planned, merged, and replaced whole, by one process
-at a time.
+"""The tables and figures of a notebook in its folder under figures/: read by what was planned,
+merged, and replaced whole, by one process at a time.
 
-What a run adds is first appended as a folder of its own under `parts/`, which costs the same however much is there; the next export merges
-these parts into the tables. Only files that are listed in `digests.json` are ever replaced or deleted.
+What a run adds is first appended as a folder of its own under `parts/`, which costs the same
+however much is there; the next export merges these parts into the tables. Only files that are
+listed in `digests.json` are ever replaced or deleted.
 """
 
 import shutil
@@ -34,24 +35,60 @@ IDENTITY = [
     "steps",
 ]
 NUMBERS = ("seed", "steps")  # of what identifies a row; the rest is text
-TEXT = {*IDENTITY, "kind", "label", "key", "digest", "planned", "versions", "run", "runs", "article", "question", "answer"} - {*NUMBERS}
-TEXT |= {"started", "python", "unicode", "git", "dirty", "system", "processor", "processor_name", *provenance.LIBRARIES}
+TEXT = {
+    *IDENTITY,
+    "kind",
+    "label",
+    "key",
+    "digest",
+    "planned",
+    "versions",
+    "run",
+    "runs",
+    "article",
+    "question",
+    "answer",
+} - {*NUMBERS}
+TEXT |= {
+    "started",
+    "python",
+    "unicode",
+    "git",
+    "dirty",
+    "system",
+    "processor",
+    "processor_name",
+    *provenance.LIBRARIES,
+}
 TEXT |= {"contrast", "ways", "trait", "metric", "asks"}
 WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
 FEW = 1_000_000  # bytes that tables and figures take at least
-KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv")  # what is read again, where nothing is computed
+KEPT = (
+    "rows.parquet",
+    "runs.csv",
+    "times.csv",
+    "learning.csv",
+    "timing.csv",
+)  # what is read again, where nothing is computed
 DIGESTS = "digests.json"  # of all that is written beside it
 PAUSES = (0, 0.1, 1)  # seconds before each look at a file that is not what was written
-DRAFT = ".draft-"  # begins the name of a folder in which files are written before they replace others
+DRAFT = (  # begins the name of a folder in which files are written before they replace others
+    ".draft-"
+)
 MARK = ".study-draft"  # a file in each such folder, by which it is known to be one
 PARTS = "parts"  # holds a folder for each run that was done since the tables were last written
 
 
 def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
-    """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a profile's other experiments."""
+    """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a
+    profile's other experiments."""
     if folder is None:
         return {}
-    others = [place for place in sorted(folder.parent.glob("*/")) if place != folder and not place.name.startswith(".")]
+    others = [
+        place
+        for place in sorted(folder.parent.glob("*/"))
+        if place != folder and not place.name.startswith(".")
+    ]
     found: dict[str, pd.DataFrame] = {}
     for place in (*others, folder):
         for table in reversed(tables(place, name)):
@@ -60,9 +97,11 @@ def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
 
 
 def tables(folder: Path, name: str, columns: Sequence[str] | None = None) -> list[pd.DataFrame]:
-    """What a folder has of a table, or some columns of it: appended parts, the last one first, then the table itself.
+    """What a folder has of a table, or some columns of it: appended parts, the last one first, then
+    the table itself.
 
-    In this order nothing is missed while another process merges parts into the table: only when it is written, they are deleted.
+    In this order nothing is missed while another process merges parts into the table: only when it
+    is written, they are deleted.
     """
     found = []
     for file in appended(folder, name):
@@ -94,23 +133,30 @@ def grouped(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def read(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table, or some columns of it. Raises StudyError, naming it, for one that is damaged or not what was written."""
+    """A table, or some columns of it. Raises StudyError, naming it, for one that is damaged or not
+    what was written."""
     check(file)
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file, columns=columns, page_checksum_verification=True)
         return typed(pd.read_csv(file, usecols=columns, dtype=str, na_filter=False))
     except (OSError, ValueError, KeyError) as error:  # pyarrow's and pandas' own are among them
-        raise StudyError(f"{file} is damaged ({type(error).__name__}): restore it, or delete it and run again.") from error
+        raise StudyError(
+            f"{file} is damaged ({type(error).__name__}): restore it, or delete it and run again."
+        ) from error
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of texts with numbers where there are any but for columns of `TEXT`: there `001`, `NA` and `1.10` are names."""
-    return pd.DataFrame({name: column if name in TEXT else _numbers(column) for name, column in table.items()})
+    """A table of texts with numbers where there are any but for columns of `TEXT`: there `001`,
+    `NA` and `1.10` are names."""
+    return pd.DataFrame(
+        {name: column if name in TEXT else _numbers(column) for name, column in table.items()}
+    )
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """A column of texts as numbers, none where a cell is empty; as it is where a cell is no number."""
+    """A column of texts as numbers, none where a cell is empty; as it is where a cell is no
+    number."""
     try:
         return column.astype("int64")
     except (ValueError, OverflowError):
@@ -122,7 +168,10 @@ def _numbers(column: pd.Series) -> pd.Series:
 def check(file: Path) -> None:
     """Raise StudyError, naming it, for a file that is not what was written."""
     if not as_written(file):
-        raise StudyError(f"{file} is not what was written (digest differs): restore it, or delete it and run again.")
+        raise StudyError(
+            f"{file} is not what was written (digest differs): restore it, or delete it and run"
+            " again."
+        )
 
 
 def as_written(file: Path) -> bool:
@@ -136,38 +185,64 @@ def as_written(file: Path) -> bool:
 
 
 def listed(folder: Path) -> dict[str, list[str]]:
-    """What the study wrote in a folder: the digests that files of a folder may have: one each, or two while a file is being replaced."""
+    """What the study wrote in a folder: the digests that files of a folder may have: one each, or
+    two while a file is being replaced."""
     return (filesystem.read_sealed(folder / DIGESTS) or {}).get("files", {})
 
 
 def timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The tables, when and in how many seconds runs were made (`times`) apart from what they are (`runs`)."""
+    """The tables, when and in how many seconds runs were made (`times`) apart from what they are
+    (`runs`)."""
     if "runs" not in kept:
         return dict(kept)
     made = kept["runs"]
-    return {**kept, "runs": made.drop(columns=WHEN, errors="ignore"), "times": made[["label", "key", "planned", *WHEN]]}
+    return {
+        **kept,
+        "runs": made.drop(columns=WHEN, errors="ignore"),
+        "times": made[["label", "key", "planned", *WHEN]],
+    }
 
 
 @contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """A folder to write into; when all is written, its files replace those in `folder`. What a process that died has left there goes.
+    """A folder to write into; when all is written, its files replace those in `folder`. What a
+    process that died has left there goes.
 
-    Raises StudyError for a file there that is not listed, or not as it was written: it is somebody's own.
+    Raises StudyError for a file there that is not listed, or not as it was written: it is
+    somebody's own.
     """
     _clear(folder)
     there = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    whole = folder.parents[1] if folder.parent.name == PARTS else folder  # which is the one that users know
-    with filesystem.room(whole, "tables and figures", lambda: max(there, FEW)), TemporaryDirectory(dir=folder, prefix=DRAFT) as place:
+    whole = (
+        folder.parents[1] if folder.parent.name == PARTS else folder
+    )  # which is the one that users know
+    with (
+        filesystem.room(whole, "tables and figures", lambda: max(there, FEW)),
+        TemporaryDirectory(dir=folder, prefix=DRAFT) as place,
+    ):
         (Path(place) / MARK).touch()
         yield Path(place)
         made = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]
         _refuse_foreign([folder / file.name for file in made])
         filesystem.settle(*made)
         digests = {file.name: [filesystem.file_digest(file)] for file in made}
-        before = {name: [filesystem.file_digest(folder / name)] for name in digests if (folder / name).exists()}
-        others = {name: known for name, known in listed(folder).items() if name not in digests and (folder / name).exists()}
+        before = {
+            name: [filesystem.file_digest(folder / name)]
+            for name in digests
+            if (folder / name).exists()
+        }
+        others = {
+            name: known
+            for name, known in listed(folder).items()
+            if name not in digests and (folder / name).exists()
+        }
         filesystem.write_sealed(
-            folder / DIGESTS, {"files": others | {name: before.get(name, []) + known for name, known in digests.items()}}
+            folder / DIGESTS,
+            {
+                "files": (
+                    others | {name: before.get(name, []) + known for name, known in digests.items()}
+                )
+            },
         )
         for file in made:
             file.replace(folder / file.name)
@@ -188,27 +263,42 @@ def _clear(folder: Path) -> None:
 
 
 def _refuse_foreign(targets: Sequence[Path]) -> None:
-    """Raise StudyError for the first of these files that would be replaced and is somebody's own."""
+    """Raise StudyError for the first of these files that would be replaced and is somebody's
+    own."""
     for target in targets:
         if target.exists() and target.name not in listed(target.parent):
-            raise StudyError(f"{target} would be replaced, and {DIGESTS} does not list it among what the study wrote: move it away.")
+            raise StudyError(
+                f"{target} would be replaced, and {DIGESTS} does not list it among what the study"
+                " wrote: move it away."
+            )
         check(target)
 
 
 def adopt(folder: Path) -> None:
     """List all files of a folder as they are, as written: for a folder that holds copies."""
-    files = {file.name: [filesystem.file_digest(file)] for file in folder.iterdir() if file.is_file() and file.name != DIGESTS}
+    files = {
+        file.name: [filesystem.file_digest(file)]
+        for file in folder.iterdir()
+        if file.is_file() and file.name != DIGESTS
+    }
     filesystem.write_sealed(folder / DIGESTS, {"files": files})
 
 
 def drop(folder: Path, names: Collection[str]) -> None:
     """Delete those of these files that are listed and as they were written."""
     known = listed(folder)
-    gone = {name for name in names if name in known and (folder / name).exists() and as_written(folder / name)}
+    gone = {
+        name
+        for name in names
+        if name in known and (folder / name).exists() and as_written(folder / name)
+    }
     for name in gone:
         (folder / name).unlink()
     if gone:
-        filesystem.write_sealed(folder / DIGESTS, {"files": {name: digests for name, digests in known.items() if name not in gone}})
+        filesystem.write_sealed(
+            folder / DIGESTS,
+            {"files": {name: digests for name, digests in known.items() if name not in gone}},
+        )
 
 
 def append(folder: Path, name: str, added: Mapping[str, pd.DataFrame]) -> None:
@@ -222,7 +312,8 @@ def append(folder: Path, name: str, added: Mapping[str, pd.DataFrame]) -> None:
 
 
 def merge(folder: Path, written: Mapping[str, pd.DataFrame], into: Path) -> None:
-    """Write tables, by their files' names, to a draft, each with what `folder` and its parts have besides."""
+    """Write tables, by their files' names, to a draft, each with what `folder` and its parts have
+    besides."""
     for name in dict.fromkeys((*written, *(name for name in KEPT if appended(folder, name)))):
         save(merged(written.get(name, pd.DataFrame()), folder, name), into / name)
 
@@ -243,9 +334,12 @@ def clear_parts(folder: Path) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within, no other process changes what is exported to the folder: it is read, merged and written."""
+    """Within, no other process changes what is exported to the folder: it is read, merged and
+    written."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"  # whichever store a process has
+    lock = (
+        folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
+    )  # whichever store a process has
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):
         yield
@@ -260,7 +354,8 @@ def save(table: pd.DataFrame, file: Path) -> None:
 
 
 def merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
-    """The table, and what the file in `folder` and its parts have besides, but for what is called the same and was planned otherwise."""
+    """The table, and what the file in `folder` and its parts have besides, but for what is called
+    the same and was planned otherwise."""
     known = _called(table)
     others: list[list[pd.DataFrame]] = []
     for there in tables(folder, name):

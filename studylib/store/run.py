@@ -1,4 +1,5 @@
-"""A run as it is planned: its kind, the parameters that matter, and what it builds on. Computes nothing."""
+"""A run as it is planned: its kind, the parameters that matter, and what it builds on. Computes
+nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from studylib.core import filesystem
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """Something a run builds on that is no run: a data set or a model from outside, with the digest of its content.
+    """Something a run builds on that is no run: a data set or a model from outside, with the digest
+    of its content.
 
-    Where code has a part in the content, `digest` depends on the versions of that code (`recipe`), and `source` is the digest
-    without them.
+    Where code has a part in the content, `digest` depends on the versions of that code (`recipe`),
+    and `source` is the digest without them.
     """
 
     label: str
@@ -32,35 +34,47 @@ class Input:
 class Run:
     """Something to compute: its kind, the parameters that matter, and the runs it builds on.
 
-    `label` is for people and is no part of the key; `recipe` names the modules that make this kind, each with a number
-    that is raised when it changes what it makes.
+    `label` is for people and is no part of the key; `recipe` names the modules that make this kind,
+    each with a number that is raised when it changes what it makes.
     """
 
     kind: str
     parameters: Mapping
-    needs: Mapping[str, Any] = field(default_factory=dict)  # of Run or Input; which one, is a matter of the kind
+    needs: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of Run or Input; which one, is a matter of the kind
     recipe: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
 
     @cached_property
     def planned(self) -> str:
-        """Names what was asked for, by digest: kind, parameters, and recursively what it builds on. Versions of code are no part of it:
-        see `versions`."""
-        for need in ordered([self], lambda run: "planned" in vars(run)):  # a long chain would be too deep to recurse into
+        """Names what was asked for, by digest: kind, parameters, and recursively what it builds on.
+        Versions of code are no part of it: see `versions`."""
+        for need in ordered(
+            [self], lambda run: "planned" in vars(run)
+        ):  # a long chain would be too deep to recurse into
             if need is not self:
                 _ = need.planned
         needs = {name: need.planned for name, need in self.needs.items()}
-        return filesystem.digest({"kind": self.kind, "parameters": self.parameters, "needs": needs})[:24]
+        return filesystem.digest(
+            {"kind": self.kind, "parameters": self.parameters, "needs": needs}
+        )[:24]
 
     @cached_property
     def versions(self) -> dict[str, str]:
-        """The versions of all code that has a part in the run or in what it builds on, by module; several where runs differ in one."""
+        """The versions of all code that has a part in the run or in what it builds on, by module;
+        several where runs differ in one."""
         numbers: dict[str, set[int]] = {}
         for run in self.ancestry():
-            parts: list[Run | Input] = [run, *(need for need in run.needs.values() if isinstance(need, Input))]
+            parts: list[Run | Input] = [
+                run,
+                *(need for need in run.needs.values() if isinstance(need, Input)),
+            ]
             for module, number in (pair for part in parts for pair in part.recipe.items()):
                 numbers.setdefault(module, set()).add(number)
-        return {module: "/".join(map(str, sorted(each))) for module, each in sorted(numbers.items())}
+        return {
+            module: "/".join(map(str, sorted(each))) for module, each in sorted(numbers.items())
+        }
 
     def ancestry(self) -> Iterator["Run"]:
         """The runs it builds on, deepest first, then itself; each once."""
@@ -68,8 +82,9 @@ class Run:
 
 
 def ordered(runs: Iterable[Run], skip: Callable[[Run], bool] = lambda run: False) -> Iterator[Run]:
-    """These runs and those that they build on, each once, in an order in which they can be made; without those to `skip` and what only
-    these build on. Each is looked at once, however many others build on it."""
+    """These runs and those that they build on, each once, in an order in which they can be made;
+    without those to `skip` and what only these build on. Each is looked at once, however many
+    others build on it."""
     seen: set[Run] = set()
     waiting: list[tuple[Run, bool]] = [(run, False) for run in reversed(list(runs))]
     while waiting:
@@ -79,4 +94,8 @@ def ordered(runs: Iterable[Run], skip: Callable[[Run], bool] = lambda run: False
         elif run not in seen and not skip(run):
             seen.add(run)
             waiting.append((run, True))
-            waiting += [(need, False) for need in reversed(list(run.needs.values())) if isinstance(need, Run)]
+            waiting += [
+                (need, False)
+                for need in reversed(list(run.needs.values()))
+                if isinstance(need, Run)
+            ]

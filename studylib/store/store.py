@@ -1,11 +1,12 @@
 """The run store: one thing computed once and kept.
 
-A run's key is a digest of what matters: its parameters, the digests of what it builds on, and the versions of the code
-that makes it. Its folder is `runs/<kind>/<key>/`; `result.json` is written last, by an atomic rename, with a digest of
-every file beside it and a seal over all that it says itself. Without `result.json`, or with one that was changed, it did
-not happen.
+A run's key is a digest of what matters: its parameters, the digests of what it builds on, and the
+versions of the code that makes it. Its folder is `runs/<kind>/<key>/`; `result.json` is written
+last, by an atomic rename, with a digest of every file beside it and a seal over all that it says
+itself. Without `result.json`, or with one that was changed, it did not happen.
 
-    >>> store = Store(); run = Run("number", {"value": 3}); store.complete(run, lambda run, folder: {})
+    >>> run = Run("number", {"value": 3})
+    >>> Store().complete(run, lambda run, folder: {})
 """
 
 import json
@@ -33,7 +34,8 @@ class Store:
         self.root = (root or filesystem.home()) / "runs"
 
     def open(self) -> None:
-        """Make the store's folder, and try whether it can be written: what cannot be kept is not computed. Raises OSError."""
+        """Make the store's folder, and try whether it can be written: what cannot be kept is not
+        computed. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=self.root):
             pass
@@ -57,7 +59,10 @@ class Store:
         """Where the run's files lie. Raises StudyError while something it builds on is missing."""
         key = self.key(run)
         if key is None:
-            raise StudyError(f"{run.label or run.kind} builds on a run that is not there yet: complete that first.")
+            raise StudyError(
+                f"{run.label or run.kind} builds on a run that is not there yet: complete that"
+                " first."
+            )
         return self.root / run.kind / key
 
     def result(self, run: Run) -> dict | None:
@@ -65,11 +70,13 @@ class Store:
         return self.snapshot().result(run)
 
     def finished(self, folder: Path) -> dict | None:
-        """The same, by the run's folder; None, too, where it is not what was written: such a run is made again."""
+        """The same, by the run's folder; None, too, where it is not what was written: such a run is
+        made again."""
         return filesystem.read_sealed(folder / "result.json")
 
     def manifest(self, folder: Path) -> dict:
-        """What a run's manifest says. Raises StudyError when it cannot be read or was changed since the run was finished."""
+        """What a run's manifest says. Raises StudyError when it cannot be read or was changed since
+        the run was finished."""
         path, result = folder / "manifest.json", self.finished(folder)
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
@@ -80,10 +87,17 @@ class Store:
         return told
 
     def is_current(self, folder: Path) -> bool:
-        """Whether a run's key follows from its manifest and from what it builds on as that is now: none of it was made anew since."""
+        """Whether a run's key follows from its manifest and from what it builds on as that is now:
+        none of it was made anew since."""
         manifest = self.manifest(folder)
         needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
-        return filesystem.digest({"needs": needs} | {name: manifest[name] for name in ("kind", "parameters", "recipe")})[:24] == folder.name
+        return (
+            filesystem.digest(
+                {"needs": needs}
+                | {name: manifest[name] for name in ("kind", "parameters", "recipe")}
+            )[:24]
+            == folder.name
+        )
 
     def _digest_of(self, need: Mapping) -> str | None:
         """Digest of what a need of a manifest holds now."""
@@ -98,16 +112,26 @@ class Store:
             return "done", ""
         if self.key(run) is None:
             snapshot = self.snapshot()
-            return "missing", "waits for " + next(n.label or n.kind for n in run.ancestry() if snapshot.result(n) is None)
+            return "missing", "waits for " + next(
+                n.label or n.kind for n in run.ancestry() if snapshot.result(n) is None
+            )
         folder = self.folder(run)
         if (folder / "result.json").exists():
-            return "damaged", f"{folder / 'result.json'} is not what was written: the run is made again"
+            return (
+                "damaged",
+                f"{folder / 'result.json'} is not what was written: the run is made again",
+            )
         if (why := failure(folder)) is not None:
             return "failed", why
-        return ("started", "goes on from its last checkpoint") if (folder / "work").exists() else ("missing", "")
+        return (
+            ("started", "goes on from its last checkpoint")
+            if (folder / "work").exists()
+            else ("missing", "")
+        )
 
     def path(self, run: Run, name: str = "") -> Path:
-        """A file or folder of a finished run, checked against its digests. Raises StudyError when it was changed."""
+        """A file or folder of a finished run, checked against its digests. Raises StudyError when
+        it was changed."""
         if self.result(run) is None:
             raise StudyError(f"{run.label or run.kind} is not finished: run `study run` first.")
         return self.checked(self.folder(run), name)
@@ -118,19 +142,29 @@ class Store:
         if result is None:
             raise StudyError(f"{folder} holds no finished run: run `study run` first.")
         for file, expected in result["files"].items():
-            if _within(file, name) and (not (folder / file).is_file() or filesystem.file_digest(folder / file) != expected):
+            if _within(file, name) and (
+                not (folder / file).is_file() or filesystem.file_digest(folder / file) != expected
+            ):
                 raise _changed(folder / file, folder)
         for path in _made(folder):
-            if _within(file := path.relative_to(folder).as_posix(), name) and file not in result["files"]:
-                raise StudyError(f"{path} is none of the files that the run stored: delete it and run again.")
+            if (
+                _within(file := path.relative_to(folder).as_posix(), name)
+                and file not in result["files"]
+            ):
+                raise StudyError(
+                    f"{path} is none of the files that the run stored: delete it and run again."
+                )
         return folder / name
 
-    def complete(self, run: Run, make: Callable[[Run, Path], dict], needed: Callable[[], float] | None = None) -> dict:
+    def complete(
+        self, run: Run, make: Callable[[Run, Path], dict], needed: Callable[[], float] | None = None
+    ) -> dict:
         """Make the run unless it is finished, and return its result.
 
-        `make(run, folder)` writes files into `folder` (and what it needs to go on with into `folder/work`)
-        and returns facts worth keeping. One process at a time per key: others wait, then find it done. Raises NoRoom where the disk
-        is full, which says how many bytes are `needed`.
+        `make(run, folder)` writes files into `folder` (and what it needs to go on with into
+        `folder/work`) and returns facts worth keeping. One process at a time per key: others wait,
+        then find it done. Raises NoRoom where the disk is full, which says how many bytes are
+        `needed`.
         """
         folder, called = self.folder(run), run.label or run.kind
         with filesystem.room(self.root, called, needed), self._held(run, folder):
@@ -142,7 +176,9 @@ class Store:
                 for left in _made(folder):  # which nothing vouches for
                     left.unlink()
             (folder / "error.json").unlink(missing_ok=True)
-            for draft in folder.glob(f"*.json.*{filesystem.DRAFT}"):  # what a process that was killed has left
+            for draft in folder.glob(
+                f"*.json.*{filesystem.DRAFT}"
+            ):  # what a process that was killed has left
                 draft.unlink()
             filesystem.write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
@@ -150,12 +186,23 @@ class Store:
                 with filesystem.room(self.root, called, needed):
                     facts = make(run, folder)
             except Exception as error:
-                said = told(str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}")
+                said = told(
+                    str(error)
+                    if isinstance(error, StudyError)
+                    else f"{type(error).__name__}: {error}"
+                )
                 with suppress(OSError):  # the disk may be full
-                    filesystem.write_json(folder / "error.json", {"error": said, "traceback": told(traceback.format_exc())})
+                    filesystem.write_json(
+                        folder / "error.json",
+                        {"error": said, "traceback": told(traceback.format_exc())},
+                    )
                 raise
-            result = filesystem.write_sealed(folder / "result.json", _result(folder, facts, round(time.time() - started, 1)))
-            shutil.rmtree(folder / "work", ignore_errors=True)  # only now: until there is a result, the checkpoint is all there is
+            result = filesystem.write_sealed(
+                folder / "result.json", _result(folder, facts, round(time.time() - started, 1))
+            )
+            shutil.rmtree(
+                folder / "work", ignore_errors=True
+            )  # only now: until there is a result, the checkpoint is all there is
             return result
 
     @contextmanager
@@ -174,17 +221,25 @@ class Store:
             lock.release()
 
     def find(self, key: str) -> Path:
-        """The folder of the run whose key starts with `key`. Raises StudyError unless there is exactly one."""
-        found = [p.parent for p in self.root.glob(f"*/{key}*/manifest.json")] if key.isalnum() else []
+        """The folder of the run whose key starts with `key`. Raises StudyError unless there is
+        exactly one."""
+        found = (
+            [p.parent for p in self.root.glob(f"*/{key}*/manifest.json")] if key.isalnum() else []
+        )
         if len(found) != 1:
-            raise StudyError(f"{len(found)} runs in {self.root} have a key that starts with {key!r}: `study status` lists them.")
+            raise StudyError(
+                f"{len(found)} runs in {self.root} have a key that starts with {key!r}: `study"
+                " status` lists them."
+            )
         return found[0]
 
     def _manifest(self, run: Run) -> dict:
         needs = {
-            name: {"kind": need.kind, "key": self.key(need)}
-            if isinstance(need, Run)
-            else {"label": need.label, "input": need.value, "digest": need.digest}
+            name: (
+                {"kind": need.kind, "key": self.key(need)}
+                if isinstance(need, Run)
+                else {"label": need.label, "input": need.value, "digest": need.digest}
+            )
             for name, need in run.needs.items()
         }
         return {
@@ -198,7 +253,8 @@ class Store:
 
 
 class Snapshot(Store):
-    """A store of which every result is read once and then remembered: what is finished, changed or lost later does not show."""
+    """A store of which every result is read once and then remembered: what is finished, changed or
+    lost later does not show."""
 
     def __init__(self, root: Path):
         super().__init__(root)
@@ -213,7 +269,12 @@ class Snapshot(Store):
         """As of any store."""
         for needed in ordered([run], self._keys.__contains__):
             needs = {name: self.digest(need) for name, need in needed.needs.items()}
-            about = {"kind": needed.kind, "parameters": needed.parameters, "needs": needs, "recipe": needed.recipe}
+            about = {
+                "kind": needed.kind,
+                "parameters": needed.parameters,
+                "needs": needs,
+                "recipe": needed.recipe,
+            }
             self._keys[needed] = None if None in needs.values() else filesystem.digest(about)[:24]
         return self._keys[run]
 
@@ -260,18 +321,24 @@ def _result(folder: Path, facts: Mapping, seconds: float) -> dict:
 
 
 def _changed(path: Path, folder: Path) -> StudyError:
-    return StudyError(f"{path} is not what the run stored (digest differs): delete {folder} and run again.")
+    return StudyError(
+        f"{path} is not what the run stored (digest differs): delete {folder} and run again."
+    )
 
 
 def _made(folder: Path) -> list[Path]:
-    """The files that make up a result: not what is said of it, not work in progress, not what was left half-written."""
+    """The files that make up a result: not what is said of it, not work in progress, not what was
+    left half-written."""
     found, others = (
-        sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != filesystem.DRAFT),
+        sorted(
+            path for path in folder.rglob("*") if path.is_file() and path.suffix != filesystem.DRAFT
+        ),
         {folder / name for name in SAID},
     )
     return [path for path in found if path not in others and folder / "work" not in path.parents]
 
 
 def _within(file: str, name: str) -> bool:
-    """Whether a file is the one of this name, or lies in the folder of this name; everything is in that of none."""
+    """Whether a file is the one of this name, or lies in the folder of this name; everything is in
+    that of none."""
     return not name or file == name or file.startswith(name + "/")

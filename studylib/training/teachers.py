@@ -1,9 +1,11 @@
-"""What a student learns from its teacher: hidden states at answer positions, computed once, stored, served.
+"""What a student learns from its teacher: hidden states at answer positions, computed once, stored,
+served.
 
-A state is post final norm, so logits are one product away and a small fraction of their size. Each row is
-stored under a digest of its questions, inputs and targets: a row that the teacher did not see is refused.
-Always computed one row at a time, so that states from disk equal those of a teacher at hand to the bit. In bf16 (the
-precision of matrix products) they are a KL of some 1e-4 from those in fp32, and take about half the time.
+A state is post final norm, so logits are one product away and a small fraction of their size. Each
+row is stored under a digest of its questions, inputs and targets: a row that the teacher did not
+see is refused. Always computed one row at a time, so that states from disk equal those of a teacher
+at hand to the bit. In bf16 (the precision of matrix products) they are a KL of some 1e-4 from those
+in fp32, and take about half the time.
 """
 
 import json
@@ -29,7 +31,8 @@ SHARD = 256  # rows per file
 
 @torch.no_grad()
 def row_states(model: PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
-    """The teacher's states at all tokens of a row, (T, d), in fp32; its matrix products in `precision`."""
+    """The teacher's states at all tokens of a row, (T, d), in fp32; its matrix products in
+    `precision`."""
     with parts.precision(model, precision):  # whatever that of a student beside it is
         return parts.hidden_states(model, collate([pack]))[0].float()
 
@@ -50,11 +53,17 @@ def store(
     tokens: str = "answers",
     precision: str = "fp32",
 ) -> None:
-    """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors; files already there are
-    kept, so it can go on, if they are what their digests in `folder/work` say. Several processes write some of the files each."""
+    """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors;
+    files already there are kept, so it can go on, if they are what their digests in `folder/work`
+    say. Several processes write some of the files each."""
     model.eval()
-    targets = [folder / f"states-{number:05d}.safetensors" for number in range(math.ceil(len(packs) / SHARD))]
-    missing = [number for number in parallel.share(range(len(targets))) if not _is_sound(targets[number])]
+    targets = [
+        folder / f"states-{number:05d}.safetensors"
+        for number in range(math.ceil(len(packs) / SHARD))
+    ]
+    missing = [
+        number for number in parallel.share(range(len(targets))) if not _is_sound(targets[number])
+    ]
     for number in progress(missing):
         target, shared = targets[number], packs[number * SHARD : (number + 1) * SHARD]
         with parts.precision(model, precision):  # around all, so that weights are rounded once
@@ -74,11 +83,16 @@ def _noted(target: Path) -> Path:
 def _is_sound(target: Path) -> bool:
     """Whether the file is there, as it was written."""
     noted = _noted(target)
-    return target.exists() and noted.exists() and noted.read_text(encoding="utf-8") == json.dumps(file_digest(target))
+    return (
+        target.exists()
+        and noted.exists()
+        and noted.read_text(encoding="utf-8") == json.dumps(file_digest(target))
+    )
 
 
 class StoredStates:
-    """Serves stored states of a pack: (N, d) at answers, or (T, d) if they were stored at `all` tokens."""
+    """Serves stored states of a pack: (N, d) at answers, or (T, d) if they were stored at `all`
+    tokens."""
 
     def __init__(self, files: Iterable[Path], tokens: str = "answers"):
         self.tokens = tokens
@@ -87,14 +101,19 @@ class StoredStates:
 
     def __call__(self, pack: Pack) -> Tensor:
         if pack.digest not in self.where:
-            raise StudyError(f"question {pack.question_ids[0]!r}: its row is not the one the teacher's states were computed on.")
+            raise StudyError(
+                f"question {pack.question_ids[0]!r}: its row is not the one the teacher's states"
+                " were computed on."
+            )
         return self.where[pack.digest].get_tensor(pack.digest)
 
 
 class Reprompted:
-    """Serves a pack's states (N, d) at answers from rows in which the same questions are prompted otherwise: with a demonstration, say.
+    """Serves a pack's states (N, d) at answers from rows in which the same questions are prompted
+    otherwise: with a demonstration, say.
 
-    Raises StudyError for a question that those rows do not have, or whose answer is split into other tokens there.
+    Raises StudyError for a question that those rows do not have, or whose answer is split into
+    other tokens there.
     """
 
     tokens = "answers"
@@ -105,24 +124,36 @@ class Reprompted:
         for prompt in prompts:
             row, start = pack(prompt), 0
             for branch in prompt.branches:
-                self.where[branch.question.id] = (row, slice(start, start := start + len(branch.target)))
+                self.where[branch.question.id] = (
+                    row,
+                    slice(start, start := start + len(branch.target)),
+                )
 
     def __call__(self, pack: Pack) -> Tensor:
         found = [self.where[question] for question in pack.question_ids if question in self.where]
         if (
             len(found) < len(pack.question_ids)
-            or [token for row, part in found for token in row.answers.targets[part]] != pack.answers.targets
+            or [token for row, part in found for token in row.answers.targets[part]]
+            != pack.answers.targets
         ):
             raise StudyError(
-                f"question {pack.question_ids[0]!r}: the teacher was not asked it and its context's others for the same answers."
+                f"question {pack.question_ids[0]!r}: the teacher was not asked it and its context's"
+                " others for the same answers."
             )
         return torch.cat([self.states(row)[part] for row, part in found])
 
 
 class ComputedStates:
-    """Serves the same states of some rows, computed at once, so that the teacher need not stay; no others."""
+    """Serves the same states of some rows, computed at once, so that the teacher need not stay; no
+    others."""
 
-    def __init__(self, teacher: PreTrainedModel, packs: Iterable[Pack], tokens: str = "answers", precision: str = "fp32"):
+    def __init__(
+        self,
+        teacher: PreTrainedModel,
+        packs: Iterable[Pack],
+        tokens: str = "answers",
+        precision: str = "fp32",
+    ):
         self.tokens = tokens
         self.kept = {pack.digest: STATES[tokens](teacher.eval(), pack, precision) for pack in packs}
 

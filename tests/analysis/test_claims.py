@@ -14,19 +14,30 @@ SMALL = root() / "figures" / "small"
 NOTEBOOKS = ("capacity_gap", "teacher_choice", "prompting_mode")
 SHIFTS = Path(__file__).parents[3] / "shared" / "data" / "squad_shifts"
 FILES = {"squad": "squaddev_v1.1.json", "nyt": "nyt_v1.0.json"}
-TESTS = {name: yaml.safe_load((root() / "params" / "small" / f"{name}.yaml").read_text(encoding="utf-8"))["tests"] for name in NOTEBOOKS}
+TESTS = {
+    name: yaml.safe_load(
+        (root() / "params" / "small" / f"{name}.yaml").read_text(encoding="utf-8")
+    )["tests"]
+    for name in NOTEBOOKS
+}
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    """The rows of the headline: asked as was trained, of tuned start, the largest student and that of half the parameters."""
+    """The rows of the headline: asked as was trained, of tuned start, the largest student and that
+    of half the parameters."""
     every = pd.read_parquet(SMALL / "capacity_gap" / "rows.parquet")
     return every[(every.asked == "zero-shot") & ((every.student == "") | (every.start == "tuned"))]
 
 
 def test_the_paragraphs_that_were_asked_while_choices_were_made_are_declared():
-    """By the history: 100 paragraphs of both sets were asked before sizes, losses and rates were settled, 300 only afterwards."""
-    assert all(one["seen_paragraphs"] == 100 and one["paragraphs"] == 300 for tests in TESTS.values() for one in tests.values())
+    """By the history: 100 paragraphs of both sets were asked before sizes, losses and rates were
+    settled, 300 only afterwards."""
+    assert all(
+        one["seen_paragraphs"] == 100 and one["paragraphs"] == 300
+        for tests in TESTS.values()
+        for one in tests.values()
+    )
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -35,8 +46,14 @@ def test_committed_rows_mark_what_was_looked_at_and_what_repeats(name: str):
     assert rows.untouched.dtype == rows.repeat.dtype == bool
     for test, questions, looked_at, repeats in (("squad", 1551, 512, 8), ("nyt", 1504, 486, 33)):
         own = rows[rows.test_set == test]
-        assert (len(own), (~own.untouched).sum(), own.repeat.sum()) == (questions, looked_at, repeats)
-        assert (own.untouched == (own.paragraph >= 100)).all() and set(own.paragraph) == set(range(300))
+        assert (len(own), (~own.untouched).sum(), own.repeat.sum()) == (
+            questions,
+            looked_at,
+            repeats,
+        )
+        assert (own.untouched == (own.paragraph >= 100)).all() and set(own.paragraph) == set(
+            range(300)
+        )
 
 
 def test_untouched_questions_of_squad_are_of_the_same_articles_and_of_nyt_of_others():
@@ -50,7 +67,12 @@ def test_untouched_questions_of_squad_are_of_the_same_articles_and_of_nyt_of_oth
 @pytest.mark.parametrize("test", FILES)
 def test_marks_are_those_of_the_published_sets(test: str):
     loaded = squad.load({"source": f"path:{SHIFTS / FILES[test]}", "paragraphs": 300})
-    drawn = {one.id for one in squad.load({"source": f"path:{SHIFTS / FILES[test]}", "paragraphs": 100}).questions}
+    drawn = {
+        one.id
+        for one in squad.load(
+            {"source": f"path:{SHIFTS / FILES[test]}", "paragraphs": 100}
+        ).questions
+    }
     rows = pd.read_parquet(SMALL / "capacity_gap" / "rows.parquet")
     own = rows[rows.test_set == test].drop_duplicates("question").set_index("question")
     assert own.paragraph.to_dict() == loaded.paragraphs
@@ -59,8 +81,15 @@ def test_marks_are_those_of_the_published_sets(test: str):
 
 def kept(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """What the largest student and its twin keep, with lower bounds, of F1 and EM."""
-    found = comparison.compare(rows[(rows.student == "") | rows.student.str.endswith("27x1000")]).set_index("role")
-    names = ("retention_f1", "retention_f1_low", "retention_exact_match", "retention_exact_match_low")
+    found = comparison.compare(
+        rows[(rows.student == "") | rows.student.str.endswith("27x1000")]
+    ).set_index("role")
+    names = (
+        "retention_f1",
+        "retention_f1_low",
+        "retention_exact_match",
+        "retention_exact_match_low",
+    )
     return {role: tuple(found.loc[role, name] for name in names) for role in ("student", "twin")}
 
 
@@ -75,8 +104,13 @@ def test_ninety_percent_are_shown_for_the_twin_and_not_for_the_student(rows: pd.
 
 
 def test_repeats_were_most_of_a_difference(rows: pd.DataFrame):
-    """24 layers of 768 neurons on New York Times, student minus twin: one paragraph holds four questions eight times."""
-    own = rows[(rows.test_set == "nyt") & rows.student.str.endswith("24x768") & rows.role.isin(("student", "twin"))]
+    """24 layers of 768 neurons on New York Times, student minus twin: one paragraph holds four
+    questions eight times."""
+    own = rows[
+        (rows.test_set == "nyt")
+        & rows.student.str.endswith("24x768")
+        & rows.role.isin(("student", "twin"))
+    ]
     for table, expected, questions in ((own.assign(repeat=False), -0.97, 1504), (own, -0.28, 1471)):
         (line,) = comparison.contrasts(table).to_dict("records")
         assert (round(line["difference"], 2), line["n"]) == (expected, questions)
@@ -86,14 +120,19 @@ def test_what_is_shown_is_claimed_on_untouched_questions():
     conclusion = (SMALL / "capacity_gap" / "conclusion.md").read_text(encoding="utf-8")
     claimed = pd.read_csv(SMALL / "capacity_gap" / "untouched.csv")
     for test, untouched, questions in (("squad", 1033, 1543), ("nyt", 985, 1471)):
-        assert set(claimed.n[claimed.test_set == test]) == {untouched} and (claimed.untouched == claimed.n).all()
         assert (
-            f"- **{test}**: on the {untouched:,} of {questions:,} questions that were not looked at while choices were made, " in conclusion
+            set(claimed.n[claimed.test_set == test]) == {untouched}
+            and (claimed.untouched == claimed.n).all()
+        )
+        assert (
+            f"- **{test}**: on the {untouched:,} of {questions:,} questions that were not looked at"
+            " while choices were made, " in conclusion
         )
 
 
 def test_no_text_claims_another_order_of_decisions_or_more_sameness():
-    """What the history refutes: a far set asked only in the end, a rule fixed before any number, twins alike in all but the teacher."""
+    """What the history refutes: a far set asked only in the end, a rule fixed before any number,
+    twins alike in all but the teacher."""
     texts = [
         *(file for places in ("", "*/", "*/*/") for file in root().glob(f"{places}README.md")),
         *(root() / "notebooks").glob("*.ipynb"),
@@ -101,5 +140,10 @@ def test_no_text_claims_another_order_of_decisions_or_more_sameness():
         root() / "studylib" / "app" / "report.html",
     ]
     said = " ".join(" ".join(file.read_text(encoding="utf-8").split()) for file in texts)
-    for sentence in ("only when all of that was settled", "before any number was seen", "differ in nothing but", "all else alike"):
+    for sentence in (
+        "only when all of that was settled",
+        "before any number was seen",
+        "differ in nothing but",
+        "all else alike",
+    ):
         assert sentence not in said

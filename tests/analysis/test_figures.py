@@ -36,13 +36,28 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
         ]
     )
     for folder in ("a", "b"):
-        figures.save(figures.retention_figure(kept, kept.assign(seed=0), "zero-shot"), tmp_path / folder, "retention")
+        figures.save(
+            figures.retention_figure(kept, kept.assign(seed=0), "zero-shot"),
+            tmp_path / folder,
+            "retention",
+        )
         figures.save(figures.learning_figure(curve), tmp_path / folder, "learning")
     for name in ("retention.svg", "learning.svg", "retention.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     drawn = (tmp_path / "a" / "retention.svg").read_text()
-    assert all(word in drawn for word in ("90 %", "57.1 %", "student, tuned start", "twin, tuned start", "fewer non-embedding parameters"))
-    assert set(re.findall('font-family: ([^;"]+)', drawn)) == {"'DejaVu Sans'"}, "the same wherever it is drawn"
+    assert all(
+        word in drawn
+        for word in (
+            "90 %",
+            "57.1 %",
+            "student, tuned start",
+            "twin, tuned start",
+            "fewer non-embedding parameters",
+        )
+    )
+    assert set(re.findall('font-family: ([^;"]+)', drawn)) == {"'DejaVu Sans'"}, (
+        "the same wherever it is drawn"
+    )
 
 
 def drawn_bars(axis):
@@ -52,52 +67,96 @@ def drawn_bars(axis):
         points, _, lines = bars
         ends = [np.array(segment) for several in lines for segment in several.get_segments()]
         upright = [segment for segment in ends if segment[0, 0] == segment[1, 0]]
-        found[bars.get_label()] = (*points.get_data(), [one[:, 1].min() for one in upright], [one[:, 1].max() for one in upright])
+        found[bars.get_label()] = (
+            *points.get_data(),
+            [one[:, 1].min() for one in upright],
+            [one[:, 1].max() for one in upright],
+        )
     return found
 
 
 def test_retention_is_drawn_where_the_comparison_has_it():
-    kept, _ = compared({("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.3}, articles=30)
-    kept = kept.assign(retention_f1_low=kept.retention_f1 - 3, retention_f1_high=kept.retention_f1 + 2)
+    kept, _ = compared(
+        {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.3}, articles=30
+    )
+    kept = kept.assign(
+        retention_f1_low=kept.retention_f1 - 3, retention_f1_high=kept.retention_f1 + 2
+    )
     axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
     for axis, side in zip(axes, figures.SIDES, strict=True):
         for role, beside in (("student", -0.6), ("twin", 0.6)):
             own = kept[kept.role == role].sort_values(side)
             x, y, low, high = drawn_bars(axis)[f"{role}, tuned start"]
             assert x == pytest.approx(own[side] + beside) and y == pytest.approx(own.retention_f1)
-            assert low == pytest.approx(own.retention_f1_low) and high == pytest.approx(own.retention_f1_high)
+            assert low == pytest.approx(own.retention_f1_low) and high == pytest.approx(
+                own.retention_f1_high
+            )
         lines = {line.get_ydata()[0] for line in axis.lines if len(set(line.get_ydata())) == 1}
-        assert {90.0, 100.0} <= lines and 57.1 in np.hstack([line.get_xdata() for line in axis.lines])
+        assert {90.0, 100.0} <= lines and 57.1 in np.hstack(
+            [line.get_xdata() for line in axis.lines]
+        )
 
 
 def timed(kept):
     """What answers of these models cost, made up."""
-    measured = {f"{whose}{what}": 5.0 for whose in ("", "teacher_") for what in ("milliseconds", "memory", "disk")}
-    each = measured | {"time": 60.0 + 10 * np.arange(len(kept)), "time_low": 50.0, "time_high": 200.0}
-    return comparison.pareto(kept.drop(columns=["asked", *comparison.BOUNDS["f1"]]).assign(seed=0, planned="p", **each))
+    measured = {
+        f"{whose}{what}": 5.0
+        for whose in ("", "teacher_")
+        for what in ("milliseconds", "memory", "disk")
+    }
+    each = measured | {
+        "time": 60.0 + 10 * np.arange(len(kept)),
+        "time_low": 50.0,
+        "time_high": 200.0,
+    }
+    return comparison.pareto(
+        kept.drop(columns=["asked", *comparison.BOUNDS["f1"]]).assign(seed=0, planned="p", **each)
+    )
 
 
 def learned():
     """A curve of one step."""
-    about = {"family": "f", "student": "", "role": "teacher", "start": "raw", "teacher": "f", "trained": "zero-shot", "seed": 0}
+    about = {
+        "family": "f",
+        "student": "",
+        "role": "teacher",
+        "start": "raw",
+        "teacher": "f",
+        "trained": "zero-shot",
+        "seed": 0,
+    }
     return pd.DataFrame([about | {"step": 1, "loss": 1.0, "dev_loss": 1.0, "dev_f1": 5.0}])
 
 
 def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
     kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4}, articles=30)
     kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
-    figure, costs = figures.capacity_gap(kept, kept.assign(seed=0), timed(kept), pd.DataFrame(), learned(), "zero-shot")["cost"]
+    figure, costs = figures.capacity_gap(
+        kept, kept.assign(seed=0), timed(kept), pd.DataFrame(), learned(), "zero-shot"
+    )["cost"]
     x, y, low, high = drawn_bars(figure.axes[0])["student, tuned start"]
     own = costs[costs.role == "student"]
-    assert x == pytest.approx(own.time) and y == pytest.approx(own.f1) and sorted(y) == pytest.approx([40, 60])
-    assert low == pytest.approx(own.f1_low) and low == pytest.approx(y - 3) and high == pytest.approx(own.f1_high)
+    assert (
+        x == pytest.approx(own.time)
+        and y == pytest.approx(own.f1)
+        and sorted(y) == pytest.approx([40, 60])
+    )
+    assert (
+        low == pytest.approx(own.f1_low)
+        and low == pytest.approx(y - 3)
+        and high == pytest.approx(own.f1_high)
+    )
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     kept = comparison.compare(rows)
     kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
-    figure, scores = figures.teacher_choice(kept, comparison.by_seed(rows), comparison.schooling(rows), learned())["schooling"]
+    figure, scores = figures.teacher_choice(
+        kept, comparison.by_seed(rows), comparison.schooling(rows), learned()
+    )["schooling"]
     bars = drawn_bars(figure.axes[0])
     for one in scores.itertuples():
-        assert np.hstack(bars[one.teacher]) == pytest.approx([one.teacher_f1, one.student_f1, one.student_f1 - 3, one.student_f1 + 2])
+        assert np.hstack(bars[one.teacher]) == pytest.approx(
+            [one.teacher_f1, one.student_f1, one.student_f1 - 3, one.student_f1 + 2]
+        )
         assert one.f1_low == pytest.approx(one.student_f1 - 3)
 
 
@@ -113,7 +172,10 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
     about = {"family": "f", "trained": "zero-shot", "start": "raw", "seed": 0}
     names = [("teacher", "tuned", ""), ("twin", "nobody", "f-5")]
     names += [("student", f"a teacher of a long name, {number}", "f-5") for number in range(9)]
-    curves = [pd.DataFrame(step).assign(**about, role=role, teacher=teacher, student=student) for role, teacher, student in names]
+    curves = [
+        pd.DataFrame(step).assign(**about, role=role, teacher=teacher, student=student)
+        for role, teacher, student in names
+    ]
     drawn = figures.learning_figure(pd.concat(curves))
     drawn.draw_without_rendering()
     assert min(axis.get_window_extent().height for axis in drawn.axes) > 0.7 * drawn.dpi
@@ -122,19 +184,26 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
 
 
 def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
-    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5})
+    kept, _ = compared(
+        {("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5}
+    )
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
     kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
     costs = timed(kept).merge(kept[["role", "student", *comparison.BOUNDS["f1"]]])
     figures.save(figures.cost_figure(costs), tmp_path, "cost")
     own = kept[kept.student == "f-2"]
-    ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[[*comparison.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]]
+    ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[
+        [*comparison.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]
+    ]
     each = pd.concat([own.assign(seed=seed) for seed in (0, 1, 2)])
     drawn = figures.ladder_figure(ladder.assign(f1_low=45.0, f1_high=55.0), each)
     figures.save(drawn, tmp_path, "ladder")
     (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
     assert sorted(dots.get_xdata()) == 3 * [1.2] + 3 * [1.7]
-    words = {"cost": ["student, tuned start", "pupil, tuned start", "front"], "ladder": ["its teacher"]}
+    words = {
+        "cost": ["student, tuned start", "pupil, tuned start", "front"],
+        "ladder": ["its teacher"],
+    }
     for name, said in words.items():
         assert all(f">{word}<" in (tmp_path / f"{name}.svg").read_text() for word in said), name
 
@@ -143,16 +212,36 @@ def test_a_png_fills_a_slide_in_one_direction(tmp_path):
     for wide, high in ((7.2, 2.0), (7.2, 9.0)):
         figures.save(figures.Figure(figsize=(wide, high)), tmp_path, "any")
         size = matplotlib.image.imread(tmp_path / "any.png").shape[1::-1]
-        assert size == pytest.approx((1920, 1920 * high / wide) if wide / high > 16 / 9 else (1080 * wide / high, 1080), abs=1)
+        assert size == pytest.approx(
+            (1920, 1920 * high / wide) if wide / high > 16 / 9 else (1080 * wide / high, 1080),
+            abs=1,
+        )
 
 
 def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     differences = {"low": [-1.0, None], "difference": [1.0, 2.0], "high": [3.0, None]}
-    traits = pd.DataFrame({"family": "f", "test_set": "t", "trait": ["asks", "answer"], "value": ["who", "1 word"], **differences})
+    traits = pd.DataFrame(
+        {
+            "family": "f",
+            "test_set": "t",
+            "trait": ["asks", "answer"],
+            "value": ["who", "1 word"],
+            **differences,
+        }
+    )
     for folder in ("a", "b"):
-        figures.save(figures.choice_figure(comparison.compare(rows), comparison.by_seed(rows)), tmp_path / folder, "students")
-        drawn = figures.teacher_choice(comparison.compare(rows), comparison.by_seed(rows), comparison.schooling(rows), learned())
+        figures.save(
+            figures.choice_figure(comparison.compare(rows), comparison.by_seed(rows)),
+            tmp_path / folder,
+            "students",
+        )
+        drawn = figures.teacher_choice(
+            comparison.compare(rows),
+            comparison.by_seed(rows),
+            comparison.schooling(rows),
+            learned(),
+        )
         figures.save(drawn["schooling"][0], tmp_path / folder, "schooling")
         figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
@@ -169,16 +258,30 @@ def test_teachers_keep_their_order_where_some_were_not_asked_everywhere():
     kept = comparison.compare(choice(tuned=0.6, raw=0.4, **{"its twin": 0.45}))
     harder = kept[kept.teacher != "its twin"].assign(asked="one-shot", f1=1.0)
     drawn = figures.choice_figure(pd.concat([kept, harder]), comparison.by_seed(choice(tuned=0.6)))
-    assert list(drawn.axes[0].containers[0][0].get_ydata()) == ["raw", "its twin", "nobody", "tuned"]
+    assert list(drawn.axes[0].containers[0][0].get_ydata()) == [
+        "raw",
+        "its twin",
+        "nobody",
+        "tuned",
+    ]
 
 
 def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_seed(tmp_path):
     each = []
-    for seed, (trained, asked), role in product((0, 1), product(("zero-shot", "one-shot"), repeat=2), ("teacher", "student")):
-        each.append(choice()[lambda rows: rows.role == "teacher"].assign(seed=seed, trained=trained, asked=asked, role=role))
+    for seed, (trained, asked), role in product(
+        (0, 1), product(("zero-shot", "one-shot"), repeat=2), ("teacher", "student")
+    ):
+        each.append(
+            choice()[lambda rows: rows.role == "teacher"].assign(
+                seed=seed, trained=trained, asked=asked, role=role
+            )
+        )
     rows = pd.concat(each)
     drawn = figures.modes_figure(comparison.compare(rows), comparison.by_seed(rows))
     panel = drawn.axes[0]
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["trained zero-shot", "trained one-shot"]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == [
+        "trained zero-shot",
+        "trained one-shot",
+    ]
     dots = [line for line in panel.lines if line.get_marker() == "."]
     assert sorted(len(line.get_xdata()) for line in dots) == [4, 4]

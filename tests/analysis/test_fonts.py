@@ -1,4 +1,5 @@
-"""Names of every script stand in figures: by a font of this machine in pictures, as text in drawings, and as escapes where there is none."""
+"""Names of every script stand in figures: by a font of this machine in pictures, as text in
+drawings, and as escapes where there is none."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ HAN, LINEAR_B = "学", "\U00010080"  # of the latter nobody has a font
 
 @pytest.fixture
 def han(tmp_path: Path) -> Iterator[str]:
-    """The name of a font that has one Chinese character, a full square, and is forgotten afterwards."""
+    """The name of a font that has one Chinese character, a full square, and is forgotten
+    afterwards."""
     pen = TTGlyphPen(None)
     for number, place in enumerate([(0, 0), (0, 1000), (1000, 1000), (1000, 0)]):
         (pen.lineTo if number else pen.moveTo)(place)
@@ -48,7 +50,11 @@ def han(tmp_path: Path) -> Iterator[str]:
 def usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """No font here but those that matplotlib brings."""
     ours = Path(matplotlib.get_data_path())
-    monkeypatch.setattr(fontManager, "ttflist", [entry for entry in fontManager.ttflist if ours in Path(entry.fname).parents])
+    monkeypatch.setattr(
+        fontManager,
+        "ttflist",
+        [entry for entry in fontManager.ttflist if ours in Path(entry.fname).parents],
+    )
 
 
 def drawn(text: str, place: Path) -> Path:
@@ -73,32 +79,54 @@ def test_what_the_usual_font_has_is_drawn_as_ever(tmp_path: Path):
         assert name in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
-def test_a_font_of_this_machine_draws_what_the_usual_one_lacks(usual: None, han: str, tmp_path: Path):
+def test_a_font_of_this_machine_draws_what_the_usual_one_lacks(
+    usual: None, han: str, tmp_path: Path
+):
     place = drawn(f"a {HAN}", tmp_path)
     assert made_with(place) == han and fonts.advice(HAN) == ""
     dark = matplotlib.image.imread(place / "a.png")[..., :3].max(axis=-1) < 0.5
-    assert dark.all(axis=0).sum() == 0 and max(np.convolve(row, np.ones(50)).max() for row in dark) == 50, "a full square, no box"
-    assert f">a {HAN}<" in (place / "a.svg").read_text(encoding="utf-8"), "drawn by the fonts of whoever looks at it"
+    assert (
+        dark.all(axis=0).sum() == 0
+        and max(np.convolve(row, np.ones(50)).max() for row in dark) == 50
+    ), "a full square, no box"
+    assert f">a {HAN}<" in (place / "a.svg").read_text(encoding="utf-8"), (
+        "drawn by the fonts of whoever looks at it"
+    )
     assert han not in (place / "a.svg").read_text(encoding="utf-8"), "the same wherever it is made"
 
 
-def test_what_no_font_has_is_shown_as_escapes_and_said_once(usual: None, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_what_no_font_has_is_shown_as_escapes_and_said_once(
+    usual: None, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     fonts._print_once.cache_clear()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        one, other = drawn(f"a {LINEAR_B}", tmp_path / "one"), drawn(f"b {LINEAR_B}", tmp_path / "other")
+        one, other = (
+            drawn(f"a {LINEAR_B}", tmp_path / "one"),
+            drawn(f"b {LINEAR_B}", tmp_path / "other"),
+        )
         same = drawn(r"a \U00010080", tmp_path / "same")
     assert not [message for message in warned if "Glyph" in str(message.message)]
     assert (matplotlib.image.imread(one / "a.png") == matplotlib.image.imread(same / "a.png")).all()
     assert LINEAR_B in (one / "a.svg").read_text(encoding="utf-8")
-    sentence = f"No font here has {LINEAR_B}: PNG figures show such characters as escapes (\\U00010080); install a font that has them.\n"
-    assert capsys.readouterr().out == sentence == f"{fonts.advice(f'ab{LINEAR_B}')}\n" and other.exists()
+    sentence = (
+        f"No font here has {LINEAR_B}: PNG figures show such characters as escapes (\\U00010080);"
+        " install a font that has them.\n"
+    )
+    assert (
+        capsys.readouterr().out == sentence == f"{fonts.advice(f'ab{LINEAR_B}')}\n"
+        and other.exists()
+    )
 
 
-def test_pictures_made_with_other_fonts_are_not_compared(usual: None, han: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pictures_made_with_other_fonts_are_not_compared(
+    usual: None, han: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shown = drawn(HAN, tmp_path / "shown")
     assert verify.differing(shown / "a.png", drawn(HAN, tmp_path / "again") / "a.png") is None
-    monkeypatch.setattr(fontManager, "ttflist", [entry for entry in fontManager.ttflist if entry.name != han])
+    monkeypatch.setattr(
+        fontManager, "ttflist", [entry for entry in fontManager.ttflist if entry.name != han]
+    )
     made = drawn(HAN, tmp_path / "made")
     assert (shown / "a.svg").read_bytes() == (made / "a.svg").read_bytes()
     found = verify.differing(shown / "a.png", made / "a.png")
@@ -114,4 +142,7 @@ def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(study, "complete", interrupted)
     assert main(["run", wanted(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
-    assert f"No font here has {HAN}: PNG figures show such characters as escapes (\\u5b66)" in capsys.readouterr().out
+    assert (
+        f"No font here has {HAN}: PNG figures show such characters as escapes (\\u5b66)"
+        in capsys.readouterr().out
+    )

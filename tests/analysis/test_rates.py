@@ -12,8 +12,12 @@ SEARCHED = dict(rates=[1e-3, 5e-3], search_steps=2)
 
 
 def chosen(plan, **by_role: float) -> pd.DataFrame:
-    """As `study.origins` has it: every run that is trained, with the rate that models of its role took."""
-    lines = [{"planned": run.planned, "rate": by_role.get(called["role"], np.nan)} for run, called in plan.trained]
+    """As `study.origins` has it: every run that is trained, with the rate that models of its role
+    took."""
+    lines = [
+        {"planned": run.planned, "rate": by_role.get(called["role"], np.nan)}
+        for run, called in plan.trained
+    ]
     return pd.DataFrame(lines)
 
 
@@ -28,9 +32,11 @@ def chosen(plan, **by_role: float) -> pd.DataFrame:
 def test_what_differs_besides_the_teacher_is_said(taken: dict, words: str):
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0, cross_entropy=0.5), **SEARCHED)
     table = origin.rates(plan, chosen(plan, teacher=1e-3, **taken))
-    assert rates.differences(table) == (
-        "Student and twin differ in more than the teacher: the student's loss weights add up to 1.5, the twin's to 1 (gradients are clipped "
-        f"to a norm of 1); each takes the learning rate that its own search finds best, {words}."
+    assert (
+        rates.differences(table)
+        == "Student and twin differ in more than the teacher: the student's loss weights add up to"
+        " 1.5, the twin's to 1 (gradients are clipped to a norm of 1); each takes the learning"
+        f" rate that its own search finds best, {words}."
     )
     said = rates.markdown(table)
     assert ("–: the rate that the search chose was not recorded." in said) == (len(taken) < 2)
@@ -39,7 +45,10 @@ def test_what_differs_besides_the_teacher_is_said(taken: dict, words: str):
 
 def test_of_models_without_a_twin_only_the_search_is_said():
     alone = {"sizes": [3], "twins": [], "raw_starts": []}
-    for settings, words in ((SEARCHED, "Each model takes the learning rate that its own search finds best."), ({}, "")):
+    for settings, words in (
+        (SEARCHED, "Each model takes the learning rate that its own search finds best."),
+        ({}, ""),
+    ):
         plan = planned("tiny:gpt_neox", **alone, **settings)
         table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3))
         assert rates.differences(table) == words
@@ -49,7 +58,10 @@ def test_of_models_without_a_twin_only_the_search_is_said():
 def test_of_one_rate_and_weights_alike_nothing_differs():
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0))
     table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, twin=1e-3))
-    assert rates.differences(table).startswith("Student and twin differ in the teacher's losses alone")
+    assert rates.differences(table).startswith(
+        "Student and twin differ in the teacher's losses alone"
+    )
     assert (
-        origin.rates(plan, chosen(plan)[:0]).empty and rates.markdown(origin.rates(plan, chosen(plan)[:0])) == "Nothing was trained yet.\n"
+        origin.rates(plan, chosen(plan)[:0]).empty
+        and rates.markdown(origin.rates(plan, chosen(plan)[:0])) == "Nothing was trained yet.\n"
     )

@@ -19,7 +19,9 @@ def test_every_number_of_a_committed_table_leads_to_runs_that_are_listed(file: P
     named = table["key" if "key" in table else "runs" if "runs" in table else "run"]
     assert named.notna().all() and named.str.len().min() >= run_ids.DIGITS
     for key in {key for cell in named for key in cell.split()}:
-        assert listed.str.startswith(key).sum() == 1, f"{key} is not one run of {file.parent.name}/runs.csv"
+        assert listed.str.startswith(key).sum() == 1, (
+            f"{key} is not one run of {file.parent.name}/runs.csv"
+        )
 
 
 def first(table: pd.DataFrame, about: list[str]) -> pd.DataFrame:
@@ -29,10 +31,16 @@ def first(table: pd.DataFrame, about: list[str]) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("made", "about"),
-    [(comparison.compare, ["role", "start"]), (comparison.by_seed, ["role", "start"]), (comparison.contrasts, ["contrast"])],
+    [
+        (comparison.compare, ["role", "start"]),
+        (comparison.by_seed, ["role", "start"]),
+        (comparison.contrasts, ["contrast"]),
+    ],
     ids=["compare", "by seed", "contrasts"],
 )
-def test_the_rows_of_the_runs_that_a_line_names_are_all_that_it_needs(made: Callable, about: list[str]):
+def test_the_rows_of_the_runs_that_a_line_names_are_all_that_it_needs(
+    made: Callable, about: list[str]
+):
     """But for the correction for the other lines."""
     rows = pd.read_parquet(root() / "figures" / "small" / "capacity_gap" / "rows.parquet")
     whole, short = made(rows), rows.run.str[: run_ids.DIGITS]
@@ -40,12 +48,22 @@ def test_the_rows_of_the_runs_that_a_line_names_are_all_that_it_needs(made: Call
     assert len(lines) > 2
     for line in lines.to_dict("records"):
         alone = made(rows[short.isin(line["runs"].split())])
-        found = alone[(alone[list(line)[:6]] == list(line.values())[:6]).all(axis=1) & (alone.runs == line["runs"])]
-        pd.testing.assert_frame_equal(found[list(line)].reset_index(drop=True), pd.DataFrame([line]), rtol=1e-12, check_dtype=False)
+        found = alone[
+            (alone[list(line)[:6]] == list(line.values())[:6]).all(axis=1)
+            & (alone.runs == line["runs"])
+        ]
+        pd.testing.assert_frame_equal(
+            found[list(line)].reset_index(drop=True),
+            pd.DataFrame([line]),
+            rtol=1e-12,
+            check_dtype=False,
+        )
 
 
 def test_keys_are_short_sorted_and_named_once():
     one, other = "b" * 24, "a" * 24
     assert run_ids.joined([one, f"{other} {one}"]) == f"{'a' * 12} {'b' * 12}"
-    assert run_ids.of(pd.DataFrame({"run": [one, one]}), pd.DataFrame({"run": [other]})) == run_ids.joined([other, one])
+    assert run_ids.of(
+        pd.DataFrame({"run": [one, one]}), pd.DataFrame({"run": [other]})
+    ) == run_ids.joined([other, one])
     assert run_ids.joined([]) == ""

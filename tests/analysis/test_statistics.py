@@ -21,7 +21,8 @@ def test_clusters_of_one_give_the_ordinary_error(rng):
 
 
 def test_copies_of_a_question_add_nothing(rng):
-    """Every value four times in its cluster: the error of one of each, and a design effect of about four."""
+    """Every value four times in its cluster: the error of one of each, and a design effect of about
+    four."""
     once = rng.normal(size=40)
     values, clusters = np.repeat(once, 4), np.repeat(np.arange(40), 4)
     assert statistics.clustered_error(values, clusters)[1] == pytest.approx(stats.sem(once))
@@ -31,21 +32,27 @@ def test_copies_of_a_question_add_nothing(rng):
 def test_one_cluster_is_refused_and_two_are_taken():
     with pytest.raises(StudyError, match="two clusters"):
         statistics.clustered_error(np.ones(3), np.zeros(3))
-    assert statistics.clustered_error(np.array([0.0, 1, 2, 5]), np.array([0, 0, 1, 1])) == pytest.approx((2, 1.5))  # sums of -3 and 3
+    assert statistics.clustered_error(
+        np.array([0.0, 1, 2, 5]), np.array([0, 0, 1, 1])
+    ) == pytest.approx((2, 1.5))  # sums of -3 and 3
 
 
 def test_the_clustered_error_is_the_sandwich_of_a_regression_on_nothing_but_a_constant(rng):
-    """Clusters of unlike sizes, in any order: (X'X)⁻¹ (Σ_g X_g' e_g e_g' X_g) (X'X)⁻¹ G/(G−1), in matrices."""
+    """Clusters of unlike sizes, in any order: (X'X)⁻¹ (Σ_g X_g' e_g e_g' X_g) (X'X)⁻¹ G/(G−1), in
+    matrices."""
     clusters = rng.permutation(np.repeat(list("abcde"), [1, 2, 3, 5, 9]))
     values, ones = rng.normal(size=20), np.ones((20, 1))
     residuals, bread = values - values.mean(), np.linalg.inv(ones.T @ ones)
     scores = [ones[clusters == name].T @ residuals[clusters == name] for name in "abcde"]
     expected = bread @ sum(np.outer(each, each) for each in scores) @ bread * 5 / 4
-    assert statistics.clustered_error(values, clusters) == pytest.approx((values.mean(), np.sqrt(expected.item())))
+    assert statistics.clustered_error(values, clusters) == pytest.approx(
+        (values.mean(), np.sqrt(expected.item()))
+    )
 
 
 def test_the_bootstrap_has_the_spread_of_a_nested_sampling(rng):
-    """Of a sum of a seed's and an article's effect, closed form: Var_S(1−1/S)/S + Var_G(1−1/G)/G with the variances as drawn."""
+    """Of a sum of a seed's and an article's effect, closed form: Var_S(1−1/S)/S + Var_G(1−1/G)/G
+    with the variances as drawn."""
     seeds, articles = rng.normal(size=6), rng.normal(size=30)
     values, clusters = seeds[:, None] + np.repeat(articles, 5), np.repeat(np.arange(30), 5)
     means = statistics.resampled_means(values, clusters, rng, 40_000)
@@ -54,11 +61,16 @@ def test_the_bootstrap_has_the_spread_of_a_nested_sampling(rng):
 
 
 def test_draws_are_shares_of_seeds_and_counts_of_clusters(rng):
-    """As many as there are, whole ones, each as often as the others: a multinomial's means and variances."""
+    """As many as there are, whole ones, each as often as the others: a multinomial's means and
+    variances."""
     seeds, groups = statistics.draws(4, 10, rng, 20_000)
     assert seeds.shape == (20_000, 4) and groups.shape == (20_000, 10)
     np.testing.assert_allclose(seeds.sum(1), 1)
-    assert (groups.sum(1) == 10).all() and (groups == groups.round()).all() and (4 * seeds == (4 * seeds).round()).all()
+    assert (
+        (groups.sum(1) == 10).all()
+        and (groups == groups.round()).all()
+        and (4 * seeds == (4 * seeds).round()).all()
+    )
     np.testing.assert_allclose(groups.mean(0), 1, atol=0.03)
     np.testing.assert_allclose(groups.var(0), 0.9, rtol=0.06)
     np.testing.assert_allclose((4 * seeds).var(0), 0.75, rtol=0.06)
@@ -68,7 +80,10 @@ def test_draws_are_shares_of_seeds_and_counts_of_clusters(rng):
 def test_means_of_given_draws_are_means_over_the_rows_drawn(rng):
     """Of several models and measures at once, written out as a loop."""
     values, clusters = rng.random((2, 3, 4, 7)), np.array(list("bacabca"))
-    seeds, groups = np.array([[0.25, 0.5, 0, 0.25], [1.0, 0, 0, 0]]), np.array([[2.0, 0, 1], [1, 1, 1]])
+    seeds, groups = (
+        np.array([[0.25, 0.5, 0, 0.25], [1.0, 0, 0, 0]]),
+        np.array([[2.0, 0, 1], [1, 1, 1]]),
+    )
     found = statistics.means_of(values, clusters, (seeds, groups))
     assert found.shape == (2, 2, 3)
     for draw in range(2):
@@ -106,15 +121,26 @@ def test_draws_are_as_if_rows_had_been_drawn(rng):
 def test_sign_flips_are_scipys(rng):
     for shift in (0.0, 0.3, 0.8):
         differences = rng.normal(shift, 1, size=12)
-        exact = stats.permutation_test((differences,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
-        assert statistics.sign_flip(differences, np.arange(12), rng, 100_000) == pytest.approx(exact, abs=0.006)
+        exact = stats.permutation_test(
+            (differences,), np.sum, permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+        assert statistics.sign_flip(differences, np.arange(12), rng, 100_000) == pytest.approx(
+            exact, abs=0.006
+        )
 
 
 def test_sign_flips_of_whole_clusters_in_closed_form(rng):
-    """Each cluster's sum turns as one: of 1 and 2 a mean as far as the observed comes up in two of four, of −1 and 2 in all."""
+    """Each cluster's sum turns as one: of 1 and 2 a mean as far as the observed comes up in two of
+    four, of −1 and 2 in all."""
     clusters = np.array([0, 1, 0, 1, 1])
-    for differences, share in (([0.5, 1, 0.5, 0.5, 0.5], 1 / 2), ([-0.5, 1, -0.5, 0.5, 0.5], 1), ([0.1, 0.1, 0.2, 0.1, 0.1], 1 / 2)):
-        assert statistics.sign_flip(np.array(differences), clusters, rng, 20_000) == pytest.approx(share, abs=0.015)
+    for differences, share in (
+        ([0.5, 1, 0.5, 0.5, 0.5], 1 / 2),
+        ([-0.5, 1, -0.5, 0.5, 0.5], 1),
+        ([0.1, 0.1, 0.2, 0.1, 0.1], 1 / 2),
+    ):
+        assert statistics.sign_flip(np.array(differences), clusters, rng, 20_000) == pytest.approx(
+            share, abs=0.015
+        )
 
 
 def test_a_test_of_one_cluster_is_never_significant_and_the_observed_signs_count(rng):
@@ -125,11 +151,14 @@ def test_a_test_of_one_cluster_is_never_significant_and_the_observed_signs_count
 def test_holm_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([0.6, 0.7]) == [1.0, 1.0] and statistics.holm([]) == []
-    assert statistics.holm([0.3]) == [0.3] and statistics.holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
+    assert statistics.holm([0.3]) == [0.3] and statistics.holm([0.9, 0.02]) == pytest.approx(
+        [0.9, 0.04]
+    )
 
 
 def test_holm_rejects_what_its_steps_reject(rng):
-    """At any level: in rising order, until one p-value is above the level divided by the tests that are left."""
+    """At any level: in rising order, until one p-value is above the level divided by the tests that
+    are left."""
     for count in (1, 2, 5, 9):
         p_values = rng.random(count) ** 3
         for level in (0.01, 0.05, 0.3):
@@ -141,11 +170,14 @@ def test_holm_rejects_what_its_steps_reject(rng):
 @pytest.mark.parametrize(("points", "questions"), [(1, 12559), (2, 3140), (5, 503)])
 def test_detectable_differences_of_the_literature(points, questions):
     assert 100 * statistics.detectable(0.4, questions) == pytest.approx(points, rel=1e-3)
-    assert statistics.detectable(0.4, questions, effect=4) == pytest.approx(2 * statistics.detectable(0.4, questions))
+    assert statistics.detectable(0.4, questions, effect=4) == pytest.approx(
+        2 * statistics.detectable(0.4, questions)
+    )
 
 
 def test_a_detectable_difference_is_found_with_the_power_asked_for():
-    """The power of a two-sided z-test at the difference, without the chance of finding it on the wrong side."""
+    """The power of a two-sided z-test at the difference, without the chance of finding it on the
+    wrong side."""
     for power, level in ((0.8, 0.05), (0.9, 0.05), (0.8, 0.01)):
         difference = statistics.detectable(0.4, 900, effect=2.25, power=power, level=level)
         error = 0.4 * np.sqrt(2.25 / 900)
@@ -154,26 +186,40 @@ def test_a_detectable_difference_is_found_with_the_power_asked_for():
 
 def test_a_difference_must_be_larger_the_more_tests_share_the_level():
     quantile = stats.norm.ppf
-    expected = (quantile(1 - 0.05 / 7 / 2) + quantile(0.8)) / (quantile(1 - 0.05 / 2) + quantile(0.8))
-    assert statistics.stricter(7) == pytest.approx(expected) and statistics.stricter(1) == statistics.stricter(0) == 1
-    assert statistics.stricter(2) == pytest.approx((quantile(1 - 0.05 / 4) + quantile(0.8)) / (quantile(0.975) + quantile(0.8)))
+    expected = (quantile(1 - 0.05 / 7 / 2) + quantile(0.8)) / (
+        quantile(1 - 0.05 / 2) + quantile(0.8)
+    )
+    assert (
+        statistics.stricter(7) == pytest.approx(expected)
+        and statistics.stricter(1) == statistics.stricter(0) == 1
+    )
+    assert statistics.stricter(2) == pytest.approx(
+        (quantile(1 - 0.05 / 4) + quantile(0.8)) / (quantile(0.975) + quantile(0.8))
+    )
 
 
 def test_too_few_questions_or_articles_get_no_interval():
-    assert statistics.enough(100, 30) and not statistics.enough(99, 30) and not statistics.enough(100, 29)
+    assert (
+        statistics.enough(100, 30)
+        and not statistics.enough(99, 30)
+        and not statistics.enough(100, 29)
+    )
     assert not statistics.enough(3, 3)
 
 
 @pytest.mark.slow
 def test_intervals_cover_and_the_test_rejects_as_often_as_they_say(rng):
-    """48 articles of 20 questions, ICC 0.1, 5 seeds whose means differ by an SD of 0.5 points, 2,000 studies."""
+    """48 articles of 20 questions, ICC 0.1, 5 seeds whose means differ by an SD of 0.5 points,
+    2,000 studies."""
     articles, per, seeds, studies, sd = 48, 20, 5, 2_000, 0.4
     clusters, covered, rejected = np.repeat(np.arange(articles), per), 0, 0
     for _ in range(studies):
         article = np.repeat(rng.normal(0, sd * np.sqrt(0.1), articles), per)
         question = article + rng.normal(0, sd * np.sqrt(0.9), articles * per)
         differences = question + rng.normal(0, 0.005, (seeds, 1))
-        low, high = statistics.interval(statistics.resampled_means(differences, clusters, rng, 1_000))
+        low, high = statistics.interval(
+            statistics.resampled_means(differences, clusters, rng, 1_000)
+        )
         covered += low <= 0 <= high
         rejected += statistics.sign_flip(differences.mean(0), clusters, rng, 1_000) < 0.05
     assert 0.93 <= covered / studies <= 0.97
@@ -182,17 +228,22 @@ def test_intervals_cover_and_the_test_rejects_as_often_as_they_say(rng):
 
 @pytest.mark.slow
 def test_the_interval_of_what_is_kept_covers_as_often_as_it_says(rng):
-    """The ratio of two means, 48 articles of 10 questions: a teacher right in 70 %, a student that keeps 80 % of that,
-    articles easy or hard for both (answers right or wrong, shared luck), one seed, 2,000 studies."""
+    """The ratio of two means, 48 articles of 10 questions: a teacher right in 70 %, a student that
+    keeps 80 % of that, articles easy or hard for both (answers right or wrong, shared luck), one
+    seed, 2,000 studies."""
     articles, per, studies, covered = 48, 10, 2_000, 0
     clusters = np.repeat(np.arange(articles), per)
     for _ in range(studies):
         ease = np.repeat(rng.beta(7, 3, articles), per)  # mean 0.7
         teacher = rng.random(articles * per) < ease
         student = np.where(
-            rng.random(articles * per) < 0.5, teacher * (rng.random(articles * per) < 0.8), rng.random(articles * per) < 0.8 * ease
+            rng.random(articles * per) < 0.5,
+            teacher * (rng.random(articles * per) < 0.8),
+            rng.random(articles * per) < 0.8 * ease,
         )
-        drawn = statistics.resampled_means(np.stack([student, teacher]).astype(float)[:, None], clusters, rng, 1_000)
+        drawn = statistics.resampled_means(
+            np.stack([student, teacher]).astype(float)[:, None], clusters, rng, 1_000
+        )
         low, high = statistics.interval(drawn[:, 0] / drawn[:, 1])
         covered += low <= 0.8 <= high
     assert 0.93 <= covered / studies <= 0.97

@@ -14,7 +14,10 @@ from studylib.analysis import comparison, figures, summary, tables
         (
             {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.72},
             [
-                "no claim without intervals; the estimate alone (at least 90 % of F1 and EM kept) has it down to the one that has 25.0 % fewer",
+                (
+                    "no claim without intervals; the estimate alone (at least 90 % of F1 and EM"
+                    " kept) has it down to the one that has 25.0 % fewer"
+                ),
                 "keeps 95.0 % of F1 and 95.0 % of EM",
                 "40.0 % fewer parameters (80.0 % fewer non-embedding) and keeps 50.0 %",
                 "- **near, student − twin**: 5 layers: +4.0 points of F1.",
@@ -38,8 +41,14 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
     kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
     assert "76.0 (76.0 to 76.0)" in tables.table(kept) and "these seeds only" in tables.table(kept)
     said = summary.conclusion(kept, gained, FREE, "zero-shot")
-    assert "non-inferiority (at least 90 % of F1 and EM kept) is shown down to the student that has 25.0 % fewer" in said
-    for metric in ("f1", "exact_match"):  # either of the two lower bounds below the margin is enough to claim nothing
+    assert (
+        "non-inferiority (at least 90 % of F1 and EM kept) is shown down to the student that has"
+        " 25.0 % fewer" in said
+    )
+    for metric in (
+        "f1",
+        "exact_match",
+    ):  # either of the two lower bounds below the margin is enough to claim nothing
         bound = f"retention_{metric}_low"
         assert "is not shown, not even for the largest student" in summary.conclusion(
             kept.assign(**{bound: kept[bound] - 6}), gained, FREE, "zero-shot"
@@ -47,35 +56,75 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
 
 
 def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
-    kept, gained = compared({("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71}, articles=30)
+    kept, gained = compared(
+        {("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71},
+        articles=30,
+    )
     said = summary.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
-    both = "- **near, student − twin**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0) points of F1. Shown after Holm: "
+    both = (
+        "- **near, student − twin**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0)"
+        " points of F1. Shown after Holm: "
+    )
     assert f"{both}5 layers; of the others the smallest we could have seen is 1.5." in said
-    said = summary.conclusion(kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), FREE, "zero-shot")
+    said = summary.conclusion(
+        kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), FREE, "zero-shot"
+    )
     assert f"{both}none; the smallest we could have seen is 1.5 to 2.5." in said
     one = gained[gained.student == "f-5"].assign(detectable=1.5)
-    assert "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm.\n" in summary.conclusion(kept, one, FREE, "zero-shot")
-    nothing = "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: no difference shown, the smallest we could have seen is 1.5."
+    assert (
+        "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm.\n"
+        in summary.conclusion(kept, one, FREE, "zero-shot")
+    )
+    nothing = (
+        "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: no difference shown, the"
+        " smallest we could have seen is 1.5."
+    )
     assert nothing in summary.conclusion(kept, one.assign(p_holm=0.06), FREE, "zero-shot")
-    assert "| tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |" in tables.contrasts(gained)
+    assert (
+        "| tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |"
+        in tables.contrasts(gained)
+    )
     few = tables.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
     assert "| +6.0 | – | – | – |" in few
-    assert tables.contrasts(compared({("student", 5): 0.76})[1]).startswith("Nothing is compared: no two models")
+    assert tables.contrasts(compared({("student", 5): 0.76})[1]).startswith(
+        "Nothing is compared: no two models"
+    )
 
 
 def test_the_claim_stops_at_the_first_student_that_falls_short():
     """ "Down to" is true of every student above: a lucky smaller one changes nothing."""
-    kept, gained = compared({("student", 5): 0.76, ("student", 4): 0.5, ("student", 2): 0.78}, articles=30)
-    assert "is shown down to the student that has 25.0 % fewer" in summary.conclusion(kept, gained, FREE, "zero-shot")
+    kept, gained = compared(
+        {("student", 5): 0.76, ("student", 4): 0.5, ("student", 2): 0.78}, articles=30
+    )
+    assert "is shown down to the student that has 25.0 % fewer" in summary.conclusion(
+        kept, gained, FREE, "zero-shot"
+    )
     kept, gained = compared({("student", 5): 0.5, ("student", 2): 0.78}, articles=30)
-    assert "is not shown, not even for the largest student" in summary.conclusion(kept, gained, FREE, "zero-shot")
+    assert "is not shown, not even for the largest student" in summary.conclusion(
+        kept, gained, FREE, "zero-shot"
+    )
 
 
 def test_ways_of_cutting_are_judged_apart():
-    kept, gained = compared({("student", 5): 0.5, ("student", "5x8"): 0.78, ("student", "2x8"): 0.77, ("twin", "2x8"): 0.7}, articles=30)
-    both, layers, added = sorted(summary.conclusion(kept, gained, FREE, "zero-shot").splitlines()[:3])
-    assert layers.startswith("- **near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown")
-    assert both.startswith("- **near, layers and neurons**") and "shown down to the student that has 36.0 % fewer" in both
+    kept, gained = compared(
+        {
+            ("student", 5): 0.5,
+            ("student", "5x8"): 0.78,
+            ("student", "2x8"): 0.77,
+            ("twin", "2x8"): 0.7,
+        },
+        articles=30,
+    )
+    both, layers, added = sorted(
+        summary.conclusion(kept, gained, FREE, "zero-shot").splitlines()[:3]
+    )
+    assert layers.startswith(
+        "- **near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown"
+    )
+    assert (
+        both.startswith("- **near, layers and neurons**")
+        and "shown down to the student that has 36.0 % fewer" in both
+    )
     assert added.startswith("- **near, student − twin**: 2 layers of 8 neurons: +7.0 points of F1")
     drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
     labels = {text.get_text() for text in drawn.legends[0].get_texts()}
@@ -84,24 +133,50 @@ def test_ways_of_cutting_are_judged_apart():
 
 def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
-    assert summary.conclusion(kept, gained, FREE, "one-shot") == summary.conclusion(kept, gained, FREE, "zero-shot")
+    assert summary.conclusion(kept, gained, FREE, "one-shot") == summary.conclusion(
+        kept, gained, FREE, "zero-shot"
+    )
 
 
 def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
-    one = {"family": "f", "student": "f-5", "role": "student", "start": "tuned", "time": 50.0, "time_low": 45.0, "time_high": 60.0}
+    one = {
+        "family": "f",
+        "student": "f-5",
+        "role": "student",
+        "start": "tuned",
+        "time": 50.0,
+        "time_low": 45.0,
+        "time_high": 60.0,
+    }
     one |= {"memory": 30.0, "teacher_memory": 40.0, "disk": 10.0, "teacher_disk": 50.0}
     costs = pd.DataFrame([one | {"test_set": name} for name in ("near", "far")])
     said = summary.conclusion(kept, gained, costs, "zero-shot")
-    assert said.count("percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0; time is measured") == 1
+    assert (
+        said.count(
+            "percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0; time is"
+            " measured"
+        )
+        == 1
+    )
 
 
 def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
-    kept, gained, scores = comparison.compare(rows), comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+    kept, gained, scores = (
+        comparison.compare(rows),
+        comparison.contrasts(rows, "tuned"),
+        comparison.schooling(rows),
+    )
     said = summary.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
-    assert "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p < 0.001." in said
-    assert "Other teachers that made a difference which is shown: 2 of 3: raw (-10.0), its twin (-5.0)" in said
+    assert (
+        "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p < 0.001."
+        in said
+    )
+    assert (
+        "Other teachers that made a difference which is shown: 2 of 3: raw (-10.0), its twin (-5.0)"
+        in said
+    )
     assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
     table = tables.contrasts(gained)
     assert (
@@ -112,32 +187,59 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
 
 
 def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
-    scores = {"zero-shot": {"zero-shot": 0.5, "one-shot": 0.45}, "one-shot": {"zero-shot": 0.4, "one-shot": 0.6}}
+    scores = {
+        "zero-shot": {"zero-shot": 0.5, "one-shot": 0.45},
+        "one-shot": {"zero-shot": 0.4, "one-shot": 0.6},
+    }
     frames = []
     for trained, asked in scores.items():
         for mode, value in asked.items():
             both = choice(tuned=value)
             frames.append(both[(both.teacher == "tuned")].assign(trained=trained, asked=mode))
-    worth = comparison.prompting(pd.concat(frames), list(scores), list(scores)).assign(detectable=1.5)
+    worth = comparison.prompting(pd.concat(frames), list(scores), list(scores)).assign(
+        detectable=1.5
+    )
     students = worth[worth.role == "student"].set_index("ways").difference
     assert students["one-shot in training and asking, not zero-shot"] == pytest.approx(10)
     assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
     assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
-    gains = pd.DataFrame({"trait": "asks", "value": ["who", "why", "when"], "difference": [4.0, -1.0, 9.0], "low": [3.0, -2.0, np.nan]})
+    gains = pd.DataFrame(
+        {
+            "trait": "asks",
+            "value": ["who", "why", "when"],
+            "difference": [4.0, -1.0, 9.0],
+            "low": [3.0, -2.0, np.nan],
+        }
+    )
     gains = gains.assign(
-        family=worth.family[0], test_set="near", high=gains.low + 2, apart=[2.0, 1.0, np.nan], apart_low=[1.0, -1.0, np.nan], apart_high=3.0
+        family=worth.family[0],
+        test_set="near",
+        high=gains.low + 2,
+        apart=[2.0, 1.0, np.nan],
+        apart_low=[1.0, -1.0, np.nan],
+        apart_high=3.0,
     )
     said = summary.prompting_conclusion(worth, gains, list(scores))
-    assert "- **near**: student, one-shot in training and asking, not zero-shot: +10.0 points of F1 (10.0 to 10.0), p < 0.001.\n" in said
-    assert "- **near, in training and asking**: teacher, one-shot in training and asking, not zero-shot: +0.0 points of F1 (0" in said
+    assert (
+        "- **near**: student, one-shot in training and asking, not zero-shot: +10.0 points of F1"
+        " (10.0 to 10.0), p < 0.001.\n" in said
+    )
+    assert (
+        "- **near, in training and asking**: teacher, one-shot in training and asking, not"
+        " zero-shot: +0.0 points of F1 (0" in said
+    )
     plain, last = (
         "student, trained zero-shot: asked one-shot, not zero-shot (-5.0)",
         "student, trained one-shot: asked one-shot, not zero-shot (+20.0)",
     )
-    asking = f"-5.0 to +20.0 points of F1 in 4 comparisons. Shown after Holm: {plain}; {last}; of the others the smallest we could have seen is 1.5."
+    asking = (
+        f"-5.0 to +20.0 points of F1 in 4 comparisons. Shown after Holm: {plain}; {last}; of the"
+        " others the smallest we could have seen is 1.5."
+    )
     assert f"- **near, in asking**: {asking}\n" in said
     assert (
-        "of 2 kinds of question 1 differ from the others: asks who: +2.0 (1.0 to 3.0) beyond the others; described, not tested.\n" in said
+        "of 2 kinds of question 1 differ from the others: asks who: +2.0 (1.0 to 3.0) beyond the"
+        " others; described, not tested.\n" in said
     )
     untested = summary.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
     assert "Shown" not in untested and "by question" not in untested
@@ -147,86 +249,172 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
 
 def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sentence_of_its_own():
     modes = ["zero-shot", "one-shot"]
-    each = {("tuned", mode): 0.5 for mode in modes} | {(comparison.FOLDED, "zero-shot"): 0.6, (comparison.FOLDED, "one-shot"): 0.4}
-    frames = [choice(**{name: value})[lambda rows: rows.role == "student"].assign(asked=mode) for (name, mode), value in each.items()]
+    each = {("tuned", mode): 0.5 for mode in modes} | {
+        (comparison.FOLDED, "zero-shot"): 0.6,
+        (comparison.FOLDED, "one-shot"): 0.4,
+    }
+    frames = [
+        choice(**{name: value})[lambda rows: rows.role == "student"].assign(asked=mode)
+        for (name, mode), value in each.items()
+    ]
     worth = comparison.prompting(pd.concat(frames), modes, modes)
     said = summary.prompting_conclusion(worth, comparison.by_trait(pd.concat(frames), modes), modes)
-    assert f"**near, {comparison.FOLDING}**: student, asked zero-shot: the demonstration folded in, not unseen: +10.0 points of F1" in said
-    assert f"**near, {comparison.BOTH}**: student, asked one-shot: the demonstration folded in, not unseen: -10.0 points of F1" in said
+    assert (
+        f"**near, {comparison.FOLDING}**: student, asked zero-shot: the demonstration folded in,"
+        " not unseen: +10.0 points of F1" in said
+    )
+    assert (
+        f"**near, {comparison.BOTH}**: student, asked one-shot: the demonstration folded in, not"
+        " unseen: -10.0 points of F1" in said
+    )
 
 
 def test_the_conclusion_names_what_is_compared_besides():
-    kept, gained = compared({("student", 5): 0.6, ("student", 2): 0.4, ("rival", 5): 0.7, ("pupil", 2): 0.3, ("twin", 5): 0.4}, articles=40)
+    kept, gained = compared(
+        {
+            ("student", 5): 0.6,
+            ("student", 2): 0.4,
+            ("rival", 5): 0.7,
+            ("pupil", 2): 0.3,
+            ("twin", 5): 0.4,
+        },
+        articles=40,
+    )
     gained.loc[gained.contrast == "rival − student", "objective"] = "taid"
     gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
     said = summary.conclusion(kept, gained, FREE, "zero-shot")
-    assert "- **near, rival − student**: 5 layers by taid: +10.0 points of F1 (10.0 to 10.0), p < 0.001 after Holm." in said
+    assert (
+        "- **near, rival − student**: 5 layers by taid: +10.0 points of F1 (10.0 to 10.0), p <"
+        " 0.001 after Holm." in said
+    )
     assert "- **near, pupil − student**: 2 layers under the twin of 5: -10.0 points of F1" in said
     two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
     listed = (
-        "5 layers by taid: +10.0 (10.0 to 10.0); 3 layers by taid: +1.0 (-1.0 to 3.0) points of F1. Shown after Holm: 5 layers by taid;"
+        "5 layers by taid: +10.0 (10.0 to 10.0); 3 layers by taid: +1.0 (-1.0 to 3.0) points of F1."
+        " Shown after Holm: 5 layers by taid;"
     )
     assert listed in summary.conclusion(kept, two, FREE, "zero-shot")
 
 
 def test_a_family_is_named_where_there_are_several():
     kept, gained = compared({("student", 5): 0.6, ("twin", 5): 0.4}, articles=40)
-    several = [pd.concat([one, one.assign(family="g", student=one.student.str.replace("f-", "g-"))]) for one in (kept, gained)]
-    assert "- **f, near**" in (said := summary.conclusion(*several, FREE, "zero-shot")) and "- **g, near, student − twin**" in said
-    for table, one in ((tables.table(several[0]), tables.table(kept)), (tables.contrasts(several[1]), tables.contrasts(gained))):
+    several = [
+        pd.concat([one, one.assign(family="g", student=one.student.str.replace("f-", "g-"))])
+        for one in (kept, gained)
+    ]
+    assert (
+        "- **f, near**" in (said := summary.conclusion(*several, FREE, "zero-shot"))
+        and "- **g, near, student − twin**" in said
+    )
+    for table, one in (
+        (tables.table(several[0]), tables.table(kept)),
+        (tables.contrasts(several[1]), tables.contrasts(gained)),
+    ):
         assert table.startswith("| family |") and "family |" not in one
     assert "In every line: family f" in tables.table(kept)
 
 
 def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper_reports():
-    kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.4}, articles=30)
+    kept, gained = compared(
+        {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.4}, articles=30
+    )
     said = summary.capacity_answer(kept, gained, FREE, "zero-shot")
-    assert "At least 90 % of F1 and EM is shown to be kept on near down to 25.0 % fewer parameters (50.0 % fewer non-embedding)." in said
-    nearest = "here, cut from its teacher, the student nearest to that has 40.0 % fewer and keeps 50.0 % (50.0 to 50.0) of F1 on near."
-    assert "Datta et al. (2025) report over 90 % at up to 57.1 % fewer, of students" in said and nearest in said
-    assert "alone by +0.0 to +6.0 points (shown in 1 of 2 comparisons, the smallest we could have seen is 0.0). (F1 in points" in said
+    assert (
+        "At least 90 % of F1 and EM is shown to be kept on near down to 25.0 % fewer parameters"
+        " (50.0 % fewer non-embedding)." in said
+    )
+    nearest = (
+        "here, cut from its teacher, the student nearest to that has 40.0 % fewer and keeps 50.0 %"
+        " (50.0 to 50.0) of F1 on near."
+    )
+    assert (
+        "Datta et al. (2025) report over 90 % at up to 57.1 % fewer, of students" in said
+        and nearest in said
+    )
+    assert (
+        "alone by +0.0 to +6.0 points (shown in 1 of 2 comparisons, the smallest we could have seen"
+        " is 0.0). (F1 in points" in said
+    )
     assert said.endswith("asked zero-shot, 1 seed: another training may differ.)\n")
-    assert "asked zero-shot, 1 to 5 seeds" in summary.capacity_answer(kept.assign(seeds=[1, 5, 5, 5, 5]), gained, FREE, "zero-shot")
-    costs = pd.DataFrame({"family": "f", "role": ["teacher", "student", "student"], "start": "tuned", "time": [100.0, 50.0, 25.0]})
-    assert "A student's answer takes 25.0 to 50.0 % of the time" in summary.capacity_answer(kept, gained, costs, "zero-shot")
+    assert "asked zero-shot, 1 to 5 seeds" in summary.capacity_answer(
+        kept.assign(seeds=[1, 5, 5, 5, 5]), gained, FREE, "zero-shot"
+    )
+    costs = pd.DataFrame(
+        {
+            "family": "f",
+            "role": ["teacher", "student", "student"],
+            "start": "tuned",
+            "time": [100.0, 50.0, 25.0],
+        }
+    )
+    assert "A student's answer takes 25.0 to 50.0 % of the time" in summary.capacity_answer(
+        kept, gained, costs, "zero-shot"
+    )
     none = kept[kept.student != "f-5"]
-    assert "is shown to be kept on near by no student." in summary.capacity_answer(none, gained, FREE, "zero-shot")
+    assert "is shown to be kept on near by no student." in summary.capacity_answer(
+        none, gained, FREE, "zero-shot"
+    )
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), FREE, "zero-shot")
-    assert "is kept, by estimates without intervals, on near down to 25.0 %" in few and "shown" not in few
-    assert summary.capacity_answer(*compared({}), FREE, "zero-shot") == "Nothing to compare was answered yet.\n"
+    assert (
+        "is kept, by estimates without intervals, on near down to 25.0 %" in few
+        and "shown" not in few
+    )
+    assert (
+        summary.capacity_answer(*compared({}), FREE, "zero-shot")
+        == "Nothing to compare was answered yet.\n"
+    )
 
 
-def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_how_far_teachers_and_students_lie_apart():
+def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_two_ranges():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
     said = summary.choice_answer(gained, scores, "tuned", "zero-shot")
     assert "a student scores +10.0 points (10.0 to 10.0) on near, shown. " in said
     assert "On near teachers of 30.0 to 80.0 F1 make students of 40.0 to 60.0" in said
     assert (
-        "and those that were tuned of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (F1 in points of 100, asked zero-shot, 1 seed" in said
+        "and those that were tuned of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (F1 in points"
+        " of 100, asked zero-shot, 1 seed" in said
     )
-    assert "near, not shown." in summary.choice_answer(gained.assign(p_holm=0.06), scores, "tuned", "zero-shot")
+    assert "near, not shown." in summary.choice_answer(
+        gained.assign(p_holm=0.06), scores, "tuned", "zero-shot"
+    )
     assert "no" in summary.choice_answer(gained[:0], scores, "tuned", "zero-shot").lower()
 
 
 def test_the_correlation_over_tuned_teachers_stands_beside_that_over_all():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
-    assert "by 0" in (said := summary.choice_conclusion(gained, scores, "tuned", "zero-shot")) and "that were tuned" not in said, "too few"
-    said = summary.choice_conclusion(gained, scores.assign(tuned_r=0.25, tuned_r_low=-0.5, tuned_r_high=0.75), "tuned", "zero-shot")
+    assert (
+        "by 0" in (said := summary.choice_conclusion(gained, scores, "tuned", "zero-shot"))
+        and "that were tuned" not in said
+    ), "too few"
+    said = summary.choice_conclusion(
+        gained,
+        scores.assign(tuned_r=0.25, tuned_r_low=-0.5, tuned_r_high=0.75),
+        "tuned",
+        "zero-shot",
+    )
     assert "; over the 3 that were tuned by 0.25 (-0.50 to 0.75)." in said
 
 
 def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
-    scores = {"zero-shot": {"zero-shot": 0.5, "one-shot": 0.45}, "one-shot": {"zero-shot": 0.4, "one-shot": 0.6}}
+    scores = {
+        "zero-shot": {"zero-shot": 0.5, "one-shot": 0.45},
+        "one-shot": {"zero-shot": 0.4, "one-shot": 0.6},
+    }
     both = [
-        choice(tuned=value)[lambda rows: rows.teacher == "tuned"].assign(trained=trained, asked=asked)
+        choice(tuned=value)[lambda rows: rows.teacher == "tuned"].assign(
+            trained=trained, asked=asked
+        )
         for trained, modes in scores.items()
         for asked, value in modes.items()
     ]
     worth = comparison.prompting(pd.concat(both), list(scores), list(scores))
     said = summary.prompting_answer(worth, list(scores))
-    assert "trained and asked one-shot, not zero-shot, scores +10.0 points (10.0 to 10.0) on near, shown." in said
+    assert (
+        "trained and asked one-shot, not zero-shot, scores +10.0 points (10.0 to 10.0) on near,"
+        " shown." in said
+    )
     plain, last = (
         "trained zero-shot -5.0 points (shown in 1 of 1 comparisons)",
         "trained one-shot +20.0 points (shown in 1 of 1 comparisons)",
@@ -235,26 +423,53 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
 
 
 def test_the_law_of_capacity_gap_in_words():
-    line = dict(student="Small", trained="zero-shot", asked="zero-shot", test_set="near", teachers=4, least=1.4, most=6.0)
+    line = dict(
+        student="Small",
+        trained="zero-shot",
+        asked="zero-shot",
+        test_set="near",
+        teachers=4,
+        least=1.4,
+        most=6.0,
+    )
     fitted = pd.DataFrame([line | {"ratio": 2.2, "low": 1.8, "high": 3.1, "within": 0.9}])
-    said = "- **Small, near, law of capacity gap**: among 4 teachers of 1.4 to 6.0 times its parameters it does best under one of 2.2 times (1.8 to 3.1), in 90 % of the draws; 2.5 was predicted.\n"
-    assert summary.summits(fitted, "zero-shot") == said and summary.summits(fitted, "one-shot") == ""
+    said = (
+        "- **Small, near, law of capacity gap**: among 4 teachers of 1.4 to 6.0 times its"
+        " parameters it does best under one of 2.2 times (1.8 to 3.1), in 90 % of the draws; 2.5"
+        " was predicted.\n"
+    )
+    assert (
+        summary.summits(fitted, "zero-shot") == said and summary.summits(fitted, "one-shot") == ""
+    )
     none = fitted.assign(ratio=float("nan"))
-    assert "no size between was best among 4 teachers of 1.4 to 6.0 times its parameters; 2.5 times was predicted" in summary.summits(
-        none, "zero-shot"
+    assert (
+        "no size between was best among 4 teachers of 1.4 to 6.0 times its parameters; 2.5 times"
+        " was predicted" in summary.summits(none, "zero-shot")
     )
 
 
 def looked_at(**scores):
-    """A comparison of all questions, half of which were looked at, with the one of the other half, where scores are others."""
-    kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.74, ("twin", 5): 0.78, ("twin", 2): 0.3}, articles=30)
-    claimed, _ = compared({("student", 5): 0.5, ("student", 2): 0.4, ("twin", 5): 0.79, ("twin", 2): 0.3} | scores, articles=15)
-    bounds = {bound: claimed[name] for name in ("retention_f1", "retention_exact_match") for bound in comparison.BOUNDS[name]}
+    """A comparison of all questions, half of which were looked at, with the one of the other half,
+    where scores are others."""
+    kept, gained = compared(
+        {("student", 5): 0.76, ("student", 2): 0.74, ("twin", 5): 0.78, ("twin", 2): 0.3},
+        articles=30,
+    )
+    claimed, _ = compared(
+        {("student", 5): 0.5, ("student", 2): 0.4, ("twin", 5): 0.79, ("twin", 2): 0.3} | scores,
+        articles=15,
+    )
+    bounds = {
+        bound: claimed[name]
+        for name in ("retention_f1", "retention_exact_match")
+        for bound in comparison.BOUNDS[name]
+    }
     return kept.assign(untouched=375), gained.assign(untouched=375), claimed.assign(**bounds)
 
 
 def test_the_claim_rests_on_untouched_questions_alone():
-    """On all questions both students keep the margin; on those that nobody looked at, none does, but a twin does."""
+    """On all questions both students keep the margin; on those that nobody looked at, none does,
+    but a twin does."""
     kept, gained, claimed = looked_at()
     assert "is shown down to the student that has 40.0 % fewer" in summary.conclusion(
         kept.assign(untouched=kept.n), gained, FREE, "zero-shot"
@@ -262,17 +477,31 @@ def test_the_claim_rests_on_untouched_questions_alone():
     said = summary.conclusion(kept, gained, FREE, "zero-shot", claimed)
     (line,) = (line for line in said.splitlines() if line.startswith("- **near**"))
     assert line.startswith(
-        "- **near**: on the 375 of 750 questions that were not looked at while choices were made, non-inferiority (at least 90 % of F1 and EM "
-        "kept) is not shown, not even for the largest student, which has 25.0 % fewer parameters (50.0 % fewer non-embedding) and keeps 62.5 % "
+        "- **near**: on the 375 of 750 questions that were not looked at while choices were made,"
+        " non-inferiority (at least 90 % of F1 and EM kept) is not shown, not even for the largest"
+        " student, which has 25.0 % fewer parameters (50.0 % fewer non-embedding) and keeps 62.5 % "
     )
-    assert "Of twins non-inferiority (at least 90 % of F1 and EM kept) is shown down to the twin that has 25.0 % fewer" in line
     assert (
-        line.endswith("and keeps 95.0 % (95.0 to 95.0) of F1 and 95.0 % (95.0 to 95.0) of EM.") and "On all questions the largest" in line
+        "Of twins non-inferiority (at least 90 % of F1 and EM kept) is shown down to the twin that"
+        " has 25.0 % fewer" in line
+    )
+    assert (
+        line.endswith("and keeps 95.0 % (95.0 to 95.0) of F1 and 95.0 % (95.0 to 95.0) of EM.")
+        and "On all questions the largest" in line
     )
     answer = summary.capacity_answer(kept, gained, FREE, "zero-shot", claimed)
-    assert answer.startswith("At least 90 % of F1 and EM is shown to be kept on near by no student. Of twins, which learn the gold answers")
-    assert "alone, it is shown on near down to 25.0 % fewer parameters (50.0 % fewer non-embedding). Claims rest on the questions" in answer
-    assert "that were not looked at while choices were made: 375 of 750 on near." in answer and "of F1 on near, all questions." in answer
+    assert answer.startswith(
+        "At least 90 % of F1 and EM is shown to be kept on near by no student. Of twins, which"
+        " learn the gold answers"
+    )
+    assert (
+        "alone, it is shown on near down to 25.0 % fewer parameters (50.0 % fewer non-embedding)."
+        " Claims rest on the questions" in answer
+    )
+    assert (
+        "that were not looked at while choices were made: 375 of 750 on near." in answer
+        and "of F1 on near, all questions." in answer
+    )
 
 
 def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
@@ -280,13 +509,24 @@ def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
     kept, gained, claimed = looked_at()
     for comparison_of_none in (claimed[:0], None):
         said = summary.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
-        assert "- **near**: no claim, as all 750 questions were looked at while choices were made; the smallest that was asked has" in said
+        assert (
+            "- **near**: no claim, as all 750 questions were looked at while choices were made; the"
+            " smallest that was asked has" in said
+        )
         answer = summary.capacity_answer(kept, gained, FREE, "zero-shot", comparison_of_none)
-        assert answer.startswith("Nothing is claimed: all questions were looked at while choices were made. Datta")
+        assert answer.startswith(
+            "Nothing is claimed: all questions were looked at while choices were made. Datta"
+        )
 
 
 def test_tables_say_that_they_are_of_all_questions():
     kept, gained, _ = looked_at()
-    sentence = "Unless said otherwise, all questions count, those included that were looked at while choices were made: on near 375 of 750."
-    assert all(sentence in text for text in (tables.table(kept), tables.headline(kept), tables.contrasts(gained)))
+    sentence = (
+        "Unless said otherwise, all questions count, those included that were looked at while"
+        " choices were made: on near 375 of 750."
+    )
+    assert all(
+        sentence in text
+        for text in (tables.table(kept), tables.headline(kept), tables.contrasts(gained))
+    )
     assert "looked at" not in tables.table(kept.assign(untouched=kept.n))

@@ -19,22 +19,38 @@ def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
 
 
 def test_every_test_set_says_why_it_has_no_intervals():
-    enough, few = (compared({("student", 5): 0.76, ("twin", 5): 0.7}, articles=articles) for articles in (30, 4))
+    enough, few = (
+        compared({("student", 5): 0.76, ("twin", 5): 0.7}, articles=articles)
+        for articles in (30, 4)
+    )
     for one, other in zip(enough, few, strict=True):
         both = pd.concat([one, other.assign(test_set="reddit")])
         said = tables.intervals(both)
-        assert "No intervals on reddit: 100 questions of 4 articles are too few (at least 100 of 30)." in said
-        assert "on near" not in said and "articles drawn with replacement" in said and "these seeds only" in said
+        assert (
+            "No intervals on reddit: 100 questions of 4 articles are too few (at least 100 of 30)."
+            in said
+        )
+        assert (
+            "on near" not in said
+            and "articles drawn with replacement" in said
+            and "these seeds only" in said
+        )
     assert "No intervals on reddit" in tables.contrasts(both)
     assert "seeds and then articles drawn" in tables.intervals(one.assign(seeds=5))
 
 
 def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
     kept, _ = compared({("student", 5): 0.6, ("twin", 5): 0.4, ("pupil", 5): 0.5})
-    more = pd.concat([kept, kept.assign(asked="one-shot"), kept[kept.role == "student"].assign(start="raw")])
-    lines = [line.split(" | ") for line in tables.headline(more).splitlines() if line.startswith("|")]
+    more = pd.concat(
+        [kept, kept.assign(asked="one-shot"), kept[kept.role == "student"].assign(start="raw")]
+    )
+    lines = [
+        line.split(" | ") for line in tables.headline(more).splitlines() if line.startswith("|")
+    ]
     assert [line[1:3] for line in lines[2:]] == [
-        [role, mode] for mode in ("zero-shot", "one-shot") for role in ("teacher", "student", "twin")
+        [role, mode]
+        for mode in ("zero-shot", "one-shot")
+        for role in ("teacher", "student", "twin")
     ]
     assert "calibration" not in " ".join(lines[0]) and "F1 kept, %" in lines[0]
     assert "asked zero-shot" in tables.headline(kept)

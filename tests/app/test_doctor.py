@@ -1,4 +1,5 @@
-"""The doctor finds what is wrong in a store, names it, and never stumbles over it; what departs in the environment is said."""
+"""The doctor finds what is wrong in a store, names it, and never stumbles over it; what departs in
+the environment is said."""
 
 import json
 import re
@@ -32,7 +33,10 @@ def store(home: Path) -> Store:
     """Two finished runs, the second of which builds on the first."""
     made = Store(home)
     for run in (ONE, TWO):
-        made.complete(run, lambda run, folder: write_json(folder / "value.json", run.parameters) or {"fact": 1})
+        made.complete(
+            run,
+            lambda run, folder: write_json(folder / "value.json", run.parameters) or {"fact": 1},
+        )
     return made
 
 
@@ -56,8 +60,14 @@ def edited(store: Store, name: str, change: Callable[[dict], dict]) -> None:
 
 
 CASES = {
-    "a byte flipped": (lambda store: (store.folder(ONE) / "value.json").write_text("{}"), "value.json is not what the run stored"),
-    "a file missing": (lambda store: (store.folder(ONE) / "value.json").unlink(), "value.json is not what the run stored"),
+    "a byte flipped": (
+        lambda store: (store.folder(ONE) / "value.json").write_text("{}"),
+        "value.json is not what the run stored",
+    ),
+    "a file missing": (
+        lambda store: (store.folder(ONE) / "value.json").unlink(),
+        "value.json is not what the run stored",
+    ),
     "a result cut off": (
         lambda store: (store.folder(ONE) / "result.json").write_text('{"dig'),
         "its result.json is not what was written: run again, and it is made anew",
@@ -82,13 +92,21 @@ CASES = {
         lambda store: (store.folder(ONE) / "result.json").write_bytes(b"\xff"),
         "its result.json is not what was written: run again, and it is made anew",
     ),
-    "a manifest missing": (lambda store: (store.folder(ONE) / "manifest.json").unlink(), "manifest.json is not what the run stored"),
+    "a manifest missing": (
+        lambda store: (store.folder(ONE) / "manifest.json").unlink(),
+        "manifest.json is not what the run stored",
+    ),
     "a result without its seal": (
-        lambda store: edited(store, "result.json", lambda made: {name: made[name] for name in made if name != "seal"}),
+        lambda store: edited(
+            store, "result.json", lambda made: {name: made[name] for name in made if name != "seal"}
+        ),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "a damaged checkpoint": (
-        lambda store: write_json(store.root / "number" / "third" / "work" / "step-2" / "curve.json", {"curve": [], "files": {}}),
+        lambda store: write_json(
+            store.root / "number" / "third" / "work" / "step-2" / "curve.json",
+            {"curve": [], "files": {}},
+        ),
         "step-2 is not what was written (digest differs): delete it, and the run begins anew",
     ),
     "a damaged checkpoint whose account is gone": (
@@ -99,7 +117,10 @@ CASES = {
         lambda store: (store.folder(ONE) / "more.json").write_text("{}"),
         "more.json is none of the files that the run stored",
     ),
-    "a need that is gone": (lambda store: shutil.rmtree(store.root / "number"), "builds on number "),
+    "a need that is gone": (
+        lambda store: shutil.rmtree(store.root / "number"),
+        "builds on number ",
+    ),
 }
 
 
@@ -124,12 +145,17 @@ def test_work_and_drafts_are_said_with_their_size_and_are_no_fault(store: Store)
     ]
     failed(store)
     assert any(
-        line.endswith(": failed (ValueError: no such luck), is tried again when it is run again") for line in doctor.unfinished(store)
+        line.endswith(": failed (ValueError: no such luck), is tried again when it is run again")
+        for line in doctor.unfinished(store)
     )
-    assert list(doctor.faults(store)) == [], "what can go on is no fault: its folder is not to be deleted"
+    assert list(doctor.faults(store)) == [], (
+        "what can go on is no fault: its folder is not to be deleted"
+    )
 
 
-def test_an_older_checkpoint_that_is_being_removed_and_a_run_that_goes_on_are_no_faults(store: Store):
+def test_an_older_checkpoint_that_is_being_removed_and_a_run_that_goes_on_are_no_faults(
+    store: Store,
+):
     work = store.root / "number" / "third" / "work"
     write_sealed(work / "step-4" / "curve.json", {"curve": [], "files": {}})
     (work / "step-2").mkdir()
@@ -140,7 +166,9 @@ def test_an_older_checkpoint_that_is_being_removed_and_a_run_that_goes_on_are_no
         assert list(doctor.faults(store)) == []
 
 
-def test_damaged_tables_of_committed_results_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_damaged_tables_of_committed_results_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     file = tmp_path / "figures" / "small" / "capacity_gap" / "runs.csv"
     file.parent.mkdir(parents=True)
     shutil.copy(root() / "constraints.txt", tmp_path)
@@ -154,26 +182,54 @@ def test_a_download_with_another_checksum_is_named(home: Path, monkeypatch: pyte
     file = home / "downloads" / "toy==1.0" / "toy.bin"
     file.parent.mkdir(parents=True)
     file.write_text("sound")
-    monkeypatch.setattr(archives, "PINNED", {"toy==1.0": Archive("", {"toy.bin": file_digest(file), "other.bin": "0", "any.json": ""}, 1)})
+    monkeypatch.setattr(
+        archives,
+        "PINNED",
+        {
+            "toy==1.0": Archive(
+                "", {"toy.bin": file_digest(file), "other.bin": "0", "any.json": ""}, 1
+            )
+        },
+    )
     assert list(doctor.downloads()) == []
     file.write_text("unsound")
     ((path, why),) = doctor.downloads()
     assert path == file and "toy.bin has sha256" in why
 
 
-def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(store: Store, monkeypatch, capsys):
+def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(
+    store: Store, monkeypatch, capsys
+):
     monkeypatch.setattr(doctor, "_answering", lambda what, *_: f"{what} was not asked")
     monkeypatch.setattr(doctor, "pinned", lambda: {"numpy": "0.0", "no-such-package": "1.0"})
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert f"numpy {version('numpy')}: constraints.txt has 0.0" in said and "no-such-package is not installed" in said
+    assert (
+        f"numpy {version('numpy')}: constraints.txt has 0.0" in said
+        and "no-such-package is not installed" in said
+    )
     assert "0 of 2 packages are as in constraints.txt" in said and "nothing wrong" in said
-    for what in ("cores", "threads", "of memory", "of disk free", "GPU", "hub", "package index was not asked", "browser", "ray", "trl"):
+    for what in (
+        "cores",
+        "threads",
+        "of memory",
+        "of disk free",
+        "GPU",
+        "hub",
+        "package index was not asked",
+        "browser",
+        "ray",
+        "trl",
+    ):
         assert what in said
     (store.folder(ONE) / "value.json").write_text("{}")
     assert cli.main(["doctor"]) == 2
     said = capsys.readouterr()
-    assert f"WRONG: {store.folder(ONE)}: " in said.out and "is not sound (1 found, see above)" in said.err and "Traceback" not in said.err
+    assert (
+        f"WRONG: {store.folder(ONE)}: " in said.out
+        and "is not sound (1 found, see above)" in said.err
+        and "Traceback" not in said.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,11 +237,16 @@ def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(sto
     [
         ("http://someone:secret@127.0.0.1:{port}/simple/", "place: 127.0.0.1 answers"),
         ("http://127.0.0.1:{port}/nothing-here", "place: 127.0.0.1 answers"),
-        ("http://someone:secret@127.0.0.1:1/simple/", "no place (127.0.0.1: URLError): needed for it"),
+        (
+            "http://someone:secret@127.0.0.1:1/simple/",
+            "no place (127.0.0.1: URLError): needed for it",
+        ),
         ("nonsense", "no place (no host: ValueError): needed for it"),
     ],
 )
-def test_a_server_is_at_hand_if_it_answers_and_its_password_is_never_shown(served, address: str, said: str):
+def test_a_server_is_at_hand_if_it_answers_and_its_password_is_never_shown(
+    served, address: str, said: str
+):
     _, here = served
     assert doctor._answering("place", address.format(port=here.rpartition(":")[2]), "it") == said
 
@@ -201,7 +262,10 @@ def test_an_offline_hub_and_a_missing_index_are_said(monkeypatch: pytest.MonkeyP
     assert doctor._index().startswith("no package index (pip is not installed here)")
 
 
-RUNS = [pd.read_csv(file, dtype=str) for file in sorted((root() / "figures" / "small").glob("*/runs.csv"))]
+RUNS = [
+    pd.read_csv(file, dtype=str)
+    for file in sorted((root() / "figures" / "small").glob("*/runs.csv"))
+]
 
 
 def numbers(written: str) -> tuple[int, ...]:
@@ -213,7 +277,9 @@ def numbers(written: str) -> tuple[int, ...]:
 def test_constraints_are_the_versions_that_the_committed_results_were_made_with(name: str):
     made = {one.partition("+")[0] for runs in RUNS for one in runs[name]}
     assert doctor.pinned()[name] == max(made, key=numbers)
-    assert len(made) == 1 or all(one in (root() / "constraints.txt").read_text(encoding="utf-8") for one in made)
+    assert len(made) == 1 or all(
+        one in (root() / "constraints.txt").read_text(encoding="utf-8") for one in made
+    )
 
 
 def test_constraints_say_the_python_of_the_committed_results():
@@ -230,7 +296,9 @@ def test_constraints_name_exactly_one_version_of_all_that_an_installation_brings
         name = canonicalize_name(need.name)
         if name not in seen and (need.marker is None or need.marker.evaluate({"extra": ""})):
             seen.add(name)
-            assert re.fullmatch(r"\d[\w.]*", pins.get(name, "")), f"{name} is not in constraints.txt"
+            assert re.fullmatch(r"\d[\w.]*", pins.get(name, "")), (
+                f"{name} is not in constraints.txt"
+            )
             assert numbers(pins[name]) and need.specifier.contains(pins[name])
             waiting += [one for one in requires(need.name) or [] if "extra ==" not in one]
     assert not {"pytest", "ruff", "mypy", "hypothesis"} & pins.keys()

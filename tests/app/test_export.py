@@ -28,7 +28,8 @@ import json, sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 torch.set_num_threads(2)
 folder, asked = sys.argv[1], json.load(open(sys.argv[2]))
-tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
 said = []
 for parts in asked:
     ids = sum((tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts), [])
@@ -42,8 +43,15 @@ print(json.dumps(said))
 def alone(folder: Path, questions: list, work: Path) -> list[str]:
     """What a folder answers where the study is not at hand."""
     segments = prompts.plain(None, None)
-    (work / "asked.json").write_text(json.dumps([[segments.prefix(q.context), segments.given(q)] for q in questions]))
-    done = subprocess.run([sys.executable, "-c", ALONE, str(folder), str(work / "asked.json")], capture_output=True, text=True, cwd=work)
+    (work / "asked.json").write_text(
+        json.dumps([[segments.prefix(q.context), segments.given(q)] for q in questions])
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(folder), str(work / "asked.json")],
+        capture_output=True,
+        text=True,
+        cwd=work,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -91,21 +99,35 @@ def test_the_card_says_what_it_is(there, tmp_path):
     assert head["pipeline_tag"] == "text-generation" and "base_model" not in head
     rows = study.rows(plan, store)
     own = rows[rows.role == "student"]
-    assert f"| near | zero-shot | {len(own)} | {own.article.nunique()} | {100 * own.exact_match.mean():.1f}" in card
+    assert (
+        f"| near | zero-shot | {len(own)} | {own.article.nunique()} |"
+        f" {100 * own.exact_match.mean():.1f}" in card
+    )
     (result,) = head["model-index"][0]["results"]
-    assert [one["value"] for one in result["metrics"]] == [round(100 * own[name].mean(), 1) for name in ("exact_match", "f1")]
+    assert [one["value"] for one in result["metrics"]] == [
+        round(100 * own[name].mean(), 1) for name in ("exact_match", "f1")
+    ]
     counts = store.result(student)["facts"]["parameters"]
     assert f"{counts['total']:,} parameters" in card and "fewer than its teacher's" in card
-    assert f"path:{plan.runs[0].needs['raw'].value.removeprefix('path:')}`: unknown" in card and "`facts:train`: made by the study" in card
+    assert (
+        f"path:{plan.runs[0].needs['raw'].value.removeprefix('path:')}`: unknown" in card
+        and "`facts:train`: made by the study" in card
+    )
     code = card.split("```python\n")[1].split("```")[0]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_repeated_questions_count_once_on_the_card(there, monkeypatch):
     plan, store, student = there
     asked = len(inputs.questions(plan.tests[0]))
-    monkeypatch.setattr(data_squad.Loaded, "repeats", property(lambda self: frozenset(q.id for q in self.questions[1:])))
+    monkeypatch.setattr(
+        data_squad.Loaded,
+        "repeats",
+        property(lambda self: frozenset(q.id for q in self.questions[1:])),
+    )
     (score,) = export.scores(store.folder(student), store)
     assert asked > 1 and (score.n, score.articles) == (1, 1)
 
@@ -114,7 +136,10 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path,
     plan, store, student = there
     answered = next(run for run in plan.runs if run.kind == "answers")
     assert cli.main(["export", store.key(answered), str(tmp_path / "a")]) == 2
-    assert "is of kind answers, which is no model: only teacher and student can be exported" in capsys.readouterr().err
+    assert (
+        "is of kind answers, which is no model: only teacher and student can be exported"
+        in capsys.readouterr().err
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     assert cli.main(["export", store.key(student), str(tmp_path / "full")]) == 2
@@ -138,45 +163,70 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(there, tmp_path,
 
 @pytest.fixture
 def answered(raw, squad, tmp_path, monkeypatch):
-    """A student that was asked a file of one's own, whose test set has a colon in its name: its key, the file, the plan and the store."""
+    """A student that was asked a file of one's own, whose test set has a colon in its name: its
+    key, the file, the plan and the store."""
     squad["data"][0]["paragraphs"][0]["qas"][0]["answers"] *= 2
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(squad))
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     tests = {"a: b": {"source": f"path:{file}"}}
-    plan, store = planned(raw, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"], tests=tests), store_store.Store()
+    plan, store = (
+        planned(raw, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"], tests=tests),
+        store_store.Store(),
+    )
     study.complete(plan, store)
     student = next(run for run, called in plan.trained if called["role"] == "student")
     return store.key(student), file, plan, store
 
 
 def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path, capsys):
-    """Its answers would be scored by other gold answers than those of the questions that were asked."""
+    """Its answers would be scored by other gold answers than those of the questions that were
+    asked."""
     key, file, plan, store = answered
     asked, before = squad["data"][0]["paragraphs"][0], file.read_text()
-    said = next(json.loads(store.path(one.answers, "answers.json").read_text()) for one in plan.asked if one.teacher)
+    said = next(
+        json.loads(store.path(one.answers, "answers.json").read_text())
+        for one in plan.asked
+        if one.teacher
+    )
     right = [item | {"question": "Another?"} for item in asked["qas"]]
-    more = [*asked["qas"], {"id": "q3", "question": "Who?", "answers": [{"text": "Kamo", "answer_start": 0}]}]
+    more = [
+        *asked["qas"],
+        {"id": "q3", "question": "Who?", "answers": [{"text": "Kamo", "answer_start": 0}]},
+    ]
     assert set(said) == {item["id"] for item in right}
     for number, qas in enumerate((right, more)):
-        file.write_text(json.dumps({"data": [{"title": "Kamo", "paragraphs": [asked | {"qas": qas}]}]}))
+        file.write_text(
+            json.dumps({"data": [{"title": "Kamo", "paragraphs": [asked | {"qas": qas}]}]})
+        )
         assert cli.main(["export", key, str(tmp_path / f"taken{number}")]) == 2
         told = capsys.readouterr().err
-        assert f"path:{file} is not what the model was asked (digest differs): restore it, or delete " in told and "answers" in told
+        assert (
+            f"path:{file} is not what the model was asked (digest differs): restore it, or delete "
+            in told
+            and "answers" in told
+        )
         assert not (tmp_path / f"taken{number}").exists()
     file.unlink()
-    assert cli.main(["export", key, str(tmp_path / "gone")]) == 2 and f"There is no file {file}" in capsys.readouterr().err
+    assert (
+        cli.main(["export", key, str(tmp_path / "gone")]) == 2
+        and f"There is no file {file}" in capsys.readouterr().err
+    )
     file.write_text(before)
     card = (export.export(key, tmp_path / "taken") / "README.md").read_text()
     assert "| a: b | zero-shot | 2 | 1 | " in card
     for one in plan.asked:
         shutil.rmtree(store.folder(one.answers))
     file.unlink()
-    assert "It was asked nothing yet." in (export.export(key, tmp_path / "bare") / "README.md").read_text()
+    assert (
+        "It was asked nothing yet."
+        in (export.export(key, tmp_path / "bare") / "README.md").read_text()
+    )
 
 
 def test_nothing_is_kept_of_a_teacher_that_was_made_anew(answered, tmp_path):
-    """Its key is the same, the model another one: neither its old answers nor its new ones are those of the student's teacher."""
+    """Its key is the same, the model another one: neither its old answers nor its new ones are
+    those of the student's teacher."""
     key, _, plan, store = answered
     titles = [set(one.scores) for one in export.scores(store.find(key), store)]
     assert all(store.is_current(store.folder(run)) for run in plan.runs)
@@ -184,16 +234,28 @@ def test_nothing_is_kept_of_a_teacher_that_was_made_anew(answered, tmp_path):
     teacher, student = folder.name, store.find(key)
     filesystem.write_sealed(folder / "result.json", store.finished(folder) | {"digest": "0" * 64})
     assert store.is_current(folder) and not store.is_current(student)
-    assert list(export.scores(folder, store)) == [], f"the answers of {teacher} were the other model's"
-    assert [set(one.scores) for one in export.scores(student, store)] == [one - {"retention_f1"} for one in titles]
+    assert list(export.scores(folder, store)) == [], (
+        f"the answers of {teacher} were the other model's"
+    )
+    assert [set(one.scores) for one in export.scores(student, store)] == [
+        one - {"retention_f1"} for one in titles
+    ]
 
 
 def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monkeypatch):
     brought = []
     monkeypatch.setattr(
-        HfApi, "create_repo", lambda self, name, private, exist_ok: brought.append((name, private)) or f"https://hub/{name}"
+        HfApi,
+        "create_repo",
+        lambda self, name, private, exist_ok: (
+            brought.append((name, private)) or f"https://hub/{name}"
+        ),
     )
-    monkeypatch.setattr(HfApi, "upload_folder", lambda self, repo_id, folder_path: brought.append((repo_id, folder_path)))
+    monkeypatch.setattr(
+        HfApi,
+        "upload_folder",
+        lambda self, repo_id, folder_path: brought.append((repo_id, folder_path)),
+    )
     assert export.push(tmp_path, "me/student") == "https://hub/me/student"
     assert brought == [("me/student", True), ("me/student", tmp_path)]
 
@@ -201,7 +263,9 @@ def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monk
         raise OSError("401 with Bearer hf_secret")
 
     monkeypatch.setattr(HfApi, "create_repo", refuse)
-    with pytest.raises(StudyError, match=r"could not be uploaded to me/student \(OSError\).*hf upload") as error:
+    with pytest.raises(
+        StudyError, match=r"could not be uploaded to me/student \(OSError\).*hf upload"
+    ) as error:
         export.push(tmp_path, "me/student")
     assert "hf_secret" not in str(error.value) and error.value.__suppress_context__
 
@@ -221,8 +285,17 @@ def test_licences_are_those_of_the_publishers_or_unknown(reference, said):
 
 
 def test_the_harness_is_asked_in_the_studys_prompt():
-    row = {"id": "1", "context": "Ka is Bo.", "question": " What is Ka? ", "answers": {"text": ["Bo", "the Bo"], "answer_start": [6, 6]}}
-    (asked,) = prompts.build([export.squad.Question("1", "", row["context"], row["question"], (("Bo", 6),))], tokenizer(), mode="zero-shot")
+    row = {
+        "id": "1",
+        "context": "Ka is Bo.",
+        "question": " What is Ka? ",
+        "answers": {"text": ["Bo", "the Bo"], "answer_start": [6, 6]},
+    }
+    (asked,) = prompts.build(
+        [export.squad.Question("1", "", row["context"], row["question"], (("Bo", 6),))],
+        tokenizer(),
+        mode="zero-shot",
+    )
     assert tokenizer().decode(asked.prefix + asked.branches[0].given) == squad_study.prompt(row)
     assert squad_study.scores(row, ["\n the  BO!\nWhat else"]) == {"exact_match": 1.0, "f1": 1.0}
     assert squad_study.scores(row, [""]) == {"exact_match": 0.0, "f1": 0.0}
@@ -238,15 +311,40 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
     questions = inputs.questions(plan.tests[0])
     with (tmp_path / "own.jsonl").open("w") as lines:
         for q in questions:
-            answers = {"text": [text for text, _ in q.answers], "answer_start": [start for _, start in q.answers]}
-            lines.write(json.dumps({"id": q.id, "context": q.context, "question": q.question, "answers": answers}) + "\n")
+            answers = {
+                "text": [text for text, _ in q.answers],
+                "answer_start": [start for _, start in q.answers],
+            }
+            lines.write(
+                json.dumps(
+                    {"id": q.id, "context": q.context, "question": q.question, "answers": answers}
+                )
+                + "\n"
+            )
     for file in Path(squad_study.__file__).parent.glob("squad_study.*"):
         (tmp_path / file.name).write_text(file.read_text())
-    own = {"include": "squad_study.yaml", "task": "own", "dataset_path": "json", "test_split": "test"}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}))
+    own = {
+        "include": "squad_study.yaml",
+        "task": "own",
+        "dataset_path": "json",
+        "test_split": "test",
+    }
+    (tmp_path / "own.yaml").write_text(
+        yaml.safe_dump(
+            own | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}
+        )
+    )
     folder = export.export(store.key(student), tmp_path / "taken")
-    how = dict(model="hf", model_args={"pretrained": str(folder), "dtype": "float32"}, device="cpu", batch_size=4, bootstrap_iters=0)
-    found = evaluator.simple_evaluate(tasks=["own"], task_manager=TaskManager(include_path=str(tmp_path)), **how)["results"]["own"]
+    how = dict(
+        model="hf",
+        model_args={"pretrained": str(folder), "dtype": "float32"},
+        device="cpu",
+        batch_size=4,
+        bootstrap_iters=0,
+    )
+    found = evaluator.simple_evaluate(
+        tasks=["own"], task_manager=TaskManager(include_path=str(tmp_path)), **how
+    )["results"]["own"]
     rows = study.rows(plan, store)
     ours = rows[rows.role == "student"]
     for name in ("exact_match", "f1"):
@@ -256,8 +354,16 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
 @pytest.mark.parametrize("name", ["a: b", "near", "a zero-shot: b zero-shot"])
 def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
     store = store_store.Store(tmp_path)
-    needs = {"model": store_run.Run("teacher", {}, label="mini s0: teacher"), "test": store_run.Input(name, {"source": "facts:test"}, "00")}
-    answered = store_run.Run("answers", {"asked": "zero-shot", "seed": 0}, needs, label=f"mini s0: teacher: {name} zero-shot")
+    needs = {
+        "model": store_run.Run("teacher", {}, label="mini s0: teacher"),
+        "test": store_run.Input(name, {"source": "facts:test"}, "00"),
+    }
+    answered = store_run.Run(
+        "answers",
+        {"asked": "zero-shot", "seed": 0},
+        needs,
+        label=f"mini s0: teacher: {name} zero-shot",
+    )
     store.complete(needs["model"], lambda run, folder: {})
     store.complete(answered, lambda run, folder: {})
     assert [one["title"] for one in export._asked(store, {store.key(needs["model"])})] == [name]

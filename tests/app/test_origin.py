@@ -13,17 +13,33 @@ from studylib.store.run import Run
 def test_the_rate_of_a_run_is_the_planned_one_or_that_which_its_search_chose():
     assert planning.rate(Run("teacher", {"rate": 2e-4})) == 2e-4
     searched = Run("student", {"rate": "searched"})
-    assert planning.rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(planning.rate(searched))
+    assert planning.rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(
+        planning.rate(searched)
+    )
     assert planning.rate(Run("rate", {"rate": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}}) == 5e-5
     assert np.isnan(planning.rate(Run("answers", {}), {"facts": {"questions": 3}}))
 
 
 def test_what_is_missing_of_a_plan_is_counted():
     made = pd.DataFrame(
-        {"planned": ["a"], "seconds": [60.0], "system": "S", "processor": "P", "threads": 2, "torch": "2", "kind": "student"}
+        {
+            "planned": ["a"],
+            "seconds": [60.0],
+            "system": "S",
+            "processor": "P",
+            "threads": 2,
+            "torch": "2",
+            "kind": "student",
+        }
     )
-    plan = SimpleNamespace(asked=[SimpleNamespace(answers=SimpleNamespace(planned=name)) for name in "abc"])
+    plan = SimpleNamespace(
+        asked=[SimpleNamespace(answers=SimpleNamespace(planned=name)) for name in "abc"]
+    )
     assert origin.computed(plan, made).endswith(
-        "(S P, 2 threads, torch 2); training a student took up to 60 seconds. Still missing: 2 of 3 planned sets of answers."
+        "(S P, 2 threads, torch 2); training a student took up to 60 seconds. Still missing: 2 of 3"
+        " planned sets of answers."
     )
-    assert "missing" not in origin.computed(SimpleNamespace(asked=plan.asked[:1]), made) and origin.computed(plan, made[:0]) == ""
+    assert (
+        "missing" not in origin.computed(SimpleNamespace(asked=plan.asked[:1]), made)
+        and origin.computed(plan, made[:0]) == ""
+    )

@@ -1,4 +1,5 @@
-"""Parameters: what a YAML may say, and that every one in the project can be planned without a network."""
+"""Parameters: what a YAML may say, and that every one in the project can be planned without a
+network."""
 
 import inspect
 from dataclasses import fields
@@ -33,15 +34,26 @@ def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
     for name, plan in experiments.EXPERIMENTS.items():
         found = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
         own = set(inspect.signature(plan).parameters) - {"given"}
-        assert set(found) == {"profile", "compute", *own, *(field.name for field in fields(experiments.Common))}
+        assert set(found) == {
+            "profile",
+            "compute",
+            *own,
+            *(field.name for field in fields(experiments.Common)),
+        }
 
 
 def test_values_are_read_as_they_are_and_nothing_is_added(read):
-    text = "sizes: [3, 1]\ntrained: one-shot\nfamilies: {a: 'tiny:qwen2'}\nteacher_steps: 5\nrates: [0.5]\nraw_starts: []\n"
+    text = (
+        "sizes: [3, 1]\ntrained: one-shot\nfamilies: {a: 'tiny:qwen2'}\nteacher_steps: 5\nrates:"
+        " [0.5]\nraw_starts: []\n"
+    )
     assert read(text) == yaml.safe_load(text)
 
 
-@pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("'0.002'", 2e-3), ("1", 1.0), ("2.5e-4", 2.5e-4), ("1E-3", 1e-3)])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("1e-3", 1e-3), ("'0.002'", 2e-3), ("1", 1.0), ("2.5e-4", 2.5e-4), ("1E-3", 1e-3)],
+)
 def test_numbers_are_numbers_where_the_default_is_one(written: str, value: float, read):
     found = read(f"teacher_rate: {written}")["teacher_rate"]
     assert found == value
@@ -55,10 +67,17 @@ def test_a_size_may_be_a_number_of_layers(tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
-    [("teacher_step", "teacher_steps"), ("size", "sizes"), ("Seeds", "seeds"), ("learning_rate_of_teacher", "teacher_rate")],
+    [
+        ("teacher_step", "teacher_steps"),
+        ("size", "sizes"),
+        ("Seeds", "seeds"),
+        ("learning_rate_of_teacher", "teacher_rate"),
+    ],
 )
 def test_an_unknown_name_gives_the_nearest(wrong: str, meant: str, read):
-    with pytest.raises(StudyError, match=rf"mine\.yaml: parameter {wrong!r} is unknown, did you mean {meant!r}\?"):
+    with pytest.raises(
+        StudyError, match=rf"mine\.yaml: parameter {wrong!r} is unknown, did you mean {meant!r}\?"
+    ):
         read(f"profile: mine\n{wrong}: 3")
 
 
@@ -109,7 +128,16 @@ def test_a_value_that_no_key_can_hold_is_refused(text: str, read):
         read(text)
 
 
-@pytest.mark.parametrize("text", ["sizes: [4", "a: b: c", "\tprofile: x", "profile: !!python/object:os.system {}", b"profile: \xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sizes: [4",
+        "a: b: c",
+        "\tprofile: x",
+        "profile: !!python/object:os.system {}",
+        b"profile: \xff",
+    ],
+)
 def test_what_is_no_yaml_is_refused_in_one_line(text: str | bytes, read):
     with pytest.raises(StudyError, match=r"mine\.yaml is no YAML") as refused:
         read(text)
@@ -124,12 +152,16 @@ def test_what_maps_nothing_is_refused(text: str, read):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
     for path in (tmp_path / "mine.yaml", tmp_path):
-        with pytest.raises(StudyError, match=f"There is no {path}: name a profile of params/ or a YAML file"):
+        with pytest.raises(
+            StudyError, match=f"There is no {path}: name a profile of params/ or a YAML file"
+        ):
             parameters.read(NOTEBOOK, path)
 
 
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_yaml_makes_a_plan_without_a_network(file: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_yaml_makes_a_plan_without_a_network(
+    file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(archives, "_fetch", lambda *_: pytest.fail("fetched"))
     (job,) = notebooks.jobs(str(file))
     assert job.profile == file.parent.name  # names the folder of its figures

@@ -24,7 +24,9 @@ def test_paper_is_planned_with_nothing_at_hand(paper):
     assert (paper[["parameters", "flops", "memory", "seconds"]] > 0).all().all()
     tuned = paper[(paper.kind == "teacher") & paper.run.str.startswith("Qwen2.5 7B s0")].iloc[0]
     assert tuned.parameters == 7_615_616_512
-    assert tuned.memory > 4 * 4 * tuned.parameters / 4  # weights, gradients and both moments, shared by four
+    assert (
+        tuned.memory > 4 * 4 * tuned.parameters / 4
+    )  # weights, gradients and both moments, shared by four
     assert tuned.disk == pytest.approx(4 * tuned.parameters)
 
 
@@ -33,7 +35,9 @@ def test_what_does_not_fit_is_said(paper):
     table = app_plan.runs(notebooks.jobs("paper")[:1], small, Work())
     said = list(app_plan.said(table, small))
     warnings = [line for line in said if line.startswith("WARNING")]
-    assert any("teacher Qwen2.5 7B teacher takes about" in line and "16.0 GB" in line for line in warnings)
+    assert any(
+        "teacher Qwen2.5 7B teacher takes about" in line and "16.0 GB" in line for line in warnings
+    )
     assert not any("Pythia 160M, pretrained start, gold takes" in line for line in warnings)
 
 
@@ -45,7 +49,11 @@ def test_a_device_is_a_known_one_or_given(capsys):
 
 
 def test_twice_the_speed_is_half_the_time():
-    runs = [run for run in notebooks.jobs("tiny")[0].plan.runs if run.kind in ("student", "answers", "states", "cut")]
+    runs = [
+        run
+        for run in notebooks.jobs("tiny")[0].plan.runs
+        if run.kind in ("student", "answers", "states", "cut")
+    ]
     work = Work()
     slow, fast = (app_plan.Card("x", peak, peak, 1e9) for peak in (1e6, 2e6))
     for run in runs:
@@ -54,13 +62,27 @@ def test_twice_the_speed_is_half_the_time():
 
 
 def test_seeds_stand_in_one_line_and_totals_below(raw, tmp_path, capsys, monkeypatch):
-    values = {"profile": "test-plan", "seeds": [0, 1], "raw_starts": [], "rivals": [], "ladder": [], "threads": 1, "engine": "local"}
+    values = {
+        "profile": "test-plan",
+        "seeds": [0, 1],
+        "raw_starts": [],
+        "rivals": [],
+        "ladder": [],
+        "threads": 1,
+        "engine": "local",
+    }
     (tmp_path / "capacity_gap.yaml").write_text(json.dumps(values))
     monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(1.0, 1e9))
-    assert cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--out", str(tmp_path / "plan.csv")]) == 0
+    assert (
+        cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--out", str(tmp_path / "plan.csv")])
+        == 0
+    )
     said = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "plan.csv")
-    assert f"{len(table)} runs, {len(table)} not done in the store" in said and "on this machine" in said
+    assert (
+        f"{len(table)} runs, {len(table)} not done in the store" in said
+        and "on this machine" in said
+    )
     teachers = [line for line in said.splitlines() if line.endswith("gpt_neox teacher")]
     assert len(teachers) == 1 and teachers[0].split()[:3] == ["2", "missing", "teacher"]
     assert not list(tmp_path.glob("home/runs/*"))
@@ -72,11 +94,20 @@ def test_what_is_done_is_named_and_counts_no_more(raw, tmp_path, home):
     study.complete(plan, Store())
     table = app_plan.runs([job], app_plan.named("t4"), Work())
     assert set(table.state) == {"done"}
-    assert any(line.startswith(f"{len(table)} runs, 0 not done") for line in app_plan.said(table, app_plan.named("t4")))
+    assert any(
+        line.startswith(f"{len(table)} runs, 0 not done")
+        for line in app_plan.said(table, app_plan.named("t4"))
+    )
 
 
 def test_an_unknown_model_has_no_plan_before_it_is_fetched(tmp_path, capsys):
-    values = {"profile": "x", "families": {"a": f"hub:someone/something@{'0' * 40}"}, "sizes": [2], "twins": [2], "raw_starts": []}
+    values = {
+        "profile": "x",
+        "families": {"a": f"hub:someone/something@{'0' * 40}"},
+        "sizes": [2],
+        "twins": [2],
+        "raw_starts": [],
+    }
     (tmp_path / "capacity_gap.yaml").write_text(json.dumps(values))
     assert cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--device", "h100"]) == 2
     assert "is not at hand and its size is not known" in capsys.readouterr().err
@@ -85,6 +116,10 @@ def test_an_unknown_model_has_no_plan_before_it_is_fetched(tmp_path, capsys):
 def test_a_run_that_will_not_fit_is_warned_of_before_the_start(raw, monkeypatch):
     plan = planned(raw)
     assert list(app_plan.too_large(plan, plan.runs)) == []
-    monkeypatch.setattr(app_plan.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 10**6})())
-    (first, *_) = app_plan.too_large(plan, plan.runs)
-    assert first.startswith("WARNING: mini s0 teacher takes about") and first.endswith("there are 0.0 GB: see `study plan`.")
+    monkeypatch.setattr(
+        app_plan.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 10**6})()
+    )
+    first, *_ = app_plan.too_large(plan, plan.runs)
+    assert first.startswith("WARNING: mini s0 teacher takes about") and first.endswith(
+        "there are 0.0 GB: see `study plan`."
+    )

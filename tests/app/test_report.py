@@ -1,4 +1,5 @@
-"""The report holds what was exported and nothing that runs but its own filter; opened without a network in a real browser, where there is one."""
+"""The report holds what was exported and nothing that runs but its own filter; opened without a
+network in a real browser, where there is one."""
 
 import json
 import re
@@ -27,49 +28,92 @@ EVIL = "<script>document.title = 'broken'</script> & </script>"
 
 @pytest.fixture(scope="module")
 def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of a miniature study on a text that would rather be a program, without and with the store."""
+    """A report of a miniature study on a text that would rather be a program, without and with the
+    store."""
     place = tmp_path_factory.mktemp("report")
     context = f"Kamo lives in Tiru. {EVIL}"
-    qas = [{"id": "q1", "question": f"Where does Kamo live? {EVIL}", "answers": [{"text": "Tiru", "answer_start": 14}]}]
-    qas += [{"id": "q2", "question": "Who lives in Tiru?", "answers": [{"text": "Kamo", "answer_start": 0}]}]
+    qas = [
+        {
+            "id": "q1",
+            "question": f"Where does Kamo live? {EVIL}",
+            "answers": [{"text": "Tiru", "answer_start": 14}],
+        }
+    ]
+    qas += [
+        {
+            "id": "q2",
+            "question": "Who lives in Tiru?",
+            "answers": [{"text": "Kamo", "answer_start": 0}],
+        }
+    ]
     articles = [{"title": EVIL, "paragraphs": [{"context": context, "qas": qas}]}]
     (place / "test.json").write_text(json.dumps({"data": articles}))
     tests = {"near": {"source": f"path:{place / 'test.json'}"}}
     plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
     store = Store(place / "home")
     study.complete(plan, store)
-    rows, learned, where = study.rows(plan, store), study.curves(plan, store), place / "capacity_gap"
+    rows, learned, where = (
+        study.rows(plan, store),
+        study.curves(plan, store),
+        place / "capacity_gap",
+    )
     kept, gained = comparison.compare(rows), comparison.contrasts(rows)
-    texts = {"table": tables.table(kept), "conclusion": summary.conclusion(kept, gained, FREE, "zero-shot"), "answer": f"Yes & no. {EVIL}"}
-    exported = {"learning": learned, "runs": study.origins(plan, store), "timing": study.timing(plan, rows, store)}
+    texts = {
+        "table": tables.table(kept),
+        "conclusion": summary.conclusion(kept, gained, FREE, "zero-shot"),
+        "answer": f"Yes & no. {EVIL}",
+    }
+    exported = {
+        "learning": learned,
+        "runs": study.origins(plan, store),
+        "timing": study.timing(plan, rows, store),
+    }
     study.export(
         where,
         rows,
         exported,
         texts,
         figures.capacity_gap(
-            kept, comparison.by_seed(rows), comparison.pareto(exported["timing"]), comparison.ladder(rows), learned, "zero-shot"
+            kept,
+            comparison.by_seed(rows),
+            comparison.pareto(exported["timing"]),
+            comparison.ladder(rows),
+            learned,
+            "zero-shot",
         ),
     )
-    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan)
+    job = Job(
+        root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
         written = report.write([job], Store(place / "empty"))
         shutil.copy(written, place / "exported.html")
         report.write([job], store)
         with pytest.raises(StudyError, match="`study run` it first"):
-            report.write([Job(root() / "notebooks" / "teacher_choice.ipynb", "mini", {}, plan)], store)
+            report.write(
+                [Job(root() / "notebooks" / "teacher_choice.ipynb", "mini", {}, plan)], store
+            )
     return place
 
 
 def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<script>") == 1 and page.count("</script>") == 2 and EVIL not in page
-    assert not any(f'{way}="{scheme}' in page for way in ("src", "href") for scheme in ("http", "/", "file"))
-    assert page.count("data:image/svg+xml;base64,") == 3 == page.count("<img ") and 'alt="F1 kept of the teacher against' in page
+    assert not any(
+        f'{way}="{scheme}' in page for way in ("src", "href") for scheme in ("http", "/", "file")
+    )
+    assert (
+        page.count("data:image/svg+xml;base64,") == 3 == page.count("<img ")
+        and 'alt="F1 kept of the teacher against' in page
+    )
     said = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
-    assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [f"Kamo lives in Tiru. {EVIL}"]
-    assert [said["models"][model].partition(",")[0] for model, _ in said["questions"][0]["said"]] == ["mini", "mini-2", "mini-2"]
+    assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [
+        f"Kamo lives in Tiru. {EVIL}"
+    ]
+    assert [
+        said["models"][model].partition(",")[0] for model, _ in said["questions"][0]["said"]
+    ] == ["mini", "mini-2", "mini-2"]
 
 
 def test_every_line_of_a_table_and_every_figure_leads_to_runs_that_are_listed(folder: Path):
@@ -78,7 +122,9 @@ def test_every_line_of_a_table_and_every_figure_leads_to_runs_that_are_listed(fo
     assert len(set(listed)) == len(listed) == len(pd.read_csv(folder / "capacity_gap" / "runs.csv"))
     shown, *_ = page.partition('id="capacity_gap-table"')[2].partition("</table>")
     lines, kept = shown.split("<tr>")[2:], pd.read_csv(folder / "capacity_gap" / "retention.csv")
-    assert [" ".join(re.findall(r'<a href="#run-(\w+)">', line)) for line in lines] == list(kept.runs) and kept.runs.notna().all()
+    assert [" ".join(re.findall(r'<a href="#run-(\w+)">', line)) for line in lines] == list(
+        kept.runs
+    ) and kept.runs.notna().all()
     captions = re.findall(r"<figcaption>.*?</figcaption>", page, flags=re.DOTALL)
     for name, caption in zip(("retention", "cost", "learning"), captions, strict=True):
         drawn = pd.read_csv(folder / "capacity_gap" / f"{name}.csv")
@@ -87,24 +133,36 @@ def test_every_line_of_a_table_and_every_figure_leads_to_runs_that_are_listed(fo
 
 
 def test_without_the_store_all_is_there_but_the_answers(folder: Path):
-    whole, shown = ((folder / name).read_text(encoding="utf-8") for name in ("report.html", "exported.html"))
+    whole, shown = (
+        (folder / name).read_text(encoding="utf-8") for name in ("report.html", "exported.html")
+    )
     assert 'id="answers"' in whole and 'id="answers"' not in shown
-    rest = whole.replace(' · <a href="#answers">Answers side by side</a>', "").partition('<section id="answers">')[0]
+    rest = whole.replace(' · <a href="#answers">Answers side by side</a>', "").partition(
+        '<section id="answers">'
+    )[0]
     assert shown.startswith(rest.rstrip())
 
 
-def test_a_data_set_that_was_changed_since_lends_no_fingerprint(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_data_set_that_was_changed_since_lends_no_fingerprint(
+    folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """What is shown was computed on the old file."""
     shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
     monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
     for text, changed in ((EVIL, False), ("Another text.", True)):
         file = tmp_path / "test.json"
-        file.write_text((folder / "test.json").read_text().replace(json.dumps(EVIL)[1:-1], json.dumps(text)[1:-1]))
+        file.write_text(
+            (folder / "test.json")
+            .read_text()
+            .replace(json.dumps(EVIL)[1:-1], json.dumps(text)[1:-1])
+        )
         tests = {"near": {"source": f"path:{file}"}}
         plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
         job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
         page = report.write([job], Store(tmp_path / "empty")).read_text(encoding="utf-8")
-        assert (plan.tests[0].digest[:12] in page) != changed and page.count(report.CHANGED) == changed
+        assert (plan.tests[0].digest[:12] in page) != changed and page.count(
+            report.CHANGED
+        ) == changed
         assert plan.train.digest[:12] in page and plan.dev.digest[:12] in page
 
 
@@ -113,11 +171,19 @@ def cut_off(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
 
 
-@pytest.mark.parametrize("name", ["answer.md", "retention.csv", "rows.parquet", "runs.csv", "retention.svg", "table.md"])
+@pytest.mark.parametrize(
+    "name", ["answer.md", "retention.csv", "rows.parquet", "runs.csv", "retention.svg", "table.md"]
+)
 @pytest.mark.parametrize("change", [Path.unlink, cut_off])
 @pytest.mark.parametrize("digests", [True, False], ids=["digests", "no digests"])
 def test_what_no_notebook_writes_is_refused_in_a_sentence(
-    name: str, change: Callable, digests: bool, folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    change: Callable,
+    digests: bool,
+    folder: Path,
+    raw: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
     monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
@@ -130,7 +196,9 @@ def test_what_no_notebook_writes_is_refused_in_a_sentence(
     try:
         report.write([job], Store(tmp_path / "empty"))
     except StudyError as error:
-        assert name in str(error) or f"{tmp_path / 'mini'} is not what notebooks write" in str(error)
+        assert name in str(error) or f"{tmp_path / 'mini'} is not what notebooks write" in str(
+            error
+        )
         assert not (tmp_path / "mini" / "report.html").exists()
     else:  # what can be left out is
         left_out = name in ("runs.csv", "table.md", "retention.svg") and change is Path.unlink
@@ -144,26 +212,42 @@ def small(raw: str, folder: Path) -> Plan:
     return planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
 
 
-def test_what_is_somebody_s_own_is_neither_shown_nor_replaced(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_somebody_s_own_is_neither_shown_nor_replaced(
+    folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
     monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
     (shown / "my_plot.svg").write_text("<svg/>")
     (shown / "notes.md").write_text("mine")
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, small(raw, folder))
-    assert report.write([job], Store(tmp_path / "empty")).read_text().count("<figure>") == len([*shown.glob("*.svg")]) - 1
+    assert (
+        report.write([job], Store(tmp_path / "empty")).read_text().count("<figure>")
+        == len([*shown.glob("*.svg")]) - 1
+    )
     (tmp_path / "mini" / "report.html").write_text("<title>mine</title>")
-    with pytest.raises(StudyError, match=r"report\.html would be replaced, and is no report of the study: move it away\."):
+    with pytest.raises(
+        StudyError,
+        match=r"report\.html would be replaced, and is no report of the study: move it away\.",
+    ):
         report.write([job], Store(tmp_path / "empty"))
 
 
-def test_what_earlier_versions_made_is_marked(folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_earlier_versions_made_is_marked(
+    folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
     monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
     before = versions.VERSIONS["training"]
-    for today, how in ((before, ""), (before + 1, f"made with training {before}, today {before + 1}")):
+    for today, how in (
+        (before, ""),
+        (before + 1, f"made with training {before}, today {before + 1}"),
+    ):
         monkeypatch.setitem(versions.VERSIONS, "training", today)
         plan = small(raw, folder)
-        page = report.write([Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)], Store(tmp_path / "empty")).read_text()
+        page = report.write(
+            [Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)],
+            Store(tmp_path / "empty"),
+        ).read_text()
         made = [run for run in plan.runs if "training" in run.versions]
         assert page.count(f"({how})</td>") == (len(made) if how else 0)
         assert page.count(f"(<code>study run --compute</code>): {how}: ") == bool(how)
@@ -175,24 +259,41 @@ def laddered(raw: str) -> Plan:
 
 @pytest.mark.parametrize("plan", [planned, laddered, chosen, prompted])
 def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str):
-    names = [(report._model(one.called), one.called["test_set"], one.called["asked"]) for one in plan(raw).asked]
+    names = [
+        (report._model(one.called), one.called["test_set"], one.called["asked"])
+        for one in plan(raw).asked
+    ]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("job", notebooks.jobs("small"), ids=lambda job: job.notebook.stem)
 def test_all_that_an_experiment_exported_has_its_place(job: Job):
     shown, folder = report.section(job), study.folder("small", job.notebook.stem)
-    assert {"answer", "conclusion", *(name for name, _, _ in shown["tables"])} == {file.stem for file in folder.glob("*.md")}
-    assert sorted(shown["figures"]) == sorted(folder.glob("*.svg")) and shown["tables"][0][0] in ("headline", "table")
+    assert {"answer", "conclusion", *(name for name, _, _ in shown["tables"])} == {
+        file.stem for file in folder.glob("*.md")
+    }
+    assert sorted(shown["figures"]) == sorted(folder.glob("*.svg")) and shown["tables"][0][0] in (
+        "headline",
+        "table",
+    )
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1200])
-def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, width: int, scheme: str):
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+def test_a_browser_shows_it_whole_without_a_network(
+    browser: Any, folder: Path, width: int, scheme: str
+):
+    page = browser.new_page(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True
+    )
     complaints = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((folder / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -213,34 +314,70 @@ def test_a_browser_shows_it_whole_without_a_network(browser: Any, folder: Path, 
     assert page.locator(".asked").count() == 0
     assert len(page.pdf()) > 10_000 and complaints == []
     page.emulate_media(media="print")
-    assert page.locator("#capacity_gap details p").first.is_visible() and not page.locator("#answers").is_visible()
+    assert (
+        page.locator("#capacity_gap details p").first.is_visible()
+        and not page.locator("#answers").is_visible()
+    )
     page.close()
 
 
 @pytest.mark.browser
 def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Path):
-    asked = [("near", "Who?", "Ada", "Ada"), ("near", "Where?", "Rome", "Oslo"), ("far", "When?", "May", "June"), ("far", "Why?", "x", "")]
+    asked = [
+        ("near", "Who?", "Ada", "Ada"),
+        ("near", "Where?", "Rome", "Oslo"),
+        ("far", "When?", "May", "June"),
+        ("far", "Why?", "x", ""),
+    ]
     said = [
-        {"set": name, "article": "A", "question": question, "context": 0, "gold": ["g"], "said": [[0, one], [1, two], [2, one]]}
+        {
+            "set": name,
+            "article": "A",
+            "question": question,
+            "context": 0,
+            "gold": ["g"],
+            "said": [[0, one], [1, two], [2, one]],
+        }
         for name, question, one, two in asked
     ]
-    before, mark, rest = (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
-    said = json.dumps({"contexts": ["A text."], "models": ["one", "two", "three"], "questions": said})
-    (folder / "filter.html").write_text(f"{before}{mark}{said}</script>{rest.partition('</script>')[2]}", encoding="utf-8")
+    before, mark, rest = (
+        (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
+    )
+    said = json.dumps(
+        {"contexts": ["A text."], "models": ["one", "two", "three"], "questions": said}
+    )
+    (folder / "filter.html").write_text(
+        f"{before}{mark}{said}</script>{rest.partition('</script>')[2]}", encoding="utf-8"
+    )
     page = browser.new_page(offline=True)
     page.goto((folder / "filter.html").as_uri())
     shown = lambda: page.locator(".asked h3").all_inner_texts()  # noqa: E731
-    assert page.locator("#set option").all_inner_texts() == ["near", "far"] and shown() == ["Who?", "Where?"]
+    assert page.locator("#set option").all_inner_texts() == ["near", "far"] and shown() == [
+        "Who?",
+        "Where?",
+    ]
     page.check("#unlike")
     assert shown() == ["Where?"]
     page.select_option("#right", "2")
-    assert shown() == [] and page.inner_text("#found") == "0 questions", "one and three say the same"
+    assert shown() == [] and page.inner_text("#found") == "0 questions", (
+        "one and three say the same"
+    )
     page.select_option("#set", "far")
     assert shown() == [] and page.locator("#right").input_value() == "2", "the choice stays"
     page.select_option("#right", "1")
-    assert shown() == ["When?", "Why?"] and page.locator(".pair").all_inner_texts()[1].split("\n")[-1] == "two: (no answer)"
-    places = page.evaluate("[...document.querySelector('.pair').children].map((one) => one.getBoundingClientRect().top)")
+    assert (
+        shown() == ["When?", "Why?"]
+        and page.locator(".pair").all_inner_texts()[1].split("\n")[-1] == "two: (no answer)"
+    )
+    places = page.evaluate(
+        "[...document.querySelector('.pair').children].map((one) =>"
+        " one.getBoundingClientRect().top)"
+    )
     assert places[0] == places[1], "side by side"
     page.fill("#words", "june")
-    assert shown() == ["When?"] and "two: June" in page.inner_text("#list") and page.inner_text("#found") == "1 question"
+    assert (
+        shown() == ["When?"]
+        and "two: June" in page.inner_text("#list")
+        and page.inner_text("#found") == "1 question"
+    )
     page.close()

@@ -1,4 +1,5 @@
-"""What was changed behind the study's back is found and named, what was not passes: shown files, rows, stored answers, checkpoints."""
+"""What was changed behind the study's back is found and named, what was not passes: shown files,
+rows, stored answers, checkpoints."""
 
 import contextlib
 import json
@@ -48,7 +49,9 @@ def project(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     for entry in ("studylib", "params", "README.md"):
         (place / entry).symlink_to(root() / entry)
     shutil.copytree(root() / "notebooks", place / "notebooks")
-    (place / "capacity_gap.yaml").write_text(yaml.safe_dump(SMALL | {"families": {"mini": raw}}), encoding="utf-8")
+    (place / "capacity_gap.yaml").write_text(
+        yaml.safe_dump(SMALL | {"families": {"mini": raw}}), encoding="utf-8"
+    )
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
         patch.setenv("STUDY_HOME", str(place / "home"))
         assert cli.main(["run", "capacity_gap.yaml"]) == 0
@@ -57,7 +60,8 @@ def project(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 @pytest.fixture
 def checked(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    """Calls `study verify` in that project and returns its exit code and all that it says; what was changed is put back afterwards."""
+    """Calls `study verify` in that project and returns its exit code and all that it says; what was
+    changed is put back afterwards."""
     shown, before = project / "figures" / "mine" / "capacity_gap", project / "before"
     shutil.copytree(shown, before)
     monkeypatch.setenv("STUDY_HOME", str(project / "home"))
@@ -79,8 +83,12 @@ def test_an_undisturbed_study_passes_and_says_what_was_looked_at(checked):
     code, said = run()
     assert code == 0, said
     assert said.count("rows, and at least 3 questions asked again, are as they were") == 3
-    assert f"{len(before) - 1} files looked at; differences: none." in said, "all but the list of their digests"
-    assert before == {file: file.read_bytes() for file in shown.iterdir()}, "verifying writes nothing there"
+    assert f"{len(before) - 1} files looked at; differences: none." in said, (
+        "all but the list of their digests"
+    )
+    assert before == {file: file.read_bytes() for file in shown.iterdir()}, (
+        "verifying writes nothing there"
+    )
 
 
 def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(checked):
@@ -89,12 +97,18 @@ def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(c
     (shown / "table.md").write_text(text.replace("| teacher |", "| teachers |"), encoding="utf-8")
     table = pd.read_csv(shown / "retention.csv", dtype={"student": str})
     f1 = table.f1[1] + 1
-    table.assign(f1=table.f1.where(table.index != 1, f1)).to_csv(shown / "retention.csv", index=False)
+    table.assign(f1=table.f1.where(table.index != 1, f1)).to_csv(
+        shown / "retention.csv", index=False
+    )
     (shown / "results.csv").unlink()
     (shown / "cost.png").unlink()
     (shown / "older.csv").write_text("a\n1\n")
     code, said = run()
-    assert code == 2 and "What 'mine' shows does not follow from its rows and the store (4 found, see above)" in said
+    assert (
+        code == 2
+        and "What 'mine' shows does not follow from its rows and the store (4 found, see above)"
+        in said
+    )
     assert "table.md, line 3: " in said and f"retention.csv, line 3, f1: {f1} is shown, " in said
     assert "results.csv is missing" in said and "cost.png is missing" in said
     assert "older.csv is not the study's: left alone" in said
@@ -105,20 +119,34 @@ def test_a_changed_row_is_found_by_its_tables_and_by_the_stored_answer(checked):
     rows = pd.read_parquet(shown / "rows.parquet")
     rows.assign(f1=1 - rows.f1).to_parquet(shown / "rows.parquet", index=False)
     code, said = run()
-    assert code == 2 and "results.csv, line " in said and "rows.parquet is not what was written (digest differs)" in said
-    assert said.count(", f1: ") >= 3 and " in rows.parquet, " in said and " by the stored answer" in said
+    assert (
+        code == 2
+        and "results.csv, line " in said
+        and "rows.parquet is not what was written (digest differs)" in said
+    )
+    assert (
+        said.count(", f1: ") >= 3
+        and " in rows.parquet, " in said
+        and " by the stored answer" in said
+    )
 
 
 @pytest.fixture(scope="module")
 def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
-    """A plan of three models that are asked once each, and where the store is that has all of it."""
-    plan, place = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]), tmp_path_factory.mktemp("made")
+    """A plan of three models that are asked once each, and where the store is that has all of
+    it."""
+    plan, place = (
+        planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]),
+        tmp_path_factory.mktemp("made"),
+    )
     study.complete(plan, Store(place))
     return plan, place
 
 
 @pytest.fixture
-def stored(made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Store, Path]:
+def stored(
+    made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Job, Store, Path]:
     """Its job, a copy of its store, and what it exported; nothing is redrawn."""
     monkeypatch.setattr(verify, "_redrawn", lambda *_: iter(()))
     plan, store, folder = made[0], Store(tmp_path / "store"), tmp_path / "shown" / "capacity_gap"
@@ -141,28 +169,41 @@ def looked(job: Job, store: Store, **how: int) -> tuple[str, str]:
 def rewritten(store: Store, run: Run, change) -> Path:
     """The run's answers as `change` makes them of what they were."""
     file = store.path(run, "answers.json")
-    file.write_text(json.dumps(change(json.loads(file.read_text(encoding="utf-8")))), encoding="utf-8")
+    file.write_text(
+        json.dumps(change(json.loads(file.read_text(encoding="utf-8")))), encoding="utf-8"
+    )
     return file
 
 
 def signed(store: Store, run: Run) -> None:
-    """Make the digest of a run's changed files what it says, as a forger would who does not know that keys hang on it."""
+    """Make the digest of a run's changed files what it says, as a forger would who does not know
+    that keys hang on it."""
     folder, result = store.folder(run), store.result(run)
     files = {name: filesystem.file_digest(folder / name) for name in result["files"]}
-    filesystem.write_sealed(folder / "result.json", result | {"files": files, "digest": result["digest"]})
+    filesystem.write_sealed(
+        folder / "result.json", result | {"files": files, "digest": result["digest"]}
+    )
 
 
 def test_a_changed_stored_answer_is_found(stored):
     job, store, _ = stored
     assert looked(job, store)[1] == ""
     for one in job.plan.asked:
-        rewritten(store, one.answers, lambda said: {name: answer | {"text": "nothing"} for name, answer in said.items()})
+        rewritten(
+            store,
+            one.answers,
+            lambda said: {name: answer | {"text": "nothing"} for name, answer in said.items()},
+        )
     said, error = looked(job, store)
     assert said.count("answers.json is not what the run stored (digest differs)") == 3 and error
     for one in job.plan.asked:
         signed(store, one.answers)
     said, error = looked(job, store)
-    assert said.count("'nothing' is stored, the model says ") >= 3 and said.count(" by the stored answer") == 3 and error
+    assert (
+        said.count("'nothing' is stored, the model says ") >= 3
+        and said.count(" by the stored answer") == 3
+        and error
+    )
 
 
 def test_a_changed_probability_is_found_beyond_the_tolerance_alone(stored):
@@ -172,7 +213,9 @@ def test_a_changed_probability_is_found_beyond_the_tolerance_alone(stored):
             rewritten(
                 store,
                 one.answers,
-                lambda said, more=more: {name: a | {"probability": a["probability"] + more} for name, a in said.items()},
+                lambda said, more=more: {
+                    name: a | {"probability": a["probability"] + more} for name, a in said.items()
+                },
             )
             signed(store, one.answers)
         said, error = looked(job, store)
@@ -185,20 +228,28 @@ def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
         file = store.path(run, "model/model.safetensors")
         file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     said, error = looked(job, store)
-    assert said.count("model.safetensors is not what the run stored (digest differs)") == 2 * 3 and error, "of models and of answers"
+    assert (
+        said.count("model.safetensors is not what the run stored (digest differs)") == 2 * 3
+        and error
+    ), "of models and of answers"
     shutil.rmtree(store.root / "student")
     said, error = looked(job, store)
     assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in said
-    assert "model.safetensors is not what the run stored" in said and error, "the teacher's is still there"
+    assert "model.safetensors is not what the run stored" in said and error, (
+        "the teacher's is still there"
+    )
 
 
 def forged(store: Store, run: Run, other: Run) -> None:
-    """Put the other run's model in the place of this one's, with all digests that the run itself holds."""
+    """Put the other run's model in the place of this one's, with all digests that the run itself
+    holds."""
     folder, result = store.folder(run), store.result(run)
     shutil.rmtree(folder / "model")
     shutil.copytree(store.folder(other) / "model", folder / "model")
     files = {name: filesystem.file_digest(folder / name) for name in result["files"]}
-    filesystem.write_sealed(folder / "result.json", result | {"files": files, "digest": filesystem.digest(files)})
+    filesystem.write_sealed(
+        folder / "result.json", result | {"files": files, "digest": filesystem.digest(files)}
+    )
 
 
 def exported(plan: Plan, store: Store, folder: Path) -> None:
@@ -219,13 +270,23 @@ def test_the_teachers_weights_in_a_students_run_are_found(stored):
     assert rows["student"] == rows["teacher"]
     said, error = looked(job, store)
     holds = f"{student.label}: {store.folder(student) / 'model'} holds {counts[0]:,} parameters"
-    assert said.count(holds) == 2 and f"its result says {counts[1]:,}" in said and f", {counts[1]:,} were planned" in said and error
-    assert f"{student.label}: {store.folder(student) / 'model'} holds the weights of {teacher.label}, to the bit" in said
+    assert (
+        said.count(holds) == 2
+        and f"its result says {counts[1]:,}" in said
+        and f", {counts[1]:,} were planned" in said
+        and error
+    )
+    assert (
+        f"{student.label}: {store.folder(student) / 'model'} holds the weights of {teacher.label},"
+        " to the bit" in said
+    )
     result = store.result(student)
     result["facts"]["parameters"] = store.result(teacher)["facts"]["parameters"]
     filesystem.write_sealed(store.folder(student) / "result.json", result)
     said, error = looked(job, store)
-    assert said.count(holds) == 1 and f", {counts[1]:,} were planned" in said and error, "what the result says can be forged, too"
+    assert said.count(holds) == 1 and f", {counts[1]:,} were planned" in said and error, (
+        "what the result says can be forged, too"
+    )
 
 
 def test_weights_of_another_model_of_its_size_are_found(stored):
@@ -234,7 +295,12 @@ def test_weights_of_another_model_of_its_size_are_found(stored):
     forged(store, twin, student)
     exported(job.plan, store, folder)
     said, error = looked(job, store)
-    assert f"{twin.label}: {store.folder(twin) / 'model'} holds the weights of {student.label}, to the bit" in said and error
+    assert (
+        f"{twin.label}: {store.folder(twin) / 'model'} holds the weights of {student.label}, to"
+        " the bit"
+        in said
+        and error
+    )
     assert "parameters (" not in said
 
 
@@ -246,28 +312,46 @@ def test_a_model_that_nothing_was_made_of_is_found(stored):
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     signed(store, student)
     said, error = looked(job, store)
-    assert f"{student.label}: its files are not those that answers and students were made of (digest differs)" in said and error
+    assert (
+        f"{student.label}: its files are not those that answers and students were made of (digest"
+        " differs)"
+        in said
+        and error
+    )
 
 
 def test_another_fingerprint_than_was_exported_is_found(stored):
     job, store, folder = stored
     made = pd.read_csv(folder / "runs.csv")
     (folder / exports.DIGESTS).unlink()
-    made.assign(digest=made.digest.where(made.kind != "cut", "0" * 64)).to_csv(folder / "runs.csv", index=False)
+    made.assign(digest=made.digest.where(made.kind != "cut", "0" * 64)).to_csv(
+        folder / "runs.csv", index=False
+    )
     said, error = looked(job, store)
     assert said.count("runs.csv, digest: 000") == 1 and error
 
 
 def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(stored):
-    """What tables, intervals and curves are made of besides: parameter counts, articles, traits; how models learnt; where runs come from."""
+    """What tables, intervals and curves are made of besides: parameter counts, articles, traits;
+    how models learnt; where runs come from."""
     job, store, folder = stored
-    study.export(folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {})
+    study.export(
+        folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {}
+    )
     said, error = looked(job, store)
     assert not error, said
-    rows, learned, made = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "learning.csv"), pd.read_csv(folder / "runs.csv")
+    rows, learned, made = (
+        pd.read_parquet(folder / "rows.parquet"),
+        pd.read_csv(folder / "learning.csv"),
+        pd.read_csv(folder / "runs.csv"),
+    )
     times = pd.read_csv(folder / "times.csv")
     (folder / exports.DIGESTS).unlink()  # which would tell all of it
-    for column, other in (("parameters_total", 2 * rows.parameters_total), ("article", "another"), ("answer_words", 1 + rows.answer_words)):
+    for column, other in (
+        ("parameters_total", 2 * rows.parameters_total),
+        ("article", "another"),
+        ("answer_words", 1 + rows.answer_words),
+    ):
         rows.assign(**{column: other}).to_parquet(folder / "rows.parquet", index=False)
         said, error = looked(job, store)
         assert error and said.count(f", {column}: ") == 3
@@ -294,10 +378,14 @@ def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(s
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"\xff\0,,\n,"])
 def test_a_damaged_table_is_named_in_a_sentence(stored, name, content):
     job, store, folder = stored
-    study.export(folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {})
+    study.export(
+        folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {}
+    )
     (folder / name).write_bytes(content)
     said, error = looked(job, store)
-    assert error and (name in said or "the tables of capacity_gap cannot be compared with the store" in said), said
+    assert error and (
+        name in said or "the tables of capacity_gap cannot be compared with the store" in said
+    ), said
 
 
 def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch):
@@ -314,18 +402,34 @@ def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch)
         assert looked(job, store, seed=seed, sample=3)[1] == ""
     assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)
     (said, _), (again, _) = (looked(job, store, sample=3) for _ in range(2))
-    seeds = [re.search(r"Drawn by seed (\d+): --seed \1 again\.", text)[1] for text in (said, again)]
+    seeds = [
+        re.search(r"Drawn by seed (\d+): --seed \1 again\.", text)[1] for text in (said, again)
+    ]
     assert seeds[0] != seeds[1], "nobody knows beforehand what is asked"
-    assert looked(job, store, seed=int(seeds[1]), sample=3)[0].count("which was given and so could be known beforehand") == 1
+    assert (
+        looked(job, store, seed=int(seeds[1]), sample=3)[0].count(
+            "which was given and so could be known beforehand"
+        )
+        == 1
+    )
     questions = [sorted(some) for some in drawn[9:]]
-    assert questions[3:6] == questions[6:9] and "Of forged answers in a set that is drawn, a sample of 3 finds 1 in 10 with 27 %" in said
+    assert (
+        questions[3:6] == questions[6:9]
+        and "Of forged answers in a set that is drawn, a sample of 3 finds 1 in 10 with 27 %"
+        in said
+    )
     assert "--sample 0 is no number of questions" in looked(job, store, sample=0)[1]
 
 
-def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_nothing(stored, tmp_path):
+def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_nothing(
+    stored, tmp_path
+):
     job, _, folder = stored
     said, error = looked(job, Store(tmp_path / "empty"))
-    assert "3 of 3 sets of answers are not at hand: of these only rows were looked at" in said and not error
+    assert (
+        "3 of 3 sets of answers are not at hand: of these only rows were looked at" in said
+        and not error
+    )
     (folder / "rows.parquet").unlink()
     said, error = looked(job, Store(tmp_path / "empty"))
     assert "rows.parquet is missing" in said and error, "what else is there follows from nothing"
@@ -336,12 +440,42 @@ def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_no
 @pytest.mark.parametrize(
     ("name", "shown", "made", "wrong", "said"),
     [
-        ("a.csv", "x,y\n1.0,u\n", "x,y\n1.0000000000001,u\n", False, "the same numbers but for their last digits"),
-        ("a.csv", "x,y\n1.0,u\n", "x,y\n1.0001,u\n", True, "a.csv, line 2, x: 1.0 is shown, 1.0001 follows"),
-        ("a.csv", "x,y\n1,u\n2,\n", "x,y\n1,u\n2,w\n", True, "a.csv, line 3, y: nothing is shown, w follows"),
+        (
+            "a.csv",
+            "x,y\n1.0,u\n",
+            "x,y\n1.0000000000001,u\n",
+            False,
+            "the same numbers but for their last digits",
+        ),
+        (
+            "a.csv",
+            "x,y\n1.0,u\n",
+            "x,y\n1.0001,u\n",
+            True,
+            "a.csv, line 2, x: 1.0 is shown, 1.0001 follows",
+        ),
+        (
+            "a.csv",
+            "x,y\n1,u\n2,\n",
+            "x,y\n1,u\n2,w\n",
+            True,
+            "a.csv, line 3, y: nothing is shown, w follows",
+        ),
         ("a.csv", "x,y\n1,u\n", "x,z\n1,u\n", True, "other columns or lines"),
-        ("a.csv", "x\n1\n2\n", "x\n1\n", True, "other columns or lines (2) than follow from the rows (1)"),
-        ("a.md", "one\ntwo\n", "one\nthree\n", True, "a.md, line 2: 'two' is shown, 'three' follows"),
+        (
+            "a.csv",
+            "x\n1\n2\n",
+            "x\n1\n",
+            True,
+            "other columns or lines (2) than follow from the rows (1)",
+        ),
+        (
+            "a.md",
+            "one\ntwo\n",
+            "one\nthree\n",
+            True,
+            "a.md, line 2: 'two' is shown, 'three' follows",
+        ),
         ("a.md", "one\n", "one\ntwo\n", True, "a.md has 1 lines, 2 follow"),
         ("a.png", "one", "two", False, "a.png: not compared"),
         ("a.csv", "", "x\n1\n", True, "other columns or lines"),
@@ -363,7 +497,8 @@ def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wron
 
 
 def drawn(place: Path, height: float, number: str, title: str = "", by: str = "") -> Path:
-    """A figure as it is exported, with its number; as another matplotlib `by` would have drawn it."""
+    """A figure as it is exported, with its number; as another matplotlib `by` would have drawn
+    it."""
     figures.look()
     figure, axes = plt.subplots()
     axes.plot([0, 1], [0, height])
@@ -381,18 +516,28 @@ def drawn(place: Path, height: float, number: str, title: str = "", by: str = ""
     ("other", "wrong", "said"),
     [
         ({}, None, ""),
-        ({"number": "2", "height": 2.0}, True, "a.svg is drawn otherwise, and what it draws differs, too"),
+        (
+            {"number": "2", "height": 2.0},
+            True,
+            "a.svg is drawn otherwise, and what it draws differs, too",
+        ),
         ({"height": 1.01}, True, "a.svg does not draw the numbers of a.csv"),
         ({"title": "Ours"}, True, "a.svg does not draw the numbers of a.csv"),
         ({"height": 1.00001}, False, "a.svg: the same but for the last digits of places"),
-        ({"height": 1.01, "by": "Matplotlib v1"}, False, "a.svg: not compared, as another matplotlib drew it; its numbers are the same"),
+        (
+            {"height": 1.01, "by": "Matplotlib v1"},
+            False,
+            "a.svg: not compared, as another matplotlib drew it; its numbers are the same",
+        ),
     ],
 )
 def test_a_figure_must_draw_its_numbers(tmp_path, other, wrong, said):
     sound = {"height": 1.0, "number": "1"}
     shown, made = drawn(tmp_path / "shown", **sound | other), drawn(tmp_path / "made", **sound)
     found = verify.differing(shown / "a.svg", made / "a.svg")
-    assert (found is None) == (wrong is None) and (found is None or (said in found.said and found.wrong == wrong))
+    assert (found is None) == (wrong is None) and (
+        found is None or (said in found.said and found.wrong == wrong)
+    )
     picture = verify.differing(shown / "a.png", made / "a.png")
     if wrong or "by" in other:
         assert "a.png: not compared" in picture.said and not picture.wrong and not picture.seen
@@ -414,4 +559,12 @@ def test_a_picture_of_pixels_must_show_what_its_drawing_shows(tmp_path, change):
         pixels[5, 5, :3] -= 0.1
         plt.imsave(file, pixels)
     found = verify.differing(file, made / "a.png")
-    assert found.wrong and ("a.png is damaged" if change == "a cut picture" else "a.png shows something else than a.svg") in found.said
+    assert (
+        found.wrong
+        and (
+            "a.png is damaged"
+            if change == "a cut picture"
+            else "a.png shows something else than a.svg"
+        )
+        in found.said
+    )

@@ -1,4 +1,5 @@
-"""A stored model's parameters are counted from the headers of its weights, and are those that its size was planned with."""
+"""A stored model's parameters are counted from the headers of its weights, and are those that its
+size was planned with."""
 
 from pathlib import Path
 
@@ -17,4 +18,11 @@ def test_parameters_are_counted_without_reading_weights(family: str, tied: bool,
         loading.save(kept, tokenizer(), tmp_path / name)
         counted = loading.counted(tmp_path / name)
         shape = Shape.of(prune.hollow(whole.config, kept.config.num_hidden_layers, None))
-        assert counted == parts.parameters(kept) == {"total": shape.total, "nonembedding": shape.nonembedding}
+        assert (
+            counted
+            == parts.parameters(kept)
+            == {
+                "total": shape.total,
+                "nonembedding": shape.nonembedding,
+            }
+        )

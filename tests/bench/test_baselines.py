@@ -24,19 +24,27 @@ def test_all_have_the_same_loss(match: Match, tmp_path):
     ours = Packed(match, tmp_path / "states")
     ours.store(chosen)
     expected = ours.distil(chosen)
-    assert expected > 0.001 and PlainLoop(match, tmp_path).distil(chosen) == pytest.approx(expected, rel=1e-3)
+    assert expected > 0.001 and PlainLoop(match, tmp_path).distil(chosen) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("parts", [1, 2])
-def test_trls_loss_is_ours_and_the_teacher_is_left_as_it_was(match: Match, tmp_path, precision, parts):
+def test_trls_loss_is_ours_and_the_teacher_is_left_as_it_was(
+    match: Match, tmp_path, precision, parts
+):
     chosen, match = built()[:4], replace(match, precision=precision)
     ours, trl = Packed(match, tmp_path / "states"), Gkd(match, tmp_path, parts)
     ours.store(chosen)
     before = match.teacher.forward
-    assert trl.distil(chosen) == pytest.approx(ours.distil(chosen), rel=0.02 if precision == "bf16" else 1e-3)
-    assert trl.seconds > 0 and match.teacher.forward == before and "forward" not in vars(match.teacher)
+    assert trl.distil(chosen) == pytest.approx(
+        ours.distil(chosen), rel=0.02 if precision == "bf16" else 1e-3
+    )
+    assert (
+        trl.seconds > 0 and match.teacher.forward == before and "forward" not in vars(match.teacher)
+    )
 
 
 def test_rows_of_one_question_hold_what_packs_hold():
@@ -45,7 +53,9 @@ def test_rows_of_one_question_hold_what_packs_hold():
     for row, pack in enumerate(pack for prompt in chosen for pack in packing.unpack(prompt)):
         assert ids[row][real[row].bool()].tolist()[:-1] == pack.ids
         learnt = (labels[row] != -100).nonzero().flatten()
-        assert (learnt - 1).tolist() == pack.answers.at and labels[row][learnt].tolist() == pack.answers.targets
+        assert (learnt - 1).tolist() == pack.answers.at and labels[row][
+            learnt
+        ].tolist() == pack.answers.targets
         assert torch.equal(ids[row][learnt], labels[row][learnt])
 
 
@@ -56,7 +66,8 @@ def test_generate_gives_our_answers(match: Match):
 
 
 def test_counted_flops_are_those_of_the_matrix_products(match: Match):
-    """Against torch's counter on the forward pass of plain attention, which takes the products of masked pairs, too."""
+    """Against torch's counter on the forward pass of plain attention, which takes the products of
+    masked pairs, too."""
     pack, net = packing.pack(built()[0]), match.student()
     net.set_attn_implementation("eager")
     batch = packing.collate([pack])

@@ -17,7 +17,9 @@ def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_synthetic_set_has_the_size_it_says(smaller: None, tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps({"data": [bench_data._article(number) for number in range(3)]}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"data": [bench_data._article(number) for number in range(3)]})
+    )
     found = squad.load({"source": f"path:{tmp_path}/a.json", "official": "squad-train"})
     assert len(found.questions) == 90 and len(squad.by_context(found.questions)) == 20
     assert len({question.article for question in found.questions}) == 3 and found.shifted == 0
@@ -27,7 +29,13 @@ def test_the_synthetic_set_has_the_size_it_says(smaller: None, tmp_path):
 def test_loading_packing_and_batching_are_each_told_and_packing_saves(smaller: None):
     said: list[str] = []
     bench_data.data_speed(said.append)
-    assert [line.partition(" ")[0] for line in said] == ["loading", "packing", "batching", "Together", "One"]
+    assert [line.partition(" ")[0] for line in said] == [
+        "loading",
+        "packing",
+        "batching",
+        "Together",
+        "One",
+    ]
     assert "90 questions" in said[0] and "20 rows" in said[1] and "s and " in said[3]
     assert float(said[4].rpartition(", ")[2].split()[0]) > 1.5
 
@@ -38,7 +46,9 @@ def test_over_the_limit_is_refused(smaller: None, monkeypatch: pytest.MonkeyPatc
         bench_data.data_speed(lambda text: None)
 
 
-def test_what_the_process_held_before_does_not_count(smaller: None, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_process_held_before_does_not_count(
+    smaller: None, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(bench_data, "megabytes", lambda: 2000.0)
     bench_data.data_speed(lambda text: None)
     held = iter([2000.0, 2500.0, 3000.0, 3501.0])

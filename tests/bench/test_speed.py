@@ -25,12 +25,25 @@ FOUND = {
     "distilling": {
         "questions": [20, 20, 16],
         "micro-batches of TRL": 4,
-        "seconds": {"ours": [1.0, 2.0, 1.0], "store": [1.0, 1.0, 1.0], "trl": [30.0, 40.0, 20.0], "plain loop": [10.0, 10.0, 10.0]},
+        "seconds": {
+            "ours": [1.0, 2.0, 1.0],
+            "store": [1.0, 1.0, 1.0],
+            "trl": [30.0, 40.0, 20.0],
+            "plain loop": [10.0, 10.0, 10.0],
+        },
     },
     "share": {"rounds": [0.5, 0.7, 0.6]},
-    "scaling": {"exponents": [0.97, 0.98, 1.02], "questions": [20, 40], "seconds a step by layers": {8: 1.0, 30: 3.5}},
+    "scaling": {
+        "exponents": [0.97, 0.98, 1.02],
+        "questions": [20, 40],
+        "seconds a step by layers": {8: 1.0, 30: 3.5},
+    },
     "states": {"bytes a question": 12345.6},
-    "answering": {"same answers": 0.995, "batch of generate": 16, "seconds": {"ours": [1.0, 1.0, 2.0], "generate": [4.0, 5.0, 6.0]}},
+    "answering": {
+        "same answers": 0.995,
+        "batch of generate": 16,
+        "seconds": {"ours": [1.0, 1.0, 2.0], "generate": [4.0, 5.0, 6.0]},
+    },
     "memory": {"ours": 3000.0, "trl": 15000.0},
 }
 
@@ -49,7 +62,12 @@ def test_a_steps_contexts_are_alike_in_length_and_of_the_pool():
 
 def test_ratios_are_taken_round_by_round():
     found = speed.ratios(FOUND)
-    assert found["distill_vs_trl_later_student"] == {"median": 20.0, "least": 20.0, "greatest": 30.0, "rounds": 3}
+    assert found["distill_vs_trl_later_student"] == {
+        "median": 20.0,
+        "least": 20.0,
+        "greatest": 30.0,
+        "rounds": 3,
+    }
     assert found["distill_vs_trl_first_student"]["median"] == pytest.approx(40 / 3)
     assert found["memory_vs_trl"]["median"] == 0.2 and found["share_of_peak"]["median"] == 0.6
     assert found["answers_vs_generate"]["median"] == 4.0
@@ -61,8 +79,12 @@ def test_the_table_has_a_line_per_ratio_and_names_the_machine():
     assert "| `share_of_peak` | 0.60 | 0.50 to 0.70 | at least 0.6 |" in lines
     assert "| `scaling_exponent` | 0.98 | 0.97 to 1.02 | 0.9 to 1.1 |" in lines
     assert "| `memory_vs_trl` | 0.20 |  | at most 0.25 |" in lines
-    assert "| questions distilled a second, ours, later students | 16.00 |" in lines  # of 20, 10 and 16
-    assert "| questions distilled a second, ours, first student | 8.00 |" in lines  # of 10, 20 / 3 and 8
+    assert (
+        "| questions distilled a second, ours, later students | 16.00 |" in lines
+    )  # of 20, 10 and 16
+    assert (
+        "| questions distilled a second, ours, first student | 8.00 |" in lines
+    )  # of 10, 20 / 3 and 8
     assert "| seconds a step by layers | 8: 1.00, 30: 3.50 |" in lines
     assert "| states, bytes a question | 12,346 |" in lines
     assert (
@@ -108,7 +130,9 @@ def test_the_whole_bench_runs_and_writes_its_table(miniature, monkeypatch, tmp_p
     assert cli.main(["bench", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert set(found["ratios"]) == set(speed.GOALS)
-    assert all(entry["median"] > 0 for name, entry in found["ratios"].items() if name != "scaling_exponent")  # of moments, this is noise
+    assert all(
+        entry["median"] > 0 for name, entry in found["ratios"].items() if name != "scaling_exponent"
+    )  # of moments, this is noise
     assert found["answering"]["same answers"] == 1.0
     assert found["states"]["bytes a question"] > 4 * 32
     assert out.with_suffix(".md").read_text() in capsys.readouterr().out
@@ -131,11 +155,16 @@ def test_without_trl_the_bench_says_how_to_get_it(monkeypatch, tmp_path):
         baselines.Gkd(match, tmp_path)
 
 
-def test_a_file_of_somebody_s_own_beside_the_measurements_is_not_replaced(tmp_path, capsys, monkeypatch):
+def test_a_file_of_somebody_s_own_beside_the_measurements_is_not_replaced(
+    tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(speed, "speed", lambda say: pytest.fail("measured"))
     for name, text in (("speed.md", "my notes"), ("speed.json", "{}")):
         (tmp_path / name).write_text(text)
         assert cli.main(["bench", "--out", str(tmp_path / "speed.json")]) == 2
-        assert f"{tmp_path / 'speed.md'} would be replaced, and is not the table of" in capsys.readouterr().err
+        assert (
+            f"{tmp_path / 'speed.md'} would be replaced, and is not the table of"
+            in capsys.readouterr().err
+        )
     monkeypatch.setattr(speed, "table", lambda found: "my notes")
     assert speed.wrote(tmp_path / "speed.md"), "as its table is"

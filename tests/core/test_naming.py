@@ -1,4 +1,5 @@
-"""A name is plain text wherever it is shown, in whatever script, and one that could not be is refused before anything is computed."""
+"""A name is plain text wherever it is shown, in whatever script, and one that could not be is
+refused before anything is computed."""
 
 import pytest
 import yaml
@@ -7,7 +8,18 @@ from studylib.app.cli import main
 from studylib.core import escaping, naming, sizes
 from studylib.core.errors import StudyError
 
-SCRIPTS = ["Qwen2.5 7B", "SmolLM2-135M Q4_1", "学生模型", "हिन्दी मॉडल", "نموذج عربي", "модель", "001", "NA", "a: b", "x" * 100]
+SCRIPTS = [
+    "Qwen2.5 7B",
+    "SmolLM2-135M Q4_1",
+    "学生模型",
+    "हिन्दी मॉडल",
+    "نموذج عربي",
+    "модель",
+    "001",
+    "NA",
+    "a: b",
+    "x" * 100,
+]
 REFUSED = {
     "nothing": "",
     "a blank": " ",
@@ -44,16 +56,26 @@ def test_letters_of_every_script_are_a_name(name):
 
 @pytest.mark.parametrize("name", REFUSED.values(), ids=REFUSED)
 def test_what_would_be_more_than_text_is_no_name_of_anything(name, tmp_path, capsys):
-    with pytest.raises(StudyError, match=r"^families: '.*' cannot be a name in tables: write up to 100 visible characters"):
+    with pytest.raises(
+        StudyError,
+        match=r"^families: '.*' cannot be a name in tables: write up to 100 visible characters",
+    ):
         naming.check(name, "families")
     with pytest.raises(StudyError, match="is no size of a student"):
         sizes.size(name)
     if name.isascii() or name.isprintable():  # what YAML takes
-        for given in ({"families": {name: "tiny:qwen2"}}, {"tests": {name: {"source": "facts:test"}}}):
+        for given in (
+            {"families": {name: "tiny:qwen2"}},
+            {"tests": {name: {"source": "facts:test"}}},
+        ):
             (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
             assert main(["status", str(tmp_path / "capacity_gap.yaml")]) == 2
             shown = capsys.readouterr().err
-            assert "cannot be a name in tables" in shown and shown.count("\n") == 1 and "\r" not in shown
+            assert (
+                "cannot be a name in tables" in shown
+                and shown.count("\n") == 1
+                and "\r" not in shown
+            )
 
 
 @pytest.mark.parametrize("name", ["Small", "Qwen2.5 3B", "हिन्दी", "学生", "a_b"])
@@ -73,15 +95,19 @@ def test_a_profile_is_a_folder_in_every_script(name):
     naming.check_profile(name)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "a\rb", "a\x1bb", "a\u202eb", "x" * 101, "学" * 100])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "a b", "a\rb", "a\x1bb", "a\u202eb", "x" * 101, "学" * 100],
+)
 def test_a_profile_that_is_no_folder_is_refused(name):
     with pytest.raises(StudyError, match="names a folder under figures/"):
         naming.check_profile(name)
 
 
 def test_text_that_steers_is_shown_as_escapes_and_other_text_as_it_is():
-    assert escaping.printable("a\x1b]8;;x\x07b\x9b\u202ec\u2066\u200f\u2028\ud800\x7f\r\n") == (
-        r"a\x1b]8;;x\x07b\x9b\u202ec\u2066\u200f\u2028\ud800\x7f\r\n"
+    assert (
+        escaping.printable("a\x1b]8;;x\x07b\x9b\u202ec\u2066\u200f\u2028\ud800\x7f\r\n")
+        == r"a\x1b]8;;x\x07b\x9b\u202ec\u2066\u200f\u2028\ud800\x7f\r\n"
     )
     same = "Ünder 你好\u3000हिन्दी می\u200cخواهم \xa0👩\u200d🔬 \\ $x$"
     assert escaping.printable(same) == same

@@ -11,7 +11,7 @@ import shared_work
 import torch
 from miniatures import SETTINGS, planned
 from shared_work import CASES
-from torch.distributed.elastic.multiprocessing import errors  # noqa: F401  (torch's launcher is there)
+from torch.distributed.elastic.multiprocessing import errors  # noqa: F401  (torch's launcher)
 
 from studylib.app import worker
 from studylib.core import filesystem, parallel
@@ -25,7 +25,16 @@ ALONE = "one"
 
 def by_two(folder: Path, *wanted: str) -> dict[str, list]:
     """What two processes find, by what was wanted."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", shared_work.__file__, str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        shared_work.__file__,
+        str(folder),
+    ]
     files = [folder / f"{what}.json" for what in wanted]
     for file in files:
         file.unlink(missing_ok=True)
@@ -36,7 +45,8 @@ def by_two(folder: Path, *wanted: str) -> dict[str, list]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> tuple[Path, dict]:
-    """The same by this process: a folder, and what it finds; trainings stopped after their third step among it."""
+    """The same by this process: a folder, and what it finds; trainings stopped after their third
+    step among it."""
     folder = tmp_path_factory.mktemp("alone")
     wanted = [*(f"curve: {name}" for name in CASES), "states", "answers"]
     before = torch.get_num_threads(), filesystem.CHECKPOINT_SECONDS
@@ -52,13 +62,21 @@ def alone(tmp_path_factory) -> tuple[Path, dict]:
 def both(alone, tmp_path_factory) -> tuple[Path, dict]:
     """By two: the same, and what one has begun gone on with."""
     folder = tmp_path_factory.mktemp("both")
-    shutil.copytree(alone[0], folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("states", "*.json"))
+    shutil.copytree(
+        alone[0], folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("states", "*.json")
+    )
     for name in CASES:
         shutil.copytree(alone[0] / name, folder / name, dirs_exist_ok=True)
     going = by_two(folder, *(f"go on: {name}" for name in CASES))
     for name in CASES:
         shutil.rmtree(folder / name)
-    fresh = by_two(folder, *(f"curve: {name}" for name in CASES), "states", "answers", *(f"stop: {name}" for name in CASES))
+    fresh = by_two(
+        folder,
+        *(f"curve: {name}" for name in CASES),
+        "states",
+        "answers",
+        *(f"stop: {name}" for name in CASES),
+    )
     return folder, going | fresh
 
 
@@ -66,7 +84,8 @@ def alike(curve: list[dict], other: list[dict]) -> bool:
     """Whether two curves are the same to 1e-5 in all that they hold."""
     assert len(curve) == len(other) == 4
     return all(
-        one.keys() == two.keys() and all(abs(one[key] - two[key]) <= 1e-5 * max(1, abs(one[key])) for key in one)
+        one.keys() == two.keys()
+        and all(abs(one[key] - two[key]) <= 1e-5 * max(1, abs(one[key])) for key in one)
         for one, two in zip(curve, other, strict=True)
     )
 
@@ -87,13 +106,20 @@ def test_one_goes_on_from_the_checkpoint_of_two(name, alone, both, monkeypatch):
     assert len(list(checkpoint.glob("*.safetensors"))) == 2  # each has written its own part
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", 1e9)
     shared_work.main(both[0], [f"go on: {name}"])
-    assert alike(alone[1][f"curve: {name}"], json.loads((both[0] / f"go on: {name}.json").read_text()))
+    assert alike(
+        alone[1][f"curve: {name}"], json.loads((both[0] / f"go on: {name}.json").read_text())
+    )
 
 
 def test_states_and_answers_of_two_are_those_of_one_to_the_bit(alone, both):
     assert alone[1]["answers"] == both[1]["answers"]
-    names = [file.relative_to(alone[0]) for file in [*alone[0].glob("states/*.safetensors"), alone[0] / "gold.safetensors"]]
-    assert len(names) > 2 and all((alone[0] / name).read_bytes() == (both[0] / name).read_bytes() for name in names)
+    names = [
+        file.relative_to(alone[0])
+        for file in [*alone[0].glob("states/*.safetensors"), alone[0] / "gold.safetensors"]
+    ]
+    assert len(names) > 2 and all(
+        (alone[0] / name).read_bytes() == (both[0] / name).read_bytes() for name in names
+    )
 
 
 def test_steps_that_cannot_be_shared_are_refused(monkeypatch):
@@ -103,7 +129,10 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch):
 
 
 def machine(count: int) -> Machine:
-    return Machine(**{name: SETTINGS[name] for name in ("engine", "engine_options", "device", "threads")}, processes=count)
+    return Machine(
+        **{name: SETTINGS[name] for name in ("engine", "engine_options", "device", "threads")},
+        processes=count,
+    )
 
 
 def chain(raw: str):
@@ -112,16 +141,27 @@ def chain(raw: str):
 
 
 def test_a_teacher_is_tuned_and_asked_by_two_processes(raw, tmp_path):
-    """By torch's launcher, as the engines do it; one whose rows cannot be shared fails with its reason."""
+    """By torch's launcher, as the engines do it; one whose rows cannot be shared fails with its
+    reason."""
     plan, store = chain(raw), Store(tmp_path)
     teacher = plan.runs[0]
     distributed.complete(teacher, store, machine(2))
-    result, manifest = store.result(teacher), json.loads((store.folder(teacher) / "manifest.json").read_text())
-    assert manifest["processes"] == 2 and {"curve.json", "model/model.safetensors"} <= result["files"].keys()
+    result, manifest = (
+        store.result(teacher),
+        json.loads((store.folder(teacher) / "manifest.json").read_text()),
+    )
+    assert (
+        manifest["processes"] == 2
+        and {"curve.json", "model/model.safetensors"} <= result["files"].keys()
+    )
     other = Store(tmp_path / "alone")
     distributed.make(teacher, other)
-    ours, theirs = (json.loads((each.folder(teacher) / "curve.json").read_text()) for each in (store, other))
-    assert [one["loss"] for one in ours[1:]] == pytest.approx([one["loss"] for one in theirs[1:]], rel=1e-5)
+    ours, theirs = (
+        json.loads((each.folder(teacher) / "curve.json").read_text()) for each in (store, other)
+    )
+    assert [one["loss"] for one in ours[1:]] == pytest.approx(
+        [one["loss"] for one in theirs[1:]], rel=1e-5
+    )
     assert [one.get("dev_f1") for one in ours] == [one.get("dev_f1") for one in theirs]
     with pytest.raises(StudyError, match="2 packs a step cannot be shared by 3 processes"):
         distributed.complete(teacher, Store(tmp_path / "three"), machine(3))
@@ -137,14 +177,19 @@ def test_an_engine_makes_runs_by_two_processes_as_by_one(raw, tmp_path):
         with engines.opened(machine(count)) as pool:
             engines.complete(wanted, store, machine(count), pool, lambda run: None)
         said[count] = json.loads(store.path(wanted[1], "answers.json").read_text())
-    assert {key: one["text"] for key, one in said[1].items()} == {key: one["text"] for key, one in said[2].items()}
+    assert {key: one["text"] for key, one in said[1].items()} == {
+        key: one["text"] for key, one in said[2].items()
+    }
     both = ([one["probability"] for one in said[count].values()] for count in (1, 2))
     assert next(both) == pytest.approx(next(both), abs=1e-3)
 
 
 def test_a_run_is_found_by_its_label_and_by_nothing_less(raw, tmp_path, capsys):
     assert worker.main(["smoke", "gpt_neox"]) == 2
-    assert "0 runs of smoke are called 'gpt_neox': `study status smoke` lists them." in capsys.readouterr().err
+    assert (
+        "0 runs of smoke are called 'gpt_neox': `study status smoke` lists them."
+        in capsys.readouterr().err
+    )
     assert worker.main(["smoke", "gpt_neox s0 4 layers, tuned start, teacher"]) == 2
     assert "builds on a run that is not there yet" in capsys.readouterr().err
     assert worker.main(["smoke", "gpt_neox s0 teacher"]) == 0

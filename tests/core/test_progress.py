@@ -34,7 +34,9 @@ def test_time_left_counts_from_where_a_run_went_on(clock, capsys):
         for step in range(101, 111):
             bar.step(step, loss=1.0)
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == "teacher: 106/110, loss 1.000, 8 s left", "six steps took twelve seconds, four are left"
+    assert first == "teacher: 106/110, loss 1.000, 8 s left", (
+        "six steps took twelve seconds, four are left"
+    )
 
 
 def test_going_over_items_counts_them(capsys):

@@ -19,7 +19,11 @@ COMMITTED = [name for name in ("small", "qwen") if (root() / "figures" / name).i
     [
         ("kinds 1, training 3", "kinds 1, training 3", ""),
         ("kinds 1, training 3", "kinds 1, training 4", "made with training 3, today 4"),
-        ("facts 1, kinds 1, training 3", "facts 2, kinds 1, training 4", "made with facts 1, training 3, today 2, 4"),
+        (
+            "facts 1, kinds 1, training 3",
+            "facts 2, kinds 1, training 4",
+            "made with facts 1, training 3, today 2, 4",
+        ),
         ("kinds 1", "kinds 1, scoring 2", "made with no scoring, today 2"),
         ("kinds 1, scoring 2", "kinds 1", "made with scoring 2, today none"),
         ("", "kinds 1", "made with unknown versions"),
@@ -32,7 +36,9 @@ def test_what_differs_is_named(made: str, today: str, how: str):
 def test_versions_are_those_of_all_that_a_run_builds_on():
     upstream = Run("teacher", {}, recipe={"training": 3, "kinds": 1})
     assert (
-        versions.written(Run("answers", {}, {"model": upstream}, {"answering": 5, "kinds": 1}).versions)
+        versions.written(
+            Run("answers", {}, {"model": upstream}, {"answering": 5, "kinds": 1}).versions
+        )
         == "answering 5, kinds 1, training 3"
     )
 
@@ -58,4 +64,6 @@ def test_the_keys_of_committed_results_come_out_as_before(profile: str):
     planned = {run.planned: run for plan in plans for run in plan.runs}
     store = Exported(dict(runs.digest))
     assert {name: store.key(planned[name]) for name in runs.index} == dict(runs.key)
-    assert {name: versions.written(planned[name].versions) for name in runs.index} == dict(runs.versions)
+    assert {name: versions.written(planned[name].versions) for name in runs.index} == dict(
+        runs.versions
+    )

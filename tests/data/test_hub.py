@@ -1,4 +1,5 @@
-"""Models of the hub: pinned, known before they are fetched, found where the hub's library keeps them."""
+"""Models of the hub: pinned, known before they are fetched, found where the hub's library keeps
+them."""
 
 import os
 from pathlib import Path
@@ -10,7 +11,8 @@ from studylib.core.errors import StudyError
 from studylib.data import hub
 from studylib.models import loading, parts, prune
 
-# Counted by others (EleutherAI/pythia: README.md; Qwen's and HuggingFaceTB's model cards round to these).
+# Counted by others (EleutherAI/pythia: README.md; Qwen's and HuggingFaceTB's model cards round to
+# these).
 TOTALS = {
     "EleutherAI/pythia-70m": (70_426_624, 18_915_328),
     "EleutherAI/pythia-160m": (162_322_944, 85_056_000),
@@ -30,12 +32,20 @@ TOTALS = {
 def test_a_known_configuration_has_the_published_number_of_parameters(name):
     config = hub.config(name)
     counted = parts.parameters(prune.hollow(config, config.num_hidden_layers, None))
-    assert (counted["total"], counted["nonembedding"]) == TOTALS[name] and hub.known()[name]["parameters"] == TOTALS[name][0]
+    assert (counted["total"], counted["nonembedding"]) == TOTALS[name] and hub.known()[name][
+        "parameters"
+    ] == TOTALS[name][0]
 
 
 def test_what_is_not_pinned_is_refused():
     for reference in ("someone/something", "someone/something@main", "pythia-410m", ""):
-        with pytest.raises(StudyError, match=r"is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit .*huggingface.co/OWNER"):
+        with pytest.raises(
+            StudyError,
+            match=(
+                r"is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit"
+                r" .*huggingface.co/OWNER"
+            ),
+        ):
             hub.model(reference)
     assert hub.model(f"someone/something@{'a1' * 20}") == ("someone/something", "a1" * 20)
     assert all(len(bytes.fromhex(about["commit"])) == 20 for about in hub.known().values())
@@ -44,22 +54,33 @@ def test_what_is_not_pinned_is_refused():
 def test_a_commit_names_what_is_learnt_from():
     """Another commit is another model; the pinned one may be left out."""
     one = loading.fingerprint("hub:Qwen/Qwen2.5-0.5B")
-    assert one == loading.fingerprint(f"hub:Qwen/Qwen2.5-0.5B@{hub.known()['Qwen/Qwen2.5-0.5B']['commit']}")
-    assert one != loading.fingerprint(f"hub:Qwen/Qwen2.5-0.5B@{'0' * 40}") != loading.fingerprint("hub:Qwen/Qwen2.5-1.5B")
+    assert one == loading.fingerprint(
+        f"hub:Qwen/Qwen2.5-0.5B@{hub.known()['Qwen/Qwen2.5-0.5B']['commit']}"
+    )
+    assert (
+        one
+        != loading.fingerprint(f"hub:Qwen/Qwen2.5-0.5B@{'0' * 40}")
+        != loading.fingerprint("hub:Qwen/Qwen2.5-1.5B")
+    )
 
 
 def test_a_fetched_model_is_found_and_half_of_one_is_not(monkeypatch):
     name, commit = "someone/fetched", "1" * 40
     folder = Path(os.environ["HF_HOME"]) / "hub" / "models--someone--fetched" / "snapshots" / commit
     assert hub.at_hand(f"{name}@{commit}") is None
-    with pytest.raises(StudyError, match=r"hub:someone/fetched@1+ could not be fetched .*check the network"):
+    with pytest.raises(
+        StudyError, match=r"hub:someone/fetched@1+ could not be fetched .*check the network"
+    ):
         loading.load(f"hub:{name}@{commit}")
     loading.save(model("llama"), tokenizer(), folder)
     assert hub.at_hand(f"{name}@{commit}") == folder and hub.missing(f"{name}@{commit}") == 0
     net, words = loading.load(f"hub:{name}@{commit}")
     assert net.config.hidden_size == 32 and len(words) == len(tokenizer())
     (folder / "model.safetensors").rename(folder / "other")
-    assert hub.at_hand(f"{name}@{commit}") is None and hub.at_hand(f"{name}@{commit}", weights=False) == folder
+    assert (
+        hub.at_hand(f"{name}@{commit}") is None
+        and hub.at_hand(f"{name}@{commit}", weights=False) == folder
+    )
 
 
 def test_megabytes_are_those_of_half_precision():

@@ -32,7 +32,9 @@ def test_packed_hidden_states_equal_one_question_per_row(family, mode):
     packed, single = (packing.collate(rows) for rows in rows_of(mode))
     net = model(family)
     with torch.no_grad():
-        ours, theirs = (parts.hidden_states(net, b).flatten(0, 1)[b.answers.at] for b in (packed, single))
+        ours, theirs = (
+            parts.hidden_states(net, b).flatten(0, 1)[b.answers.at] for b in (packed, single)
+        )
     assert torch.equal(packed.answers.targets, single.answers.targets)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -44,7 +46,9 @@ def test_a_row_of_its_own_equals_the_models_plain_causal_forward(family):
         batch = packing.collate([row])
         with torch.no_grad():
             plain = net(input_ids=batch.ids).logits[0, batch.answers.at]
-            ours = parts.head(net, parts.hidden_states(net, batch)[0, batch.answers.at], len(tokenizer()))
+            ours = parts.head(
+                net, parts.hidden_states(net, batch)[0, batch.answers.at], len(tokenizer())
+            )
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -56,7 +60,13 @@ def test_packed_gradients_equal_one_question_per_row(family, mode):
         loop.backward(net, rows, GOLD, 0, None, len(tokenizer()))
         gradients.append({name: p.grad for name, p in net.named_parameters()})
     for name, expected in gradients[1].items():
-        torch.testing.assert_close(gradients[0][name], expected, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            gradients[0][name],
+            expected,
+            rtol=1e-3,
+            atol=1e-5,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 def test_the_loss_is_that_of_the_next_token_right_after_the_question():
@@ -68,7 +78,9 @@ def test_the_loss_is_that_of_the_next_token_right_after_the_question():
     labels[0, -len(row.answers.targets) :] = torch.tensor(row.answers.targets)
     with torch.no_grad():
         expected = net(input_ids=ids, labels=labels).loss
-        ours = loop.losses(net, [row], GOLD, 0, None, len(tokenizer()))["cross_entropy"] / len(row.answers.targets)
+        ours = loop.losses(net, [row], GOLD, 0, None, len(tokenizer()))["cross_entropy"] / len(
+            row.answers.targets
+        )
     torch.testing.assert_close(ours, expected)
 
 
@@ -79,15 +91,19 @@ def test_shifting_the_gather_by_one_would_be_seen():
         hidden = parts.hidden_states(net, batch).flatten(0, 1)
         right, late, early = (
             objectives.cross_entropy(
-                parts.head(net, hidden[(batch.answers.at + shift).clamp(max=len(row.ids) - 1)], len(tokenizer())),
+                parts.head(
+                    net,
+                    hidden[(batch.answers.at + shift).clamp(max=len(row.ids) - 1)],
+                    len(tokenizer()),
+                ),
                 batch.answers.targets,
             )
             for shift in (0, 1, -1)
         )
     assert not torch.allclose(right, late) and not torch.allclose(right, early)
-    assert row.ids[row.answers.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0], (
-        "the first answer token is predicted from 'Answer:'"
-    )
+    assert (
+        row.ids[row.answers.at[0]] == tokenizer()(":", add_special_tokens=False)["input_ids"][0]
+    ), "the first answer token is predicted from 'Answer:'"
 
 
 def test_eos_is_learnt_even_where_it_is_the_padding_token():
@@ -98,14 +114,19 @@ def test_eos_is_learnt_even_where_it_is_the_padding_token():
 
 def test_every_answer_token_is_a_target_of_the_token_before_it():
     for prompt, row in zip(built("one-shot"), packs("one-shot"), strict=True):
-        assert row.answers.targets == [token for branch in prompt.branches for token in branch.target]
+        assert row.answers.targets == [
+            token for branch in prompt.branches for token in branch.target
+        ]
         for place, target in zip(row.answers.at, row.answers.targets, strict=True):
             last = target == tokenizer().eos_token_id
-            assert last or (row.ids[place + 1] == target and row.branches[place + 1] == row.branches[place])
+            assert last or (
+                row.ids[place + 1] == target and row.branches[place + 1] == row.branches[place]
+            )
 
 
 def test_every_next_token_is_learnt_once_a_branch_and_that_of_the_prefix_once():
-    """Against each question written out as one sequence: its tokens after the prefix, each a target of the one before it."""
+    """Against each question written out as one sequence: its tokens after the prefix, each a target
+    of the one before it."""
     for prompt, row in zip(built("one-shot"), packs("one-shot"), strict=True):
         start, pairs = len(prompt.prefix), list(zip(row.all.at, row.all.targets, strict=True))
         assert pairs[: start - 1] == list(enumerate(prompt.prefix[1:]))
@@ -134,11 +155,26 @@ def test_a_row_is_named_by_its_questions_inputs_and_targets():
 
 def test_rows_are_filled_up_on_the_right_and_places_count_through_them():
     def row(ids, branches, at, targets):
-        return packing.Pack(ids, [*range(len(ids))], branches, packing.Places(at, targets), packing.Places(targets, at), ("q",))
+        return packing.Pack(
+            ids,
+            [*range(len(ids))],
+            branches,
+            packing.Places(at, targets),
+            packing.Places(targets, at),
+            ("q",),
+        )
 
-    batch = packing.collate([row([5, 6], [0, 1], [1], [9]), row([7, 8, 9], [0, 1, 2], [1, 2], [3, 4])])
-    assert batch.ids.tolist() == [[5, 6, 0], [7, 8, 9]] and batch.positions.tolist() == [[0, 1, 0], [0, 1, 2]]
-    assert batch.branches.tolist() == [[0, 1, -1], [0, 1, 2]] and batch.real.tolist() == [[True, True, False], [True] * 3]
+    batch = packing.collate(
+        [row([5, 6], [0, 1], [1], [9]), row([7, 8, 9], [0, 1, 2], [1, 2], [3, 4])]
+    )
+    assert batch.ids.tolist() == [[5, 6, 0], [7, 8, 9]] and batch.positions.tolist() == [
+        [0, 1, 0],
+        [0, 1, 2],
+    ]
+    assert batch.branches.tolist() == [[0, 1, -1], [0, 1, 2]] and batch.real.tolist() == [
+        [True, True, False],
+        [True] * 3,
+    ]
     assert (batch.answers.at.tolist(), batch.answers.targets.tolist()) == ([1, 4, 5], [9, 3, 4])
     assert (batch.all.at.tolist(), batch.all.targets.tolist()) == ([9, 6, 7], [1, 1, 2])
     assert batch.lengths == (2, 3) and batch.to(torch.device("cpu")) is batch
@@ -153,7 +189,9 @@ def test_what_fills_the_padding_changes_nothing():
             batch.ids[~batch.real] = padding
             here = batch.answers.at < len(rows[:-1]) * batch.ids.shape[1]
             seen.append(parts.hidden_states(net, batch).flatten(0, 1)[batch.answers.at[here]])
-    assert len(rows[-1].ids) > len(rows[-2].ids) and not torch.equal(batch.real, torch.ones_like(batch.real))
+    assert len(rows[-1].ids) > len(rows[-2].ids) and not torch.equal(
+        batch.real, torch.ones_like(batch.real)
+    )
     assert torch.equal(seen[0], seen[1])
     torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
 
@@ -173,7 +211,11 @@ def test_branch_mask_by_hand():
 def test_positions_go_on_from_the_prefix_in_every_branch():
     for prompt, row in zip(built(), packs(), strict=True):
         for number in range(1, len(prompt.branches) + 1):
-            own = [position for position, branch in zip(row.positions, row.branches, strict=True) if branch == number]
+            own = [
+                position
+                for position, branch in zip(row.positions, row.branches, strict=True)
+                if branch == number
+            ]
             assert own == list(range(len(prompt.prefix), len(prompt.prefix) + len(own)))
 
 
@@ -184,7 +226,9 @@ def test_a_schedule_goes_over_everything_once_an_epoch_and_depends_on_its_seed()
         assert sorted(i for batch in epoch for i in batch) == list(range(8))
     assert batches == packing.schedule(lengths, size=2, steps=8, seed=1)
     assert batches != packing.schedule(lengths, size=2, steps=8, seed=2)
-    assert batches[:3] == packing.schedule(lengths, size=2, steps=3, seed=1), "a longer training begins like a shorter one"
+    assert batches[:3] == packing.schedule(lengths, size=2, steps=3, seed=1), (
+        "a longer training begins like a shorter one"
+    )
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 16])
@@ -205,14 +249,25 @@ def test_rows_of_one_length_keep_to_their_order_within_a_window():
 
 
 def test_a_batch_is_no_larger_than_what_there_is():
-    assert [sorted(batch) for batch in packing.schedule([3, 1, 2], size=8, steps=2, seed=0)] == [[0, 1, 2], [0, 1, 2]]
+    assert [sorted(batch) for batch in packing.schedule([3, 1, 2], size=8, steps=2, seed=0)] == [
+        [0, 1, 2],
+        [0, 1, 2],
+    ]
 
 
 def test_batches_do_not_come_in_the_order_of_their_lengths():
-    """Nor twice in the same: an epoch's ten batches, each of rows of about one length, are shuffled anew."""
-    epochs = [packing.schedule(range(40), size=4, steps=20, seed=0)[part] for part in (slice(10), slice(10, 20))]
+    """Nor twice in the same: an epoch's ten batches, each of rows of about one length, are shuffled
+    anew."""
+    epochs = [
+        packing.schedule(range(40), size=4, steps=20, seed=0)[part]
+        for part in (slice(10), slice(10, 20))
+    ]
     orders = [[batch[0] for batch in epoch] for epoch in epochs]
-    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1] and sorted(orders[0]) not in orders
+    assert (
+        sorted(orders[0]) == sorted(orders[1])
+        and orders[0] != orders[1]
+        and sorted(orders[0]) not in orders
+    )
 
 
 def test_batches_are_alike_in_length():
@@ -222,10 +277,14 @@ def test_batches_are_alike_in_length():
 
 
 def test_what_fills_no_batch_is_left_out_by_chance_and_not_by_length():
-    """Ten rows in batches of four: two are left out of each epoch, the longest no more often than the shortest."""
+    """Ten rows in batches of four: two are left out of each epoch, the longest no more often than
+    the shortest."""
     left_out = np.zeros(10)
     for seed in range(400):
-        first, second = (packing.schedule(range(10), size=4, steps=4, seed=seed)[part] for part in (slice(2), slice(2, 4)))
+        first, second = (
+            packing.schedule(range(10), size=4, steps=4, seed=seed)[part]
+            for part in (slice(2), slice(2, 4))
+        )
         for epoch in (first, second):
             seen = {i for batch in epoch for i in batch}
             assert len(seen) == 8

@@ -26,15 +26,27 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def question(
-    name: str, article: str = "A", context: str = "Kamo lives in Tiru.", asked: str = "Where?", answers: tuple = ("Tiru",)
+    name: str,
+    article: str = "A",
+    context: str = "Kamo lives in Tiru.",
+    asked: str = "Where?",
+    answers: tuple = ("Tiru",),
 ) -> Question:
-    return Question(name, article, context, asked, tuple((text, context.find(text)) for text in answers))
+    return Question(
+        name, article, context, asked, tuple((text, context.find(text)) for text in answers)
+    )
 
 
 def library(articles: int, contexts: int = 3) -> list[Question]:
     """Two questions a context; every context names its article, and the longest of each is long."""
     return [
-        question(f"{a}-{c}-{q}", f"article{a}", f"Text {c} of article{a}." + " It goes on." * c, f"What is {q}?", (f"article{a}",))
+        question(
+            f"{a}-{c}-{q}",
+            f"article{a}",
+            f"Text {c} of article{a}." + " It goes on." * c,
+            f"What is {q}?",
+            (f"article{a}",),
+        )
         for a in range(articles)
         for c in range(contexts)
         for q in range(2)
@@ -59,36 +71,56 @@ def text(tokenizer: PreTrainedTokenizerFast, prompt: prompts.Prompt, number: int
     ],
 )
 def test_target_is_the_most_frequent_answer_and_the_first_among_equals(answers: tuple, target: str):
-    assert prompts.target_of(Question("q", "A", "c", "?", tuple((answer, 0) for answer in answers))) == target
+    assert (
+        prompts.target_of(Question("q", "A", "c", "?", tuple((answer, 0) for answer in answers)))
+        == target
+    )
 
 
 def test_zero_shot_text_to_the_letter(tokenizer: PreTrainedTokenizerFast):
-    asked = [question("q1", asked=" Where does Kamo live?\n"), question("q2", asked="Who lives in Tiru?", answers=("Kamo",))]
+    asked = [
+        question("q1", asked=" Where does Kamo live?\n"),
+        question("q2", asked="Who lives in Tiru?", answers=("Kamo",)),
+    ]
     (prompt,) = prompts.build(asked, tokenizer, mode="zero-shot", pool=library(2))
     shared = "Answer the question with words from the text.\n\nText: Kamo lives in Tiru."
-    assert text(tokenizer, prompt, 0) == shared + "\n\nQuestion: Where does Kamo live?\nAnswer: Tiru"
+    assert (
+        text(tokenizer, prompt, 0) == shared + "\n\nQuestion: Where does Kamo live?\nAnswer: Tiru"
+    )
     assert text(tokenizer, prompt, 1) == shared + "\n\nQuestion: Who lives in Tiru?\nAnswer: Kamo"
 
 
 def test_one_shot_text_to_the_letter(tokenizer: PreTrainedTokenizerFast):
     shown = question("p", "B", "Belu wrote Sado.", "Who wrote Sado?", ("Belu",))
     (prompt,) = prompts.build([question("q")], tokenizer, mode="one-shot", pool=[shown])
-    assert text(tokenizer, prompt) == (
-        "Answer the question with words from the text."
+    assert (
+        text(tokenizer, prompt) == "Answer the question with words from the text."
         "\n\nText: Belu wrote Sado.\n\nQuestion: Who wrote Sado?\nAnswer: Belu"
         "\n\nText: Kamo lives in Tiru.\n\nQuestion: Where?\nAnswer: Tiru"
     )
 
 
-@pytest.mark.parametrize("context", ["“Žižek” – 24–10 , said he !", "東京 is\tbig.\n\n  Really .", "don't  do n't", "🦊 e\u0301"])
-def test_tokens_of_the_segments_say_the_rendered_text(context: str, tokenizer: PreTrainedTokenizerFast):
-    asked = question("q", context=context, asked=f"Why “{context}” ?", answers=(context.split()[0],))
+@pytest.mark.parametrize(
+    "context",
+    ["“Žižek” – 24–10 , said he !", "東京 is\tbig.\n\n  Really .", "don't  do n't", "🦊 e\u0301"],
+)
+def test_tokens_of_the_segments_say_the_rendered_text(
+    context: str, tokenizer: PreTrainedTokenizerFast
+):
+    asked = question(
+        "q", context=context, asked=f"Why “{context}” ?", answers=(context.split()[0],)
+    )
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
-    whole = f"{prompts.INSTRUCTIONS}\n\nText: {context}\n\nQuestion: {asked.question}\nAnswer: {context.split()[0]}"
+    whole = (
+        f"{prompts.INSTRUCTIONS}\n\nText: {context}\n\nQuestion: {asked.question}\nAnswer:"
+        f" {context.split()[0]}"
+    )
     assert text(tokenizer, prompt) == unicodedata.normalize("NFC", whole)
 
 
-def test_answers_end_in_end_of_text_even_where_it_is_the_padding(tokenizer: PreTrainedTokenizerFast):
+def test_answers_end_in_end_of_text_even_where_it_is_the_padding(
+    tokenizer: PreTrainedTokenizerFast,
+):
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     for prompt in prompts.build(library(3), tokenizer, mode="one-shot", pool=library(3)):
         for branch in prompt.branches:
@@ -107,7 +139,9 @@ def test_every_context_is_a_prompt_and_every_question_a_branch(tokenizer: PreTra
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_demonstration_comes_from_the_asked_article(seed: int, tokenizer: PreTrainedTokenizerFast):
+def test_no_demonstration_comes_from_the_asked_article(
+    seed: int, tokenizer: PreTrainedTokenizerFast
+):
     asked = library(4)
     shown: dict[str, set[str]] = {}
     for prompt in prompts.build(asked, tokenizer, mode="one-shot", pool=asked, seed=seed):
@@ -118,7 +152,8 @@ def test_no_demonstration_comes_from_the_asked_article(seed: int, tokenizer: Pre
         shown.setdefault(article, set()).add(before)
     assert all(len(found) == 1 for found in shown.values())
     assert sorted(
-        len([article for article in shown if demonstration in shown[article]]) for demonstration in set.union(*shown.values())
+        len([article for article in shown if demonstration in shown[article]])
+        for demonstration in set.union(*shown.values())
     ) == [1, 3]
 
 
@@ -142,7 +177,9 @@ def test_demonstrations_are_short():
 
 def test_the_same_text_under_another_title_is_no_demonstration():
     same, other = question("p1", "B"), question("p2", "C", "Kamo lives in Tiru, says Belu.")
-    assert all(fixed([same, other, same, other], seed, question("q", "A")) == other for seed in range(5))
+    assert all(
+        fixed([same, other, same, other], seed, question("q", "A")) == other for seed in range(5)
+    )
 
 
 def test_a_long_demonstration_is_better_than_none():
@@ -176,9 +213,13 @@ def test_the_retrieved_demonstration_is_the_nearest_by_words_of_another_article(
 
 
 def test_retrieval_ranks_as_the_formula_of_bm25():
-    """Lucene's form: Σ ln(1 + (N − n + ½)/(n + ½)) · f / (f + k₁(1 − b + b·l/l̄)), k₁ = 1.5, b = 0.75."""
+    """Lucene's form: Σ ln(1 + (N − n + ½)/(n + ½)) · f / (f + k₁(1 − b + b·l/l̄)), k₁ = 1.5, b =
+    0.75."""
     rng = Random(0)
-    pool = [about(*rng.choices(WORDS, k=rng.randint(1, 9)), article=f"a{number}") for number in range(40)]
+    pool = [
+        about(*rng.choices(WORDS, k=rng.randint(1, 9)), article=f"a{number}")
+        for number in range(40)
+    ]
     texts = [one.context.split() for one in pool]
     mean = sum(map(len, texts)) / len(texts)
 
@@ -187,52 +228,79 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
         for word in asked:
             held = sum(word in other for other in texts)
             weight = log(1 + (len(texts) - held + 0.5) / (held + 0.5))
-            total += weight * text.count(word) / (text.count(word) + 1.5 * (0.25 + 0.75 * len(text) / mean))
+            total += (
+                weight
+                * text.count(word)
+                / (text.count(word) + 1.5 * (0.25 + 0.75 * len(text) / mean))
+            )
         return total
 
     for number in range(10):
         asked = about(*rng.choices(WORDS, k=4), article="mine")
         (found,) = prompts.retrieved([asked], pool, 0)
-        best = max(score(asked.context.split(), text) for text, one in zip(texts, pool, strict=True) if one.context != asked.context)
-        assert score(asked.context.split(), found.context.split()) == pytest.approx(best, rel=1e-5), number
+        best = max(
+            score(asked.context.split(), text)
+            for text, one in zip(texts, pool, strict=True)
+            if one.context != asked.context
+        )
+        assert score(asked.context.split(), found.context.split()) == pytest.approx(
+            best, rel=1e-5
+        ), number
 
 
 @pytest.mark.parametrize(
     ("language", "asked", "near", "other"),
     [
-        ("hi", "नदी का पानी ठंडा है", "वह नदी पानी से भरी थी", "नगर में किताब मिली"),  # vowel signs belong to their words
+        (
+            "hi",
+            "नदी का पानी ठंडा है",
+            "वह नदी पानी से भरी थी",
+            "नगर में किताब मिली",
+        ),  # vowel signs belong to their words
         ("zh", "2008年北京", "我在北京住", "我在2009年"),  # ideographs after digits are words, too
         ("ar", "كِتَابٌ قديم", "هذا كِتَابٌ جديد", "كان هناك"),
     ],
 )
-def test_contexts_are_compared_by_words_in_every_script(language: str, asked: str, near: str, other: str):
+def test_contexts_are_compared_by_words_in_every_script(
+    language: str, asked: str, near: str, other: str
+):
     def context(name: str, text: str) -> Question:
         return Question(name, name, text, "?", ((text[:2], 0),), language)
 
-    (found,) = prompts.retrieved([context("q", asked)], [context("other", other), context("near", near)], 0)
+    (found,) = prompts.retrieved(
+        [context("q", asked)], [context("other", other), context("near", near)], 0
+    )
     assert found.id == "near"
 
 
 @pytest.mark.parametrize("wordless", ["...", "$ ।", "—"])
 def test_contexts_without_words_have_a_demonstration_as_well(wordless: str):
-    pool = [question("a", "A", "Kamo lives in Tiru."), question("b", "B", wordless, answers=(wordless[0],))]
+    pool = [
+        question("a", "A", "Kamo lives in Tiru."),
+        question("b", "B", wordless, answers=(wordless[0],)),
+    ]
     asked = question("q", "C", wordless + wordless, answers=(wordless[0],))
     assert prompts.retrieved([asked], pool, 0)[0].id == "a"
     assert prompts.retrieved([asked], pool[1:], 0)[0].id == "b"
 
 
-@pytest.mark.parametrize("mode", [mode for mode in prompts.MODES if "one-shot" in mode and "chat" not in mode])
+@pytest.mark.parametrize(
+    "mode", [mode for mode in prompts.MODES if "one-shot" in mode and "chat" not in mode]
+)
 def test_no_one_shot_shows_the_asked_article(mode: str, tokenizer: PreTrainedTokenizerFast):
     asked = library(4)
     for prompt in prompts.build(asked, tokenizer, mode=mode, pool=asked, seed=1):
         before, _, own = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")
-        assert prompt.branches[0].question.article in own and prompt.branches[0].question.article not in before
+        assert (
+            prompt.branches[0].question.article in own
+            and prompt.branches[0].question.article not in before
+        )
         assert before.count("\n\nText: ") == 1
 
 
 TEMPLATE = (
-    "{% for turn in messages %}<|{{ turn['role'] }}|>\n{{ turn['content'] | trim }}<|endoftext|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    "{% for turn in messages %}<|{{ turn['role'] }}|>\n{{ turn['content'] | trim"
+    " }}<|endoftext|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 
 
@@ -246,15 +314,18 @@ def chatting() -> PreTrainedTokenizerFast:
 def test_chat_text_to_the_letter(chatting: PreTrainedTokenizerFast):
     shown = question("p", "B", "Belu wrote Sado.", "Who wrote Sado?", ("Belu",))
     (zero,) = prompts.build([question("q")], chatting, mode="chat zero-shot")
-    assert text(chatting, zero) == (
-        "<|user|>\nAnswer the question with words from the text.\n\nText: Kamo lives in Tiru."
+    assert (
+        text(chatting, zero)
+        == "<|user|>\nAnswer the question with words from the text.\n\nText: Kamo lives in Tiru."
         "\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
     )
     (one,) = prompts.build([question("q")], chatting, mode="chat one-shot", pool=[shown])
-    assert text(chatting, one) == (
-        "<|user|>\nAnswer the question with words from the text.\n\nText: Belu wrote Sado.\n\nQuestion: Who wrote Sado?<|endoftext|>"
-        "\n<|assistant|>\nBelu<|endoftext|>\n<|user|>\nText: Kamo lives in Tiru."
-        "\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
+    assert (
+        text(chatting, one)
+        == "<|user|>\nAnswer the question with words from the text.\n\nText: Belu wrote"
+        " Sado.\n\nQuestion: Who wrote"
+        " Sado?<|endoftext|>\n<|assistant|>\nBelu<|endoftext|>\n<|user|>\nText: Kamo lives in"
+        " Tiru.\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
     )
 
 
@@ -268,8 +339,13 @@ def test_chat_tokens_are_those_of_the_template_itself(mode: str, chatting: PreTr
             if mode == "chat one-shot":
                 turns = [f"Text: {shown.context}\n\nQuestion: {shown.question}", "Belu", *turns]
             turns[0] = f"{prompts.INSTRUCTIONS}\n\n{turns[0]}"
-            said = [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
-            whole = chatting.apply_chat_template(said, add_generation_prompt=True, return_dict=False)
+            said = [
+                {"role": ("user", "assistant")[i % 2], "content": turn}
+                for i, turn in enumerate(turns)
+            ]
+            whole = chatting.apply_chat_template(
+                said, add_generation_prompt=True, return_dict=False
+            )
             assert prompt.prefix + branch.given == whole
             assert branch.target[-1] == chatting.eos_token_id
 
@@ -279,9 +355,16 @@ def test_chat_without_a_template_is_refused(tokenizer: PreTrainedTokenizerFast):
         prompts.build([question("q")], tokenizer, mode="chat zero-shot")
 
 
-@pytest.mark.parametrize("pool", [[], [question("p", "A", "Kamo lives in Tiru, too.")]], ids=["empty", "one article"])
-def test_without_a_second_article_one_shot_is_refused(pool: list[Question], tokenizer: PreTrainedTokenizerFast):
-    with pytest.raises(StudyError, match="No demonstration for article 'A': the training set needs a second article"):
+@pytest.mark.parametrize(
+    "pool", [[], [question("p", "A", "Kamo lives in Tiru, too.")]], ids=["empty", "one article"]
+)
+def test_without_a_second_article_one_shot_is_refused(
+    pool: list[Question], tokenizer: PreTrainedTokenizerFast
+):
+    with pytest.raises(
+        StudyError,
+        match="No demonstration for article 'A': the training set needs a second article",
+    ):
         prompts.build([question("q")], tokenizer, mode="one-shot", pool=pool)
 
 
@@ -290,18 +373,35 @@ LONG = " ".join(f"Text {number} of Kamo{number} goes on." for number in range(40
 
 def long(*numbers: int) -> list[Question]:
     """Questions on one long context, answered in its sentences of these numbers."""
-    return [question(f"q{number}", context=LONG, asked="Who?", answers=(f"Kamo{number} ",)) for number in numbers]
+    return [
+        question(f"q{number}", context=LONG, asked="Who?", answers=(f"Kamo{number} ",))
+        for number in numbers
+    ]
 
 
-def test_a_context_that_fits_is_one_window_and_one_token_less_makes_more(tokenizer: PreTrainedTokenizerFast):
+def test_a_context_that_fits_is_one_window_and_one_token_less_makes_more(
+    tokenizer: PreTrainedTokenizerFast,
+):
     asked = long(3, 30)
     (whole,) = prompts.build(asked, tokenizer, mode="zero-shot", training=True)
-    reach = len(whole.prefix) + max(len(branch.given) + len(branch.target) for branch in whole.branches)
-    assert prompts.build(asked, tokenizer, mode="zero-shot", training=True, longest=reach) == [whole]
-    assert len(prompts.build(asked, tokenizer, mode="zero-shot", training=True, longest=reach - 1)) == 2
+    reach = len(whole.prefix) + max(
+        len(branch.given) + len(branch.target) for branch in whole.branches
+    )
+    assert prompts.build(asked, tokenizer, mode="zero-shot", training=True, longest=reach) == [
+        whole
+    ]
+    assert (
+        len(prompts.build(asked, tokenizer, mode="zero-shot", training=True, longest=reach - 1))
+        == 2
+    )
     room = max(len(branch.given) for branch in whole.branches) + prompts.ROOM
-    assert prompts.build(asked, tokenizer, mode="zero-shot", longest=len(whole.prefix) + room) == [whole]
-    assert len(prompts.build(asked, tokenizer, mode="zero-shot", longest=len(whole.prefix) + room - 1)) > 1
+    assert prompts.build(asked, tokenizer, mode="zero-shot", longest=len(whole.prefix) + room) == [
+        whole
+    ]
+    assert (
+        len(prompts.build(asked, tokenizer, mode="zero-shot", longest=len(whole.prefix) + room - 1))
+        > 1
+    )
 
 
 @pytest.mark.parametrize("longest", [100, 150, 300])
@@ -317,10 +417,14 @@ def test_windows_cut_nothing_silently(longest: int, mode: str, tokenizer: PreTra
     for place, context, following in zip(places, contexts, places[1:], strict=False):
         assert place + len(context) >= following + len(context) // 3  # they overlap
     assert all([branch.question for branch in prompt.branches] == asked for prompt in built)
-    assert all(len(p.prefix) + len(b.given) + prompts.ROOM <= longest for p in built for b in p.branches)
+    assert all(
+        len(p.prefix) + len(b.given) + prompts.ROOM <= longest for p in built for b in p.branches
+    )
 
     trained = prompts.build(asked, tokenizer, **wanted, training=True)
-    assert sorted(branch.question.id for prompt in trained for branch in prompt.branches) == sorted(one.id for one in asked)
+    assert sorted(branch.question.id for prompt in trained for branch in prompt.branches) == sorted(
+        one.id for one in asked
+    )
     for prompt in trained:
         context = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2]
         for branch in prompt.branches:
@@ -329,28 +433,44 @@ def test_windows_cut_nothing_silently(longest: int, mode: str, tokenizer: PreTra
     assert all(prompt.branches for prompt in trained)
 
 
-def test_in_training_an_answer_stands_where_it_is_farthest_from_the_ends(tokenizer: PreTrainedTokenizerFast):
-    """A window's neighbour holds the same answer, but nearer to its edge: nearer than a quarter of it, never."""
+def test_in_training_an_answer_stands_where_it_is_farthest_from_the_ends(
+    tokenizer: PreTrainedTokenizerFast,
+):
+    """A window's neighbour holds the same answer, but nearer to its edge: nearer than a quarter of
+    it, never."""
     for number in range(2, 38):
-        (prompt,) = prompts.build(long(number), tokenizer, mode="zero-shot", longest=150, training=True)
+        (prompt,) = prompts.build(
+            long(number), tokenizer, mode="zero-shot", longest=150, training=True
+        )
         context = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2]
         at = context.index(f"Kamo{number} ") / len(context)
         assert 0.2 < at < 0.8 or LONG.startswith(context) or LONG.endswith(context)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_question_that_leaves_no_room_for_its_context_is_refused(training: bool, tokenizer: PreTrainedTokenizerFast):
+def test_a_question_that_leaves_no_room_for_its_context_is_refused(
+    training: bool, tokenizer: PreTrainedTokenizerFast
+):
     asked = [question("long", context=LONG, asked="Where " * 60 + "?", answers=("Kamo3",))]
-    with pytest.raises(StudyError, match="question 'long': not even a piece of its context fits beside it"):
+    with pytest.raises(
+        StudyError, match="question 'long': not even a piece of its context fits beside it"
+    ):
         prompts.build(asked, tokenizer, mode="zero-shot", longest=80, training=training)
 
 
-def test_no_answer_of_the_set_is_longer_than_what_a_model_may_say(tokenizer: PreTrainedTokenizerFast):
-    """Room in windows and the limit of answers follow the longest answer to learn, whatever its script."""
+def test_no_answer_of_the_set_is_longer_than_what_a_model_may_say(
+    tokenizer: PreTrainedTokenizerFast,
+):
+    """Room in windows and the limit of answers follow the longest answer to learn, whatever its
+    script."""
     asked = [*long(3), question("wide", "B", "x " * 60 + "end", answers=("x " * 60,))]
     built = prompts.build(asked, tokenizer, mode="zero-shot", longest=400)
     limit = prompts.longest_answer(branch.target for prompt in built for branch in prompt.branches)
-    assert limit == max(len(branch.target) for prompt in built for branch in prompt.branches) > prompts.ROOM
+    assert (
+        limit
+        == max(len(branch.target) for prompt in built for branch in prompt.branches)
+        > prompts.ROOM
+    )
     assert all(len(p.prefix) + len(b.given) + limit <= 400 for p in built for b in p.branches)
     assert prompts.longest_answer([]) == prompts.longest_answer([[1, 2]]) == prompts.ROOM
 
@@ -361,19 +481,27 @@ def test_an_answer_that_no_window_holds_is_refused(tokenizer: PreTrainedTokenize
         prompts.build(asked, tokenizer, mode="zero-shot", longest=500, training=True)
 
 
-def test_prompts_of_a_fixed_demonstration_say_how_far_they_are_the_same(tokenizer: PreTrainedTokenizerFast):
+def test_prompts_of_a_fixed_demonstration_say_how_far_they_are_the_same(
+    tokenizer: PreTrainedTokenizerFast,
+):
     asked = library(4)
     built = prompts.build(asked, tokenizer, mode="one-shot", pool=asked)
     starts = {tuple(prompt.prefix[: prompt.shared]) for prompt in built}
-    assert len(starts) == 2 and all("Answer: article" in tokenizer.decode(list(start)) for start in starts)
+    assert len(starts) == 2 and all(
+        "Answer: article" in tokenizer.decode(list(start)) for start in starts
+    )
     assert all(0 < prompt.shared < len(prompt.prefix) for prompt in built)
     others = [mode for mode in prompts.MODES if mode != "one-shot" and "chat" not in mode]
-    assert {p.shared for mode in others for p in prompts.build(asked, tokenizer, mode=mode, pool=asked)} == {0}
+    assert {
+        p.shared for mode in others for p in prompts.build(asked, tokenizer, mode=mode, pool=asked)
+    } == {0}
 
 
 @pytest.mark.parametrize("mode", ["two-shot", "", None, "chat", "chat  one-shot", ["zero-shot"]])
 def test_an_unknown_mode_is_refused(mode: object, tokenizer: PreTrainedTokenizerFast):
-    with pytest.raises(StudyError, match=r"prompting .* is unknown: use zero-shot, one-shot, one-shot random"):
+    with pytest.raises(
+        StudyError, match=r"prompting .* is unknown: use zero-shot, one-shot, one-shot random"
+    ):
         prompts.build([question("q")], tokenizer, mode=mode, pool=library(2))
 
 
@@ -393,7 +521,10 @@ def test_control_tokens_in_data_stay_text(mode: str, chatting: PreTrainedTokeniz
         shown = question("p", "B", f"Belu and {name}.", f"Who is {name}?", (name,))
         (prompt,) = prompts.build([asked], chatting, mode=mode, pool=[shown])
         branch = prompt.branches[0]
-        assert chatting.decode(branch.target[:-1]).strip() == name and chatting.eos_token_id not in branch.target[:-1]
+        assert (
+            chatting.decode(branch.target[:-1]).strip() == name
+            and chatting.eos_token_id not in branch.target[:-1]
+        )
         ids.append([*prompt.prefix, *branch.given, *branch.target])
         assert chatting.decode(prompt.prefix).endswith(f"Text: {context}")
     assert (
@@ -403,10 +534,16 @@ def test_control_tokens_in_data_stay_text(mode: str, chatting: PreTrainedTokeniz
     )
 
 
-def test_control_tokens_in_a_long_context_are_text_in_its_windows(tokenizer: PreTrainedTokenizerFast):
-    asked = question("q", context=LONG + " <|endoftext|> " + LONG, asked="Who?", answers=("<|endoftext|>",))
+def test_control_tokens_in_a_long_context_are_text_in_its_windows(
+    tokenizer: PreTrainedTokenizerFast,
+):
+    asked = question(
+        "q", context=LONG + " <|endoftext|> " + LONG, asked="Who?", answers=("<|endoftext|>",)
+    )
     for training in (True, False):
-        for prompt in prompts.build([asked], tokenizer, mode="zero-shot", longest=150, training=training):
+        for prompt in prompts.build(
+            [asked], tokenizer, mode="zero-shot", longest=150, training=training
+        ):
             assert tokenizer.eos_token_id not in prompt.prefix
 
 
@@ -420,17 +557,23 @@ def test_control_tokens_in_a_long_context_are_text_in_its_windows(tokenizer: Pre
         (("a  b",), "a  b"),
     ],
 )
-def test_an_answer_with_line_breaks_is_learnt_in_one_line(answers: tuple, target: str, tokenizer: PreTrainedTokenizerFast):
+def test_an_answer_with_line_breaks_is_learnt_in_one_line(
+    answers: tuple, target: str, tokenizer: PreTrainedTokenizerFast
+):
     """An answer ends with its line, so nothing else could be heard."""
     asked = Question("q", "A", "By\n" + " ".join(answers), "?", tuple((one, 3) for one in answers))
-    assert prompts.target_of(asked) == target and prompts.traits(asked)["answer_words"] == len(target.split())
+    assert prompts.target_of(asked) == target and prompts.traits(asked)["answer_words"] == len(
+        target.split()
+    )
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
     assert tokenizer.decode(prompt.branches[0].target[:-1]) == f" {target}"
     if "\n" in answers[0]:
         assert metrics.exact_match(generate.clean(f" {target}"), answers) == 1.0
 
 
-def test_an_answer_with_a_line_break_stands_in_the_window_that_is_learnt(tokenizer: PreTrainedTokenizerFast):
+def test_an_answer_with_a_line_break_stands_in_the_window_that_is_learnt(
+    tokenizer: PreTrainedTokenizerFast,
+):
     context = f"{LONG} It was by\nZoto Belu, they say. {LONG}"
     asked = question("q", context=context, asked="Who?", answers=("by\nZoto Belu",))
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot", longest=150, training=True)
@@ -438,11 +581,17 @@ def test_an_answer_with_a_line_break_stands_in_the_window_that_is_learnt(tokeniz
 
 
 def test_two_spellings_of_one_text_are_one_prompt(tokenizer: PreTrainedTokenizerFast):
-    """Question, context, answer and demonstration, in NFD and in NFC: é as a letter and an accent, and as one."""
+    """Question, context, answer and demonstration, in NFD and in NFC: é as a letter and an accent,
+    and as one."""
     built = []
     for form in ("NFD", "NFC"):
         text = partial(unicodedata.normalize, form)
-        asked = question("q", context=text("René lives in Orléans."), asked=text("Where does René live?"), answers=(text("Orléans"),))
+        asked = question(
+            "q",
+            context=text("René lives in Orléans."),
+            asked=text("Where does René live?"),
+            answers=(text("Orléans"),),
+        )
         shown = question("p", "B", text("Zoé is here."), text("Is Zoé here?"), (text("Zoé"),))
         (prompt,) = prompts.build([asked], tokenizer, mode="one-shot", pool=[shown])
         built.append((prompt.prefix, prompt.branches[0].given, prompt.branches[0].target))
@@ -458,10 +607,15 @@ def test_an_answer_is_found_where_it_stands_in_whichever_spelling(form: str):
     assert prompts.place_of("nowhere", context) == prompts.place_of("", context) == 0
 
 
-DATED = "{{ strftime_now('%d %b %Y, %A %-d/%-m %H:%M') }} {% if strftime_now is defined %}yes{% endif %}\n  " + TEMPLATE
+DATED = (
+    "{{ strftime_now('%d %b %Y, %A %-d/%-m %H:%M') }} {% if strftime_now is defined %}yes{% endif"
+    " %}\n  " + TEMPLATE
+)
 
 
-def test_a_template_that_prints_the_date_prints_the_same_on_any_day(monkeypatch: pytest.MonkeyPatch):
+def test_a_template_that_prints_the_date_prints_the_same_on_any_day(
+    monkeypatch: pytest.MonkeyPatch,
+):
     dated, texts = bases.tokenizer(), []
     dated.chat_template = DATED
     for year in (2001, 2031):
@@ -469,10 +623,19 @@ def test_a_template_that_prints_the_date_prints_the_same_on_any_day(monkeypatch:
         monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", clock)
         (prompt,) = prompts.build([question("q")], dated, mode="chat zero-shot")
         texts.append(dated.decode(prompt.prefix))
-    assert texts[0] == texts[1] and texts[0].startswith("26 Jul 2024, Friday 26/7 00:00 yes<|user|>\n")
+    assert texts[0] == texts[1] and texts[0].startswith(
+        "26 Jul 2024, Friday 26/7 00:00 yes<|user|>\n"
+    )
 
 
-@pytest.mark.parametrize("chance", ["{{ range(99999) | random }}", "{{ [range(99999)] | map('rand' ~ 'om') | list }}", "{{ lipsum(1) }}"])
+@pytest.mark.parametrize(
+    "chance",
+    [
+        "{{ range(99999) | random }}",
+        "{{ [range(99999)] | map('rand' ~ 'om') | list }}",
+        "{{ lipsum(1) }}",
+    ],
+)
 def test_a_template_that_draws_at_random_draws_the_same_whatever_is_rendered_with_it(chance: str):
     words = bases.tokenizer()
     words.chat_template = chance + TEMPLATE
@@ -480,22 +643,30 @@ def test_a_template_that_draws_at_random_draws_the_same_whatever_is_rendered_wit
     texts = []
     for asked in (alone, several):
         chat_templates._render.cache_clear()
-        built = prompts.build(asked, words, mode="chat one-shot", pool=[question("s", "C", "Belu is there.")])
+        built = prompts.build(
+            asked, words, mode="chat one-shot", pool=[question("s", "C", "Belu is there.")]
+        )
         texts.append(words.decode(built[-1].prefix))
     assert texts[0] == texts[1]
 
 
 def test_windows_are_where_the_tokenizer_says_that_tokens_stand(tokenizer: PreTrainedTokenizerFast):
     text = "Kämo lives in 你好 Tiru. 👩‍👩‍👧 Belu\tsaid “Sado”. " * 20
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+        "offset_mapping"
+    ]
     spans = prompts.windows(text, tokenizer, lambda part: len(part) <= 90)
     assert len(spans) > 5 and {begin for begin, _ in spans} <= {begin for begin, _ in places}
-    assert {end for _, end in spans} <= {end for _, end in places} and (spans[0][0], spans[-1][1]) == (0, len(text))
+    assert {end for _, end in spans} <= {end for _, end in places} and (
+        spans[0][0],
+        spans[-1][1],
+    ) == (0, len(text))
     assert prompts.windows("", tokenizer, lambda part: True) == []
 
 
 def test_memory_for_a_context_grows_by_a_few_bytes_a_character(tokenizer: PreTrainedTokenizerFast):
-    """Windows of 512 positions, in each of which a character stands twice; rows of them are counted one by one."""
+    """Windows of 512 positions, in each of which a character stands twice; rows of them are counted
+    one by one."""
     rng, peaks = Random(0), []
     for size in (10_000, 30_000):
         text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz  ") for _ in range(size))

@@ -1,4 +1,5 @@
-"""Sources: descriptions, what they are taken and refused for, what they read, and a hub that stands on this machine."""
+"""Sources: descriptions, what they are taken and refused for, what they read, and a hub that stands
+on this machine."""
 
 import hashlib
 import io
@@ -22,10 +23,18 @@ from studylib.data.squad import Question
 
 XQUAD = Path(__file__).parents[3] / "shared" / "data" / "xquad"
 SHIFTS = Path(__file__).parents[3] / "shared" / "data" / "squad_shifts"
-LINE = {"id": "1", "context": "Belu wrote Sado.", "question": "Who wrote Sado?", "answers": [{"text": "Belu", "answer_start": 0}]}
+LINE = {
+    "id": "1",
+    "context": "Belu wrote Sado.",
+    "question": "Who wrote Sado?",
+    "answers": [{"text": "Belu", "answer_start": 0}],
+}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"Kamo lives in Tiru.", b'{"data": "\xff"}', '{"data": []}'.encode("utf-16")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"Kamo lives in Tiru.", b'{"data": "\xff"}', '{"data": []}'.encode("utf-16")],
+)
 def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
     path = tmp_path / "mine.json"
     path.write_bytes(content)
@@ -37,28 +46,49 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
     ("dataset", "said"),
     [
         ({"source": "path:no/such.json"}, "There is no file .*no/such.json"),
-        ({"source": "hub:squad", "split": "train"}, "hub:squad is not pinned: write hub:OWNER/NAME@ and the 40 digits"),
+        (
+            {"source": "hub:squad", "split": "train"},
+            "hub:squad is not pinned: write hub:OWNER/NAME@ and the 40 digits",
+        ),
         ({"source": "hub:me/mine", "split": "train"}, "hub:me/mine is not pinned"),
         ({"source": "hub:me/mine@main", "split": "train"}, "hub:me/mine@main is not pinned"),
         ({"source": "hub:rajpurkar/squad"}, "say which split"),
         ({"source": "hub:rajpurkar/squad", "split": 3}, "split must be text"),
         ({"source": "web:squad"}, "data source 'web:squad' is unknown: use hub:"),
-        ({"source": "path:x.json", "official": "squad"}, "official must be one of squad-train, squad-dev, mlqa-dev-en"),
+        (
+            {"source": "path:x.json", "official": "squad"},
+            "official must be one of squad-train, squad-dev, mlqa-dev-en",
+        ),
         ({"source": "path:x.json", "articles": "paragraphs"}, "articles must be one of contexts"),
         (
-            {"source": "mlqa:x", "split": "dev", "context": "de", "question": "de", "repeats": "all"},
+            {
+                "source": "mlqa:x",
+                "split": "dev",
+                "context": "de",
+                "question": "de",
+                "repeats": "all",
+            },
             "repeats must be one of drop, not 'all'",
         ),
         ({"source": "path:x.json", "offsets": "any"}, "offsets must be one of nearest"),
         ({"source": "facts:train", "facts": 11}, "facts must be at most 10, not 11"),
-        ({"source": "facts:train", "paragraphs": 10**9}, "paragraphs must be at most 100,000, not 1,000,000,000"),
+        (
+            {"source": "facts:train", "paragraphs": 10**9},
+            "paragraphs must be at most 100,000, not 1,000,000,000",
+        ),
         ({"source": "facts:train", "languages": "en"}, "languages must be a list of en, de"),
         ({"source": "facts:train", "languages": []}, "languages must be a list"),
         ({"source": "facts:train", "languages": ["en", "fr"]}, "languages must be a list"),
         ({"source": "squad"}, "data source 'squad' is unknown"),
         ({"source": "facts:all"}, "facts:all is unknown: the splits are train, dev, test, far"),
-        ({"source": "archive:squad==1.1/dev.json"}, "archive:squad==1.1/dev.json has no pinned checksum"),
-        ({"source": "facts:train", "paragraph": 3}, "facts:train has an unknown key 'paragraph': known are"),
+        (
+            {"source": "archive:squad==1.1/dev.json"},
+            "archive:squad==1.1/dev.json has no pinned checksum",
+        ),
+        (
+            {"source": "facts:train", "paragraph": 3},
+            "facts:train has an unknown key 'paragraph': known are",
+        ),
         ({"paragraphs": 3}, "needs a source"),
         ("facts:train", "needs a source"),
         (None, "needs a source"),
@@ -75,11 +105,17 @@ def test_a_wrong_description_is_refused_before_anything_is_read(dataset: object,
         data_squad.load(dataset)
 
 
-def test_paths_are_relative_to_the_project(squad: dict, save: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_paths_are_relative_to_the_project(
+    squad: dict, save: Callable, monkeypatch: pytest.MonkeyPatch
+):
     path = save(squad)
     monkeypatch.setattr("studylib.data.sources.root", lambda: path.parent)
-    assert data_squad.load({"source": f"path:{path.name}"}) == data_squad.load({"source": f"path:{path}"})
-    assert sources.fingerprint({"source": f"path:{path.name}"}) == sources.fingerprint({"source": f"path:{path}"})
+    assert data_squad.load({"source": f"path:{path.name}"}) == data_squad.load(
+        {"source": f"path:{path}"}
+    )
+    assert sources.fingerprint({"source": f"path:{path.name}"}) == sources.fingerprint(
+        {"source": f"path:{path}"}
+    )
 
 
 def test_fingerprint_says_bytes_and_selection(squad: dict, save: Callable, tmp_path: Path):
@@ -91,7 +127,13 @@ def test_fingerprint_says_bytes_and_selection(squad: dict, save: Callable, tmp_p
     moved.write_bytes(path.read_bytes())
     assert of(moved) == of(path)
     assert of(path, part="dev", dev_articles=1) == of(path, dev_articles=1, part="dev")
-    different = [of(path), of(path, paragraphs=1), of(path, paragraphs=2), of(path, part="dev", dev_articles=1), of(path, language="de")]
+    different = [
+        of(path),
+        of(path, paragraphs=1),
+        of(path, paragraphs=2),
+        of(path, part="dev", dev_articles=1),
+        of(path, language="de"),
+    ]
     moved.write_bytes(path.read_bytes() + b"\n")
     different.append(of(moved))
     assert len(set(different)) == len(different)
@@ -105,11 +147,17 @@ def test_what_is_declared_of_a_set_is_no_part_of_its_fingerprint(squad: dict, sa
 
 def test_fingerprint_of_an_archive_reads_nothing(monkeypatch: pytest.MonkeyPatch):
     def pin(digest: str) -> str:
-        monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": digest, "same.json": "aa"}, 1)})
+        monkeypatch.setattr(
+            archives,
+            "PINNED",
+            {"toy==1.0": archives.Archive("0" * 64, {"dev.json": digest, "same.json": "aa"}, 1)},
+        )
         return sources.fingerprint({"source": "archive:toy==1.0/dev.json", "paragraphs": 3})
 
     monkeypatch.setattr(archives, "member", lambda reference: pytest.fail("fetched"))
-    assert pin("aa") == sources.fingerprint({"source": "archive:toy==1.0/same.json", "paragraphs": 3})
+    assert pin("aa") == sources.fingerprint(
+        {"source": "archive:toy==1.0/same.json", "paragraphs": 3}
+    )
     assert pin("aa") != pin("bb")
 
 
@@ -122,30 +170,48 @@ def test_fingerprint_of_generated_facts_says_split_and_selection():
     assert len({sources.fingerprint(one) for one in described}) == 5 * len(synthetic.SPLITS)
 
 
-def test_archive_members_are_read_as_files(squad: dict, save: Callable, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_archive_members_are_read_as_files(
+    squad: dict, save: Callable, home: Path, monkeypatch: pytest.MonkeyPatch
+):
     content = save(squad).read_bytes()
     pinned = archives.Archive("0" * 64, {"dev.json": hashlib.sha256(content).hexdigest()}, 1)
     monkeypatch.setattr(archives, "PINNED", {"toy==1.0": pinned})
     path = home / "downloads" / "toy==1.0" / "dev.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    assert data_squad.load({"source": "archive:toy==1.0/dev.json"}).questions == data_squad.parse(squad, "mine", "en").questions
+    assert (
+        data_squad.load({"source": "archive:toy==1.0/dev.json"}).questions
+        == data_squad.parse(squad, "mine", "en").questions
+    )
 
 
 def lines(path: Path, *items: dict) -> list[Question]:
-    path.write_text("\n".join(json.dumps(item, ensure_ascii=False) for item in items) + "\n\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(json.dumps(item, ensure_ascii=False) for item in items) + "\n\n", encoding="utf-8"
+    )
     return data_squad.load({"source": f"path:{path}", "language": "es"}).questions
 
 
 def test_json_lines_are_read_in_both_forms_of_answers(tmp_path: Path):
-    other = LINE | {"id": "2", "answers": {"text": ["Belu", "Belu wrote"], "answer_start": [0, 0]}, "title": "Belu"}
+    other = LINE | {
+        "id": "2",
+        "answers": {"text": ["Belu", "Belu wrote"], "answer_start": [0, 0]},
+        "title": "Belu",
+    }
     one, two = lines(tmp_path / "mine.jsonl", LINE, other)
-    assert one == Question("1", one.article, LINE["context"], LINE["question"], (("Belu", 0),), "es")
+    assert one == Question(
+        "1", one.article, LINE["context"], LINE["question"], (("Belu", 0),), "es"
+    )
     assert two.answers == (("Belu", 0), ("Belu wrote", 0)) and two.article == "Belu"
 
 
 def test_without_a_title_a_context_is_its_own_article(tmp_path: Path):
-    found = lines(tmp_path / "mine.jsonl", LINE, LINE | {"id": "2"}, LINE | {"id": "3", "context": "Belu wrote Kamo."})
+    found = lines(
+        tmp_path / "mine.jsonl",
+        LINE,
+        LINE | {"id": "2"},
+        LINE | {"id": "3", "context": "Belu wrote Kamo."},
+    )
     assert found[0].article == found[1].article != found[2].article
 
 
@@ -153,9 +219,15 @@ def test_without_a_title_a_context_is_its_own_article(tmp_path: Path):
     ("change", "said"),
     [
         ({"answers": None}, "is not in SQuAD format"),
-        ({"answers": {"text": ["Belu"], "answer_start": []}}, "a row needs id, context, question and answers"),
+        (
+            {"answers": {"text": ["Belu"], "answer_start": []}},
+            "a row needs id, context, question and answers",
+        ),
         ({"context": 3}, "a row needs id, context, question and answers"),
-        ({"answers": [{"text": "Kamo", "answer_start": 0}]}, "question '1': the answer 'Kamo' is not in the context"),
+        (
+            {"answers": [{"text": "Kamo", "answer_start": 0}]},
+            "question '1': the answer 'Kamo' is not in the context",
+        ),
     ],
 )
 def test_a_damaged_line_is_refused_by_the_name_of_its_file(change: dict, said: str, tmp_path: Path):
@@ -170,10 +242,20 @@ def mlqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]
 
     def write(split: str, context: str, question: str, count: int) -> dict:
         (tmp_path / split).mkdir(exist_ok=True)
-        qas = [{"id": str(i), "question": "¿?", "answers": [{"text": "Belu", "answer_start": 0}]} for i in range(count)]
+        qas = [
+            {"id": str(i), "question": "¿?", "answers": [{"text": "Belu", "answer_start": 0}]}
+            for i in range(count)
+        ]
         content = {"data": [{"title": "t", "paragraphs": [{"context": "Belu.", "qas": qas}]}]}
-        (tmp_path / split / f"{split}-context-{context}-question-{question}.json").write_text(json.dumps(content), encoding="utf-8")
-        return {"source": f"mlqa:{tmp_path}", "split": split, "context": context, "question": question}
+        (tmp_path / split / f"{split}-context-{context}-question-{question}.json").write_text(
+            json.dumps(content), encoding="utf-8"
+        )
+        return {
+            "source": f"mlqa:{tmp_path}",
+            "split": split,
+            "context": context,
+            "question": question,
+        }
 
     return write
 
@@ -181,16 +263,25 @@ def mlqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]
 def test_mlqa_is_read_from_its_folder_in_the_language_of_the_context(mlqa: Callable):
     found = data_squad.load(mlqa("dev", "de", "de", 512)).questions
     assert len(found) == 512 and {question.language for question in found} == {"de"}
-    assert {question.language for question in data_squad.load(mlqa("test", "zh", "hi", 3)).questions} == {"zh"}
-    assert sources.languages({"source": "mlqa:x", "split": "dev", "context": "vi", "question": "en"}) == ["vi"]
+    assert {
+        question.language for question in data_squad.load(mlqa("test", "zh", "hi", 3)).questions
+    } == {"zh"}
+    assert sources.languages(
+        {"source": "mlqa:x", "split": "dev", "context": "vi", "question": "en"}
+    ) == ["vi"]
 
 
 def test_mlqa_of_another_size_is_not_the_official_one(mlqa: Callable):
-    with pytest.raises(StudyError, match=r"test-context-hi-question-hi\.json holds 5 questions, the official set 4918"):
+    with pytest.raises(
+        StudyError,
+        match=r"test-context-hi-question-hi\.json holds 5 questions, the official set 4918",
+    ):
         data_squad.load(mlqa("test", "hi", "hi", 5))
 
 
-@pytest.mark.parametrize(("key", "value"), [("split", "train"), ("context", "fr"), ("question", None)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("split", "train"), ("context", "fr"), ("question", None)]
+)
 def test_a_part_of_mlqa_that_is_not_there_is_refused(key: str, value: object, mlqa: Callable):
     with pytest.raises(StudyError, match=f"{key} must be one of"):
         sources.fingerprint(mlqa("dev", "de", "en", 1) | {key: value})
@@ -201,33 +292,56 @@ def test_xquad_is_read_whole_in_every_script(language: str):
     if not XQUAD.is_dir():
         pytest.skip("needs the XQuAD files")
     found = data_squad.load({"source": f"path:{XQUAD}/xquad.{language}.json", "language": language})
-    assert len(found.questions) == 1190 and len({question.article for question in found.questions}) == 48
+    assert (
+        len(found.questions) == 1190
+        and len({question.article for question in found.questions}) == 48
+    )
 
 
-@pytest.mark.skipif(not SHIFTS.is_dir(), reason="the SQuADShifts files lie beside the checkout only")
-@pytest.mark.parametrize(("name", "count", "shifted"), [("squaddev_v1.1", 10565, 15), ("new_wiki_v1.0", 7936, 8), ("nyt_v1.0", 10056, 10)])
+@pytest.mark.skipif(
+    not SHIFTS.is_dir(), reason="the SQuADShifts files lie beside the checkout only"
+)
+@pytest.mark.parametrize(
+    ("name", "count", "shifted"),
+    [("squaddev_v1.1", 10565, 15), ("new_wiki_v1.0", 7936, 8), ("nyt_v1.0", 10056, 10)],
+)
 def test_published_files_are_read_whole(name: str, count: int, shifted: int):
     path = SHIFTS / f"{name}.json"
     loaded = data_squad.parse(json.loads(path.read_text(encoding="utf-8")), str(path), "en")
     assert (len(loaded.questions), loaded.shifted) == (count, shifted)
-    assert all(q.context.startswith(text, start) for q in loaded.questions for text, start in q.answers)
+    assert all(
+        q.context.startswith(text, start) for q in loaded.questions for text, start in q.answers
+    )
 
 
 def test_a_line_may_hold_signs_that_end_lines_elsewhere(tmp_path: Path):
-    """JSON allows U+2028 and U+0085 inside a text as they are; `str.splitlines` would tear it apart."""
-    (one,) = lines(tmp_path / "mine.jsonl", LINE | {"context": "Belu wrote Sado.\u2028And\x85 more."})
+    """JSON allows U+2028 and U+0085 inside a text as they are; `str.splitlines` would tear it
+    apart."""
+    (one,) = lines(
+        tmp_path / "mine.jsonl", LINE | {"context": "Belu wrote Sado.\u2028And\x85 more."}
+    )
     assert one.context == "Belu wrote Sado.\u2028And\x85 more."
 
 
 def test_texts_are_kept_as_they_are(tmp_path: Path):
-    """No normalisation: a decomposed accent stays decomposed, and the answer is found by its own characters."""
-    (one,) = lines(tmp_path / "mine.jsonl", LINE | {"context": "Cafe\u0301 Belu", "answers": [{"text": "e\u0301", "answer_start": 3}]})
+    """No normalisation: a decomposed accent stays decomposed, and the answer is found by its own
+    characters."""
+    (one,) = lines(
+        tmp_path / "mine.jsonl",
+        LINE | {"context": "Cafe\u0301 Belu", "answers": [{"text": "e\u0301", "answer_start": 3}]},
+    )
     assert one.context == "Cafe\u0301 Belu" and one.answers == (("e\u0301", 3),)
 
 
-@pytest.mark.parametrize(("count", "said"), [(5, "holds 5 questions, the official set 10570"), (10571, "holds 10571 questions")])
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(5, "holds 5 questions, the official set 10570"), (10571, "holds 10571 questions")],
+)
 def test_a_set_that_is_declared_official_is_counted(count: int, said: str, save: Callable):
-    qas = [{"id": str(i), "question": "?", "answers": [{"text": "Belu", "answer_start": 0}]} for i in range(count)]
+    qas = [
+        {"id": str(i), "question": "?", "answers": [{"text": "Belu", "answer_start": 0}]}
+        for i in range(count)
+    ]
     path = save({"data": [{"title": "t", "paragraphs": [{"context": "Belu.", "qas": qas}]}]})
     assert len(data_squad.load({"source": f"path:{path}"}).questions) == count
     with pytest.raises(StudyError, match=said):
@@ -237,7 +351,9 @@ def test_a_set_that_is_declared_official_is_counted(count: int, said: str, save:
 def test_official_counts_are_mlqas_and_squads():
     """All that the two projects publish: SQuAD v1.1 and MLQA's README."""
     assert sources.OFFICIAL["squad-train"] == 87599 and sources.OFFICIAL["squad-dev"] == 10570
-    assert [sources.OFFICIAL[f"mlqa-dev-{one}"] for one in ("en", "de", "es", "ar", "zh", "vi", "hi")] == [
+    assert [
+        sources.OFFICIAL[f"mlqa-dev-{one}"] for one in ("en", "de", "es", "ar", "zh", "vi", "hi")
+    ] == [
         1148,
         512,
         500,
@@ -246,7 +362,9 @@ def test_official_counts_are_mlqas_and_squads():
         511,
         507,
     ]
-    tests = [sources.OFFICIAL[f"mlqa-test-{one}"] for one in ("en", "de", "es", "ar", "zh", "vi", "hi")]
+    tests = [
+        sources.OFFICIAL[f"mlqa-test-{one}"] for one in ("en", "de", "es", "ar", "zh", "vi", "hi")
+    ]
     assert tests == [11590, 4517, 5254, 5335, 5137, 5495, 4918]
 
 
@@ -259,10 +377,26 @@ def test_all_pairs_of_mlqa_can_be_described(mlqa: Callable):
 
 def test_contexts_can_be_their_own_articles(save: Callable):
     """A file that keeps everything under one title, as SQuADShifts' Reddit does."""
-    asked = [{"id": str(i), "question": "?", "answers": [{"text": "Belu", "answer_start": 0}]} for i in range(4)]
-    path = save({"data": [{"title": "all", "paragraphs": [{"context": f"Belu {i}", "qas": asked[2 * i : 2 * i + 2]} for i in range(2)]}]})
+    asked = [
+        {"id": str(i), "question": "?", "answers": [{"text": "Belu", "answer_start": 0}]}
+        for i in range(4)
+    ]
+    path = save(
+        {
+            "data": [
+                {
+                    "title": "all",
+                    "paragraphs": [
+                        {"context": f"Belu {i}", "qas": asked[2 * i : 2 * i + 2]} for i in range(2)
+                    ],
+                }
+            ]
+        }
+    )
     assert len({q.article for q in data_squad.load({"source": f"path:{path}"}).questions}) == 1
-    found = data_squad.load({"source": f"path:{path}", "articles": "contexts", "part": "dev", "dev_articles": 1}).questions
+    found = data_squad.load(
+        {"source": f"path:{path}", "articles": "contexts", "part": "dev", "dev_articles": 1}
+    ).questions
     assert len(found) == 2 and found[0].article == found[1].article
 
 
@@ -270,16 +404,28 @@ def test_xquad_names_a_test_set_per_language(tmp_path: Path):
     for name in ("de", "hi"):
         (tmp_path / f"xquad.{name}.json").write_text("{}")
     found = sources.xquad(str(tmp_path), 3)
-    assert found["xquad hi"] == {"source": f"path:{tmp_path}/xquad.hi.json", "language": "hi", "paragraphs": 3}
+    assert found["xquad hi"] == {
+        "source": f"path:{tmp_path}/xquad.hi.json",
+        "language": "hi",
+        "paragraphs": 3,
+    }
     (tmp_path / "xquad.el.json").write_text("{}")  # XQuAD has it, MLQA's rules do not
-    assert list(found) == list(sources.xquad(str(tmp_path), 3)) == ["xquad de", "xquad hi"] and sources.xquad("", 3) == {}
+    assert (
+        list(found) == list(sources.xquad(str(tmp_path), 3)) == ["xquad de", "xquad hi"]
+        and sources.xquad("", 3) == {}
+    )
     with pytest.raises(StudyError, match=r"holds no xquad\.\*\.json"):
         sources.xquad(str(tmp_path / "empty"), 3)
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("mlqa:data", True), (f"hub:facebook/mlqa@{'a' * 40}", True), ("hub:rajpurkar/squad", False), ("path:mlqa.json", False)],
+    [
+        ("mlqa:data", True),
+        (f"hub:facebook/mlqa@{'a' * 40}", True),
+        ("hub:rajpurkar/squad", False),
+        ("path:mlqa.json", False),
+    ],
 )
 def test_mlqa_is_known_by_its_source(source: str, expected: bool):
     assert sources.is_mlqa({"source": source}) == expected
@@ -288,18 +434,29 @@ def test_mlqa_is_known_by_its_source(source: str, expected: bool):
 
 def test_the_hubs_mlqa_speaks_the_language_of_its_folders_contexts():
     described = {"source": f"hub:facebook/mlqa@{'a' * 40}", "folder": "mlqa.zh.de", "split": "test"}
-    assert sources.languages(described) == ["zh"] and sources.languages(described | {"language": "hi"}) == ["hi"]
+    assert sources.languages(described) == ["zh"] and sources.languages(
+        described | {"language": "hi"}
+    ) == ["hi"]
     assert sources.languages(described | {"folder": "other"}) == ["en"]
 
 
 def test_a_paragraphs_own_word_on_its_language_counts_in_generated_sets_only(save: Callable):
-    paragraph = {"context": "Belu.", "language": "English", "qas": [LINE | {"answers": [{"text": "Belu", "answer_start": 0}]}]}
+    paragraph = {
+        "context": "Belu.",
+        "language": "English",
+        "qas": [LINE | {"answers": [{"text": "Belu", "answer_start": 0}]}],
+    }
     path = save({"data": [{"title": "t", "paragraphs": [paragraph]}]})
-    assert data_squad.load({"source": f"path:{path}", "language": "de"}).questions[0].language == "de"
+    assert (
+        data_squad.load({"source": f"path:{path}", "language": "de"}).questions[0].language == "de"
+    )
 
 
 COMMIT = "a" * 40
-README = b"---\nconfigs:\n- config_name: plain_text\n  data_files:\n  - {split: train, path: plain_text/train-*}\n---\n"
+README = (
+    b"---\nconfigs:\n- config_name: plain_text\n  data_files:\n  - {split: train, path:"
+    b" plain_text/train-*}\n---\n"
+)
 
 
 def table(*rows: dict) -> bytes:
@@ -311,8 +468,14 @@ def table(*rows: dict) -> bytes:
 ROW = LINE | {"answers": {"text": ["Belu"], "answer_start": [0]}}
 BROKEN = "someone/broken"  # what comes is not what was published
 HUB = {
-    "rajpurkar/squad": {"README.md": README, "plain_text/train-00000-of-00001.parquet": table(ROW | {"title": "Sado"})},
-    "facebook/mlqa": {"mlqa.de.en/test/0000.parquet": table(ROW, ROW | {"id": "2"}), "mlqa.de.en/validation/0000.parquet": table(ROW)},
+    "rajpurkar/squad": {
+        "README.md": README,
+        "plain_text/train-00000-of-00001.parquet": table(ROW | {"title": "Sado"}),
+    },
+    "facebook/mlqa": {
+        "mlqa.de.en/test/0000.parquet": table(ROW, ROW | {"id": "2"}),
+        "mlqa.de.en/validation/0000.parquet": table(ROW),
+    },
     BROKEN: {"train/0000.parquet": table(ROW)},
 }
 
@@ -330,26 +493,46 @@ class _Hub(BaseHTTPRequestHandler):
         verb, _, rest = rest.partition("/")
         commit, _, name = rest.partition("/")
         if verb == "revision":
-            return self.reply(json.dumps({"id": repository, "sha": commit, "siblings": [{"rfilename": one} for one in files]}).encode())
+            return self.reply(
+                json.dumps(
+                    {
+                        "id": repository,
+                        "sha": commit,
+                        "siblings": [{"rfilename": one} for one in files],
+                    }
+                ).encode()
+            )
         if verb == "tree":
             return self.reply(json.dumps(self.listed(files, name)).encode())
         if verb == "resolve" and name in files:
             published = b"something else" if repository == BROKEN else files[name]
-            digest = hashlib.sha1(b"blob %d\0" % len(published) + published).hexdigest()  # as git has it
+            digest = hashlib.sha1(
+                b"blob %d\0" % len(published) + published
+            ).hexdigest()  # as git has it
             return self.reply(files[name], ("ETag", f'"{digest}"'), ("X-Repo-Commit", commit))
         return self.reply(b"{}", ("X-Error-Code", "EntryNotFound"), status=404)
 
     do_HEAD = do_GET
 
     def listed(self, files: dict[str, bytes], folder: str) -> list[dict]:
-        below = [name.removeprefix(f"{folder}/") for name in files if not folder or name.startswith(f"{folder}/")]
+        below = [
+            name.removeprefix(f"{folder}/")
+            for name in files
+            if not folder or name.startswith(f"{folder}/")
+        ]
         start = f"{folder}/" if folder else ""
         if "recursive=true" in self.path.lower():
             found = dict.fromkeys(below, "file")
         else:
             found = {one.partition("/")[0]: "directory" if "/" in one else "file" for one in below}
         return [
-            {"type": kind, "path": start + one, "size": len(files.get(start + one, b"")), "oid": "0" * 40} for one, kind in found.items()
+            {
+                "type": kind,
+                "path": start + one,
+                "size": len(files.get(start + one, b"")),
+                "oid": "0" * 40,
+            }
+            for one, kind in found.items()
         ]
 
     def reply(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
@@ -366,7 +549,11 @@ def hub(tmp_path: Path) -> Iterator[dict]:
     """The environment of a process that takes this machine for the hub."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        found = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        found = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "0",
+        }
         yield os.environ | found
         server.shutdown()
 
@@ -377,21 +564,35 @@ from studylib.data import squad
 from studylib.core.errors import StudyError
 for described in json.loads(sys.argv[1]):
     try:
-        print(json.dumps([[q.id, q.article, q.language, q.answers] for q in squad.load(described).questions]))
+        asked = squad.load(described).questions
+        print(json.dumps([[q.id, q.article, q.language, q.answers] for q in asked]))
     except StudyError as error:
         print(error)
 """
 
 
 def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
-    mlqa = {"source": f"hub:facebook/mlqa@{COMMIT}", "folder": "mlqa.de.en", "split": "test", "language": "de"}
+    mlqa = {
+        "source": f"hub:facebook/mlqa@{COMMIT}",
+        "folder": "mlqa.de.en",
+        "split": "test",
+        "language": "de",
+    }
     squad = {"source": "hub:rajpurkar/squad", "split": "train"}
     described = [squad, mlqa, squad | {"official": "squad-train"}, squad | {"split": "nowhere"}]
-    run = subprocess.run([sys.executable, "-c", READ, json.dumps(described)], env=hub, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", READ, json.dumps(described)],
+        env=hub,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     one, two, counted, refused = run.stdout.splitlines()
     assert json.loads(one) == [["1", "Sado", "en", [["Belu", 0]]]]
     assert [(i, language) for i, _, language, _ in json.loads(two)] == [("1", "de"), ("2", "de")]
-    assert counted == "hub:rajpurkar/squad holds 1 questions, the official set 87599: fetch it again."
+    assert (
+        counted == "hub:rajpurkar/squad holds 1 questions, the official set 87599: fetch it again."
+    )
     assert (
         refused.startswith("hub:rajpurkar/squad could not be read (")
         and "nowhere" in refused
@@ -401,20 +602,41 @@ def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
 
 def test_what_is_not_what_the_hub_published_is_refused_and_nothing_made_of_it_is_kept(hub: dict):
     described = {"source": f"hub:{BROKEN}@{COMMIT}", "split": "train"}
-    run = subprocess.run([sys.executable, "-c", READ, json.dumps([described] * 2)], env=hub, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", READ, json.dumps([described] * 2)],
+        env=hub,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     said = run.stdout.splitlines()
-    assert len(said) == 2 and all("0000.parquet is not what the hub published (its digest differs): delete " in one for one in said)
+    assert len(said) == 2 and all(
+        "0000.parquet is not what the hub published (its digest differs): delete " in one
+        for one in said
+    )
     assert not list((Path(hub["HF_HOME"]) / "datasets").rglob("*.arrow"))
 
 
 def test_without_a_network_the_hub_is_named(tmp_path: Path):
     described = json.dumps([{"source": f"hub:me/mine@{COMMIT}", "split": "train"}])
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", READ, described], env=environment, capture_output=True, text=True, timeout=300)
-    assert run.stdout.startswith(f"hub:me/mine@{COMMIT} could not be read (") and run.stdout.count("\n") == 1
+    run = subprocess.run(
+        [sys.executable, "-c", READ, described],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (
+        run.stdout.startswith(f"hub:me/mine@{COMMIT} could not be read (")
+        and run.stdout.count("\n") == 1
+    )
 
 
-SHIFTED = {"reddit_v1.0": (9767, 22, {"articles": "contexts"}), "amazon_reviews_v1.0": (9877, 947, {"offsets": "nearest"})}
+SHIFTED = {
+    "reddit_v1.0": (9767, 22, {"articles": "contexts"}),
+    "amazon_reviews_v1.0": (9877, 947, {"offsets": "nearest"}),
+}
 
 
 @pytest.mark.small
@@ -434,12 +656,17 @@ def test_a_file_that_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, m
         file.truncate(10**12)
     monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("read"))
     for read in (sources.fingerprint, sources.content):
-        with pytest.raises(StudyError, match=r"large\.json takes about 10000\.0 GB of memory to be read, there are "):
+        with pytest.raises(
+            StudyError,
+            match=r"large\.json takes about 10000\.0 GB of memory to be read, there are ",
+        ):
             read({"source": f"path:{tmp_path / 'large.json'}"})
 
 
 def test_a_key_twice_among_very_many_is_named(tmp_path):
     """In time that grows with their number, not with its square."""
-    (tmp_path / "mine.json").write_text("{" + ", ".join(f'"{number}": 0' for number in [*range(300_000), 299_999]) + "}")
+    (tmp_path / "mine.json").write_text(
+        "{" + ", ".join(f'"{number}": 0' for number in [*range(300_000), 299_999]) + "}"
+    )
     with pytest.raises(StudyError, match="the key '299999' twice in one object"):
         sources.content({"source": f"path:{tmp_path / 'mine.json'}"})

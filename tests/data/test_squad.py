@@ -1,4 +1,5 @@
-"""Questions: what SQuAD-format content is taken, what is refused and how, what is selected, what is shared."""
+"""Questions: what SQuAD-format content is taken, what is refused and how, what is selected, what is
+shared."""
 
 import unicodedata
 from collections import Counter
@@ -24,13 +25,26 @@ def library(articles: int, paragraphs: int) -> dict:
 
     def paragraph(a: int, p: int) -> dict:
         answers = [{"text": "here", "answer_start": 0}]
-        return {"context": f"here is {a} {p}", "qas": [{"id": f"{a}-{p}-{q}", "question": f"{q}?", "answers": answers} for q in range(3)]}
+        return {
+            "context": f"here is {a} {p}",
+            "qas": [
+                {"id": f"{a}-{p}-{q}", "question": f"{q}?", "answers": answers} for q in range(3)
+            ],
+        }
 
-    return {"data": [{"title": str(a), "paragraphs": [paragraph(a, p) for p in range(paragraphs)]} for a in range(articles)]}
+    return {
+        "data": [
+            {"title": str(a), "paragraphs": [paragraph(a, p) for p in range(paragraphs)]}
+            for a in range(articles)
+        ]
+    }
 
 
 def ids(path: Path, **selection) -> list[str]:
-    return [question.id for question in data_squad.load({"source": f"path:{path}", **selection}).questions]
+    return [
+        question.id
+        for question in data_squad.load({"source": f"path:{path}", **selection}).questions
+    ]
 
 
 def test_questions_are_read_in_order(squad: dict, save: Callable):
@@ -54,20 +68,49 @@ def test_answers_one_character_early_are_shifted_and_counted(squad: dict):
 
 @pytest.mark.parametrize(
     "answer",
-    [("Tiru", 12), ("Tiru", 15), ("Sado", -5), ("Nowhere", 14), ("tiru", 14), ("Tiru", 1000), ("", 3), (" ", 4), ("amo", True)],
-    ids=["two early", "one late", "from the end", "not there", "other case", "behind the end", "empty", "blank", "no number"],
+    [
+        ("Tiru", 12),
+        ("Tiru", 15),
+        ("Sado", -5),
+        ("Nowhere", 14),
+        ("tiru", 14),
+        ("Tiru", 1000),
+        ("", 3),
+        (" ", 4),
+        ("amo", True),
+    ],
+    ids=[
+        "two early",
+        "one late",
+        "from the end",
+        "not there",
+        "other case",
+        "behind the end",
+        "empty",
+        "blank",
+        "no number",
+    ],
 )
-def test_an_answer_that_is_not_in_its_context_is_refused(answer: tuple, squad: dict, save: Callable):
+def test_an_answer_that_is_not_in_its_context_is_refused(
+    answer: tuple, squad: dict, save: Callable
+):
     first(squad)["answers"].append({"text": answer[0], "answer_start": answer[1]})
     path = save(squad)
-    with pytest.raises(StudyError, match=f"{path}, question 'q1': the answer {answer[0]!r} is not in the context at offset"):
+    with pytest.raises(
+        StudyError,
+        match=f"{path}, question 'q1': the answer {answer[0]!r} is not in the context at offset",
+    ):
         data_squad.load({"source": f"path:{path}"})
 
 
 def test_a_context_that_is_too_long_to_be_split_into_tokens_is_refused(squad: dict):
     squad["data"][0]["paragraphs"][0]["context"] += data_squad.LONGEST * "."
     with pytest.raises(
-        StudyError, match=r"mine, question 'q1': its context has 1,000,036 characters, of at most 1,000,000: make it several"
+        StudyError,
+        match=(
+            r"mine, question 'q1': its context has 1,000,036 characters, of at most 1,000,000: make"
+            r" it several"
+        ),
     ):
         data_squad.parse(squad, "mine", "en")
 
@@ -88,13 +131,25 @@ def change(**fields) -> Callable[[dict], None]:
         (change(answers="Tiru"), "is not in SQuAD format"),
         (change(answers=None), "is not in SQuAD format"),
         (change(answers=[{"text": "Tiru"}]), "is not in SQuAD format .*answer_start"),
-        (change(answers=[{"text": "Tiru", "answer_start": "14"}]), "question 'q1': the answer 'Tiru' is not in the context at offset '14'"),
-        (change(answers=[{"text": 5, "answer_start": 14}]), "question 'q1': the answer 5 is not in the context at offset 14"),
+        (
+            change(answers=[{"text": "Tiru", "answer_start": "14"}]),
+            "question 'q1': the answer 'Tiru' is not in the context at offset '14'",
+        ),
+        (
+            change(answers=[{"text": 5, "answer_start": 14}]),
+            "question 'q1': the answer 5 is not in the context at offset 14",
+        ),
         (lambda content: first(content).pop("id"), "is not in SQuAD format .*id"),
         (lambda content: content["data"][0].pop("title"), "is not in SQuAD format .*title"),
-        (lambda content: content["data"][0].update(title=None), "question 'q1': id, title, context and question must be text"),
+        (
+            lambda content: content["data"][0].update(title=None),
+            "question 'q1': id, title, context and question must be text",
+        ),
         (lambda content: content["data"][0]["paragraphs"][0].update(context=""), "question 'q1'"),
-        (lambda content: content["data"][0]["paragraphs"][0].update(context=5), "is not in SQuAD format"),
+        (
+            lambda content: content["data"][0]["paragraphs"][0].update(context=5),
+            "is not in SQuAD format",
+        ),
         (lambda content: content["data"][0].update(paragraphs={}), "holds no question"),
         (lambda content: content.update(data=[]), "holds no question"),
         (lambda content: content.update(data=5), "is not in SQuAD format"),
@@ -102,7 +157,9 @@ def change(**fields) -> Callable[[dict], None]:
         (lambda content: content.pop("data"), "is not in SQuAD format .*data"),
     ],
 )
-def test_a_damaged_file_is_refused_by_name(damage: Callable, said: str, squad: dict, save: Callable):
+def test_a_damaged_file_is_refused_by_name(
+    damage: Callable, said: str, squad: dict, save: Callable
+):
     damage(squad)
     path = save(squad)
     with pytest.raises(StudyError, match=f"{path}.*{said}"):
@@ -117,8 +174,15 @@ def test_json_of_another_form_is_refused_by_name(content: object, save: Callable
 
 
 def test_questions_of_one_context_stand_together():
-    questions = [Question(i, article, context, "?", (("x", 0),)) for i, article, context in ("1Ax", "2Ay", "3Bx", "4Ax")]
-    assert [[q.id for q in group] for group in data_squad.by_context(questions)] == [["1", "4"], ["2"], ["3"]]
+    questions = [
+        Question(i, article, context, "?", (("x", 0),))
+        for i, article, context in ("1Ax", "2Ay", "3Bx", "4Ax")
+    ]
+    assert [[q.id for q in group] for group in data_squad.by_context(questions)] == [
+        ["1", "4"],
+        ["2"],
+        ["3"],
+    ]
 
 
 def test_selection_takes_whole_paragraphs_of_all_articles(save: Callable):
@@ -161,29 +225,44 @@ def test_the_place_of_a_paragraph_says_which_draws_hold_it(save: Callable):
     places = data_squad.load({"source": f"path:{path}"}).paragraphs
     assert set(places.values()) == set(range(30))
     for count in (1, 7, 30):
-        assert {name for name, place in places.items() if place < count} == set(ids(path, paragraphs=count))
+        assert {name for name, place in places.items() if place < count} == set(
+            ids(path, paragraphs=count)
+        )
     drawn = data_squad.load({"source": f"path:{path}", "paragraphs": 12, "seen_paragraphs": 4})
-    assert drawn.paragraphs == {name: place for name, place in places.items() if place < 12}, "what is declared selects nothing"
+    assert drawn.paragraphs == {name: place for name, place in places.items() if place < 12}, (
+        "what is declared selects nothing"
+    )
 
 
 def repeating(save: Callable) -> Path:
-    """Two paragraphs of three questions each; the first asks its first question again, in other blanks and case, and its second."""
+    """Two paragraphs of three questions each; the first asks its first question again, in other
+    blanks and case, and its second."""
     content = library(articles=2, paragraphs=1)
     asked = content["data"][0]["paragraphs"][0]["qas"]
-    asked += [{**asked[0], "id": "again", "question": " 0  ?"}, {**asked[1], "id": "third"}, {**asked[1], "id": "fourth"}]
+    asked += [
+        {**asked[0], "id": "again", "question": " 0  ?"},
+        {**asked[1], "id": "third"},
+        {**asked[1], "id": "fourth"},
+    ]
     asked[0]["question"] = "0 ?"
     return save(content)
 
 
 def test_a_repeat_asks_what_an_earlier_question_of_its_paragraph_asks(save: Callable):
     """The same question about another paragraph is another question."""
-    assert data_squad.load({"source": f"path:{repeating(save)}"}).repeats == {"again", "third", "fourth"}
+    assert data_squad.load({"source": f"path:{repeating(save)}"}).repeats == {
+        "again",
+        "third",
+        "fourth",
+    }
 
 
 def test_repeats_are_dropped_where_that_is_said(save: Callable):
     path = repeating(save)
     assert len(ids(path)) == 9
-    assert sorted(ids(path, repeats="drop")) == [f"{article}-0-{number}" for article in (0, 1) for number in range(3)]
+    assert sorted(ids(path, repeats="drop")) == [
+        f"{article}-0-{number}" for article in (0, 1) for number in range(3)
+    ]
     assert len(ids(path, repeats="drop", paragraphs=1)) == 3
 
 
@@ -191,7 +270,9 @@ SHIFTS = Path(__file__).parents[3] / "shared" / "data" / "squad_shifts"
 
 
 @pytest.mark.skipif(not SHIFTS.exists(), reason="the published sets are not at hand")
-@pytest.mark.parametrize(("name", "questions", "repeats"), [("nyt_v1.0", 10056, 274), ("new_wiki_v1.0", 7936, 200)])
+@pytest.mark.parametrize(
+    ("name", "questions", "repeats"), [("nyt_v1.0", 10056, 274), ("new_wiki_v1.0", 7936, 200)]
+)
 def test_published_sets_repeat_questions(name: str, questions: int, repeats: int):
     loaded = data_squad.load({"source": f"path:{SHIFTS / name}.json"})
     assert (len(loaded.questions), len(loaded.repeats)) == (questions, repeats)
@@ -200,17 +281,27 @@ def test_published_sets_repeat_questions(name: str, questions: int, repeats: int
 @pytest.mark.skipif(not SHIFTS.exists(), reason="the published sets are not at hand")
 @pytest.mark.parametrize("name", ["nyt_v1.0", "new_wiki_v1.0", "squaddev_v1.1"])
 def test_prompts_of_the_committed_sets_are_what_they_were_before_texts_were_normalised(name: str):
-    """All text is in NFC and holds no control token, and no answer to learn has a line break: so no version was raised."""
+    """All text is in NFC and holds no control token, and no answer to learn has a line break: so no
+    version was raised."""
     for q in data_squad.load({"source": f"path:{SHIFTS / name}.json"}).questions:
         for text in (q.context, q.question, *(answer for answer, _ in q.answers)):
-            assert unicodedata.is_normalized("NFC", text) and "<|" not in text and "<repo_name>" not in text
+            assert (
+                unicodedata.is_normalized("NFC", text)
+                and "<|" not in text
+                and "<repo_name>" not in text
+            )
         assert "\n" not in prompts.target_of(q)
 
 
 def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save: Callable):
     path = save(library(articles=12, paragraphs=2))
     first, rest, some = (
-        ids(path, **how) for how in ({"paragraphs": 10}, {"skip_paragraphs": 10}, {"skip_paragraphs": 10, "paragraphs": 5})
+        ids(path, **how)
+        for how in (
+            {"paragraphs": 10},
+            {"skip_paragraphs": 10},
+            {"skip_paragraphs": 10, "paragraphs": 5},
+        )
     )
     assert sorted(first + rest) == sorted(ids(path)) and not set(first) & set(rest)
     assert rest[: len(some)] == some and len(some) < len(rest)
@@ -221,10 +312,19 @@ def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save
 @pytest.mark.parametrize(
     ("selection", "said"),
     [
-        ({"skip_paragraphs": 24}, "has 24 paragraphs, 24 to be skipped and the rest were asked for"),
-        ({"skip_paragraphs": 20, "paragraphs": 5}, "has 24 paragraphs, 20 to be skipped and 5 were asked for"),
+        (
+            {"skip_paragraphs": 24},
+            "has 24 paragraphs, 24 to be skipped and the rest were asked for",
+        ),
+        (
+            {"skip_paragraphs": 20, "paragraphs": 5},
+            "has 24 paragraphs, 20 to be skipped and 5 were asked for",
+        ),
         ({"skip_paragraphs": 0}, "skip_paragraphs must be a whole number"),
-        ({"labelled_paragraphs": 24}, "must be fewer than the 24 paragraphs that there are, not 24"),
+        (
+            {"labelled_paragraphs": 24},
+            "must be fewer than the 24 paragraphs that there are, not 24",
+        ),
         ({"labelled_paragraphs": 0}, "labelled_paragraphs must be a whole number"),
         ({"seen_paragraphs": 0}, "seen_paragraphs must be a whole number"),
         ({"repeats": "keep"}, "repeats must be one of drop"),
@@ -244,8 +344,13 @@ def test_a_selection_that_cannot_be_is_refused(selection: dict, said: str, save:
         ids(path, **selection)
 
 
-def test_an_answer_elsewhere_is_taken_at_its_nearest_place_where_that_is_said(squad: dict, save: Callable):
-    first(squad)["answers"] = [{"text": "Kamo", "answer_start": 9}, {"text": "lives", "answer_start": 0}]
+def test_an_answer_elsewhere_is_taken_at_its_nearest_place_where_that_is_said(
+    squad: dict, save: Callable
+):
+    first(squad)["answers"] = [
+        {"text": "Kamo", "answer_start": 9},
+        {"text": "lives", "answer_start": 0},
+    ]
     path = save(squad)
     with pytest.raises(StudyError, match="mend the file, or say `offsets: nearest`"):
         data_squad.load({"source": f"path:{path}"})
@@ -253,7 +358,9 @@ def test_an_answer_elsewhere_is_taken_at_its_nearest_place_where_that_is_said(sq
     assert loaded.questions[0].answers == (("Kamo", 0), ("lives", 5)) and loaded.shifted == 2
     squad["data"][0]["paragraphs"][0]["context"] += " Kamo."
     first(squad)["answers"] = [{"text": "Kamo", "answer_start": 30}]
-    assert data_squad.load({"source": f"path:{save(squad)}", "offsets": "nearest"}).questions[0].answers == (("Kamo", 37),)
+    assert data_squad.load({"source": f"path:{save(squad)}", "offsets": "nearest"}).questions[
+        0
+    ].answers == (("Kamo", 37),)
 
 
 def test_what_test_and_training_share_is_found_through_case_and_blanks():

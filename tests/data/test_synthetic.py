@@ -1,4 +1,5 @@
-"""Generated facts: the same everywhere, apart from split to split, each answerable from its own sentence, in every language."""
+"""Generated facts: the same everywhere, apart from split to split, each answerable from its own
+sentence, in every language."""
 
 import hashlib
 import json
@@ -14,9 +15,14 @@ GENERATED = ("Jato Niso works for Vevi. Gese married Tave.", "b6c6ac7094025aed")
 LANGUAGES = list(synthetic.LANGUAGES)
 
 
-def stated(split: str, contexts: int, language: str, number: int = 5, seed: int = 0) -> Iterator[tuple[dict, list[tuple[str, str, str]]]]:
-    """Generated paragraphs, each with (question, answer, sentence) triples: the sentence that holds the answer."""
-    for paragraph in synthetic.paragraphs(split, contexts=contexts, facts=number, seed=seed, languages=[language]):
+def stated(
+    split: str, contexts: int, language: str, number: int = 5, seed: int = 0
+) -> Iterator[tuple[dict, list[tuple[str, str, str]]]]:
+    """Generated paragraphs, each with (question, answer, sentence) triples: the sentence that holds
+    the answer."""
+    for paragraph in synthetic.paragraphs(
+        split, contexts=contexts, facts=number, seed=seed, languages=[language]
+    ):
         found = []
         for asked in paragraph["qas"]:
             (answer,) = asked["answers"]
@@ -38,7 +44,10 @@ def test_generated_facts_are_the_same_everywhere():
     """What a published key rests on: if this changes, raise "facts" in versions.VERSIONS."""
     (paragraph,) = synthetic.paragraphs("test", contexts=1, facts=2, seed=0)
     many = synthetic.paragraphs("train", contexts=70, facts=5, seed=1, languages=LANGUAGES)
-    assert (paragraph["context"], hashlib.sha256(json.dumps(many).encode()).hexdigest()[:16]) == GENERATED
+    assert (
+        paragraph["context"],
+        hashlib.sha256(json.dumps(many).encode()).hexdigest()[:16],
+    ) == GENERATED
 
 
 def test_generated_facts_follow_their_seed():
@@ -51,8 +60,12 @@ def test_generated_facts_follow_their_seed():
 
 
 def test_languages_take_turns():
-    found = squad.load({"source": "facts:train", "paragraphs": 14, "facts": 2, "languages": LANGUAGES}).questions
-    assert {one: sum(q.language == one for q in found) for one in LANGUAGES} == dict.fromkeys(LANGUAGES, 4)
+    found = squad.load(
+        {"source": "facts:train", "paragraphs": 14, "facts": 2, "languages": LANGUAGES}
+    ).questions
+    assert {one: sum(q.language == one for q in found) for one in LANGUAGES} == dict.fromkeys(
+        LANGUAGES, 4
+    )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -68,7 +81,9 @@ def test_answers_stand_at_their_offsets_and_nowhere_else(split: str, language: s
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("split", ["dev", "far"])
-def test_a_question_is_answered_by_the_sentence_that_names_what_it_asks_about(split: str, language: str):
+def test_a_question_is_answered_by_the_sentence_that_names_what_it_asks_about(
+    split: str, language: str
+):
     made = synthetic.LANGUAGES[language]
     templates = made.far if split == "far" else made.near
     for paragraph, found in stated(split, 40, language):
@@ -88,7 +103,9 @@ def test_splits_share_no_name(language: str):
         made = synthetic.LANGUAGES[language]
         templates = made.far if split == "far" else made.near
         found = [one for _, triples in stated(split, 100, language) for one in triples]
-        names[split] = {answer for _, answer, _ in found} | {name_in(question, templates)[0] for question, _, _ in found}
+        names[split] = {answer for _, answer, _ in found} | {
+            name_in(question, templates)[0] for question, _, _ in found
+        }
     assert all(len(found) > 100 for found in names.values())
     assert len(set.union(*names.values())) == sum(map(len, names.values()))
 
@@ -96,17 +113,27 @@ def test_splits_share_no_name(language: str):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_far_test_shares_no_template(language: str):
     made = synthetic.LANGUAGES[language]
-    assert not {text for pair in made.near for text in pair} & {text for pair in made.far for text in pair}
+    assert not {text for pair in made.near for text in pair} & {
+        text for pair in made.far for text in pair
+    }
     assert all(text.count("{a}") == 1 for pair in made.near + made.far for text in pair)
-    assert all(statement.count("{b}") == 1 and "{b}" not in question for statement, question in made.near + made.far)
+    assert all(
+        statement.count("{b}") == 1 and "{b}" not in question
+        for statement, question in made.near + made.far
+    )
 
 
 def test_the_languages_are_those_that_mlqa_scores_and_every_scorer_is_exercised():
     assert set(LANGUAGES) == set(segmentation.ARTICLES)
-    found = squad.load({"source": "facts:test", "paragraphs": 700, "facts": 5, "languages": LANGUAGES}).questions
+    found = squad.load(
+        {"source": "facts:test", "paragraphs": 700, "facts": 5, "languages": LANGUAGES}
+    ).questions
     for language in LANGUAGES:
         answers = [q.answers[0][0] for q in found if q.language == language]
         assert all(metrics.f1(one, [one], language=language, rules="mlqa") == 1 for one in answers)
     arabic = [q.answers[0][0] for q in found if q.language == "ar"]
-    official, mended = ([segmentation.words(one, language="ar", rules=rules) for one in arabic] for rules in ("mlqa", "mlqa_mended"))
+    official, mended = (
+        [segmentation.words(one, language="ar", rules=rules) for one in arabic]
+        for rules in ("mlqa", "mlqa_mended")
+    )
     assert official != mended  # names that hold the two letters of the article

@@ -1,4 +1,5 @@
-"""Clusters that refuse, lose or lack what is asked of them: every wait has an end and a sentence."""
+"""Clusters that refuse, lose or lack what is asked of them: every wait has an end and a
+sentence."""
 
 import os
 import sys
@@ -70,10 +71,14 @@ def submitit(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_a_scheduler_that_refuses_jobs_ends_the_study(graph, submitit, tmp_path):  # noqa: F811
     def refuse(task: Callable) -> Job:
-        raise RuntimeError("sbatch: error: invalid partition specified: gpu\nCommand line: sbatch x.sh")
+        raise RuntimeError(
+            "sbatch: error: invalid partition specified: gpu\nCommand line: sbatch x.sh"
+        )
 
     submitit.submit = refuse
-    with pytest.raises(StudyError, match=r"^engine slurm: sbatch: error: invalid partition specified: gpu: see "):
+    with pytest.raises(
+        StudyError, match=r"^engine slurm: sbatch: error: invalid partition specified: gpu: see "
+    ):
         complete(graph[0], tmp_path, machine("slurm"))
 
 
@@ -95,10 +100,14 @@ def test_a_job_that_slurm_does_not_know_is_given_up(listed, submitit, monkeypatc
     """Unless `squeue` lists it: a cluster may keep no accounts."""
     asked: list[str] = []
     monkeypatch.setattr(clusters, "LOST", 0.0)
-    monkeypatch.setattr(clusters, "_queued", lambda job: listed and len(asked) < 3 and not asked.append(job))
+    monkeypatch.setattr(
+        clusters, "_queued", lambda job: listed and len(asked) < 3 and not asked.append(job)
+    )
     pool = clusters.Slurm(machine("slurm"))
     sentence = str(pool.submit(print).exception(60))
-    assert sentence.startswith("engine slurm: job 7 left no result, and Slurm has not known it for 0 minutes: see ")
+    assert sentence.startswith(
+        "engine slurm: job 7 left no result, and Slurm has not known it for 0 minutes: see "
+    )
     assert asked == ["7"] * (3 if listed else 0)
 
 
@@ -119,7 +128,9 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
 
 def test_an_sbatch_that_refuses_is_quoted(graph, commands, tmp_path):  # noqa: F811
     pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
-    commands(srun="exit 0", sbatch="echo 'sbatch: error: invalid account' >&2; exit 1", scancel="exit 0")
+    commands(
+        srun="exit 0", sbatch="echo 'sbatch: error: invalid account' >&2; exit 1", scancel="exit 0"
+    )
     with pytest.raises(StudyError, match="engine slurm: sbatch: error: invalid account"):
         complete(graph[0], tmp_path, machine("slurm"))
 
@@ -127,27 +138,51 @@ def test_an_sbatch_that_refuses_is_quoted(graph, commands, tmp_path):  # noqa: F
 def test_a_job_that_never_was_is_given_up(graph, commands, tmp_path, monkeypatch):  # noqa: F811
     pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
     monkeypatch.setattr(clusters, "LOST", 0.0)
-    commands(srun="exit 0", sbatch="echo Submitted batch job 11", sacct="exit 1", squeue="exit 1", scancel="exit 0")
+    commands(
+        srun="exit 0",
+        sbatch="echo Submitted batch job 11",
+        sacct="exit 1",
+        squeue="exit 1",
+        scancel="exit 0",
+    )
     with pytest.raises(StudyError, match=r"engine slurm: job 11(_0)? left no result"):
         complete(graph[0], tmp_path, machine("slurm"))
 
 
-@pytest.mark.parametrize(("address", "whose"), [("127.0.0.1:1", "RAY_ADDRESS 127.0.0.1:1"), (None, "`address: auto`")])
+@pytest.mark.parametrize(
+    ("address", "whose"), [("127.0.0.1:1", "RAY_ADDRESS 127.0.0.1:1"), (None, "`address: auto`")]
+)
 def test_a_ray_cluster_that_is_not_there_is_named(address, whose, monkeypatch):
-    """Whether Ray is installed or not: joining is tried by a process of its own, which is given up."""
+    """Whether Ray is installed or not: joining is tried by a process of its own, which is given
+    up."""
     monkeypatch.setattr(clusters, "CLUSTER_SECONDS", 10.0)
-    monkeypatch.setenv("RAY_ADDRESS", address) if address else monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(StudyError, match=f"engine ray: there is no cluster at {whose}: begin one by `ray start --head`"):
+    (
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        if address
+        else monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    )
+    with pytest.raises(
+        StudyError,
+        match=f"engine ray: there is no cluster at {whose}: begin one by `ray start --head`",
+    ):
         clusters._check_cluster("auto" if address is None else None)
 
 
 def test_a_cluster_without_a_node_for_a_run_is_waited_for_with_an_end(monkeypatch, capsys):
-    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 8.0}}]
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": False, "Resources": {"CPU": 8.0}},
+    ]
     ray = SimpleNamespace(nodes=lambda: nodes)
     monkeypatch.setattr(clusters, "SECONDS", 0.0)
     clusters._wait_for_node(ray, {"CPU": 2, "GPU": 0}, 0)
-    with pytest.raises(StudyError, match="the cluster has no node with 4 processors and 0 GPUs: lower `threads`"):
+    with pytest.raises(
+        StudyError, match="the cluster has no node with 4 processors and 0 GPUs: lower `threads`"
+    ):
         clusters._wait_for_node(ray, {"CPU": 4, "GPU": 0}, 0)
     monkeypatch.setattr(clusters.time, "sleep", lambda seconds: nodes[1].update(Alive=True))
     clusters._wait_for_node(ray, {"CPU": 4, "GPU": 0}, 600)
-    assert "no node with 4 processors and 0 GPUs yet: waiting up to 10 minutes" in capsys.readouterr().out
+    assert (
+        "no node with 4 processors and 0 GPUs yet: waiting up to 10 minutes"
+        in capsys.readouterr().out
+    )

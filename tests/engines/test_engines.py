@@ -19,7 +19,12 @@ from studylib.runs import kinds
 from studylib.store.run import Run
 from studylib.store.store import Store
 
-MACHINE = Machine(**{name: SETTINGS[name] for name in ("engine", "engine_options", "device", "threads", "processes")})
+MACHINE = Machine(
+    **{
+        name: SETTINGS[name]
+        for name in ("engine", "engine_options", "device", "threads", "processes")
+    }
+)
 
 
 def number(name: str, **needs: Run) -> Run:
@@ -29,7 +34,8 @@ def number(name: str, **needs: Run) -> Run:
 
 @pytest.fixture
 def graph(monkeypatch: pytest.MonkeyPatch):
-    """a, two that need it, one that needs these, one that needs nothing; and what makes them, which notes the order and fails at `b`."""
+    """a, two that need it, one that needs these, one that needs nothing; and what makes them, which
+    notes the order and fails at `b`."""
     a, alone = number("a"), number("alone")
     b, c = number("b", a=a), number("c", a=a)
     d = number("d", b=b, c=c)
@@ -54,12 +60,18 @@ def test_every_run_is_made_once_after_all_that_it_needs(graph, pool, tmp_path):
     store = Store(tmp_path)
     engines.complete(runs, store, MACHINE, pool, lambda run: told.append(run.label))
     assert sorted(made) == sorted(told) == ["a", "alone", "b", "c", "d"]
-    assert told.index("a") < min(told.index("b"), told.index("c")) and made.index("d") > max(made.index("b"), made.index("c"))
+    assert told.index("a") < min(told.index("b"), told.index("c")) and made.index("d") > max(
+        made.index("b"), made.index("c")
+    )
     engines.complete(runs, store, MACHINE, pool, lambda run: pytest.fail("made twice"))
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(StudyError("The cat\n sat on it."), r"b \(The cat\\n sat on it\)"), (ValueError("odd"), r"b \(ValueError: odd\)")]
+    ("error", "said"),
+    [
+        (StudyError("The cat\n sat on it."), r"b \(The cat\\n sat on it\)"),
+        (ValueError("odd"), r"b \(ValueError: odd\)"),
+    ],
 )
 def test_a_failed_run_stops_those_that_need_it_alone_and_is_named(graph, error, said, tmp_path):
     runs, made, failing = graph
@@ -98,7 +110,10 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
         ({"engine_options": {"speed": 2}}, "local has no option 'speed': it knows workers"),
         ({"engine_options": {"workers": 0}}, "workers must be a whole number of at least 1, not 0"),
         ({"device": "tpu"}, "device 'tpu' is unknown: use auto, cpu or cuda"),
-        ({"engine": "ray", "engine_options": {"address": "ray://elsewhere:10001"}}, "address must be auto: set RAY_ADDRESS"),
+        (
+            {"engine": "ray", "engine_options": {"address": "ray://elsewhere:10001"}},
+            "address must be auto: set RAY_ADDRESS",
+        ),
         (
             {"engine": "slurm", "engine_options": {"slurm_setup": ["touch x"]}},
             "slurm_setup must be a number or one line of text, and no command",
@@ -107,11 +122,26 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
             {"engine": "slurm", "engine_options": {"cluster": "local", "local_setup": "w"}},
             "local_setup must be a number or one line of text",
         ),
-        ({"engine": "slurm", "engine_options": {"slurm_teardown": "w"}}, "slurm_teardown must be a number or one line of text"),
-        ({"engine": "slurm", "engine_options": {"slurm_partition": "gpu\ntouch x #"}}, "slurm_partition must be a number or one line"),
-        ({"engine": "slurm", "engine_options": {"comment\ntouch x #": 1}}, "must be a number or one line"),
-        ({"engine": "slurm", "engine_options": {"additional_parameters": {"a": "b"}}}, "additional_parameters must be a number"),
-        ({"engine": "ray", "engine_options": {"adress": "auto"}}, "ray has no option 'adress': it knows address, retries"),
+        (
+            {"engine": "slurm", "engine_options": {"slurm_teardown": "w"}},
+            "slurm_teardown must be a number or one line of text",
+        ),
+        (
+            {"engine": "slurm", "engine_options": {"slurm_partition": "gpu\ntouch x #"}},
+            "slurm_partition must be a number or one line",
+        ),
+        (
+            {"engine": "slurm", "engine_options": {"comment\ntouch x #": 1}},
+            "must be a number or one line",
+        ),
+        (
+            {"engine": "slurm", "engine_options": {"additional_parameters": {"a": "b"}}},
+            "additional_parameters must be a number",
+        ),
+        (
+            {"engine": "ray", "engine_options": {"adress": "auto"}},
+            "ray has no option 'adress': it knows address, retries",
+        ),
     ],
 )
 def test_engines_that_cannot_be_are_refused_before_anything_starts(changes, said, tmp_path, capsys):
@@ -143,22 +173,33 @@ def digests(plan, store: Store) -> dict[str, str]:
 
 
 def by(plan, root: Path, engine: str, options: dict) -> tuple[dict, object, set]:
-    """A plan completed by an engine: what every run made, the rows, and the numbers of threads that the manifests name."""
+    """A plan completed by an engine: what every run made, the rows, and the numbers of threads that
+    the manifests name."""
     plan.machine = Machine(**vars(plan.machine) | {"engine": engine, "engine_options": options})
     store = Store(root)
     study.complete(plan, store)
-    threads = {json.loads((store.folder(run) / "manifest.json").read_text())["threads"] for run in plan.runs}
+    threads = {
+        json.loads((store.folder(run) / "manifest.json").read_text())["threads"]
+        for run in plan.runs
+    }
     return digests(plan, store), study.rows(plan, store), threads
 
 
 @pytest.fixture(scope="module")
 def here(raw, tmp_path_factory):
     """The miniature study by this process."""
-    return by(planned(raw, sizes=[3], twins=[3], raw_starts=[]), tmp_path_factory.mktemp("here"), "local", {})
+    return by(
+        planned(raw, sizes=[3], twins=[3], raw_starts=[]),
+        tmp_path_factory.mktemp("here"),
+        "local",
+        {},
+    )
 
 
 def test_two_processes_make_the_same_bits(here, raw, tmp_path):
-    made, rows, threads = by(planned(raw, sizes=[3], twins=[3], raw_starts=[]), tmp_path, "local", {"workers": 2})
+    made, rows, threads = by(
+        planned(raw, sizes=[3], twins=[3], raw_starts=[]), tmp_path, "local", {"workers": 2}
+    )
     assert made == here[0] and threads == {1}
     assert rows.equals(here[1])
 
@@ -190,13 +231,17 @@ def test_a_run_whose_process_dies_every_time_fails_by_name(graph, tmp_path):
             return future
 
     died: list = []
-    with pytest.raises(StudyError, match=r"b \(its process died: the system ends one that takes more memory than there is"):
+    with pytest.raises(
+        StudyError,
+        match=r"b \(its process died: the system ends one that takes more memory than there is",
+    ):
         engines.complete(runs, Store(tmp_path), MACHINE, Deadly(), lambda run: None)
     assert set(made) == {"a", "c", "alone"} and len(died) == engines.TRIES
 
 
 def smoke():
-    """The plan of the smoke profile's first notebook, in a thread a run: more workers than processors would wait for each other."""
+    """The plan of the smoke profile's first notebook, in a thread a run: more workers than
+    processors would wait for each other."""
     plan = notebooks.jobs("smoke")[0].plan
     plan.machine = Machine(**vars(plan.machine) | {"threads": 1})
     return plan
@@ -215,7 +260,9 @@ def test_three_nodes_make_the_same_bits_while_one_is_killed(smoked, tmp_path):
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
     killed: list[float] = []
@@ -256,6 +303,8 @@ def test_a_task_that_fails_does_not_stop_the_others_of_its_job():
 def test_submitit_makes_the_same_bits(smoked, tmp_path, monkeypatch):
     pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
-    made, rows, threads = by(smoke(), tmp_path, "slurm", {"cluster": "local", "jobs": 2, "timeout_min": 30})
+    made, rows, threads = by(
+        smoke(), tmp_path, "slurm", {"cluster": "local", "jobs": 2, "timeout_min": 30}
+    )
     assert made == smoked[0] and rows.equals(smoked[1]) and threads == {1}
     assert list(tmp_path.glob("slurm/*_submitted.pkl"))

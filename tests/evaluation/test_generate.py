@@ -44,15 +44,20 @@ def test_answers_are_those_of_generate(family, mode):
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_answers_that_end_at_unlike_times_are_those_of_generate(family):
-    """A head that likes to end: within a context and between contexts some questions are answered long before others."""
+    """A head that likes to end: within a context and between contexts some questions are answered
+    long before others."""
     net, asked = model(family, tie_word_embeddings=False), built("zero-shot", 4)
     with torch.no_grad():
         net.get_output_embeddings().weight[tokenizer().eos_token_id] *= 16
     found = generate.answer(net, tokenizer(), asked, batch=4, longest=12)
     each = iter(found)
     counts = [[next(each).tokens for _ in prompt.branches] for prompt in asked]
-    assert any(min(own) < 3 and max(own) > 5 for own in counts) and any(max(own) < 3 for own in counts)
-    for one, (prompt, branch) in zip(found, ((p, b) for p in asked for b in p.branches), strict=True):
+    assert any(min(own) < 3 and max(own) > 5 for own in counts) and any(
+        max(own) < 3 for own in counts
+    )
+    for one, (prompt, branch) in zip(
+        found, ((p, b) for p in asked for b in p.branches), strict=True
+    ):
         assert one.text == generated(net, prompt, branch, 12) or one.margin < 1e-3
 
 
@@ -60,18 +65,26 @@ def test_answers_that_end_at_unlike_times_are_those_of_generate(family):
 def test_a_demonstration_computed_once_changes_no_answer(family):
     """The same prompts with their common beginning read anew for every context."""
     net, asked = model(family), built("one-shot", 3)
-    assert sorted(prompt.shared for prompt in asked)[1] > 20  # all but the one of the demonstration's own article
+    assert (
+        sorted(prompt.shared for prompt in asked)[1] > 20
+    )  # all but the one of the demonstration's own article
     apart = [replace(prompt, shared=0) for prompt in asked]
-    once, anew = (generate.answer(net, tokenizer(), some, batch=4, longest=6) for some in (asked, apart))
+    once, anew = (
+        generate.answer(net, tokenizer(), some, batch=4, longest=6) for some in (asked, apart)
+    )
     for one, other in zip(once, anew, strict=True):
         assert one.question_id == other.question_id
         assert one.text == other.text or min(one.margin, other.margin) < 1e-3
-        assert one.text != other.text or one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+        assert one.text != other.text or one.log_probability == pytest.approx(
+            other.log_probability, abs=1e-3
+        )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
-def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_those_in_float32(family):
+def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_those_in_float32(
+    family,
+):
     net, rounded, asked = model(family), model(family).requires_grad_(False), built("one-shot", 3)
     exact = generate.answer(net, tokenizer(), asked, batch=4, longest=6, gold=True)
     parts.round_frozen(rounded, "bf16")
@@ -80,23 +93,36 @@ def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_thos
         with parts.precision(each, "bf16"):
             found.append(generate.answer(each, tokenizer(), asked, batch=4, longest=6, gold=True))
     assert found[0] == found[1] != exact
-    assert all(torch.equal(one.gold, other.gold) and one.gold.dtype == torch.float32 for one, other in zip(*found, strict=True))
+    assert all(
+        torch.equal(one.gold, other.gold) and one.gold.dtype == torch.float32
+        for one, other in zip(*found, strict=True)
+    )
     for one, other in zip(exact, found[1], strict=True):
         assert one.text == other.text or one.margin < 0.1
-        assert one.text != other.text or abs(one.log_probability - other.log_probability) < 0.05 * one.tokens
+        assert (
+            one.text != other.text
+            or abs(one.log_probability - other.log_probability) < 0.05 * one.tokens
+        )
         assert torch.nn.functional.cosine_similarity(one.gold, other.gold).min() > 0.99
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot"])
-def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_of_their_own(family, mode):
+def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_of_their_own(
+    family, mode
+):
     net, asked = model(family), built(mode, 3)
-    without, beside = (generate.answer(net, tokenizer(), asked, batch=4, longest=6, gold=gold) for gold in (False, True))
+    without, beside = (
+        generate.answer(net, tokenizer(), asked, batch=4, longest=6, gold=gold)
+        for gold in (False, True)
+    )
     for one, other in zip(without, beside, strict=True):
         assert one.question_id == other.question_id
         assert one.text == other.text or min(one.margin, other.margin) < 1e-3
-        assert one.text != other.text or one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+        assert one.text != other.text or one.log_probability == pytest.approx(
+            other.log_probability, abs=1e-3
+        )
     rows = [row for prompt in asked for row in packing.unpack(prompt)]
     for one, row in zip(beside, rows, strict=True):
         torch.testing.assert_close(one.gold, teachers.answer_states(net, row), atol=1e-4, rtol=1e-4)
@@ -111,17 +137,24 @@ def test_contexts_of_a_batch_are_alike_in_length():
 def test_a_demonstration_is_read_once(monkeypatch):
     net, asked, seen = model("llama"), built("one-shot", 3), []
     forward = generate._forward
-    monkeypatch.setattr(generate, "_forward", lambda *given: seen.append(given[2].shape) or forward(*given))
+    monkeypatch.setattr(
+        generate, "_forward", lambda *given: seen.append(given[2].shape) or forward(*given)
+    )
     generate.answer(net, tokenizer(), asked, batch=1, longest=1)
     starts = {tuple(p.prefix[: p.shared]) for p in asked}
-    own = [len(p.prefix) - p.shared + sum(len(branch.given) for branch in p.branches) for p in asked]
-    assert len(starts) > 1 and sum(shape.numel() for shape in seen) == sum(own) + sum(map(len, starts))
+    own = [
+        len(p.prefix) - p.shared + sum(len(branch.given) for branch in p.branches) for p in asked
+    ]
+    assert len(starts) > 1 and sum(shape.numel() for shape in seen) == sum(own) + sum(
+        map(len, starts)
+    )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_log_probability_is_that_of_the_answer_said_whole(family):
-    """Against one forward pass over prompt and answer; three tokens of a random model, which never ends."""
+    """Against one forward pass over prompt and answer; three tokens of a random model, which never
+    ends."""
     net, asked = model(family), built("zero-shot", 2)
     found = iter(generate.answer(net, tokenizer(), asked, longest=3))
     for prompt in asked:
@@ -144,14 +177,24 @@ def test_of_several_windows_the_surest_answer_a_token_counts():
         generate.Answer("q", "short", 1.0, -1.5, 1),
         generate.Answer("p", "only", 1.0, -9.0, 1),
     ]
-    assert {name: one.text for name, one in generate.best(answers).items()} == {"q": "long", "p": "only"}
+    assert {name: one.text for name, one in generate.best(answers).items()} == {
+        "q": "long",
+        "p": "only",
+    }
 
 
 @pytest.mark.parametrize("size", [4, 16])
 def test_the_batch_changes_no_answer(size):
     net, asked = model("qwen2"), built("zero-shot", 4)
-    alone, together = (generate.answer(net, tokenizer(), asked, batch=contexts, longest=5) for contexts in (1, size))
-    assert [a.question_id for a in alone] == [a.question_id for a in together] == [b.question.id for p in asked for b in p.branches]
+    alone, together = (
+        generate.answer(net, tokenizer(), asked, batch=contexts, longest=5)
+        for contexts in (1, size)
+    )
+    assert (
+        [a.question_id for a in alone]
+        == [a.question_id for a in together]
+        == [b.question.id for p in asked for b in p.branches]
+    )
     for one, other in zip(alone, together, strict=True):
         assert one.text == other.text or min(one.margin, other.margin) < 1e-3
 
@@ -163,12 +206,16 @@ def test_an_answer_ends_at_eos():
     with torch.no_grad():
         net.model.norm.weight.zero_()  # all logits equal: the first token wins
     said = generate.answer(net, tokenizer(), prompt, longest=7)
-    assert all(len(tokenizer()(a.text)["input_ids"]) <= 7 for a in said) and all(a.margin == 0 for a in said)
+    assert all(len(tokenizer()(a.text)["input_ids"]) <= 7 for a in said) and all(
+        a.margin == 0 for a in said
+    )
     net.lm_head = torch.nn.Linear(32, len(tokenizer()))
     with torch.no_grad():
         net.lm_head.weight.zero_()
         net.lm_head.bias.zero_()[tokenizer().eos_token_id] = 5.0
-    assert [a.text for a in generate.answer(net, tokenizer(), prompt)] == [""] * len(prompt[0].branches)
+    assert [a.text for a in generate.answer(net, tokenizer(), prompt)] == [""] * len(
+        prompt[0].branches
+    )
 
 
 def test_a_long_answer_is_said_whole():
@@ -188,12 +235,19 @@ class Script(torch.nn.Module):
 
     def __init__(self, text, end=True):
         super().__init__()
-        self.tokens, self.steps = tokenizer()(text)["input_ids"] + [tokenizer().eos_token_id] * end, 0
+        self.tokens, self.steps = (
+            tokenizer()(text)["input_ids"] + [tokenizer().eos_token_id] * end,
+            0,
+        )
         self.width = len(tokenizer())
 
     def forward(self, hidden):
         self.steps += 1
-        return torch.nn.functional.one_hot(torch.tensor(self.tokens[self.steps - 1]), self.width).float().expand(len(hidden), -1)
+        return (
+            torch.nn.functional.one_hot(torch.tensor(self.tokens[self.steps - 1]), self.width)
+            .float()
+            .expand(len(hidden), -1)
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -213,7 +267,7 @@ class Script(torch.nn.Module):
 def test_leading_newlines_stops_and_empty_answers_in_every_family(family, text, end, said, read):
     net, script = model(family, tie_word_embeddings=False), Script(text, end)
     net.set_output_embeddings(script)
-    (first, *_) = answers = generate.answer(net, tokenizer(), built()[:1])
+    first, *_ = answers = generate.answer(net, tokenizer(), built()[:1])
     assert {one.text for one in answers} == {said} and first.tokens == script.steps
     heard = tokenizer().decode(script.tokens[: script.steps], skip_special_tokens=True)
     assert heard.startswith(read) and len(heard) <= len(read) + 1  # two newlines may be one token
@@ -229,8 +283,11 @@ def test_a_turn_that_ends_in_another_special_token_than_eos_ends_the_answer(fami
     script.tokens = [*script.tokens, words.convert_tokens_to_ids("<|im_end|>"), *script.tokens]
     script.width = len(words)
     net.set_output_embeddings(script)
-    (said, *_) = generate.answer(net, words, built()[:1])
-    assert said.text == "Paris" and said.tokens == script.tokens.index(words.convert_tokens_to_ids("<|im_end|>")) + 1
+    said, *_ = generate.answer(net, words, built()[:1])
+    assert (
+        said.text == "Paris"
+        and said.tokens == script.tokens.index(words.convert_tokens_to_ids("<|im_end|>")) + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,14 +307,17 @@ def test_a_leading_newline_is_no_empty_answer(said, expected):
 
 @pytest.mark.small
 def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
-    """300 SQuAD questions: answers may differ only where the two best logits are within 1e-3. Prints the counts.
+    """300 SQuAD questions: answers may differ only where the two best logits are within 1e-3.
+    Prints the counts.
 
     Asks the tuned teacher of the `small` profile where there is one, else the raw model.
     """
     plan, store = notebooks.jobs("small")[0].plan, Store()
     asked, teacher = plan.tests[0], plan.trained[0][0]
     tuned = store.result(teacher) is not None
-    if archives.missing(asked.value["source"].removeprefix("archive:")) or (not tuned and forecast.download(plan)):
+    if archives.missing(asked.value["source"].removeprefix("archive:")) or (
+        not tuned and forecast.download(plan)
+    ):
         pytest.skip("needs the archives of the small profile: `study run small` fetches them")
     net, words = inputs.load(store, teacher if tuned else teacher.needs["raw"])
     questions = squad.load({"source": asked.value["source"], "paragraphs": 60}).questions
@@ -269,22 +329,35 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
         margins = [round(min(a.margin, b.margin), 6) for a, b in differ]
         with capsys.disabled():
             print(
-                f"\n{'tuned' if tuned else 'raw'} model, batch {size} against 1: {len(pairs)} questions, {len(differ)} answers differ, margins {margins}"
+                f"\n{'tuned' if tuned else 'raw'} model, batch {size} against 1: {len(pairs)}"
+                f" questions, {len(differ)} answers differ, margins {margins}"
             )
         assert len(pairs) >= 300 and all(margin < 1e-3 for margin in margins)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_of_the_head_that_are_no_tokens_are_never_said(family):
-    """A head with rows beyond the tokenizer's length that would win every time gives the answers of one without."""
-    plain, padded = model(family, tie_word_embeddings=False), model(family, tie_word_embeddings=False, padding=64)
-    padded.load_state_dict({k: v for k, v in plain.state_dict().items() if v.shape[0] != len(tokenizer())}, strict=False)
+    """A head with rows beyond the tokenizer's length that would win every time gives the answers of
+    one without."""
+    plain, padded = (
+        model(family, tie_word_embeddings=False),
+        model(family, tie_word_embeddings=False, padding=64),
+    )
+    padded.load_state_dict(
+        {k: v for k, v in plain.state_dict().items() if v.shape[0] != len(tokenizer())},
+        strict=False,
+    )
     with torch.no_grad():
         for own, other in (
             (padded.get_input_embeddings(), plain.get_input_embeddings()),
             (padded.get_output_embeddings(), plain.get_output_embeddings()),
         ):
             own.weight[: len(tokenizer())] = other.weight
-        padded.get_output_embeddings().weight[len(tokenizer()) :] = 50.0 * plain.get_output_embeddings().weight[:64]
-    said = [[a.text for a in generate.answer(net, tokenizer(), built("zero-shot", 2), longest=4)] for net in (plain, padded)]
+        padded.get_output_embeddings().weight[len(tokenizer()) :] = (
+            50.0 * plain.get_output_embeddings().weight[:64]
+        )
+    said = [
+        [a.text for a in generate.answer(net, tokenizer(), built("zero-shot", 2), longest=4)]
+        for net in (plain, padded)
+    ]
     assert said[0] == said[1]

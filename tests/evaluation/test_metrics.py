@@ -66,7 +66,25 @@ def test_exact_match_and_f1(prediction: str, golds: list[str], exact_match: floa
 
 def generated(count: int) -> list[tuple[str, list[str]]]:
     """Predictions and gold answers of the same few words, so that they often overlap."""
-    words = ["the", "The", "a", "an", "Cat", "cat", "cat,", "dog's", "(NFL)", "nfl", "24–10", "U.S.", "us", "-", "anthem", "", "\n"]
+    words = [
+        "the",
+        "The",
+        "a",
+        "an",
+        "Cat",
+        "cat",
+        "cat,",
+        "dog's",
+        "(NFL)",
+        "nfl",
+        "24–10",
+        "U.S.",
+        "us",
+        "-",
+        "anthem",
+        "",
+        "\n",
+    ]
     rng = Random(0)
 
     def text() -> str:
@@ -76,15 +94,19 @@ def generated(count: int) -> list[tuple[str, list[str]]]:
 
 
 def test_exact_match_and_f1_as_torchmetrics_has_them():
-    """Where nothing is left of both sides, torchmetrics gives an F1 of 1, as the later script of SQuAD 2.0 does;
-    the script of v1.1 gives 0 without overlap, and so do we."""
+    """Where nothing is left of both sides, torchmetrics gives an F1 of 1, as the later script of
+    SQuAD 2.0 does; the script of v1.1 gives 0 without overlap, and so do we."""
     both_empty = set()
     for prediction, golds in generated(400):
         answers = {"answer_start": [0] * len(golds), "text": golds}
         theirs = squad({"prediction_text": prediction, "id": "q"}, {"answers": answers, "id": "q"})
-        assert 100 * metrics.exact_match(prediction, golds) == pytest.approx(theirs["exact_match"].item())
+        assert 100 * metrics.exact_match(prediction, golds) == pytest.approx(
+            theirs["exact_match"].item()
+        )
         if segmentation.words(prediction) or all(map(segmentation.words, golds)):
-            assert 100 * metrics.f1(prediction, golds) == pytest.approx(theirs["f1"].item(), abs=1e-3)
+            assert 100 * metrics.f1(prediction, golds) == pytest.approx(
+                theirs["f1"].item(), abs=1e-3
+            )
         else:
             both_empty.add((metrics.f1(prediction, golds), theirs["f1"].item()))
     assert both_empty == {(0.0, 100.0)}
@@ -94,7 +116,11 @@ def test_exact_match_and_f1_as_torchmetrics_has_them():
     ("prediction", "golds", "value"),
     [
         ("the cat on mat", ["the cat sat on the mat"], 2 * 4 / (4 + 6)),
-        ("police kill the gunman", ["police killed the gunman"], 3 / 4),  # the examples of Lin (2004, §3.2)
+        (
+            "police kill the gunman",
+            ["police killed the gunman"],
+            3 / 4,
+        ),  # the examples of Lin (2004, §3.2)
         ("the gunman kill police", ["police killed the gunman"], 2 / 4),
         ("Tiru!", ["tiru"], 1),
         ("Belu", ["Tiru"], 0),
@@ -121,7 +147,9 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
     rng = Random(1)
     for _ in range(200):
         a, b = (tuple(rng.choices(("kamo", "tiru", "belu"), k=rng.randint(1, 7))) for _ in range(2))
-        assert metrics.rouge_l(" ".join(a), [" ".join(b)]) == pytest.approx(2 * longest_common(a, b) / (len(a) + len(b)))
+        assert metrics.rouge_l(" ".join(a), [" ".join(b)]) == pytest.approx(
+            2 * longest_common(a, b) / (len(a) + len(b))
+        )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +167,13 @@ def test_tokens_are_words_with_their_articles(text: str, language: str, found: s
 
 
 def test_score_holds_all_metrics():
-    expected = {"exact_match": 0, "f1": 1 / 2, "rouge_l": 1 / 2, "exact_match_mended": 0, "f1_mended": 1 / 2}
+    expected = {
+        "exact_match": 0,
+        "f1": 1 / 2,
+        "rouge_l": 1 / 2,
+        "exact_match_mended": 0,
+        "f1_mended": 1 / 2,
+    }
     assert metrics.score("blue Tiru", ["Tiru river"]) == pytest.approx(expected)
     assert tuple(metrics.score("", [""])) == labels.METRICS + labels.MENDED
 
@@ -165,10 +199,16 @@ def test_words_of_mlqa(language: str, text: str, words: str):
 
 def test_the_mended_rule_leaves_words_whole():
     """And differs in Arabic alone."""
-    assert segmentation.words("طالب الكتاب، والبيت", language="ar", rules="mlqa_mended") == ["طالب", "كتاب", "والبيت"]
+    assert segmentation.words("طالب الكتاب، والبيت", language="ar", rules="mlqa_mended") == [
+        "طالب",
+        "كتاب",
+        "والبيت",
+    ]
     for language in segmentation.ARTICLES:
         text = "The Los Das Những नदी 北京"
-        assert segmentation.words(text, language=language, rules="mlqa") == segmentation.words(text, language=language, rules="mlqa_mended")
+        assert segmentation.words(text, language=language, rules="mlqa") == segmentation.words(
+            text, language=language, rules="mlqa_mended"
+        )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +223,9 @@ def test_the_mended_rule_leaves_words_whole():
         ("ar", "الكتاب", "كتاب", 1, 1),
     ],
 )
-def test_mlqa_scores_by_hand(language: str, prediction: str, gold: str, exact_match: float, f1: float):
+def test_mlqa_scores_by_hand(
+    language: str, prediction: str, gold: str, exact_match: float, f1: float
+):
     given = {"language": language, "rules": "mlqa"}
     assert metrics.exact_match(prediction, [gold], **given) == exact_match
     assert metrics.f1(prediction, [gold], **given) == pytest.approx(f1)
@@ -210,16 +252,34 @@ def test_a_refusal_says_what_there_is():
 
 @pytest.mark.parametrize(
     ("language", "prediction", "gold", "value"),
-    [("ar", "في البيت الكبير", "في البيت", 4 / 5), ("hi", "नदी का नाम", "नदी नाम।", 4 / 5), ("zh", "北京大学", "北大", 4 / 6)],
+    [
+        ("ar", "في البيت الكبير", "في البيت", 4 / 5),
+        ("hi", "नदी का नाम", "नदी नाम।", 4 / 5),
+        ("zh", "北京大学", "北大", 4 / 6),
+    ],
 )
 def test_rouge_l_in_other_scripts(language: str, prediction: str, gold: str, value: float):
     assert metrics.rouge_l(prediction, [gold], language=language) == pytest.approx(value)
 
 
 def test_score_says_of_each_metric_what_its_function_says():
-    for language, rules in (("en", "squad"), ("en", "mlqa"), ("de", "mlqa"), ("ar", "mlqa"), ("zh", "mlqa"), ("ar", "mlqa_mended")):
-        for said, golds in (("das Haus – am طالب", ["Haus am طالب"]), ("den 北京大学", ["大学", "الكتاب"]), ("الكتاب", ["كتاب"])):
-            given, found = {"language": language, "rules": rules}, metrics.score(said, golds, language=language, rules=rules)
+    for language, rules in (
+        ("en", "squad"),
+        ("en", "mlqa"),
+        ("de", "mlqa"),
+        ("ar", "mlqa"),
+        ("zh", "mlqa"),
+        ("ar", "mlqa_mended"),
+    ):
+        for said, golds in (
+            ("das Haus – am طالب", ["Haus am طالب"]),
+            ("den 北京大学", ["大学", "الكتاب"]),
+            ("الكتاب", ["كتاب"]),
+        ):
+            given, found = (
+                {"language": language, "rules": rules},
+                metrics.score(said, golds, language=language, rules=rules),
+            )
             mended = given if rules != "mlqa" else {"language": language, "rules": "mlqa_mended"}
             assert found == {
                 "exact_match": metrics.exact_match(said, golds, **given),
@@ -248,16 +308,25 @@ def test_probability_loyalty_is_one_less_scipys_distance_in_bits():
         student, teacher = (scale * torch.randn(20, 50, generator=rng) for _ in range(2))
         p, q = (logits.double().softmax(-1).numpy() for logits in (student, teacher))
         expected = [1 - jensenshannon(a, b, base=2) for a, b in zip(p, q, strict=True)]
-        assert metrics.probability_loyalty(student, teacher).tolist() == pytest.approx(expected, abs=1e-3)
+        assert metrics.probability_loyalty(student, teacher).tolist() == pytest.approx(
+            expected, abs=1e-3
+        )
 
 
 def test_probability_loyalty_goes_from_zero_to_one_and_takes_both_sides_alike():
     logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(1))
-    assert metrics.probability_loyalty(logits, logits + 3).tolist() == pytest.approx([1] * 5, abs=1e-3)
+    assert metrics.probability_loyalty(logits, logits + 3).tolist() == pytest.approx(
+        [1] * 5, abs=1e-3
+    )
     left, right = torch.full((1, 4), -1e4), torch.full((1, 4), -1e4)
     left[0, 0] = right[0, 3] = 0
-    assert metrics.probability_loyalty(left, right).item() == pytest.approx(0, abs=1e-6)  # in nats it would be 0.167
-    assert torch.equal(metrics.probability_loyalty(logits, 2 * logits), metrics.probability_loyalty(2 * logits, logits))
+    assert metrics.probability_loyalty(left, right).item() == pytest.approx(
+        0, abs=1e-6
+    )  # in nats it would be 0.167
+    assert torch.equal(
+        metrics.probability_loyalty(logits, 2 * logits),
+        metrics.probability_loyalty(2 * logits, logits),
+    )
 
 
 def test_probability_loyalty_stays_within_its_ends_where_rounding_would_leave_them():
@@ -289,15 +358,21 @@ def test_calibration_error_in_closed_form(probabilities: list, right: list, erro
 
 
 def test_calibration_error_by_two_bins():
-    assert statistics.calibration_error([0.1, 0.4, 0.6, 1.0], [0, 1, 0, 1], bins=2) == pytest.approx((0.5 + 0.6) / 4)
+    assert statistics.calibration_error(
+        [0.1, 0.4, 0.6, 1.0], [0, 1, 0, 1], bins=2
+    ) == pytest.approx((0.5 + 0.6) / 4)
 
 
 def test_calibration_error_is_that_of_torchmetrics():
     rng = np.random.default_rng(0)
     probabilities = rng.random(500)
     right = (rng.random(500) < probabilities**2).astype(int)
-    expected = binary_calibration_error(torch.tensor(probabilities), torch.tensor(right), n_bins=10, norm="l1")
-    assert statistics.calibration_error(probabilities, right) == pytest.approx(float(expected), abs=1e-6)
+    expected = binary_calibration_error(
+        torch.tensor(probabilities), torch.tensor(right), n_bins=10, norm="l1"
+    )
+    assert statistics.calibration_error(probabilities, right) == pytest.approx(
+        float(expected), abs=1e-6
+    )
 
 
 def test_mended_scores_differ_in_arabic_only():
@@ -306,7 +381,10 @@ def test_mended_scores_differ_in_arabic_only():
     assert arabic["f1"] != arabic["f1_mended"] == pytest.approx(2 / 3)
     for language in ("de", "en", "zh"):
         found = metrics.score(said, gold, language=language, rules="mlqa")
-        assert (found["f1"], found["exact_match"]) == (found["f1_mended"], found["exact_match_mended"])
+        assert (found["f1"], found["exact_match"]) == (
+            found["f1_mended"],
+            found["exact_match_mended"],
+        )
 
 
 def test_the_metric_for_evaluate_is_the_mean_of_the_scores():
@@ -314,16 +392,28 @@ def test_the_metric_for_evaluate_is_the_mean_of_the_scores():
     metric = evaluate.load(hf_metric.__file__)
     said, golds = ["ein Haus", "Hütte", ""], [["Haus", "Hütte"], ["die Hütte im Wald"], ["Wald"]]
     found = metric.compute(predictions=said, references=golds, language="de", rules="mlqa")
-    each = [metrics.score(one, gold, language="de", rules="mlqa") for one, gold in zip(said, golds, strict=True)]
-    assert found == {name: pytest.approx(100 * sum(one[name] for one in each) / 3) for name in labels.METRICS}
+    each = [
+        metrics.score(one, gold, language="de", rules="mlqa")
+        for one, gold in zip(said, golds, strict=True)
+    ]
+    assert found == {
+        name: pytest.approx(100 * sum(one[name] for one in each) / 3) for name in labels.METRICS
+    }
     with pytest.raises(StudyError, match="do not score language 'de'"):
         metric.compute(predictions=said, references=golds, language="de")
 
 
 def test_mlqa_is_scored_by_its_own_rules_in_english_too():
-    assert [segmentation.usual_rules(one) for one in ("en", "de", "zh")] == ["squad", "mlqa", "mlqa"]
+    assert [segmentation.usual_rules(one) for one in ("en", "de", "zh")] == [
+        "squad",
+        "mlqa",
+        "mlqa",
+    ]
     assert segmentation.usual_rules("en", mlqa=True) == "mlqa"
-    assert metrics.exact_match("24–10", ["2410"], rules="mlqa") == 1 and metrics.exact_match("24–10", ["2410"]) == 0
+    assert (
+        metrics.exact_match("24–10", ["2410"], rules="mlqa") == 1
+        and metrics.exact_match("24–10", ["2410"]) == 0
+    )
 
 
 @pytest.mark.parametrize("golds", ["Tiru", [], ()])
@@ -339,7 +429,8 @@ def test_the_metric_for_evaluate_needs_a_prediction():
 
 
 def test_two_spellings_of_one_answer_agree_but_official_scores_stay_official():
-    """é as a letter and an accent, and as one: NFC tokenizers write the second, whatever the gold answer is."""
+    """é as a letter and an accent, and as one: NFC tokenizers write the second, whatever the gold
+    answer is."""
     apart, whole = (unicodedata.normalize(form, "Orléans") for form in ("NFD", "NFC"))
     assert metrics.rouge_l(whole, [apart]) == metrics.rouge_l(apart, [whole]) == 1.0
     assert metrics.agreement(whole, apart) == metrics.agreement(apart, whole) == 1.0

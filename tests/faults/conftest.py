@@ -1,4 +1,5 @@
-"""What the tests of faults share: a process that runs small studies, and one of these that nothing disturbed."""
+"""What the tests of faults share: a process that runs small studies, and one of these that nothing
+disturbed."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""What the tests of faults share: a small study in a folder of its own, run in a process of its own, and what comes of it."""
+"""What the tests of faults share: a small study in a folder of its own, run in a process of its
+own, and what comes of it."""
 
 import itertools
 import json
@@ -37,7 +38,14 @@ STUDY = {
     "evaluations": 1,
     "threads": 1,
 }
-MEASURED = ("cost", "timing", "times", "answer", "conclusion", "digests")  # files and words that tell times, and the digests of these
+MEASURED = (
+    "cost",
+    "timing",
+    "times",
+    "answer",
+    "conclusion",
+    "digests",
+)  # files and words that tell times, and the digests of these
 INTERVAL = 2  # steps and batches between checkpoints, in `victim`
 WHOLE = (" cut", " cost", " loyalty")  # how the labels of runs end that are made in one go
 VICTIM = Path(__file__).with_name("victim.py")
@@ -46,7 +54,9 @@ VICTIM = Path(__file__).with_name("victim.py")
 def prepare(folder: Path, **changes: object) -> Path:
     """A folder with all that the study needs."""
     for name in ("notebooks", "params"):
-        shutil.copytree(root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(
+            root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+        )
     (folder / "capacity_gap.yaml").write_text(yaml.safe_dump(STUDY | changes), encoding="utf-8")
     return folder
 
@@ -66,13 +76,36 @@ class Victims:
         self.said, self.number = TemporaryDirectory(), itertools.count()
         around = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         around["PYTHONPATH"] = f"{VICTIM.parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        self.process = subprocess.Popen([sys.executable, str(VICTIM)], env=around, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, str(VICTIM)],
+            env=around,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-    def run(self, folder: Path, *moments: str, home: Path | None = None, what: str = "", kernel: bool = False) -> list[Ended]:
-        """Run the study, or `what` else is in the folder, as often as there are moments, all at once."""
-        shared = {"folder": str(folder), "home": str(home or folder / "home"), "what": what or str(folder / "capacity_gap.yaml")}
-        each = [{"moment": moment, "said": f"{self.said.name}/{next(self.number)}"} for moment in moments or ("",)]
-        self.process.stdin.write(json.dumps([shared | {"kernel": kernel} | one for one in each]) + "\n")
+    def run(
+        self,
+        folder: Path,
+        *moments: str,
+        home: Path | None = None,
+        what: str = "",
+        kernel: bool = False,
+    ) -> list[Ended]:
+        """Run the study, or `what` else is in the folder, as often as there are moments, all at
+        once."""
+        shared = {
+            "folder": str(folder),
+            "home": str(home or folder / "home"),
+            "what": what or str(folder / "capacity_gap.yaml"),
+        }
+        each = [
+            {"moment": moment, "said": f"{self.said.name}/{next(self.number)}"}
+            for moment in moments or ("",)
+        ]
+        self.process.stdin.write(
+            json.dumps([shared | {"kernel": kernel} | one for one in each]) + "\n"
+        )
         self.process.stdin.flush()
         codes = json.loads(self.process.stdout.readline())
         return [Ended(code, *_read(one["said"])) for code, one in zip(codes, each, strict=True)]
@@ -92,14 +125,26 @@ def _read(said: str) -> list[str]:
 def shown(folder: Path) -> dict[str, str]:
     """Digests of what the study shows, by name, but for what is measured in seconds."""
     files = sorted((folder / "figures" / "small" / "capacity_gap").iterdir())
-    return {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.stem not in MEASURED}
+    return {
+        file.name: sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.stem not in MEASURED
+    }
 
 
 def stored(home: Path) -> dict[str, str]:
-    """Digests of what every finished run has made, by kind and key, but for what is measured; all of it is checked."""
+    """Digests of what every finished run has made, by kind and key, but for what is measured; all
+    of it is checked."""
     store = Store(home)
-    folders = sorted(file.parent for file in store.root.glob("*/*/result.json") if file.parent.parent.name != "cost")
-    return {f"{folder.parent.name}/{folder.name}": store.finished(store.checked(folder))["digest"] for folder in folders}
+    folders = sorted(
+        file.parent
+        for file in store.root.glob("*/*/result.json")
+        if file.parent.parent.name != "cost"
+    )
+    return {
+        f"{folder.parent.name}/{folder.name}": store.finished(store.checked(folder))["digest"]
+        for folder in folders
+    }
 
 
 def repeated(folder: Path) -> Counter[str]:

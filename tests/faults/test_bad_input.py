@@ -1,4 +1,5 @@
-"""Bad input, by the command line: each case is refused in one sentence that names what is at fault, and nothing is written.
+"""Bad input, by the command line: each case is refused in one sentence that names what is at fault,
+and nothing is written.
 
 What is odd but sound works, and gives what plain input gives.
 """
@@ -34,15 +35,20 @@ COMMAND = "import sys; from studylib.app.cli import main; sys.exit(main(sys.argv
 
 @pytest.fixture
 def refused(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Whatever is let in by mistake fails at once instead of being trained on; how long it would take is not measured."""
+    """Whatever is let in by mistake fails at once instead of being trained on; how long it would
+    take is not measured."""
     monkeypatch.setattr(engines, "complete", lambda *_: pytest.fail("let in"))
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     return refused
 
 
 def cases(table: list[tuple]) -> list:
-    """The cases of a table by their names; those with 100 MB are too slow for every day, but for one."""
-    return [pytest.param(*case[1:], id=case[0], marks=[pytest.mark.faults] * ("of 100 MB" in case[0])) for case in table]
+    """The cases of a table by their names; those with 100 MB are too slow for every day, but for
+    one."""
+    return [
+        pytest.param(*case[1:], id=case[0], marks=[pytest.mark.faults] * ("of 100 MB" in case[0]))
+        for case in table
+    ]
 
 
 def near(**described: object) -> dict:
@@ -54,49 +60,137 @@ def loss(value: object, name: str = "forward_kl") -> dict:
 
 
 PARAMETERS = [
-    ("a seed of 401 digits", {"seeds": [HUGE]}, "capacity_gap.yaml: seeds must hold finite numbers"),
+    (
+        "a seed of 401 digits",
+        {"seeds": [HUGE]},
+        "capacity_gap.yaml: seeds must hold finite numbers",
+    ),
     ("a seed that is text", {"seeds": ["first"]}, "packs, rate, seed and micro must be numbers"),
     ("a seed below zero", {"seeds": [-1]}, "the seed not negative"),
     ("a seed twice", {"seeds": [0, 0]}, "seeds names 0 twice"),
-    ("a rate that no float holds", {"teacher_rate": HUGE}, "capacity_gap.yaml: teacher_rate must hold finite numbers"),
+    (
+        "a rate that no float holds",
+        {"teacher_rate": HUGE},
+        "capacity_gap.yaml: teacher_rate must hold finite numbers",
+    ),
     ("a list for a rate", {"rates": [[1e-3]]}, "teacher_rate and rates must be numbers"),
     ("a rate of two", {"rates": [2.0]}, "the rate between 0 and 1"),
     ("no size", {"sizes": [None]}, "None is no size of a student"),
     ("a size below zero", {"sizes": [-4]}, "-4 is no size of a student"),
     ("a size in two writings", {"sizes": [4, "4"]}, "sizes names a size twice"),
-    ("a size larger than the model", {"sizes": [99]}, "the model has 6 layers only: lower its size"),
-    ("a size of a hundred digits", {"sizes": ["9" * 100]}, "the model has 6 layers only: lower its size"),
-    ("more neurons than the model has", {"sizes": ["4x99999"]}, "neurons a layer only: lower its size"),
+    (
+        "a size larger than the model",
+        {"sizes": [99]},
+        "the model has 6 layers only: lower its size",
+    ),
+    (
+        "a size of a hundred digits",
+        {"sizes": ["9" * 100]},
+        "the model has 6 layers only: lower its size",
+    ),
+    (
+        "more neurons than the model has",
+        {"sizes": ["4x99999"]},
+        "neurons a layer only: lower its size",
+    ),
     ("a mapping for a twin", {"twins": [{}]}, "{} is no size of a student"),
     ("no prompting", {"asked": [None]}, "prompting None is unknown"),
     ("a list for a prompting", {"asked": [["zero-shot"]]}, "prompting ['zero-shot'] is unknown"),
-    ("a loss of no weight", loss("big"), "weight of forward_kl must be a positive number, not 'big'"),
-    ("a loss of infinite weight", loss(float("inf")), "capacity_gap.yaml: stages must hold finite numbers"),
+    (
+        "a loss of no weight",
+        loss("big"),
+        "weight of forward_kl must be a positive number, not 'big'",
+    ),
+    (
+        "a loss of infinite weight",
+        loss(float("inf")),
+        "capacity_gap.yaml: stages must hold finite numbers",
+    ),
     ("a loss below zero", loss(-1), "weight of forward_kl must be a positive number, not -1"),
-    ("a loss by number", loss(1.0, name=3), "stages must hold finite numbers, texts, lists and mappings from text only"),
+    (
+        "a loss by number",
+        loss(1.0, name=3),
+        "stages must hold finite numbers, texts, lists and mappings from text only",
+    ),
     ("tokens in a list", loss({"tokens": ["all"]}), "tokens of forward_kl must be"),
     ("stages in words", {"stages": ["long"]}, "stages: 'long' must name steps and losses"),
     ("a model of a name that is none", {"families": {5: "tiny:qwen2"}}, "families"),
     ("a model without a name", {"families": {"": "tiny:qwen2"}}, "'' cannot be a name in tables"),
-    ("a model reference in a list", {"families": {"a": ["tiny:qwen2"]}}, "families must map names to model references"),
-    ("a model reference with NUL", {"families": {"a": "path:a\0b"}}, "path:a\\x00b needs config.json"),
-    ("a model reference with a line break", {"families": {"a": "path:a\nb"}}, "path:a\\nb needs config.json"),
+    (
+        "a model reference in a list",
+        {"families": {"a": ["tiny:qwen2"]}},
+        "families must map names to model references",
+    ),
+    (
+        "a model reference with NUL",
+        {"families": {"a": "path:a\0b"}},
+        "path:a\\x00b needs config.json",
+    ),
+    (
+        "a model reference with a line break",
+        {"families": {"a": "path:a\nb"}},
+        "path:a\\nb needs config.json",
+    ),
     ("a model reference of 100,000 letters", {"families": {"a": "z" * 10**5}}, "model 'zzz"),
-    ("a model folder that no system can name", {"families": {"a": "path:" + "x" * 5000}}, "cannot be read or written (File name too long)"),
-    ("a model above its folder", {"families": {"a": "tiny:../base_models/gpt_neox"}}, "model 'tiny:../base_models/gpt_neox' is unknown"),
-    ("a sibling without a name", {"siblings": {"gpt_neox": {"": "tiny:qwen2"}}}, "'' is no size of a student"),
-    ("siblings in a list", {"siblings": {"gpt_neox": ["b"]}}, "siblings of gpt_neox must map names to model references"),
+    (
+        "a model folder that no system can name",
+        {"families": {"a": "path:" + "x" * 5000}},
+        "cannot be read or written (File name too long)",
+    ),
+    (
+        "a model above its folder",
+        {"families": {"a": "tiny:../base_models/gpt_neox"}},
+        "model 'tiny:../base_models/gpt_neox' is unknown",
+    ),
+    (
+        "a sibling without a name",
+        {"siblings": {"gpt_neox": {"": "tiny:qwen2"}}},
+        "'' is no size of a student",
+    ),
+    (
+        "siblings in a list",
+        {"siblings": {"gpt_neox": ["b"]}},
+        "siblings of gpt_neox must map names to model references",
+    ),
     ("a set called train", {"tests": {"train": SMALL["train"]}}, "tests names a set 'train'"),
-    ("a set with a line break", {"tests": {"a\nb": SMALL["train"]}}, "'a\\nb' cannot be a name in tables"),
+    (
+        "a set with a line break",
+        {"tests": {"a\nb": SMALL["train"]}},
+        "'a\\nb' cannot be a name in tables",
+    ),
     ("no set", {"tests": {"near": None}}, "data set None needs a source"),
     ("a source in a list", near(source=[1]), "data source [1] is unknown"),
-    ("a key that is a number", {"tests": {"near": {"source": "facts:test", 5: 3}}}, "capacity_gap.yaml: tests must hold"),
-    ("a count of 401 digits", near(source="facts:test", paragraphs=HUGE), "capacity_gap.yaml: tests must hold finite numbers"),
-    ("a language in a mapping", near(source="facts:test", languages=[{}]), "languages must be a list of"),
-    ("a language without rules", near(source="path:README.md", language="fr"), "do not score language 'fr'"),
-    ("a folder for a file", {"dev": {"source": "path:tests"}}, "/tests: the data source path:tests needs it"),
+    (
+        "a key that is a number",
+        {"tests": {"near": {"source": "facts:test", 5: 3}}},
+        "capacity_gap.yaml: tests must hold",
+    ),
+    (
+        "a count of 401 digits",
+        near(source="facts:test", paragraphs=HUGE),
+        "capacity_gap.yaml: tests must hold finite numbers",
+    ),
+    (
+        "a language in a mapping",
+        near(source="facts:test", languages=[{}]),
+        "languages must be a list of",
+    ),
+    (
+        "a language without rules",
+        near(source="path:README.md", language="fr"),
+        "do not score language 'fr'",
+    ),
+    (
+        "a folder for a file",
+        {"dev": {"source": "path:tests"}},
+        "/tests: the data source path:tests needs it",
+    ),
     ("a file below a file", {"dev": {"source": "path:README.md/mine.json"}}, "There is no file"),
-    ("a file that no system can name", {"dev": {"source": "path:" + "x" * 5000}}, "cannot be read or written (File name too long)"),
+    (
+        "a file that no system can name",
+        {"dev": {"source": "path:" + "x" * 5000}},
+        "cannot be read or written (File name too long)",
+    ),
     (
         "a training set for a demonstration of itself",
         {"trained": "one-shot", "train": SMALL["train"] | {"paragraphs": 1}},
@@ -107,13 +201,21 @@ PARAMETERS = [
     ("no such option", {"engine_options": {"speed": 1}}, "local has no option 'speed'"),
     ("no such device", {"device": "tpu"}, "device 'tpu' is unknown"),
     ("no thread", {"threads": 0}, "threads must be a whole number of at least 1"),
-    ("more threads than can be counted", {"threads": 10**12}, "threads must be a whole number of at least 1 and below 2**31"),
+    (
+        "more threads than can be counted",
+        {"threads": 10**12},
+        "threads must be a whole number of at least 1 and below 2**31",
+    ),
     (
         "a file that breaks in reading",
         {"dev": {"source": "path:/proc/self/mem"}},
         "/proc/self/mem cannot be read or written (Input/output error)",
     ),
-    ("a profile above the figures", {"profile": "../../figures"}, "profile '../../figures' names a folder"),
+    (
+        "a profile above the figures",
+        {"profile": "../../figures"},
+        "profile '../../figures' names a folder",
+    ),
     ("a profile elsewhere", {"profile": "/tmp"}, "profile '/tmp' names a folder"),
     ("a profile without a name", {"profile": ""}, "profile '' names a folder"),
     ("a profile with NUL", {"profile": "a\0b"}, "profile 'a\\x00b' names a folder"),
@@ -122,44 +224,90 @@ PARAMETERS = [
 
 
 @pytest.mark.parametrize(("changes", "said"), cases(PARAMETERS))
-def test_parameters_that_cannot_be_are_refused(changes: dict, said: str, wanted: Callable, refused: Callable):
+def test_parameters_that_cannot_be_are_refused(
+    changes: dict, said: str, wanted: Callable, refused: Callable
+):
     assert said in refused("run", wanted(**changes))
 
 
 def bomb(innermost: str, around: str) -> bytes:
     """Each of twelve anchors stands ten times for the one before it."""
-    lines = [f"- &a{number} {around.format(', '.join([f'*a{number - 1}'] * 10))}" for number in range(1, 12)]
+    lines = [
+        f"- &a{number} {around.format(', '.join([f'*a{number - 1}'] * 10))}"
+        for number in range(1, 12)
+    ]
     return "\n".join(["sizes:", f"- &a0 {innermost}", *lines]).encode()
 
 
 YAMLS = [
-    ("a key twice", b"sizes: [4]\nprofile: x\nsizes: [3]\n", "is no YAML: the key 'sizes' stands twice in"),
-    ("a key twice further in", b"dev: {source: 'facts:dev', source: 'facts:test'}\n", "the key 'source' stands twice in"),
+    (
+        "a key twice",
+        b"sizes: [4]\nprofile: x\nsizes: [3]\n",
+        "is no YAML: the key 'sizes' stands twice in",
+    ),
+    (
+        "a key twice further in",
+        b"dev: {source: 'facts:dev', source: 'facts:test'}\n",
+        "the key 'source' stands twice in",
+    ),
     ("UTF-16", "profile: x".encode("utf-16"), "is no YAML: 'utf-8' codec can't decode"),
     ("NUL", b"profile: a\0b\n", "is no YAML: unacceptable character"),
-    ("a thousand brackets", b"sizes: " + b"[" * 1000 + b"]" * 1000, "is no YAML: maximum recursion depth exceeded"),
+    (
+        "a thousand brackets",
+        b"sizes: " + b"[" * 1000 + b"]" * 1000,
+        "is no YAML: maximum recursion depth exceeded",
+    ),
     (
         "a list within itself",
         b"sizes: &a [*a]",
-        "sizes must hold finite numbers, texts, lists and mappings from text only (Circular reference",
+        (
+            "sizes must hold finite numbers, texts, lists and mappings from text only (Circular"
+            " reference"
+        ),
     ),
     ("5,000 digits", b"teacher_steps: " + b"9" * 5000, "is no YAML: Exceeds the limit"),
     ("16,000 bits", b"teacher_rate: 0x" + b"f" * 4000, "teacher_rate must hold finite numbers"),
-    ("bytes", b"sizes: !!binary aGVsbG8=", "sizes must hold finite numbers, texts, lists and mappings from text only"),
-    ("code", b"sizes: !!python/object/apply:os.system [x]", "is no YAML: could not determine a constructor"),
+    (
+        "bytes",
+        b"sizes: !!binary aGVsbG8=",
+        "sizes must hold finite numbers, texts, lists and mappings from text only",
+    ),
+    (
+        "code",
+        b"sizes: !!python/object/apply:os.system [x]",
+        "is no YAML: could not determine a constructor",
+    ),
     ("two documents", b"profile: x\n---\nprofile: y\n", "is no YAML: expected a single document"),
     ("no such day", b"profile: 2020-13-45\n", "is no YAML: month must be in 1..12"),
-    ("half of a pair of surrogates", b'profile: "\\ud800"\n', "profile must hold finite numbers, texts"),
-    ("a name of 100,000 letters", b"x" * 10**5 + b": 3\n", "is no YAML: mapping values are not allowed here"),
-    ("anchors that stand for 10¹¹ values", bomb("[1]", "[{}]"), "is no YAML: it holds more than 10000 values"),
-    ("anchors that are merged", bomb("{a: 1}", "{{<<: [{}]}}"), "is no YAML: it holds more than 10000 values"),
+    (
+        "half of a pair of surrogates",
+        b'profile: "\\ud800"\n',
+        "profile must hold finite numbers, texts",
+    ),
+    (
+        "a name of 100,000 letters",
+        b"x" * 10**5 + b": 3\n",
+        "is no YAML: mapping values are not allowed here",
+    ),
+    (
+        "anchors that stand for 10¹¹ values",
+        bomb("[1]", "[{}]"),
+        "is no YAML: it holds more than 10000 values",
+    ),
+    (
+        "anchors that are merged",
+        bomb("{a: 1}", "{{<<: [{}]}}"),
+        "is no YAML: it holds more than 10000 values",
+    ),
     ("a megabyte", b"# " + b"x" * 10**6, "has 1.0 MB: a file of parameters is read up to 0.2 MB"),
     ("a list for a mapping of names", b"- profile\n", "must map parameter names to values"),
 ]
 
 
 @pytest.mark.parametrize(("content", "said"), cases(YAMLS))
-def test_a_parameter_file_that_is_none_is_refused_by_name(content: bytes, said: str, tmp_path: Path, refused: Callable):
+def test_a_parameter_file_that_is_none_is_refused_by_name(
+    content: bytes, said: str, tmp_path: Path, refused: Callable
+):
     (path := tmp_path / "capacity_gap.yaml").write_bytes(content)
     sentence = refused("run", str(path))
     assert said in sentence and str(path) in sentence
@@ -186,7 +334,10 @@ def article(**fields: object) -> Callable[[dict], object]:
     return lambda content: content["data"][0].update(fields)
 
 
-NOT_THERE, FORM = "question 'q1': the answer 'Tiru' is not in the context at offset", "is not in SQuAD format"
+NOT_THERE, FORM = (
+    "question 'q1': the answer 'Tiru' is not in the context at offset",
+    "is not in SQuAD format",
+)
 DAMAGED = [
     ("an offset too early", answered("Tiru", 3), f"{NOT_THERE} 3"),
     ("an offset from the end", answered("Tiru", -22), f"{NOT_THERE} -22"),
@@ -194,31 +345,79 @@ DAMAGED = [
     ("an offset with a point", answered("Tiru", 14.0), f"{NOT_THERE} 14.0"),
     ("an offset in quotes", answered("Tiru", "14"), f"{NOT_THERE} '14'"),
     ("no offset", answered("Tiru", None), f"{NOT_THERE} None"),
-    ("true for an offset", answered("mo", True), "question 'q1': the answer 'mo' is not in the context at offset True"),
+    (
+        "true for an offset",
+        answered("mo", True),
+        "question 'q1': the answer 'mo' is not in the context at offset True",
+    ),
     ("an offset that is no number", answered("Tiru", float("nan")), f"{NOT_THERE} nan"),
     ("an endless offset", answered("Tiru", float("inf")), f"{NOT_THERE} inf"),
-    ("an answer in a list", answered(["Tiru"], 14), "question 'q1': the answer ['Tiru'] is not in the context"),
-    ("no text for an answer", answered(None, 14), "question 'q1': the answer None is not in the context"),
+    (
+        "an answer in a list",
+        answered(["Tiru"], 14),
+        "question 'q1': the answer ['Tiru'] is not in the context",
+    ),
+    (
+        "no text for an answer",
+        answered(None, 14),
+        "question 'q1': the answer None is not in the context",
+    ),
     ("an empty answer", answered("", 14), "question 'q1': the answer '' is not in the context"),
     ("an answer of a million letters", answered("x" * 10**6, 0), "question 'q1': the answer 'xxx"),
     ("no answers", asked(answers=[]), "question 'q1' has no answer"),
-    ("a question that cannot be answered", asked(answers=[], is_impossible=True), "question 'q1' has no answer"),
+    (
+        "a question that cannot be answered",
+        asked(answers=[], is_impossible=True),
+        "question 'q1' has no answer",
+    ),
     ("answers in a text", asked(answers="Tiru"), FORM),
     ("answers of nothing", asked(answers=None), FORM),
     ("an id twice", asked(id="q2"), "has question 'q2' twice"),
-    ("an id that is a list", asked(id=["q1"]), "question ['q1']: id, title, context and question must be text"),
+    (
+        "an id that is a list",
+        asked(id=["q1"]),
+        "question ['q1']: id, title, context and question must be text",
+    ),
     ("an id with a line break", asked(id="a\nb", answers=[]), "question 'a\\nb' has no answer"),
-    ("an id that turns the line around", asked(id="a\u202eb", answers=[]), "question 'a\\u202eb' has no answer"),
-    ("an id of a million letters", asked(id="x" * 10**6, answers=[]), "has no answer: give at least one"),
-    ("a blank question", asked(question=" \t"), "question 'q1': context and question must not be empty"),
-    ("half of a pair of surrogates in a question", asked(question="\ud800?"), "question 'q1': its text has half of a surrogate pair"),
-    ("half of a pair in an id", asked(id="\udfff"), "question '\\udfff': its text has half of a surrogate pair"),
-    ("half of a pair in a title", article(title="\ud800"), "question 'q1': its text has half of a surrogate pair"),
+    (
+        "an id that turns the line around",
+        asked(id="a\u202eb", answers=[]),
+        "question 'a\\u202eb' has no answer",
+    ),
+    (
+        "an id of a million letters",
+        asked(id="x" * 10**6, answers=[]),
+        "has no answer: give at least one",
+    ),
+    (
+        "a blank question",
+        asked(question=" \t"),
+        "question 'q1': context and question must not be empty",
+    ),
+    (
+        "half of a pair of surrogates in a question",
+        asked(question="\ud800?"),
+        "question 'q1': its text has half of a surrogate pair",
+    ),
+    (
+        "half of a pair in an id",
+        asked(id="\udfff"),
+        "question '\\udfff': its text has half of a surrogate pair",
+    ),
+    (
+        "half of a pair in a title",
+        article(title="\ud800"),
+        "question 'q1': its text has half of a surrogate pair",
+    ),
     ("a context in a list", paragraph(context=["Kamo lives in Tiru."]), FORM),
     ("no context", paragraph(context=None), FORM),
     ("no questions", paragraph(qas=[]), "holds no question"),
     ("questions of nothing", paragraph(qas=None), FORM),
-    ("a title that is a number", article(title=5), "question 'q1': id, title, context and question must be text"),
+    (
+        "a title that is a number",
+        article(title=5),
+        "question 'q1': id, title, context and question must be text",
+    ),
     ("paragraphs in a text", article(paragraphs="none"), FORM),
     ("no title", lambda content: content["data"][0].pop("title"), f"{FORM} (KeyError: 'title')"),
     ("no data", lambda content: content.pop("data"), f"{FORM} (KeyError: 'data')"),
@@ -242,20 +441,62 @@ BYTES: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("empty", lambda sound: b"", NOT_JSON),
     ("half of it", lambda sound: sound[: len(sound) // 2], NOT_JSON),
     ("twice", lambda sound: sound + sound, f"{NOT_JSON}Extra data"),
-    ("Latin-1", lambda sound: sound.replace(b"Kamo", b"K\xe4mo"), f"{NOT_JSON}'utf-8' codec can't decode"),
-    ("half of a pair in UTF-8", lambda sound: sound.replace(b"Kamo", b"\xed\xa0\x80mo"), f"{NOT_JSON}'utf-8' codec can't decode"),
-    ("UTF-16", lambda sound: sound.decode().encode("utf-16"), f"{NOT_JSON}'utf-8' codec can't decode"),
+    (
+        "Latin-1",
+        lambda sound: sound.replace(b"Kamo", b"K\xe4mo"),
+        f"{NOT_JSON}'utf-8' codec can't decode",
+    ),
+    (
+        "half of a pair in UTF-8",
+        lambda sound: sound.replace(b"Kamo", b"\xed\xa0\x80mo"),
+        f"{NOT_JSON}'utf-8' codec can't decode",
+    ),
+    (
+        "UTF-16",
+        lambda sound: sound.decode().encode("utf-16"),
+        f"{NOT_JSON}'utf-8' codec can't decode",
+    ),
     ("a byte order mark", lambda sound: b"\xef\xbb\xbf" + sound, f"{NOT_JSON}Unexpected UTF-8 BOM"),
     ("gzip", gzip.compress, f"{NOT_JSON}'utf-8' codec can't decode"),
     ("NUL bytes", lambda sound: bytes(1000), NOT_JSON),
-    ("a bare NUL in a text", lambda sound: sound.replace(b"Kamo", b"K\0mo"), f"{NOT_JSON}Invalid control character"),
-    ("a bare tab in a text", lambda sound: sound.replace(b"Kamo", b"K\tmo"), f"{NOT_JSON}Invalid control character"),
-    ("a key twice", lambda sound: sound.replace(b'"title"', b'"title": "x", "title"'), f"{NOT_JSON}the key 'title' twice"),
-    ("an offset of 5,000 digits", lambda sound: sound.replace(b"14", b"1" * 5000), f"{NOT_JSON}Exceeds the limit"),
-    ("a million brackets", lambda sound: b"[" * 10**6, f"{NOT_JSON}maximum recursion depth exceeded"),
+    (
+        "a bare NUL in a text",
+        lambda sound: sound.replace(b"Kamo", b"K\0mo"),
+        f"{NOT_JSON}Invalid control character",
+    ),
+    (
+        "a bare tab in a text",
+        lambda sound: sound.replace(b"Kamo", b"K\tmo"),
+        f"{NOT_JSON}Invalid control character",
+    ),
+    (
+        "a key twice",
+        lambda sound: sound.replace(b'"title"', b'"title": "x", "title"'),
+        f"{NOT_JSON}the key 'title' twice",
+    ),
+    (
+        "an offset of 5,000 digits",
+        lambda sound: sound.replace(b"14", b"1" * 5000),
+        f"{NOT_JSON}Exceeds the limit",
+    ),
+    (
+        "a million brackets",
+        lambda sound: b"[" * 10**6,
+        f"{NOT_JSON}maximum recursion depth exceeded",
+    ),
     ("100 MB of junk", lambda sound: b"x" * MEGABYTES_100, NOT_JSON),
-    ("a key of 100 MB", lambda sound: b'{"' + b"x" * MEGABYTES_100 + b'": 1}', f"{FORM} (KeyError: 'data')"),
-    ("an id of 100 MB", lambda sound: sound.replace(b'"q1"', b'"' + b"x" * MEGABYTES_100 + b'"').replace(b"14", b"3"), "mend the file"),
+    (
+        "a key of 100 MB",
+        lambda sound: b'{"' + b"x" * MEGABYTES_100 + b'": 1}',
+        f"{FORM} (KeyError: 'data')",
+    ),
+    (
+        "an id of 100 MB",
+        lambda sound: sound.replace(b'"q1"', b'"' + b"x" * MEGABYTES_100 + b'"').replace(
+            b"14", b"3"
+        ),
+        "mend the file",
+    ),
 ]
 
 
@@ -268,7 +509,12 @@ def test_bytes_that_are_no_squad_file_are_refused_by_name(
     assert said in sentence and str(path) in sentence
 
 
-LINE = {"id": "1", "context": "Belu wrote Sado.", "question": "Who wrote Sado?", "answers": [{"text": "Belu", "answer_start": 0}]}
+LINE = {
+    "id": "1",
+    "context": "Belu wrote Sado.",
+    "question": "Who wrote Sado?",
+    "answers": [{"text": "Belu", "answer_start": 0}],
+}
 SOUND, ROW = json.dumps(LINE), "a row needs id, context, question and answers"
 
 
@@ -281,21 +527,43 @@ LINES = [
     ("NUL after the last line", f"{SOUND}\n\n\0\0", "line 3 is not JSON in UTF-8"),
     ("a number", f"{SOUND}\n5", f"line 2: {ROW}"),
     ("null", "null", f"line 1: {ROW}"),
-    ("no id", '{"context": "Belu", "question": "?", "answers": []}', f"line 1: {ROW} (KeyError: 'id')"),
-    ("fewer offsets than answers", line(answers={"text": ["Belu"], "answer_start": []}), f"line 1: {ROW}"),
-    ("letters for answers", line(answers={"text": "Belu", "answer_start": [0, 1, 2, 3]}), f"line 1: {ROW}"),
+    (
+        "no id",
+        '{"context": "Belu", "question": "?", "answers": []}',
+        f"line 1: {ROW} (KeyError: 'id')",
+    ),
+    (
+        "fewer offsets than answers",
+        line(answers={"text": ["Belu"], "answer_start": []}),
+        f"line 1: {ROW}",
+    ),
+    (
+        "letters for answers",
+        line(answers={"text": "Belu", "answer_start": [0, 1, 2, 3]}),
+        f"line 1: {ROW}",
+    ),
     ("an id twice", f"{SOUND}\n{SOUND}", "has question '1' twice"),
     ("a context that is a number", line(context=3), f"line 1: {ROW}"),
     ("half of a pair in a context", line(context="\ud800 Belu"), f"line 1: {ROW}"),
-    ("an offset off", f"{SOUND}\n{line(id='2', context='Kamo.')}", "question '2': the answer 'Belu' is not in the context at offset 0"),
+    (
+        "an offset off",
+        f"{SOUND}\n{line(id='2', context='Kamo.')}",
+        "question '2': the answer 'Belu' is not in the context at offset 0",
+    ),
     ("nothing", "\n \n", "holds no question"),
-    ("a key twice", SOUND.replace('"id"', '"id": "2", "id"'), "line 1 is not JSON in UTF-8 (the key 'id' twice"),
+    (
+        "a key twice",
+        SOUND.replace('"id"', '"id": "2", "id"'),
+        "line 1 is not JSON in UTF-8 (the key 'id' twice",
+    ),
     ("a line of 100 MB of junk", f"{SOUND}\n" + "x" * MEGABYTES_100, "line 2 is not JSON in UTF-8"),
 ]
 
 
 @pytest.mark.parametrize(("content", "said"), cases(LINES))
-def test_damaged_json_lines_are_refused_by_line_or_question(content: str, said: str, tmp_path: Path, wanted: Callable, refused: Callable):
+def test_damaged_json_lines_are_refused_by_line_or_question(
+    content: str, said: str, tmp_path: Path, wanted: Callable, refused: Callable
+):
     (path := tmp_path / "mine.jsonl").write_text(content, encoding="utf-8")
     sentence = refused("run", wanted(**near(source=f"path:{path}")))
     assert said in sentence and str(path) in sentence
@@ -309,7 +577,12 @@ MLQA = [
     ("no such language", {"context": "fr"}, "{}", "context must be one of en"),
     ("no language of questions", {"question": None}, "{}", "question must be one of en"),
     ("a key of another source", {"part": "dev"}, "{}", "has an unknown key 'part'"),
-    ("fewer questions than published", {}, "sound", f"{MLQA_FILE} holds 2 questions, the official set 512"),
+    (
+        "fewer questions than published",
+        {},
+        "sound",
+        f"{MLQA_FILE} holds 2 questions, the official set 512",
+    ),
     ("a file that breaks off", {}, "{", f"{MLQA_FILE} is not JSON in UTF-8"),
     ("a file of another form", {}, "[]", f"{MLQA_FILE} is not in SQuAD format"),
 ]
@@ -317,18 +590,33 @@ MLQA = [
 
 @pytest.mark.parametrize(("changes", "content", "said"), cases(MLQA))
 def test_a_damaged_mlqa_folder_is_refused_by_file_or_key(
-    changes: dict, content: str | None, said: str, squad: dict, tmp_path: Path, wanted: Callable, refused: Callable
+    changes: dict,
+    content: str | None,
+    said: str,
+    squad: dict,
+    tmp_path: Path,
+    wanted: Callable,
+    refused: Callable,
 ):
     folder = tmp_path / "MLQA_V1"
     if content is not None:
         (folder / "dev").mkdir(parents=True)
-        (folder / MLQA_FILE).write_text(json.dumps(squad) if content == "sound" else content, encoding="utf-8")
-    described = {"source": f"mlqa:{folder}", "split": "dev", "context": "de", "question": "de"} | changes
+        (folder / MLQA_FILE).write_text(
+            json.dumps(squad) if content == "sound" else content, encoding="utf-8"
+        )
+    described = {
+        "source": f"mlqa:{folder}",
+        "split": "dev",
+        "context": "de",
+        "question": "de",
+    } | changes
     assert said.format(folder=folder) in refused("run", wanted(**near(**described)))
 
 
 def rewritten(file: str, content: str | bytes) -> Callable[[Path], object]:
-    return lambda folder: (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return lambda folder: (folder / file).write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
 
 
 def without(*files: str) -> Callable[[Path], object]:
@@ -336,7 +624,9 @@ def without(*files: str) -> Callable[[Path], object]:
 
 
 def configured(file: str = "config.json", **changes: object) -> Callable[[Path], object]:
-    return lambda folder: (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changes))
+    return lambda folder: (folder / file).write_text(
+        json.dumps(json.loads((folder / file).read_text()) | changes)
+    )
 
 
 def weighed(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -364,11 +654,17 @@ def halved(folder: Path) -> None:
 
 
 def of_another_architecture(folder: Path) -> None:
-    loading.save(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=len(tokenizer()))), tokenizer(), folder)
+    loading.save(
+        GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=len(tokenizer()))),
+        tokenizer(),
+        folder,
+    )
 
 
 def a_shard_short(folder: Path) -> None:
-    names = dict.fromkeys(load_file(folder / "model.safetensors"), "model-00001-of-00002.safetensors")
+    names = dict.fromkeys(
+        load_file(folder / "model.safetensors"), "model-00001-of-00002.safetensors"
+    )
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     index = {"metadata": {}, "weight_map": names | {QUERY: "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -401,7 +697,12 @@ def doubling(part: str) -> Callable[[Path], None]:
 
 def of_a_hard_expression(folder: Path) -> None:
     """A regular expression that tries more ways than there is time for, on any sentence."""
-    split = {"type": "Split", "pattern": {"Regex": r"(\w+\s?)+\z"}, "behavior": "Isolated", "invert": False}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": r"(\w+\s?)+\z"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     configured("tokenizer.json", pre_tokenizer=split)(folder)
 
 
@@ -411,7 +712,11 @@ FOLDERS = [
     ("no configuration", without("config.json"), NO_FOLDER),
     ("a configuration without weights", without("model.safetensors"), NO_FOLDER),
     ("pickle instead of safetensors", pickled, NO_FOLDER),
-    ("pickle under the name of safetensors", rewritten("model.safetensors", pickle.dumps({"w": 1})), CANNOT),
+    (
+        "pickle under the name of safetensors",
+        rewritten("model.safetensors", pickle.dumps({"w": 1})),
+        CANNOT,
+    ),
     ("no tokenizer", without("tokenizer.json", "tokenizer_config.json"), CANNOT),
     ("no words of the tokenizer", without("tokenizer.json"), CANNOT),
     ("no end of sequence", without("tokenizer_config.json"), "has no end-of-sequence token"),
@@ -425,52 +730,152 @@ FOLDERS = [
     ("a configuration in a list", rewritten("config.json", "[]"), CANNOT),
     ("a configuration of nothing", rewritten("config.json", "null"), CANNOT),
     ("a configuration in UTF-16", rewritten("config.json", "{}".encode("utf-16")), CANNOT),
-    ("a configuration of code", configured(model_type="evil", auto_map={"AutoConfig": "evil.E"}), CANNOT),
+    (
+        "a configuration of code",
+        configured(model_type="evil", auto_map={"AutoConfig": "evil.E"}),
+        CANNOT,
+    ),
     ("an architecture in a list", configured(model_type=["llama"]), CANNOT),
-    ("another architecture", of_another_architecture, "holds a gpt2 model: known architectures are gpt_neox, llama, qwen2"),
-    ("layers in words", configured(num_hidden_layers="many"), "config.json says num_hidden_layers many"),
-    ("an endless factor", configured(rope_parameters={"factor": float("inf")}), "config.json says factor inf: it must be a number"),
-    ("ten million layers", configured(num_hidden_layers=10**7), "num_hidden_layers 10000000: it must be a whole number from 1 to 1000"),
-    ("layers below zero", configured(num_hidden_layers=-1), "config.json says num_hidden_layers -1"),
-    ("ten million layers further in", configured(text_config={"num_hidden_layers": 10**7}), "says num_hidden_layers 10000000"),
+    (
+        "another architecture",
+        of_another_architecture,
+        "holds a gpt2 model: known architectures are gpt_neox, llama, qwen2",
+    ),
+    (
+        "layers in words",
+        configured(num_hidden_layers="many"),
+        "config.json says num_hidden_layers many",
+    ),
+    (
+        "an endless factor",
+        configured(rope_parameters={"factor": float("inf")}),
+        "config.json says factor inf: it must be a number",
+    ),
+    (
+        "ten million layers",
+        configured(num_hidden_layers=10**7),
+        "num_hidden_layers 10000000: it must be a whole number from 1 to 1000",
+    ),
+    (
+        "layers below zero",
+        configured(num_hidden_layers=-1),
+        "config.json says num_hidden_layers -1",
+    ),
+    (
+        "ten million layers further in",
+        configured(text_config={"num_hidden_layers": 10**7}),
+        "says num_hidden_layers 10000000",
+    ),
     ("a width of a million", configured(hidden_size=10**6), "config.json says hidden_size 1000000"),
-    ("a width of many gigabytes", configured(hidden_size=2**17, num_hidden_layers=1000), "config.json describes a model of more than"),
+    (
+        "a width of many gigabytes",
+        configured(hidden_size=2**17, num_hidden_layers=1000),
+        "config.json describes a model of more than",
+    ),
     ("true for a vocabulary", configured(vocab_size=True), "config.json says vocab_size True"),
-    ("a configuration of 10 MB", configured(note="x" * 10**7), "config.json has 10 MB: files beside the weights are read up to 4 MB"),
+    (
+        "a configuration of 10 MB",
+        configured(note="x" * 10**7),
+        "config.json has 10 MB: files beside the weights are read up to 4 MB",
+    ),
     ("a configuration nested 100,000 deep", rewritten("config.json", '{"a":' * 10**5), CANNOT),
-    ("an index nested 100,000 deep", rewritten("model.safetensors.index.json", '{"weight_map":' * 10**5), CANNOT),
-    ("settings of a tokenizer nested 100,000 deep", rewritten("tokenizer_config.json", "[" * 10**5), CANNOT),
+    (
+        "an index nested 100,000 deep",
+        rewritten("model.safetensors.index.json", '{"weight_map":' * 10**5),
+        CANNOT,
+    ),
+    (
+        "settings of a tokenizer nested 100,000 deep",
+        rewritten("tokenizer_config.json", "[" * 10**5),
+        CANNOT,
+    ),
     ("a tokenizer nested 100,000 deep", rewritten("tokenizer.json", "[" * 10**5), CANNOT),
-    ("a pipe", lambda folder: os.mkfifo(folder / "vocab.json"), "vocab.json is neither a file nor a folder"),
-    ("a pipe of another name", lambda folder: os.mkfifo(folder / "notes"), "notes is neither a file nor a folder"),
-    ("a pipe for weights", lambda folder: os.mkfifo(folder / "more.safetensors"), "more.safetensors is neither a file nor a folder"),
-    ("a link to an endless device", endless("merges.txt"), "merges.txt is neither a file nor a folder"),
-    ("an endless template", endless("additional_chat_templates/a.jinja"), "a.jinja is neither a file nor a folder"),
+    (
+        "a pipe",
+        lambda folder: os.mkfifo(folder / "vocab.json"),
+        "vocab.json is neither a file nor a folder",
+    ),
+    (
+        "a pipe of another name",
+        lambda folder: os.mkfifo(folder / "notes"),
+        "notes is neither a file nor a folder",
+    ),
+    (
+        "a pipe for weights",
+        lambda folder: os.mkfifo(folder / "more.safetensors"),
+        "more.safetensors is neither a file nor a folder",
+    ),
+    (
+        "a link to an endless device",
+        endless("merges.txt"),
+        "merges.txt is neither a file nor a folder",
+    ),
+    (
+        "an endless template",
+        endless("additional_chat_templates/a.jinja"),
+        "a.jinja is neither a file nor a folder",
+    ),
     ("a template of a gigabyte", holey("chat_template.jinja"), "chat_template.jinja has 1074 MB"),
-    ("a tokenizer that doubles every e, 40 times", doubling("normalizer"), "its normalizer makes texts 1e+12 times as long"),
-    ("one that doubles every e of an answer", doubling("decoder"), "its decoder makes texts 1e+12 times as long"),
-    ("a tokenizer that gives up on a text", of_a_hard_expression, "fails on a text (Onig: Regex search error"),
+    (
+        "a tokenizer that doubles every e, 40 times",
+        doubling("normalizer"),
+        "its normalizer makes texts 1e+12 times as long",
+    ),
+    (
+        "one that doubles every e of an answer",
+        doubling("decoder"),
+        "its decoder makes texts 1e+12 times as long",
+    ),
+    (
+        "a tokenizer that gives up on a text",
+        of_a_hard_expression,
+        "fails on a text (Onig: Regex search error",
+    ),
     ("no layers", configured(num_hidden_layers=0), "config.json says num_hidden_layers 0"),
     ("more layers than weights", configured(num_hidden_layers=5), "has no weights model.layers.4."),
     ("no heads", configured(num_attention_heads=0), "config.json says num_attention_heads 0"),
     ("a width that no head divides", configured(hidden_size=33), CANNOT),
     ("a width of other weights", configured(hidden_size=64), CANNOT),
-    ("a vocabulary of 10¹⁵ words", configured(vocab_size=10**15), "config.json says vocab_size 1000000000000000"),
+    (
+        "a vocabulary of 10¹⁵ words",
+        configured(vocab_size=10**15),
+        "config.json says vocab_size 1000000000000000",
+    ),
     ("an unknown activation", configured(hidden_act="evil"), CANNOT),
     ("an unknown number format", configured(dtype="evil"), CANNOT),
-    ("room for eight tokens", configured(max_position_embeddings=8), "not even a piece of its context fits"),
+    (
+        "room for eight tokens",
+        configured(max_position_embeddings=8),
+        "not even a piece of its context fits",
+    ),
     ("half of the weights", halved, CANNOT),
     ("weights of no bytes", rewritten("model.safetensors", b""), CANNOT),
     ("weights with an endless header", rewritten("model.safetensors", b"\xff" * 8 + b"{}"), CANNOT),
-    ("a weight less", weighed(lambda weights: weights.pop(QUERY)), f"has no weights {QUERY}, which its config.json asks for"),
-    ("a weight of another form", weighed(lambda weights: weights.update({QUERY: torch.zeros(4, 32)})), CANNOT),
-    ("other weights", weighed(lambda weights: [weights.clear(), weights.update(x=torch.zeros(1))]), "has no weights lm_head.weight"),
+    (
+        "a weight less",
+        weighed(lambda weights: weights.pop(QUERY)),
+        f"has no weights {QUERY}, which its config.json asks for",
+    ),
+    (
+        "a weight of another form",
+        weighed(lambda weights: weights.update({QUERY: torch.zeros(4, 32)})),
+        CANNOT,
+    ),
+    (
+        "other weights",
+        weighed(lambda weights: [weights.clear(), weights.update(x=torch.zeros(1))]),
+        "has no weights lm_head.weight",
+    ),
     ("a shard less", a_shard_short, CANNOT),
 ]
 
 
 TEMPLATES = [
-    ("that calls the system", "{{ cycler.__init__.__globals__.os.system('true') }}", "cannot be used (SecurityError: "),
+    (
+        "that calls the system",
+        "{{ cycler.__init__.__globals__.os.system('true') }}",
+        "cannot be used (SecurityError: ",
+    ),
     ("that breaks off", "{% for", "cannot be used (TemplateSyntaxError: "),
     ("that is a number", 3, "cannot be used (TypeError: "),
     ("that refuses", "{{ raise_exception('not me') }}", "cannot be used (TemplateError: not me"),
@@ -489,9 +894,17 @@ TEMPLATES = [
         "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
         "cannot be used (it takes more than 1024 MB of memory",
     ),
-    ("that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "cannot be used (RecursionError: "),
+    (
+        "that calls itself",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "cannot be used (RecursionError: ",
+    ),
     ("that shows nothing of it", "plain {{ 3 }}", "does not show what it is given, once"),
-    ("that shows it twice", "{{ messages[0].content }}{{ messages[0].content }}", "does not show what it is given, once"),
+    (
+        "that shows it twice",
+        "{{ messages[0].content }}{{ messages[0].content }}",
+        "does not show what it is given, once",
+    ),
 ]
 
 
@@ -501,8 +914,13 @@ def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
 ):
     folder = shutil.copytree(sound, tmp_path / "model")
     file = folder / "tokenizer_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"chat_template": template}), encoding="utf-8")
-    sentence = refused("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3], asked=["chat zero-shot"]))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"chat_template": template}),
+        encoding="utf-8",
+    )
+    sentence = refused(
+        "run", wanted(families={"mini": f"path:{folder}"}, sizes=[3], asked=["chat zero-shot"])
+    )
     assert f"The chat template of {folder} {said}" in sentence
 
 
@@ -533,7 +951,14 @@ def test_models_of_different_vocabularies_are_refused_before_anything_is_made(
     one, two = list(known)[:2]
     known[one], known[two] = known[two], known[one]
     (other / "tokenizer.json").write_text(json.dumps(words), encoding="utf-8")
-    said = refused("run", wanted(families={"mini": f"path:{sound}"}, siblings={"mini": {"other": f"path:{other}"}}, sizes=[3]))
+    said = refused(
+        "run",
+        wanted(
+            families={"mini": f"path:{sound}"},
+            siblings={"mini": {"other": f"path:{other}"}},
+            sizes=[3],
+        ),
+    )
     assert "other" in said and "teacher and student have different vocabularies" in said
 
 
@@ -555,45 +980,70 @@ def a_link_to_itself(place: Path) -> Path:
 STORES = [
     ("a file", a_file, "File exists|Not a directory"),
     ("a path below a file", below_a_file, "Not a directory"),
-    ("a path that is no one's to write", lambda place: Path("/proc/home"), "No such file or directory"),
+    (
+        "a path that is no one's to write",
+        lambda place: Path("/proc/home"),
+        "No such file or directory",
+    ),
     (
         "a file system that holds no files",
         lambda place: Path("/sys/home"),
         "Operation not permitted|Permission denied|Read-only file system",
     ),
     ("a name of 300 letters", lambda place: place / ("x" * 300), "File name too long"),
-    ("a path of 6,000 letters", lambda place: place / "/".join(["x" * 200] * 30), "File name too long"),
+    (
+        "a path of 6,000 letters",
+        lambda place: place / "/".join(["x" * 200] * 30),
+        "File name too long",
+    ),
     ("a link to itself", a_link_to_itself, "Too many levels of symbolic links"),
 ]
 
 
 @pytest.mark.parametrize(("place", "said"), cases(STORES))
 def test_a_store_that_cannot_be_written_is_refused_by_its_path(
-    place: Callable, said: str, tmp_path: Path, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+    place: Callable,
+    said: str,
+    tmp_path: Path,
+    wanted: Callable,
+    refused: Callable,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     home = place(tmp_path / "there")
     monkeypatch.setenv("STUDY_HOME", str(home))
     sentence = refused("run", wanted())
-    assert any(f"cannot be read or written ({one})" in sentence for one in said.split("|")), sentence
+    assert any(f"cannot be read or written ({one})" in sentence for one in said.split("|")), (
+        sentence
+    )
     assert str(home)[:200] in sentence and "STUDY_HOME" in sentence
 
 
-def test_a_store_of_an_unknown_user_is_refused(wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_of_an_unknown_user_is_refused(
+    wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("STUDY_HOME", "~no-such-user/home")
     assert "STUDY_HOME ~no-such-user/home names a user who is not known" in refused("run", wanted())
 
 
 @pytest.mark.parametrize("verb", ["status", "plan", "show", "export"])
-def test_other_verbs_refuse_a_store_path_that_cannot_be(verb: str, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_other_verbs_refuse_a_store_path_that_cannot_be(
+    verb: str, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("STUDY_HOME", "/" + "x" * 300)
     arguments = {"show": ["0123"], "export": ["0123", "/nowhere"]}.get(verb, [wanted()])
     assert "x" * 300 in refused(verb, *arguments)
 
 
 def told(path: Path, capsys: pytest.CaptureFixture, wanted: Callable) -> str:
-    """What `study data` says of a test set: its size and shifted answers, not its name or fingerprint."""
+    """What `study data` says of a test set: its size and shifted answers, not its name or
+    fingerprint."""
     assert main(["data", wanted(**near(source=f"path:{path}"))]) == 0
-    return capsys.readouterr().out.partition("/near (en)")[2].partition("\n")[2].rpartition("fingerprint")[0]
+    return (
+        capsys.readouterr()
+        .out.partition("/near (en)")[2]
+        .partition("\n")[2]
+        .rpartition("fingerprint")[0]
+    )
 
 
 ODD = [
@@ -612,10 +1062,23 @@ def test_odd_but_sound_texts_are_kept_as_they_are(
     context: str, ascii_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable
 ):
     """All that is asked is answered at its offset, whatever a terminal would make of it."""
-    spans = [(start, end) for start in range(len(context)) for end in (start + 1, start + 3) if context[start:end].strip()]
+    spans = [
+        (start, end)
+        for start in range(len(context))
+        for end in (start + 1, start + 3)
+        if context[start:end].strip()
+    ]
     answers = [{"text": context[start:end], "answer_start": start} for start, end in spans]
-    row = {"id": context, "title": context, "context": context, "question": context, "answers": answers}
-    (path := tmp_path / "mine.jsonl").write_text(json.dumps(row, ensure_ascii=ascii_only), encoding="utf-8", newline="")
+    row = {
+        "id": context,
+        "title": context,
+        "context": context,
+        "question": context,
+        "answers": answers,
+    }
+    (path := tmp_path / "mine.jsonl").write_text(
+        json.dumps(row, ensure_ascii=ascii_only), encoding="utf-8", newline=""
+    )
     (question,) = data_squad.load({"source": f"path:{path}"}).questions
     assert (question.id, question.article, question.context, question.question) == (context,) * 4
     assert question.answers == tuple((context[start:end], start) for start, end in spans)
@@ -623,10 +1086,16 @@ def test_odd_but_sound_texts_are_kept_as_they_are(
 
 
 @pytest.mark.faults
-def test_a_line_of_100_megabytes_is_read(tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable):
+def test_a_line_of_100_megabytes_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable
+):
     (plain := tmp_path / "plain.jsonl").write_text(SOUND + "\n" + line(id="2"))
-    (long := tmp_path / "long.jsonl").write_text(line(note="x" * MEGABYTES_100) + "\n" + line(id="2"))
-    assert data_squad.load({"source": f"path:{long}"}) == data_squad.load({"source": f"path:{plain}"})
+    (long := tmp_path / "long.jsonl").write_text(
+        line(note="x" * MEGABYTES_100) + "\n" + line(id="2")
+    )
+    assert data_squad.load({"source": f"path:{long}"}) == data_squad.load(
+        {"source": f"path:{plain}"}
+    )
     assert told(long, capsys, wanted) == told(plain, capsys, wanted) != ""
 
 
@@ -660,14 +1129,25 @@ PLACES = [
 
 @pytest.mark.parametrize(("make", "name"), cases(PLACES))
 def test_a_store_may_lie_anywhere(
-    make: Callable, name: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Callable,
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """The same key, digest and status, and found again by its key."""
 
     def kept() -> tuple[str, dict, str]:
-        run = Run("number", {"value": 3}, {"set": Input("a set", {"source": "facts:dev"}, "0123456789abcdef")}, label="the number")
+        run = Run(
+            "number",
+            {"value": 3},
+            {"set": Input("a set", {"source": "facts:dev"}, "0123456789abcdef")},
+            label="the number",
+        )
         store = Store()
-        result = store.complete(run, lambda run, folder: (folder / "three.txt").write_text("3") and {"three": 3})
+        result = store.complete(
+            run, lambda run, folder: (folder / "three.txt").write_text("3") and {"three": 3}
+        )
         assert store.path(run, "three.txt").read_text() == "3" and store.state(run) == ("done", "")
         assert main(["show", store.key(run)]) == 0
         return (
@@ -684,19 +1164,32 @@ def test_a_store_may_lie_anywhere(
 
 def test_a_place_whose_name_is_no_text_is_told_as_far_as_it_is(tmp_path: Path):
     place = os.fsencode(tmp_path) + b"/a\xffb"
-    done = subprocess.run([sys.executable, "-c", COMMAND, "doctor"], capture_output=True, env=os.environb | {b"STUDY_HOME": place})
-    assert done.returncode == 0 and rb"a\udcffb: 0 finished runs" in done.stdout and b"Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "doctor"],
+        capture_output=True,
+        env=os.environb | {b"STUDY_HOME": place},
+    )
+    assert (
+        done.returncode == 0
+        and rb"a\udcffb: 0 finished runs" in done.stdout
+        and b"Traceback" not in done.stderr
+    )
 
 
 @pytest.mark.faults
-def test_what_is_trained_in_a_strange_place_is_the_same(raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_trained_in_a_strange_place_is_the_same(
+    raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Rows to the bit; the model and the data lie in strange places, too."""
     (odd := tmp_path / "Grüße  [1]").mkdir()
     (tmp_path / "link").symlink_to(odd, target_is_directory=True)
     moved = shutil.copytree(raw.removeprefix("path:"), tmp_path / "link" / "mein Modell")
     small = dict(sizes=[3], twins=[], raw_starts=[], asked=["zero-shot"])
     found = []
-    for reference, home in ((raw, tmp_path / "home"), (f"path:{moved}", tmp_path / "link" / "my store")):
+    for reference, home in (
+        (raw, tmp_path / "home"),
+        (f"path:{moved}", tmp_path / "link" / "my store"),
+    ):
         monkeypatch.setenv("STUDY_HOME", str(home))
         study.complete(plan := planned(reference, **small))
         found.append(study.rows(plan))
@@ -705,14 +1198,28 @@ def test_what_is_trained_in_a_strange_place_is_the_same(raw: str, tmp_path: Path
 
 def in_a_terminal(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     there = os.environ | environment
-    return subprocess.run([sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, timeout=600, env=there)
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=there,
+    )
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    "damage", [halved, weighed(lambda weights: weights.pop(QUERY)), of_another_architecture, without("tokenizer.json")]
+    "damage",
+    [
+        halved,
+        weighed(lambda weights: weights.pop(QUERY)),
+        of_another_architecture,
+        without("tokenizer.json"),
+    ],
 )
-def test_nothing_else_is_said_in_a_terminal_of_a_damaged_model(damage: Callable, sound: Path, tmp_path: Path, wanted: Callable, home: Path):
+def test_nothing_else_is_said_in_a_terminal_of_a_damaged_model(
+    damage: Callable, sound: Path, tmp_path: Path, wanted: Callable, home: Path
+):
     """Nor by the libraries that load it."""
     damage(folder := shutil.copytree(sound, tmp_path / "model"))
     done = in_a_terminal("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3]))
@@ -721,7 +1228,11 @@ def test_nothing_else_is_said_in_a_terminal_of_a_damaged_model(damage: Callable,
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("sentence", ["profile: [\x1b[31m", "sizes: [\u202e]\n", "\ufeffsizes: 4\n"], ids=["escape", "override", "mark"])
+@pytest.mark.parametrize(
+    "sentence",
+    ["profile: [\x1b[31m", "sizes: [\u202e]\n", "\ufeffsizes: 4\n"],
+    ids=["escape", "override", "mark"],
+)
 def test_nothing_unprintable_reaches_a_terminal(sentence: str, tmp_path: Path, home: Path):
     (path := tmp_path / "capacity_gap.yaml").write_text(sentence, encoding="utf-8")
     done = in_a_terminal("run", str(path))
@@ -734,9 +1245,21 @@ def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, wanted: Callabl
     """Also for one who may write everywhere: a read-only mount, for this process alone."""
     (disk := tmp_path / "disk").mkdir()
     mounted = f"mount --bind '{disk}' '{disk}' && mount -o remount,ro,bind '{disk}'"
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "sh", "-c", mounted], capture_output=True).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(["unshare", "-m", "sh", "-c", mounted], capture_output=True).returncode
+    ):
         pytest.skip("needs to mount: unshare -m")
-    command = [*["unshare", "-m", "sh", "-c"], f'{mounted} && exec "$@"', "sh", sys.executable, "-c", COMMAND, "run", wanted()]
+    command = [
+        *["unshare", "-m", "sh", "-c"],
+        f'{mounted} && exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        COMMAND,
+        "run",
+        wanted(),
+    ]
     there = os.environ | {"STUDY_HOME": str(disk / "home")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=there)
     check_refusal(done.returncode, done.stdout, done.stderr, disk / "home")
@@ -744,8 +1267,15 @@ def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, wanted: Callabl
 
 
 def test_there_are_as_many_cases_as_are_promised():
-    """Of parameters, SQuAD's form, MLQA's folder, model folders and store paths, no two of the same name."""
-    tables = {"parameters": [PARAMETERS, YAMLS], "SQuAD": [DAMAGED, BYTES, LINES], "MLQA": [MLQA], "models": [FOLDERS], "stores": [STORES]}
+    """Of parameters, SQuAD's form, MLQA's folder, model folders and store paths, no two of the same
+    name."""
+    tables = {
+        "parameters": [PARAMETERS, YAMLS],
+        "SQuAD": [DAMAGED, BYTES, LINES],
+        "MLQA": [MLQA],
+        "models": [FOLDERS],
+        "stores": [STORES],
+    }
     least = {"parameters": 20, "SQuAD": 25, "MLQA": 4, "models": 10, "stores": 6}
     for what, several in tables.items():
         assert all(len({case[0] for case in table}) == len(table) for table in several)

@@ -1,4 +1,5 @@
-"""Files that are not what was written, in every kind of run: found by their digests, named, and refused or made again, never used."""
+"""Files that are not what was written, in every kind of run: found by their digests, named, and
+refused or made again, never used."""
 
 import json
 import shutil
@@ -40,7 +41,11 @@ def edit(path: Path) -> None:
     """What somebody may have thought better: another digit, or another end."""
     content = path.read_bytes()
     digit = next((digit for digit in b"0123456789" if digit in content), None)
-    path.write_bytes(content + b"!" if digit is None else content.replace(bytes([digit]), b"7" if digit != ord("7") else b"3", 1))
+    path.write_bytes(
+        content + b"!"
+        if digit is None
+        else content.replace(bytes([digit]), b"7" if digit != ord("7") else b"3", 1)
+    )
 
 
 DAMAGES = {"flipped": flip, "truncated": truncate, "edited": edit, "missing": Path.unlink}
@@ -49,7 +54,14 @@ DAMAGES = {"flipped": flip, "truncated": truncate, "edited": edit, "missing": Pa
 @pytest.fixture(scope="module")
 def finished(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     """A study that has a run of every kind: its plan and its store."""
-    shared = dict(sizes=[3], twins=[3], raw_starts=[], rates=[1e-3, 2e-3], asked=["zero-shot"], stages=stages(forward_kl=1.0))
+    shared = dict(
+        sizes=[3],
+        twins=[3],
+        raw_starts=[],
+        rates=[1e-3, 2e-3],
+        asked=["zero-shot"],
+        stages=stages(forward_kl=1.0),
+    )
     plan, store = planned(raw, **shared), Store(tmp_path_factory.mktemp("home"))
     study.complete(plan, store)
     assert {run.kind for run in plan.runs} == set(KINDS)
@@ -74,13 +86,18 @@ def noticed(store: Store, folder: Path, file: Path) -> bool:
     try:
         store.manifest(folder) if file.name == "manifest.json" else store.checked(folder)
     except StudyError as error:
-        return f"{file} is not what the run stored (digest differs): delete {folder} and run again." in str(error)
+        return (
+            f"{file} is not what the run stored (digest differs): delete {folder} and run again."
+            in str(error)
+        )
     return False
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_file_of_every_kind_of_run_is_watched(kind: str, damage: Callable[[Path], None], finished: tuple[Plan, Store]):
+def test_every_file_of_every_kind_of_run_is_watched(
+    kind: str, damage: Callable[[Path], None], finished: tuple[Plan, Store]
+):
     plan, store = finished
     folder = store.folder(first(plan, kind))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -96,7 +113,11 @@ def test_every_file_of_every_kind_of_run_is_watched(kind: str, damage: Callable[
 
 def needing(plan: Plan, run: Run) -> list[Run]:
     """The runs that build on it."""
-    return [one for one in plan.runs if one is not run and run.planned in {need.planned for need in one.ancestry()}]
+    return [
+        one
+        for one in plan.runs
+        if one is not run and run.planned in {need.planned for need in one.ancestry()}
+    ]
 
 
 def digests(plan: Plan, store: Store) -> dict[str, str | None]:
@@ -105,16 +126,26 @@ def digests(plan: Plan, store: Store) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("loyalty", "cost")])
-def test_what_is_damaged_is_not_built_on_and_is_made_again_once_deleted(kind: str, copied: tuple[Plan, Store]):
+def test_what_is_damaged_is_not_built_on_and_is_made_again_once_deleted(
+    kind: str, copied: tuple[Plan, Store]
+):
     plan, store = copied
     run, before = first(plan, kind), digests(plan, store)
     folder, built_on = store.folder(run), [store.folder(one) for one in needing(plan, run)]
     for each in built_on:
         (each / "result.json").unlink()
-    names = {"layers": "order.json", "states": "states-00000.safetensors", "rate": "rate.json", "answers": "gold.safetensors"}
+    names = {
+        "layers": "order.json",
+        "states": "states-00000.safetensors",
+        "rate": "rate.json",
+        "answers": "gold.safetensors",
+    }
     file = folder / names.get(kind, "model/model.safetensors")
     flip(file)
-    with pytest.raises(StudyError, match=rf"Failed: .*{file} is not what the run stored \(digest differs\): delete {folder}"):
+    with pytest.raises(
+        StudyError,
+        match=rf"Failed: .*{file} is not what the run stored \(digest differs\): delete {folder}",
+    ):
         study.complete(plan, store)
     directly = [one for one in plan.runs if run in one.needs.values()]
     assert directly and all(store.result(one) is None for one in directly)
@@ -132,16 +163,23 @@ def test_damaged_answers_are_not_shown(kind: str, copied: tuple[Plan, Store]):
         study.rows(plan, store)
 
 
-def test_a_result_that_was_edited_is_made_again_and_it_is_said(copied: tuple[Plan, Store], capsys: pytest.CaptureFixture):
+def test_a_result_that_was_edited_is_made_again_and_it_is_said(
+    copied: tuple[Plan, Store], capsys: pytest.CaptureFixture
+):
     plan, store = copied
     run = first(plan, "student")
     file, before = store.folder(run) / "result.json", store.result(run)
     file.write_text(file.read_text().replace('"total": ', '"total": 1'))
     assert store.state(run)[0] == "damaged" and store.result(run) is None
-    assert {store.state(one)[0] for one in needing(plan, run)} == {"missing"}, "nothing that builds on it counts"
+    assert {store.state(one)[0] for one in needing(plan, run)} == {"missing"}, (
+        "nothing that builds on it counts"
+    )
     study.complete(plan, store)
     assert f"{file} is not what was written: the run is made again." in capsys.readouterr().out
-    assert store.result(run)["facts"] == before["facts"] and store.result(run)["digest"] == before["digest"]
+    assert (
+        store.result(run)["facts"] == before["facts"]
+        and store.result(run)["digest"] == before["digest"]
+    )
 
 
 def test_a_result_without_its_seal_is_made_again(copied: tuple[Plan, Store]):
@@ -150,7 +188,9 @@ def test_a_result_without_its_seal_is_made_again(copied: tuple[Plan, Store]):
     run = first(plan, "teacher")
     file = store.folder(run) / "result.json"
     told = json.loads(file.read_text())
-    file.write_text(json.dumps({name: told[name] for name in ("digest", "files", "facts", "seconds")}))
+    file.write_text(
+        json.dumps({name: told[name] for name in ("digest", "files", "facts", "seconds")})
+    )
     assert store.result(run) is None and store.state(run)[0] == "damaged"
     study.complete(plan, store)
     assert store.result(run)["digest"] == told["digest"]
@@ -160,7 +200,9 @@ class Stop(Exception):
     """Stands for a process that ends."""
 
 
-def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_damaged_part_of_answers_is_answered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     net, asked, everything, again = model("llama"), built(paragraphs=4), [], []
 
@@ -172,7 +214,15 @@ def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch
             raise Stop
 
     def answer(work: Path | None, *how: object) -> list[generate.Answer]:
-        return generate.answer(net, tokenizer(), asked, batch=2, gold=True, work=work, progress=lambda batches: noting(batches, *how))
+        return generate.answer(
+            net,
+            tokenizer(),
+            asked,
+            batch=2,
+            gold=True,
+            work=work,
+            progress=lambda batches: noting(batches, *how),
+        )
 
     undisturbed = answer(None, everything)
     with pytest.raises(Stop):
@@ -182,11 +232,15 @@ def test_a_damaged_part_of_answers_is_answered_again(tmp_path: Path, monkeypatch
     flip(parts[1])
     said = answer(tmp_path, again)
     assert len(again) == len(everything) - 2, "two of three parts are sound"
-    assert said == undisturbed and all(torch.equal(one.gold, other.gold) for one, other in zip(said, undisturbed, strict=True))
+    assert said == undisturbed and all(
+        torch.equal(one.gold, other.gold) for one, other in zip(said, undisturbed, strict=True)
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_of_states_is_made_again(damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_damaged_file_of_states_is_made_again(
+    damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(teachers, "SHARD", 4)
     net, made = model("qwen2"), []
     teachers.store(net, packs(), tmp_path, iter)
@@ -204,10 +258,17 @@ def test_a_damaged_table_that_is_read_again_is_named(
 ):
     plan, store = finished
     folder, rows = tmp_path / "a" / "b", study.rows(plan, store)
-    kept = {"runs": study.origins(plan, store), "learning": study.curves(plan, store), "timing": study.timing(plan, rows, store)}
+    kept = {
+        "runs": study.origins(plan, store),
+        "learning": study.curves(plan, store),
+        "timing": study.timing(plan, rows, store),
+    }
     study.export(folder, rows, kept, {}, {})
     damage(folder / name)
-    said = rf"{folder / name} is not what was written \(digest differs\): restore it, or delete it and run again"
+    said = (
+        rf"{folder / name} is not what was written \(digest differs\): restore it, or delete it and"
+        r" run again"
+    )
     with pytest.raises(StudyError, match=said):
         exports.exported(folder, name)
     if name in ("rows.parquet", "runs.csv"):
@@ -221,11 +282,17 @@ def test_a_damaged_table_that_is_read_again_is_named(
 def test_a_file_that_was_added_to_a_run_is_not_used(copied: tuple[Plan, Store]):
     """As another shard of states would be, or a template of chats in a model's folder."""
     plan, store = copied
-    for kind, name, used in (("states", "states-00009.safetensors", ""), ("teacher", "model/chat_template.jinja", "model")):
+    for kind, name, used in (
+        ("states", "states-00009.safetensors", ""),
+        ("teacher", "model/chat_template.jinja", "model"),
+    ):
         run = first(plan, kind)
         file = store.folder(run) / name
         file.write_text("{{ messages }}")
-        with pytest.raises(StudyError, match=f"{file} is none of the files that the run stored: delete it and run again"):
+        with pytest.raises(
+            StudyError,
+            match=f"{file} is none of the files that the run stored: delete it and run again",
+        ):
             store.path(run, used)
         file.unlink()
         assert store.path(run, used)

@@ -1,4 +1,5 @@
-"""What fails alone: a notebook that raises or whose kernel dies, a run without memory. The rest goes on, and the end names what failed."""
+"""What fails alone: a notebook that raises or whose kernel dies, a run without memory. The rest
+goes on, and the end names what failed."""
 
 import json
 from pathlib import Path
@@ -8,19 +9,33 @@ import yaml
 from small import STUDY, Victims, prepare, shown, stored
 
 CELLS = {
-    "raises": ("raise ValueError('no luck')", "capacity_gap.ipynb stopped with ValueError: no luck."),
-    "dies": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "capacity_gap.ipynb stopped, its kernel died"),
+    "raises": (
+        "raise ValueError('no luck')",
+        "capacity_gap.ipynb stopped with ValueError: no luck.",
+    ),
+    "dies": (
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "capacity_gap.ipynb stopped, its kernel died",
+    ),
 }
 
 
 def both(folder: Path) -> Path:
     """The study with a second experiment, that shares its teacher, as a profile of two."""
-    second = {name: value for name, value in STUDY.items() if name not in ("sizes", "twins", "raw_starts")}
-    second |= {"size": "4", "trained": ["zero-shot", "one-shot"], "asked": ["zero-shot", "one-shot"]}
+    second = {
+        name: value for name, value in STUDY.items() if name not in ("sizes", "twins", "raw_starts")
+    }
+    second |= {
+        "size": "4",
+        "trained": ["zero-shot", "one-shot"],
+        "asked": ["zero-shot", "one-shot"],
+    }
     prepare(folder)
     (folder / "params" / "both").mkdir()
     for name, values in (("capacity_gap", STUDY), ("prompting_mode", second)):
-        (folder / "params" / "both" / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        (folder / "params" / "both" / f"{name}.yaml").write_text(
+            yaml.safe_dump(values), encoding="utf-8"
+        )
     return folder
 
 
@@ -28,14 +43,25 @@ def add_cell(notebook: Path, source: str) -> bytes:
     """Put a cell at the end of a notebook; return what it was before."""
     before = notebook.read_bytes()
     content = json.loads(before)
-    content["cells"].append({"cell_type": "code", "execution_count": None, "id": "last", "metadata": {}, "outputs": [], "source": source})
+    content["cells"].append(
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": "last",
+            "metadata": {},
+            "outputs": [],
+            "source": source,
+        }
+    )
     notebook.write_text(json.dumps(content), encoding="utf-8")
     return before
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("source", "said"), CELLS.values(), ids=CELLS)
-def test_a_notebook_that_fails_is_named_and_the_others_go_on(source: str, said: str, undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_a_notebook_that_fails_is_named_and_the_others_go_on(
+    source: str, said: str, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     folder = both(tmp_path / "two")
     notebook = folder / "notebooks" / "capacity_gap.ipynb"
     before = add_cell(notebook, source)
@@ -51,16 +77,29 @@ def test_a_notebook_that_fails_is_named_and_the_others_go_on(source: str, said: 
     assert shown(folder) == shown(undisturbed)
 
 
-def test_a_run_without_memory_is_named_and_what_does_not_need_it_goes_on(undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_a_run_without_memory_is_named_and_what_does_not_need_it_goes_on(
+    undisturbed: Path, victims: Victims, tmp_path: Path
+):
     folder = prepare(tmp_path / "little")
     (ended,) = victims.run(folder, "no memory for a student")
     assert ended.code == 2 and "Traceback" not in ended.err
     (last,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
-    named = "gpt_neox s0 4 layers, tuned start, teacher (there is not enough memory for it: take a smaller `micro`, and see `study plan`)"
+    named = (
+        "gpt_neox s0 4 layers, tuned start, teacher (there is not enough memory for it: take a"
+        " smaller `micro`, and see `study plan`)"
+    )
     assert named in last and "All others are there" in last
     there, whole = stored(folder / "home"), stored(undisturbed / "home")
-    kinds = {kind: sum(name.startswith(f"{kind}/") for name in there) for kind in ("student", "answers", "loyalty", "states")}
-    assert kinds == {"student": 1, "answers": 2, "loyalty": 1, "states": 1}, "the twin, and the answers of teacher and twin"
+    kinds = {
+        kind: sum(name.startswith(f"{kind}/") for name in there)
+        for kind in ("student", "answers", "loyalty", "states")
+    }
+    assert kinds == {
+        "student": 1,
+        "answers": 2,
+        "loyalty": 1,
+        "states": 1,
+    }, "the twin, and the answers of teacher and twin"
     assert there.items() <= whole.items()
     (ended,) = victims.run(folder)
     assert ended.code == 0, ended.err

@@ -1,4 +1,5 @@
-"""A disk that is full: it is said what is needed, nothing is damaged, and with more room it goes on."""
+"""A disk that is full: it is said what is needed, nothing is damaged, and with more room it goes
+on."""
 
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +20,12 @@ class Disk:
     def resize(self, size: int, *how: str) -> bool:
         """Make it so many bytes large; whether that succeeded."""
         command = ["mount", *how, "-o", f"{'remount,' if not how else ''}size={size}"]
-        return subprocess.run([*command, *([] if not how else ["tmpfs"]), str(self.place)], capture_output=True).returncode == 0
+        return (
+            subprocess.run(
+                [*command, *([] if not how else ["tmpfs"]), str(self.place)], capture_output=True
+            ).returncode
+            == 0
+        )
 
 
 @pytest.fixture
@@ -38,8 +44,17 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("share", [0.4, pytest.param(0.02, marks=pytest.mark.faults), pytest.param(0.8, marks=pytest.mark.faults)])
-def test_a_store_on_a_full_disk_goes_on_when_there_is_room(share: float, disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path):
+@pytest.mark.parametrize(
+    "share",
+    [
+        0.4,
+        pytest.param(0.02, marks=pytest.mark.faults),
+        pytest.param(0.8, marks=pytest.mark.faults),
+    ],
+)
+def test_a_store_on_a_full_disk_goes_on_when_there_is_room(
+    share: float, disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     whole = size(undisturbed / "home")
     disk.resize(int(share * whole))
     folder = prepare(tmp_path / "full")
@@ -47,7 +62,10 @@ def test_a_store_on_a_full_disk_goes_on_when_there_is_room(share: float, disk: D
     assert ended.code == 2, ended
     (said,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
     assert f"{disk.place / 'runs'} has no room left for gpt_neox" in said
-    assert "MB are free, about " in said and "MB are needed): make room and run again, or move the store (STUDY_HOME)" in said
+    assert (
+        "MB are free, about " in said
+        and "MB are needed): make room and run again, or move the store (STUDY_HOME)" in said
+    )
     assert "Traceback" not in ended.err
     store = Store(disk.place)
     for result in store.root.glob("*/*/result.json"):
@@ -60,12 +78,17 @@ def test_a_store_on_a_full_disk_goes_on_when_there_is_room(share: float, disk: D
 
 
 @pytest.mark.faults
-def test_tables_on_a_full_disk_are_written_when_there_is_room(disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_tables_on_a_full_disk_are_written_when_there_is_room(
+    disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     folder = prepare(disk.place / "full")
     disk.resize(size(disk.place) + (64 << 10))
     (ended,) = victims.run(folder, home=tmp_path / "home")
     assert ended.code == 2, ended
-    assert "figures/small/capacity_gap has no room left for tables and figures" in ended.err and " MB are needed" in ended.err
+    assert (
+        "figures/small/capacity_gap has no room left for tables and figures" in ended.err
+        and " MB are needed" in ended.err
+    )
     assert "Traceback" not in ended.err
     disk.resize(64 << 20)
     (ended,) = victims.run(folder, home=tmp_path / "home")
@@ -74,15 +97,22 @@ def test_tables_on_a_full_disk_are_written_when_there_is_room(disk: Disk, undist
 
 
 @pytest.mark.faults
-def test_a_store_without_inodes_says_so_and_goes_on_when_there_are_some(disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_a_store_without_inodes_says_so_and_goes_on_when_there_are_some(
+    disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     def bound(inodes: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={1 << 30},nr_inodes={inodes}", str(disk.place)], check=True)
+        subprocess.run(
+            ["mount", "-o", f"remount,size={1 << 30},nr_inodes={inodes}", str(disk.place)],
+            check=True,
+        )
 
     bound(60)
     folder = prepare(tmp_path / "full")
     (ended,) = victims.run(folder, home=disk.place)
     assert ended.code == 2, ended
-    assert " inodes are free, one of which every file takes): delete files and run again" in ended.err
+    assert (
+        " inodes are free, one of which every file takes): delete files and run again" in ended.err
+    )
     assert "Traceback" not in ended.err
     bound(100_000)
     (ended,) = victims.run(folder, home=disk.place)

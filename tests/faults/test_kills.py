@@ -1,4 +1,5 @@
-"""A process that is killed, at every kind of moment: another call goes on, and ends with the same bytes."""
+"""A process that is killed, at every kind of moment: another call goes on, and ends with the same
+bytes."""
 
 from pathlib import Path
 from random import Random
@@ -7,12 +8,18 @@ import pytest
 from small import INTERVAL, WHOLE, Victims, prepare, repeated, shown, stored
 from victim import MOMENTS
 
-QUICK = ("in a checkpoint's weights", "after result.json", "in answers", "between rows and their tables")
+QUICK = (
+    "in a checkpoint's weights",
+    "after result.json",
+    "in answers",
+    "between rows and their tables",
+)
 RANDOM = 40
 
 
 def check_goes_on(folder: Path, undisturbed: Path, moment: str, victims: Victims) -> None:
-    """The study is killed at the moment; a further call ends as if nothing had been, and does little again."""
+    """The study is killed at the moment; a further call ends as if nothing had been, and does
+    little again."""
     kernel = "notebook" in moment
     (killed,) = victims.run(prepare(folder), moment, kernel=kernel)
     assert killed.code == -9, (moment, killed)
@@ -22,20 +29,31 @@ def check_goes_on(folder: Path, undisturbed: Path, moment: str, victims: Victims
     assert stored(folder / "home") == stored(undisturbed / "home")
     again = repeated(folder)
     assert len(again) <= 1, again
-    assert all(count <= INTERVAL for label, count in again.items() if not label.endswith(WHOLE)), again
+    assert all(count <= INTERVAL for label, count in again.items() if not label.endswith(WHOLE)), (
+        again
+    )
     assert not list(folder.rglob(".draft-*"))
 
 
 @pytest.mark.parametrize(
-    "moment", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.faults]) for m in MOMENTS if not m.startswith("no ")]
+    "moment",
+    [
+        pytest.param(m, marks=[] if m in QUICK else [pytest.mark.faults])
+        for m in MOMENTS
+        if not m.startswith("no ")
+    ],
 )
-def test_killed_at_a_moment_of_every_kind_it_goes_on(moment: str, undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_killed_at_a_moment_of_every_kind_it_goes_on(
+    moment: str, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     check_goes_on(tmp_path / "killed", undisturbed, moment, victims)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(RANDOM))
-def test_killed_at_any_moment_it_goes_on(number: int, undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_killed_at_any_moment_it_goes_on(
+    number: int, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     touched = int((undisturbed / "touched").read_text())
     moment = sorted(Random(7).sample(range(1, touched + 1), RANDOM))[number]
     check_goes_on(tmp_path / "killed", undisturbed, str(moment), victims)

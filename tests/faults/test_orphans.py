@@ -1,4 +1,5 @@
-"""A study that is killed, terminated or hung up leaves no process behind, whoever computes for it."""
+"""A study that is killed, terminated or hung up leaves no process behind, whoever computes for
+it."""
 
 import os
 import signal
@@ -14,9 +15,22 @@ from small import VICTIM, prepare
 
 LONGEST = 300  # seconds, after which what is waited for will not come
 ENDLESS = {"teacher_steps": 10**5, "seeds": [0, 1]}  # steps of which the first few are seen
-HEARING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # where tests run under nohup, children would not hear it
-STUDY = ["-c", f"{HEARING}import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))", "run"]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "studylib.app.worker"]
+# where tests run under nohup, children would not hear it
+HEARING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+STUDY = [
+    "-c",
+    f"{HEARING}import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))",
+    "run",
+]
+TORCHRUN = [
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "-m",
+    "studylib.app.worker",
+]
 WORKERS = {"engine_options": {"workers": 2}}
 
 
@@ -30,13 +44,27 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
 
 
 def check_nothing_is_left(folder: Path, command: list[str], number: int, runs: int) -> None:
-    """Begin the study, send it the signal when so many runs are being made, and wait until all its processes are gone."""
-    around = os.environ | {"STUDY_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(VICTIM.parents[2])}
+    """Begin the study, send it the signal when so many runs are being made, and wait until all its
+    processes are gone."""
+    around = os.environ | {
+        "STUDY_HOME": str(folder / "home"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(VICTIM.parents[2]),
+    }
     with (folder / "said").open("w") as said:
-        process = subprocess.Popen([sys.executable, *command], cwd=folder, env=around, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=around,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
     children: list[psutil.Process] = []
     try:
-        wait_for(lambda: len(list(folder.glob("home/runs/teacher/*/manifest.json"))) >= runs, process)
+        wait_for(
+            lambda: len(list(folder.glob("home/runs/teacher/*/manifest.json"))) >= runs, process
+        )
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2, (folder / "said").read_text()
         process.send_signal(number)
@@ -50,7 +78,9 @@ def check_nothing_is_left(folder: Path, command: list[str], number: int, runs: i
         process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
 def test_workers_end_with_the_study(number: int, tmp_path: Path):
     folder = prepare(tmp_path / "study", **ENDLESS | WORKERS)
     check_nothing_is_left(folder, [*STUDY, "capacity_gap.yaml"], number, runs=2)
@@ -66,4 +96,6 @@ def test_processes_that_share_a_run_end_with_the_study(number: int, tmp_path: Pa
 @pytest.mark.faults
 def test_processes_of_torchrun_end_with_it(tmp_path: Path):
     folder = prepare(tmp_path / "study", **ENDLESS)
-    check_nothing_is_left(folder, [*TORCHRUN, "capacity_gap.yaml", "gpt_neox s0 teacher"], signal.SIGKILL, runs=1)
+    check_nothing_is_left(
+        folder, [*TORCHRUN, "capacity_gap.yaml", "gpt_neox s0 teacher"], signal.SIGKILL, runs=1
+    )

@@ -7,7 +7,9 @@ from small import INTERVAL, Victims, prepare, repeated, shown, stored
 
 
 @pytest.mark.parametrize("calls", [2, pytest.param(4, marks=pytest.mark.faults)])
-def test_at_once_they_compute_everything_once_and_show_the_same(calls: int, undisturbed: Path, victims: Victims, tmp_path: Path):
+def test_at_once_they_compute_everything_once_and_show_the_same(
+    calls: int, undisturbed: Path, victims: Victims, tmp_path: Path
+):
     folder = prepare(tmp_path / "shared")
     ended = victims.run(folder, *[""] * calls)
     assert [one.code for one in ended] == [0] * calls, ended
@@ -18,8 +20,11 @@ def test_at_once_they_compute_everything_once_and_show_the_same(calls: int, undi
 
 
 @pytest.mark.faults
-def test_what_one_leaves_that_is_killed_the_others_take_over(undisturbed: Path, victims: Victims, tmp_path: Path):
-    """Each dies at its fourth step, and there are more steps than three could do: who is left goes on with what the dead one held."""
+def test_what_one_leaves_that_is_killed_the_others_take_over(
+    undisturbed: Path, victims: Victims, tmp_path: Path
+):
+    """Each dies at its fourth step, and there are more steps than three could do: who is left goes
+    on with what the dead one held."""
     folder = prepare(tmp_path / "shared")
     ended = victims.run(folder, *["between checkpoints"] * 3)
     assert [one.code for one in ended] == [-9] * 3, ended

@@ -1,10 +1,11 @@
 """A small study in a folder of its own, that dies by SIGKILL at a moment that is named or counted.
 
-`python victim.py` reads lines of JSON, each a list of {folder, home, moment, what, kernel, said}, runs the study in a child for each, all at once, and
-prints their exit codes; with a `kernel` the notebook is executed by papermill, without one in the child itself, which is faster. The folder
-holds a copy of notebooks and params. A checkpoint is written after every second step, and answers are kept after every second batch, by a
-clock that counts how often it is asked. What is computed is noted in `done.log`, a line per step; how many times files were touched in
-`touched`.
+`python victim.py` reads lines of JSON, each a list of {folder, home, moment, what, kernel, said},
+runs the study in a child for each, all at once, and prints their exit codes; with a `kernel` the
+notebook is executed by papermill, without one in the child itself, which is faster. The folder
+holds a copy of notebooks and params. A checkpoint is written after every second step, and answers
+are kept after every second batch, by a clock that counts how often it is asked. What is computed is
+noted in `done.log`, a line per step; how many times files were touched in `touched`.
 """
 
 import json
@@ -50,7 +51,14 @@ class Clock:
         return self.now
 
 
-def at_call(owner: object, name: str, number: int, wanted: Callable[..., bool] = lambda *_: True, *, after: bool = False) -> None:
+def at_call(
+    owner: object,
+    name: str,
+    number: int,
+    wanted: Callable[..., bool] = lambda *_: True,
+    *,
+    after: bool = False,
+) -> None:
     """Die at the `number`-th call of a function whose arguments are wanted: before it, or after."""
     real, seen = getattr(owner, name), []
 
@@ -67,8 +75,11 @@ def at_call(owner: object, name: str, number: int, wanted: Callable[..., bool] =
     setattr(owner, name, called)
 
 
-def half_written(owner: object, name: str, number: int, place: int, wanted: Callable[..., bool] = lambda *_: True) -> None:
-    """Die at the `number`-th wanted call of a function that writes, when half of its file (its argument at `place`) is written."""
+def half_written(
+    owner: object, name: str, number: int, place: int, wanted: Callable[..., bool] = lambda *_: True
+) -> None:
+    """Die at the `number`-th wanted call of a function that writes, when half of its file (its
+    argument at `place`) is written."""
     real, seen = getattr(owner, name), []
 
     def called(*given: object, **more: object) -> object:
@@ -125,9 +136,15 @@ def out_of_memory(kind: str, number: int) -> None:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "before the first manifest": lambda: at_call(filesystem, "write_json", 1, named("manifest.json")),
-    "before a student's manifest": lambda: at_call(store_store.Store, "_manifest", 1, lambda _, run: run.kind == "student"),
-    "after a manifest": lambda: at_call(filesystem, "write_json", 4, named("manifest.json"), after=True),
+    "before the first manifest": lambda: at_call(
+        filesystem, "write_json", 1, named("manifest.json")
+    ),
+    "before a student's manifest": lambda: at_call(
+        store_store.Store, "_manifest", 1, lambda _, run: run.kind == "student"
+    ),
+    "after a manifest": lambda: at_call(
+        filesystem, "write_json", 4, named("manifest.json"), after=True
+    ),
     "in a checkpoint's weights": lambda: half_written(loop, "save_file", 2, 1),
     "in a checkpoint, before it counts": lambda: at_call(loop, "write_sealed", 2),
     "in a checkpoint, before the old one goes": lambda: at_call(loop.shutil, "rmtree", 3),
@@ -136,13 +153,19 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "while layers are chosen": lambda: at_call(layers, "write_sealed", 2, after=True),
     "before result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json")),
     "in result.json": lambda: half_written(filesystem, "settle", 1, 0, draft_of("result.json")),
-    "after result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json"), after=True),
+    "after result.json": lambda: at_call(
+        filesystem, "write_sealed", 3, named("result.json"), after=True
+    ),
     "in states": lambda: half_written(teachers, "save_file", 2, 1),
     "between states": lambda: at_call(teachers, "write_json", 2),
     "in answers": lambda: half_written(generate, "save_file", 1, 1),
     "between answers": lambda: at_call(generate, "_keep", 2, after=True),
-    "in rows": lambda: half_written(exports, "save", 2, 1, lambda _, path: path.name == "rows.parquet"),
-    "between rows and their tables": lambda: at_call(Path, "replace", 3, lambda path, to: "figures" in str(to)),
+    "in rows": lambda: half_written(
+        exports, "save", 2, 1, lambda _, path: path.name == "rows.parquet"
+    ),
+    "between rows and their tables": lambda: at_call(
+        Path, "replace", 3, lambda path, to: "figures" in str(to)
+    ),
     "before a notebook": lambda: at_cell(1),
     "in a notebook": lambda: at_cell(4),
     "no memory for a student": lambda: out_of_memory("student", 1),
@@ -150,11 +173,14 @@ MOMENTS: dict[str, Callable[[], None]] = {
 
 
 def count(folder: Path, last: int) -> list[str]:
-    """What is done to files in the folder: opened, renamed, made or removed; die at the `last` time."""
+    """What is done to files in the folder: opened, renamed, made or removed; die at the `last`
+    time."""
     touched: list[str] = []
 
     def hook(event: str, given: tuple) -> None:
-        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(given[0]).startswith(str(folder)):
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(
+            given[0]
+        ).startswith(str(folder)):
             touched.append(event)
             if len(touched) == last:
                 die()
@@ -191,7 +217,12 @@ def main(folder: Path, moment: str, home: Path, what: str, kernel: bool) -> int:
     """Run the small study, or another YAML or profile of the folder."""
     os.environ["STUDY_HOME"] = str(home)
     os.chdir(folder)
-    loop.time, generate.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = Clock(), Clock(), 1.5, 3
+    loop.time, generate.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = (
+        Clock(),
+        Clock(),
+        1.5,
+        3,
+    )
     generate.answer.__wrapped__.__kwdefaults__["batch"] = 2
     if not kernel:
         papermill.execute_notebook = in_this_process
@@ -213,7 +244,9 @@ def begin(asked: dict) -> int:
         code = 1
         signal.alarm(LONGEST)
         try:
-            code = main(folder, asked["moment"], Path(asked["home"]), asked["what"], asked["kernel"])
+            code = main(
+                folder, asked["moment"], Path(asked["home"]), asked["what"], asked["kernel"]
+            )
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -26,8 +26,14 @@ DIVERGENCES = {
     "top_p_kl of all": lambda s, t: divergences.top_p_kl(s, t, mass=1.0),
     "interpolated_kl": lambda s, t: divergences.interpolated_kl(s, t, t=0.3),
 }
-OWN = {name: one for name, one in vars(divergences).items() if inspect.isfunction(one) and one.__module__ == divergences.__name__}
-PUBLIC = [loss for name, loss in OWN.items() if not name.startswith("_") and "__mutmut_" not in name]  # as in mutation testing
+OWN = {
+    name: one
+    for name, one in vars(divergences).items()
+    if inspect.isfunction(one) and one.__module__ == divergences.__name__
+}
+PUBLIC = [
+    loss for name, loss in OWN.items() if not name.startswith("_") and "__mutmut_" not in name
+]  # as in mutation testing
 each_divergence = pytest.mark.parametrize("loss", DIVERGENCES.values(), ids=DIVERGENCES)
 
 
@@ -80,7 +86,10 @@ def test_forward_and_reverse_kl_of_two_outcomes_in_closed_form():
 
 def test_forward_and_reverse_kl_equal_torchs():
     logs = STUDENT.log_softmax(-1), TEACHER.log_softmax(-1)
-    for loss, (inner, target) in ((divergences.forward_kl, logs), (divergences.reverse_kl, logs[::-1])):
+    for loss, (inner, target) in (
+        (divergences.forward_kl, logs),
+        (divergences.reverse_kl, logs[::-1]),
+    ):
         expected = kl_div(inner, target, reduction="none", log_target=True).sum(-1)
         torch.testing.assert_close(loss(STUDENT, TEACHER), expected)
 
@@ -89,7 +98,9 @@ def test_forward_and_reverse_kl_equal_torchs():
 def test_forward_kl_gradient_is_the_difference_of_distributions_times_temperature(temperature):
     student = STUDENT.clone().requires_grad_()
     divergences.forward_kl(student, TEACHER, temperature=temperature).sum().backward()
-    expected = temperature * ((STUDENT / temperature).softmax(-1) - (TEACHER / temperature).softmax(-1))
+    expected = temperature * (
+        (STUDENT / temperature).softmax(-1) - (TEACHER / temperature).softmax(-1)
+    )
     torch.testing.assert_close(student.grad, expected)
 
 
@@ -103,10 +114,14 @@ def test_temperature_softens_both_sides_and_is_squared_into_the_value(loss):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-@pytest.mark.parametrize(("beta", "end"), [(0.0, divergences.forward_kl), (1.0, divergences.reverse_kl)])
+@pytest.mark.parametrize(
+    ("beta", "end"), [(0.0, divergences.forward_kl), (1.0, divergences.reverse_kl)]
+)
 def test_jsd_is_exact_at_both_ends(beta, end, temperature):
     found = divergences.jsd(STUDENT, TEACHER, beta=beta, temperature=temperature)
-    torch.testing.assert_close(found, end(STUDENT, TEACHER, temperature=temperature), rtol=0, atol=0)
+    torch.testing.assert_close(
+        found, end(STUDENT, TEACHER, temperature=temperature), rtol=0, atol=0
+    )
 
 
 def test_jsd_is_symmetric_in_the_middle():
@@ -117,7 +132,9 @@ def test_jsd_is_symmetric_in_the_middle():
 def test_jsd_follows_its_definition(beta):
     expected = [
         beta * kl(p, m) + (1 - beta) * kl(q, m)
-        for p, q, m in zip(P.tolist(), Q.tolist(), (beta * P + (1 - beta) * Q).tolist(), strict=True)
+        for p, q, m in zip(
+            P.tolist(), Q.tolist(), (beta * P + (1 - beta) * Q).tolist(), strict=True
+        )
     ]
     torch.testing.assert_close(divergences.jsd(STUDENT, TEACHER, beta=beta), torch.tensor(expected))
     scaled = divergences.jsd(STUDENT, TEACHER, beta=beta, scaled=True)
@@ -127,21 +144,32 @@ def test_jsd_follows_its_definition(beta):
 @pytest.mark.parametrize("beta", [1e-4, 1 - 1e-4])
 def test_scaled_jsd_goes_to_kl_near_its_ends_where_the_unscaled_vanishes(beta):
     limit = divergences.jsd(STUDENT, TEACHER, beta=round(beta))
-    torch.testing.assert_close(divergences.jsd(STUDENT, TEACHER, beta=beta, scaled=True), limit, rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(
+        divergences.jsd(STUDENT, TEACHER, beta=beta, scaled=True), limit, rtol=0.02, atol=1e-3
+    )
     assert (divergences.jsd(STUDENT, TEACHER, beta=beta) < 0.001 * limit).all()
 
 
 @pytest.mark.parametrize("skew", [0.0, 0.1, 0.7])
 def test_skewed_kl_follows_its_definition(skew):
-    forward = [kl(p, m) for p, m in zip(P.tolist(), (skew * P + (1 - skew) * Q).tolist(), strict=True)]
-    reverse = [kl(q, m) for q, m in zip(Q.tolist(), (skew * Q + (1 - skew) * P).tolist(), strict=True)]
-    torch.testing.assert_close(divergences.skewed_forward_kl(STUDENT, TEACHER, skew=skew), torch.tensor(forward))
-    torch.testing.assert_close(divergences.skewed_reverse_kl(STUDENT, TEACHER, skew=skew), torch.tensor(reverse))
+    forward = [
+        kl(p, m) for p, m in zip(P.tolist(), (skew * P + (1 - skew) * Q).tolist(), strict=True)
+    ]
+    reverse = [
+        kl(q, m) for q, m in zip(Q.tolist(), (skew * Q + (1 - skew) * P).tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        divergences.skewed_forward_kl(STUDENT, TEACHER, skew=skew), torch.tensor(forward)
+    )
+    torch.testing.assert_close(
+        divergences.skewed_reverse_kl(STUDENT, TEACHER, skew=skew), torch.tensor(reverse)
+    )
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.3, 0.5, 0.95, 1.0])
 def test_adaptive_kl_equals_a_loop_over_the_vocabulary(mu):
-    """The mask of the head is in the vocabulary's order, as the gaps are, and not in that of the sorted probabilities."""
+    """The mask of the head is in the vocabulary's order, as the gaps are, and not in that of the
+    sorted probabilities."""
     expected = []
     for p, q in zip(P.tolist(), Q.tolist(), strict=True):
         inside, held = 0.0, 0.0
@@ -151,18 +179,29 @@ def test_adaptive_kl_equals_a_loop_over_the_vocabulary(mu):
             held += p[token]
         share = inside / sum(abs(a - b) for a, b in zip(p, q, strict=True))
         expected.append(share * kl(p, q) + (1 - share) * kl(q, p))
-    torch.testing.assert_close(divergences.adaptive_kl(STUDENT, TEACHER, mu=mu), torch.tensor(expected))
+    torch.testing.assert_close(
+        divergences.adaptive_kl(STUDENT, TEACHER, mu=mu), torch.tensor(expected)
+    )
 
 
 def test_the_likeliest_are_the_fewest_that_hold_the_mass():
     log_p = torch.tensor([[0.2, 0.5, 0.05, 0.25]]).log()
-    for mass, expected in ((0.4, [1]), (0.5, [1]), (0.6, [1, 3]), (0.94, [0, 1, 3]), (1.0, [0, 1, 2, 3])):
+    for mass, expected in (
+        (0.4, [1]),
+        (0.5, [1]),
+        (0.6, [1, 3]),
+        (0.94, [0, 1, 3]),
+        (1.0, [0, 1, 2, 3]),
+    ):
         assert divergences.likeliest(log_p, mass)[0].nonzero().flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 11, 64])
 def test_top_k_with_a_tail_bucket_lies_between_zero_and_the_full_kl(k):
-    found, full = divergences.top_k_kl(STUDENT, TEACHER, k=k), divergences.forward_kl(STUDENT, TEACHER)
+    found, full = (
+        divergences.top_k_kl(STUDENT, TEACHER, k=k),
+        divergences.forward_kl(STUDENT, TEACHER),
+    )
     assert (found > 0).all() and (found <= full + 1e-6).all()
     if k >= 10:  # a bucket of one token is that token
         torch.testing.assert_close(found, full)
@@ -172,7 +211,9 @@ def test_bucketed_kl_equals_a_loop_over_its_outcomes():
     expected = []
     for p, q in zip(P.tolist(), Q.tolist(), strict=True):
         top = sorted(range(len(p)), key=lambda token: -p[token])[:3]
-        merged = [[r[token] for token in top] + [sum(r) - sum(r[token] for token in top)] for r in (p, q)]
+        merged = [
+            [r[token] for token in top] + [sum(r) - sum(r[token] for token in top)] for r in (p, q)
+        ]
         expected.append(kl(*merged))
     torch.testing.assert_close(divergences.top_k_kl(STUDENT, TEACHER, k=3), torch.tensor(expected))
 
@@ -182,21 +223,30 @@ def test_top_p_keeps_what_holds_the_mass():
     just_three = (order[:, :3].sum(-1) + order[:, :2].sum(-1)) / 2
     for row, mass in enumerate(just_three.tolist()):
         found = divergences.top_p_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], mass=mass)
-        torch.testing.assert_close(found, divergences.top_k_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], k=3))
+        torch.testing.assert_close(
+            found, divergences.top_k_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], k=3)
+        )
 
 
 def test_a_student_free_outside_the_top_k_pays_for_the_tail():
     """Renormalised on both sides, these two would be equal."""
     teacher = torch.tensor([[0.6, 0.3, 0.05, 0.05]]).log()
     student = torch.tensor([[0.2, 0.1, 0.35, 0.35]]).log()
-    assert divergences.top_k_kl(student, teacher, k=2).item() == pytest.approx(kl((0.6, 0.3, 0.1), (0.2, 0.1, 0.7)), rel=1e-5)
+    assert divergences.top_k_kl(student, teacher, k=2).item() == pytest.approx(
+        kl((0.6, 0.3, 0.1), (0.2, 0.1, 0.7)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
 def test_the_interpolated_target_lies_between_student_and_teacher_in_logits(t):
     target = ((1 - t) * STUDENT + t * TEACHER).softmax(-1)
     expected = [kl(p, q) for p, q in zip(target.tolist(), Q.tolist(), strict=True)]
-    torch.testing.assert_close(divergences.interpolated_kl(STUDENT, TEACHER, t=t), torch.tensor(expected), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        divergences.interpolated_kl(STUDENT, TEACHER, t=t),
+        torch.tensor(expected),
+        atol=1e-6,
+        rtol=1e-4,
+    )
     soft = -(target * STUDENT.log_softmax(-1)).sum(-1)
     torch.testing.assert_close(divergences.soft_cross_entropy(STUDENT, TEACHER, t=t), soft)
 

@@ -45,7 +45,9 @@ def test_hidden_mse_is_relative_to_the_teachers_size():
 
 
 def test_hidden_cosine_sees_direction_and_not_size():
-    found = features.hidden_cosine(torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]), torch.tensor([[5.0, 0.0]] * 3))
+    found = features.hidden_cosine(
+        torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]), torch.tensor([[5.0, 0.0]] * 3)
+    )
     torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 2.0]))
 
 
@@ -53,7 +55,11 @@ def test_token_relation_equals_a_loop_over_pairs_and_needs_no_equal_widths():
     student = STUDENT[:, :6]
     expected = [
         sum(
-            (cosine_similarity(student[i], student[j], dim=0) - cosine_similarity(TEACHER[i], TEACHER[j], dim=0)).item() ** 2
+            (
+                cosine_similarity(student[i], student[j], dim=0)
+                - cosine_similarity(TEACHER[i], TEACHER[j], dim=0)
+            ).item()
+            ** 2
             for j in range(5)
         )
         / 5
@@ -64,7 +70,9 @@ def test_token_relation_equals_a_loop_over_pairs_and_needs_no_equal_widths():
 
 def test_token_relation_does_not_see_rotations():
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(1))).Q
-    torch.testing.assert_close(features.token_relation(TEACHER @ rotation, TEACHER), torch.zeros(5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        features.token_relation(TEACHER @ rotation, TEACHER), torch.zeros(5), atol=1e-6, rtol=0
+    )
 
 
 def test_mi_alpha_at_one_is_info_nce():
@@ -83,7 +91,9 @@ def test_mi_alpha_follows_its_bound(alpha):
         mixed = sum(map(math.exp, scores)) / 5 * alpha + (1 - alpha)
         bound = 1 + scores[i] - math.log(mixed) - sum(map(math.exp, scores)) / 5 / mixed
         expected.append(math.log(5) - bound)
-    torch.testing.assert_close(features.mi_alpha(STUDENT, TEACHER, alpha=alpha, temperature=1.0), torch.tensor(expected))
+    torch.testing.assert_close(
+        features.mi_alpha(STUDENT, TEACHER, alpha=alpha, temperature=1.0), torch.tensor(expected)
+    )
 
 
 def test_mi_alpha_tells_tokens_apart():

@@ -1,4 +1,5 @@
-"""Nothing in the configuration of a model from outside decides how the study computes: it is honoured exactly, or refused."""
+"""Nothing in the configuration of a model from outside decides how the study computes: it is
+honoured exactly, or refused."""
 
 import json
 import shutil
@@ -38,7 +39,12 @@ IGNORED = {
     "checkpointed gradients": {"gradient_checkpointing": True},
     "feed-forward in chunks": {"chunk_size_feed_forward": 2},
     "padding without a gradient": {"pad_token_id": 5},
-    "settings of generation": {"temperature": 0.1, "num_beams": 3, "repetition_penalty": 5.0, "max_length": 3},
+    "settings of generation": {
+        "temperature": 0.1,
+        "num_beams": 3,
+        "repetition_penalty": 5.0,
+        "max_length": 3,
+    },
     "an encoder": {"is_encoder_decoder": False, "is_decoder": True},
     "other names of fields": {"attribute_map": {}},
     "a window that is longer than all rows": {
@@ -51,17 +57,35 @@ IGNORED = {
 }
 REFUSED = {
     "a sliding window": (
-        {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 2, "layer_types": None},
+        {
+            "sliding_window": 8,
+            "use_sliding_window": True,
+            "max_window_layers": 2,
+            "layer_types": None,
+        },
         r"`(sliding_window: 8|layer_types: sliding_attention)`",
     ),
     "layers that slide": (
-        {"layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 8, "use_sliding_window": True},
+        {
+            "layer_types": ["full_attention", "sliding_attention"] * 2,
+            "sliding_window": 8,
+            "use_sliding_window": True,
+        },
         "`layer_types: sliding_attention`",
     ),
-    "layers in chunks": ({"layer_types": ["chunked_attention"] * 4, "attention_chunk_size": 8}, "`layer_types: chunked_attention`"),
-    "layers without attention": ({"layer_types": ["linear_attention"] * 4}, "`layer_types: linear_attention`"),
+    "layers in chunks": (
+        {"layer_types": ["chunked_attention"] * 4, "attention_chunk_size": 8},
+        "`layer_types: chunked_attention`",
+    ),
+    "layers without attention": (
+        {"layer_types": ["linear_attention"] * 4},
+        "`layer_types: linear_attention`",
+    ),
     "attention both ways": ({"is_causal": False}, "`is_causal: false`"),
-    "layers of unlike widths": ({"per_layer_config": {"1": {"intermediate_size": 16}}}, "`per_layer_config`"),
+    "layers of unlike widths": (
+        {"per_layer_config": {"1": {"intermediate_size": 16}}},
+        "`per_layer_config`",
+    ),
     "positions by the longest row": (
         {
             "rope_parameters": {
@@ -75,11 +99,17 @@ REFUSED = {
         },
         "`rope_type: longrope`",
     ),
-    "quantised weights": ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "its weights are quantised"),
+    "quantised weights": (
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+        "its weights are quantised",
+    ),
 }
 # What the weights are multiplied by, honoured exactly.
 HONOURED = {
-    "positions stretched": ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}, FAMILIES),
+    "positions stretched": (
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+        FAMILIES,
+    ),
     "positions as in Llama 3": (
         {
             "rope_parameters": {
@@ -94,11 +124,25 @@ HONOURED = {
         FAMILIES,
     ),
     "positions by YaRN": (
-        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}},
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "original_max_position_embeddings": 128,
+            }
+        },
         FAMILIES,
     ),
     "positions that grow beyond what is read": (
-        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0, "partial_rotary_factor": 1.0}},
+        {
+            "rope_parameters": {
+                "rope_type": "dynamic",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "partial_rotary_factor": 1.0,
+            }
+        },
         FAMILIES,
     ),
     "heads of another width": ({"head_dim": 16}, ("llama", "qwen2")),
@@ -106,10 +150,19 @@ HONOURED = {
     "no biases": ({"attention_bias": False}, ("gpt_neox",)),
     "residuals in a row": ({"use_parallel_residual": False}, ("gpt_neox",)),
     "a part of the width turned": (
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e3, "partial_rotary_factor": 0.5}},
+        {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e3,
+                "partial_rotary_factor": 0.5,
+            }
+        },
         ("gpt_neox",),
     ),
-    "another activation and small numbers": ({"hidden_act": "relu", "rms_norm_eps": 1e-2, "layer_norm_eps": 1e-2}, FAMILIES),
+    "another activation and small numbers": (
+        {"hidden_act": "relu", "rms_norm_eps": 1e-2, "layer_norm_eps": 1e-2},
+        FAMILIES,
+    ),
     "one matrix of embeddings": ({"tie_word_embeddings": True}, FAMILIES),
 }
 
@@ -130,37 +183,49 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @torch.no_grad()
 def check_computes_as(folder: Path, reference: torch.nn.Module) -> None:
-    """A loaded folder gives, packed, the hidden states and answers that `reference` gives one question a row, without any mask."""
+    """A loaded folder gives, packed, the hidden states and answers that `reference` gives one
+    question a row, without any mask."""
     net, words = loading.load(f"path:{folder}")
     prompts = built("zero-shot", 1)[:2]
     packed = packing.collate([packing.pack(prompt) for prompt in prompts])
     states = parts.hidden_states(net, packed).flatten(0, 1)[packed.answers.at]
     rows = [row for prompt in prompts for row in packing.unpack(prompt)]
-    plain = [reference.base_model(input_ids=torch.tensor([row.ids])).last_hidden_state[0, row.answers.at] for row in rows]
+    plain = [
+        reference.base_model(input_ids=torch.tensor([row.ids])).last_hidden_state[0, row.answers.at]
+        for row in rows
+    ]
     torch.testing.assert_close(states, torch.cat(plain), rtol=1e-4, atol=1e-5)
     assert torch.equal(parts.layer_states(net, packed)[-1], parts.hidden_states(net, packed))
     answers = generate.answer(net, words, prompts, longest=5)
     for answer, row in zip(answers, rows, strict=True):
         ids = torch.tensor([row.ids[: row.answers.at[0] + 1]])
         said = net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5)
-        assert answer.margin < 1e-3 or answer.text == generate.clean(words.decode(said[0, ids.shape[1] :], skip_special_tokens=True))
+        assert answer.margin < 1e-3 or answer.text == generate.clean(
+            words.decode(said[0, ids.shape[1] :], skip_special_tokens=True)
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("what", IGNORED)
-def test_what_says_nothing_of_the_weights_changes_nothing(what: str, family: str, sound: Path, tmp_path: Path):
+def test_what_says_nothing_of_the_weights_changes_nothing(
+    what: str, family: str, sound: Path, tmp_path: Path
+):
     folder = shutil.copytree(sound / family, tmp_path / family)
     configured(folder, **IGNORED[what])
     check_computes_as(folder, model(family))
     net, _ = loading.load(f"path:{folder}")
-    assert net.config._attn_implementation == "sdpa" and {weight.dtype for weight in net.parameters()} == {torch.float32}
+    assert net.config._attn_implementation == "sdpa" and {
+        weight.dtype for weight in net.parameters()
+    } == {torch.float32}
     plain = loading.config(f"path:{folder}").to_dict()
     assert plain == loading.config(f"path:{sound / family}").to_dict()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_would_need_another_mask_or_other_weights_is_refused(what: str, family: str, sound: Path, tmp_path: Path):
+def test_what_would_need_another_mask_or_other_weights_is_refused(
+    what: str, family: str, sound: Path, tmp_path: Path
+):
     folder = shutil.copytree(sound / family, tmp_path / family)
     values, said = REFUSED[what]
     configured(folder, **values)
@@ -169,11 +234,16 @@ def test_what_would_need_another_mask_or_other_weights_is_refused(what: str, fam
             read(f"path:{folder}")
 
 
-@pytest.mark.parametrize(("what", "family"), [(what, family) for what, (_, families) in HONOURED.items() for family in families])
+@pytest.mark.parametrize(
+    ("what", "family"),
+    [(what, family) for what, (_, families) in HONOURED.items() for family in families],
+)
 def test_the_arithmetic_of_the_weights_is_honoured(what: str, family: str, tmp_path: Path):
     """Against transformers' own reading of the same folder."""
     loading.save(model(family, **deepcopy(HONOURED[what][0])), tokenizer(), tmp_path)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa", dtype=torch.float32, local_files_only=True)
+    plain = AutoModelForCausalLM.from_pretrained(
+        tmp_path, attn_implementation="sdpa", dtype=torch.float32, local_files_only=True
+    )
     check_computes_as(tmp_path, plain.eval())
 
 
@@ -188,16 +258,28 @@ def test_a_plain_configuration_stays_as_it_is(family: str):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"temperature": 0.1, "do_sample": False}, {"num_beams": 4, "repetition_penalty": 9.0}, {"max_length": 1}]
+    "settings",
+    [
+        {"temperature": 0.1, "do_sample": False},
+        {"num_beams": 4, "repetition_penalty": 9.0},
+        {"max_length": 1},
+    ],
 )
-def test_settings_of_generation_that_came_with_a_model_are_left_out(settings: dict, sound: Path, tmp_path: Path):
+def test_settings_of_generation_that_came_with_a_model_are_left_out(
+    settings: dict, sound: Path, tmp_path: Path
+):
     folder = shutil.copytree(sound / "llama", tmp_path / "llama")
     (folder / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
     check_computes_as(folder, model("llama"))
     net, words = loading.load(f"path:{folder}")
     loading.save(net, words, tmp_path / "again")
-    written = json.loads((tmp_path / "again" / "generation_config.json").read_text(encoding="utf-8"))
-    assert written["eos_token_id"] == words.all_special_ids and not settings.keys() - {"do_sample"} & written.keys()
+    written = json.loads(
+        (tmp_path / "again" / "generation_config.json").read_text(encoding="utf-8")
+    )
+    assert (
+        written["eos_token_id"] == words.all_special_ids
+        and not settings.keys() - {"do_sample"} & written.keys()
+    )
 
 
 # Weights: all that are there are used, and none is drawn
@@ -206,7 +288,11 @@ def test_settings_of_generation_that_came_with_a_model_are_left_out(settings: di
 def weighed(folder: Path, **values: torch.Tensor | None) -> None:
     """Add weights, or take away those that are None."""
     weights = load_file(folder / "model.safetensors") | values
-    save_file({name: weight for name, weight in weights.items() if weight is not None}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: weight for name, weight in weights.items() if weight is not None},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 QUERY = "model.layers.0.self_attn.q_proj"
@@ -214,7 +300,10 @@ UNUSED = {
     "a bias of attention": ("llama", {f"{QUERY}.bias": torch.ones(32)}),
     "a bias of the feed-forward": ("qwen2", {"model.layers.0.mlp.up_proj.bias": torch.ones(48)}),
     "a leftover adapter": ("llama", {f"{QUERY}.lora_A.weight": torch.ones(2, 32)}),
-    "a layer that the configuration does not count": ("llama", {"model.layers.4.input_layernorm.weight": torch.ones(32)}),
+    "a layer that the configuration does not count": (
+        "llama",
+        {"model.layers.4.input_layernorm.weight": torch.ones(32)},
+    ),
     "a norm of queries": ("qwen2", {"model.layers.0.self_attn.q_norm.weight": torch.ones(8)}),
     "a scale of quantised weights": ("llama", {f"{QUERY}.weight_scale": torch.ones(1)}),
     "a second kind of head": ("gpt_neox", {"score.weight": torch.ones(2, 32)}),
@@ -222,12 +311,20 @@ UNUSED = {
 
 
 @pytest.mark.parametrize("what", UNUSED)
-def test_weights_that_the_configuration_has_no_place_for_are_refused_by_name(what: str, sound: Path, tmp_path: Path):
+def test_weights_that_the_configuration_has_no_place_for_are_refused_by_name(
+    what: str, sound: Path, tmp_path: Path
+):
     family, weights = UNUSED[what]
     folder = shutil.copytree(sound / family, tmp_path / family)
     weighed(folder, **weights)
     for read in (loading.load, loading.check_weights):
-        with pytest.raises(StudyError, match=rf"{folder} has weights {next(iter(weights))}, which its config.json has no place for"):
+        with pytest.raises(
+            StudyError,
+            match=(
+                rf"{folder} has weights {next(iter(weights))}, which its config.json has no"
+                r" place for"
+            ),
+        ):
             read(f"path:{folder}")
 
 
@@ -251,7 +348,10 @@ def test_buffers_of_old_checkpoints_are_computed_anew(family: str, sound: Path, 
 def test_an_output_embedding_by_its_old_name_is_used(sound: Path, tmp_path: Path):
     """Pythia's checkpoints call it `embed_out`."""
     folder = shutil.copytree(sound / "gpt_neox", tmp_path / "gpt_neox")
-    weighed(folder, **{"embed_out.weight": model("gpt_neox").lm_head.weight.detach(), "lm_head.weight": None})
+    weighed(
+        folder,
+        **{"embed_out.weight": model("gpt_neox").lm_head.weight.detach(), "lm_head.weight": None},
+    )
     net, _ = loading.load(f"path:{folder}")
     assert torch.equal(net.lm_head.weight, model("gpt_neox").lm_head.weight)
 
@@ -263,11 +363,17 @@ def test_tied_embeddings_agree_with_the_weights(family: str, tmp_path: Path):
     embedding = tied.get_input_embeddings().weight.detach().clone()
     weighed(tmp_path, **{"lm_head.weight": embedding})
     net, _ = loading.load(f"path:{tmp_path}")
-    assert parts.parameters(net) == parts.parameters(tied) and net.lm_head.weight is net.get_input_embeddings().weight
+    assert (
+        parts.parameters(net) == parts.parameters(tied)
+        and net.lm_head.weight is net.get_input_embeddings().weight
+    )
     weighed(tmp_path, **{"lm_head.weight": embedding + 1})
     with pytest.raises(
         StudyError,
-        match=r"has an lm_head.weight that is not its input embedding, although its config.json says `tie_word_embeddings: true`",
+        match=(
+            r"has an lm_head.weight that is not its input embedding, although its config.json says"
+            r" `tie_word_embeddings: true`"
+        ),
     ):
         loading.load(f"path:{tmp_path}")
     weighed(tmp_path, **{"lm_head.weight": None})
@@ -277,7 +383,9 @@ def test_tied_embeddings_agree_with_the_weights(family: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("shape", [(31, 32), (32, 31), (33, 33)])
-def test_weights_of_another_shape_are_refused_before_anything_runs(shape: tuple, sound: Path, tmp_path: Path):
+def test_weights_of_another_shape_are_refused_before_anything_runs(
+    shape: tuple, sound: Path, tmp_path: Path
+):
     folder = shutil.copytree(sound / "llama", tmp_path / "llama")
     weighed(folder, **{f"{QUERY}.weight": torch.ones(shape)})
     for read in (loading.load, loading.check_weights):
@@ -287,7 +395,9 @@ def test_weights_of_another_shape_are_refused_before_anything_runs(shape: tuple,
 
 @pytest.mark.parametrize("family", ["gpt_neox", "llama"])
 @pytest.mark.parametrize("name", ["sliding_window", "attention_chunk_size"])
-def test_a_window_that_is_text_is_refused_in_a_sentence(name: str, family: str, sound: Path, tmp_path: Path):
+def test_a_window_that_is_text_is_refused_in_a_sentence(
+    name: str, family: str, sound: Path, tmp_path: Path
+):
     folder = shutil.copytree(sound / family, tmp_path / family)
     configured(folder, **{name: "8"})
     with pytest.raises(StudyError, match=rf"{folder}: its configuration says `{name}: 8`"):

@@ -1,4 +1,5 @@
-"""Low-rank adapters against a dense model with the same product added, and a training's checkpoints with them."""
+"""Low-rank adapters against a dense model with the same product added, and a training's checkpoints
+with them."""
 
 import json
 
@@ -37,7 +38,9 @@ def trained(base: str, work, steps: int = 3, rank: int = RANK, precision: str = 
     lora.attach(model, rank, precision, 0)
     recipe = loop.Recipe(4, 1e-2, 0, 2, precision)
     stages = objectives.parse(objectives.gold(steps))
-    curve = loop.train(model, rows(tokenizer), stages=stages, recipe=recipe, vocabulary=len(tokenizer), work=work)
+    curve = loop.train(
+        model, rows(tokenizer), stages=stages, recipe=recipe, vocabulary=len(tokenizer), work=work
+    )
     return model, curve
 
 
@@ -63,7 +66,9 @@ def test_merged_adapters_give_the_hidden_states_of_the_adapted_model(base: str, 
     untrained = states(merged, base)
     lora.merge(merged, lora.adapters(adapted))
     moved = (states(merged, base) - untrained).abs().max()
-    assert (states(merged, base) - states(adapted, base)).abs().max() < 1e-3 * moved > 1e-5  # sums in another order
+    assert (
+        (states(merged, base) - states(adapted, base)).abs().max() < 1e-3 * moved > 1e-5
+    )  # sums in another order
 
 
 def test_merging_adds_twice_the_product_of_both_factors(base: str):
@@ -78,7 +83,9 @@ def test_merging_adds_twice_the_product_of_both_factors(base: str):
     before = dict(plain.named_parameters())[name].detach().clone()
     lora.merge(plain, factors)
     change = dict(plain.named_parameters())[name].detach() - before
-    assert torch.allclose(change, 2 * factors[down.replace("lora_A", "lora_B")] @ factors[down], atol=1e-5)
+    assert torch.allclose(
+        change, 2 * factors[down.replace("lora_A", "lora_B")] @ factors[down], atol=1e-5
+    )
 
 
 def test_frozen_maps_in_bf16_give_the_bits_of_autocast(base: str):
@@ -86,14 +93,20 @@ def test_frozen_maps_in_bf16_give_the_bits_of_autocast(base: str):
     halved, _ = loading.load(base)
     lora.attach(whole, RANK, "fp32", 0)
     lora.attach(halved, RANK, "bf16", 0)
-    frozen = [module for module in parts.layers(halved).modules() if type(module) is nn.Linear and not module.weight.requires_grad]
+    frozen = [
+        module
+        for module in parts.layers(halved).modules()
+        if type(module) is nn.Linear and not module.weight.requires_grad
+    ]
     assert {module.weight.dtype for module in frozen} == {torch.bfloat16}
     assert {weight.dtype for weight in lora.adapters(halved).values()} == {torch.float32}
     with parts.precision(whole, "bf16"):
         assert torch.equal(states(whole, base), states(halved, base))
 
 
-def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(base: str, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(
+    base: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
     straight, curve = trained(base, tmp_path / "straight")
     monkeypatch.setattr("studylib.core.filesystem.CHECKPOINT_SECONDS", 0)
     step = loop.Learner.step
@@ -112,28 +125,46 @@ def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(base: str, tmp_
     assert checkpoint.stat().st_size < full / 2
     again, resumed = trained(base, tmp_path / "stopped")
     assert resumed == curve
-    assert all(torch.equal(weight, lora.adapters(straight)[name]) for name, weight in lora.adapters(again).items())
+    assert all(
+        torch.equal(weight, lora.adapters(straight)[name])
+        for name, weight in lora.adapters(again).items()
+    )
 
 
 def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
     data = planning.dataset("train", SET)
     setting = planning.Setting(data, data, "zero-shot", 0, 4, 0, "fp32", 1)
     raw = planning.raw_model("tiny:qwen2")
-    full, low, lower = (kinds.teacher.plan(raw, setting, steps=2, rate=1e-3, rank=rank, label="") for rank in (0, 8, 4))
+    full, low, lower = (
+        kinds.teacher.plan(raw, setting, steps=2, rate=1e-3, rank=rank, label="")
+        for rank in (0, 8, 4)
+    )
     assert "lora" not in full.parameters and "lora" not in full.recipe
     assert len({full.planned, low.planned, lower.planned}) == 3
     assert low.recipe["lora"] == versions.VERSIONS["lora"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_teacher_that_was_tuned_by_adapters_is_kept_as_a_plain_model(precision: str, raw, tmp_path):
-    run = planned(raw, teacher_lora=RANK, precision={"training": precision, "answers": "fp32"}).trained[0][0]
+def test_a_teacher_that_was_tuned_by_adapters_is_kept_as_a_plain_model(
+    precision: str, raw, tmp_path
+):
+    run = planned(
+        raw, teacher_lora=RANK, precision={"training": precision, "answers": "fp32"}
+    ).trained[0][0]
     store = Store(tmp_path)
     result = store.complete(run, kinds.make(store, Progress()))
     tuned, _ = loading.load_folder(store.path(run, "model"))
     base, _ = loading.load(raw)
-    moved = {name for name, weight in tuned.named_parameters() if not torch.equal(weight, dict(base.named_parameters())[name])}
-    linear = {f"{name}.weight" for name, module in base.named_modules() if isinstance(module, nn.Linear) and ".layers." in f".{name}"}
+    moved = {
+        name
+        for name, weight in tuned.named_parameters()
+        if not torch.equal(weight, dict(base.named_parameters())[name])
+    }
+    linear = {
+        f"{name}.weight"
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear) and ".layers." in f".{name}"
+    }
     assert moved == linear and {weight.dtype for weight in tuned.parameters()} == {torch.float32}
     assert result["facts"]["parameters"] == parts.parameters(base)
     assert "dev_f1" in json.loads(store.path(run, "curve.json").read_text())[-1]

@@ -23,10 +23,18 @@ def test_parameters_in_closed_form(family, tied):
     d, inner, layers, rows = 32, 48, 4, VOCABULARY
     net = model(family, tie_word_embeddings=tied)
     if family == "gpt_neox":
-        block = 4 * d * d + 4 * d + 2 * d * inner + inner + d + 4 * d  # attention, feed-forward, two layer norms
+        block = (
+            4 * d * d + 4 * d + 2 * d * inner + inner + d + 4 * d
+        )  # attention, feed-forward, two layer norms
         norm = 2 * d
     else:
-        block = 2 * d * d + 2 * d * (d // 2) + 3 * d * inner + 2 * d + (2 * d if family == "qwen2" else 0)
+        block = (
+            2 * d * d
+            + 2 * d * (d // 2)
+            + 3 * d * inner
+            + 2 * d
+            + (2 * d if family == "qwen2" else 0)
+        )
         norm = d
     embeddings = rows * d * (1 if tied else 2)
     assert parts.parameters(net) == {
@@ -36,13 +44,16 @@ def test_parameters_in_closed_form(family, tied):
 
 
 def test_the_head_is_cut_to_the_tokenizers_length():
-    """A head with 37 rows more than the tokenizer, filled so that they would win, gives the same logits as one without."""
+    """A head with 37 rows more than the tokenizer, filled so that they would win, gives the same
+    logits as one without."""
     small, padded = model("qwen2"), model("qwen2", padding=37)
     with torch.no_grad():
         padded.lm_head.weight.fill_(9.0)
         padded.lm_head.weight[:VOCABULARY] = small.lm_head.weight
     hidden = torch.randn(5, 32)
-    assert torch.equal(parts.head(padded, hidden, VOCABULARY), parts.head(small, hidden, VOCABULARY))
+    assert torch.equal(
+        parts.head(padded, hidden, VOCABULARY), parts.head(small, hidden, VOCABULARY)
+    )
 
 
 def test_references_that_mean_nothing_are_refused(tmp_path):
@@ -73,12 +84,22 @@ def test_a_fingerprint_covers_weights_configuration_and_tokenizer(tmp_path):
         save_file({"w": torch.full((2,), weight)}, tmp_path / "model.safetensors")
         return loading.fingerprint(f"path:{tmp_path}")
 
-    found = [made(), made(weight=2.0), made(configuration='{"eps": 1}'), made(words='{"a": 0}'), made(template="")]
+    found = [
+        made(),
+        made(weight=2.0),
+        made(configuration='{"eps": 1}'),
+        made(words='{"a": 0}'),
+        made(template=""),
+    ]
     assert len(set(found)) == 5 and made() == found[0]
 
 
 def test_folders_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
-    loading.save(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=VOCABULARY)), tokenizer(), tmp_path / "gpt2")
+    loading.save(
+        GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=VOCABULARY)),
+        tokenizer(),
+        tmp_path / "gpt2",
+    )
     loading.save(model("llama"), tokenizer(), tmp_path / "bare")
     for file in (tmp_path / "bare").glob("tokenizer*"):
         file.unlink()
@@ -129,22 +150,40 @@ def test_the_real_model_survives_saving_and_loading(tmp_path):
     again, read = loading.load_folder(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
     text = "Who? \n\nZoë, 東京."
-    assert read(text)["input_ids"] == words(text)["input_ids"] and read.eos_token_id == words.eos_token_id
+    assert (
+        read(text)["input_ids"] == words(text)["input_ids"]
+        and read.eos_token_id == words.eos_token_id
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tokenizer_is_the_one_in_the_folder(family, tmp_path):
-    """`AutoTokenizer` splits words as the family's own would, whatever the file says: Hindi came out in other tokens for Qwen2."""
+    """`AutoTokenizer` splits words as the family's own would, whatever the file says: Hindi came
+    out in other tokens for Qwen2."""
     loading.save(model(family), tokenizer(), tmp_path)
     _, loaded = loading.load_folder(tmp_path)
-    texts = ["रूपू का घर पीवे में है।", "Kamo's Tiru, 1984.\n\nText:  é", "¿Dónde vive Kamo?", "阿卡住在巴达。", "يعيش سانا في كوفي."]
+    texts = [
+        "रूपू का घर पीवे में है।",
+        "Kamo's Tiru, 1984.\n\nText:  é",
+        "¿Dónde vive Kamo?",
+        "阿卡住在巴达。",
+        "يعيش سانا في كوفي.",
+    ]
     for text in texts:
-        assert loaded(text)["input_ids"] == loading.tokenizer(f"path:{tmp_path}")(text)["input_ids"] == tokenizer()(text)["input_ids"]
+        assert (
+            loaded(text)["input_ids"]
+            == loading.tokenizer(f"path:{tmp_path}")(text)["input_ids"]
+            == tokenizer()(text)["input_ids"]
+        )
 
 
 def test_a_damaged_tokenizer_is_refused_in_a_sentence(tmp_path):
     loading.save(model("llama"), tokenizer(), tmp_path)
-    for file, content in (("tokenizer_config.json", "[]"), ("tokenizer_config.json", "{"), ("tokenizer.json", "{}")):
+    for file, content in (
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", "{"),
+        ("tokenizer.json", "{}"),
+    ):
         before = (tmp_path / file).read_text()
         (tmp_path / file).write_text(content)
         with pytest.raises(StudyError, match="cannot be loaded"):
@@ -153,7 +192,8 @@ def test_a_damaged_tokenizer_is_refused_in_a_sentence(tmp_path):
 
 
 def test_embeddings_that_a_file_holds_apart_are_tied_by_the_outputs(tmp_path):
-    """Of a GGUF file's two copies the output's is the finer; the number of parameters must be the published one."""
+    """Of a GGUF file's two copies the output's is the finer; the number of parameters must be the
+    published one."""
     apart = model("qwen2", tie_word_embeddings=False)
     output = apart.get_output_embeddings().weight
     tied = parts.parameters(apart)["total"] - output.numel()
@@ -163,5 +203,7 @@ def test_embeddings_that_a_file_holds_apart_are_tied_by_the_outputs(tmp_path):
     again, _ = loading.load_folder(tmp_path)
     assert parts.parameters(again)["total"] == tied
     assert torch.equal(again.get_input_embeddings().weight, output)
-    with pytest.raises(StudyError, match=rf"archive:toy has {tied:,} parameters where 7 were published"):
+    with pytest.raises(
+        StudyError, match=rf"archive:toy has {tied:,} parameters where 7 were published"
+    ):
         loading._tie(apart, 7, "archive:toy")

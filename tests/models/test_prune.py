@@ -46,7 +46,13 @@ def test_a_cut_model_is_saved_and_loaded_and_generates(tmp_path, family):
     ids = torch.tensor([packs()[0].ids[:20]])
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, student(input_ids=ids).logits)
-    made = loaded.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, pad_token_id=words.pad_token_id)
+    made = loaded.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=4,
+        do_sample=False,
+        pad_token_id=words.pad_token_id,
+    )
     assert made.shape[1] <= 24
     assert loading.vocabulary_digest(words) == loading.vocabulary_digest(tokenizer())
 
@@ -60,8 +66,13 @@ def test_what_is_no_selection_of_layers_is_refused(keep):
 def inner_states(net, batch):
     """What enters each block, and the last block's output, by plain hooks."""
     seen = []
-    hooks = [block.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for block in parts.layers(net)]
-    hooks.append(parts.final_norm(net).register_forward_pre_hook(lambda _, args: seen.append(args[0])))
+    hooks = [
+        block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        for block in parts.layers(net)
+    ]
+    hooks.append(
+        parts.final_norm(net).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    )
     with torch.no_grad():
         parts.hidden_states(net, batch)
     for hook in hooks:
@@ -71,7 +82,10 @@ def inner_states(net, batch):
 
 def gap(student, net, batch):
     """Mean |s − t|² / |t|² per token of what leaves the last block."""
-    found, wanted = inner_states(student, batch)[-1][batch.real], inner_states(net, batch)[-1][batch.real]
+    found, wanted = (
+        inner_states(student, batch)[-1][batch.real],
+        inner_states(net, batch)[-1][batch.real],
+    )
     return features.hidden_mse(found, wanted).mean().item()
 
 
@@ -84,18 +98,26 @@ def healed(net, keep, batches):
 def test_ridge_is_least_squares_with_rows_for_the_penalty():
     x, y = torch.randn(50, 6), torch.randn(50, 3)
     penalty = (reconstruct.RIDGE * (x.T @ x).diagonal().mean()) ** 0.5
-    expected = torch.linalg.lstsq(torch.cat([x, penalty * torch.eye(6)]), torch.cat([y, torch.zeros(6, 3)])).solution
+    expected = torch.linalg.lstsq(
+        torch.cat([x, penalty * torch.eye(6)]), torch.cat([y, torch.zeros(6, 3)])
+    ).solution
     found, curvature, left = reconstruct.ridge([(x[:20], y[:20]), (x[20:], y[20:])])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(curvature.float(), x.T @ x + penalty**2 * torch.eye(6), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        curvature.float(), x.T @ x + penalty**2 * torch.eye(6), rtol=1e-4, atol=1e-4
+    )
     assert left == pytest.approx((y - x @ expected).square().sum(-1).mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("count", [6, 5, 3, 1])
 def test_surgery_takes_out_what_a_search_over_single_inputs_would(monkeypatch, count):
-    """One at a time, each time trying every input and solving anew: the same inputs stay, with the same weights."""
+    """One at a time, each time trying every input and solving anew: the same inputs stay, with the
+    same weights."""
     monkeypatch.setattr(prune, "GROUP", 1)
-    x, y = (torch.randn(60, width, generator=torch.Generator().manual_seed(width), dtype=torch.float64) for width in (6, 3))
+    x, y = (
+        torch.randn(60, width, generator=torch.Generator().manual_seed(width), dtype=torch.float64)
+        for width in (6, 3)
+    )
     curvature = x.T @ x + 0.1 * torch.eye(6)
     cross = x.T @ y
     weights = torch.linalg.solve(curvature, cross)
@@ -107,7 +129,9 @@ def test_surgery_takes_out_what_a_search_over_single_inputs_would(monkeypatch, c
 
     stays = list(range(6))
     while len(stays) > count:
-        stays.remove(min(stays, key=lambda one: least([other for other in stays if other != one])[0]))
+        stays.remove(
+            min(stays, key=lambda one: least([other for other in stays if other != one])[0])
+        )
     kept, found = prune.surgery(weights.float(), curvature, count)
     assert kept.tolist() == stays
     torch.testing.assert_close(found, least(stays)[1].float(), rtol=1e-4, atol=1e-5)
@@ -130,7 +154,10 @@ def test_more_neurons_than_there_are_are_refused():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_narrower_student_keeps_what_its_neurons_can_give_and_is_saved_whole(tmp_path, family):
     net, rows = model(family), packs()
-    seen, unseen = [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)], packing.collate(rows[-4:])
+    seen, unseen = (
+        [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)],
+        packing.collate(rows[-4:]),
+    )
     gaps = {}
     for neurons in (48, 36, 12):
         student = prune.cut(net, [0, 1, 3])
@@ -147,11 +174,16 @@ def test_a_narrower_student_keeps_what_its_neurons_can_give_and_is_saved_whole(t
 
 def test_the_chosen_neurons_do_better_than_as_many_others(monkeypatch):
     net, rows = model("llama"), packs()
-    seen, unseen = [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)], packing.collate(rows[-4:])
+    seen, unseen = (
+        [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)],
+        packing.collate(rows[-4:]),
+    )
 
     def first(weights, curvature, count):
         kept, lost = slice(count), slice(count, None)
-        moved = torch.linalg.solve(curvature[kept, kept], curvature[kept, lost] @ weights[lost].double())
+        moved = torch.linalg.solve(
+            curvature[kept, kept], curvature[kept, lost] @ weights[lost].double()
+        )
         return torch.arange(count), (weights[kept].double() + moved).float()
 
     gaps = []
@@ -164,9 +196,13 @@ def test_the_chosen_neurons_do_better_than_as_many_others(monkeypatch):
 
 
 def gap_regression(net, student, place, following, maps, batch):
-    """The ridge solution for what `maps` of the student's block `place` read, by hooks on whole models."""
+    """The ridge solution for what `maps` of the student's block `place` read, by hooks on whole
+    models."""
     read = []
-    hooks = [one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real])) for one in maps]
+    hooks = [
+        one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
+        for one in maps
+    ]
     given = inner_states(student, batch)[place + 1][batch.real]
     for hook in hooks:
         hook.remove()
@@ -182,13 +218,19 @@ def test_blocks_are_moved_by_the_ridge_solutions(family):
     student, expected = healed(net, keep, [batch]), prune.cut(net, keep)
     attention, forward = prune.writers(parts.layers(expected)[1])
     with torch.no_grad():
-        attention.weight += gap_regression(net, expected, 1, 3, (attention, forward), batch)[:, : attention.in_features]
+        attention.weight += gap_regression(net, expected, 1, 3, (attention, forward), batch)[
+            :, : attention.in_features
+        ]
         forward.weight += gap_regression(net, expected, 1, 3, (forward,), batch)
         last = prune.writers(parts.layers(expected)[2])[1]
         last.weight += gap_regression(net, expected, 2, 4, (last,), batch)
-    for (name, found), wanted in zip(student.named_parameters(), expected.parameters(), strict=True):
+    for (name, found), wanted in zip(
+        student.named_parameters(), expected.parameters(), strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-3, msg=name)
-    for (name, before), after in zip(parts.layers(net)[0].named_parameters(), parts.layers(student)[0].parameters(), strict=True):
+    for (name, before), after in zip(
+        parts.layers(net)[0].named_parameters(), parts.layers(student)[0].parameters(), strict=True
+    ):
         assert torch.equal(before, after), name
 
 
@@ -196,7 +238,10 @@ def test_blocks_are_moved_by_the_ridge_solutions(family):
 @pytest.mark.parametrize("keep", [[0, 3], [1, 2], [0, 1, 2]])
 def test_healing_closes_a_part_of_the_gap_on_rows_it_has_not_seen(family, keep):
     net, rows = model(family), packs()
-    seen, unseen = [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)], packing.collate(rows[-4:])
+    seen, unseen = (
+        [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)],
+        packing.collate(rows[-4:]),
+    )
     before = {name: p.clone() for name, p in net.named_parameters()}
     student = healed(net, keep, seen)
     assert gap(student, net, unseen) < 0.9 * gap(prune.cut(net, keep), net, unseen)
@@ -223,13 +268,18 @@ def test_a_kept_block_is_read_by_the_next_one_kept():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("trained", [False, True])
 def test_what_is_reported_is_the_gap_that_is_left(family, trained):
-    """On the student's own stream, from its embeddings on, which a student that was trained before has changed."""
+    """On the student's own stream, from its embeddings on, which a student that was trained before
+    has changed."""
     net, batch, left = model(family), packing.collate(packs()[:6]), []
     student = prune.cut(net, [0, 3])
     if trained:
         words = student.get_input_embeddings().weight
         with torch.no_grad():
-            words += 0.3 * words.std() * torch.randn(words.shape, generator=torch.Generator().manual_seed(0))
+            words += (
+                0.3
+                * words.std()
+                * torch.randn(words.shape, generator=torch.Generator().manual_seed(0))
+            )
     reconstruct.heal(student, net, [0, 3], [batch], report=lambda _, gap: left.append(gap))
     assert left[-1] == pytest.approx(gap(student, net, batch), rel=1e-3)
 
@@ -240,9 +290,15 @@ def test_where_nothing_is_missing_nothing_is_moved(family):
     net, batch = model(family), packing.collate(packs()[:4])
     with torch.no_grad():
         for name, p in parts.layers(net)[2].named_parameters():
-            if any(part in name for part in ("o_proj", "down_proj", "attention.dense", "dense_4h_to_h")):
+            if any(
+                part in name for part in ("o_proj", "down_proj", "attention.dense", "dense_4h_to_h")
+            ):
                 p.zero_()
-    for p, q in zip(prune.cut(net, [0, 1, 3]).parameters(), healed(net, [0, 1, 3], [batch]).parameters(), strict=True):
+    for p, q in zip(
+        prune.cut(net, [0, 1, 3]).parameters(),
+        healed(net, [0, 1, 3], [batch]).parameters(),
+        strict=True,
+    ):
         assert torch.equal(p, q)
 
 
@@ -252,8 +308,14 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
 
     def loss_with(keep):
         with torch.no_grad():
-            hidden = parts.hidden_states(prune.cut(net, keep), batch).flatten(0, 1)[batch.answers.at]
-        return objectives.cross_entropy(parts.head(net, hidden, VOCABULARY), batch.answers.targets).mean().item()
+            hidden = parts.hidden_states(prune.cut(net, keep), batch).flatten(0, 1)[
+                batch.answers.at
+            ]
+        return (
+            objectives.cross_entropy(parts.head(net, hidden, VOCABULARY), batch.answers.targets)
+            .mean()
+            .item()
+        )
 
     kept, expected = [0, 1, 2, 3], []
     for _ in range(3):
@@ -265,4 +327,9 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
     how = dict(count=3, vocabulary=VOCABULARY, report=lambda order: seen.append(list(order)))
     found = prune.removal_order(net, batch, objectives.cross_entropy, **how)
     assert found == expected and seen == [found[:1], found[:2], found]
-    assert prune.removal_order(net, batch, objectives.cross_entropy, begun=[list(one) for one in found[:1]], **how) == found, "goes on"
+    assert (
+        prune.removal_order(
+            net, batch, objectives.cross_entropy, begun=[list(one) for one in found[:1]], **how
+        )
+        == found
+    ), "goes on"

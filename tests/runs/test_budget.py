@@ -21,14 +21,20 @@ WORK = Work()
 def test_a_shape_is_counted_without_weights(family):
     net = model(family)
     hollow = prune.hollow(net.config, 4, None)
-    assert Shape.of(hollow) == Shape.of(net) and all(weight.is_meta for weight in hollow.parameters())
+    assert Shape.of(hollow) == Shape.of(net) and all(
+        weight.is_meta for weight in hollow.parameters()
+    )
     assert Shape.of(net).total == net.num_parameters()
-    assert Shape.of(prune.hollow(net.config, 2, 8)).nonembedding < Shape.of(prune.hollow(net.config, 2, None)).nonembedding
+    assert (
+        Shape.of(prune.hollow(net.config, 2, 8)).nonembedding
+        < Shape.of(prune.hollow(net.config, 2, None)).nonembedding
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_flops_are_those_of_the_matrix_products(family):
-    """Against torch's own count of a forward pass over one row, in which attention is over all pairs of places."""
+    """Against torch's own count of a forward pass over one row, in which attention is over all
+    pairs of places."""
     net, row = model(family), packing.pack(built()[-1])
     net.set_attn_implementation("eager")  # whose products are counted
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -44,7 +50,12 @@ def test_a_text_is_counted_as_it_is_read(raw):
     plan = planned(raw)
     run = plan.runs[0]
     words, config = loading.reading(raw)
-    rows = [packing.pack(one) for one in inputs.prompted(run, "train", words, config, learnt=inputs.questions(run.needs["train"]))]
+    rows = [
+        packing.pack(one)
+        for one in inputs.prompted(
+            run, "train", words, config, learnt=inputs.questions(run.needs["train"])
+        )
+    ]
     text = WORK.text(run, "train", True)
     assert text.rows == len(rows) and list(text.lengths) == [len(row.ids) for row in rows]
     assert text.tokens * text.rows == pytest.approx(sum(len(row.ids) for row in rows))
@@ -55,9 +66,12 @@ def test_a_text_is_counted_as_it_is_read(raw):
 
 @pytest.mark.parametrize(("precision", "rank"), [("fp32", 0), ("fp32", 8), ("bf16", 8)])
 def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
-    """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all weights or of adapters."""
+    """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all
+    weights or of adapters."""
     net = model("llama").train(False)
-    wanted = {"stages": objectives.gold(1), "precision": precision} | ({"lora": rank} if rank else {})
+    wanted = {"stages": objectives.gold(1), "precision": precision} | (
+        {"lora": rank} if rank else {}
+    )
     if rank:
         lora.attach(net, rank, precision, 0)
     row, kept = budget.example(60, 2), {}
@@ -78,11 +92,16 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
 
 
 def test_more_of_anything_takes_more(raw):
-    """FLOPs, memory and disk grow with size, steps, rows of a micro-batch, and with what is compared."""
+    """FLOPs, memory and disk grow with size, steps, rows of a micro-batch, and with what is
+    compared."""
 
     def of(kind="student", **changes):
         plan = planned(raw, raw_starts=[], **changes)
-        return next(kinds.took(WORK, run) for (role, _, name), run in students(plan).items() if role == kind and name.endswith("-3"))
+        return next(
+            kinds.took(WORK, run)
+            for (role, _, name), run in students(plan).items()
+            if role == kind and name.endswith("-3")
+        )
 
     base = of()
     assert of(stages=[{"steps": 20, "losses": {"forward_kl": 1.0}}]).flops > 2 * base.flops
@@ -93,19 +112,30 @@ def test_more_of_anything_takes_more(raw):
     assert of("twin").flops < base.flops
     plan = planned(raw, sizes=[3, "3x8"], twins=[], raw_starts=[])
     wide, narrow = (kinds.took(WORK, run) for (_, _, name), run in students(plan).items() if name)
-    assert narrow.flops < wide.flops and narrow.disk < wide.disk and narrow.parameters < wide.parameters
+    assert (
+        narrow.flops < wide.flops
+        and narrow.disk < wide.disk
+        and narrow.parameters < wide.parameters
+    )
 
 
 def test_adapters_take_less_than_all_weights(raw):
-    """Their optimiser states and checkpoints, and a third of the FLOPs of a training less; the merged model is as large."""
-    full, low = (kinds.took(WORK, students(planned(raw, teacher_lora=rank))["teacher", "raw", ""]) for rank in (0, 2))
+    """Their optimiser states and checkpoints, and a third of the FLOPs of a training less; the
+    merged model is as large."""
+    full, low = (
+        kinds.took(WORK, students(planned(raw, teacher_lora=rank))["teacher", "raw", ""])
+        for rank in (0, 2)
+    )
     assert low.memory < full.memory and low.work < full.work and low.disk == full.disk
     assert low.done["training"] == pytest.approx(full.done["training"] * 2 / 3)
 
 
 def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
     """On disk as much as the run then takes, within the files' heads and JSON."""
-    plan, store = planned(raw, sizes=[3], twins=[], raw_starts=[], rates=[1e-3, 1e-4]), Store(tmp_path)
+    plan, store = (
+        planned(raw, sizes=[3], twins=[], raw_starts=[], rates=[1e-3, 1e-4]),
+        Store(tmp_path),
+    )
 
     study.complete(plan, store)
     for run in plan.runs:
@@ -120,7 +150,15 @@ def test_published_sets_that_are_not_at_hand_are_estimated():
     text = budget._estimated(train, "zero-shot")
     assert text.rows == 18891 and text.rows * text.questions == pytest.approx(87599)
     assert budget._estimated(train, "one-shot").tokens > text.tokens
-    few = planning.dataset("dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100})
+    few = planning.dataset(
+        "dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100}
+    )
     assert budget._estimated(few, "zero-shot").rows == 100
-    mlqa = {"source": "archive:MLQA_V1/test-context-de-question-de.json", "official": "mlqa-test-de", "language": "de"}
-    assert budget._estimated(planning.dataset("de", mlqa), "zero-shot").rows == pytest.approx(4517 / budget.A_CONTEXT, abs=1)
+    mlqa = {
+        "source": "archive:MLQA_V1/test-context-de-question-de.json",
+        "official": "mlqa-test-de",
+        "language": "de",
+    }
+    assert budget._estimated(planning.dataset("de", mlqa), "zero-shot").rows == pytest.approx(
+        4517 / budget.A_CONTEXT, abs=1
+    )

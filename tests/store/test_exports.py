@@ -1,4 +1,5 @@
-"""A folder of tables is replaced whole or not at all, by one at a time, and what it held of other runs stays."""
+"""A folder of tables is replaced whole or not at all, by one at a time, and what it held of other
+runs stays."""
 
 import multiprocessing
 import os
@@ -20,7 +21,9 @@ from studylib.store import exports
 
 def table(**planned: int) -> pd.DataFrame:
     """A line per run: what was planned, what it is called, and a number."""
-    return pd.DataFrame([{"planned": name, "label": name[0], "value": value} for name, value in planned.items()])
+    return pd.DataFrame(
+        [{"planned": name, "label": name[0], "value": value} for name, value in planned.items()]
+    )
 
 
 def test_all_files_are_replaced_or_none_is_and_nothing_is_left_over(tmp_path: Path):
@@ -33,16 +36,25 @@ def test_all_files_are_replaced_or_none_is_and_nothing_is_left_over(tmp_path: Pa
     with pytest.raises(ZeroDivisionError), exports.draft(tmp_path) as place:
         (place / "a.csv").write_text("new")
         raise ZeroDivisionError
-    assert {file.name: file.read_text() for file in tmp_path.iterdir() if file.name != exports.DIGESTS} == {"a.csv": "old"}
+    assert {
+        file.name: file.read_text() for file in tmp_path.iterdir() if file.name != exports.DIGESTS
+    } == {"a.csv": "old"}
     with exports.draft(tmp_path) as place:
         (place / "a.csv").write_text("new")
         assert (tmp_path / "a.csv").read_text() == "old"
-    assert {file.name: file.read_text() for file in tmp_path.iterdir() if file.name != exports.DIGESTS} == {"a.csv": "new"}
+    assert {
+        file.name: file.read_text() for file in tmp_path.iterdir() if file.name != exports.DIGESTS
+    } == {"a.csv": "new"}
 
 
 def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: Path):
     exported(tmp_path, runs=table(a1=1), cost=table(b1=2))
-    own = {"my_plot.svg": "<svg/>", "my_plot.csv": "x", f"{exports.DRAFT}notes/a.txt": "mine", f"{exports.PARTS}/mine/a.txt": "mine"}
+    own = {
+        "my_plot.svg": "<svg/>",
+        "my_plot.csv": "x",
+        f"{exports.DRAFT}notes/a.txt": "mine",
+        f"{exports.PARTS}/mine/a.txt": "mine",
+    }
     for name, text in own.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -52,44 +64,96 @@ def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: 
     assert {name: (tmp_path / name).read_text() for name in own} == own
     assert not (tmp_path / "cost.csv").exists() and set(exports.listed(tmp_path)) == {"runs.csv"}
     (tmp_path / "cost.csv").write_text("mine")
-    with pytest.raises(StudyError, match=rf"{tmp_path}/cost.csv would be replaced, and digests.json does not list it .*: move it away\."):
+    with pytest.raises(
+        StudyError,
+        match=(
+            rf"{tmp_path}/cost.csv would be replaced, and digests.json does not list it .*: move it"
+            r" away\."
+        ),
+    ):
         exported(tmp_path, cost=table(b1=2), runs=table(a1=4))
-    assert (tmp_path / "cost.csv").read_text() == "mine" and list(exports.read(tmp_path / "runs.csv").value) == [3], "all or none"
+    assert (tmp_path / "cost.csv").read_text() == "mine" and list(
+        exports.read(tmp_path / "runs.csv").value
+    ) == [3], "all or none"
 
 
 def test_what_was_edited_is_neither_replaced_nor_deleted(tmp_path: Path):
     exported(tmp_path, cost=table(b1=2))
     (tmp_path / "cost.csv").write_text("mine")
     exports.drop(tmp_path, ["cost.csv"])
-    with pytest.raises(StudyError, match=r"cost\.csv is not what was written \(digest differs\): restore it, or delete it and run again\."):
+    with pytest.raises(
+        StudyError,
+        match=(
+            r"cost\.csv is not what was written \(digest differs\): restore it, or delete it and"
+            r" run again\."
+        ),
+    ):
         exported(tmp_path, cost=table(b1=3))
     assert (tmp_path / "cost.csv").read_text() == "mine"
 
 
-NAMES = ("NA", "null", "nan", "None", "", "001", "1.10", "1e5", "inf", "True", "=1+1", " a ", 'a "b", c', "a\nb", "ü 你好", "-")
+NAMES = (
+    "NA",
+    "null",
+    "nan",
+    "None",
+    "",
+    "001",
+    "1.10",
+    "1e5",
+    "inf",
+    "True",
+    "=1+1",
+    " a ",
+    'a "b", c',
+    "a\nb",
+    "ü 你好",
+    "-",
+)
 
 
 @pytest.mark.parametrize("name", ["runs.csv", "rows.parquet"])
 def test_text_comes_back_from_a_table_as_it_went_in(name: str, tmp_path: Path):
     for text in (*NAMES, *map(str, range(3))):
-        named = dict.fromkeys(("family", "student", "test_set", "teacher", "label", "article", "question", "torch"), text)
-        lines = pd.DataFrame([named | {"planned": "a1", "seed": 0, "f1": 0.1 + 0.2}, named | {"planned": "b1", "seed": 1, "f1": None}])
+        named = dict.fromkeys(
+            ("family", "student", "test_set", "teacher", "label", "article", "question", "torch"),
+            text,
+        )
+        lines = pd.DataFrame(
+            [
+                named | {"planned": "a1", "seed": 0, "f1": 0.1 + 0.2},
+                named | {"planned": "b1", "seed": 1, "f1": None},
+            ]
+        )
         exports.save(lines, tmp_path / name)
-        pd.testing.assert_frame_equal(exports.read(tmp_path / name), lines, check_exact=True, check_dtype=name.endswith("parquet"))
+        pd.testing.assert_frame_equal(
+            exports.read(tmp_path / name),
+            lines,
+            check_exact=True,
+            check_dtype=name.endswith("parquet"),
+        )
         assert exports.read(tmp_path / name, ["family"]).family.tolist() == [text, text]
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])), st.floats(allow_nan=False), st.integers(0, 2**62))
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])),
+    st.floats(allow_nan=False),
+    st.integers(0, 2**62),
+)
 def test_any_text_and_number_comes_back(text: str, number: float, seed: int):
     lines = pd.DataFrame([{"planned": "a1", "family": text, "seed": seed, "f1": number}])
     with TemporaryDirectory() as place:
         exports.save(lines, Path(place) / "runs.csv")
-        pd.testing.assert_frame_equal(exports.read(Path(place) / "runs.csv"), lines, check_exact=True, check_dtype=False)
+        pd.testing.assert_frame_equal(
+            exports.read(Path(place) / "runs.csv"), lines, check_exact=True, check_dtype=False
+        )
 
 
 @pytest.mark.parametrize("text", NAMES)
 def test_a_table_does_not_grow_when_the_same_is_merged_again(text: str, tmp_path: Path):
-    lines = table(a1=1, b1=2).assign(family=text, test_set=text, student=text, teacher="tuned", seed=0)
+    lines = table(a1=1, b1=2).assign(
+        family=text, test_set=text, student=text, teacher="tuned", seed=0
+    )
     for _ in range(3):
         exports.save(exports.merged(lines, tmp_path, "learning.csv"), tmp_path / "learning.csv")
         assert len(exports.read(tmp_path / "learning.csv")) == 2
@@ -107,13 +171,19 @@ def test_a_table_that_was_edited_is_refused_and_others_are_not(tmp_path: Path):
     place = tmp_path / "shown"
     exported(place, runs=table(a1=1, b1=2), learning=table(a1=3))
     exported(place, runs=table(a1=1, b1=4))
-    assert list(exports.read(place / "runs.csv").value) == [1, 4] and list(exports.read(place / "learning.csv", ["value"]).value) == [3]
+    assert list(exports.read(place / "runs.csv").value) == [1, 4] and list(
+        exports.read(place / "learning.csv", ["value"]).value
+    ) == [3]
     file = place / "runs.csv"
     for changed in (file.read_text().replace("4", "5"), file.read_text()[:-8], ""):
         file.write_text(changed)
         assert not exports.as_written(file) and exports.as_written(place / "learning.csv")
         with pytest.raises(
-            StudyError, match=rf"{file} is not what was written \(digest differs\): restore it, or delete it and run again\."
+            StudyError,
+            match=(
+                rf"{file} is not what was written \(digest differs\): restore it, or delete it and"
+                r" run again\."
+            ),
         ):
             exports.parts(file)
     file.unlink()
@@ -123,7 +193,9 @@ def test_a_table_that_was_edited_is_refused_and_others_are_not(tmp_path: Path):
 
 
 @pytest.mark.parametrize("after", range(4))
-def test_whenever_it_is_killed_no_table_is_refused(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_whenever_it_is_killed_no_table_is_refused(
+    after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """In replacing two tables and what is known of them, whichever replacement was the last one."""
     place = tmp_path / "shown"
     exported(place, runs=table(a1=1), learning=table(a1=2))
@@ -138,8 +210,13 @@ def test_whenever_it_is_killed_no_table_is_refused(after: int, tmp_path: Path, m
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", counted)
         exported(place, runs=table(a2=3), learning=table(a2=4))
-    found = {name: next(iter(exports.parts(place / f"{name}.csv"))) for name in ("runs", "learning")}
-    assert found in ({"runs": runs, "learning": learning} for runs, learning in (("a1", "a1"), ("a1", "a2"), ("a2", "a2")))
+    found = {
+        name: next(iter(exports.parts(place / f"{name}.csv"))) for name in ("runs", "learning")
+    }
+    assert found in (
+        {"runs": runs, "learning": learning}
+        for runs, learning in (("a1", "a1"), ("a1", "a2"), ("a2", "a2"))
+    )
     assert sum(name == "a2" for name in found.values()) == max(0, after - 1)
     exported(place, runs=table(a3=5), learning=table(a3=6))
     assert list(exports.parts(place / "runs.csv")) == ["a3"]
@@ -153,7 +230,9 @@ def test_lines_of_the_same_name_are_replaced_and_others_are_kept(name: str, tmp_
     assert set(exports.exported(tmp_path, name)) == {"a1", "b1"}
 
 
-def test_what_was_planned_alike_is_found_in_a_folder_beside_it_and_first_of_all_in_its_own(tmp_path: Path):
+def test_what_was_planned_alike_is_found_in_a_folder_beside_it_and_first_of_all_in_its_own(
+    tmp_path: Path,
+):
     for place, value in (("first", 1), ("own", 2), ("third", 3)):
         (tmp_path / place).mkdir()
         exports.save(table(shared=value, **{place: 0}), tmp_path / place / "runs.csv")
@@ -167,7 +246,9 @@ def test_a_table_that_cannot_be_read_is_named(name: str, tmp_path: Path):
     file = tmp_path / "mine" / name
     file.parent.mkdir()
     file.write_bytes(b"\xff\0\n\xff,,\n")
-    with pytest.raises(StudyError, match=rf"{file} is damaged \(\w+\): restore it, or delete it and run again\."):
+    with pytest.raises(
+        StudyError, match=rf"{file} is damaged \(\w+\): restore it, or delete it and run again\."
+    ):
         exports.exported(file.parent, name)
 
 
@@ -192,34 +273,56 @@ def test_what_was_appended_is_seen_and_merged_into_the_table(tmp_path: Path):
     exports.append(place, "b2", {"runs.csv": table(b2=3)})
     exports.append(place, "c1", {"runs.csv": table(c1=4), "learning.csv": table(c1=5)})
     exports.append(place, "c1", {"runs.csv": table(c1=6), "learning.csv": table(c1=7)})
-    assert seen(place) == {"a1": 1, "b1": 2, "b2": 3, "c1": 6} and seen(place, "learning.csv") == {"c1": 7}
+    assert seen(place) == {"a1": 1, "b1": 2, "b2": 3, "c1": 6} and seen(place, "learning.csv") == {
+        "c1": 7
+    }
     assert seen(tmp_path / "beside") == seen(place)
     merge(place, runs=table(a2=8))
-    assert exports.read(place / "runs.csv").value.tolist() == [8, 3, 6], "b2 is called like b1, and newer"
+    assert exports.read(place / "runs.csv").value.tolist() == [
+        8,
+        3,
+        6,
+    ], "b2 is called like b1, and newer"
     assert exports.read(place / "learning.csv").value.tolist() == [7]
     assert {file.name for file in place.iterdir()} == {"runs.csv", "learning.csv", exports.DIGESTS}
 
 
-def test_appending_costs_the_same_however_much_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_appending_costs_the_same_however_much_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """In rows that are written, and in bytes and tables that are read."""
     saved, opened, read = [], [], exports.read
     real = filesystem.file_digest
     with monkeypatch.context() as patch:
-        patch.setattr(exports, "save", lambda lines, file, save=exports.save: (saved.append(len(lines)), save(lines, file)))
+        patch.setattr(
+            exports,
+            "save",
+            lambda lines, file, save=exports.save: (saved.append(len(lines)), save(lines, file)),
+        )
         patch.setattr(exports, "read", lambda file, columns=None: pytest.fail("read"))
-        patch.setattr(filesystem, "file_digest", lambda file: (opened.append(file.stat().st_size), real(file))[1])
+        patch.setattr(
+            filesystem,
+            "file_digest",
+            lambda file: (opened.append(file.stat().st_size), real(file))[1],
+        )
         costs = []
         for number in range(40):
             saved.clear(), opened.clear()
             exports.append(
-                tmp_path / "shown", f"{number:03}", {"rows.parquet": table(**{f"{number:03}": number}).assign(label=str(number))}
+                tmp_path / "shown",
+                f"{number:03}",
+                {"rows.parquet": table(**{f"{number:03}": number}).assign(label=str(number))},
             )
             costs.append((sum(saved), len(opened)))
         assert set(costs) == {(1, 1)}
     tables: list[Path] = []
-    monkeypatch.setattr(exports, "read", lambda file, columns=None: (tables.append(file), read(file, columns))[1])
+    monkeypatch.setattr(
+        exports, "read", lambda file, columns=None: (tables.append(file), read(file, columns))[1]
+    )
     merge(tmp_path / "shown")
-    assert len(tables) == 40 and len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == 40, "each part is read once"
+    assert len(tables) == 40 and len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == 40, (
+        "each part is read once"
+    )
 
 
 class Killed(BaseException):
@@ -228,7 +331,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("action", ["append", "merge"])
 def test_whenever_it_is_killed_nothing_is_lost_or_there_twice(action: str, tmp_path: Path):
-    """At each step that changes files: what was there is seen once, what is added is seen or not, and the next export has all of it."""
+    """At each step that changes files: what was there is seen once, what is added is seen or not,
+    and the next export has all of it."""
 
     def act(place: Path) -> None:
         if action == "append":
@@ -249,7 +353,11 @@ def test_whenever_it_is_killed_nothing_is_lost_or_there_twice(action: str, tmp_p
         act(place)
         merge(place)
         assert sorted(exports.read(place / "runs.csv").value) == [1, 2, 3]
-        assert {file.name for file in place.iterdir()} <= {"runs.csv", "learning.csv", exports.DIGESTS}
+        assert {file.name for file in place.iterdir()} <= {
+            "runs.csv",
+            "learning.csv",
+            exports.DIGESTS,
+        }
         if len(count) < last:
             break
     assert 10 < last < 999
@@ -257,7 +365,8 @@ def test_whenever_it_is_killed_nothing_is_lost_or_there_twice(action: str, tmp_p
 
 @contextmanager
 def dying(place: Path, last: int) -> Iterator[list[str]]:
-    """Within, the process ends at the `last` change of files in the folder; whatever would tidy up afterwards does not."""
+    """Within, the process ends at the `last` change of files in the folder; whatever would tidy up
+    afterwards does not."""
     watched[:] = [(str(place), last, touched := [])]
     try:
         yield touched
@@ -269,7 +378,9 @@ watched: list[tuple[str, int, list[str]]] = []
 
 
 def _watch(event: str, given: tuple) -> None:
-    changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (event == "open" and given[1] not in (None, "r", "rb"))
+    changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
+        event == "open" and given[1] not in (None, "r", "rb")
+    )
     for place, last, touched in watched if changes else ():
         if str(given[0]).startswith(place):
             touched.append(event)

@@ -1,4 +1,5 @@
-"""The run store: keys say what matters, one process computes, and nothing half done is taken for done."""
+"""The run store: keys say what matters, one process computes, and nothing half done is taken for
+done."""
 
 import errno
 import hashlib
@@ -42,8 +43,14 @@ def refuse(run: Run, folder: Path) -> dict:
 
 
 def test_key_is_a_digest_of_kind_parameters_needs_and_recipe():
-    text = b'{"kind":"number","needs":{"set":"d1"},"parameters":{"a":[1,2.5],"value":"\xc3\xa9"},"recipe":{"module":7}}'
-    run = Run("number", {"value": "é", "a": [1, 2.5]}, {"set": Input("a set", "anything", "d1")}, recipe={"module": 7})
+    text = b'{"kind":"number","needs":{"set":"d1"},"parameters":{"a":[1,2.5],"value":"\xc3\xa9"},'
+    text += b'"recipe":{"module":7}}'
+    run = Run(
+        "number",
+        {"value": "é", "a": [1, 2.5]},
+        {"set": Input("a set", "anything", "d1")},
+        recipe={"module": 7},
+    )
     assert Store().key(run) == hashlib.sha256(text).hexdigest()[:24]
 
 
@@ -112,7 +119,10 @@ def test_complete_computes_once():
 def test_result_holds_the_digest_of_every_file():
     store = Store()
     result = store.complete(number(), write)
-    expected = {name: hashlib.sha256(content).hexdigest() for name, content in (("value.txt", b"3"), ("part/twice.txt", b"6"))}
+    expected = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in (("value.txt", b"3"), ("part/twice.txt", b"6"))
+    }
     assert result["files"] == expected
     assert store.digest(number()) == result["digest"] == filesystem.digest(expected)
 
@@ -133,7 +143,9 @@ def test_result_is_written_last(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(filesystem, "write_json", noting)
     Store().complete(number(), maker)
     folder = Store().folder(number())
-    assert set(folder.rglob("*")) == there["result.json"] - {folder / "work"} | {folder / "result.json"}
+    assert set(folder.rglob("*")) == there["result.json"] - {folder / "work"} | {
+        folder / "result.json"
+    }
     assert folder / "work" in there["result.json"], "until there is a result, the checkpoint stays"
 
 
@@ -143,7 +155,9 @@ def test_what_was_left_half_written_is_no_part_of_a_result():
     folder.mkdir(parents=True)
     (folder / "result.json.draft").write_text("{")
     (folder / "states.draft").write_text("half")
-    result = store.complete(run, lambda run, folder: write(run, folder) | {"work": (folder / "work").mkdir() or "x"})
+    result = store.complete(
+        run, lambda run, folder: write(run, folder) | {"work": (folder / "work").mkdir() or "x"}
+    )
     assert sorted(result["files"]) == ["part/twice.txt", "value.txt"]
     assert store.path(run) == folder
 
@@ -163,14 +177,23 @@ def test_a_failed_run_keeps_its_work_and_goes_on():
     with pytest.raises(ValueError, match="no luck"):
         store.complete(number(), fails)
     assert store.state(number()) == ("failed", "ValueError: no luck")
-    assert sorted(p.name for p in store.folder(number()).iterdir()) == ["error.json", "manifest.json", "work"]
+    assert sorted(p.name for p in store.folder(number()).iterdir()) == [
+        "error.json",
+        "manifest.json",
+        "work",
+    ]
     assert store.result(number()) is None
     with pytest.raises(StudyError, match="number is not finished"):
         store.path(number(), "value.txt")
 
     assert store.complete(number(), goes_on)["facts"]["found"] == "half"
     assert store.state(number()) == ("done", "")
-    assert sorted(p.name for p in store.folder(number()).iterdir()) == ["manifest.json", "part", "result.json", "value.txt"]
+    assert sorted(p.name for p in store.folder(number()).iterdir()) == [
+        "manifest.json",
+        "part",
+        "result.json",
+        "value.txt",
+    ]
 
 
 def test_an_interrupted_run_is_started_and_not_failed():
@@ -188,12 +211,26 @@ def test_an_interrupted_run_is_started_and_not_failed():
 def test_manifest_says_what_a_run_builds_on():
     store, upstream = Store(), number()
     store.complete(upstream, write)
-    run = Run("sum", {"x": 1}, {"first": upstream, "set": Input("a", {"source": "s"}, "d1")}, recipe={"module": 4}, label="the sum")
+    run = Run(
+        "sum",
+        {"x": 1},
+        {"first": upstream, "set": Input("a", {"source": "s"}, "d1")},
+        recipe={"module": 4},
+        label="the sum",
+    )
     store.complete(run, lambda run, folder: {})
     manifest = json.loads((store.folder(run) / "manifest.json").read_text())
     named = {"label": "a", "input": {"source": "s"}, "digest": "d1"}
-    assert manifest["needs"] == {"first": {"kind": "number", "key": store.key(upstream)}, "set": named}
-    assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == ("sum", {"x": 1}, {"module": 4}, "the sum")
+    assert manifest["needs"] == {
+        "first": {"kind": "number", "key": store.key(upstream)},
+        "set": named,
+    }
+    assert (manifest["kind"], manifest["parameters"], manifest["recipe"], manifest["label"]) == (
+        "sum",
+        {"x": 1},
+        {"module": 4},
+        "the sum",
+    )
     assert manifest["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(manifest["versions"]) == set(provenance.LIBRARIES)
 
@@ -224,7 +261,9 @@ def slow(run: Run, folder: Path) -> dict:
     return {"by": os.getpid()}
 
 
-def compute(root: Path, together: "multiprocessing.Barrier", told: "multiprocessing.SimpleQueue") -> None:
+def compute(
+    root: Path, together: "multiprocessing.Barrier", told: "multiprocessing.SimpleQueue"
+) -> None:
     together.wait(PATIENCE)
     told.put(Store(root).complete(number(), slow)["facts"]["by"])
 
@@ -238,7 +277,10 @@ def test_two_processes_compute_once(tmp_path: Path):
     for process in processes:
         process.join(PATIENCE)
     assert [process.exitcode for process in processes] == [0, 0]
-    made = [int(path.name.removeprefix("made-")) for path in (tmp_path / "runs" / "number").glob("made-*")]
+    made = [
+        int(path.name.removeprefix("made-"))
+        for path in (tmp_path / "runs" / "number").glob("made-*")
+    ]
     assert len(made) == 1
     assert [told.get(), told.get()] == made * 2
 
@@ -259,7 +301,9 @@ Store().complete(Run("number", {"value": 3}), make)
 
 
 def test_the_lock_of_a_killed_process_is_taken_over():
-    with subprocess.Popen([sys.executable, "-c", OWNER, "hang"], stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, "hang"], stdout=subprocess.PIPE, text=True
+    ) as owner:
         assert owner.stdout.readline() == "making\n"
         owner.send_signal(signal.SIGKILL)
     assert Store().state(number())[0] == "started"
@@ -276,7 +320,9 @@ def test_find_by_the_first_digits_of_a_key():
     for value in range(17):  # more than there are first digits: two keys begin alike
         store.complete(number(value), write)
     keys = [store.key(number(value)) for value in range(17)]
-    alike = next(first for first in "0123456789abcdef" if sum(key.startswith(first) for key in keys) > 1)
+    alike = next(
+        first for first in "0123456789abcdef" if sum(key.startswith(first) for key in keys) > 1
+    )
     assert store.find(keys[0]) == store.find(keys[0][:16]) == store.folder(number(0))
     for unclear in (alike, "nothing", "../number"):
         with pytest.raises(StudyError, match="have a key that starts with"):
@@ -303,7 +349,9 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "é"}
 
 
-def test_sizes_pass_over_what_is_just_being_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_sizes_pass_over_what_is_just_being_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     for name in ("kept", "work/gone"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(3))
@@ -346,24 +394,42 @@ def test_drafts_that_a_killed_process_left_go_when_the_run_is_made(tmp_path: Pat
 @pytest.mark.parametrize(
     ("files", "left", "said"),
     [
-        (1000, 3, r"\(3 inodes are free, one of which every file takes\): delete files and run again"),
+        (
+            1000,
+            3,
+            r"\(3 inodes are free, one of which every file takes\): delete files and run again",
+        ),
         (1000, 500, r"MB are free, about 20 MB are needed\): make room and run again"),
-        (0, 0, r"MB are free, about 20 MB are needed\): make room and run again"),  # file systems without inodes
+        (
+            0,
+            0,
+            r"MB are free, about 20 MB are needed\): make room and run again",
+        ),  # file systems without inodes
     ],
 )
-def test_a_file_system_without_inodes_is_not_told_to_lack_bytes(files: int, left: int, said: str, tmp_path: Path, monkeypatch):
+def test_a_file_system_without_inodes_is_not_told_to_lack_bytes(
+    files: int, left: int, said: str, tmp_path: Path, monkeypatch
+):
     def full(run: Run, folder: Path) -> dict:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     real = os.statvfs(tmp_path)
-    about = SimpleNamespace(f_files=files, f_favail=left, f_bavail=real.f_bavail, f_blocks=real.f_blocks, f_bfree=real.f_bfree, f_frsize=1)
+    about = SimpleNamespace(
+        f_files=files,
+        f_favail=left,
+        f_bavail=real.f_bavail,
+        f_blocks=real.f_blocks,
+        f_bfree=real.f_bfree,
+        f_frsize=1,
+    )
     monkeypatch.setattr(os, "statvfs", lambda place: about)
     with pytest.raises(filesystem.NoRoom, match=said):
         Store(tmp_path).complete(number(), full, lambda: 20e6)
 
 
 def chain(length: int) -> list[Run]:
-    """Runs that each build twice on the one before and on the first, as students do that are cut from students."""
+    """Runs that each build twice on the one before and on the first, as students do that are cut
+    from students."""
     made = [number(0)]
     for value in range(1, length):
         made.append(number(value, needs={"start": made[-1], "teacher": made[-1], "first": made[0]}))
@@ -371,11 +437,16 @@ def chain(length: int) -> list[Run]:
 
 
 @pytest.mark.parametrize("length", [40, 400])
-def test_what_a_chain_of_runs_takes_grows_with_its_length(length: int, monkeypatch: pytest.MonkeyPatch):
-    """In digests that are computed and results that are read, and without recursion into its depth."""
+def test_what_a_chain_of_runs_takes_grows_with_its_length(
+    length: int, monkeypatch: pytest.MonkeyPatch
+):
+    """In digests that are computed and results that are read, and without recursion into its
+    depth."""
     every, computed, read, real, finished = chain(length), [], [], filesystem.digest, Store.finished
     monkeypatch.setattr(filesystem, "digest", lambda value: (computed.append(1), real(value))[1])
-    monkeypatch.setattr(Store, "finished", lambda store, folder: (read.append(folder), finished(store, folder))[1])
+    monkeypatch.setattr(
+        Store, "finished", lambda store, folder: (read.append(folder), finished(store, folder))[1]
+    )
     assert planning.each_run(every) == list(every[-1].ancestry()) == every
     assert len({run.planned for run in every}) == length == len(computed)
     computed.clear()
@@ -398,7 +469,11 @@ def test_what_is_planned_is_the_same_whatever_the_versions_of_code():
         upstream = Run("number", {"value": value}, {"set": data}, {"training": version})
         return Run("sum", {"a": 1}, {"first": upstream, "set": data}, {"scoring": 1})
 
-    assert run(1).planned == run(2).planned and run(1).versions == {"facts": "1", "scoring": "1", "training": "1"}
+    assert run(1).planned == run(2).planned and run(1).versions == {
+        "facts": "1",
+        "scoring": "1",
+        "training": "1",
+    }
     assert len({one.planned for one in (run(1), run(1, source="t"), run(1, value=4))}) == 3
     two = Run("pair", {}, {"a": run(1), "b": run(2)}, {"training": 2})
     assert two.versions == {"facts": "1/2", "scoring": "1", "training": "1/2"}

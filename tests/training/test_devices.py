@@ -17,11 +17,14 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 def test_a_batch_moves_whole():
-    """All its tensors, and what is made of them; `meta` stands for any device that is not the CPU."""
+    """All its tensors, and what is made of them; `meta` stands for any device that is not the
+    CPU."""
     moved = packing.collate(packs()[:3]).to(torch.device("meta"))
     tensors = (moved.ids, moved.positions, moved.branches, moved.mask, moved.real)
     places = [one for of in (moved.answers, moved.all) for one in (of.at, of.targets)]
-    assert {tensor.device.type for tensor in (*tensors, *places)} == {"meta"} and moved.lengths == packing.collate(packs()[:3]).lengths
+    assert {tensor.device.type for tensor in (*tensors, *places)} == {
+        "meta"
+    } and moved.lengths == packing.collate(packs()[:3]).lengths
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch):
@@ -50,7 +53,10 @@ def test_a_gpu_finds_the_losses_of_the_cpu(family):
 @needs_gpu
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_gives_the_answers_of_the_cpu(family):
-    said = [generate.answer(model(family).to(device), tokenizer(), built()) for device in ("cpu", "cuda")]
+    said = [
+        generate.answer(model(family).to(device), tokenizer(), built())
+        for device in ("cpu", "cuda")
+    ]
     sure = [(one.text, other.text) for one, other in zip(*said, strict=True) if one.margin > 1e-3]
     assert len(sure) > 10 and all(one == other for one, other in sure)
 
@@ -59,7 +65,12 @@ def test_a_gpu_gives_the_answers_of_the_cpu(family):
 @needs_gpu
 def test_a_checkpoint_of_a_gpu_goes_on_on_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1.0)
-    how = dict(stages=objectives.parse(objectives.gold(4)), recipe=loop.Recipe(2, 1e-3, 0), vocabulary=len(tokenizer()), work=tmp_path)
+    how = dict(
+        stages=objectives.parse(objectives.gold(4)),
+        recipe=loop.Recipe(2, 1e-3, 0),
+        vocabulary=len(tokenizer()),
+        work=tmp_path,
+    )
 
     def stop(step: int, values: dict) -> None:
         if step == 3:

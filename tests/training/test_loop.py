@@ -47,7 +47,9 @@ def summed(net, rows, losses, guide=None):
 
 
 def teacher_of(net, states=None, aligned=()):
-    return loop.Teacher(lambda hidden: parts.head(net, hidden, VOCABULARY), states or Live(net), net, aligned)
+    return loop.Teacher(
+        lambda hidden: parts.head(net, hidden, VOCABULARY), states or Live(net), net, aligned
+    )
 
 
 def gradients(net):
@@ -59,7 +61,11 @@ MIXTURES = [
     DISTIL,
     {"hidden_mse": 1.0},
     DISTIL | {"hidden_mse": 1.0},
-    {"forward_kl": {"tokens": "all"}, "cross_entropy": {"weight": 0.5, "tokens": "all"}, "token_relation": 1.0},
+    {
+        "forward_kl": {"tokens": "all"},
+        "cross_entropy": {"weight": 0.5, "tokens": "all"},
+        "token_relation": 1.0,
+    },
     {"taid": 1.0, "mi_alpha": {"tokens": "answers"}, "hidden_cosine": 0.1},
 ]
 
@@ -81,7 +87,9 @@ def test_a_step_is_one_mean_over_all_its_answer_tokens():
     net, rows = model("gpt_neox"), packs()[:5]
     total = sum(summed(net, [row], {"cross_entropy": 1.0})["cross_entropy"].item() for row in rows)
     values = loop.backward(net, rows, mixture({"cross_entropy": 1.0}), 0, None, VOCABULARY)
-    assert values["loss"] == pytest.approx(total / sum(len(row.answers.targets) for row in rows), rel=1e-5)
+    assert values["loss"] == pytest.approx(
+        total / sum(len(row.answers.targets) for row in rows), rel=1e-5
+    )
 
 
 class Stop(Exception):
@@ -90,9 +98,15 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("weights", "width"), [({"cross_entropy": 1.0}, 32), ({"taid": {"alpha": 0.5}, "hidden_mse": 1.0}, 48)])
-def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_after, precision, weights, width):
-    """Within a stage and at the end of one, with dev measured between; TAID's t and the projections to a wider teacher are part of what goes on."""
+@pytest.mark.parametrize(
+    ("weights", "width"),
+    [({"cross_entropy": 1.0}, 32), ({"taid": {"alpha": 0.5}, "hidden_mse": 1.0}, 48)],
+)
+def test_a_stopped_training_ends_with_the_same_bits(
+    tmp_path, monkeypatch, stop_after, precision, weights, width
+):
+    """Within a stage and at the end of one, with dev measured between; TAID's t and the projections
+    to a wider teacher are part of what goes on."""
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     recipe = loop.Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
     two = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
@@ -112,20 +126,42 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop_
     assert [folder.name for folder in (tmp_path / "b").iterdir()] == [f"step-{stop_after}"]
     resumed = model("qwen2", seed=9)
     steps = []
-    assert loop.train(resumed, packs(), work=tmp_path / "b", report=lambda step, values: steps.append(step), **fixed) == curve
+    assert (
+        loop.train(
+            resumed,
+            packs(),
+            work=tmp_path / "b",
+            report=lambda step, values: steps.append(step),
+            **fixed,
+        )
+        == curve
+    )
     assert steps[0] == stop_after + 1, "it goes on, and does not begin again"
-    for (name, expected), (_, found) in zip(undisturbed.named_parameters(), resumed.named_parameters(), strict=True):
+    for (name, expected), (_, found) in zip(
+        undisturbed.named_parameters(), resumed.named_parameters(), strict=True
+    ):
         assert torch.equal(expected, found), name
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "call", "goes_on"),
-    [(loop, "save_file", 2, 2), (loop, "write_sealed", 2, 2), (Path, "rename", 2, 2), (loop.shutil, "rmtree", 3, 3)],
+    [
+        (loop, "save_file", 2, 2),
+        (loop, "write_sealed", 2, 2),
+        (Path, "rename", 2, 2),
+        (loop.shutil, "rmtree", 3, 3),
+    ],
 )
-def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits(tmp_path, monkeypatch, owner, name, call, goes_on):
+def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits(
+    tmp_path, monkeypatch, owner, name, call, goes_on
+):
     """Wherever in the second one: before it is complete the first one counts, afterwards it."""
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
-    fixed = dict(stages=stages({"cross_entropy": 1.0}, 4), recipe=loop.Recipe(packs=3, rate=1e-3, seed=5), vocabulary=VOCABULARY)
+    fixed = dict(
+        stages=stages({"cross_entropy": 1.0}, 4),
+        recipe=loop.Recipe(packs=3, rate=1e-3, seed=5),
+        vocabulary=VOCABULARY,
+    )
     undisturbed, resumed, steps, calls = model("qwen2"), model("qwen2", seed=9), [], []
     curve = loop.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
     real = getattr(owner, name)
@@ -139,9 +175,21 @@ def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits
     with monkeypatch.context() as patched, pytest.raises(Stop):
         patched.setattr(owner, name, dies)
         loop.train(model("qwen2"), packs(), work=tmp_path / "b", **fixed)
-    assert loop.train(resumed, packs(), work=tmp_path / "b", report=lambda step, values: steps.append(step), **fixed) == curve
+    assert (
+        loop.train(
+            resumed,
+            packs(),
+            work=tmp_path / "b",
+            report=lambda step, values: steps.append(step),
+            **fixed,
+        )
+        == curve
+    )
     assert steps[0] == goes_on
-    assert all(torch.equal(p, q) for p, q in zip(undisturbed.parameters(), resumed.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(undisturbed.parameters(), resumed.parameters(), strict=True)
+    )
 
 
 def test_same_seed_same_bits_and_another_seed_others(tmp_path):
@@ -163,12 +211,19 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(tmp_path, family, precision):
+def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(
+    tmp_path, family, precision
+):
     teacher, rows, trained = model(family, seed=1), packs(), []
     training_teachers.store(teacher, rows, tmp_path, iter, precision=precision)
-    live, stored = Live(teacher, precision=precision), training_teachers.StoredStates(tmp_path.glob("*.safetensors"))
+    live, stored = (
+        Live(teacher, precision=precision),
+        training_teachers.StoredStates(tmp_path.glob("*.safetensors")),
+    )
     assert {stored(row).dtype for row in rows} == {torch.float32}
-    assert torch.equal(stored(rows[0]), training_teachers.answer_states(teacher, rows[0])) == (precision == "fp32")
+    assert torch.equal(stored(rows[0]), training_teachers.answer_states(teacher, rows[0])) == (
+        precision == "fp32"
+    )
     for served in (live, stored):
         net = prune.cut(model(family), [0, 3])
         loop.train(
@@ -194,15 +249,25 @@ def test_nothing_is_left_to_learn_where_the_student_is_the_teacher(family):
 
 
 def test_hidden_states_are_compared_with_the_aligned_blocks():
-    """A student cut after two blocks gives the teacher's first two blocks exactly, and the norm of its last."""
+    """A student cut after two blocks gives the teacher's first two blocks exactly, and the norm of
+    its last."""
     teacher = model("gpt_neox")
     student = prune.cut(teacher, [0, 1])
-    right = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[0, 3]))["hidden_mse"].item()
-    wrong = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[1, 3]))["hidden_mse"].item()
+    right = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[0, 3]))[
+        "hidden_mse"
+    ].item()
+    wrong = summed(student, packs()[:4], {"hidden_mse": 1.0}, teacher_of(teacher, aligned=[1, 3]))[
+        "hidden_mse"
+    ].item()
     final = parts.hidden_states
     batch = loop.collate(packs()[:4])
     with torch.no_grad():
-        alone = features.hidden_mse(final(student, batch)[batch.real], final(teacher, batch)[batch.real]).sum() / 2
+        alone = (
+            features.hidden_mse(
+                final(student, batch)[batch.real], final(teacher, batch)[batch.real]
+            ).sum()
+            / 2
+        )
     assert right == pytest.approx(alone.item(), rel=1e-4)
     assert wrong > right * 1.05
 
@@ -217,18 +282,25 @@ def test_feature_losses_do_not_see_the_padding():
 
 
 def test_padded_vocabularies_give_the_same_losses():
-    """Teacher and student whose heads have 0, 27 and 155 rows more than the tokenizer, filled so that they would win."""
+    """Teacher and student whose heads have 0, 27 and 155 rows more than the tokenizer, filled so
+    that they would win."""
     plain, found = (model("qwen2", seed=1), model("qwen2", seed=2)), []
     for padding in (0, 27, 155):
         pair = [model("qwen2", padding=padding) for _ in plain]
         for padded, source in zip(pair, plain, strict=True):
-            for (name, own), value in zip(padded.named_parameters(), source.parameters(), strict=True):
+            for (name, own), value in zip(
+                padded.named_parameters(), source.parameters(), strict=True
+            ):
                 with torch.no_grad():
                     own.fill_(3.0)[tuple(slice(size) for size in value.shape)] = value
-                assert padding == 0 or own.shape == value.shape or own.shape[0] == VOCABULARY + padding, name
+                assert (
+                    padding == 0 or own.shape == value.shape or own.shape[0] == VOCABULARY + padding
+                ), name
         values = summed(pair[1], packs()[:4], DISTIL, teacher_of(pair[0]))
         found.append({name: value.item() for name, value in values.items()})
-    assert found[1] == pytest.approx(found[0], rel=1e-5) and found[2] == pytest.approx(found[0], rel=1e-5)
+    assert found[1] == pytest.approx(found[0], rel=1e-5) and found[2] == pytest.approx(
+        found[0], rel=1e-5
+    )
 
 
 def test_states_are_the_same_bits_beside_a_student_in_lower_precision():
@@ -244,7 +316,12 @@ def test_lower_precision_is_near_and_leaves_the_weights_in_single(tmp_path):
         net = model("llama")
         recipe = loop.Recipe(4, 1e-3, 0, precision=precision)
         curves[precision] = loop.train(
-            net, packs(), stages=stages({"cross_entropy": 1.0}, 4), recipe=recipe, vocabulary=VOCABULARY, work=tmp_path / precision
+            net,
+            packs(),
+            stages=stages({"cross_entropy": 1.0}, 4),
+            recipe=recipe,
+            vocabulary=VOCABULARY,
+            work=tmp_path / precision,
         )
         assert {p.dtype for p in net.parameters()} == {torch.float32}
     losses = [[entry["loss"] for entry in curve] for curve in curves.values()]
@@ -301,12 +378,18 @@ def test_a_distilled_student_comes_nearer_to_its_teacher(tmp_path):
 def test_dev_is_measured_at_even_points_by_its_own_losses_and_a_score(tmp_path):
     teacher, net, rows = model("llama", seed=1), model("llama"), packs()
     watched = loop.Dev(rows[:3], teacher_of(teacher), lambda current: {"dev_f1": 1.0}, times=2)
-    fixed = dict(stages=stages(DISTIL, 6), recipe=loop.Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY)
-    curve = loop.train(net, rows[3:], work=tmp_path, dev=watched, teacher=teacher_of(teacher), **fixed)
+    fixed = dict(
+        stages=stages(DISTIL, 6), recipe=loop.Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY
+    )
+    curve = loop.train(
+        net, rows[3:], work=tmp_path, dev=watched, teacher=teacher_of(teacher), **fixed
+    )
     assert [entry["step"] for entry in curve if "dev_f1" in entry] == [0, 3, 6]
     with torch.no_grad():
         expected = loop.backward(net, rows[:3], mixture(DISTIL), 0, teacher_of(teacher), VOCABULARY)
-    assert {name: curve[-1][f"dev_{name}"] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert {name: curve[-1][f"dev_{name}"] for name in expected} == pytest.approx(
+        expected, rel=1e-5
+    )
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
@@ -393,11 +476,22 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, monkeypatch):
 )
 def test_a_damaged_checkpoint_is_refused_by_name(name, damage, tmp_path, monkeypatch):
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
-    fixed = dict(stages=stages({"cross_entropy": 1.0}, 2), recipe=loop.Recipe(2, 1e-3, 0), vocabulary=VOCABULARY, work=tmp_path)
+    fixed = dict(
+        stages=stages({"cross_entropy": 1.0}, 2),
+        recipe=loop.Recipe(2, 1e-3, 0),
+        vocabulary=VOCABULARY,
+        work=tmp_path,
+    )
     loop.train(model("llama"), packs(), **fixed)
     (checkpoint,) = tmp_path.iterdir()
     (checkpoint / name).write_bytes(damage((checkpoint / name).read_bytes()))
-    with pytest.raises(StudyError, match=rf"{checkpoint} is not what was written \(digest differs\): delete it, and the run begins anew"):
+    with pytest.raises(
+        StudyError,
+        match=(
+            rf"{checkpoint} is not what was written \(digest differs\): delete it, and the run"
+            r" begins anew"
+        ),
+    ):
         loop.train(model("llama"), packs(), **fixed)
     shutil.rmtree(checkpoint)
     assert len(loop.train(model("llama"), packs(), **fixed)) == 2
@@ -415,18 +509,34 @@ def test_random_numbers_go_on_from_a_checkpoint(tmp_path, monkeypatch):
 
 def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
     teacher = model("llama", seed=1)
-    two = objectives.parse([{"steps": 2, "losses": {"hidden_mse": 1}}, {"steps": 3, "losses": {"taid": 1, "cross_entropy": 0.5}}])
-    fixed = dict(recipe=loop.Recipe(2, 1e-3, 0), vocabulary=VOCABULARY, teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]))
+    two = objectives.parse(
+        [
+            {"steps": 2, "losses": {"hidden_mse": 1}},
+            {"steps": 3, "losses": {"taid": 1, "cross_entropy": 0.5}},
+        ]
+    )
+    fixed = dict(
+        recipe=loop.Recipe(2, 1e-3, 0),
+        vocabulary=VOCABULARY,
+        teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]),
+    )
     curve = loop.train(model("llama"), packs(), stages=two, work=tmp_path, **fixed)
-    assert [sorted(set(entry) - {"step", "loss"}) for entry in curve] == 2 * [["hidden_mse"]] + 3 * [["cross_entropy", "taid"]]
+    assert [sorted(set(entry) - {"step", "loss"}) for entry in curve] == 2 * [
+        ["hidden_mse"]
+    ] + 3 * [["cross_entropy", "taid"]]
 
 
-@pytest.mark.parametrize("weights", [{"hidden_mse": 1.0}, {"hidden_cosine": 1.0}, {"mi_alpha": 1.0}, {"token_relation": 1.0}])
+@pytest.mark.parametrize(
+    "weights",
+    [{"hidden_mse": 1.0}, {"hidden_cosine": 1.0}, {"mi_alpha": 1.0}, {"token_relation": 1.0}],
+)
 def test_a_narrower_student_learns_a_wider_teachers_states(tmp_path, weights):
     teacher = model("llama", seed=1, hidden_size=48)
     net = model("llama", seed=2)
     fixed = dict(stages=stages(weights, 40), recipe=loop.Recipe(4, 3e-3, 0), vocabulary=VOCABULARY)
-    curve = loop.train(net, packs()[:4], work=tmp_path, teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]), **fixed)
+    curve = loop.train(
+        net, packs()[:4], work=tmp_path, teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]), **fixed
+    )
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
 
 
@@ -434,8 +544,18 @@ def test_losses_at_all_tokens_need_states_at_all_tokens_and_give_the_same_from_d
     teacher, rows, found = model("qwen2", seed=1), packs()[:4], []
     training_teachers.store(teacher, rows, tmp_path, iter, "all")
     weights = {"forward_kl": {"tokens": "all"}, "reverse_kl": 1.0}
-    for served in (Live(teacher, "all"), training_teachers.StoredStates(tmp_path.glob("*.safetensors"), "all")):
-        found.append({name: value.item() for name, value in summed(model("qwen2"), rows, weights, teacher_of(teacher, served)).items()})
+    for served in (
+        Live(teacher, "all"),
+        training_teachers.StoredStates(tmp_path.glob("*.safetensors"), "all"),
+    ):
+        found.append(
+            {
+                name: value.item()
+                for name, value in summed(
+                    model("qwen2"), rows, weights, teacher_of(teacher, served)
+                ).items()
+            }
+        )
     assert found[0] == found[1]
 
 
@@ -454,11 +574,20 @@ def test_all_tokens_weigh_as_in_a_row_of_their_own():
 
 @torch.no_grad()
 def test_of_several_teachers_the_mean_probability_is_learnt():
-    one, other, net, rows = model("llama", seed=1), model("llama", seed=2), model("llama"), packs()[:3]
+    one, other, net, rows = (
+        model("llama", seed=1),
+        model("llama", seed=2),
+        model("llama"),
+        packs()[:3],
+    )
     for teachers in ((one, other), (one, one)):
-        found = summed(net, rows, {"forward_kl": 1.0}, loop.Mean([teacher_of(each) for each in teachers]))["forward_kl"]
+        found = summed(
+            net, rows, {"forward_kl": 1.0}, loop.Mean([teacher_of(each) for each in teachers])
+        )["forward_kl"]
         p = sum(teacher_of(each).logits(rows, "answers").softmax(-1) for each in teachers) / 2
-        q = torch.cat([parts.head(net, training_teachers.answer_states(net, row), VOCABULARY) for row in rows]).log_softmax(-1)
+        q = torch.cat(
+            [parts.head(net, training_teachers.answer_states(net, row), VOCABULARY) for row in rows]
+        ).log_softmax(-1)
         assert found == pytest.approx((p * (p.log() - q)).sum().item(), rel=1e-4)
 
 
@@ -474,9 +603,18 @@ def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_qu
     """A student asked zero-shot, a teacher that sees a demonstration."""
     net, shown = model("llama", seed=1), built("one-shot")
     served = training_teachers.Reprompted(Live(net), shown[:-1])
-    theirs = {branch.question.id: packing.pack(replace(prompt, branches=[branch])) for prompt in shown for branch in prompt.branches}
+    theirs = {
+        branch.question.id: packing.pack(replace(prompt, branches=[branch]))
+        for prompt in shown
+        for branch in prompt.branches
+    }
     for prompt, row in list(zip(built(), packs(), strict=True))[:-1]:
-        expected = torch.cat([training_teachers.answer_states(net, theirs[branch.question.id]) for branch in prompt.branches])
+        expected = torch.cat(
+            [
+                training_teachers.answer_states(net, theirs[branch.question.id])
+                for branch in prompt.branches
+            ]
+        )
         torch.testing.assert_close(served(row), expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(served(row), training_teachers.answer_states(net, row), atol=1e-2)
     with pytest.raises(StudyError, match=packs()[-1].question_ids[0]):
@@ -510,9 +648,12 @@ print(plain, kept, torch.get_num_threads(), (held - pages()) * resource.getpages
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory"
+)
 def test_memory_that_tensors_leave_is_kept_for_the_next_ones_until_the_run_ends():
-    """In a process of its own: 40 MB five times are new pages each time without, and none with it; after a run they are given back."""
+    """In a process of its own: 40 MB five times are new pages each time without, and none with it;
+    after a run they are given back."""
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     plain, kept, threads, given_back = map(int, done.stdout.splitlines()[-1].split())
     assert threads == 1 and plain > 20 and kept < plain / 10 and given_back >= 30

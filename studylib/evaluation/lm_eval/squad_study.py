@@ -1,4 +1,5 @@
-"""What the lm-evaluation-harness task calls: the study's prompt and its scores, from the one place that knows them each."""
+"""What the lm-evaluation-harness task calls: the study's prompt and its scores, from the one place
+that knows them each."""
 
 from collections.abc import Mapping, Sequence
 
