@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 
 from studylib.core import filesystem, parallel
 from studylib.evaluation import generate
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
+from studylib.methods.views import Teacher
 from studylib.models import parts
 from studylib.training import loop, teachers
+from studylib.training.config import Recipe
 
 STAGES = {
     "gold": [{"steps": 4, "losses": {"cross_entropy": 1.0}}],
@@ -48,12 +50,8 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
     """The curve of one case; its checkpoint after two steps where it is interrupted."""
     family, tied, kind, micro = CASES[name]
     student, net = (model(family, seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
-    stages, rows = objectives.parse(STAGES[kind]), packs()[:8]
-    guide = (
-        loop.Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3])
-        if kind != "gold"
-        else None
-    )
+    stages, rows = method_stages.parse(STAGES[kind]), packs()[:8]
+    guide = Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3])
     if kind == "beside":
         parallel.shard(parts.layers(net))
 
@@ -61,14 +59,14 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
         if interrupt and step == 3:
             raise KeyboardInterrupt
 
-    recipe = loop.Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
+    recipe = Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
     filesystem.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
     try:
         how = dict(
             recipe=recipe,
             vocabulary=len(tokenizer()),
             work=folder / name,
-            teacher=guide,
+            teachers=[guide] if kind != "gold" else [],
             report=report,
         )
         return loop.train(student, rows, stages=stages, **how)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from studylib.core.project import root
 from studylib.data import archives, pins, sources
 from studylib.data.archives import Archive
 from studylib.experiments import experiments
-from studylib.methods import divergences, objectives
+from studylib.methods import divergences, objective, stages
 
 TEXT = (root() / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PARTS = dict(part.split("\n", 1) for part in TEXT.split("\n## ")[1:])
@@ -39,8 +40,8 @@ def test_each_part_has_at_most_five_steps_and_names_what_is_there():
     for name in ("features.py", "comparison.py", "tables.py", "figures.py", "summary.py"):
         assert list((root() / "studylib").rglob(name)) and f"`{name}`" in TEXT
     for owner, name in (
-        (objectives, "DIVERGENCES"),
-        (objectives, "FEATURES"),
+        (objective, "DIVERGENCES"),
+        (objective, "FEATURES"),
         (pins, "PINNED"),
         (sources, "KEYS"),
         (sources, "COMMITS"),
@@ -56,17 +57,20 @@ def half_forward_kl(
 
 
 def test_an_objective_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(objectives.DIVERGENCES, "half_forward_kl", half_forward_kl)
-    monkeypatch.setitem(objectives.LOSSES, "half_forward_kl", half_forward_kl)
-    (stage,) = stages = objectives.parse(
+    monkeypatch.setitem(objective.DIVERGENCES, "half_forward_kl", half_forward_kl)
+    monkeypatch.setitem(objective.LOSSES, "half_forward_kl", half_forward_kl)
+    (stage,) = both = stages.parse(
         [{"steps": 3, "losses": {"half_forward_kl": {"weight": 2, "share": 0.25}}}]
     )
     student, teacher = torch.randn(2, 5, 11, generator=torch.Generator().manual_seed(0))
-    found = objectives.Mixture(stages).on_logits(
-        0, stage.terms[0], student, teacher, torch.zeros(5, dtype=torch.long)
-    )
+    views = [
+        SimpleNamespace(logits=logits, at=lambda tokens, n=n: views[n])
+        for n, logits in enumerate((student, teacher))
+    ]
+    (found,) = stage.method().loss(views[0], views[1:]).values()
     assert torch.allclose(found, 0.25 * divergences.forward_kl(student, teacher))
-    assert stage.terms[0].weight == 2 and "half_forward_kl" in objectives.title(stages)
+    assert stage.prototype.weights == {"half_forward_kl": 2}
+    assert "half_forward_kl" in stages.title(both)
 
 
 def test_a_data_set_in_an_archive_is_a_line(

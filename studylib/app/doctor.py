@@ -27,7 +27,7 @@ from studylib.core.project import root
 from studylib.data import archives
 from studylib.store import exports
 from studylib.store.store import Store, busy, failure
-from studylib.training import loop
+from studylib.training import checkpoint
 
 PATIENCE = 5  # seconds that a server has to answer in
 EXTRAS = {
@@ -205,8 +205,8 @@ def _fault(store: Store, folder: Path) -> str:
         return ""
     if not (folder / "result.json").exists():
         for work in {kept.parent for kept in folder.glob("work/**/step-*")}:
-            if (latest := loop.latest(work)) is not None:
-                loop.sound(latest)
+            if (latest := checkpoint.latest(work)) is not None:
+                checkpoint.sound(latest)
         return ""
     if store.finished(folder) is None:
         return "its result.json is not what was written: run again, and it is made anew"

@@ -23,7 +23,7 @@ from studylib.core.escaping import markdown
 from studylib.core.filesystem import write_text
 from studylib.data import hub, prompts, sources, squad
 from studylib.evaluation import metrics
-from studylib.methods.objectives import parse, title
+from studylib.methods.stages import parse, title
 from studylib.models import loading
 from studylib.runs import inputs
 from studylib.store.run import Input

@@ -14,13 +14,15 @@ import psutil
 from studylib.app.study import leakage
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
-from studylib.methods import objectives
+from studylib.methods.objective import Objective
 from studylib.models import loading, parts, prune
 from studylib.runs import inputs, kinds, planning
 from studylib.runs.budget import TRAINED, Shape, Text, Took, Work, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop
+from studylib.training.checkpoint import Learner
+from studylib.training.config import Recipe
 
 # FLOP/s over those of training, where answering and comparing models is in fp32 (SmolLM2-135M on
 # two cores that have bf16)
@@ -145,18 +147,18 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
     model = prune.hollow(loading.config(planning.raw_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * wanted["packs"]
-    mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))
-    learner = loop.Learner(
+    method = Objective(losses={"cross_entropy": 1.0})
+    learner = Learner(
         model,
-        mixture,
-        loop.Recipe(wanted["packs"], 1e-6, 0, wanted["micro"], wanted["precision"]),
+        method,
+        Recipe(wanted["packs"], 1e-6, 0, wanted["micro"], wanted["precision"]),
         "",
     )
     took = []
     for _ in range(2):
         started = time.monotonic()
         with parts.precision(model, wanted["precision"]):
-            loop.backward(model, rows, mixture, 0, None, vocabulary, wanted["micro"])
+            loop.backward(model, rows, method, (), vocabulary, wanted["micro"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
     return (

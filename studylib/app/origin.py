@@ -13,7 +13,7 @@ from studylib.app import study
 from studylib.core.escaping import markdown
 from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
 
 
 def of(plan: Plan, made: pd.DataFrame) -> Origin:
@@ -29,8 +29,8 @@ def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
     for run, called in plan.trained:
         if run.planned in known:
             weights = [
-                sum(term.weight for term in stage.terms)
-                for stage in objectives.parse(run.parameters["stages"])
+                sum(stage.prototype.weights.values())
+                for stage in method_stages.parse(run.parameters["stages"])
             ]
             searched = run.needs["rate"].parameters["rate"] if "rate" in run.needs else []
             about = {

@@ -30,11 +30,14 @@ from studylib.data import packing, vocabulary
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt, longest_answer
 from studylib.evaluation import generate as evaluation_generate
-from studylib.methods import objectives
 from studylib.methods.divergences import forward_kl
+from studylib.methods.objective import Objective
+from studylib.methods.views import Teacher
 from studylib.models import parts as model_parts
 from studylib.models import prune
 from studylib.training import loop, teachers
+from studylib.training.checkpoint import Learner
+from studylib.training.config import Recipe
 
 RATE = 1e-5
 
@@ -73,12 +76,9 @@ class Packed:
 
     def __init__(self, match: Match, folder: Path):
         self.match, self.folder, self.model = match, folder, match.student()
-        self.mixture = objectives.Mixture(
-            objectives.parse([{"steps": 1, "losses": {"forward_kl": 1.0}}])
-        )
-        self.learner = loop.Learner(
-            self.model, self.mixture, loop.Recipe(1, RATE, 0, precision=match.precision), ""
-        )
+        self.method = Objective(losses={"forward_kl": 1.0})
+        recipe = Recipe(1, RATE, 0, precision=match.precision)
+        self.learner = Learner(self.model, self.method, recipe, "")
         folder.mkdir(exist_ok=True)
 
     def store(self, prompts: Sequence[Prompt]) -> None:
@@ -90,18 +90,18 @@ class Packed:
         """A step from stored states; returns its loss, nats per answer token."""
         return self.step([packing.pack(prompt) for prompt in prompts], self.guide())
 
-    def guide(self) -> loop.Teacher:
+    def guide(self) -> Teacher:
         """The teacher, by its stored states."""
-        return loop.Teacher(self.match.head, self.stored())
+        return Teacher(self.match.head, self.stored())
 
     def stored(self) -> teachers.StoredStates:
         """The teacher's states."""
         return teachers.StoredStates(self.folder.glob("states-*.safetensors"))
 
-    def step(self, packs: Sequence[Pack], guide: loop.Teacher) -> float:
+    def step(self, packs: Sequence[Pack], guide: Teacher) -> float:
         """The optimiser step itself."""
         with model_parts.precision(self.model, self.match.precision):
-            values = loop.backward(self.model, packs, self.mixture, 0, guide, self.match.tokens)
+            values = loop.backward(self.model, packs, self.method, [guide], self.match.tokens)
         self.learner.step(RATE)
         return values["loss"]
 

@@ -16,10 +16,12 @@ from transformers import PreTrainedModel
 
 from studylib.data import hub
 from studylib.data.packing import Pack
-from studylib.methods import objectives
+from studylib.methods.objective import Objective
 from studylib.models import parts, prune
 from studylib.runs.budget import BRANCH, FLOAT, PREFIX, TRAINED, Shape, example, pairs
 from studylib.training import loop
+from studylib.training.checkpoint import Learner
+from studylib.training.config import Recipe
 
 ROWS, MICRO, QUESTIONS, STEPS = 16, 4, 5, 3
 LARGE = (
@@ -67,12 +69,12 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     config = hub.known_config(name)
     model = prune.hollow(config, config.num_hidden_layers, None, device)
     shape, row = Shape.of(model), example(PREFIX + QUESTIONS * BRANCH, QUESTIONS)
-    mixture = objectives.Mixture(objectives.parse(objectives.gold(1)))
-    learner = loop.Learner(model, mixture, loop.Recipe(ROWS, 1e-6, 0, MICRO, "bf16"), "")
+    method = Objective(losses={"cross_entropy": 1.0})
+    learner = Learner(model, method, Recipe(ROWS, 1e-6, 0, MICRO, "bf16"), "")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     took = [
-        _step(model, mixture, learner, [row] * ROWS, shape.vocabulary, device)
+        _step(model, method, learner, [row] * ROWS, shape.vocabulary, device)
         for _ in range(STEPS + 1)
     ]
     seconds = median(took[1:])
@@ -93,8 +95,8 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
 
 def _step(
     model: PreTrainedModel,
-    mixture: objectives.Mixture,
-    learner: loop.Learner,
+    method: Objective,
+    learner: Learner,
     rows: list[Pack],
     vocabulary: int,
     device: torch.device,
@@ -102,7 +104,7 @@ def _step(
     """Seconds of one optimiser step, until the device has done it."""
     started = time.perf_counter()
     with parts.precision(model, "bf16"):
-        loop.backward(model, rows, mixture, 0, None, vocabulary, MICRO)
+        loop.backward(model, rows, method, (), vocabulary, MICRO)
     learner.step(1e-6)
     _wait(device)
     return time.perf_counter() - started

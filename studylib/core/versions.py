@@ -30,7 +30,6 @@ VERSIONS = {
     # tables are scored anew
     "scoring": 0,
     "sources": 1,
-    "taid": 2,
     "teaching": 2,
     "training": 3,
 }

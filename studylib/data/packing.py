@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from studylib.core.filesystem import digest
+from studylib.data.examples import GOLD
 from studylib.data.prompts import Prompt
 
 Numbers = TypeVar("Numbers", list[int], Tensor)
@@ -34,7 +35,7 @@ class Places(Generic[Numbers]):
 class Pack:
     """One row: token ids, positions and branch number per token (0 is the prefix), and what is
     learnt where: the answers' tokens (EOS included), or all next tokens, those after the prefix
-    once per branch."""
+    once per branch. For each branch, its question's id, its role and the tokens of its answer."""
 
     ids: list[int]
     positions: list[int]
@@ -42,6 +43,8 @@ class Pack:
     answers: Places[list[int]]
     all: Places[list[int]]
     question_ids: tuple[str, ...]
+    roles: tuple[str, ...]
+    target_lengths: tuple[int, ...]
 
     @cached_property
     def digest(self) -> str:
@@ -69,7 +72,14 @@ def pack(prompt: Prompt) -> Pack:
         branches += [number] * len(tokens)
         ids += tokens
     return Pack(
-        ids, positions, branches, answers, every, tuple(b.question.id for b in prompt.branches)
+        ids,
+        positions,
+        branches,
+        answers,
+        every,
+        tuple(branch.question.id for branch in prompt.branches),
+        tuple(getattr(branch.question, "role", GOLD) for branch in prompt.branches),
+        tuple(len(branch.target) for branch in prompt.branches),
     )
 
 

@@ -15,11 +15,11 @@ from studylib.core.labels import BASE, FOLDED, NOBODY, RAW, TUNED, TWIN, TWO, ru
 from studylib.core.machine import Machine
 from studylib.data import prompts, sources
 from studylib.experiments.plans import Plan
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
 from studylib.models import loading, parts
 from studylib.runs import kinds, planning, supervision
 from studylib.store.run import Input, Run
-from studylib.training import loop
+from studylib.training.config import Recipe
 
 MOST_SEEDS = 100
 FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is called
@@ -122,7 +122,7 @@ class Common:
                 f"learn must be {', '.join(planning.LEARN[:-1])} or {planning.LEARN[-1]}, not"
                 f" {self.learn!r}."
             )
-        objectives.parse(self.stages)
+        method_stages.parse(self.stages)
         try:
             rates = [float(rate) for rate in (self.teacher_rate, *self.rates)]
         except (TypeError, ValueError) as error:
@@ -132,7 +132,7 @@ class Common:
             ) from error
         self._check_precision()
         for rate, seed in product(rates, self.seeds):
-            loop.Recipe(self.packs, rate, seed, self.micro, self.precision["training"])
+            Recipe(self.packs, rate, seed, self.micro, self.precision["training"])
 
     def _check_precision(self) -> None:
         """Raise StudyError for precisions that cannot be."""
@@ -174,7 +174,7 @@ class Common:
     @property
     def gold(self) -> list[dict]:
         """As many steps on gold answers alone as a student has on its losses."""
-        return objectives.gold(objectives.steps(objectives.parse(self.stages)))
+        return method_stages.gold(method_stages.steps(method_stages.parse(self.stages)))
 
     def plan(self) -> Plan:
         """A plan with the data sets, and nothing to compute yet."""
@@ -249,7 +249,7 @@ class School:
             "seed": setting.seed,
         }
         own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(
-            objectives.gold(common.teacher_steps)
+            method_stages.gold(common.teacher_steps)
         )
         self.asked = plan.teacher(self.tuned, self.named | own, common.asked)
         self.begins: dict[tuple[str, str], Run | Input] = {
@@ -343,7 +343,7 @@ def taught(stages: Sequence[Mapping], learn: str = "gold") -> dict:
     """An objective in tables."""
     return {
         "objective": planning.objective_title(stages, learn),
-        "steps": objectives.steps(objectives.parse(stages)),
+        "steps": method_stages.steps(method_stages.parse(stages)),
     }
 
 
@@ -697,7 +697,7 @@ def _check_rivals(
 ) -> None:
     """Raise StudyError for rivals that differ from students in more than their losses."""
     steps, own = (
-        objectives.steps(objectives.parse(stages)) for stages in (common.stages, rival_stages)
+        method_stages.steps(method_stages.parse(stages)) for stages in (common.stages, rival_stages)
     )
     if rivals and steps != own:
         raise StudyError(
@@ -728,10 +728,9 @@ def _check_ladder(ladder: Sequence[int | str], twins: Sequence[int | str]) -> No
 def _check_distributions(common: Common) -> None:
     """Raise StudyError for students that learn anything but distributions at answers: a teacher
     that is prompted otherwise has no more."""
-    terms = [(stage, term) for stage in objectives.parse(common.stages) for term in stage.terms]
+    stages = method_stages.parse(common.stages)
     if common.learn != "gold" or any(
-        stage.beside or (term.name in objectives.DIVERGENCES and term.tokens == "all")
-        for stage, term in terms
+        stage.online or stage.prototype.signals.at == "all" for stage in stages
     ):
         raise StudyError(
             "Teachers are compared by their distributions at answers: set `learn: gold`, and leave"

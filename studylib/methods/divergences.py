@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from studylib.core.errors import StudyError
+from studylib.methods.options import AboveZero, BelowOne, Count, Positive, Share, Switch
 
 
-def forward_kl(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+def forward_kl(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0) -> Tensor:
     """KL(p ‖ q) (Hinton et al., 2015, §2). Its gradient on the student's logits is T (q − p)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_p, log_q) * temperature**2
 
 
-def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0) -> Tensor:
     """KL(q ‖ p): the student seeks one mode of the teacher's (Gu et al., 2024, MiniLLM, §2.1, from
     memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
@@ -31,9 +32,9 @@ def jsd(
     student: Tensor,
     teacher: Tensor,
     *,
-    beta: float = 0.5,
-    scaled: bool = False,
-    temperature: float = 1.0,
+    beta: Share = 0.5,
+    scaled: Switch = False,
+    temperature: Positive = 1.0,
 ) -> Tensor:
     """β KL(p ‖ m) + (1 − β) KL(q ‖ m) with m = β p + (1 − β) q (Agarwal et al., 2024, GKD, eq. 1,
     as in huggingface/trl: trl/experimental/gkd).
@@ -50,7 +51,7 @@ def jsd(
 
 
 def skewed_forward_kl(
-    student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float = 1.0
+    student: Tensor, teacher: Tensor, *, skew: BelowOne = 0.1, temperature: Positive = 1.0
 ) -> Tensor:
     """KL(p ‖ α p + (1 − α) q), α the skew (Ko et al., 2024, DistiLLM, §3.1, from memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
@@ -58,7 +59,7 @@ def skewed_forward_kl(
 
 
 def skewed_reverse_kl(
-    student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float = 1.0
+    student: Tensor, teacher: Tensor, *, skew: BelowOne = 0.1, temperature: Positive = 1.0
 ) -> Tensor:
     """KL(q ‖ α q + (1 − α) p), α the skew (Ko et al., 2024, DistiLLM, §3.1, from memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
@@ -66,7 +67,7 @@ def skewed_reverse_kl(
 
 
 def adaptive_kl(
-    student: Tensor, teacher: Tensor, *, mu: float = 0.5, temperature: float = 1.0
+    student: Tensor, teacher: Tensor, *, mu: Share = 0.5, temperature: Positive = 1.0
 ) -> Tensor:
     """w KL(p ‖ q) + (1 − w) KL(q ‖ p), w the share of Σ|p − q| that lies in the teacher's head: the
     fewest tokens that hold `mu` of its mass. No gradient flows through w.
@@ -81,14 +82,16 @@ def adaptive_kl(
     return (share * _kl(log_p, log_q) + (1 - share) * _kl(log_q, log_p)) * temperature**2
 
 
-def total_variation(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+def total_variation(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0) -> Tensor:
     """½ Σ|p − q|, between 0 and 1 (times T²) (Wen et al., 2023, f-distillation, §3, from
     memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return 0.5 * (log_p.exp() - log_q.exp()).abs().sum(-1) * temperature**2
 
 
-def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64, temperature: float = 1.0) -> Tensor:
+def top_k_kl(
+    student: Tensor, teacher: Tensor, *, k: Count = 64, temperature: Positive = 1.0
+) -> Tensor:
     """KL(p ‖ q) over the teacher's k likeliest tokens and one bucket for all the others: what
     storing k logits allows.
 
@@ -105,7 +108,7 @@ def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64, temperature: floa
 
 
 def top_p_kl(
-    student: Tensor, teacher: Tensor, *, mass: float = 0.95, temperature: float = 1.0
+    student: Tensor, teacher: Tensor, *, mass: AboveZero = 0.95, temperature: Positive = 1.0
 ) -> Tensor:
     """KL(p ‖ q) over the fewest tokens that hold `mass` of the teacher's distribution, and one
     bucket for the others.

@@ -3,7 +3,7 @@
 Each takes the states of one row's tokens, (T, d) of student and teacher, and returns (T,), in
 float32. Rows are taken one by one, so that nothing depends on which rows share a batch. Where
 widths differ, the student's states come through a projection that is learnt with it
-(`objectives.Mixture`). Try one: python -m pytest tests/methods/test_features.py -k relation
+(`objective.Objective`). Try one: python -m pytest tests/methods/test_features.py -k relation
 """
 
 import math
@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
+
+from studylib.methods.options import Positive, Share
 
 
 def hidden_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -40,7 +42,7 @@ def token_relation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def mi_alpha(
-    student: Tensor, teacher: Tensor, *, alpha: float = 1.0, temperature: float = 0.1
+    student: Tensor, teacher: Tensor, *, alpha: Share = 1.0, temperature: Positive = 0.1
 ) -> Tensor:
     """log T minus a lower bound on what student and teacher states say of each other, in nats; at α
     = 1 it is InfoNCE, −log of the share that a token's own teacher state has of Σⱼ exp(cos(sᵢ, tⱼ)

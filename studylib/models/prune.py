@@ -1,6 +1,6 @@
 """Students pruned in depth and width: which layers and neurons can go.
 
-order = removal_order(model, batch, objectives.cross_entropy, count=10,
+order = removal_order(model, batch, objective.cross_entropy, count=10,
 vocabulary=vocabulary.size(tokenizer), report=print) student = cut(model, sorted(set(range(30)) -
 {block for block, _ in order}))
 """

@@ -18,7 +18,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PretrainedConfig, PreTrainedModel
 
 from studylib.data import packing, sources
-from studylib.methods import objectives
+from studylib.data.examples import GOLD
+from studylib.methods import objective
+from studylib.methods import stages as method_stages
 from studylib.models import loading, lora, parts, prune
 from studylib.runs import inputs, planning
 from studylib.store.run import Input, Run
@@ -189,7 +191,7 @@ class Work:
     def longest(self, run: Run) -> int:
         """Tokens of the longest row that a training meets."""
         wanted = run.parameters
-        steps = objectives.steps(objectives.parse(wanted["stages"]))
+        steps = method_stages.steps(method_stages.parse(wanted["stages"]))
         key = (*_read(run, "train", True), wanted["packs"], steps, wanted["seed"])
         if key not in self.lengths:
             lengths = self.text(run, "train", True).lengths
@@ -352,7 +354,7 @@ def _saved(
                 hidden[torch.zeros(len(batch.answers.at), dtype=torch.long)],
                 config.vocab_size,
             )
-            objectives.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)).sum()
+            objective.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)).sum()
         return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -377,7 +379,9 @@ def example(length: int, asked: int) -> packing.Pack:
         number for number in range(1, asked + 1) for _ in range(branch)
     ]
     places = packing.Places([0] * (asked * TARGET), [0] * (asked * TARGET))
-    return packing.Pack([0] * length, list(range(length)), branches, places, places, ("",) * asked)
+    names, roles, lengths = ("",) * asked, (GOLD,) * asked, (TARGET,) * asked
+    positions = list(range(length))
+    return packing.Pack([0] * length, positions, branches, places, places, names, roles, lengths)
 
 
 def answering(own: Shape, text: Text) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 from studylib.core.filesystem import read_sealed, write_json, write_sealed
 from studylib.core.progress import Progress
 from studylib.data import vocabulary
-from studylib.methods import objectives
+from studylib.methods import objective
 from studylib.models import prune
 from studylib.runs import budget, inputs, planning
 from studylib.store.run import Run
@@ -43,7 +43,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         write_sealed(kept, {"found": found})
 
     how = dict(count=count, vocabulary=vocabulary.size(tokenizer), begun=begun, report=report)
-    order = prune.removal_order(model, batch, objectives.cross_entropy, **how)
+    order = prune.removal_order(model, batch, objective.cross_entropy, **how)
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
 

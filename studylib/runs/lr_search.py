@@ -14,12 +14,14 @@ from studylib.core.errors import StudyError
 from studylib.core.filesystem import read_sealed, write_sealed
 from studylib.core.progress import Progress
 from studylib.data import vocabulary
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
+from studylib.methods.objective import Objective
 from studylib.models import parts
 from studylib.runs import inputs, supervision
 from studylib.store.run import Run
 from studylib.store.store import Store
 from studylib.training import loop
+from studylib.training.checkpoint import Diverged
 
 
 def plan(
@@ -53,10 +55,10 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     model, tokenizer = inputs.load(store, run.needs["start"])
     school, gold = (
         supervision.School(run, model, tokenizer, store),
-        objectives.Mixture(objectives.parse(objectives.gold(1))),
+        Objective(losses={"cross_entropy": 1.0}),
     )
-    stages = objectives.shortened(school.stages, wanted["search_steps"])
-    bar.total(objectives.steps(stages) * len(wanted["rate"]))
+    stages = method_stages.shortened(school.stages, wanted["search_steps"])
+    bar.total(method_stages.steps(stages) * len(wanted["rate"]))
     micro = wanted["micro"] or wanted["packs"]
     for number, rate in enumerate(wanted["rate"]):
         if number < len(found):
@@ -64,12 +66,12 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         model, _ = inputs.load(store, run.needs["start"])
 
         def report(step: int, values: dict, number: int = number) -> None:
-            bar.step(number * objectives.steps(stages) + step, loss=values["loss"])
+            bar.step(number * method_stages.steps(stages) + step, loss=values["loss"])
 
         def measure(rate: float = rate, model: PreTrainedModel = model) -> None:
             with torch.no_grad(), parts.precision(model, wanted["precision"]):
                 values = loop.backward(
-                    model, school.dev, gold, 0, None, vocabulary.size(tokenizer), micro
+                    model, school.dev, gold, (), vocabulary.size(tokenizer), micro
                 )
             loss = values["loss"]
             found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
@@ -85,7 +87,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
                 last=measure,
                 **school.shared(rate),
             )
-        except loop.Diverged:
+        except Diverged:
             found.append({"rate": rate, "dev_cross_entropy": None})
         if parallel.first():
             write_sealed(kept, {"found": found})

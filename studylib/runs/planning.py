@@ -8,7 +8,7 @@ import numpy as np
 
 from studylib.core import versions
 from studylib.data import sources
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
 from studylib.models import loading
 from studylib.store.run import Input, Run, ordered
 
@@ -67,7 +67,7 @@ def asking(mode: str, seed: int, precision: str) -> dict:
 
 def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
     """An objective's name in tables: its losses, and the text to learn unless that is gold."""
-    return objectives.title(objectives.parse(stages)) + (
+    return method_stages.title(method_stages.parse(stages)) + (
         "" if learn == "gold" else f" on text of: {learn}"
     )
 

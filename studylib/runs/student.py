@@ -4,9 +4,8 @@ control, on gold answers alone."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from studylib.core import versions
 from studylib.core.progress import Progress
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
 from studylib.runs import inputs, lr_search, planning, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -29,7 +28,7 @@ def plan(
     The text is that of the first lesson; of several, the mean of the teachers' probabilities is
     learnt.
     """
-    parsed = objectives.parse(stages)
+    parsed = method_stages.parse(stages)
     needs = {
         "start": start,
         "train": setting.train,
@@ -40,7 +39,7 @@ def plan(
         which = f" {number}" if number > 1 else ""
         if any(stage.uses_teacher for stage in parsed):
             needs[f"teacher{which}"] = lesson.teacher
-        if tokens := objectives.stored(parsed):
+        if tokens := method_stages.cached(parsed):
             needs[f"states{which}"] = lesson.states(tokens, learn)
     cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
     parameters = cut_to | setting.recipe(stages, rates[0], learn)
@@ -54,8 +53,7 @@ def plan(
         "training",
         "scoring",
     )
-    if any(term.name == "taid" for stage in parsed for term in stage.terms):
-        recipe |= versions.of("taid")
+    recipe |= method_stages.versions(parsed)
     if len(rates) > 1:
         search = lr_search.plan(
             parameters, needs, recipe, rates=rates, steps=search_steps, label=label

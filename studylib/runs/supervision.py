@@ -16,12 +16,14 @@ from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.data import packing, vocabulary
 from studylib.evaluation import generate, metrics
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
+from studylib.methods.views import Served, Teacher
 from studylib.models import loading, lora, parts, prune
 from studylib.runs import answers, budget, inputs, planning, states
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop, teachers
+from studylib.training.config import Recipe
 
 TRIMMED = 8  # steps after which memory is given back
 
@@ -65,7 +67,7 @@ class Lesson:
         return self.kept[name]
 
 
-Taught = loop.Teacher | loop.Mean | None
+Taught = list[Teacher]  # several teach by the mean of their probabilities, or as a method says
 
 
 def _teachers(
@@ -75,10 +77,7 @@ def _teachers(
     by, `dev` (computed now)."""
     names = [name.removeprefix("teacher") for name in run.needs if name.startswith("teacher")]
     each = [_teacher(run, store, tokenizer, dev, name) for name in names]
-    if len(each) < 2:
-        return each[0] if each else (None, None)
-    learnt_from, watching = (loop.Mean(several) for several in zip(*each, strict=True))
-    return learnt_from, watching
+    return [teacher for teacher, _ in each], [watching for _, watching in each]
 
 
 def _teacher(
@@ -87,7 +86,7 @@ def _teacher(
     tokenizer: PreTrainedTokenizerBase,
     dev: Sequence[packing.Pack],
     which: str,
-) -> tuple[loop.Teacher, loop.Teacher]:
+) -> tuple[Teacher, Teacher]:
     """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared
     does it stay: else its states and the head that makes logits of them are all that is needed."""
     model, own = inputs.load(store, run.needs[f"teacher{which}"])
@@ -97,10 +96,10 @@ def _teacher(
             " family."
         )
     model.eval()
-    beside = any(stage.beside for stage in objectives.parse(run.parameters["stages"]))
+    beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
     head = parts.output_of(model, vocabulary.size(tokenizer))
     aligned: list[int] = []
-    both: list[teachers.Served | None] = [None, None]
+    both: list[Served | None] = [None, None]
     if beside:
         parallel.shard(parts.layers(model))
     if "start" in run.needs:
@@ -129,7 +128,7 @@ def _teacher(
             else [*served]
         )
     learnt_from, watching = (
-        loop.Teacher(head, served, model if beside else None, aligned) for served in both
+        Teacher(head, served, model if beside else None, aligned) for served in both
     )
     return learnt_from, watching
 
@@ -154,23 +153,23 @@ class School:
         self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, store: Store
     ):
         self.run, self.tokenizer = run, tokenizer
-        self.stages = objectives.parse(run.parameters["stages"])
+        self.stages = method_stages.parse(run.parameters["stages"])
         self.packs, self.dev = (
             inputs.rows(run, store, tokenizer, model, need) for need in ("train", "dev")
         )
         watched = self.dev if "evaluations" in run.parameters else []
-        self.teacher, self.watching = _teachers(run, store, tokenizer, watched)
+        self.teachers, self.watching = _teachers(run, store, tokenizer, watched)
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
         wanted = self.run.parameters
-        recipe = loop.Recipe(
+        recipe = Recipe(
             rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")}
         )
         return {
             "recipe": recipe,
             "vocabulary": vocabulary.size(self.tokenizer),
-            "teacher": self.teacher,
+            "teachers": self.teachers,
         }
 
     def watched(self, model: PreTrainedModel) -> loop.Dev:
@@ -207,7 +206,7 @@ def train(
     school, rate = School(run, model, tokenizer, store), run.parameters["rate"]
     if "rate" in run.needs:
         rate = json.loads(store.path(run.needs["rate"], "rate.json").read_text())["best"]
-    bar.total(objectives.steps(school.stages))
+    bar.total(method_stages.steps(school.stages))
 
     def report(step: int, values: dict) -> None:
         bar.step(
@@ -244,14 +243,19 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     wanted, own, stages = (
         run.parameters,
         work.shape(run),
-        objectives.parse(run.parameters["stages"]),
+        method_stages.parse(run.parameters["stages"]),
     )
     train, dev = work.text(run, "train", True), work.text(run, "dev")
     trials = len(wanted["rate"]) if run.kind == "rate" else 1
-    chosen = objectives.shortened(stages, wanted["search_steps"]) if run.kind == "rate" else stages
-    rows = trials * objectives.steps(chosen) * wanted["packs"]
+    chosen = (
+        method_stages.shortened(stages, wanted["search_steps"]) if run.kind == "rate" else stages
+    )
+    rows = trials * method_stages.steps(chosen) * wanted["packs"]
     taught = [work.shape(need) for name, need in run.needs.items() if name.startswith("teacher")]
-    beside, everywhere = any(stage.beside for stage in stages), objectives.logits_everywhere(stages)
+    beside, everywhere = (
+        any(stage.online for stage in stages),
+        method_stages.logits_everywhere(stages),
+    )
     looked = train.tokens if everywhere else train.answers
     passes = 2 if "lora" in wanted else 3
     done: dict[str, float] = defaultdict(

@@ -4,7 +4,7 @@ adapters."""
 from pathlib import Path
 
 from studylib.core.progress import Progress
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
 from studylib.models import lora
 from studylib.runs import inputs, planning, supervision
 from studylib.store.run import Input, Run
@@ -20,7 +20,7 @@ def plan(
     recipe = planning.made_by(
         setting.trained, "objectives", "training", *(["lora"] if rank else [])
     )
-    parameters = setting.recipe(objectives.gold(steps), rate) | ({"lora": rank} if rank else {})
+    parameters = setting.recipe(method_stages.gold(steps), rate) | ({"lora": rank} if rank else {})
     return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 
 

@@ -159,6 +159,3 @@ class ComputedStates:
 
     def __call__(self, pack: Pack) -> Tensor:
         return self.kept[pack.digest]
-
-
-Served = StoredStates | ComputedStates | Reprompted

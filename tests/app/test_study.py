@@ -18,12 +18,14 @@ from studylib.data import packing, prompts, sources
 from studylib.data import squad as data_squad
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
-from studylib.methods import objectives
+from studylib.methods import objective, stages
 from studylib.models import loading, parts, prune, reconstruct
 from studylib.runs import inputs, kinds, planning, supervision
 from studylib.store import exports
 from studylib.store.store import Store
 from studylib.training import loop, teachers
+from studylib.training.checkpoint import Diverged
+from studylib.training.config import Recipe
 
 
 @pytest.mark.parametrize(
@@ -501,10 +503,10 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
         assert store.result(arm)["facts"]["rate"] == found["best"] == best
     (net, words), asked = inputs.load(store, searches[-1].needs["start"]), searches[-1].parameters
     trained, dev = (inputs.rows(searches[-1], store, words, net, need) for need in ("train", "dev"))
-    recipe = loop.Recipe(
+    recipe = Recipe(
         rate=1e-2, **{name: asked[name] for name in ("packs", "seed", "micro", "precision")}
     )
-    one = objectives.parse(objectives.gold(1))
+    one = stages.parse(stages.gold(1))
     loop.train(
         net, trained, stages=one, recipe=recipe, vocabulary=len(words), work=tmp_path / "again"
     )
@@ -516,7 +518,7 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
             )
             for row in dev
         ]
-        each = torch.cat([objectives.cross_entropy(logits, targets) for logits, targets in said])
+        each = torch.cat([objective.cross_entropy(logits, targets) for logits, targets in said])
     assert found["tried"][1]["dev_cross_entropy"] == pytest.approx(each.mean().item(), rel=1e-4), (
         "of the last arm, a twin"
     )
@@ -536,7 +538,7 @@ def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
     def diverging(*args, recipe, **more):
         tried.append(recipe.rate)
         if recipe.rate >= 0.9:
-            raise supervision.loop.Diverged("no number")
+            raise Diverged("no number")
         return kinds_train(*args, recipe=recipe, **more)
 
     with pytest.MonkeyPatch.context() as patched:

@@ -8,7 +8,8 @@ import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
 
 from studylib.data import packing
-from studylib.methods import objectives
+from studylib.methods import objective
+from studylib.methods.objective import Objective
 from studylib.models import parts
 from studylib.training import loop
 
@@ -18,7 +19,7 @@ def mode(request):
     return request.param
 
 
-GOLD = objectives.Mixture(objectives.parse(objectives.gold(1)))
+GOLD = Objective(losses={"cross_entropy": 1.0})
 
 
 def rows_of(mode):
@@ -57,7 +58,7 @@ def test_packed_gradients_equal_one_question_per_row(family, mode):
     gradients = []
     for rows in rows_of(mode):
         net = model(family)
-        loop.backward(net, rows, GOLD, 0, None, len(tokenizer()))
+        loop.backward(net, rows, GOLD, (), len(tokenizer()))
         gradients.append({name: p.grad for name, p in net.named_parameters()})
     for name, expected in gradients[1].items():
         torch.testing.assert_close(
@@ -78,7 +79,7 @@ def test_the_loss_is_that_of_the_next_token_right_after_the_question():
     labels[0, -len(row.answers.targets) :] = torch.tensor(row.answers.targets)
     with torch.no_grad():
         expected = net(input_ids=ids, labels=labels).loss
-        ours = loop.losses(net, [row], GOLD, 0, None, len(tokenizer()))["cross_entropy"] / len(
+        ours = loop.losses(net, [row], GOLD, (), len(tokenizer()))["cross_entropy"] / len(
             row.answers.targets
         )
     torch.testing.assert_close(ours, expected)
@@ -90,7 +91,7 @@ def test_shifting_the_gather_by_one_would_be_seen():
     with torch.no_grad():
         hidden = parts.hidden_states(net, batch).flatten(0, 1)
         right, late, early = (
-            objectives.cross_entropy(
+            objective.cross_entropy(
                 parts.head(
                     net,
                     hidden[(batch.answers.at + shift).clamp(max=len(row.ids) - 1)],

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from studylib.core.errors import StudyError
 from studylib.data import packing, prompts, vocabulary
 from studylib.evaluation import generate
-from studylib.methods.objectives import Mixture, gold, parse
+from studylib.methods.objective import Objective
 from studylib.models import bases, loading
 from studylib.training import loop
 
@@ -52,9 +52,8 @@ def test_ids_with_a_hole_are_asked_and_learnt(family: str, tmp_path: Path):
     values = loop.backward(
         net,
         [packing.pack(row) for row in rows],
-        Mixture(parse(gold(1))),
-        0,
-        None,
+        Objective(losses={"cross_entropy": 1.0}),
+        (),
         vocabulary.size(read),
     )
     assert values["loss"] > 0 and torch.isfinite(torch.tensor(values["loss"]))

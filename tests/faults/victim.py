@@ -26,6 +26,7 @@ from studylib.runs import inputs, layers, supervision
 from studylib.store import exports
 from studylib.store import store as store_store
 from studylib.training import (
+    checkpoint,
     loop,  # what a child needs, too
     teachers,
 )
@@ -145,10 +146,10 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "after a manifest": lambda: at_call(
         filesystem, "write_json", 4, named("manifest.json"), after=True
     ),
-    "in a checkpoint's weights": lambda: half_written(loop, "save_file", 2, 1),
-    "in a checkpoint, before it counts": lambda: at_call(loop, "write_sealed", 2),
-    "in a checkpoint, before the old one goes": lambda: at_call(loop.shutil, "rmtree", 3),
-    "between checkpoints": lambda: at_call(loop.Learner, "step", 4),
+    "in a checkpoint's weights": lambda: half_written(checkpoint, "save_file", 2, 1),
+    "in a checkpoint, before it counts": lambda: at_call(checkpoint, "write_sealed", 2),
+    "in a checkpoint, before the old one goes": lambda: at_call(checkpoint.shutil, "rmtree", 3),
+    "between checkpoints": lambda: at_call(checkpoint.Learner, "step", 4),
     "while a model is saved": lambda: at_call(supervision.loading, "save", 1, after=True),
     "while layers are chosen": lambda: at_call(layers, "write_sealed", 2, after=True),
     "before result.json": lambda: at_call(filesystem, "write_sealed", 3, named("result.json")),

@@ -12,11 +12,13 @@ from studylib.core import versions
 from studylib.core.progress import Progress
 from studylib.data import packing, prompts
 from studylib.data.squad import load as load_questions
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
 from studylib.models import loading, lora, parts
 from studylib.runs import kinds, planning
 from studylib.store.store import Store
 from studylib.training import loop
+from studylib.training.checkpoint import Learner
+from studylib.training.config import Recipe
 
 RANK = 4
 SET = {"source": "facts:train", "paragraphs": 8, "facts": 3}
@@ -36,8 +38,8 @@ def trained(base: str, work, steps: int = 3, rank: int = RANK, precision: str = 
     """A model whose adapters were trained for some steps, and the curve."""
     model, tokenizer = loading.load(base)
     lora.attach(model, rank, precision, 0)
-    recipe = loop.Recipe(4, 1e-2, 0, 2, precision)
-    stages = objectives.parse(objectives.gold(steps))
+    recipe = Recipe(4, 1e-2, 0, 2, precision)
+    stages = method_stages.parse(method_stages.gold(steps))
     curve = loop.train(
         model, rows(tokenizer), stages=stages, recipe=recipe, vocabulary=len(tokenizer), work=work
     )
@@ -108,16 +110,16 @@ def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(
 ):
     straight, curve = trained(base, tmp_path / "straight")
     monkeypatch.setattr("studylib.core.filesystem.CHECKPOINT_SECONDS", 0)
-    step = loop.Learner.step
+    step = Learner.step
 
-    def stop(self: loop.Learner, rate: float, taken: list[float] = []) -> None:  # noqa: B006
+    def stop(self: Learner, rate: float, taken: list[float] = []) -> None:  # noqa: B006
         if len(taken) == 2:
             raise KeyboardInterrupt
         taken.append(rate)
         step(self, rate)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop.Learner, "step", stop)
+        patch.setattr(Learner, "step", stop)
         trained(base, tmp_path / "stopped")
     (checkpoint,) = (tmp_path / "stopped").glob("step-2/*.safetensors")
     full = sum(weight.nbytes for weight in straight.parameters())

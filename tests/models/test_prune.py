@@ -6,7 +6,7 @@ from miniatures import FAMILIES, model, packs, tokenizer
 
 from studylib.core.errors import StudyError
 from studylib.data import packing
-from studylib.methods import features, objectives
+from studylib.methods import features, objective
 from studylib.models import loading, parts, prune, reconstruct
 
 VOCABULARY = len(tokenizer())
@@ -312,7 +312,7 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
                 batch.answers.at
             ]
         return (
-            objectives.cross_entropy(parts.head(net, hidden, VOCABULARY), batch.answers.targets)
+            objective.cross_entropy(parts.head(net, hidden, VOCABULARY), batch.answers.targets)
             .mean()
             .item()
         )
@@ -325,11 +325,11 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
         kept.remove(block)
     seen = []
     how = dict(count=3, vocabulary=VOCABULARY, report=lambda order: seen.append(list(order)))
-    found = prune.removal_order(net, batch, objectives.cross_entropy, **how)
+    found = prune.removal_order(net, batch, objective.cross_entropy, **how)
     assert found == expected and seen == [found[:1], found[:2], found]
     assert (
         prune.removal_order(
-            net, batch, objectives.cross_entropy, begun=[list(one) for one in found[:1]], **how
+            net, batch, objective.cross_entropy, begun=[list(one) for one in found[:1]], **how
         )
         == found
     ), "goes on"

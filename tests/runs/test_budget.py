@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from studylib.app import study
 from studylib.data import packing
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
+from studylib.methods.objective import Objective
 from studylib.models import loading, lora, parts, prune
 from studylib.runs import budget, inputs, kinds, planning
 from studylib.runs.budget import Shape, Work
@@ -69,7 +70,7 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
     """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all
     weights or of adapters."""
     net = model("llama").train(False)
-    wanted = {"stages": objectives.gold(1), "precision": precision} | (
+    wanted = {"stages": method_stages.gold(1), "precision": precision} | (
         {"lora": rank} if rank else {}
     )
     if rank:
@@ -84,8 +85,8 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, parts.precision(net, precision):
-        mixture = objectives.Mixture(objectives.parse(wanted["stages"]))
-        loss = loop.losses(net, [row, row], mixture, 0, None, net.config.vocab_size)
+        gold = Objective(losses={"cross_entropy": 1.0})
+        loss = loop.losses(net, [row, row], gold, (), net.config.vocab_size)
     assert loss["cross_entropy"].requires_grad
     ours = budget._saved(net.config, 4, None, 60, 2, 2, wanted)
     assert ours == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.05)

@@ -14,10 +14,12 @@ from miniatures import FAMILIES, built, model, packs, tokenizer
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.data import packing
-from studylib.methods import features, objectives
+from studylib.methods import features, objective, views
+from studylib.methods import stages as method_stages
 from studylib.models import parts, prune
-from studylib.training import loop
+from studylib.training import checkpoint, loop
 from studylib.training import teachers as training_teachers
+from studylib.training.config import Recipe
 
 VOCABULARY = len(tokenizer())
 DISTIL = {"forward_kl": 1.0, "cross_entropy": 0.5}
@@ -34,20 +36,20 @@ class Live:
 
 
 def stages(losses, steps=1):
-    return objectives.parse([{"steps": steps, "losses": losses}])
+    return method_stages.parse([{"steps": steps, "losses": losses}])
 
 
-def mixture(losses, *widths):
-    return objectives.Mixture(stages(losses), *widths)
+def mixture(losses):
+    return objective.Objective(losses=losses)
 
 
-def summed(net, rows, losses, guide=None):
+def summed(net, rows, losses, *guide):
     """Each loss of a mixture, summed over the rows."""
-    return loop.losses(net, rows, mixture(losses), 0, guide, VOCABULARY)
+    return loop.losses(net, rows, mixture(losses), guide, VOCABULARY)
 
 
 def teacher_of(net, states=None, aligned=()):
-    return loop.Teacher(
+    return views.Teacher(
         lambda hidden: parts.head(net, hidden, VOCABULARY), states or Live(net), net, aligned
     )
 
@@ -75,7 +77,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(weights):
     rows, guide, found = packs()[:8], teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), []
     for micro in (0, 1, 2, 4, 3):
         net = model("llama")
-        values = loop.backward(net, rows, mixture(weights), 0, guide, VOCABULARY, micro)
+        values = loop.backward(net, rows, mixture(weights), [guide], VOCABULARY, micro)
         found.append((values["loss"], gradients(net)))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
@@ -86,7 +88,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(weights):
 def test_a_step_is_one_mean_over_all_its_answer_tokens():
     net, rows = model("gpt_neox"), packs()[:5]
     total = sum(summed(net, [row], {"cross_entropy": 1.0})["cross_entropy"].item() for row in rows)
-    values = loop.backward(net, rows, mixture({"cross_entropy": 1.0}), 0, None, VOCABULARY)
+    values = loop.backward(net, rows, mixture({"cross_entropy": 1.0}), (), VOCABULARY)
     assert values["loss"] == pytest.approx(
         total / sum(len(row.answers.targets) for row in rows), rel=1e-5
     )
@@ -108,11 +110,11 @@ def test_a_stopped_training_ends_with_the_same_bits(
     """Within a stage and at the end of one, with dev measured between; TAID's t and the projections
     to a wider teacher are part of what goes on."""
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
-    recipe = loop.Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
+    recipe = Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
     two = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
     guide = teacher_of(model("qwen2", seed=1, hidden_size=width), aligned=[0, 1, 2, 3])
-    watched = loop.Dev(packs()[:2], guide, lambda current: {"dev_f1": 1.0}, times=3)
-    fixed = dict(stages=two, recipe=recipe, vocabulary=VOCABULARY, teacher=guide, dev=watched)
+    watched = loop.Dev(packs()[:2], [guide], lambda current: {"dev_f1": 1.0}, times=3)
+    fixed = dict(stages=two, recipe=recipe, vocabulary=VOCABULARY, teachers=[guide], dev=watched)
 
     undisturbed = model("qwen2")
     curve = loop.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
@@ -146,10 +148,10 @@ def test_a_stopped_training_ends_with_the_same_bits(
 @pytest.mark.parametrize(
     ("owner", "name", "call", "goes_on"),
     [
-        (loop, "save_file", 2, 2),
-        (loop, "write_sealed", 2, 2),
+        (checkpoint, "save_file", 2, 2),
+        (checkpoint, "write_sealed", 2, 2),
         (Path, "rename", 2, 2),
-        (loop.shutil, "rmtree", 3, 3),
+        (checkpoint.shutil, "rmtree", 3, 3),
     ],
 )
 def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits(
@@ -159,7 +161,7 @@ def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     fixed = dict(
         stages=stages({"cross_entropy": 1.0}, 4),
-        recipe=loop.Recipe(packs=3, rate=1e-3, seed=5),
+        recipe=Recipe(packs=3, rate=1e-3, seed=5),
         vocabulary=VOCABULARY,
     )
     undisturbed, resumed, steps, calls = model("qwen2"), model("qwen2", seed=9), [], []
@@ -199,7 +201,7 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
             net,
             packs(),
             stages=stages({"cross_entropy": 1.0}, 3),
-            recipe=loop.Recipe(4, 1e-3, seed),
+            recipe=Recipe(4, 1e-3, seed),
             vocabulary=VOCABULARY,
             work=tmp_path / str(seed),
         )
@@ -230,10 +232,10 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(
             net,
             rows,
             stages=stages(DISTIL, 4),
-            recipe=loop.Recipe(4, 1e-3, 0, precision=precision),
+            recipe=Recipe(4, 1e-3, 0, precision=precision),
             vocabulary=VOCABULARY,
             work=tmp_path / "work",
-            teacher=teacher_of(teacher, served),
+            teachers=[teacher_of(teacher, served)],
         )
         trained.append(torch.cat([p.flatten() for p in net.parameters()]))
     assert torch.equal(*trained)
@@ -260,7 +262,7 @@ def test_hidden_states_are_compared_with_the_aligned_blocks():
         "hidden_mse"
     ].item()
     final = parts.hidden_states
-    batch = loop.collate(packs()[:4])
+    batch = packing.collate(packs()[:4])
     with torch.no_grad():
         alone = (
             features.hidden_mse(
@@ -314,7 +316,7 @@ def test_lower_precision_is_near_and_leaves_the_weights_in_single(tmp_path):
     curves = {}
     for precision in ("fp32", "bf16"):
         net = model("llama")
-        recipe = loop.Recipe(4, 1e-3, 0, precision=precision)
+        recipe = Recipe(4, 1e-3, 0, precision=precision)
         curves[precision] = loop.train(
             net,
             packs(),
@@ -354,7 +356,7 @@ def test_a_tuned_model_knows_what_it_was_shown(tmp_path):
         net,
         rows,
         stages=stages({"cross_entropy": 1.0}, 60),
-        recipe=loop.Recipe(2, 1e-2, 0),
+        recipe=Recipe(2, 1e-2, 0),
         vocabulary=VOCABULARY,
         work=tmp_path,
     )
@@ -367,26 +369,26 @@ def test_a_distilled_student_comes_nearer_to_its_teacher(tmp_path):
         net,
         rows,
         stages=stages({"forward_kl": 1.0}, 30),
-        recipe=loop.Recipe(4, 3e-3, 0),
+        recipe=Recipe(4, 3e-3, 0),
         vocabulary=VOCABULARY,
         work=tmp_path,
-        teacher=teacher_of(teacher),
+        teachers=[teacher_of(teacher)],
     )
     assert curve[-1]["forward_kl"] < 0.5 * curve[0]["forward_kl"]
 
 
 def test_dev_is_measured_at_even_points_by_its_own_losses_and_a_score(tmp_path):
     teacher, net, rows = model("llama", seed=1), model("llama"), packs()
-    watched = loop.Dev(rows[:3], teacher_of(teacher), lambda current: {"dev_f1": 1.0}, times=2)
+    watched = loop.Dev(rows[:3], [teacher_of(teacher)], lambda current: {"dev_f1": 1.0}, times=2)
     fixed = dict(
-        stages=stages(DISTIL, 6), recipe=loop.Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY
+        stages=stages(DISTIL, 6), recipe=Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY
     )
     curve = loop.train(
-        net, rows[3:], work=tmp_path, dev=watched, teacher=teacher_of(teacher), **fixed
+        net, rows[3:], work=tmp_path, dev=watched, teachers=[teacher_of(teacher)], **fixed
     )
     assert [entry["step"] for entry in curve if "dev_f1" in entry] == [0, 3, 6]
     with torch.no_grad():
-        expected = loop.backward(net, rows[:3], mixture(DISTIL), 0, teacher_of(teacher), VOCABULARY)
+        expected = loop.backward(net, rows[:3], mixture(DISTIL), [teacher_of(teacher)], VOCABULARY)
     assert {name: curve[-1][f"dev_{name}"] for name in expected} == pytest.approx(
         expected, rel=1e-5
     )
@@ -394,7 +396,7 @@ def test_dev_is_measured_at_even_points_by_its_own_losses_and_a_score(tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
-    recipe = loop.Recipe(1, 1e-2, 0)
+    recipe = Recipe(1, 1e-2, 0)
     rates = [recipe.rate_at(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1e-3) and rates[9] == pytest.approx(1e-2)
     assert max(rates) == pytest.approx(1e-2) and rates[-1] == pytest.approx(1e-3, rel=0.05)
@@ -415,7 +417,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 )
 def test_an_impossible_recipe_is_refused(wrong):
     with pytest.raises(StudyError):
-        loop.Recipe(**{"packs": 1, "rate": 1e-3, "seed": 0} | wrong)
+        Recipe(**{"packs": 1, "rate": 1e-3, "seed": 0} | wrong)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
@@ -426,7 +428,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
             net,
             packs(),
             stages=stages({"cross_entropy": 1.0}, 1),
-            recipe=loop.Recipe(1, 1e-3, 0),
+            recipe=Recipe(1, 1e-3, 0),
             vocabulary=VOCABULARY,
             work=tmp_path,
         )
@@ -434,11 +436,11 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
 
 def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights():
     net = model("llama")
-    learner = loop.Learner(net, mixture({"cross_entropy": 1.0}), loop.Recipe(1, 1e-3, 0), "")
+    learner = checkpoint.Learner(net, mixture({"cross_entropy": 1.0}), Recipe(1, 1e-3, 0), "")
     before = [p.detach().clone() for p in net.parameters()]
     for p in net.parameters():
         p.grad = torch.full_like(p, float("inf"))
-    with pytest.raises(loop.Diverged, match="lower it"):
+    with pytest.raises(checkpoint.Diverged, match="lower it"):
         learner.step(1e-3)
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
 
@@ -449,7 +451,7 @@ def test_distilling_without_a_teacher_is_refused(tmp_path):
             model("llama"),
             packs(),
             stages=stages(DISTIL, 1),
-            recipe=loop.Recipe(1, 1e-3, 0),
+            recipe=Recipe(1, 1e-3, 0),
             vocabulary=VOCABULARY,
             work=tmp_path,
         )
@@ -458,10 +460,10 @@ def test_distilling_without_a_teacher_is_refused(tmp_path):
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     fixed = dict(stages=stages({"cross_entropy": 1.0}, 2), vocabulary=VOCABULARY, work=tmp_path)
-    loop.train(model("llama"), packs(), recipe=loop.Recipe(2, 1e-3, 0), **fixed)
+    loop.train(model("llama"), packs(), recipe=Recipe(2, 1e-3, 0), **fixed)
     for rows, seed in ((packs()[1:], 0), (packs(), 1)):
         with pytest.raises(StudyError, match="other rows or of another order"):
-            loop.train(model("llama"), rows, recipe=loop.Recipe(2, 1e-3, seed), **fixed)
+            loop.train(model("llama"), rows, recipe=Recipe(2, 1e-3, seed), **fixed)
 
 
 @pytest.mark.parametrize(
@@ -478,7 +480,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(name, damage, tmp_path, monkeyp
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     fixed = dict(
         stages=stages({"cross_entropy": 1.0}, 2),
-        recipe=loop.Recipe(2, 1e-3, 0),
+        recipe=Recipe(2, 1e-3, 0),
         vocabulary=VOCABULARY,
         work=tmp_path,
     )
@@ -501,24 +503,24 @@ def test_random_numbers_go_on_from_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     fixed = dict(stages=stages({"cross_entropy": 1.0}, 1), vocabulary=VOCABULARY, work=tmp_path)
     torch.manual_seed(3)
-    loop.train(model("llama"), packs(), recipe=loop.Recipe(2, 1e-3, 0), **fixed)
+    loop.train(model("llama"), packs(), recipe=Recipe(2, 1e-3, 0), **fixed)
     expected = torch.rand(3)
-    loop.train(model("llama", seed=8), packs(), recipe=loop.Recipe(2, 1e-3, 0), **fixed)
+    loop.train(model("llama", seed=8), packs(), recipe=Recipe(2, 1e-3, 0), **fixed)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
     teacher = model("llama", seed=1)
-    two = objectives.parse(
+    two = method_stages.parse(
         [
             {"steps": 2, "losses": {"hidden_mse": 1}},
             {"steps": 3, "losses": {"taid": 1, "cross_entropy": 0.5}},
         ]
     )
     fixed = dict(
-        recipe=loop.Recipe(2, 1e-3, 0),
+        recipe=Recipe(2, 1e-3, 0),
         vocabulary=VOCABULARY,
-        teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]),
+        teachers=[teacher_of(teacher, aligned=[0, 1, 2, 3])],
     )
     curve = loop.train(model("llama"), packs(), stages=two, work=tmp_path, **fixed)
     assert [sorted(set(entry) - {"step", "loss"}) for entry in curve] == 2 * [
@@ -533,9 +535,13 @@ def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
 def test_a_narrower_student_learns_a_wider_teachers_states(tmp_path, weights):
     teacher = model("llama", seed=1, hidden_size=48)
     net = model("llama", seed=2)
-    fixed = dict(stages=stages(weights, 40), recipe=loop.Recipe(4, 3e-3, 0), vocabulary=VOCABULARY)
+    fixed = dict(stages=stages(weights, 40), recipe=Recipe(4, 3e-3, 0), vocabulary=VOCABULARY)
     curve = loop.train(
-        net, packs()[:4], work=tmp_path, teacher=teacher_of(teacher, aligned=[0, 1, 2, 3]), **fixed
+        net,
+        packs()[:4],
+        work=tmp_path,
+        teachers=[teacher_of(teacher, aligned=[0, 1, 2, 3])],
+        **fixed,
     )
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
 
@@ -581,9 +587,9 @@ def test_of_several_teachers_the_mean_probability_is_learnt():
         packs()[:3],
     )
     for teachers in ((one, other), (one, one)):
-        found = summed(
-            net, rows, {"forward_kl": 1.0}, loop.Mean([teacher_of(each) for each in teachers])
-        )["forward_kl"]
+        found = summed(net, rows, {"forward_kl": 1.0}, *(teacher_of(each) for each in teachers))[
+            "forward_kl"
+        ]
         p = sum(teacher_of(each).logits(rows, "answers").softmax(-1) for each in teachers) / 2
         q = torch.cat(
             [parts.head(net, training_teachers.answer_states(net, row), VOCABULARY) for row in rows]
@@ -594,9 +600,9 @@ def test_of_several_teachers_the_mean_probability_is_learnt():
 def test_hidden_states_are_learnt_from_one_teacher_that_runs_beside():
     guide, net = teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), model("llama")
     assert summed(net, packs()[:1], {"hidden_mse": 1.0}, guide)["hidden_mse"] > 0
-    for lacking in (loop.Mean([guide, guide]), replace(guide, model=None), None):
+    for lacking in ([guide, guide], [replace(guide, model=None)], []):
         with pytest.raises(StudyError, match="one teacher whose model runs beside the student"):
-            summed(net, packs()[:1], {"hidden_mse": 1.0}, lacking)
+            mixture({"hidden_mse": 1.0}).student(net, lacking)
 
 
 def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_questions():

@@ -1,0 +1,143 @@
+"""A method of distillation: what a student learns from its teachers, and how. A class with a plain
+default for each of its decisions.
+
+A method is a file in this folder that holds a subclass of `Method`; its name is the file's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from studylib.data.examples import Example
+from studylib.data.packing import Pack
+from studylib.methods.divergences import forward_kl
+from studylib.methods.views import Teacher, View
+
+Unit = Literal["token", "sequence", "step"]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a method reads of its teachers, known when a run is planned.
+
+    `teachers`: 0 is text alone, -1 as many as are given. `at`: where logits are compared. `inner`:
+    it looks at hidden states of inner layers, its own or a teacher's. `online`: the teacher runs
+    beside the student, since what it is asked is not known beforehand.
+    """
+
+    teachers: int = 1
+    at: Literal["answers", "all"] = "answers"
+    inner: bool = False
+    online: bool = False
+
+
+@dataclass
+class Sampler:
+    """The rows of a training and their order; everything random depends on the seed and the step
+    alone, so that a stopped training goes on with the same rows."""
+
+    rows: Sequence[Pack]
+    order: Sequence[Sequence[int]]
+    seed: int
+    step: int = 0
+
+    def next(self) -> list[Pack]:
+        """The rows of this step by the order of all trainings."""
+        return [self.rows[number] for number in self.order[self.step]]
+
+    def random(self) -> np.random.Generator:
+        """Random numbers of this step."""
+        return np.random.default_rng([self.seed, self.step])
+
+
+class Ask(Protocol):
+    """What a method may ask of models, beside its loss. `model` is `teacher` or `student`."""
+
+    seed: int
+    dev: Sequence[Pack]  # rows that nobody learns
+
+    def views(self, rows: Sequence[Pack]) -> tuple[View, list[View]]:
+        """Student and teachers on some rows, without gradients."""
+
+    def answers(
+        self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0
+    ) -> list[list[str]]:
+        """So many answers to each example's question; greedy at a temperature of 0."""
+
+    def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
+        """log p of each example's target with its end, in nats."""
+
+
+class Method(nn.Module):
+    """Forward KL at the answer's tokens, unless a subclass decides otherwise.
+
+    The keyword-only arguments of `__init__` are its options (types in `options`). Its parameters
+    are trained and its buffers are kept in checkpoints, as the student's are: what must survive a
+    stop is a buffer, not a plain attribute.
+    """
+
+    signals: Signals = Signals()
+    unit: ClassVar[Unit] = "token"  # what a loss is averaged over, in the whole optimiser step
+    version: ClassVar[int] = 1  # part of the run's key: raise it when results change
+    ways: tuple[str, ...] = ("",)  # to answer by, each asked on every test set
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of its loss terms; 1 where none is named."""
+        return {}
+
+    @property
+    def positions(self) -> str:
+        """Where its losses look at the student's logits: at answers or at all tokens."""
+        return self.signals.at
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Its part of a run's key."""
+        return {self.title: self.version}
+
+    def data(self, examples: list[Example], ask: Ask) -> list[Example]:
+        """The examples to learn, made once before training; kept as a run of its own where a
+        subclass makes them."""
+        return examples
+
+    def student(self, model: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+        """Change the model that is trained, in place: architecture, initialisation, what is
+        frozen."""
+
+    def follow(self, earlier: "Method") -> None:
+        """Take over what an earlier stage has learnt beside the student."""
+
+    def batch(self, sampler: Sampler, ask: Ask | None) -> list[Pack]:
+        """The rows of one optimiser step."""
+        return sampler.next()
+
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+        """Each loss term by name: values whose sum is that over all of its units in these rows,
+        without its weight."""
+        return {"forward_kl": forward_kl(student.logits, teachers[0].logits)}
+
+    def count(self, term: str, rows: Sequence[Pack]) -> float:
+        """The number of a term's units in all rows of an optimiser step, by which its sum is
+        divided."""
+        if self.unit == "token":
+            return sum(len(getattr(row, self.signals.at).at) for row in rows)
+        return sum(len(row.roles) for row in rows) if self.unit == "sequence" else 1
+
+    def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
+        """After optimiser step `step` (from 0) of the stage's `steps`; `logged` are its losses."""
+
+    def answer(
+        self, model: PreTrainedModel, way: str, plain: Callable[[PreTrainedModel], Any]
+    ) -> Any:
+        """How the finished student is used: by default `plain`, which answers by a model."""
+        return plain(model)

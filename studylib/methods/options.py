@@ -1,0 +1,56 @@
+"""Options of methods and losses: the keyword arguments of a function or class, checked by their
+types.
+
+>>> check("jsd", forward_kl, {"temperature": 2})
+{'temperature': 2.0}
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, StrictBool, TypeAdapter, ValidationError
+
+from studylib.core.errors import StudyError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+AboveZero = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Switch = StrictBool
+
+
+def of(owner: Callable) -> dict[str, inspect.Parameter]:
+    """The options of a function or class: its keyword-only arguments."""
+    arguments = inspect.signature(owner).parameters.values()
+    return {each.name: each for each in arguments if each.kind is each.KEYWORD_ONLY}
+
+
+def check(
+    name: str, owner: Callable, given: Mapping[str, Any], beside: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The options that are given, each of its type. Raises StudyError for a value that its type
+    refuses, and for an unknown name; what `beside` options can be given is named then."""
+    known = of(owner)
+    for option in given:
+        if option not in known:
+            raise StudyError(
+                f"{name} has no option {option!r}: it knows {', '.join([*beside, *known])}."
+            )
+    return {
+        option: check_value(name, option, known[option].annotation, value)
+        for option, value in given.items()
+    }
+
+
+def check_value(name: str, option: str, kind: Any, value: Any) -> Any:
+    """A value of this type; numbers may be written as text (YAML reads 1e-1 so). Raises StudyError
+    for any other."""
+    if isinstance(value, bool) and kind is not Switch:
+        raise StudyError(f"{option} of {name} must be a number, not {value!r}.")
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise StudyError(f"{option} of {name} must be {problem}, not {value!r}.") from None

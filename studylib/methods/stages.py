@@ -1,0 +1,186 @@
+"""The stages of a training: so many steps by one method each.
+
+>>> stages = parse([{"steps": 60, "losses": {"forward_kl": 1, "cross_entropy": 0.5}}])
+>>> title(stages), steps(stages)
+('forward_kl + 0.5 cross_entropy', 60)
+
+A stage names its `losses`, or a `method` of this folder and its `options`.
+"""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cache, cached_property
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from studylib import methods
+from studylib.core.errors import StudyError
+from studylib.methods import options
+from studylib.methods.base import Method
+from studylib.methods.objective import TOKENS, Objective
+from studylib.methods.views import Teacher
+
+
+@cache
+def known() -> dict[str, type[Method]]:
+    """Every method of this folder by its name, the file's."""
+    found = {}
+    for module in pkgutil.iter_modules(methods.__path__):
+        held = vars(import_module(f"{methods.__name__}.{module.name}")).values()
+        for each in held:
+            if isinstance(each, type) and issubclass(each, Method):
+                if each.__module__.endswith(f".{module.name}") and each not in (Method, Objective):
+                    found[module.name] = each
+    return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many steps by one method with its options."""
+
+    steps: int
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def method(self) -> Method:
+        """The method itself, with nothing learnt yet."""
+        return (Objective if self.name == "objective" else known()[self.name])(**self.options)
+
+    @cached_property
+    def prototype(self) -> Method:
+        """A method to ask about its signals, title and versions."""
+        return self.method()
+
+    @property
+    def title(self) -> str:
+        """Its name in tables, with the options that are not the usual ones."""
+        listed = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        plain = self.name == "objective" or not listed
+        return self.prototype.title + ("" if plain else f"({listed})")
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether it needs a teacher's distributions, hidden states or text."""
+        return self.prototype.signals.teachers != 0
+
+    @property
+    def online(self) -> bool:
+        """Whether the teacher must run beside the student: cached states hold no inner layers."""
+        return self.prototype.signals.online
+
+
+def parse(stages: Sequence[Mapping]) -> tuple[Stage, ...]:
+    """The stages of a YAML's `stages`. Raises StudyError, naming what is wrong, unless every step
+    count, loss, method and option is one."""
+    if isinstance(stages, str | Mapping) or not isinstance(stages, Sequence) or not stages:
+        raise StudyError(
+            "stages must be a list like [{steps: 60, losses: {forward_kl: 1}}], not"
+            f" {stages!r}."
+        )
+    return tuple(_stage(stage) for stage in stages)
+
+
+def _stage(given: Mapping) -> Stage:
+    names = set(given) if isinstance(given, Mapping) else set()
+    if names != {"steps", "losses"} and names - {"options"} != {"steps", "method"}:
+        raise StudyError(
+            f"stages: {given!r} must name steps and losses, or steps, a method and its options."
+        )
+    steps = given["steps"]
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise StudyError(f"stages: steps must be a whole number of at least 1, not {steps!r}.")
+    if "losses" in given:
+        stage = Stage(steps, "objective", {"losses": given["losses"]})
+    else:
+        stage = Stage(steps, given["method"], _options(given["method"], given.get("options", {})))
+    _ = stage.prototype  # refuses what cannot be
+    return stage
+
+
+def _options(name: Any, given: Any) -> dict[str, Any]:
+    if name not in known():
+        near = get_close_matches(str(name), known(), 1)
+        raise StudyError(
+            f"method {name!r} is unknown: {f'did you mean {near[0]}? ' if near else ''}Known are"
+            f" {', '.join(known())}."
+        )
+    if not isinstance(given, Mapping):
+        raise StudyError(f"options of {name} must map names to values, not {given!r}.")
+    return options.check(name, known()[name], given)
+
+
+def title(stages: Sequence[Stage]) -> str:
+    """The name of all stages in tables: that of the one, or theirs with their steps."""
+    if len(stages) == 1:
+        return stages[0].title
+    return ", then ".join(f"{stage.title} ({stage.steps} steps)" for stage in stages)
+
+
+def steps(stages: Sequence[Stage]) -> int:
+    """The steps of all stages."""
+    return sum(stage.steps for stage in stages)
+
+
+def versions(stages: Sequence[Stage]) -> dict[str, int]:
+    """The versions of their methods, for a run's key."""
+    return {name: n for stage in stages for name, n in stage.prototype.versions.items()}
+
+
+def cached(stages: Sequence[Stage]) -> str | None:
+    """At which tokens cached teacher states are needed: by stages that compare logits with a
+    teacher that does not run, if any."""
+    places = {
+        stage.prototype.signals.at for stage in stages if stage.uses_teacher and not stage.online
+    }
+    return max(places, key=TOKENS.index, default=None)
+
+
+def logits_everywhere(stages: Sequence[Stage]) -> bool:
+    """Whether any stage looks at the logits of all tokens of a row."""
+    return any(stage.prototype.positions == "all" for stage in stages)
+
+
+def shortened(stages: Sequence[Stage], count: int) -> tuple[Stage, ...]:
+    """The stages in about `count` steps: each in its share of them, and in one at least; never
+    longer than they are."""
+    share = min(1.0, count / steps(stages))
+    return tuple(replace(stage, steps=max(1, round(share * stage.steps))) for stage in stages)
+
+
+def gold(steps: int) -> list[dict]:
+    """Learning from text alone, as `stages`."""
+    return [{"steps": steps, "losses": {"cross_entropy": 1.0}}]
+
+
+class Curriculum(nn.Module):
+    """The methods of all stages, one after the other. Its state goes into checkpoints."""
+
+    def __init__(self, stages: Sequence[Stage]):
+        super().__init__()
+        self.stages = stages
+        self.methods = nn.ModuleList(stage.method() for stage in stages)
+
+    def at(self, step: int) -> tuple[Method, int, int]:
+        """The method of a step (counted from 0), the step within its stage, and the stage's
+        steps."""
+        for method, stage in zip(self.methods, self.stages, strict=True):
+            if step < stage.steps:
+                assert isinstance(method, Method)
+                return method, step, stage.steps
+            step -= stage.steps
+        raise IndexError(step)
+
+    def student(self, model: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+        """Change the model as the methods want it."""
+        earlier: list[Method] = []
+        for method in self.methods:
+            assert isinstance(method, Method)
+            method.student(model, teachers)
+            for before in earlier:
+                method.follow(before)
+            earlier.append(method)

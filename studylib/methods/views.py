@@ -1,0 +1,179 @@
+"""What a method sees of a model on some rows: logits, hidden states, and the sequences they belong
+to.
+
+B rows of up to T tokens; N positions at which a next token is predicted, of S sequences (the
+questions of all rows); d the width of hidden states, V the size of the vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from studylib.core.errors import StudyError
+from studylib.data.packing import Batch, Pack, Places, collate
+from studylib.models import parts
+
+Head = Callable[[Tensor], Tensor]
+ONLINE = (
+    "Losses on hidden states need one teacher whose model runs beside the student: leave them out"
+    " of `stages`."
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """A model on some rows, computed when it is first asked for.
+
+    `tokens` says which positions count: those where `answers` are predicted, or `all`. `states`
+    are the hidden states (B, T, d) of the embeddings and of each block, `cached` the logits (N, V)
+    of a teacher that does not run. `aligned` names the block of this teacher that each of the
+    student's should match. Without `trained` nothing is differentiated.
+    """
+
+    rows: Sequence[Pack]
+    batch: Batch
+    head: Head
+    states: Callable[[], tuple[Tensor, ...]] | None = None
+    cached: Callable[[str], Tensor] | None = None
+    aligned: Sequence[int] = ()
+    trained: bool = False
+    tokens: str = "answers"
+    _others: dict[str, "View"] = field(default_factory=dict, repr=False)
+
+    def at(self, tokens: str) -> "View":
+        """The same model on the same rows, at other positions; nothing is computed twice."""
+        self._others.setdefault(self.tokens, self)
+        if tokens not in self._others:
+            about = {name: getattr(self, name) for name in self.__dataclass_fields__}
+            self._others[tokens] = View(**about | {"tokens": tokens})
+        return self._others[tokens]
+
+    @property
+    def places(self) -> Places[Tensor]:
+        """The positions in the flattened (B·T) tokens, and their next tokens."""
+        return getattr(self.batch, self.tokens)
+
+    @property
+    def targets(self) -> Tensor:
+        """The next tokens, (N,)."""
+        return self.places.targets
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(N, V), in float32."""
+        with self._gradient():
+            if self.cached is not None:
+                return self.cached(self.tokens)
+            return self.head(self.hidden(-1))
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """log p of the next tokens, (N,), in nats."""
+        with self._gradient():
+            chosen = self.targets[:, None]
+            return self.logits.float().log_softmax(-1).gather(-1, chosen)[:, 0]
+
+    def hidden(self, layer: int) -> Tensor:
+        """Hidden states (N, d): 0 the embeddings, k the output of block k, -1 the last one's after
+        the final norm. Raises StudyError for a teacher that does not run beside the student."""
+        return self._layers()[layer].flatten(0, 1)[self.places.at]
+
+    def hidden_rows(self, layer: int) -> list[Tensor]:
+        """The same row by row, (T, d) each: at all tokens of a row, targets or not, or at answers."""
+        states, width = self._layers()[layer], self.batch.ids.shape[1]
+        at = self.batch.answers.at
+        return [
+            states[row][at[at // width == row] % width if self.tokens == "answers" else slice(size)]
+            for row, size in enumerate(self.batch.lengths)
+        ]
+
+    @property
+    def depth(self) -> int:
+        """Blocks."""
+        return len(self._layers()) - 1
+
+    @cached_property
+    def sequences(self) -> Tensor:
+        """The number of the sequence that each position belongs to, (N,), from 0 to S - 1; of
+        answers alone."""
+        counts = [count for row in self.rows for count in row.target_lengths]
+        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+    def per_sequence(self, values: Tensor) -> Tensor:
+        """Sums of values (N,) over sequences, (S,)."""
+        sums = values.new_zeros(sum(len(row.roles) for row in self.rows))
+        return sums.index_add(0, self.sequences.to(values.device), values)
+
+    def where(self, role: str) -> Tensor:
+        """(S,) True on the sequences of a role."""
+        return torch.tensor([each == role for row in self.rows for each in row.roles])
+
+    def _layers(self) -> tuple[Tensor, ...]:
+        if self.states is None:
+            raise StudyError(ONLINE)
+        with self._gradient():
+            return self.states()
+
+    def _gradient(self) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(self.trained and torch.is_grad_enabled())
+
+
+class Served(Protocol):
+    """Hidden states of a teacher by row: (N, d) at answers, or (T, d) at `all` tokens."""
+
+    tokens: str
+
+    def __call__(self, pack: Pack) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What a student is compared with: cached `states` and the `head` that makes logits of them,
+    or its `model`, where it runs beside the student."""
+
+    head: Head
+    states: Served | None = None
+    model: PreTrainedModel | None = None
+    aligned: Sequence[int] = ()
+
+    def view(self, rows: Sequence[Pack], batch: Batch, online: bool) -> View:
+        """It on some rows. Raises StudyError where it should run but does not."""
+        if not online:
+            return View(rows, batch, self.head, cached=lambda tokens: self.logits(rows, tokens))
+        if self.model is None:
+            raise StudyError(ONLINE)
+        model = self.model
+        states = cache(lambda: parts.layer_states(model, batch))
+        return View(rows, batch, self.head, states, aligned=self.aligned)
+
+    def logits(self, rows: Sequence[Pack], tokens: str) -> Tensor:
+        """Its logits by cached states, (N, V)."""
+        served = self.states
+        assert served is not None, "a teacher that does not run has states"
+        each = [(served(row), getattr(row, tokens).at) for row in rows]
+        return self.head(
+            torch.cat([states if served.tokens == "answers" else states[at] for states, at in each])
+        )
+
+
+def student_view(
+    model: PreTrainedModel, rows: Sequence[Pack], vocabulary: int, inner: bool
+) -> View:
+    """The model that is trained; with the states of its inner layers where a method looks at
+    them."""
+    batch = collate(rows).to(model.device)
+    states = cache(lambda: parts.layer_states(model, batch, inner))
+    return View(rows, batch, parts.output_of(model, vocabulary), states, trained=True)
+
+
+def mean_logits(teachers: Sequence[View]) -> Tensor:
+    """Of several teachers the log of their mean probability up to a constant, (N, V)."""
+    if len(teachers) == 1:
+        return teachers[0].logits
+    with torch.no_grad():
+        return torch.stack([view.logits.log_softmax(-1) for view in teachers]).logsumexp(0)

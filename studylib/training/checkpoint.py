@@ -1,0 +1,162 @@
+"""What a training changes, and its checkpoints: a run that is stopped goes on from the last one and
+ends with the same bits."""
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from studylib.core import parallel
+from studylib.core.errors import StudyError
+from studylib.core.filesystem import file_digest, read_sealed, settle, write_sealed
+from studylib.core.parallel import Whole
+from studylib.models import parts
+from studylib.training.config import BETAS, WEIGHT_DECAY, Recipe
+
+
+class Diverged(StudyError):
+    """The loss is no number any more."""
+
+
+class Learner:
+    """Weights, optimiser, the method's state, random numbers.
+
+    `data` names the rows and their order: a checkpoint of others is refused.
+    """
+
+    def __init__(self, model: PreTrainedModel, method: nn.Module, recipe: Recipe, data: str):
+        self.whole = Whole(parts.layers(model), model=model, method=method)
+        self.method, self.data = method, data
+        self.names = list(self._trained())
+        self.optimizer = torch.optim.AdamW(
+            self._trained().values(),
+            lr=recipe.rate,
+            betas=BETAS,
+            weight_decay=WEIGHT_DECAY,
+            fused=True,
+        )
+
+    def step(self, rate: float) -> None:
+        """One optimiser step at this learning rate, the gradient's norm clipped to 1. Raises
+        Diverged when that is no number."""
+        self.optimizer.param_groups[0]["lr"] = rate
+        norm = torch.nn.utils.clip_grad_norm_(self.whole.parameters(), 1.0)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not norm.isfinite():
+            raise Diverged(
+                f"the gradient's norm is {norm.item()} at a learning rate of {rate:g}: lower it."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def checkpoint(self, curve: list[dict], work: Path) -> None:
+        """Write everything into `work`, replacing the last checkpoint only when complete; of
+        several processes each its own part."""
+        parallel.give_back()  # the files are put together in memory
+        tensors = self._tensors()
+        for number, values in self.optimizer.state_dict()["state"].items():
+            name = self.names[number]
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in values.items()}
+        draft = work / f"step-{curve[-1]['step']}.draft"
+        draft.mkdir(parents=True, exist_ok=True)
+        if parallel.count() == 1:
+            save_file(tensors, draft / "state.safetensors")
+        else:
+            dcp.save(
+                tensors, storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True)
+            )
+        if parallel.first():
+            self._finish(draft, curve, work)
+        parallel.joined(None)  # nobody goes on before it is there
+
+    def _finish(self, draft: Path, curve: list[dict], work: Path) -> None:
+        files = {file.name: file_digest(file) for file in draft.glob("*.safetensors")}
+        settle(*(draft / name for name in files))
+        write_sealed(draft / "curve.json", {"data": self.data, "curve": curve, "files": files})
+        final = draft.with_suffix("")
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        for old in work.glob("step-*"):
+            if old != final:
+                shutil.rmtree(old)
+
+    def resume(self, work: Path) -> list[dict]:
+        """Go back to the last checkpoint in `work`, if there is one, and return its curve; by
+        however many processes it was written. Raises StudyError for one of other data."""
+        place = latest(work)
+        if place is None:
+            return []
+        kept = sound(place)
+        if kept["data"] != self.data:
+            raise StudyError(
+                f"{place} is a checkpoint of other rows or of another order: delete {work} and"
+                " train anew."
+            )
+        state = {name: _empty_state(value.detach()) for name, value in self._trained().items()}
+        tensors = self._tensors() | {
+            f"optimizer.{name}.{key}": value
+            for name, values in state.items()
+            for key, value in values.items()
+        }
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "torch.distributed is disabled", UserWarning
+            )  # which is meant, of one process
+            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(place)))
+        ordered = {number: state[name] for number, name in enumerate(self.names)}
+        self.optimizer.load_state_dict(
+            {"state": ordered, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        torch.set_rng_state(tensors["random"])
+        return kept["curve"]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All but the optimiser's, by their names in files."""
+        named = {f"parts.{name}": value for name, value in self._state().items()}
+        return named | {"random": torch.get_rng_state()}
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, each once even where embeddings are tied: of an adapted
+        model its adapters."""
+        return {name: value for name, value in self.whole.named_parameters() if value.requires_grad}
+
+    def _state(self) -> Mapping[str, Tensor]:
+        """Trained parameters, and the method's buffers."""
+        buffers = self.method.named_buffers("method")
+        return {name: value.detach() for name, value in (*self._trained().items(), *buffers)}
+
+
+def _empty_state(weight: Tensor) -> dict[str, Tensor]:
+    """Room for what AdamW keeps of a weight."""
+    moments = {key: torch.zeros_like(weight) for key in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.zeros((), device=weight.device), **moments}
+
+
+def latest(work: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one."""
+    folders = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
+    return max(folders, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
+
+
+def sound(checkpoint: Path) -> dict:
+    """What a checkpoint says of itself. Raises StudyError unless it is all there as it was
+    written."""
+    kept = read_sealed(checkpoint / "curve.json") or {}
+    files = {file.name: file_digest(file) for file in checkpoint.glob("*.safetensors")}
+    if kept.get("files") != files:
+        raise StudyError(
+            f"{checkpoint} is not what was written (digest differs): delete it, and the run begins"
+            " anew."
+        )
+    return kept
