@@ -28,15 +28,21 @@ from studylib.methods.views import Teacher
 
 @cache
 def known() -> dict[str, type[Method]]:
-    """Every method of this folder by its name, the file's."""
-    found = {}
-    for module in pkgutil.iter_modules(methods.__path__):
-        held = vars(import_module(f"{methods.__name__}.{module.name}")).values()
-        for each in held:
-            if isinstance(each, type) and issubclass(each, Method):
-                if each.__module__.endswith(f".{module.name}") and each not in (Method, Objective):
-                    found[module.name] = each
-    return found
+    """Every method of this folder by its name, the file's; without the objective, which `losses`
+    name."""
+    modules = [
+        import_module(f"{methods.__name__}.{file.name}")
+        for file in pkgutil.iter_modules(methods.__path__)
+        if file.name not in ("base", "objective")
+    ]
+    return {
+        module.__name__.rpartition(".")[2]: each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type)
+        and issubclass(each, Method)
+        and each.__module__ == module.__name__
+    }
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class View:
         return self._layers()[layer].flatten(0, 1)[self.places.at]
 
     def hidden_rows(self, layer: int) -> list[Tensor]:
-        """The same row by row, (T, d) each: at all tokens of a row, targets or not, or at answers."""
+        """The same row by row, (T, d) each: at answers, or at all tokens, targets or not."""
         states, width = self._layers()[layer], self.batch.ids.shape[1]
         at = self.batch.answers.at
         return [

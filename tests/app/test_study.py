@@ -18,7 +18,8 @@ from studylib.data import packing, prompts, sources
 from studylib.data import squad as data_squad
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
-from studylib.methods import objective, stages
+from studylib.methods import objective
+from studylib.methods import stages as method_stages
 from studylib.models import loading, parts, prune, reconstruct
 from studylib.runs import inputs, kinds, planning, supervision
 from studylib.store import exports
@@ -506,7 +507,7 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
     recipe = Recipe(
         rate=1e-2, **{name: asked[name] for name in ("packs", "seed", "micro", "precision")}
     )
-    one = stages.parse(stages.gold(1))
+    one = method_stages.parse(method_stages.gold(1))
     loop.train(
         net, trained, stages=one, recipe=recipe, vocabulary=len(words), work=tmp_path / "again"
     )
