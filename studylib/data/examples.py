@@ -1,4 +1,4 @@
-"""What a student learns: questions, each with the text to learn and the part that it plays."""
+"""What a student learns: questions with answers to learn, each with the part that it plays."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +11,7 @@ GOLD = "gold"
 
 @dataclass(frozen=True)
 class Example(Question):
-    """A question whose first answer is the text to learn.
+    """A question with the answer to learn.
 
     `role` says which part it plays in a loss: gold, chosen, rejected, rationale, sampled. Examples
     of one `group` belong together, as a chosen and a rejected answer to one question do.
@@ -20,21 +20,20 @@ class Example(Question):
     role: str = GOLD
     group: str = ""
 
-    @property
-    def target(self) -> str:
-        """The text to learn."""
-        return self.answers[0][0]
-
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return asdict(self)
 
 
-def of(question: Question, target: str, **changes: Any) -> Example:
-    """An example of a question, with the text to learn."""
+def of(question: Question) -> Example:
+    """A question with its gold answers, as an example."""
     about = {each.name: getattr(question, each.name) for each in fields(Question)}
-    start = max(0, question.context.find(target))
-    about |= {"answers": ((target, start),), "group": question.id}
+    return Example(**about, group=question.id)
+
+
+def with_target(question: Question, target: str, **changes: Any) -> Example:
+    """An example of a question whose answer to learn is another text."""
+    about = vars(of(question)) | {"answers": ((target, max(0, question.context.find(target))),)}
     return Example(**about | changes)
 
 

@@ -6,7 +6,7 @@ state is what it would be with one question per row. Try it: python -m pytest
 tests/data/test_packing.py
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from studylib.core.filesystem import digest
 from studylib.data.examples import GOLD
-from studylib.data.prompts import Prompt
+from studylib.data.prompts import Branch, Prompt
 
 Numbers = TypeVar("Numbers", list[int], Tensor)
 
@@ -35,16 +35,29 @@ class Places(Generic[Numbers]):
 class Pack:
     """One row: token ids, positions and branch number per token (0 is the prefix), and what is
     learnt where: the answers' tokens (EOS included), or all next tokens, those after the prefix
-    once per branch. For each branch, its question's id, its role and the tokens of its answer."""
+    once per branch; and what each branch asks."""
 
     ids: list[int]
     positions: list[int]
     branches: list[int]
     answers: Places[list[int]]
     all: Places[list[int]]
-    question_ids: tuple[str, ...]
-    roles: tuple[str, ...]
-    target_lengths: tuple[int, ...]
+    asked: tuple[Branch, ...]
+
+    @property
+    def question_ids(self) -> tuple[str, ...]:
+        """Those of its branches."""
+        return tuple(branch.question.id for branch in self.asked)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The part that each answer plays in a loss."""
+        return tuple(getattr(branch.question, "role", GOLD) for branch in self.asked)
+
+    @property
+    def target_lengths(self) -> tuple[int, ...]:
+        """The tokens of each answer, EOS included."""
+        return tuple(len(branch.target) for branch in self.asked)
 
     @cached_property
     def digest(self) -> str:
@@ -71,16 +84,13 @@ def pack(prompt: Prompt) -> Pack:
         positions += range(len(prompt.prefix), len(prompt.prefix) + len(tokens))
         branches += [number] * len(tokens)
         ids += tokens
-    return Pack(
-        ids,
-        positions,
-        branches,
-        answers,
-        every,
-        tuple(branch.question.id for branch in prompt.branches),
-        tuple(getattr(branch.question, "role", GOLD) for branch in prompt.branches),
-        tuple(len(branch.target) for branch in prompt.branches),
-    )
+    return Pack(ids, positions, branches, answers, every, tuple(prompt.branches))
+
+
+def select(row: Pack, chosen: Iterable[int]) -> Pack:
+    """The row with some of its branches alone (counted from 0)."""
+    prefix = row.ids[: row.branches.count(0)]
+    return pack(Prompt(prefix, [row.asked[number] for number in chosen]))
 
 
 def unpack(prompt: Prompt) -> list[Pack]:

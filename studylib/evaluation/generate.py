@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from random import Random
 
 import torch
 from safetensors import safe_open
@@ -55,6 +56,36 @@ class Answer:
         return math.exp(self.log_probability)
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Answers that are drawn from the model's distribution, softened by a temperature; those of
+    each question by random numbers of its own, whatever else is asked beside it."""
+
+    temperature: float
+    seed: int
+    number: int = 0
+
+    def random(self, question_id: str) -> Random:
+        """The random numbers of a question."""
+        return Random(f"{self.seed} {self.number} {question_id}")
+
+    def draw(self, logits: Tensor, asked: Sequence["_Asked"]) -> tuple[Tensor, Tensor, Tensor]:
+        """A token of each question (R,) by its logits (R, V), its logit, and the best other's."""
+        up_to = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
+        draws = [question.random.random() for question in asked]
+        wanted = torch.tensor(draws, dtype=up_to.dtype, device=up_to.device)[:, None]
+        tokens = torch.searchsorted(up_to, wanted * up_to[:, -1:], right=True)
+        tokens = tokens.clamp_max(logits.shape[1] - 1)
+        others = logits.scatter(1, tokens, -torch.inf).max(-1).values
+        return tokens[:, 0], logits.gather(1, tokens)[:, 0], others
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The likeliest tokens (R,) of logits (R, V), their logits, and the next best ones'."""
+    leading = logits.topk(2)
+    return leading.indices[:, 0], leading.values[:, 0], leading.values[:, 1]
+
+
 def best(answers: Iterable[Answer]) -> dict[str, Answer]:
     """Per question the answer of the highest mean log-probability a token: one, where a context was
     asked in windows."""
@@ -83,6 +114,7 @@ def answer(
     longest: int | None = None,
     gold: bool = False,
     shared: bool = False,
+    sampling: Sampling | None = None,
     progress: Callable[[Sequence], Iterable] = iter,
     work: Path | None = None,
 ) -> list[Answer]:
@@ -91,8 +123,9 @@ def answer(
 
     Contexts of a batch are at most `alike` times as long as its shortest. An answer has at most
     `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the
-    states at gold answers, too. `shared`: several processes answer some of the batches each. From
-    time to time what was said is kept in `work`, from where it goes on.
+    states at gold answers, too. Answers are greedy, or drawn by `sampling`. `shared`: several
+    processes answer some of the batches each. From time to time what was said is kept in `work`,
+    from where it goes on.
     """
     model.eval()
     longest = longest or longest_answer(
@@ -126,6 +159,7 @@ def answer(
                 deepcopy(begun[beginning]),
                 len(beginning),
                 longest,
+                sampling,
             )
         )
         new |= {i: [next(answers) for _ in prompts[i].branches] for i in chosen}
@@ -220,6 +254,7 @@ class _Asked:
     branch: int
     position: int
     gold: Tensor
+    random: Random
     said: list[int] = field(default_factory=list)
     count: int = 0
     margin: float = math.inf
@@ -244,6 +279,7 @@ def _group(
     cache: DynamicCache,
     begun: int,
     longest: int,
+    sampling: Sampling | None,
 ) -> list[Answer]:
     """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read
     at once, then a token of every open question is said at a time, which does not see the gold
@@ -268,13 +304,13 @@ def _group(
     following = (given.positions[rows, places][first] + 1).tolist()
     states = hidden[rows, places - begun]
     asked = [
-        _Asked(*name, position, own)
+        _Asked(*name, position, own, sampling.random(name[0]) if sampling else Random(0))
         for name, position, own in zip(named, following, states.split(counts), strict=True)
     ]
     keys = given.branches.clone()
     keys[rows, places] = HIDDEN
     keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
-    _decode(model, tokenizer, cache, asked, states[first], keys, longest)
+    _decode(model, tokenizer, cache, asked, states[first], keys, longest, sampling)
     return [one.answer(tokenizer) for one in asked]
 
 
@@ -286,6 +322,7 @@ def _decode(
     last: Tensor,
     keys: Tensor,
     longest: int,
+    sampling: Sampling | None,
 ) -> None:
     """Say up to `longest` tokens of each question. `last` (R, d) are the hidden states that the
     first ones come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it
@@ -297,11 +334,12 @@ def _decode(
             last.device.type, enabled=False
         ):  # of all matrix products the head's alone stays in float32
             logits = model.get_output_embeddings()(last.float())[:, :size]
-        leading, total = logits.topk(2), logits.logsumexp(-1)  # values and indices (R, 2); (R,)
+        tokens, values, others = sampling.draw(logits, going) if sampling else _likeliest(logits)
+        total = logits.logsumexp(-1)  # (R,), as tokens, values and others are
         chosen = zip(
             going,
-            leading.indices[:, 0].tolist(),
-            leading.values.tolist(),
+            tokens.tolist(),
+            zip(values.tolist(), others.tolist(), strict=True),
             total.tolist(),
             strict=True,
         )
@@ -324,8 +362,8 @@ def _decode(
             model.device
         )
         keys = torch.cat([keys, branches], 1)
-        tokens = padded([[one.said[-1] for one in row] for row in rows]).to(model.device)
-        last = _forward(model, cache, tokens, positions, visible(branches, keys))[branches > 0]
+        ids = padded([[one.said[-1] for one in row] for row in rows]).to(model.device)
+        last = _forward(model, cache, ids, positions, visible(branches, keys))[branches > 0]
 
 
 def _hear(

@@ -4,7 +4,7 @@ default for each of its decisions.
 A method is a file in this folder that holds a subclass of `Method`; its name is the file's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
+from studylib.data.squad import Question
 from studylib.methods.divergences import forward_kl
 from studylib.methods.views import Teacher, View
 
@@ -24,15 +25,20 @@ Unit = Literal["token", "sequence", "step"]
 class Signals:
     """What a method reads of its teachers, known when a run is planned.
 
-    `teachers`: 0 is text alone, -1 as many as are given. `at`: where logits are compared. `inner`:
-    it looks at hidden states of inner layers, its own or a teacher's. `online`: the teacher runs
-    beside the student, since what it is asked is not known beforehand.
+    `teachers`: 0 is none, -1 as many as are given. `what`: `text` alone (which `data` asks for),
+    logits, or hidden states of inner layers, too. `at`: where logits are compared. `online`: the
+    teacher runs beside the student, since what it is asked is not known beforehand.
     """
 
     teachers: int = 1
+    what: Literal["text", "logits", "hidden"] = "logits"
     at: Literal["answers", "all"] = "answers"
-    inner: bool = False
     online: bool = False
+
+    @property
+    def supervise(self) -> bool:
+        """Whether the loss compares the student with a teacher."""
+        return self.teachers != 0 and self.what != "text"
 
 
 @dataclass
@@ -59,6 +65,7 @@ class Ask(Protocol):
 
     seed: int
     dev: Sequence[Pack]  # rows that nobody learns
+    questions: Mapping[str, Question]  # those of all rows, by id
 
     def views(self, rows: Sequence[Pack]) -> tuple[View, list[View]]:
         """Student and teachers on some rows, without gradients."""
@@ -67,6 +74,9 @@ class Ask(Protocol):
         self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0
     ) -> list[list[str]]:
         """So many answers to each example's question; greedy at a temperature of 0."""
+
+    def right(self, example: Example, text: str) -> bool:
+        """Whether an answer is exactly one of the example's."""
 
     def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
         """log p of each example's target with its end, in nats."""
@@ -117,7 +127,7 @@ class Method(nn.Module):
     def follow(self, earlier: "Method") -> None:
         """Take over what an earlier stage has learnt beside the student."""
 
-    def batch(self, sampler: Sampler, ask: Ask | None) -> list[Pack]:
+    def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
         """The rows of one optimiser step."""
         return sampler.next()
 
@@ -132,6 +142,11 @@ class Method(nn.Module):
         if self.unit == "token":
             return sum(len(getattr(row, self.signals.at).at) for row in rows)
         return sum(len(row.roles) for row in rows) if self.unit == "sequence" else 1
+
+    @classmethod
+    def overrides(cls, decision: str) -> bool:
+        """Whether it decides otherwise than the default does."""
+        return getattr(cls, decision) is not getattr(Method, decision)
 
     def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
         """After optimiser step `step` (from 0) of the stage's `steps`; `logged` are its losses."""

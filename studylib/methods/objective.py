@@ -129,7 +129,7 @@ class Objective(Method):
         self.signals = Signals(
             teachers=0 if names <= GOLD.keys() else -1,
             at="all" if any(term.tokens == "all" for term in compared) else "answers",
-            inner=bool(names & FEATURES.keys()),
+            what="hidden" if names & FEATURES.keys() else "logits",
             online=bool(names & FEATURES.keys()),
         )
 

@@ -71,8 +71,13 @@ class Stage:
 
     @property
     def uses_teacher(self) -> bool:
-        """Whether it needs a teacher's distributions, hidden states or text."""
-        return self.prototype.signals.teachers != 0
+        """Whether it learns from a teacher's distributions or hidden states."""
+        return self.prototype.signals.supervise
+
+    @property
+    def makes_data(self) -> bool:
+        """Whether it learns examples that are made for it before the training."""
+        return self.prototype.overrides("data")
 
     @property
     def online(self) -> bool:
@@ -171,22 +176,23 @@ class Curriculum(nn.Module):
         self.stages = stages
         self.methods = nn.ModuleList(stage.method() for stage in stages)
 
-    def at(self, step: int) -> tuple[Method, int, int]:
-        """The method of a step (counted from 0), the step within its stage, and the stage's
-        steps."""
-        for method, stage in zip(self.methods, self.stages, strict=True):
+    def at(self, step: int) -> tuple[int, int]:
+        """The stage of a step (both counted from 0), and the step within it."""
+        for number, stage in enumerate(self.stages):
             if step < stage.steps:
-                assert isinstance(method, Method)
-                return method, step, stage.steps
+                return number, step
             step -= stage.steps
         raise IndexError(step)
 
+    def method(self, stage: int) -> Method:
+        """That of a stage."""
+        method = self.methods[stage]
+        assert isinstance(method, Method)
+        return method
+
     def student(self, model: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Change the model as the methods want it."""
-        earlier: list[Method] = []
-        for method in self.methods:
-            assert isinstance(method, Method)
-            method.student(model, teachers)
-            for before in earlier:
-                method.follow(before)
-            earlier.append(method)
+        for number in range(len(self.stages)):
+            self.method(number).student(model, teachers)
+            for before in range(number):
+                self.method(number).follow(self.method(before))

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from studylib.core.errors import StudyError
@@ -30,15 +30,16 @@ class View:
     """A model on some rows, computed when it is first asked for.
 
     `tokens` says which positions count: those where `answers` are predicted, or `all`. `states`
-    are the hidden states (B, T, d) of the embeddings and of each block, `cached` the logits (N, V)
-    of a teacher that does not run. `aligned` names the block of this teacher that each of the
-    student's should match. Without `trained` nothing is differentiated.
+    are the hidden states (B, T, d) of the embeddings and of each block, the last after the final
+    `norm`; `cached` are the logits (N, V) of a teacher that does not run. `aligned` names the block
+    of this teacher that each of the student's should match. Without `trained` nothing is differentiated.
     """
 
     rows: Sequence[Pack]
     batch: Batch
     head: Head
     states: Callable[[], tuple[Tensor, ...]] | None = None
+    norm: nn.Module | None = None
     cached: Callable[[str], Tensor] | None = None
     aligned: Sequence[int] = ()
     trained: bool = False
@@ -83,6 +84,13 @@ class View:
         the final norm. Raises StudyError for a teacher that does not run beside the student."""
         return self._layers()[layer].flatten(0, 1)[self.places.at]
 
+    def exit(self, blocks: int) -> Tensor:
+        """The logits (N, V) that the output head reads after so many blocks."""
+        if blocks == self.depth:
+            return self.logits
+        assert self.norm is not None, "a student has it"
+        return self.head(self.norm(self.hidden(blocks)))
+
     def hidden_rows(self, layer: int) -> list[Tensor]:
         """The same row by row, (T, d) each: at answers, or at all tokens, targets or not."""
         states, width = self._layers()[layer], self.batch.ids.shape[1]
@@ -101,17 +109,23 @@ class View:
     def sequences(self) -> Tensor:
         """The number of the sequence that each position belongs to, (N,), from 0 to S - 1; of
         answers alone."""
-        counts = [count for row in self.rows for count in row.target_lengths]
-        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        numbers = torch.arange(len(self.lengths), device=self.lengths.device)
+        return numbers.repeat_interleave(self.lengths)
 
     def per_sequence(self, values: Tensor) -> Tensor:
         """Sums of values (N,) over sequences, (S,)."""
-        sums = values.new_zeros(sum(len(row.roles) for row in self.rows))
-        return sums.index_add(0, self.sequences.to(values.device), values)
+        return values.new_zeros(len(self.lengths)).index_add(0, self.sequences, values)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """The tokens of each sequence's answer, (S,)."""
+        lengths = [length for row in self.rows for length in row.target_lengths]
+        return torch.tensor(lengths, device=self.batch.ids.device)
 
     def where(self, role: str) -> Tensor:
         """(S,) True on the sequences of a role."""
-        return torch.tensor([each == role for row in self.rows for each in row.roles])
+        roles = [each == role for row in self.rows for each in row.roles]
+        return torch.tensor(roles, device=self.batch.ids.device)
 
     def _layers(self) -> tuple[Tensor, ...]:
         if self.states is None:
@@ -168,7 +182,8 @@ def student_view(
     them."""
     batch = collate(rows).to(model.device)
     states = cache(lambda: parts.layer_states(model, batch, inner))
-    return View(rows, batch, parts.output_of(model, vocabulary), states, trained=True)
+    head, norm = parts.output_of(model, vocabulary), parts.final_norm(model)
+    return View(rows, batch, head, states, norm, trained=True)
 
 
 def mean_logits(teachers: Sequence[View]) -> Tensor:

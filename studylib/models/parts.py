@@ -1,7 +1,8 @@
 """A model's parts, by the same names in every architecture: blocks, final norm, hidden states,
 output head; counts and precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -108,6 +109,18 @@ def layer_states(
         output_hidden_states=every_layer,
     )
     return out.hidden_states if every_layer else (out.last_hidden_state,)
+
+
+@contextmanager
+def shortened(model: PreTrainedModel, blocks: int) -> Iterator[None]:
+    """Within, the model has its first blocks alone."""
+    base: Any = model.base_model
+    every, depth = base.layers, model.config.num_hidden_layers
+    base.layers, model.config.num_hidden_layers = every[:blocks], blocks
+    try:
+        yield
+    finally:
+        base.layers, model.config.num_hidden_layers = every, depth
 
 
 def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:

@@ -18,7 +18,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PretrainedConfig, PreTrainedModel
 
 from studylib.data import packing, sources
-from studylib.data.examples import GOLD
+from studylib.data.prompts import Branch
+from studylib.data.squad import Question
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
 from studylib.models import loading, lora, parts, prune
@@ -379,9 +380,9 @@ def example(length: int, asked: int) -> packing.Pack:
         number for number in range(1, asked + 1) for _ in range(branch)
     ]
     places = packing.Places([0] * (asked * TARGET), [0] * (asked * TARGET))
-    names, roles, lengths = ("",) * asked, (GOLD,) * asked, (TARGET,) * asked
     positions = list(range(length))
-    return packing.Pack([0] * length, positions, branches, places, places, names, roles, lengths)
+    branches_asked = (Branch(Question("", "", "", "", ()), [], [0] * TARGET),) * asked
+    return packing.Pack([0] * length, positions, branches, places, places, branches_asked)
 
 
 def answering(own: Shape, text: Text) -> float:

@@ -14,7 +14,7 @@ from studylib.core import parallel, segmentation
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import canonical, write_json
 from studylib.core.machine import Machine
-from studylib.data import model_files, packing, prompts, sources, squad
+from studylib.data import examples, model_files, packing, prompts, sources, squad
 from studylib.data.squad import Question
 from studylib.evaluation import metrics
 from studylib.models import loading, parts, prune
@@ -110,6 +110,9 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     greedy answer stands for the most likely one. Raises StudyError when the teacher is right
     nowhere.
     """
+    if need.startswith("examples"):
+        kept = store.path(run.needs[need], "examples.json").read_text(encoding="utf-8")
+        return [*examples.from_json(json.loads(kept))]
     source = loaded(run.needs[need])
     if need != "train" or "said" not in run.needs:
         return source.labelled
@@ -226,12 +229,13 @@ def rows(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     need: str = "train",
+    mode: str = "",
 ) -> list[packing.Pack]:
-    """The questions that a run trains on (or those of `dev`, by which it is watched), packed."""
-    return [
-        packing.pack(prompt)
-        for prompt in prompted(run, need, tokenizer, model.config, learnt=learnt(run, store, need))
-    ]
+    """The questions that a run trains on (or those of `dev`, by which it is watched), packed; asked
+    as the run trains, unless another mode is named."""
+    questions = learnt(run, store, need)
+    built = prompted(run, need, tokenizer, model.config, learnt=questions, mode=mode)
+    return [packing.pack(prompt) for prompt in built]
 
 
 def some(packs: Sequence[packing.Pack], count: int, size: int, seed: int) -> list[packing.Batch]:

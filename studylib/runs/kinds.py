@@ -6,7 +6,18 @@ from typing import Protocol
 
 from studylib.core import parallel
 from studylib.core.progress import Progress
-from studylib.runs import answers, cost, cut, layers, loyalty, lr_search, states, student, teacher
+from studylib.runs import (
+    answers,
+    cost,
+    cut,
+    examples,
+    layers,
+    loyalty,
+    lr_search,
+    states,
+    student,
+    teacher,
+)
 from studylib.runs.budget import Took, Work
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -27,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "states": states,
     "layers": layers,
     "cut": cut,
+    "examples": examples,
     "rate": lr_search,
     "student": student,
     "answers": answers,

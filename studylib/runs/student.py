@@ -6,7 +6,7 @@ from pathlib import Path
 
 from studylib.core.progress import Progress
 from studylib.methods import stages as method_stages
-from studylib.runs import inputs, lr_search, planning, supervision
+from studylib.runs import examples, inputs, lr_search, planning, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -41,6 +41,17 @@ def plan(
             needs[f"teacher{which}"] = lesson.teacher
         if tokens := method_stages.cached(parsed):
             needs[f"states{which}"] = lesson.states(tokens, learn)
+        for stage_number, stage in enumerate(parsed if number == 1 else ()):
+            if stage.makes_data:
+                needs[f"examples {stage_number}"] = examples.plan(
+                    stages[stage_number],
+                    start,
+                    lesson.teacher,
+                    setting,
+                    lesson.text(learn),
+                    learn=learn,
+                    label=label,
+                )
     cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
     parameters = cut_to | setting.recipe(stages, rates[0], learn)
     recipe = planning.made_by(

@@ -16,6 +16,7 @@ from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.data import packing, vocabulary
 from studylib.evaluation import generate, metrics
+from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
 from studylib.methods.views import Served, Teacher
 from studylib.models import loading, lora, parts, prune
@@ -96,7 +97,8 @@ def _teacher(
             " family."
         )
     model.eval()
-    beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
+    stages = method_stages.parse(run.parameters["stages"])
+    beside = any(stage.online for stage in stages)
     head = parts.output_of(model, vocabulary.size(tokenizer))
     aligned: list[int] = []
     both: list[Served | None] = [None, None]
@@ -110,23 +112,15 @@ def _teacher(
         )
         stored = teachers.StoredStates(store.path(cached).glob("states-*.safetensors"), tokens)
         reprompted = mode != run.parameters["trained"]
-        if reprompted:
-            asked = [
-                inputs.prompted(
-                    run, n, tokenizer, model.config, learnt=inputs.learnt(run, store, n), mode=mode
-                )
-                for n in ("train", "dev")
+        if reprompted or any(stage.prototype.overrides("batch") for stage in stages):
+            rows = [
+                inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")
             ]
-            dev = [packing.pack(prompt) for prompt in asked[1]] if dev else []
-        served: list[teachers.StoredStates | teachers.ComputedStates] = [
-            stored,
-            teachers.ComputedStates(model, dev, tokens, precision),
-        ]
-        both = (
-            [teachers.Reprompted(*pair) for pair in zip(served, asked, strict=True)]
-            if reprompted
-            else [*served]
-        )
+            dev = rows[1] if dev and reprompted else dev
+            served: list[Served] = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
+            both = [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
+        else:
+            both = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
     learnt_from, watching = (
         Teacher(head, served, model if beside else None, aligned) for served in both
     )
@@ -157,8 +151,27 @@ class School:
         self.packs, self.dev = (
             inputs.rows(run, store, tokenizer, model, need) for need in ("train", "dev")
         )
-        watched = self.dev if "evaluations" in run.parameters else []
+        self.stage_rows = {
+            number: inputs.rows(run, store, tokenizer, model, f"examples {number}")
+            for number, stage in enumerate(self.stages)
+            if stage.makes_data
+        }
+        asked = any(stage.prototype.overrides("batch") for stage in self.stages)
+        watched = self.dev if asked or "evaluations" in run.parameters else []
         self.teachers, self.watching = _teachers(run, store, tokenizer, watched)
+
+    def ask(self, model: PreTrainedModel) -> Models:
+        """What methods may ask while they train this model."""
+        every = (branch.question for row in (*self.packs, *self.dev) for branch in row.asked)
+        return Models(
+            {"student": model},
+            self.tokenizer,
+            seed=self.run.parameters["seed"],
+            dev=self.dev,
+            questions={question.id: question for question in every},
+            guides=self.watching,
+            online=any(stage.online for stage in self.stages),
+        )
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
@@ -170,6 +183,8 @@ class School:
             "recipe": recipe,
             "vocabulary": vocabulary.size(self.tokenizer),
             "teachers": self.teachers,
+            "stage_rows": self.stage_rows,
+            "ask": self.ask,
         }
 
     def watched(self, model: PreTrainedModel) -> loop.Dev:

@@ -6,9 +6,10 @@ that it does not depend on how the step is divided into micro-batches.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,8 +42,8 @@ def losses(
 ) -> dict[str, Tensor]:
     """Each loss term of a method, summed over its units in these rows."""
     signals = method.signals
-    student = student_view(model, rows, vocabulary, signals.inner)
-    guides = teachers if signals.teachers else ()
+    student = student_view(model, rows, vocabulary, signals.what == "hidden")
+    guides = teachers if signals.supervise else ()
     views = [teacher.view(rows, student.batch, signals.online) for teacher in guides]
     return {name: values.sum() for name, values in method.loss(student, views).items()}
 
@@ -69,7 +70,7 @@ def backward(
     for start in range(0, len(own), size):
         given = (model, own[start : start + size], method, teachers, vocabulary)
         sums = losses(*given) if whole is None else whole(losses, *given)
-        counts = {name: method.count(name, rows) for name in sums}
+        counts = {name: max(1, method.count(name, rows)) for name in sums}
         weights = {name: method.weights.get(name, 1.0) for name in sums}
         if torch.is_grad_enabled():
             times = (
@@ -129,6 +130,7 @@ def train(
     vocabulary: int,
     work: Path,
     teachers: Sequence[Teacher] = (),
+    stage_rows: Mapping[int, Sequence[Pack]] = MappingProxyType({}),
     dev: Dev | None = None,
     ask: Callable[[PreTrainedModel], Ask] | None = None,
     report: Report = lambda step, values: None,
@@ -137,22 +139,25 @@ def train(
     """Train in place and return the curve: a mapping per step, at some with what `dev` measured; at
     step 0 with that alone.
 
-    `work` keeps the checkpoint; `ask` answers what methods ask of the model beside their losses;
-    `last` is called when all is done, while the weights are at hand. Raises Diverged when the loss
-    is no longer a number, StudyError for a checkpoint of other data.
+    Stages learn `packs`, those of `stage_rows` their own. `work` keeps the checkpoint; `ask`
+    answers what methods ask of the model beside their losses; `last` is called when all is done,
+    while the weights are at hand. Raises Diverged when the loss is no longer a number, StudyError
+    for a checkpoint of other data.
     """
     if not teachers and any(stage.uses_teacher for stage in stages):
         raise StudyError(f"objective {method_stages.title(stages)} needs a teacher.")
     steps, curriculum = method_stages.steps(stages), Curriculum(stages)
     curriculum.student(model, teachers)
-    order = schedule(
-        [len(pack.ids) for pack in packs], size=recipe.packs, steps=steps, seed=recipe.seed
-    )
-    parallel.divides(len(order[0]))
-    data = digest([order, [pack.digest for pack in packs]])
+    samplers = [
+        _sampler(
+            stage_rows.get(number, packs), stage.steps if number in stage_rows else steps, recipe
+        )
+        for number, stage in enumerate(stages)
+    ]
+    parallel.divides(len(samplers[0].order[0]))
+    data = _data(samplers)
     learner = Learner(model, curriculum.to(model.device), recipe, data)
-    sampler = Sampler(packs, order, recipe.seed)
-    optimise = _Optimiser(model, learner, curriculum, sampler, teachers, vocabulary, recipe, ask)
+    optimise = _Optimiser(model, learner, curriculum, samplers, teachers, vocabulary, recipe, ask)
     curve = learner.resume(work)
     marks, saved = dev.marks(steps) if dev else set(), time.monotonic()
     model.eval()  # dropout would make student and control differ by more than their targets
@@ -171,6 +176,18 @@ def train(
     return curve
 
 
+def _sampler(rows: Sequence[Pack], steps: int, recipe: Recipe) -> Sampler:
+    lengths = [len(row.ids) for row in rows]
+    order = schedule(lengths, size=recipe.packs, steps=steps, seed=recipe.seed)
+    return Sampler(rows, order, recipe.seed)
+
+
+def _data(samplers: Sequence[Sampler]) -> str:
+    """Names the rows and their order."""
+    parts = {id(each.rows): [each.order, [row.digest for row in each.rows]] for each in samplers}
+    return digest(*parts.values() if len(parts) == 1 else [list(parts.values())])
+
+
 class _Optimiser:
     """The optimiser steps of a training."""
 
@@ -179,22 +196,24 @@ class _Optimiser:
         model: PreTrainedModel,
         learner: Learner,
         curriculum: Curriculum,
-        sampler: Sampler,
+        samplers: Sequence[Sampler],
         teachers: Sequence[Teacher],
         vocabulary: int,
         recipe: Recipe,
         ask: Callable[[PreTrainedModel], Ask] | None,
     ):
         self.model, self.learner, self.curriculum = model, learner, curriculum
-        self.sampler, self.teachers, self.vocabulary = sampler, teachers, vocabulary
+        self.samplers, self.teachers, self.vocabulary = samplers, teachers, vocabulary
         self.recipe, self.ask = recipe, ask(model) if ask else None
 
     def __call__(self, step: int, steps: int) -> dict[str, float]:
         """Take step `step` (from 0) of `steps`, and return its losses. Raises Diverged."""
-        method, within, of_stage = self.curriculum.at(step)
-        self.sampler.step = step
+        number, within = self.curriculum.at(step)
+        method, stage = self.curriculum.method(number), self.curriculum.stages[number]
+        sampler = self.samplers[number]
+        sampler.step = within if len(sampler.order) == stage.steps else step
         with parts.precision(self.model, self.recipe.precision):
-            rows = method.batch(self.sampler, self.ask)
+            rows = method.batch(sampler, self.ask)
             given = (self.vocabulary, self.recipe.micro, self.learner.whole)
             values = backward(self.model, rows, method, self.teachers, *given)
         if not math.isfinite(values["loss"]):
@@ -203,10 +222,10 @@ class _Optimiser:
                 f" {self.recipe.rate:g}."
             )
         self.learner.step(self.recipe.rate_at(step, steps))
-        method.update(within, of_stage, values)
+        method.update(within, stage.steps, values)
         return values
 
     def measured(self, dev: Dev, step: int) -> dict[str, float]:
         """What dev measures, by the method of this step."""
-        method, _, _ = self.curriculum.at(step)
+        method = self.curriculum.method(self.curriculum.at(step)[0])
         return self.learner.whole(dev.measure, self.model, method, self.vocabulary, self.recipe)

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest, write_json
-from studylib.data.packing import Pack, collate, pack
-from studylib.data.prompts import Prompt
+from studylib.data.packing import Pack, collate
+from studylib.methods.views import Served
 from studylib.models import parts
 
 SHARD = 256  # rows per file
@@ -110,7 +110,7 @@ class StoredStates:
 
 class Reprompted:
     """Serves a pack's states (N, d) at answers from rows in which the same questions are prompted
-    otherwise: with a demonstration, say.
+    otherwise, with a demonstration, say, or together with others.
 
     Raises StudyError for a question that those rows do not have, or whose answer is split into
     other tokens there.
@@ -118,16 +118,13 @@ class Reprompted:
 
     tokens = "answers"
 
-    def __init__(self, states: "StoredStates | ComputedStates", prompts: Iterable[Prompt]):
+    def __init__(self, states: Served, rows: Iterable[Pack]):
         self.states = states
         self.where: dict[str, tuple[Pack, slice]] = {}
-        for prompt in prompts:
-            row, start = pack(prompt), 0
-            for branch in prompt.branches:
-                self.where[branch.question.id] = (
-                    row,
-                    slice(start, start := start + len(branch.target)),
-                )
+        for row in rows:
+            start = 0
+            for question, length in zip(row.question_ids, row.target_lengths, strict=True):
+                self.where[question] = (row, slice(start, start := start + length))
 
     def __call__(self, pack: Pack) -> Tensor:
         found = [self.where[question] for question in pack.question_ids if question in self.where]

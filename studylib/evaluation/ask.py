@@ -1,0 +1,73 @@
+"""What a method asks of models: answers, likelihoods, views of rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studylib.core import segmentation
+from studylib.data import packing, vocabulary
+from studylib.data.examples import Example
+from studylib.data.packing import Pack
+from studylib.data.prompts import Prompt
+from studylib.data.squad import Question
+from studylib.evaluation import generate, metrics
+from studylib.methods.views import Teacher, View, student_view
+
+Build = Callable[[Sequence[Question]], list[Prompt]]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models by their names, `teacher` and `student`, asked by the prompts that `build` makes.
+
+    `guides` are the teachers as a training has them, `online` whether they run beside the student.
+    """
+
+    models: Mapping[str, PreTrainedModel]
+    tokenizer: PreTrainedTokenizerBase
+    seed: int
+    build: Build = list
+    dev: Sequence[Pack] = ()
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    guides: Sequence[Teacher] = ()
+    online: bool = False
+
+    @torch.no_grad()
+    def views(self, rows: Sequence[Pack]) -> tuple[View, list[View]]:
+        """Student and teachers on some rows, without gradients."""
+        size = vocabulary.size(self.tokenizer)
+        student = student_view(self.models["student"], rows, size, False)
+        return student, [guide.view(rows, student.batch, self.online) for guide in self.guides]
+
+    def answers(
+        self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0
+    ) -> list[list[str]]:
+        """So many answers to each example's question; greedy at a temperature of 0."""
+        prompts, drawn = self.build(examples), []
+        for n in range(number):
+            sampling = generate.Sampling(temperature, self.seed, n) if temperature else None
+            answers = generate.answer(
+                self.models[model], self.tokenizer, prompts, sampling=sampling
+            )
+            drawn.append(generate.best(answers))
+        return [[answers[example.id].text for answers in drawn] for example in examples]
+
+    def right(self, example: Example, text: str) -> bool:
+        """Whether an answer is exactly one of the example's."""
+        gold = [answer for answer, _ in example.answers]
+        rules = segmentation.usual_rules(example.language)
+        return metrics.exact_match(text, gold, language=example.language, rules=rules) == 1
+
+    @torch.no_grad()
+    def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
+        """log p of each example's target with its end, in nats."""
+        found: dict[str, float] = {}
+        size = vocabulary.size(self.tokenizer)
+        for prompt in self.build(examples):
+            row = packing.pack(prompt)
+            view = student_view(self.models[model].eval(), [row], size, False)
+            sums = view.per_sequence(view.log_probs).tolist()
+            found |= dict(zip(row.question_ids, sums, strict=True))
+        return [found[example.id] for example in examples]

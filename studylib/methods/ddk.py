@@ -1,0 +1,103 @@
+"""DDK: domain knowledge is distilled where the student lags.  Liu et al. 2024, arXiv:2407.16154
+
+    L = CE + gamma KL(p_T ‖ p_S)                              gamma 0.2, T 1
+    psi_i = r_i exp(ppl_S,i / ppl_T,i),  r_i = alpha psi_i / sum(psi) + (1 − alpha)/N
+                                                              alpha 0.5, every 1,000 of 30,000 steps
+
+Here: a domain is the word that a question asks with (who, when, …). Every `every` steps the
+perplexities of student and teacher on the dev questions of each domain give the factors r by which
+the next steps draw domains; a row is a context with its questions of the domain drawn.
+Left out: 15 billion tokens of pretraining text.  Source: paper.
+Run: study run params/tiny/methods.yaml --only ddk         Test: tests/methods/test_ddk.py
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from studylib.data.packing import Pack, select
+from studylib.data.prompts import ASKING, traits
+from studylib.methods.base import Ask, Method, Sampler
+from studylib.methods.divergences import forward_kl
+from studylib.methods.objective import cross_entropy
+from studylib.methods.options import Count, Positive, Share
+from studylib.methods.views import View
+
+DOMAINS = (*ASKING, "other")
+
+
+class Ddk(Method):
+    """Cross-entropy and KL on questions drawn by how far the student lags behind its teacher."""
+
+    factors: Tensor
+
+    def __init__(
+        self,
+        *,
+        gamma: Positive = 0.2,
+        temperature: Positive = 1.0,
+        alpha: Share = 0.5,
+        every: Count = 20,
+    ):
+        super().__init__()
+        self.gamma, self.temperature, self.alpha, self.every = gamma, temperature, alpha, every
+        self.register_buffer("factors", torch.full((len(DOMAINS),), 1 / len(DOMAINS)).double())
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """gamma for the KL."""
+        return {"cross_entropy": 1.0, "forward_kl": self.gamma}
+
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+        """Both per token."""
+        how = {"temperature": self.temperature}
+        return {
+            "cross_entropy": cross_entropy(student.logits, student.targets),
+            "forward_kl": forward_kl(student.logits, teachers[0].logits, **how),
+        }
+
+    def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
+        """As many contexts as in every training, each with its questions of one domain."""
+        inside = [_by_domain(row, ask) for row in sampler.rows]
+        if sampler.step % self.every == 0:
+            self.factors.copy_(domain_factors(self.factors, *self._perplexities(ask), self.alpha))
+        present = [number for number in range(len(DOMAINS)) if any(number in of for of in inside)]
+        chances = self.factors[present].numpy()
+        random, rows = sampler.random(), []
+        for _ in sampler.next():
+            domain = random.choice(present, p=chances / chances.sum())
+            row = random.choice([n for n, of in enumerate(inside) if domain in of])
+            rows.append(select(sampler.rows[row], inside[row][domain]))
+        return rows
+
+    def _perplexities(self, ask: Ask) -> tuple[Tensor, Tensor]:
+        """Those of student and teacher by domain, on dev; equal where dev has no such question."""
+        sums, counts = torch.zeros(2, len(DOMAINS)).double(), torch.zeros(len(DOMAINS)).double()
+        for row in ask.dev:
+            domains = torch.tensor([_domain(ask, question) for question in row.question_ids])
+            student, (teacher, *_) = ask.views([row])
+            for number, view in enumerate((student, teacher)):
+                losses = -view.per_sequence(view.log_probs).cpu().double()
+                sums[number].index_add_(0, domains, losses)
+            counts.index_add_(0, domains, student.lengths.cpu().double())
+        own, target = (sums / counts.clamp_min(1)).exp()
+        return own, target
+
+
+def domain_factors(factors: Tensor, student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
+    """The next factors, of these factors and of both perplexities by domain, (N,) each."""
+    psi = factors * (student / teacher).exp()
+    return alpha * psi / psi.sum() + (1 - alpha) / len(factors)
+
+
+def _domain(ask: Ask, question: str) -> int:
+    return DOMAINS.index(str(traits(ask.questions[question])["asks"]))
+
+
+def _by_domain(row: Pack, ask: Ask) -> dict[int, list[int]]:
+    """The branches of a row by the domain of their questions."""
+    found: dict[int, list[int]] = {}
+    for number, question in enumerate(row.question_ids):
+        found.setdefault(_domain(ask, question), []).append(number)
+    return found

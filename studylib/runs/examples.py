@@ -1,0 +1,73 @@
+"""The examples that a method makes before its training: with rationales, wrong answers or
+paraphrases, as it decides."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from studylib.core.filesystem import write_json
+from studylib.core.progress import Progress
+from studylib.data import examples as data_examples
+from studylib.data import prompts
+from studylib.evaluation.ask import Models
+from studylib.methods import stages as method_stages
+from studylib.runs import budget, inputs, planning
+from studylib.store.run import Input, Run
+from studylib.store.store import Store
+
+
+def plan(
+    stage: Mapping,
+    start: Run | Input,
+    teacher: Run | Input,
+    setting: planning.Setting,
+    text: Mapping[str, Run],
+    *,
+    learn: str,
+    label: str,
+) -> Run:
+    """The examples of a stage that makes them; `text` are the runs that the text to learn is of."""
+    (parsed,) = method_stages.parse([stage])
+    how = {"trained": setting.trained, "seed": setting.seed, "learn": learn}
+    method = {"method": parsed.name, "options": dict(stage.get("options", {}))}
+    needs = {"teacher": teacher, "start": start, "train": setting.train, **text}
+    recipe = planning.made_by(setting.trained, "answering", "scoring")
+    recipe |= parsed.prototype.versions
+    return Run("examples", how | method, needs, recipe, f"{label}, examples of {parsed.name}")
+
+
+def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
+    """Ask teacher and student what the method wants to know."""
+    wanted = run.parameters
+    stage = {"steps": 1, "method": wanted["method"], "options": wanted["options"]}
+    (parsed,) = method_stages.parse([stage])
+    models = {name: inputs.load(store, run.needs[need]) for name, need in MODELS.items()}
+    model, tokenizer = models["teacher"]
+    build = partial(
+        prompts.build,
+        tokenizer=tokenizer,
+        mode=wanted["trained"],
+        pool=inputs.loaded(run.needs["train"]).labelled,
+        seed=wanted["seed"],
+        longest=model.config.max_position_embeddings,
+        training=True,
+    )
+    named = {name: each for name, (each, _) in models.items()}
+    ask = Models(named, tokenizer, wanted["seed"], build)
+    learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
+    made = parsed.method().data(learnt, ask)
+    write_json(folder / "examples.json", [example.to_json() for example in made])
+    return {"examples": len(made)}
+
+
+MODELS = {"teacher": "teacher", "student": "start"}
+
+
+def cost(work: budget.Work, run: Run) -> budget.Took:
+    """As much as the teacher's answers to the training questions, as often as it samples."""
+    own, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
+    times = run.parameters["options"].get("samples", 1)
+    done = {"answering": times * budget.answering(own, text)}
+    held = budget.FLOAT * (own.total + work.shape(run.needs["start"]).total)
+    memory = held + budget.FLOAT * own.hidden * budget.BATCH * max(text.lengths)
+    return budget.took(run, own, times * text.rows * text.tokens, done, memory, 0, 0, work)

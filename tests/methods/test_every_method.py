@@ -1,0 +1,108 @@
+"""What holds of every method in the folder: header, options, gradients, micro-batches, checkpoints,
+two processes."""
+
+import inspect
+import re
+import sys
+
+import pytest
+import torch
+from conftest import VOCABULARY, asker, guide, rows_of
+from miniatures import model
+
+from studylib.core import filesystem
+from studylib.core.project import root
+from studylib.methods import options, stages
+from studylib.training import loop
+from studylib.training.config import Recipe
+
+HEADER = re.compile(
+    r"^(?P<name>[^\n]+)  .*(arXiv|20\d\d).*\n\n {4}L = .+\n\nHere: .+Left out: .+Source: .+"
+    r"Run: study run params/tiny/methods\.yaml --only (?P<only>\w+)\s+"
+    r"Test: tests/methods/test_(?P<test>\w+)\.py\s*$",
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("name", stages.known())
+def test_its_header_says_paper_formula_what_is_left_out_and_how_to_run_it(name):
+    text = inspect.getdoc(sys.modules[stages.known()[name].__module__])
+    header = HEADER.match(text)
+    assert header, f"{name}: {text}"
+    assert header["only"] == header["test"] == name
+    assert (root() / "tests" / "methods" / f"test_{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", stages.known())
+def test_its_options_have_types_that_take_their_defaults(name):
+    owner = stages.known()[name]
+    for option, parameter in options.of(owner).items():
+        value = options.check_value(name, option, parameter.annotation, parameter.default)
+        assert value == parameter.default
+
+
+def step(method, rows, micro, student=None):
+    """The losses of a step on these rows, and the gradient of the student."""
+    net = student or model("llama")
+    teachers = [guide(method, model("llama", seed=1))] if method.signals.supervise else []
+    method.student(net, teachers)
+    values = loop.backward(net, rows, method, teachers, VOCABULARY, micro)
+    return values, {
+        name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None
+    }
+
+
+def test_its_losses_and_gradients_are_finite_and_do_not_depend_on_micro_batches(method):
+    rows = rows_of(method)[:4]
+    values, gradient = step(method, rows, 0)
+    assert gradient and all(torch.isfinite(each).all() for each in gradient.values())
+    assert torch.isfinite(torch.tensor(list(values.values()))).all()
+    for micro in (1, 2) if method.unit != "step" else ():
+        parts, other = step(method, rows, micro)
+        assert parts == pytest.approx(values, rel=1e-4, abs=1e-6)
+        for name, expected in gradient.items():
+            torch.testing.assert_close(other[name], expected, rtol=1e-3, atol=1e-5)
+
+
+def trained(method_stages, rows, work, *, report=lambda step, values: None, seed=0):
+    """The curve and the weights of a short training."""
+    net, (stage,) = model("llama", seed=seed), method_stages
+    teachers = [guide(stage.prototype, model("llama", seed=1))] * stage.uses_teacher
+    curve = loop.train(
+        net,
+        rows,
+        stages=method_stages,
+        recipe=Recipe(packs=3, rate=1e-3, seed=5, micro=2),
+        vocabulary=VOCABULARY,
+        work=work,
+        teachers=teachers,
+        ask=lambda student: asker(stage.prototype, student),
+        report=report,
+    )
+    return curve, torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+class Stop(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.mark.parametrize("name", stages.known())
+def test_a_training_that_was_stopped_ends_with_the_same_bits(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
+    planned = stages.parse([{"steps": 4, "method": name}])
+    rows = rows_of(planned[0].method())
+    curve, weights = trained(planned, rows, tmp_path / "a")
+
+    def stop(step, values):
+        if step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(planned, rows, tmp_path / "b", report=stop)
+    again, same = trained(planned, rows, tmp_path / "b", seed=9)
+    assert again == curve and torch.equal(weights, same)
+
+
+def test_the_same_seed_makes_the_same_rows(method):
+    for first, second in zip(rows_of(method), rows_of(method), strict=True):
+        assert first.digest == second.digest
