@@ -31,9 +31,9 @@ def of(question: Question) -> Example:
     return Example(**about, group=question.id)
 
 
-def with_target(question: Question, target: str, **changes: Any) -> Example:
+def with_target(source: Question, target: str, **changes: Any) -> Example:
     """An example of a question whose answer to learn is another text."""
-    about = vars(of(question)) | {"answers": ((target, max(0, question.context.find(target))),)}
+    about = vars(of(source)) | {"answers": ((target, max(0, source.context.find(target))),)}
     return Example(**about | changes)
 
 

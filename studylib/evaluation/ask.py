@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib.core import segmentation
@@ -34,11 +33,10 @@ class Models:
     guides: Sequence[Teacher] = ()
     online: bool = False
 
-    @torch.no_grad()
     def views(self, rows: Sequence[Pack]) -> tuple[View, list[View]]:
         """Student and teachers on some rows, without gradients."""
         size = vocabulary.size(self.tokenizer)
-        student = student_view(self.models["student"], rows, size, False)
+        student = student_view(self.models["student"], rows, size, False, trained=False)
         return student, [guide.view(rows, student.batch, self.online) for guide in self.guides]
 
     def answers(
@@ -60,14 +58,13 @@ class Models:
         rules = segmentation.usual_rules(example.language)
         return metrics.exact_match(text, gold, language=example.language, rules=rules) == 1
 
-    @torch.no_grad()
     def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
         """log p of each example's target with its end, in nats."""
         found: dict[str, float] = {}
         size = vocabulary.size(self.tokenizer)
         for prompt in self.build(examples):
             row = packing.pack(prompt)
-            view = student_view(self.models[model].eval(), [row], size, False)
+            view = student_view(self.models[model].eval(), [row], size, False, trained=False)
             sums = view.per_sequence(view.log_probs).tolist()
             found |= dict(zip(row.question_ids, sums, strict=True))
         return [found[example.id] for example in examples]

@@ -5,8 +5,9 @@ google-research/distilling-step-by-step: model_utils.py (TaskPrefixTrainer)
 
 Here: two tasks in one pack. The question as it is asked is answered by the gold answer; after
 `explain: ` it is answered by a rationale. The rationale is the evidence: of the context's
-sentences the one that makes the gold answer most likely to the teacher when it reads nothing else. At test the
-rationale is dropped, so answering costs what it did. Each term is a mean over its own tokens.
+sentences the one that makes the gold answer most likely to the teacher when it reads nothing else.
+At test the rationale is dropped, so answering costs what it did. Each term is a mean over its own
+tokens.
 Left out: T5, the prefix `predict: ` (the question is asked as everywhere), written rationales.
 Source: paper and code.
 Run: study run params/tiny/methods.yaml --only step_by_step

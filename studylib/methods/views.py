@@ -32,7 +32,8 @@ class View:
     `tokens` says which positions count: those where `answers` are predicted, or `all`. `states`
     are the hidden states (B, T, d) of the embeddings and of each block, the last after the final
     `norm`; `cached` are the logits (N, V) of a teacher that does not run. `aligned` names the block
-    of this teacher that each of the student's should match. Without `trained` nothing is differentiated.
+    of this teacher that each of the student's should match. Nothing is differentiated unless the
+    model is `trained`.
     """
 
     rows: Sequence[Pack]
@@ -176,14 +177,14 @@ class Teacher:
 
 
 def student_view(
-    model: PreTrainedModel, rows: Sequence[Pack], vocabulary: int, inner: bool
+    model: PreTrainedModel, rows: Sequence[Pack], vocabulary: int, inner: bool, trained: bool = True
 ) -> View:
-    """The model that is trained; with the states of its inner layers where a method looks at
-    them."""
+    """The model that is trained, or only looked at; with the states of its inner layers where a
+    method looks at them."""
     batch = collate(rows).to(model.device)
     states = cache(lambda: parts.layer_states(model, batch, inner))
     head, norm = parts.output_of(model, vocabulary), parts.final_norm(model)
-    return View(rows, batch, head, states, norm, trained=True)
+    return View(rows, batch, head, states, norm, trained=trained)
 
 
 def mean_logits(teachers: Sequence[View]) -> Tensor:

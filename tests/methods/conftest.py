@@ -1,7 +1,6 @@
 """What the tests of methods share: a small student with its teacher, rows, and what they may be
 asked."""
 
-
 import pytest
 from miniatures import built, model, packs, tokenizer
 

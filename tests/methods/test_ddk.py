@@ -1,6 +1,7 @@
 """DDK: the published update, and which questions are drawn."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_factors_are_measured_every_so_many_steps_and_kept_between():
     for step in range(6):
         method.batch(sampler(step), ask)
         seen.append(method.factors.clone())
-    changed = [not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False)]
+    changed = [not torch.equal(a, b) for a, b in pairwise(seen)]
     assert changed == [False, False, True, False, False]
     assert seen[-1].sum().item() == pytest.approx(1)
     assert "factors" in dict(method.named_buffers())
