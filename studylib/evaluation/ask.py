@@ -17,7 +17,7 @@ from studylib.methods.views import Teacher, View, student_view
 Build = Callable[[Sequence[Question]], list[Prompt]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Models:
     """Models by their names, `teacher` and `student`, asked by the prompts that `build` makes.
 
@@ -27,7 +27,7 @@ class Models:
     models: Mapping[str, PreTrainedModel]
     tokenizer: PreTrainedTokenizerBase
     seed: int
-    build: Build = list
+    build: Build
     dev: Sequence[Pack] = ()
     questions: Mapping[str, Question] = field(default_factory=dict)
     guides: Sequence[Teacher] = ()

@@ -2,13 +2,11 @@
 paraphrases, as it decides."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
 from studylib.data import examples as data_examples
-from studylib.data import prompts
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
 from studylib.runs import budget, inputs, planning
@@ -43,17 +41,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     (parsed,) = method_stages.parse([stage])
     models = {name: inputs.load(store, run.needs[need]) for name, need in MODELS.items()}
     model, tokenizer = models["teacher"]
-    build = partial(
-        prompts.build,
-        tokenizer=tokenizer,
-        mode=wanted["trained"],
-        pool=inputs.loaded(run.needs["train"]).labelled,
-        seed=wanted["seed"],
-        longest=model.config.max_position_embeddings,
-        training=True,
-    )
     named = {name: each for name, (each, _) in models.items()}
-    ask = Models(named, tokenizer, wanted["seed"], build)
+    ask = Models(named, tokenizer, wanted["seed"], inputs.builder(run, tokenizer, model.config))
     learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
     made = parsed.method().data(learnt, ask)
     write_json(folder / "examples.json", [example.to_json() for example in made])

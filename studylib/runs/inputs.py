@@ -1,9 +1,9 @@
 """What runs read: questions, prompts, models; and the device that they are loaded to."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 
@@ -221,6 +221,21 @@ def check(runs: Iterable[Run]) -> Read:
                 run.label,
             )
     return read
+
+
+def builder(
+    run: Run, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> Callable[[Sequence[Question]], list[prompts.Prompt]]:
+    """Makes prompts to train on of any questions, in the mode that a run trains in."""
+    return partial(
+        prompts.build,
+        tokenizer=tokenizer,
+        mode=run.parameters["trained"],
+        pool=loaded(run.needs["train"]).labelled,
+        seed=run.parameters["seed"],
+        longest=config.max_position_embeddings,
+        training=True,
+    )
 
 
 def rows(

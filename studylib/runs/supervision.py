@@ -166,7 +166,8 @@ class School:
         return Models(
             {"student": model},
             self.tokenizer,
-            seed=self.run.parameters["seed"],
+            self.run.parameters["seed"],
+            inputs.builder(self.run, self.tokenizer, model.config),
             dev=self.dev,
             questions={question.id: question for question in every},
             guides=self.watching,

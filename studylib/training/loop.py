@@ -22,7 +22,7 @@ from studylib.core.filesystem import digest
 from studylib.core.parallel import Whole
 from studylib.data.packing import Pack, schedule
 from studylib.methods import stages as method_stages
-from studylib.methods.base import Ask, Method, Sampler
+from studylib.methods.base import Method, Sampler
 from studylib.methods.objective import Objective
 from studylib.methods.stages import Curriculum, Stage
 from studylib.methods.views import Teacher, student_view
@@ -132,7 +132,7 @@ def train(
     teachers: Sequence[Teacher] = (),
     stage_rows: Mapping[int, Sequence[Pack]] = MappingProxyType({}),
     dev: Dev | None = None,
-    ask: Callable[[PreTrainedModel], Ask] | None = None,
+    ask: Callable[[PreTrainedModel], Any] = lambda model: None,
     report: Report = lambda step, values: None,
     last: Callable[[], None] = lambda: None,
 ) -> list[dict]:
@@ -200,11 +200,11 @@ class _Optimiser:
         teachers: Sequence[Teacher],
         vocabulary: int,
         recipe: Recipe,
-        ask: Callable[[PreTrainedModel], Ask] | None,
+        ask: Callable[[PreTrainedModel], Any],
     ):
         self.model, self.learner, self.curriculum = model, learner, curriculum
         self.samplers, self.teachers, self.vocabulary = samplers, teachers, vocabulary
-        self.recipe, self.ask = recipe, ask(model) if ask else None
+        self.recipe, self.ask = recipe, ask(model)
 
     def __call__(self, step: int, steps: int) -> dict[str, float]:
         """Take step `step` (from 0) of `steps`, and return its losses. Raises Diverged."""
