@@ -54,13 +54,14 @@ class Plan:
         self.asked += added
         return added
 
-    def student(self, model: Run, called: dict, teacher: Sequence[Asked]) -> None:
-        """Add a student or twin, asked what its teacher was asked."""
+    def student(self, model: Run, called: dict, teacher: Sequence[Asked], way: str = "") -> None:
+        """Add a student or twin, asked what its teacher was asked; it answers in a `way` of its
+        method."""
         self.trained.append((model, called))
         for theirs in teacher:
             test, mode = theirs.answers.needs["test"], theirs.called["asked"]
             label = f"{model.label}: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label)
+            own = self._answers(model, test, mode, called, label, way)
             loyal = kinds.loyalty.plan(own, theirs.answers, label=f"{label}, loyalty")
             self.asked.append(
                 Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal)
@@ -98,8 +99,10 @@ class Plan:
             own = self._answers(model, test, mode, called, label)
             self.asked.append(Asked(_named(called, test, mode), own, counted))
 
-    def _answers(self, model: Run | Input, test: Input, mode: str, called: dict, label: str) -> Run:
-        how = dict(asked=mode, seed=called["seed"], precision=self.answer_precision)
+    def _answers(
+        self, model: Run | Input, test: Input, mode: str, called: dict, label: str, way: str = ""
+    ) -> Run:
+        how = dict(asked=mode, seed=called["seed"], precision=self.answer_precision, way=way)
         return kinds.answers.plan(model, test, self.train, **how, label=label)
 
     @property

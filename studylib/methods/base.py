@@ -95,6 +95,11 @@ class Method(nn.Module):
     version: ClassVar[int] = 1  # part of the run's key: raise it when results change
     ways: tuple[str, ...] = ("",)  # to answer by, each asked on every test set
 
+    @classmethod
+    def recipe(cls, steps: int) -> list[dict[str, Any]]:
+        """The stages by which it is compared with other methods, so many steps in all."""
+        return [{"steps": steps, "method": cls.__module__.rpartition(".")[2]}]
+
     @property
     def title(self) -> str:
         """Its name in tables."""

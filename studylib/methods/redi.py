@@ -12,6 +12,7 @@ Run: study run params/tiny/methods.yaml --only redi        Test: tests/methods/t
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -34,6 +35,13 @@ class Redi(Method):
     def __init__(self, *, alpha: Share = 0.8, samples: Count = 4, temperature: Positive = 1.0):
         super().__init__()
         self.alpha, self.samples, self.temperature = alpha, samples, temperature
+
+    @classmethod
+    def recipe(cls, steps: int) -> list[dict[str, Any]]:
+        """Gold answers first, then REDI."""
+        first = max(1, steps // 2)
+        gold = {"steps": first, "losses": {"cross_entropy": 1.0}}
+        return [gold, *super().recipe(steps - first)]
 
     @property
     def weights(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ Run: study run params/tiny/methods.yaml --only taid        Test: tests/methods/t
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +50,11 @@ class Taid(Method):
         for name, value in (("t", start), ("last", math.inf), ("momentum", 0.0)):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
         self.total, self.tokens = 0.0, 0  # of the step so far
+
+    @classmethod
+    def recipe(cls, steps: int) -> list[dict[str, Any]]:
+        """Beside the loss of gold answers, as plain distillation."""
+        return [{"steps": steps, "losses": {"taid": 1.0, "cross_entropy": 0.5}}]
 
     def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
         """KL(p_t ‖ q) per token."""

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from studylib.core import parallel
 from studylib.core.progress import Progress
 from studylib.evaluation import generate
+from studylib.methods import stages as method_stages
+from studylib.methods.base import Method
 from studylib.models import parts
 from studylib.runs import budget, inputs, planning
 from studylib.store.run import Input, Run
@@ -26,16 +28,15 @@ def plan(
     seed: int,
     precision: str,
     label: str,
+    way: str = "",
 ) -> Run:
-    """A model's answers to all questions of a test set, and its hidden states at the gold ones.
-    `pool` serves the demonstration."""
-    return Run(
-        "answers",
-        planning.asking(asked, seed, precision),
-        {"model": asked_model, "test": test, "pool": pool},
-        planning.made_by(asked, "answering"),
-        label,
-    )
+    """A model's answers to all questions of a test set, and its hidden states at the gold ones;
+    in a `way` of the method that it was trained by, if that has several. `pool` serves the
+    demonstration."""
+    parameters = planning.asking(asked, seed, precision) | ({"way": way} if way else {})
+    needs = {"model": asked_model, "test": test, "pool": pool}
+    recipe = planning.made_by(asked, "answering")
+    return Run("answers", parameters, needs, recipe, f"{label}, {way}" if way else label)
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -45,8 +46,13 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     how: dict[str, Any] = dict(
         alike=alike(run), gold=True, shared=True, progress=bar.over, work=folder / "work"
     )
+    way = run.parameters.get("way", "")
+
+    def plain(current: PreTrainedModel) -> list[generate.Answer]:
+        return generate.answer(current, tokenizer, asked, **how)
+
     with precision(run, model):
-        every = generate.answer(model, tokenizer, asked, **how)
+        every = _method(run).answer(model, way, plain) if way else plain(model)
     said = generate.best(every)
     inputs.note(
         folder / "answers.json",
@@ -62,6 +68,11 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             folder / "gold.safetensors",
         )
     return {"questions": len(said)}
+
+
+def _method(run: Run) -> Method:
+    """The method that the model was trained by last."""
+    return method_stages.parse(run.needs["model"].parameters["stages"])[-1].method()
 
 
 def precision(run: Run, model: PreTrainedModel) -> torch.autocast:

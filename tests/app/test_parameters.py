@@ -12,7 +12,7 @@ from studylib.app import notebooks, parameters
 from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.data import archives
-from studylib.experiments import experiments
+from studylib.experiments import config, experiments
 from studylib.store.store import Store
 
 NOTEBOOK = root() / "notebooks" / "capacity_gap.ipynb"
@@ -38,7 +38,7 @@ def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
             "profile",
             "compute",
             *own,
-            *(field.name for field in fields(experiments.Common)),
+            *(field.name for field in fields(config.Common)),
         }
 
 

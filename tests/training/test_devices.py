@@ -2,15 +2,18 @@
 
 import pytest
 import torch
-from miniatures import FAMILIES, built, model, packs, stages, tokenizer
+from miniatures import FAMILIES, built, model, packs, tokenizer
 
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.data import packing
 from studylib.evaluation import generate
-from studylib.methods import objectives
+from studylib.methods import stages as method_stages
+from studylib.methods.objective import Objective
+from studylib.methods.views import Teacher
 from studylib.models import parts
 from studylib.training import loop
+from studylib.training.config import Recipe
 
 gpu = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -43,9 +46,9 @@ def test_a_gpu_finds_the_losses_of_the_cpu(family):
     found = []
     for device in ("cpu", "cuda"):
         student, net = (model(family, seed=seed).to(device) for seed in (0, 1))
-        mixture = objectives.Mixture(objectives.parse(stages(forward_kl=1.0, hidden_mse=1.0)))
-        guide = loop.Teacher(parts.output_of(net, len(tokenizer())), None, net, [0, 1, 2, 3])
-        found.append(loop.backward(student, packs()[:4], mixture, 0, guide, len(tokenizer())))
+        method = Objective(losses={"forward_kl": 1.0, "hidden_mse": 1.0})
+        guide = Teacher(parts.output_of(net, len(tokenizer())), None, net, [0, 1, 2, 3])
+        found.append(loop.backward(student, packs()[:4], method, [guide], len(tokenizer())))
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
@@ -66,8 +69,8 @@ def test_a_gpu_gives_the_answers_of_the_cpu(family):
 def test_a_checkpoint_of_a_gpu_goes_on_on_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1.0)
     how = dict(
-        stages=objectives.parse(objectives.gold(4)),
-        recipe=loop.Recipe(2, 1e-3, 0),
+        stages=method_stages.parse(method_stages.gold(4)),
+        recipe=Recipe(2, 1e-3, 0),
         vocabulary=len(tokenizer()),
         work=tmp_path,
     )
