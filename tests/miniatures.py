@@ -136,6 +136,19 @@ def prompted(raw: str, **changes) -> plans.Plan:
     )
 
 
+def compared(raw: str, **changes) -> plans.Plan:
+    """Methods for a miniature model."""
+    own = {
+        "families": {"mini": raw},
+        "size": 2,
+        "methods": [],
+        "control_steps": [4],
+        "asked": ["zero-shot"],
+        "stages": stages(forward_kl=1.0, cross_entropy=0.5),
+    }
+    return experiments.methods(**SETTINGS | own | changes)
+
+
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:
     """The runs of all trained models by role, start and name."""
     return {

@@ -285,7 +285,7 @@ def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
                     dict(zip([*SETTING, "student"], setting, strict=True))
                     | {"contrast": pair}
                     | named
-                    | _difference(one, other)
+                    | difference(one, other)
                 )
     return pd.DataFrame(lines, columns=[*SETTING, *PAIR, *DIFFERENCE])
 
@@ -522,7 +522,7 @@ def _prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str])
                     and set(there[one].seed) & set(there[other].seed)
                 ):
                     named = dict(zip(columns, (family, test, role, contrast, ways), strict=True))
-                    lines.append(named | _difference(there[one], there[other]))
+                    lines.append(named | difference(there[one], there[other]))
     return pd.DataFrame(lines, columns=[*columns, *DIFFERENCE])
 
 
@@ -598,7 +598,7 @@ def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
                 here = set(plain.question[values == value])
                 if not here:
                     continue
-                found = _difference(*(one[one.question.isin(here)] for one in (shown, plain)))
+                found = difference(*(one[one.question.isin(here)] for one in (shown, plain)))
                 lines.append(
                     {
                         "family": family,
@@ -731,7 +731,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     ]
 
 
-def _difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
+def difference(student: pd.DataFrame, twin: pd.DataFrame) -> dict:
     student, twin = _same_seeds(student, twin)
     values, clusters = _paired([student, twin], ["f1"])
     difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)

@@ -143,9 +143,10 @@ def test_every_next_token_is_learnt_once_a_branch_and_that_of_the_prefix_once():
 
 def test_a_row_is_named_by_its_questions_inputs_and_targets():
     row = packs()[0]
+    named = replace(row.asked[0].question, id="another")
     assert row.question_ids == tuple(branch.question.id for branch in built()[0].branches)
     others = [
-        replace(row, question_ids=("another",)),
+        replace(row, asked=(replace(row.asked[0], question=named), *row.asked[1:])),
         replace(row, ids=[row.ids[0] + 1, *row.ids[1:]]),
         replace(row, branches=[*row.branches[:-1], 0]),
         replace(row, answers=packing.Places(row.answers.at, row.answers.targets[::-1])),
@@ -162,7 +163,7 @@ def test_rows_are_filled_up_on_the_right_and_places_count_through_them():
             branches,
             packing.Places(at, targets),
             packing.Places(targets, at),
-            ("q",),
+            (),
         )
 
     batch = packing.collate(
@@ -291,3 +292,11 @@ def test_what_fills_no_batch_is_left_out_by_chance_and_not_by_length():
             assert len(seen) == 8
             left_out[[i for i in range(10) if i not in seen]] += 1
     np.testing.assert_allclose(left_out / 800, 0.2, atol=0.06)  # four standard errors
+
+
+def test_a_row_with_some_of_its_branches_is_the_row_of_these_questions():
+    prompt = next(prompt for prompt in built() if len(prompt.branches) > 2)
+    row, chosen = packing.pack(prompt), [0, 2]
+    expected = packing.pack(replace(prompt, branches=[prompt.branches[n] for n in chosen]))
+    assert packing.select(row, chosen) == expected
+    assert packing.select(row, range(len(row.asked))) == row

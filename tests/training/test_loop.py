@@ -608,7 +608,9 @@ def test_hidden_states_are_learnt_from_one_teacher_that_runs_beside():
 def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_questions():
     """A student asked zero-shot, a teacher that sees a demonstration."""
     net, shown = model("llama", seed=1), built("one-shot")
-    served = training_teachers.Reprompted(Live(net), shown[:-1])
+    served = training_teachers.Reprompted(
+        Live(net), [packing.pack(prompt) for prompt in shown[:-1]]
+    )
     theirs = {
         branch.question.id: packing.pack(replace(prompt, branches=[branch]))
         for prompt in shown
