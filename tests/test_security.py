@@ -1080,7 +1080,7 @@ class Echo(BaseHTTPRequestHandler):
 SCRIPT = """
 import sys
 from pathlib import Path
-from studylib.app import cli, notebooks
+from studylib.app import cli, execution, notebooks
 from studylib.core.errors import StudyError
 from studylib.data import sources
 from studylib.models import loading
@@ -1089,7 +1089,7 @@ from studylib.store.store import Store
 
 file, asked = sys.argv[1:]
 print([cli.main([verb, file]) for verb in ("plan", "status", "data", "run")])
-run = lambda: notebooks.execute(notebooks.jobs(file)[0])
+run = lambda: execution.execute(notebooks.jobs(file)[0])
 read = lambda: sources.content({"source": asked, "split": "train"})
 for tried in (run, lambda: loading.load(asked), read):
     try:

@@ -10,7 +10,7 @@ from studylib.app import parameters
 from studylib.core import segmentation
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
-from studylib.core.project import notebook, profiles
+from studylib.core.project import known_profiles, notebook, profiles
 from studylib.data import model_files, prompts, sources, squad, vocabulary
 from studylib.evaluation import generate, metrics
 from studylib.models import loading
@@ -37,6 +37,25 @@ def sets(values: Mapping) -> dict[str, dict]:
     for described in named.values():
         sources.described(described)
     return named
+
+
+def listed(profile: str | None) -> Iterator[str]:
+    """What there is to say of the data sets of a profile, or of all profiles, in lines."""
+    for each in [profile] if profile else known_profiles():
+        for line in overview(each):
+            head = f"{line.pop('set')} ({line.pop('language')}), {printable(line.pop('source'))}"
+            yield head
+            about = "; ".join(_spelt(name, value) for name, value in line.items() if value != "")
+            yield f"  {line.get('missing') or about}"
+
+
+def _spelt(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return f"{name}: " + ", ".join(
+            f"{key} {value:.1f}" if isinstance(value, float) else f"{value} {key}"
+            for key, value in value.items()
+        )
+    return f"{name} {value}" if isinstance(value, str) else f"{value:,} {name}"
 
 
 def overview(profile: str) -> Iterator[dict]:

@@ -1,36 +1,25 @@
-"""A profile's notebooks, each with the parameters of one YAML: planned, and executed by
-papermill."""
+"""A profile's notebooks, each with the parameters of one YAML and the plan that they make.
 
+jobs("tiny")
+"""
+
+import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import papermill
-from filelock import FileLock
-from ipykernel.kernelspec import make_ipkernel_cmd
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
-
+import studylib
 from studylib.app import parameters, study
-from studylib.core.errors import StudyError, told
-from studylib.core.filesystem import home, room
+from studylib.core import filesystem, provenance
+from studylib.core.errors import StudyError
 from studylib.core.project import known_profiles, notebook, profiles, root
 from studylib.experiments import experiments
 from studylib.experiments.plans import Plan
 from studylib.store import exports
 from studylib.store.store import Store
 
-EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
-
-
-class InterpreterKernel(AsyncKernelManager):
-    """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path
-    under the same name."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """How it is begun."""
-        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
+LIBRARIES = (*provenance.LIBRARIES, "matplotlib", "seaborn")  # that compute, count and draw
+READ = ("answers.json", "loyalty.json", "curve.json")  # of runs, by notebooks
 
 
 @dataclass(frozen=True)
@@ -41,6 +30,45 @@ class Job:
     profile: str
     values: dict
     plan: Plan
+
+    def __str__(self) -> str:
+        return f"{self.notebook.stem} ({self.profile})"
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes tables and figures."""
+        return study.folder(self.profile, self.notebook.stem)
+
+    @property
+    def executed(self) -> Path:
+        """Where the executed notebook lies."""
+        return filesystem.home() / "notebooks" / self.profile / self.notebook.name
+
+    @property
+    def noted(self) -> Path:
+        """The file beside it that holds the digest of what it was made of."""
+        return self.executed.with_suffix(".digest")
+
+    def is_current(self) -> bool:
+        """Whether it was executed with these values on these results by this code, and all that it
+        read and wrote is as it was then."""
+        return self.noted.is_file() and self.noted.read_text(encoding="utf-8") == self.digest()
+
+    def digest(self) -> str:
+        """That of all that the notebook's tables and figures come from, and of these."""
+        store, code = Store().snapshot(), Path(studylib.__file__).parent
+        results = {run.planned: store.result(run) for run in self.plan.runs}
+        made = [store.folder(run) for run in self.plan.runs if results[run.planned]]
+        read = [folder / name for folder in made for name in READ]
+        files = [self.notebook, self.executed, *code.rglob("*.py"), *self.folder.rglob("*"), *read]
+        return filesystem.digest(
+            {
+                "values": self.values,
+                "results": results,
+                "versions": [platform.python_version(), *map(version, LIBRARIES)],
+                "files": {str(f): filesystem.file_digest(f) for f in files if f.is_file()},
+            }
+        )
 
 
 def jobs(profile: str, engine: str | None = None) -> list[Job]:
@@ -86,7 +114,7 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
 def _refuse_taken(job: Job, file: Path) -> None:
     """Raise StudyError where a YAML from elsewhere names a profile of params/ whose tables hold
     more than its own plan: they would be replaced by less."""
-    shown = study.folder(job.profile, job.notebook.stem) / "rows.parquet"
+    shown = job.folder / "rows.parquet"
     if (
         job.profile not in known_profiles()
         or file.resolve().parent == (root() / "params" / job.profile).resolve()
@@ -104,52 +132,3 @@ def _planned(path: Path, values: dict) -> Job:
     given = parameters.defaults(path) | values
     profile, _ = given.pop("profile"), given.pop("compute")
     return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))
-
-
-def _literally(path: Path) -> str:
-    """A path that papermill takes as it is: it would format what is in braces by the parameters."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def execute(job: Job, compute: bool = True) -> Path:
-    """Execute the notebook by papermill and return where the executed one lies.
-
-    A notebook can look completed after its kernel died: what counts is that every run has a result,
-    if it was to `compute`, and the table is newer than the start. Raises StudyError otherwise.
-    """
-    table = study.folder(job.profile, job.notebook.stem) / "table.md"
-    target = home() / "notebooks" / job.profile / job.notebook.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")), room(target.parent, target.name, lambda: EXECUTED):
-        return _execute(job, compute, target, table)
-
-
-def _execute(job: Job, compute: bool, target: Path, table: Path) -> Path:
-    """The same, while nobody else does it."""
-    before = table.stat().st_mtime_ns if table.exists() else 0
-    try:
-        papermill.execute_notebook(
-            _literally(job.notebook),
-            _literally(target),
-            parameters=job.values | {"compute": compute},
-            cwd=str(job.notebook.parent),
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            kernel_manager_class=InterpreterKernel,
-        )
-    except papermill.PapermillExecutionError as error:
-        reason = told(" ".join(error.evalue.split())).rstrip(".")
-        raise StudyError(
-            f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {target}."
-        ) from error
-    except DeadKernelError as error:
-        raise StudyError(
-            f"{job.notebook.name} stopped, its kernel died: look into {target} and run again."
-        ) from error
-    undone = [run.label for run in job.plan.runs if compute and Store().result(run) is None]
-    if undone or not table.exists() or table.stat().st_mtime_ns == before:
-        raise StudyError(
-            f"{job.notebook.name} ended without {undone[0] if undone else table}: look into"
-            f" {target} and run again."
-        )
-    return target

@@ -4,8 +4,8 @@ from a YAML.
 >>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
 """
 
+import ast
 import json
-from ast import literal_eval
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +13,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
-from papermill import inspect_notebook
 
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import canonical
@@ -24,10 +23,14 @@ VALUES = 10_000  # that it may hold
 
 
 def defaults(notebook: Path) -> dict:
-    """Names and default values of the notebook's parameters cell."""
+    """Names and default values of the notebook's parameters cell, as papermill finds it."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+    lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
     return {
-        name: literal_eval(found["default"])
-        for name, found in inspect_notebook(str(notebook)).items()
+        line.targets[0].id: ast.literal_eval(line.value)
+        for line in lines
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
     }
 
 

@@ -19,6 +19,7 @@ from studylib.analysis import pairing, run_ids
 from studylib.core import labels, naming, segmentation, versions
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest
+from studylib.core.progress import Runs
 from studylib.core.project import root
 from studylib.data import prompts, sources, squad
 from studylib.engines import engines
@@ -53,6 +54,8 @@ TRAITS = ["asks", "answer_words", "answer_place"]
 TRAINED_KINDS = ("teacher", "student")
 SCORES = [*labels.METRICS, *labels.MENDED, *BESIDE]
 MARKS = ["paragraph", "repeat"]  # of a question, by its data set
+ROWS = [*IDENTITY, *COUNTS, "run", "planned", "article", "question", *MARKS, "untouched"]
+ROWS += [*TRAITS, *SCORES, "answer"]
 
 
 def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
@@ -65,19 +68,22 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
     engines.check(plan.machine)
     _refuse_unlike(pd.DataFrame([one.called for one in plan.asked]), folder)
     parts, listed = _by_run(plan), set[str]()
-
-    def keep(run: Run) -> None:
-        if folder is not None:
-            now = store.snapshot()
-            _refuse_other(run, now, known.get(run.planned, []), folder)
-            _keep(run, parts[run.planned], now, folder, listed)
-
     missing = [run for run in plan.runs if store.result(run) is None]
     inputs.rehearse(missing)
-    if missing:
-        store.open()
-        with engines.opened(plan.machine) as pool:
-            engines.complete(missing, store, plan.machine, pool, keep)
+    if not missing:
+        return
+    store.open()
+    title = f"{folder.name} ({folder.parent.name})" if folder is not None else "all"
+    with Runs(title, [run.kind for run in missing]) as shown, engines.opened(plan.machine) as pool:
+
+        def keep(run: Run) -> None:
+            now = store.snapshot()
+            if folder is not None:
+                _refuse_other(run, now, known.get(run.planned, []), folder)
+                _keep(run, parts[run.planned], now, folder, listed)
+            shown.done(run.kind, (now.result(run) or {"seconds": 0.0})["seconds"])
+
+        engines.complete(missing, store, plan.machine, pool, keep)
 
 
 def _refuse_others(
@@ -178,45 +184,28 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     or to one beside it, if they were. Raises StudyError where these are of other weights, or if
     there are no rows.
     """
-    store, frames, exported = (
-        (store or Store()).snapshot(),
-        [],
-        exports.exported(folder, "rows.parquet"),
-    )
+    store, exported = (store or Store()).snapshot(), exports.exported(folder, "rows.parquet")
     _refuse_others(plan, store, folder)
-    for one in plan.asked:
-        test = one.answers.needs["test"]
-        if is_answered(one, store):
-            counts = inputs.parameter_counts(store, one.counted)
-            fixed = (
-                one.called
-                | {f"parameters_{name}": count for name, count in counts.items()}
-                | {"run": store.key(one.answers)}
-            )
-            part = pd.DataFrame(_scored(one, store)).assign(**fixed, planned=one.planned)
-        elif one.planned in exported:
-            part = _marked(exported[one.planned].assign(**one.called), test)
-        else:
-            continue
-        frames.append(part.assign(untouched=part.paragraph >= test.value.get("seen_paragraphs", 0)))
-    if not frames:
+    frames = [_rows(one, store, exported) for one in plan.asked]
+    if not any(map(len, frames)):
         raise StudyError("No answers are there yet: complete the plan first.")
-    table = pd.concat(frames, ignore_index=True)
-    return table[
-        [
-            *IDENTITY,
-            *COUNTS,
-            "run",
-            "planned",
-            "article",
-            "question",
-            *MARKS,
-            "untouched",
-            *TRAITS,
-            *SCORES,
-            "answer",
-        ]
-    ]
+    return pd.concat([part for part in frames if len(part)], ignore_index=True)[ROWS]
+
+
+def _rows(one: Asked, store: Store, exported: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of one set of answers, from the store or as they were exported; none where it is
+    neither there nor was."""
+    test = one.answers.needs["test"]
+    if is_answered(one, store):
+        counts = inputs.parameter_counts(store, one.counted)
+        fixed = one.called | {f"parameters_{name}": count for name, count in counts.items()}
+        fixed |= {"run": store.key(one.answers), "planned": one.planned}
+        part = pd.DataFrame(_scored(one, store)).assign(**fixed)
+    elif one.planned in exported:
+        part = _marked(exported[one.planned].assign(**one.called), test)
+    else:
+        return pd.DataFrame()
+    return part.assign(untouched=part.paragraph >= test.value.get("seen_paragraphs", 0))
 
 
 def _marked(exported: pd.DataFrame, test: Input) -> pd.DataFrame:
@@ -293,10 +282,11 @@ def is_answered(one: Asked, store: Store) -> bool:
 
 def _scored(one: Asked, store: Store) -> Iterator[dict]:
     """A row per question of one set of answers."""
-    said, theirs, loyal = _read(store, one.answers), None, None
+    said, theirs, loyal = _read(store, one.answers, "answers"), None, None
     test = one.answers.needs["test"]
     if one.teacher is not None and one.loyalty is not None:
-        theirs, loyal = _read(store, one.teacher.answers), _read(store, one.loyalty)
+        theirs = _read(store, one.teacher.answers, "answers")
+        loyal = _read(store, one.loyalty, "loyalty")
     loaded = inputs.loaded(test)
     for q in loaded.questions:
         text, judged = (
@@ -323,8 +313,8 @@ def _scored(one: Asked, store: Store) -> Iterator[dict]:
         }
 
 
-def _read(store: Store, run: Run) -> dict:
-    return json.loads(store.path(run, f"{run.kind}.json").read_text(encoding="utf-8"))
+def _read(store: Store, run: Run, name: str) -> dict:
+    return json.loads(store.path(run, f"{name}.json").read_text(encoding="utf-8"))
 
 
 def results(table: pd.DataFrame) -> pd.DataFrame:
@@ -341,25 +331,16 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
 def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
     """The loss of every step of every trained model, and the dev F1 where it was measured; of
     models that the store does not have, what was exported to `folder`."""
-    store, frames, exported = (
-        (store or Store()).snapshot(),
-        [],
-        exports.exported(folder, "learning.csv"),
-    )
+    store, exported = (store or Store()).snapshot(), exports.exported(folder, "learning.csv")
+    frames = [pd.DataFrame(columns=["step", "loss", *CALLED])]
     for run, called in plan.trained:
         fixed = {name: called[name] for name in CALLED[:-2]}
         if store.result(run) is not None:
-            curve = pd.DataFrame(
-                json.loads(store.path(run, "curve.json").read_text(encoding="utf-8"))
-            )
+            curve = pd.DataFrame(_read(store, run, "curve"))
             frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
-    table = (
-        pd.concat(frames, ignore_index=True)
-        if frames
-        else pd.DataFrame(columns=["step", "loss", *CALLED])
-    )
+    table = pd.concat(frames[1:] or frames, ignore_index=True)
     return table[[name for name in table if name not in CALLED] + CALLED]
 
 
@@ -377,47 +358,38 @@ def origins(
     store, frames = (store or Store()).snapshot(), []
     exported, times = exports.exported(folder, "runs.csv"), exports.exported(folder, "times.csv")
     for run in plan.runs if runs is None else runs:
-        result = store.result(run)
+        result, before = store.result(run), exported.get(run.planned)
         if result is not None:
-            made = store.manifest(store.folder(run))
-            same = (
-                result["digest"] if run.kind != "cost" else "measured"
-            )  # and so another one each time
-            about = {
-                "kind": run.kind,
-                "label": run.label,
-                "key": store.key(run),
-                "digest": same,
-                "seconds": result["seconds"],
-            }
-            about |= (
-                {
-                    name: made[name]
-                    for name in ("started", "python", "unicode", "threads", "git", "dirty")
-                }
-                | made["machine"]
-                | made["versions"]
-            )
-            part = pd.DataFrame([about | {"planned": run.planned, "versions": _versions(run)}])
-        elif run.planned in exported:
-            when = times.get(run.planned, exported[run.planned]).reindex(
-                columns=["planned", *exports.WHEN]
-            )
-            part = (
-                exported[run.planned]
-                .drop(columns=exports.WHEN, errors="ignore")
-                .merge(when, on="planned")
-            )
+            part = pd.DataFrame([_origin(run, store, result)])
+        elif before is not None:
+            when = times.get(run.planned, before).reindex(columns=["planned", *exports.WHEN])
+            part = before.drop(columns=exports.WHEN, errors="ignore").merge(when, on="planned")
         else:
             continue
-        exported_rate = part["rate"].iloc[0] if "rate" in part else np.nan
-        frames.append(
-            part.assign(
-                rate=planning.rate(run, result) if np.isnan(exported_rate) else exported_rate
-            )
-        )
+        rate = part["rate"].iloc[0] if "rate" in part else np.nan
+        frames.append(part.assign(rate=planning.rate(run, result) if np.isnan(rate) else rate))
     none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
     return pd.concat(frames, ignore_index=True) if frames else none
+
+
+def _origin(run: Run, store: Store, result: Mapping) -> dict:
+    """Where the result of a run comes from, by its manifest. What is measured differs each time,
+    and so does its digest."""
+    made = store.manifest(store.folder(run))
+    return {
+        "kind": run.kind,
+        "label": run.label,
+        "key": store.key(run),
+        "digest": result["digest"] if run.kind != "cost" else "measured",
+        "seconds": result["seconds"],
+        **{
+            name: made[name] for name in ("started", "python", "unicode", "threads", "git", "dirty")
+        },
+        **made["machine"],
+        **made["versions"],
+        "planned": run.planned,
+        "versions": _versions(run),
+    }
 
 
 def timing(
@@ -432,52 +404,46 @@ def timing(
     those that measured it and those that the scores are of. Of students that the store does not
     have, what was exported to `folder`.
     """
-    store, lines = (store or Store()).snapshot(), []
-    exported, made = exports.exported(folder, "timing.csv"), exports.exported(folder, "runs.csv")
-    for run, called in plan.costs:
-        result, known = store.result(run), exported.get(run.planned)
-        if result is not None:
-            measured = {
-                whose + what: value
-                for whose, part in WHOSE.items()
-                for what, value in result["facts"][part].items()
-            }
-            measured |= result["facts"]["shares"] | {
-                "runs": run_ids.joined([store.folder(run).name])
-            }
-        elif known is not None:
-            measured = known.iloc[0][[*MEASURED, *TIMES]].to_dict() | {
-                "runs": run_ids.joined(made[run.planned].key)
-            }
-        else:
-            continue
-        lines.append(
-            {name: called[name] for name in IDENTITY if name in called}
-            | measured
-            | {"planned": run.planned}
-        )
-    students = pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
-    taught = students.groupby(SCHOOL, sort=False)
-    theirs = taught[MEASURED[3:]].median().assign(runs=taught.runs.agg(run_ids.joined))
-    teachers = theirs.assign(
-        **theirs.rename(columns=dict(zip(MEASURED[3:], MEASURED[:3], strict=True)))
-    ).reset_index()
-    teachers = teachers.assign(**dict.fromkeys(TIMES, 100.0))
-    teachers = (
-        table.loc[table.role == "teacher", TRAINED].drop_duplicates().merge(teachers, on=SCHOOL)
-    )
+    students = _costs(plan, (store or Store()).snapshot(), folder)
+    both = pd.concat([_teachers(students, table), students], ignore_index=True)
     table = pairing.distinct(table)
     asked = table[table.asked == table.trained].groupby([*TRAINED, "test_set"], sort=False)
-    scores = (100 * asked[["f1", "exact_match"]].mean()).assign(
-        answers=asked.run.agg(run_ids.joined)
-    )
-    found = pd.concat([teachers, students], ignore_index=True).merge(
-        scores.reset_index(), on=TRAINED
-    )
-    runs = [
-        run_ids.joined(both) for both in zip(found.pop("runs"), found.pop("answers"), strict=True)
-    ]
-    return found.assign(runs=runs)
+    scores = 100 * asked[["f1", "exact_match"]].mean()
+    scores = scores.assign(answers=asked.run.agg(run_ids.joined)).reset_index()
+    found = both.merge(scores, on=TRAINED)
+    runs = zip(found.pop("runs"), found.pop("answers"), strict=True)
+    return found.assign(runs=[run_ids.joined(pair) for pair in runs])
+
+
+def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
+    """What the answers of each student cost, beside its teacher's."""
+    lines = []
+    exported, made = exports.exported(folder, "timing.csv"), exports.exported(folder, "runs.csv")
+    for run, called in plan.costs:
+        line = {name: called[name] for name in IDENTITY if name in called}
+        if (result := store.result(run)) is not None:
+            for whose, part in WHOSE.items():
+                line |= {whose + what: value for what, value in result["facts"][part].items()}
+            line |= result["facts"]["shares"]
+            line["runs"] = run_ids.joined([store.folder(run).name])
+        elif (known := exported.get(run.planned)) is not None:
+            line |= known.iloc[0][[*MEASURED, *TIMES]].to_dict()
+            line["runs"] = run_ids.joined(made[run.planned].key)
+        else:
+            continue
+        lines.append(line | {"planned": run.planned})
+    return pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
+
+
+def _teachers(students: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What the answers of each teacher in `table` cost: the medians of what was measured beside its
+    students."""
+    taught, beside = students.groupby(SCHOOL, sort=False), MEASURED[3:]
+    costs = taught[beside].median().assign(runs=taught.runs.agg(run_ids.joined))
+    same = costs.rename(columns=dict(zip(beside, MEASURED[:3], strict=True)))
+    costs = costs.assign(**same, **dict.fromkeys(TIMES, 100.0)).reset_index()
+    teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates()
+    return teachers.merge(costs, on=SCHOOL)
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:

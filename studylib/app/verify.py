@@ -23,7 +23,7 @@ import pandas as pd
 from matplotlib.image import imread
 from PIL import Image
 
-from studylib.app import notebooks, study, weights
+from studylib.app import execution, study, weights
 from studylib.app.notebooks import Job
 from studylib.core import labels
 from studylib.core.errors import StudyError, said
@@ -170,7 +170,7 @@ def _redrawn(job: Job, place: Path) -> Iterator[Found]:
     shown, made = _folder(job), place / "figures" / job.profile / job.notebook.stem
     try:
         with _working(place):
-            notebooks.execute(
+            execution.execute(
                 replace(job, notebook=place / "notebooks" / job.notebook.name), compute=False
             )
     except StudyError as error:

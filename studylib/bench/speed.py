@@ -27,6 +27,7 @@ from studylib.bench import baselines
 from studylib.bench.baselines import Gkd, Match, Packed, PlainLoop
 from studylib.bench.data import megabytes
 from studylib.core import provenance
+from studylib.core.errors import StudyError
 from studylib.data import packing
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt
@@ -360,6 +361,22 @@ def _spread(values: Sequence[float]) -> dict:
         "greatest": max(values),
         "rounds": len(values),
     }
+
+
+def beside(out: Path) -> Path:
+    """The file of the table beside that of the measurements. Raises StudyError for one that is no
+    JSON file, and where something else lies there."""
+    file = out.with_suffix(".md")
+    if out.suffix != ".json":
+        raise StudyError(
+            f"--out {out} must be a .json file: the table is written beside it as .md."
+        )
+    if file.exists() and not wrote(file):
+        raise StudyError(
+            f"{file} would be replaced, and is not the table of {out}: move it away, or name"
+            " another file."
+        )
+    return file
 
 
 def wrote(file: Path) -> bool:

@@ -1,14 +1,28 @@
-"""A bar per run: what, step, loss, time left. A widget in JupyterLab, one line in a terminal, plain
-lines in a log."""
+"""What is seen of runs while they are made: in a terminal and in JupyterLab a bar of all runs of a
+notebook and, below it, one of the run that goes on; in a log a line from time to time.
+
+with Runs("capacity_gap", ["teacher", "answers"]) as runs:
+    with Progress().run("the teacher") as bar:
+        bar.total(80)
+        bar.step(1, loss=3.2)
+    runs.done("teacher", seconds=95.0)
+"""
 
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from multiprocessing import parent_process
+from statistics import mean
 
 from tqdm.auto import tqdm
 
-QUIET_SECONDS = 10
+LOG_SECONDS = 300  # between two lines of a log
+PARTS = 10  # in which a log tells of the runs of a notebook
+RUNS, STEPS = "{desc} |{bar}|", "  {n_fmt}/{total_fmt},{desc}"
+_bar = partial(tqdm, dynamic_ncols=True)
 
 
 def watched() -> bool:
@@ -18,25 +32,73 @@ def watched() -> bool:
     )
 
 
+def say(text: str) -> None:
+    """Print a line, above the bars if there are any."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+class Runs(AbstractContextManager):
+    """How many runs of a notebook are done, and how long the others take: as long as those of their
+    kinds before them. A log has a line when another tenth of them is done, or after some
+    minutes."""
+
+    def __init__(self, title: str, kinds: Iterable[str]) -> None:
+        self.title, self.waiting = title, Counter(kinds)
+        self.took: dict[str, list[float]] = defaultdict(list)
+        self.count = self.waiting.total()
+        self.started = self.said = time.monotonic()
+        self.bar = _bar(desc=str(self), total=self.count, bar_format=RUNS, disable=not watched())
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def done(self, kind: str, seconds: float) -> None:
+        """Another run is done, of this kind and in so many seconds."""
+        parts, now = self._parts(), time.monotonic()
+        self.waiting[kind] -= 1
+        self.took[kind].append(seconds)
+        self.bar.set_description_str(str(self), refresh=False)
+        self.bar.update()
+        if self.bar.disable and (self._parts() > parts or now - self.said > LOG_SECONDS):
+            self.said = now
+            print(self, flush=True)
+
+    def __str__(self) -> str:
+        """What the bar and a line of a log say."""
+        waiting = self.waiting.total()
+        left = f", about {spoken(self._left())} left" if waiting and self._parts() else ""
+        return f"{self.title}: {self.count - waiting}/{self.count} runs{left}"
+
+    def _parts(self) -> int:
+        return PARTS * (self.count - self.waiting.total()) // self.count
+
+    def _left(self) -> float:
+        """Seconds that the others take, if as many are made at once as before."""
+        every = [seconds for each in self.took.values() for seconds in each]
+        expected = sum(
+            count * mean(self.took.get(kind, every)) for kind, count in self.waiting.items()
+        )
+        return expected * (time.monotonic() - self.started) / max(sum(every), 0.1)
+
+
 class Progress:
     """Shows runs one after the other; `run` yields the bar of one."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.live, self.quiet = watched() and not quiet, quiet
+        self.quiet = quiet
         self.bar: tqdm
 
     @contextmanager
     def run(self, label: str) -> Iterator["Progress"]:
-        """The bar of one run."""
-        self.label, self.started, self.shown, self.count = label, time.monotonic(), 0.0, 0
+        """The bar of one run, below that of all; in a log a line every few minutes."""
+        self.label, self.count = label, 0
         self.first: int | None = None
-        self.bar = tqdm(desc=label, leave=True, disable=not self.live, dynamic_ncols=True)
-        try:
+        self.started = self.said = time.monotonic()
+        line = 1 if parent_process() else None  # another process has the bar of all
+        about = dict(desc=f" {label}", bar_format=STEPS, position=line, leave=False)
+        with _bar(**about, disable=self.quiet or not watched()) as self.bar:
             yield self
-        finally:
-            self.bar.close()
-        if not self.live and not self.quiet:
-            print(f"{label}: done in {time.monotonic() - self.started:.0f} s", flush=True)
 
     def total(self, count: int) -> None:
         """How many steps there will be."""
@@ -45,19 +107,17 @@ class Progress:
 
     def step(self, number: int, **values: float) -> None:
         """Step `number` (from 1) is done; `values` stand beside the bar."""
-        self.bar.set_postfix(
-            {name: f"{value:.3f}" for name, value in values.items()}, refresh=False
-        )
-        self.first = (
-            number if self.first is None else self.first
-        )  # a resumed run does not begin at 1
-        self.bar.update(number - self.bar.n)
         now = time.monotonic()
-        if not self.live and not self.quiet and now - self.shown > QUIET_SECONDS:
-            self.shown = now
-            left = (now - self.started) / (number - self.first + 1) * (self.count - number)
-            said = "".join(f", {name} {value:.3f}" for name, value in values.items())
-            print(f"{self.label}: {number}/{self.count}{said}, {left:.0f} s left", flush=True)
+        if self.first is None:
+            self.first = number  # a resumed run does not begin at 1
+        left = (now - self.started) / (number - self.first + 1) * (self.count - number)
+        text = "".join(f" {name} {value:.3f}," for name, value in values.items())
+        text += f" {spoken(left)} left"
+        self.bar.set_description_str(f"{text}: {self.label}", refresh=False)
+        self.bar.update(number - self.bar.n)
+        if self.bar.disable and not self.quiet and now - self.said > LOG_SECONDS:
+            self.said = now
+            print(f"{self.label}: {number}/{self.count},{text}", flush=True)
 
     def over(self, items: Sequence) -> Iterable:
         """Go over `items`, a step each."""

@@ -21,6 +21,7 @@ import torch
 from studylib.core.errors import StudyError, said, told
 from studylib.core.filesystem import home
 from studylib.core.machine import Machine
+from studylib.core.progress import say
 
 SECONDS = 0.5  # between looks at what a cluster has done
 LOST = 1800.0  # seconds after which a job that Slurm does not know is given up
@@ -115,10 +116,9 @@ def _wait_for_node(ray: Any, needed: Mapping[str, int], seconds: float) -> None:
                 " a node."
             )
         if not waits:
-            print(
+            say(
                 f"The Ray cluster has {asked} yet: waiting up to {seconds / 60:.0f} minutes for"
-                " one.",
-                flush=True,
+                " one."
             )
         waits = True
         time.sleep(SECONDS)
@@ -238,10 +238,9 @@ class Slurm(Executor):
         self.running |= dict(made)
         with self.lock:
             del self.waiting[: len(waiting)]
-        print(
+        say(
             f"{len(made)} jobs are submitted; `squeue` tells what they wait for, {self.jobs.folder}"
-            " has their logs.",
-            flush=True,
+            " has their logs."
         )
 
     def _collect(self) -> None:

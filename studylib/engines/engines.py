@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from studylib.core import parallel
 from studylib.core.errors import StudyError, told
 from studylib.core.filesystem import NoRoom
 from studylib.core.machine import Machine
-from studylib.core.progress import Progress
+from studylib.core.progress import Progress, watched
 from studylib.engines import distributed
 from studylib.engines.clusters import EngineFailure, Ray, Slurm, on_cards
 from studylib.models import parts
@@ -60,7 +60,8 @@ class Task:
         if self.machine.processes > 1 and self.run.kind in distributed.SHARED:
             return distributed.complete(self.run, store, self.machine)
         inputs.prepare(self.machine)
-        store.complete(self.run, kinds.make(store, Progress()), self._needed)
+        several = watched() and parent_process() is not None  # who would draw over one another
+        store.complete(self.run, kinds.make(store, Progress(quiet=several)), self._needed)
 
     def _needed(self) -> float:
         """Bytes of disk that the run takes while it is made."""

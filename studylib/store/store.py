@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from studylib.core import filesystem, provenance
 from studylib.core.errors import StudyError, told
+from studylib.core.progress import say
 from studylib.store.run import Input, Run, ordered
 
 SAID = ("manifest.json", "result.json", "error.json")  # of a run, beside what it made
@@ -171,7 +172,7 @@ class Store:
             if (found := self.result(run)) is not None:
                 return found
             if (folder / "result.json").exists():
-                print(f"{self.state(run)[1]}.", flush=True)
+                say(f"{self.state(run)[1]}.")
                 (folder / "result.json").unlink()
                 for left in _made(folder):  # which nothing vouches for
                     left.unlink()
@@ -213,7 +214,7 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"{run.label or run.kind}: another process makes it, this one waits.", flush=True)
+            say(f"{run.label or run.kind}: another process makes it, this one waits.")
             lock.acquire()
         try:
             yield

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -11,13 +13,16 @@ import yaml
 from miniatures import chosen, planned
 from nbformat.v4 import new_code_cell, new_notebook
 
-from studylib.app import forecast, notebooks
+import studylib
+from studylib.app import execution, forecast, notebooks, study
 from studylib.core import progress
 from studylib.core.errors import StudyError
+from studylib.core.filesystem import write_json
 from studylib.core.project import root
 from studylib.experiments import experiments
 from studylib.runs import kinds
 from studylib.runs.budget import Work
+from studylib.store.run import Run
 from studylib.store.store import Store
 
 WORK = Work()
@@ -94,10 +99,10 @@ def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_pa
     (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
     monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: None)
     with pytest.raises(StudyError, match="ended without gpt_neox s0 teacher"):
-        notebooks.execute(job)
+        execution.execute(job)
     monkeypatch.setattr(Store, "result", lambda *_: {})
     with pytest.raises(StudyError, match=r"ended without .*table\.md"):
-        notebooks.execute(job)
+        execution.execute(job)
 
 
 def test_the_forecast_counts_downloads_once_an_archive():
@@ -173,7 +178,7 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
         json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"})
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    monkeypatch.setattr(notebooks.study, "folder", lambda profile, notebook: tmp_path)
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path)
     cells = [
         new_code_cell("compute = True", metadata={"tags": ["parameters"]}),
         new_code_cell(
@@ -186,7 +191,78 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
         "language_info": {"name": "python"},
     }
     nbformat.write(new_notebook(cells=cells, metadata=about), tmp_path / "mine.ipynb")
-    notebooks.execute(
+    execution.execute(
         notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[]))
     )
     assert (tmp_path / "table.md").read_text() == sys.executable
+
+
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """A notebook that was executed, as papermill would, and draws one figure; of one run."""
+    place = tmp_path / "figures" / "test-current" / "mine"
+    place.mkdir(parents=True)
+    (tmp_path / "code").mkdir()
+    for file in ("mine.ipynb", "code/__init__.py", "code/loss.py"):
+        (tmp_path / file).write_text(file)
+
+    def execute(notebook, target, **_):
+        for file in (Path(target), place / "table.md", place / "figure.png"):
+            file.write_text("made")
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr(study, "folder", lambda profile, notebook: place)
+    monkeypatch.setattr(studylib, "__file__", str(tmp_path / "code" / "__init__.py"))
+    run = Run("answers", {"value": 3})
+    Store().complete(run, lambda run, folder: write_json(folder / "answers.json", {}) or {})
+    job = notebooks.Job(tmp_path / "mine.ipynb", "test", {}, SimpleNamespace(runs=[run]))
+    assert not job.is_current()
+    execution.execute(job)
+    return job
+
+
+def test_a_notebook_is_current_once_it_was_executed(executed):
+    assert executed.is_current()
+    assert not replace(executed, values={"seeds": [1]}).is_current()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "notebook",
+        "executed",
+        "folder/table.md",
+        "folder/figure.png",
+        "folder/new.png",
+        "folder/parts/0123/rows.parquet",
+        "code/loss.py",
+        "code/new.py",
+        "run/answers.json",
+        "run/result.json",
+    ],
+)
+def test_whatever_changes_a_notebook_is_executed_again(executed, place, tmp_path):
+    start, _, rest = place.partition("/")
+    run = Store().folder(executed.plan.runs[0])
+    starts = {"code": tmp_path / "code", "run": run, "folder": executed.folder}
+    file = starts[start] / rest if rest else getattr(executed, start)
+    before = file.read_text() if file.exists() else None
+    file.parent.mkdir(exist_ok=True, parents=True)
+    file.write_text("changed")
+    assert not executed.is_current()
+    file.unlink()
+    assert executed.is_current() == (before is None)
+    if before is not None:
+        file.write_text(before)
+        assert executed.is_current()
+
+
+def test_other_versions_of_libraries_execute_it_again(executed, monkeypatch):
+    monkeypatch.setattr(notebooks, "version", lambda name: "0.0")
+    assert not executed.is_current()
+
+
+def test_what_only_shows_is_no_execution_to_rely_on(executed):
+    execution.execute(executed, compute=False)
+    (executed.folder / "table.md").write_text("shown")
+    assert not executed.is_current()

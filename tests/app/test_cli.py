@@ -18,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from refusals import check_refusal
 
-from studylib.app import forecast, notebooks, study
+from studylib.app import cli, execution, forecast, notebooks, study
 from studylib.app.cli import main
 from studylib.core import project
 from studylib.core.errors import StudyError
@@ -75,6 +75,40 @@ def test_a_wrong_parameter_is_refused_at_once(
 ):
     assert said in refused("run", wanted(**changes))
     assert said in refused("status", wanted(**changes))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: verb: see `study --help`."),
+        (["rn"], "argument verb: invalid choice: 'rn' (choose from "),
+        (["run", "--cmpute"], "unrecognized arguments: --cmpute"),
+        (["run", "tiny", "small"], "unrecognized arguments: small"),
+        (["show"], "the following arguments are required: key: see `study show --help`."),
+        (["verify", "--sample", "x"], "argument --sample: invalid int value: 'x': see `study ver"),
+        (["verify", "--seed"], "argument --seed: expected one argument"),
+        (["bench", "speed"], "argument what: invalid choice: 'speed' (choose from "),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_sentence(
+    arguments: list[str], said: str, refused: Callable
+):
+    assert refused(*arguments).startswith(f"study: {said}")
+
+
+@pytest.mark.parametrize("name", cli.VERBS.choices)
+def test_every_verb_says_what_it_does_and_what_each_of_its_arguments_is(
+    name: str, capsys: pytest.CaptureFixture
+):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([name, "--help"])
+    said = capsys.readouterr()
+    usage, about, *_ = said.out.split("\n\n")
+    assert usage.startswith(f"usage: study {name} [-h]") and not said.err
+    assert about.endswith(".") and " ".join(about.split()) == " ".join(
+        str(getattr(cli, name).__doc__).split()
+    )
+    assert all(action.help for action in cli.VERBS.choices[name]._actions)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, refused: Callable):
@@ -176,7 +210,7 @@ def test_where_rows_are_shown_nothing_is_computed(
         (tmp_path / f"{name}.yaml").write_text(f"profile: shown\nseeds: [{seed}]\n")
         both += notebooks.jobs(str(tmp_path / f"{name}.yaml"))
         (tmp_path / name).mkdir()
-        (tmp_path / name / "table.md").write_text(f"table of {name}")
+        (tmp_path / name / "answer.md").write_text(f"answer of {name}")
     monkeypatch.setattr(notebooks, "jobs", lambda *_: both)
     monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
     pd.DataFrame(
@@ -184,7 +218,7 @@ def test_where_rows_are_shown_nothing_is_computed(
     ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
     monkeypatch.setattr(study, "complete", lambda plan, folder: completed.append(plan))
     monkeypatch.setattr(
-        notebooks,
+        execution,
         "execute",
         lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook,
     )
@@ -193,13 +227,28 @@ def test_where_rows_are_shown_nothing_is_computed(
     assert executed == [("capacity_gap", False)] and not completed
     said = capsys.readouterr().out
     assert (
-        "table of capacity_gap" in said
+        "answer of capacity_gap" in said
         and "Nothing of it was exported" in said.partition("teacher_choice")[2]
     )
     assert main(["run", "shown", "--compute"]) == 0
     assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [
         job.plan for job in both
     ]
+
+
+def test_a_notebook_that_is_current_is_not_executed_again(
+    wanted: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "answer.md").write_text("A student of half the size keeps 90 %.")
+    monkeypatch.setattr(study, "folder", lambda *_: tmp_path)
+    monkeypatch.setattr(study, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(notebooks.Job, "is_current", lambda _: True)
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("executed again"))
+    assert main(["run", wanted()]) == 0
+    *_, current, answer, places, _ = capsys.readouterr().out.splitlines()
+    assert current == "capacity_gap.ipynb was executed before, and nothing has changed since."
+    assert answer == "A student of half the size keeps 90 %." and str(tmp_path) in places
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""All notebooks of a profile: what is missing and how long that takes, then the runs, then the
+notebooks.
+
+run("tiny"); print(*status("tiny"), sep="\\n")
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from studylib.analysis import fonts
+from studylib.app import forecast, notebooks, study
+from studylib.app import plan as app_plan
+from studylib.app.notebooks import Job
+from studylib.core import filesystem
+from studylib.core.errors import StudyError
+from studylib.core.escaping import printable
+from studylib.core.progress import say, spoken
+from studylib.engines import engines
+from studylib.runs import inputs
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+
+def run(profile: str, engine: str | None, compute: bool) -> None:
+    """Complete what is missing and execute the notebooks; where there are exported rows of runs
+    that the store does not have, only show these unless it is to `compute`. Raises StudyError, when
+    all else is done, for notebooks that failed."""
+    started, failed = time.monotonic(), []
+    jobs = notebooks.jobs(profile, engine)
+    for job in jobs:
+        engines.check(job.plan.machine)
+    showing = not compute and any(
+        study.lacking(job.folder) or study.superseded(job.plan, job.folder) for job in jobs
+    )
+    _announce(jobs, showing)
+    for job in jobs:
+        try:
+            if not showing or study.showable(job.plan, job.folder):
+                _execute(job, showing)
+        except filesystem.NoRoom:
+            raise  # there is none for the others, either
+        except StudyError as error:
+            say(f"{job.notebook.name} is left out: {error}")
+            failed.append(f"{job.notebook.stem}: {error}")
+    took, place = spoken(time.monotonic() - started), filesystem.home()
+    say(f"Done in {took}; {filesystem.size(place) / 1e6:.0f} MB in {place}.")
+    if failed:
+        raise StudyError(" ".join(failed))
+
+
+def _announce(jobs: Sequence[Job], showing: bool) -> None:
+    """Say what is missing, what computing it takes and what the data hold, of all notebooks before
+    the first one begins."""
+    seconds, lines = 0.0, set[str]()
+    for job, missing, new in _missing(jobs, Store().snapshot()):
+        kinds = f" ({_counts(run.kind for run in missing)})" if missing else ""
+        say(f"{job}: {len(job.plan.runs)} runs, {len(missing)} to compute{kinds}.")
+        if showing:
+            say(_shown(job))
+        elif missing:
+            for line in _needed(job, missing, new):
+                if line not in lines:
+                    say(line)
+                lines.add(line)
+            seconds += forecast.seconds(job.plan, new)
+    if seconds:
+        took = f"This takes about {spoken(seconds)} on this machine."
+        say(f"{took} Stop it at any time: the same command goes on.")
+    if advice := fonts.advice("".join(sorted({name for job in jobs for name in job.plan.names}))):
+        say(advice)
+
+
+def _missing(
+    jobs: Iterable[Job], store: Store
+) -> Iterator[tuple[Job, Sequence[Run], Sequence[Run]]]:
+    """Each notebook with its runs that are missing, and with those of them that none before it
+    needs."""
+    counted: set[str] = set()
+    for job in jobs:
+        missing = [run for run in job.plan.runs if store.result(run) is None]
+        yield job, missing, [run for run in missing if run.planned not in counted]
+        counted |= {run.planned for run in missing}
+
+
+def _counts(names: Iterable[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
+
+
+def _shown(job: Job) -> str:
+    if study.showable(job.plan, job.folder):
+        return (
+            f"Nothing is computed: shown is what was exported to {job.folder}. With --compute what"
+            " is missing is made."
+        )
+    return "Nothing of it was exported, and nothing is computed: --compute makes it."
+
+
+def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
+    """What the missing runs need: downloads, data sets, and memory for the `new` ones among
+    them."""
+    if megabytes := forecast.download(job.plan):
+        yield f"To download: {megabytes} MB, into {filesystem.home() / 'downloads'}."
+    inputs.check(missing)
+    yield from forecast.datasets(job.plan)
+    if job.plan.machine.engine == "local":
+        yield from app_plan.too_large(job.plan, new)
+
+
+def _execute(job: Job, showing: bool) -> None:
+    """Make the runs of one notebook and execute it, unless that was done before and nothing has
+    changed since; say what it found."""
+    if not showing:
+        study.complete(job.plan, folder=job.folder)
+    if not showing and job.is_current():
+        say(f"{job.notebook.name} was executed before, and nothing has changed since.")
+    else:
+        from studylib.app import execution  # papermill takes seconds to import
+
+        say(f"Executing {job.notebook.name} …")
+        execution.execute(job, compute=not showing)
+    if (answer := job.folder / "answer.md").exists():
+        say(answer.read_text(encoding="utf-8").strip())
+    say(f"Tables and figures: {job.folder}; executed notebook: {job.executed}")
+
+
+def status(profile: str) -> Iterator[str]:
+    """Every run of a profile with its state, and how long what is missing takes; what several
+    notebooks need is counted once."""
+    store, total = Store().snapshot(), 0.0
+    for job, _, new in _missing(notebooks.jobs(profile), store):
+        states = study.states(job.plan, job.folder, store)
+        yield f"{job}: {_counts(state for _, state, _ in states)}"
+        for run, state, why in states:
+            line = f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}"
+            yield line + (f" ({printable(why)})" if why else "")
+        if forecast.download(job.plan):
+            yield "  how long what is missing takes is known when its data are fetched"
+        elif new:
+            seconds = forecast.seconds(job.plan, new, store)
+            beside = ", beside what stands above" if total else ""
+            yield f"  about {spoken(seconds)} of computing are left on this machine{beside}"
+            total += seconds
+    if total:
+        yield f"In all about {spoken(total)} of computing are left on this machine."

@@ -1,0 +1,80 @@
+"""A notebook executed by papermill.
+
+execute(jobs("tiny")[0])
+"""
+
+from pathlib import Path
+
+import papermill
+from filelock import FileLock
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+
+from studylib.app.notebooks import Job
+from studylib.core.errors import StudyError, told
+from studylib.core.filesystem import room, write_text
+from studylib.store.store import Store
+
+EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
+
+
+class InterpreterKernel(AsyncKernelManager):
+    """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path
+    under the same name."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """How it is begun."""
+        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
+
+
+def _literally(path: Path) -> str:
+    """A path that papermill takes as it is: it would format what is in braces by the parameters."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def execute(job: Job, compute: bool = True) -> Path:
+    """Execute the notebook by papermill and return where the executed one lies.
+
+    A notebook can look completed after its kernel died: what counts is that every run has a result,
+    if it was to `compute`, and the table is newer than the start. Raises StudyError otherwise.
+    """
+    target, table = job.executed, job.folder / "table.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")), room(target.parent, target.name, lambda: EXECUTED):
+        before = table.stat().st_mtime_ns if table.exists() else 0
+        _by_papermill(job, compute)
+        undone = [run.label for run in job.plan.runs if compute and Store().result(run) is None]
+        if undone or not table.exists() or table.stat().st_mtime_ns == before:
+            raise StudyError(
+                f"{job.notebook.name} ended without {undone[0] if undone else table}: look into"
+                f" {target} and run again."
+            )
+        if compute:
+            write_text(job.noted, job.digest())
+    return target
+
+
+def _by_papermill(job: Job, compute: bool) -> None:
+    """Raises StudyError for a notebook that raises, or whose kernel dies."""
+    try:
+        papermill.execute_notebook(
+            _literally(job.notebook),
+            _literally(job.executed),
+            parameters=job.values | {"compute": compute},
+            cwd=str(job.notebook.parent),
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            kernel_manager_class=InterpreterKernel,
+        )
+    except papermill.PapermillExecutionError as error:
+        reason = told(" ".join(error.evalue.split())).rstrip(".")
+        raise StudyError(
+            f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {job.executed}."
+        ) from error
+    except DeadKernelError as error:
+        raise StudyError(
+            f"{job.notebook.name} stopped, its kernel died: look into {job.executed} and run again."
+        ) from error
