@@ -22,12 +22,12 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 
 
-def run(profile: str, engine: str | None, compute: bool) -> None:
+def run(profile: str, engine: str | None, only: str | None, compute: bool) -> None:
     """Complete what is missing and execute the notebooks; where there are exported rows of runs
     that the store does not have, only show these unless it is to `compute`. Raises StudyError, when
     all else is done, for notebooks that failed."""
     started, failed = time.monotonic(), []
-    jobs = notebooks.jobs(profile, engine)
+    jobs = notebooks.jobs(profile, engine, only)
     for job in jobs:
         engines.check(job.plan.machine)
     showing = not compute and any(

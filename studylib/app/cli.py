@@ -109,17 +109,21 @@ PROFILE = {
     {
         "profile": PROFILE,
         "--engine": {"help": "who computes: local, ray or slurm, whatever the parameters say"},
+        "--only": {
+            "metavar": "METHOD",
+            "help": "of the notebook `methods`: this one beside the control and plain distillation",
+        },
         "--compute": {
             "action": "store_true",
             "help": "make what is missing, even where there are exported rows to show",
         },
     }
 )
-def run(profile: str, engine: str | None, compute: bool) -> None:
+def run(profile: str, engine: str | None, only: str | None, compute: bool) -> None:
     """Complete the missing runs of a profile, then execute its notebooks."""
     from studylib.app import batch
 
-    batch.run(profile, engine, compute)
+    batch.run(profile, engine, only, compute)
 
 
 @verb({"profile": PROFILE})

@@ -71,18 +71,24 @@ class Job:
         )
 
 
-def jobs(profile: str, engine: str | None = None) -> list[Job]:
+def jobs(profile: str, engine: str | None = None, only: str | None = None) -> list[Job]:
     """The notebooks that a profile (a folder of params/) or a YAML file has parameters for, in the
     study's order; `smoke` is every experiment as its notebook has it. `engine` stands for that of
-    the parameters, whose options are another's then.
+    the parameters, whose options are another's then. With `only` it is the notebook of methods,
+    for this one.
 
     Raises StudyError if there is none.
     """
     order, given = list(experiments.EXPERIMENTS), {"engine": engine} if engine else {}
+    names = ["methods"] if only else order
+    given |= {"methods": [only]} if only else {}
     if profile == "smoke":
-        return [_planned(notebook(Path(f"{name}.yaml")), given) for name in order]
+        return [_planned(notebook(Path(f"{name}.yaml")), given) for name in names]
+    files = [file for file in profiles(profile) if not only or file.stem in names]
+    if not files:
+        raise StudyError(f"{profile} has no methods.yaml: --only is for that notebook.")
     return sorted(
-        (_job(notebook(file), file, given) for file in profiles(profile)),
+        (_job(notebook(file), file, given) for file in files),
         key=lambda job: order.index(job.notebook.stem),
     )
 
@@ -99,8 +105,9 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
             f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is"
             " `study run --compute`."
         )
-    if instead and instead["engine"] != values.get("engine", "local"):
-        values |= instead | {"engine_options": {}}
+    if "engine" in instead and instead["engine"] != values.get("engine", "local"):
+        values |= {"engine": instead["engine"], "engine_options": {}}
+    values |= {name: value for name, value in instead.items() if name != "engine"}
     try:
         job = _planned(path, values)
         _refuse_taken(job, file)
