@@ -79,7 +79,8 @@ def jobs(profile: str, engine: str | None = None, only: str | None = None) -> li
 
     Raises StudyError if there is none.
     """
-    order, given = list(experiments.EXPERIMENTS), {"engine": engine} if engine else {}
+    order = list(experiments.EXPERIMENTS)
+    given: dict = {"engine": engine} if engine else {}
     names = ["methods"] if only else order
     given |= {"methods": [only]} if only else {}
     if profile == "smoke":

@@ -9,7 +9,7 @@ from studylib.core.progress import Progress
 from studylib.data import examples as data_examples
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, planning, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -17,18 +17,19 @@ from studylib.store.store import Store
 def plan(
     stage: Mapping,
     start: Run | Input,
-    teacher: Run | Input,
+    lesson: supervision.Lesson,
     setting: planning.Setting,
-    text: Mapping[str, Run],
     *,
     learn: str,
     label: str,
 ) -> Run:
-    """The examples of a stage that makes them; `text` are the runs that the text to learn is of."""
+    """The examples of a stage that makes them, by asking the lesson's teacher and the model that
+    students start from."""
     (parsed,) = method_stages.parse([stage])
     how = {"trained": setting.trained, "seed": setting.seed, "learn": learn}
     method = {"method": parsed.name, "options": dict(stage.get("options", {}))}
-    needs = {"teacher": teacher, "start": start, "train": setting.train, **text}
+    needs = {"teacher": lesson.teacher, "start": start, "train": setting.train}
+    needs |= lesson.text(learn)
     recipe = planning.made_by(setting.trained, "answering", "scoring")
     recipe |= parsed.prototype.versions
     return Run("examples", how | method, needs, recipe, f"{label}, examples of {parsed.name}")

@@ -97,34 +97,42 @@ def _teacher(
             " family."
         )
     model.eval()
-    stages = method_stages.parse(run.parameters["stages"])
-    beside = any(stage.online for stage in stages)
     head = parts.output_of(model, vocabulary.size(tokenizer))
-    aligned: list[int] = []
-    both: list[Served | None] = [None, None]
+    beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
     if beside:
         parallel.shard(parts.layers(model))
+    aligned: list[int] = []
     if "start" in run.needs:
         aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
+    both: Sequence[Served | None] = (None, None)
     if cached := run.needs.get(f"states{which}"):
-        tokens, precision, mode = (
-            cached.parameters[key] for key in ("tokens", "precision", "trained")
-        )
-        stored = teachers.StoredStates(store.path(cached).glob("states-*.safetensors"), tokens)
-        reprompted = mode != run.parameters["trained"]
-        if reprompted or any(stage.prototype.overrides("batch") for stage in stages):
-            rows = [
-                inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")
-            ]
-            dev = rows[1] if dev and reprompted else dev
-            served: list[Served] = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
-            both = [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
-        else:
-            both = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
+        both = _cached(run, cached, store, model, tokenizer, dev)
     learnt_from, watching = (
         Teacher(head, served, model if beside else None, aligned) for served in both
     )
     return learnt_from, watching
+
+
+def _cached(
+    run: Run,
+    cached: Run,
+    store: Store,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dev: Sequence[packing.Pack],
+) -> Sequence[Served]:
+    """A teacher's states: those of the training rows, from disk, and those of the dev rows. By
+    question, where the teacher is prompted otherwise or a method puts rows together itself."""
+    tokens, precision, mode = (cached.parameters[key] for key in ("tokens", "precision", "trained"))
+    stored = teachers.StoredStates(store.path(cached).glob("states-*.safetensors"), tokens)
+    stages = method_stages.parse(run.parameters["stages"])
+    reprompted = mode != run.parameters["trained"]
+    if not reprompted and not any(stage.prototype.overrides("batch") for stage in stages):
+        return stored, teachers.ComputedStates(model, dev, tokens, precision)
+    rows = [inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")]
+    asked = rows[1] if dev and reprompted else dev
+    served: list[Served] = [stored, teachers.ComputedStates(model, asked, tokens, precision)]
+    return [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
 
 
 def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
