@@ -15,9 +15,9 @@ from studylib.app.study import leakage
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.methods.objective import Objective
-from studylib.models import loading, parts, prune
+from studylib.models import flops, loading, parts, prune
 from studylib.runs import inputs, kinds, planning
-from studylib.runs.budget import TRAINED, Shape, Text, Took, Work, example
+from studylib.runs.budget import TRAINED, Text, Took, Work, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop
@@ -161,11 +161,8 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
             loop.backward(model, rows, method, (), vocabulary, wanted["micro"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
-    return (
-        3 * len(rows) * Shape.of(model).forward(text.tokens, text.pairs, text.answers),
-        min(took),
-        begin,
-    )
+    training = flops.counted(model).training.flops(text.tokens, text.pairs, text.answers)
+    return len(rows) * training, min(took), begin
 
 
 def _inputs(runs: Iterable[Run]) -> list[Input]:

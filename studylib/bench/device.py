@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from studylib.data import hub
 from studylib.data.packing import Pack
 from studylib.methods.objective import Objective
-from studylib.models import parts, prune
-from studylib.runs.budget import BRANCH, FLOAT, PREFIX, TRAINED, Shape, example, pairs
+from studylib.models import flops, parts, prune
+from studylib.runs.budget import BRANCH, FLOAT, PREFIX, TRAINED, example, pairs
 from studylib.training import loop
 from studylib.training.checkpoint import Learner
 from studylib.training.config import Recipe
@@ -68,18 +68,19 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     """The median of a few steps, after one to warm up."""
     config = hub.known_config(name)
     model = prune.hollow(config, config.num_hidden_layers, None, device)
-    shape, row = Shape.of(model), example(PREFIX + QUESTIONS * BRANCH, QUESTIONS)
+    training = flops.counted(prune.hollow(config, config.num_hidden_layers, None)).training
+    row = example(PREFIX + QUESTIONS * BRANCH, QUESTIONS)
     method = Objective(losses={"cross_entropy": 1.0})
     learner = Learner(model, method, Recipe(ROWS, 1e-6, 0, MICRO, "bf16"), "")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     took = [
-        _step(model, method, learner, [row] * ROWS, shape.vocabulary, device)
+        _step(model, method, learner, [row] * ROWS, config.vocab_size, device)
         for _ in range(STEPS + 1)
     ]
     seconds = median(took[1:])
     seen = pairs({branch: row.branches.count(branch) for branch in set(row.branches)})
-    flops = 3 * ROWS * shape.forward(len(row.ids), seen, len(row.answers.at)) / seconds
+    rate = ROWS * training.flops(len(row.ids), seen, len(row.answers.at)) / seconds
     used = (
         torch.cuda.max_memory_allocated(device)
         if device.type == "cuda"
@@ -87,8 +88,8 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     )
     return {
         "tokens": ROWS * len(row.ids) / seconds,
-        "flops": flops,
-        "share": flops / peak,
+        "flops": rate,
+        "share": rate / peak,
         "memory": float(used),
     }
 

@@ -32,8 +32,8 @@ from studylib.data import packing
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt
 from studylib.experiments.plans import Plan
+from studylib.models import flops
 from studylib.runs import inputs
-from studylib.runs.budget import Shape
 from studylib.store.store import Store
 from studylib.training import teachers
 
@@ -175,13 +175,12 @@ def distilling(
     }
 
 
-def flops(model: PreTrainedModel, packs: Sequence[Pack], vocabulary: int) -> float:
-    """Model FLOPs of a training step, forward and twice as much backward, the head at answer
-    positions only."""
-    shape = replace(Shape.of(model), vocabulary=vocabulary)
+def step_flops(model: PreTrainedModel, packs: Sequence[Pack]) -> float:
+    """FLOPs of a training step, forward and backward, the head at answer positions only."""
+    training = flops.counted(model).training
     visible = [int(packing.collate([pack]).mask.sum()) for pack in packs]
-    return 3 * sum(
-        shape.forward(len(pack.ids), seen, len(pack.answers.at))
+    return sum(
+        training.flops(len(pack.ids), seen, len(pack.answers.at))
         for pack, seen in zip(packs, visible, strict=True)
     )
 
@@ -198,7 +197,7 @@ def share_of_peak(
     for contexts in chosen:
         packs, guide = [packing.pack(prompt) for prompt in contexts], ours.guide()
         seconds = timed(ours.step, packs, guide)
-        shares.append(flops(ours.model, packs, match.tokens) / seconds / 1e9 / gigaflops)
+        shares.append(step_flops(ours.model, packs) / seconds / 1e9 / gigaflops)
     say(f"share of the best product's speed: {median(shares):.2f}")
     return {"rounds": shares}
 

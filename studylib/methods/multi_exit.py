@@ -42,6 +42,10 @@ class MultiExit(Method):
             for quarter in QUARTERS.values()
         }
 
+    def share(self, way: str) -> float:
+        """That of its blocks, the output head left out."""
+        return QUARTERS[way] / 4
+
     def answer(
         self, model: PreTrainedModel, way: str, plain: Callable[[PreTrainedModel], Any]
     ) -> Any:

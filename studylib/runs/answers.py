@@ -91,6 +91,8 @@ def alike(run: Run) -> float:
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Each context is read once, then a token of each question after the other."""
     own, text = work.shape(run.needs["model"]), work.text(run, "test")
+    way = run.parameters.get("way", "")
+    share = _method(run).share(way) if way else 1.0
     longest = max(text.lengths)
     kept = 2 * budget.FLOAT * own.kept * own.layers * budget.BATCH * longest  # keys and values
     gold = budget.FLOAT * own.hidden * text.answers * text.rows
@@ -105,7 +107,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         run,
         own,
         text.rows * text.tokens,
-        {"answering": budget.answering(own, text)},
+        {"answering": share * budget.answering(own, text)},
         memory,
         gold,
         gold,

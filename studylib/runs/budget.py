@@ -1,8 +1,8 @@
 """What a run takes, from configurations alone: parameters, tokens, FLOPs, memory, disk.
 
-Models are built on the meta device and a training step is walked through with fake tensors: no
-weights are needed and nothing is fetched. Texts are counted where they are at hand, else estimated
-from what is known of their set.
+Models are built on the meta device, where their FLOPs are counted, and a training step is walked
+through with fake tensors: no weights are needed and nothing is fetched. Texts are counted where
+they are at hand, else estimated from what is known of their set.
 
 took = kinds.took(Work(), run); print(took.flops, took.memory)
 """
@@ -22,7 +22,7 @@ from studylib.data.prompts import Branch
 from studylib.data.squad import Question
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
-from studylib.models import loading, lora, parts, prune
+from studylib.models import flops, loading, lora, parts, prune
 from studylib.runs import inputs, planning
 from studylib.store.run import Input, Run
 
@@ -70,15 +70,6 @@ PREFIX, SHOWN, GIVEN, TARGET, SPREAD = (
 BRANCH = GIVEN + TARGET - 1
 
 
-MODELS = {
-    "answers": "model",
-    "cost": "model",
-    "states": "teacher",
-    "layers": "teacher",
-    "loyalty": "own",
-}  # whose work a run is
-
-
 @dataclass(frozen=True)
 class Text:
     """Rows of a data set as a model reads them: their number, and of a row the mean tokens, pairs
@@ -94,46 +85,33 @@ class Text:
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size: parameters in all and outside embeddings, weights of its blocks' matrix
-    products and parameters of adapters of rank 1 for them, layers, widths (of attention, of keys
-    and values, of hidden states), and rows of its vocabulary."""
+    """A model's size: parameters in all, outside embeddings, and trained; frozen weights of linear
+    maps in its blocks; layers, widths (of keys and values, of hidden states), rows of its
+    vocabulary; FLOPs of a forward pass, and of one of training."""
 
     total: int
     nonembedding: int
-    linear: int
-    adapter: int
+    trained: int
+    maps: int
     layers: int
-    attention: int
     kept: int
     hidden: int
     vocabulary: int
+    forward: flops.Pass
+    training: flops.Pass
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Shape":
-        """That of a model, which may be on the meta device."""
+        """That of a model on the meta device."""
         config, counts = model.config, parts.parameters(model)
-        maps = [
-            module.weight.shape
-            for module in parts.layers(model).modules()
-            if isinstance(module, nn.Linear)
-        ]
-        linear, adapter = sum(shape.numel() for shape in maps), sum(sum(shape) for shape in maps)
+        trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        maps = [one for one in parts.layers(model).modules() if isinstance(one, nn.Linear)]
+        frozen = sum(one.weight.numel() for one in maps if not one.weight.requires_grad)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-        sizes = (
-            len(parts.layers(model)),
-            head * config.num_attention_heads,
-            kept,
-            config.hidden_size,
-            config.vocab_size,
-        )
-        return cls(counts["total"], counts["nonembedding"], linear, adapter, *sizes)
-
-    def forward(self, tokens: float, pairs: float, logits: float) -> float:
-        """FLOPs of reading: two per weight of a matrix product and token, four per pair and width
-        of attention, and the head's."""
-        read = 2 * self.linear * tokens + 4 * self.attention * self.layers * pairs
-        return read + 2 * self.hidden * self.vocabulary * logits
+        whole, sizes = (counts["total"], counts["nonembedding"]), (kept, config.hidden_size)
+        depth, passes = len(parts.layers(model)), flops.counted(model)
+        return cls(*whole, trained, frozen, depth, *sizes, config.vocab_size, *passes)
 
 
 @dataclass(frozen=True)
@@ -165,16 +143,18 @@ class Work:
     lengths: dict[tuple, int] = field(default_factory=dict)
     steps: dict[tuple, float] = field(default_factory=dict)
 
-    def shape(self, model: Run | Input) -> Shape:
-        """The size of a model that a run makes, or that comes from outside."""
+    def shape(self, model: Run | Input, rank: int = 0) -> Shape:
+        """The size of a model that a run makes, or that comes from outside; while it is trained by
+        adapters, with these of their `rank`."""
         raw, depth, neurons = size_of(model)
-        key = (raw.digest, depth, neurons)
+        key = (raw.digest, depth, neurons, rank)
         if key not in self.shapes:
             config = loading.config(raw.value)
             prune.check_size(config, depth or 1, neurons, model.label)
-            self.shapes[key] = Shape.of(
-                prune.hollow(config, depth or config.num_hidden_layers, neurons)
-            )
+            hollow = prune.hollow(config, depth or config.num_hidden_layers, neurons)
+            if rank:
+                lora.attach(hollow, rank, "fp32", 0)
+            self.shapes[key] = Shape.of(hollow)
         return self.shapes[key]
 
     def text(self, run: Run, need: str, learning: bool = False) -> Text:
@@ -214,7 +194,6 @@ class Work:
             length,
             rows,
             wanted["precision"],
-            str(wanted["stages"]),
             wanted.get("lora", 0),
         )
         if key not in self.steps:
@@ -388,8 +367,8 @@ def example(length: int, asked: int) -> packing.Pack:
 def answering(own: Shape, text: Text) -> float:
     """FLOPs of answering all questions of a text: each row read once, then a token of each question
     after the other."""
-    said = (SAID - 1) * text.questions * own.forward(1, text.tokens, 1)
-    return text.rows * (own.forward(text.tokens, text.pairs, text.questions) + said)
+    said = (SAID - 1) * text.questions * own.forward.flops(1, text.tokens, 1)
+    return text.rows * (own.forward.flops(text.tokens, text.pairs, text.questions) + said)
 
 
 def took(

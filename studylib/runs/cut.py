@@ -84,7 +84,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         6 * rows * text.tokens * own.hidden
     )  # of both models: at the start, before and after a block
     memory = budget.FLOAT * (held + streams) + budget.HALF * whole.total
-    done = {"healing": rows * passes * whole.forward(text.tokens, text.pairs, 0)}
+    done = {"healing": rows * passes * whole.forward.flops(text.tokens, text.pairs, 0)}
     return budget.took(
         run,
         own,

@@ -59,5 +59,5 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     memory = budget.FLOAT * own.total + budget.FLOAT * rows * max(text.lengths) * (
         8 * own.hidden + text.questions
     )
-    done = {"comparing": rows * passes * own.forward(text.tokens, text.pairs, 0)}
+    done = {"comparing": rows * passes * own.forward.flops(text.tokens, text.pairs, 0)}
     return budget.took(run, own, rows * text.tokens, done, memory, 0, 0, work)

@@ -65,6 +65,6 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     both = [work.shape(run.needs[whose].needs["model"]) for whose in ("own", "teacher's")]
     text = work.text(run.needs["own"], "test")
     looked = text.rows * text.answers
-    done = {"comparing": sum(2 * own.hidden * own.vocabulary * looked for own in both)}
+    done = {"comparing": sum(own.forward.flops(0, 0, looked) for own in both)}
     memory = budget.FLOAT * sum(own.total + own.hidden * looked for own in both)
     return budget.took(run, both[0], looked, done, memory, 0, 0, work)

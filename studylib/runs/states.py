@@ -55,5 +55,5 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     disk = budget.FLOAT * own.hidden * stored * text.rows
     held = budget.FLOAT * own.hidden * stored * min(text.rows, teachers.SHARD)
     memory = budget.FLOAT * (own.total + 8 * own.hidden * max(text.lengths)) + held
-    done = {"reading": text.rows * own.forward(text.tokens, text.pairs, 0)}
+    done = {"reading": text.rows * own.forward.flops(text.tokens, text.pairs, 0)}
     return budget.took(run, own, text.rows * text.tokens, done, memory, disk, disk, work)

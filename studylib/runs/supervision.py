@@ -2,7 +2,6 @@
 put together when they are trained."""
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -262,13 +261,10 @@ def train(
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
-    """Steps of three readings each (forward, and backward twice; of frozen weights once), a living
-    teacher's reading beside, and what it is watched by."""
-    wanted, own, stages = (
-        run.parameters,
-        work.shape(run),
-        method_stages.parse(run.parameters["stages"]),
-    )
+    """Steps forward and backward, a teacher's reading beside (of stored states its output head's
+    alone), and what the training is watched by."""
+    wanted, stages = run.parameters, method_stages.parse(run.parameters["stages"])
+    own, whole = work.shape(run, wanted.get("lora", 0)), work.shape(run)
     train, dev = work.text(run, "train", True), work.text(run, "dev")
     trials = len(wanted["rate"]) if run.kind == "rate" else 1
     chosen = (
@@ -281,57 +277,27 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         method_stages.logits_everywhere(stages),
     )
     looked = train.tokens if everywhere else train.answers
-    passes = 2 if "lora" in wanted else 3
-    done: dict[str, float] = defaultdict(
-        float, training=passes * rows * own.forward(train.tokens, train.pairs, looked)
-    )
-    done["reading"] += rows * sum(_taught(teacher, train, looked, beside) for teacher in taught)
     times = trials if run.kind == "rate" else 1 + wanted["evaluations"]
-    done["reading"] += times * dev.rows * own.forward(dev.tokens, dev.pairs, dev.answers)
-    if run.kind != "rate":
-        done["answering"] += times * budget.answering(own, dev)
-    trained = wanted["lora"] * own.adapter if "lora" in wanted else own.total
-    held = budget.FLOAT * (budget.TRAINED - 1) * trained  # what a checkpoint is written from
-    weights: float = budget.FLOAT * (
-        budget.TRAINED * trained
-        + sum(
-            teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught
-        )
-    )
-    weights += _frozen(own, wanted)
-    logits = (
-        (3 + len(taught))
-        * budget.FLOAT
-        * (wanted["micro"] or wanted["packs"])
-        * looked
-        * own.vocabulary
-    )
-    kept = budget.FLOAT * own.total if run.kind != "rate" else 0
+    reading = times * dev.rows * own.forward.flops(dev.tokens, dev.pairs, dev.answers)
+    for teacher in taught:
+        reading += rows * teacher.forward.flops(beside * train.tokens, beside * train.pairs, looked)
+    training = rows * own.training.flops(train.tokens, train.pairs, looked)
+    answering = times * budget.answering(own, dev) if run.kind != "rate" else 0.0
+    done = {"training": training, "reading": reading, "answering": answering}
+    held = budget.FLOAT * (budget.TRAINED - 1) * own.trained  # what a checkpoint is written from
+    kept = budget.FLOAT * whole.total if run.kind != "rate" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
-    memory = weights + held + logits + budget.BACKWARD * work.saved(run)
-    if "lora" in wanted:
-        memory = max(
-            memory, weights + budget.FLOAT * own.total
-        )  # when adapters are added to the weights that they were made for
-    return budget.took(run, own, read, done, memory, kept + held, kept, work)
+    heads = sum(each.total if beside else each.hidden * each.vocabulary for each in taught)
+    logits = (3 + len(taught)) * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
+    weights = budget.FLOAT * (budget.TRAINED * own.trained + heads) + _frozen(own, wanted)
+    memory = weights + held + budget.FLOAT * logits + budget.BACKWARD * work.saved(run)
+    if "lora" in wanted:  # adapters are added to the weights that they were made for
+        memory = max(memory, weights + budget.FLOAT * whole.total)
+    return budget.took(run, whole, read, done, memory, kept + held, kept, work)
 
 
 def _frozen(own: budget.Shape, wanted: Mapping) -> float:
-    """Bytes of the weights that adapters leave as they are: linear maps of blocks in the training's
-    precision, the others in float32."""
-    if "lora" not in wanted:
-        return 0
-    return (
-        budget.FLOAT * (own.total - own.linear)
-        + (budget.HALF if wanted["precision"] == "bf16" else budget.FLOAT) * own.linear
-    )
-
-
-def _taught(teacher: budget.Shape, text: budget.Text, looked: float, beside: bool) -> float:
-    """FLOPs of a teacher for a row: all of it where hidden states are compared, else those of its
-    output head on stored states."""
-    return (
-        teacher.forward(text.tokens, text.pairs, looked)
-        if beside
-        else 2 * teacher.hidden * teacher.vocabulary * looked
-    )
+    """Bytes of the weights that are not trained: linear maps of blocks in the training's precision,
+    the others in float32."""
+    rounded = own.maps if wanted["precision"] == "bf16" else 0
+    return budget.FLOAT * (own.total - own.trained - rounded) + budget.HALF * rounded

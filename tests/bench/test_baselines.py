@@ -76,4 +76,4 @@ def test_counted_flops_are_those_of_the_matrix_products(match: Match):
         net.get_output_embeddings()(hidden[0, pack.answers.at])[:, : len(tokenizer())]
     visible, pairs = int(batch.mask.sum()), len(pack.ids) ** 2
     attention = 4 * 32 * 2 * (pairs - visible)
-    assert speed.flops(net, [pack], len(tokenizer())) == 3 * (counter.get_total_flops() - attention)
+    assert speed.step_flops(net, [pack]) == 3 * (counter.get_total_flops() - attention)
