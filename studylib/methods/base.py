@@ -156,6 +156,10 @@ class Method(nn.Module):
     def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
         """After optimiser step `step` (from 0) of the stage's `steps`; `logged` are its losses."""
 
+    def share(self, way: str) -> float:
+        """The share of the plain model's FLOPs that answering in a way takes, about."""
+        return 1.0
+
     def answer(
         self, model: PreTrainedModel, way: str, plain: Callable[[PreTrainedModel], Any]
     ) -> Any:
