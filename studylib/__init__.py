@@ -5,7 +5,7 @@ Folders, each of which knows only those above it:
     core         What any program needs: errors, files, names, progress, versions.
     store        A thing that is computed once and kept: runs, and exported tables.
     data         From a data set described in YAML to packed rows.
-    models       From a model reference to weights: loading, parts, pruning, low-rank adapters.
+    models       From a model reference to weights: loading, parts, pruning, adapters, FLOPs.
     methods      What a student learns by: losses, and mixtures of them in stages.
     training     One loop for teachers and students, and what teachers give to it.
     evaluation   Greedy answers, and their scores.

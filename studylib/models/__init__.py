@@ -1,1 +1,1 @@
-"""From a model reference to weights: loading, parts, pruning, low-rank adapters."""
+"""From a model reference to weights: loading, parts, pruning, adapters, FLOPs."""
