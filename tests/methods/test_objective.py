@@ -92,7 +92,7 @@ def test_the_modules_example_is_what_it_says():
         ("forward_kl", "must be a list"),
         ([{"losses": {"forward_kl": 1}}], "must name steps and losses"),
         ([{"steps": 1, "losses": {"forward_kl": 1}, "rate": 1}], "must name steps and losses"),
-        ([{"steps": 1, "losses": ["forward_kl"]}], "must name steps and losses"),
+        ([{"steps": 1, "losses": ["forward_kl"]}], "losses must map names to weights"),
         ([{"steps": 0, "losses": {"forward_kl": 1}}], "steps must be a whole number"),
         (
             [{"steps": True, "losses": {"forward_kl": 1}}],
