@@ -7,10 +7,11 @@ from pathlib import Path
 
 import papermill
 from filelock import FileLock
-from ipykernel.kernelspec import make_ipkernel_cmd
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from traitlets import default
 
 from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError, told
@@ -22,12 +23,16 @@ EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
 
 class InterpreterKernel(AsyncKernelManager):
     """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path
-    under the same name."""
+    under the same name. What it is sent is encrypted, where its version can do that."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
         """How it is begun."""
-        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
+        return KernelSpec(**get_kernel_dict())
+
+    @default("transport_encryption")
+    def _encrypted(self) -> str:
+        return "auto"
 
 
 def _literally(path: Path) -> str:

@@ -12,16 +12,17 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from multiprocessing import parent_process
 from statistics import mean
+from typing import ClassVar
 
 from tqdm.auto import tqdm
 
 LOG_SECONDS = 300  # between two lines of a log
 PARTS = 10  # in which a log tells of the runs of a notebook
-RUNS, STEPS = "{desc} |{bar}|", "  {n_fmt}/{total_fmt},{desc}"
+RUNS, STEPS = "{desc} |{bar}|", "  {desc}"
 _bar = partial(tqdm, dynamic_ncols=True)
 
 
@@ -43,14 +44,20 @@ class Runs(AbstractContextManager):
     kinds before them. A log has a line when another tenth of them is done, or after some
     minutes."""
 
+    shown: ClassVar["Runs | None"] = None  # in this process
+
     def __init__(self, title: str, kinds: Iterable[str]) -> None:
         self.title, self.waiting = title, Counter(kinds)
         self.took: dict[str, list[float]] = defaultdict(list)
         self.count = self.waiting.total()
         self.started = self.said = time.monotonic()
         self.bar = _bar(desc=str(self), total=self.count, bar_format=RUNS, disable=not watched())
+        self.below = _bar(bar_format=STEPS, leave=False, disable=not watched())
+        Runs.shown = self
 
     def __exit__(self, *_: object) -> None:
+        Runs.shown = None
+        self.below.close()
         self.bar.close()
 
     def done(self, kind: str, seconds: float) -> None:
@@ -96,8 +103,10 @@ class Progress:
         self.first: int | None = None
         self.started = self.said = time.monotonic()
         line = 1 if parent_process() else None  # another process has the bar of all
-        about = dict(desc=f" {label}", bar_format=STEPS, position=line, leave=False)
-        with _bar(**about, disable=self.quiet or not watched()) as self.bar:
+        about = dict(bar_format=STEPS, leave=False, disable=self.quiet or not watched())
+        with nullcontext(Runs.shown.below) if Runs.shown else _bar(position=line, **about) as bar:
+            self.bar = bar
+            self.bar.set_description_str(label)
             yield self
 
     def total(self, count: int) -> None:
@@ -111,13 +120,16 @@ class Progress:
         if self.first is None:
             self.first = number  # a resumed run does not begin at 1
         left = (now - self.started) / (number - self.first + 1) * (self.count - number)
-        text = "".join(f" {name} {value:.3f}," for name, value in values.items())
-        text += f" {spoken(left)} left"
+        every = [
+            f"{number}/{self.count}",
+            *(f"{name} {value:.3f}" for name, value in values.items()),
+        ]
+        text = f"{', '.join(every)}, {spoken(left)} left"
         self.bar.set_description_str(f"{text}: {self.label}", refresh=False)
         self.bar.update(number - self.bar.n)
         if self.bar.disable and not self.quiet and now - self.said > LOG_SECONDS:
             self.said = now
-            print(f"{self.label}: {number}/{self.count},{text}", flush=True)
+            print(f"{self.label}: {text}", flush=True)
 
     def over(self, items: Sequence) -> Iterable:
         """Go over `items`, a step each."""

@@ -170,7 +170,7 @@ def test_runs_that_took_no_time_say_nothing_of_the_pace(raw, tmp_path, monkeypat
     assert forecast.seconds(plan, plan.runs[:1], store) > 1
 
 
-def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypatch):
+def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypatch, capfd):
     """Even where another environment has a kernel of the same name, first on Jupyter's path."""
     kernel = tmp_path / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
@@ -195,6 +195,7 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
         notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[]))
     )
     assert (tmp_path / "table.md").read_text() == sys.executable
+    assert capfd.readouterr().err == "", "a kernel warns where what it is sent is not encrypted"
 
 
 @pytest.fixture
