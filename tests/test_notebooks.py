@@ -124,7 +124,7 @@ def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
         shown.count('"image/png": "') == 4
         and "F1 kept, %" in shown
         and "No intervals on " in shown
-        and "student \\u2212 twin" in shown
+        and "student \\u2212 control" in shown
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted
 
-from studylib.analysis import comparison, figures, summary, tables
+from studylib.analysis import contrasts, cost, figures, retention, summary, tables, teacher_sizes
 from studylib.app import notebooks, report, study
 from studylib.app.notebooks import Job
 from studylib.core import versions
@@ -57,7 +57,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.curves(plan, store),
         place / "capacity_gap",
     )
-    kept, gained = comparison.compare(rows), comparison.contrasts(rows)
+    kept, gained = retention.compare(rows), contrasts.contrasts(rows)
     texts = {
         "table": tables.table(kept),
         "conclusion": summary.conclusion(kept, gained, FREE, "zero-shot"),
@@ -75,9 +75,9 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         texts,
         figures.capacity_gap(
             kept,
-            comparison.by_seed(rows),
-            comparison.pareto(exported["timing"]),
-            comparison.ladder(rows),
+            retention.by_seed(rows),
+            cost.pareto(exported["timing"]),
+            teacher_sizes.ladder(rows),
             learned,
             "zero-shot",
         ),
