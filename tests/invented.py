@@ -1,8 +1,10 @@
 """Rows with scores that are made up, to compare and to show."""
 
+import numpy as np
 import pandas as pd
 
-from studylib.analysis import comparison
+from studylib.analysis import contrasts, retention
+from studylib.core.filesystem import digest
 
 FREE = pd.DataFrame(
     columns=["family", "test_set", "role", "start", "student", "time", "time_low", "time_high"]
@@ -50,7 +52,7 @@ def compared(scores, teacher=0.8, articles=4):
                 }
             )
     table = pd.DataFrame(lines)
-    return comparison.compare(table), comparison.contrasts(table)
+    return retention.compare(table), contrasts.contrasts(table)
 
 
 def choice(**students):
@@ -98,3 +100,46 @@ def choice(**students):
         }
         frames.append(pd.DataFrame(questions).assign(**base | about))
     return pd.concat(frames)
+
+
+BASE = dict(
+    family="f",
+    teacher="tuned",
+    trained="zero-shot",
+    asked="zero-shot",
+    language="en",
+    start="tuned",
+    targets="teacher",
+    objective="o",
+    steps=5,
+    repeat=False,
+    untouched=True,
+)
+
+
+def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, questions=None, **more):
+    """Per-question rows of one model; `f1` a number or a value per question."""
+    names = questions or [f"q{i}" for i in range(articles * per)]
+    values = np.broadcast_to(f1, len(names))
+    table = pd.DataFrame(
+        {"question": names, "article": [f"a{i // per}" for i in range(len(names))], "f1": values}
+    )
+    counts = {"parameters_total": 100 + 10 * depth, "parameters_nonembedding": 10 * depth}
+    about = {
+        "role": role,
+        "student": "" if role == "teacher" else f"f-{depth}",
+        "seed": seed,
+        "test_set": test_set,
+    }
+    beside = {"probability": 0.5, "agreement": 0.25, "loyalty": 0.75}
+    about |= {"run": digest(BASE | about | {name: str(value) for name, value in more.items()})}
+    return table.assign(
+        exact_match=values / 2, rouge_l=values, **BASE | beside | counts | about | more
+    )
+
+
+def marked(role: str, f1: float, other: float, *, column: str, value: bool, **more) -> pd.DataFrame:
+    """Rows of 40 articles, in every other of which the questions, marked so, score otherwise."""
+    table = rows(role, f1, articles=40, **more)
+    apart = table.article.str[1:].astype(int) % 2 == 1
+    return table.assign(f1=table.f1.where(~apart, other), **{column: apart if value else ~apart})

@@ -3,18 +3,20 @@ intervals, loyalty, and cost."""
 
 from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib.analysis import comparison, pairing, statistics
+from studylib.analysis import contrasts, pairing, prose, statistics, tables
+from studylib.analysis.figures import look
+from studylib.analysis.formats import number, probability, signed, span
 
 SETTING = ["family", "asked", "test_set"]
 MODEL = ["role", "objective", "steps"]
 COST = ["training_flops", "answer_flops"]
 CONTROL, PLAIN = "control", "plain"
 MATCHED = "twin"  # the role of controls
-BESIDE = ("difference", "low", "high", "p", "p_holm", "detectable")
+SCORES = ("f1", "exact_match", "loyalty")
+BESIDE = ("difference", "low", "high", "p", "detectable")
 
 
 def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
@@ -23,6 +25,7 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     detectable difference, and the FLOPs of `costs` (`training_cost.of`)."""
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
     for other in (CONTROL, PLAIN):
+        table[f"{other}_p_holm"] = table[f"{other}_p"]
         tested = table[f"{other}_p"].notna()
         corrected = statistics.holm(list(table.loc[tested, f"{other}_p"]))
         table.loc[tested, f"{other}_p_holm"] = corrected
@@ -34,79 +37,93 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
     for setting, part in rows.groupby(SETTING, sort=False):
         students = part[part.role.isin(["student", MATCHED])]
         models = {key: model for key, model in students.groupby(MODEL, sort=False)}
-        (plain,) = (key for key in models if key[0] == "student" and _is_first(key, models))
-        control = (
-            MATCHED,
-            *next(key for key in models if key[0] == MATCHED and key[2] == plain[2])[1:],
-        )
+        plain = next(key for key in models if key[0] == "student")  # planned before all methods
+        control = next(key for key in models if key[0] == MATCHED and key[2] == plain[2])
         for key, model in models.items():
             line = dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True))
-            line |= {name: 100 * model[name].mean() for name in ("f1", "exact_match", "loyalty")}
+            line |= {name: 100 * model[name].mean() for name in SCORES}
             for name, other in ((CONTROL, control), (PLAIN, plain)):
-                beside = comparison.difference(model, models[other]) if key != other else {}
-                line |= {f"{name}_{each}": beside.get(each) for each in BESIDE}
+                beside = contrasts.difference(model, models[other]) if key != other else {}
+                line |= {f"{name}_{each}": float(beside.get(each, "nan")) for each in BESIDE}
             yield line
 
 
-def _is_first(key: tuple, models: dict) -> bool:
-    """Plain distillation is planned before all methods."""
-    return key == next(each for each in models if each[0] == "student")
-
-
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table to read: numbers rounded, intervals beside their differences."""
-    read = table[[*SETTING, "objective", "steps", "f1", "exact_match", "loyalty"]].round(1)
+    """The table to read: every cell as text, intervals beside their differences."""
+    read = table[[*SETTING, "objective", "steps"]].astype(str)
+    for name, title in zip(SCORES, ("F1", "EM", "loyalty"), strict=True):
+        read[title] = table[name].map(number)
     for name in (CONTROL, PLAIN):
-        read[f"minus {name}"] = [
-            ""
-            if pd.isna(row.difference)
-            else f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})"
-            for row in _beside(table, name).itertuples()
-        ]
-        read[f"p, minus {name}"] = table[f"{name}_p_holm"].astype(float).round(3)
+        read[f"F1 minus {name}"] = [_beside(row, name) for _, row in table.iterrows()]
+        read[f"p, minus {name}"] = table[f"{name}_p_holm"].map(probability)
     for cost in COST:
-        read[cost.replace("_flops", ", FLOPs")] = [f"{value:.2e}" for value in table[cost]]
+        read[cost.replace("_flops", ", FLOPs")] = table[cost].map("{:.2e}".format)
     return read
 
 
-def _beside(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    return table[[f"{name}_{each}" for each in BESIDE]].set_axis(list(BESIDE), axis=1).astype(float)
+def _beside(row: pd.Series, name: str) -> str:
+    difference = row[f"{name}_difference"]
+    if pd.isna(difference):
+        return "–"
+    return signed(difference) + span(row[f"{name}_low"], row[f"{name}_high"])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The same in Markdown."""
+    return tables.markdown(shown(table)) + "\n"
 
 
 def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """F1 against the FLOPs of training, a panel per test set; the control at its budgets is a
     line."""
     panels = list(table.groupby(SETTING, sort=False))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(5.2 * len(panels), 4.2), squeeze=False, layout="constrained"
-    )
-    for axis, (setting, part) in zip(axes[0], panels, strict=True):
+    figure = look.figure(2.9 * len(panels), "F1 of every method against the FLOPs of its training")
+    axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axis, (setting, part) in zip(axes, panels, strict=True):
         control = part[part.role == MATCHED].sort_values("training_flops")
-        axis.plot(control.training_flops, control.f1, "o-", color="0.5", label="control")
-        for number, row in enumerate(part[part.role != MATCHED].itertuples()):
-            axis.plot(row.training_flops, row.f1, "osD^vP*X"[number % 8], label=row.objective)
-        axis.set(xscale="log", xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        axis.plot(control.training_flops, control.f1, "s--", color="0.4", label="control")
+        for count, (_, row) in enumerate(part[part.role != MATCHED].iterrows()):
+            marker = look.MARKERS[count % len(look.MARKERS)]
+            axis.plot(row.training_flops, row.f1, marker, ls="", label=row.objective)
+        axis.set(xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
+    axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure, table[[*SETTING, *MODEL, "f1", "training_flops"]]
 
 
-def conclusion(table: pd.DataFrame) -> str:
-    """What the table says, a sentence per test set."""
-    lines = []
+def answer(table: pd.DataFrame) -> str:
+    """How many methods differ from the control, and the best one, a sentence per test set."""
+    settings = []
     for setting, part in table.groupby(SETTING, sort=False):
         methods = part[part.role != MATCHED]
-        better = methods[(methods.control_p_holm.astype(float) < 0.05) & (methods.control_low > 0)]
-        worse = methods[(methods.control_p_holm.astype(float) < 0.05) & (methods.control_high < 0)]
+        significant = methods[methods.control_p_holm < 0.05]
         best = methods.loc[methods.f1.idxmax()]
-        lines.append(
-            f"**{setting[2]}**, {setting[1]}: of {len(methods)} methods {len(better)} score"
-            f" significantly above the control and {len(worse)} below it. The best is"
-            f" {best.objective} with {best.f1:.1f} F1"
-            + (
-                f", {best.control_difference:+.1f} points to the control"
-                f" ({best.control_low:+.1f} to {best.control_high:+.1f})."
-                if pd.notna(best.control_difference)
-                else "."
-            )
+        settings.append(
+            {
+                "test_set": setting[2],
+                "asked": setting[1],
+                "methods": len(methods),
+                "above": int((significant.control_difference > 0).sum()),
+                "below": int((significant.control_difference < 0).sum()),
+                "best": best.objective,
+                "f1": number(best.f1),
+                "difference": _beside(best, CONTROL),
+            }
         )
-    return "\n\n".join(lines) + "\n"
+    return prose.render("methods_answer", settings=settings)
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    """The answer, and which methods bring the student nearer to its teacher than the control: one
+    that does not move it cannot help it by the teacher."""
+    settings = []
+    for setting, part in table.groupby(SETTING, sort=False):
+        methods = part[part.role != MATCHED]
+        own = part[(part.role == MATCHED) & (part.steps == methods.steps.max())].loyalty.max()
+        nearer = methods.loyalty > own
+        named = {
+            "nearer": list(methods.objective[nearer]),
+            "others": list(methods.objective[~nearer]),
+        }
+        settings.append({"test_set": setting[2], "loyalty": number(own), **named})
+    text = prose.render("methods_conclusion", settings=settings)
+    return f"{answer(table)}\n{text}"

@@ -3,11 +3,15 @@
 pairing.check(student, control)     raises StudyError, naming what is missing
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from studylib.core.errors import StudyError
 
-UNIT = ["seed", "question", "article"]
+PLACE = ["seed", "question"]
+UNIT = [*PLACE, "article"]
 
 
 def distinct(rows: pd.DataFrame) -> pd.DataFrame:
@@ -18,31 +22,47 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
 def check(*models: pd.DataFrame) -> None:
     """Raise StudyError unless all models, rows of one each, have answered the same questions, once
     in every seed."""
-    reference, *others = (_units(model) for model in models)
-    first = models[0]
-    if (twice := reference.duplicated(["seed", "question"])).any():
+    first, units = models[0], [model[UNIT].sort_values(UNIT, ignore_index=True) for model in models]
+    for model, answered in zip(models, units, strict=True):
+        if (twice := answered.duplicated(PLACE)).any():
+            place = _place(answered[twice].iloc[0])
+            raise StudyError(f"{_title(model)} has two answers to {place}: export it anew.")
+    places = pd.MultiIndex.from_frame(units[0][PLACE])
+    grid = pd.MultiIndex.from_product([places.unique(level) for level in PLACE], names=PLACE)
+    if len(lacking := grid.difference(places)):
         raise StudyError(
-            f"{_title(first)} has two answers to {_place(reference[twice].iloc[0])}: export it"
-            " anew."
+            f"{_title(first)} has no answer to {_place(lacking.to_frame().iloc[0])}, which it has"
+            " in another seed: export it anew."
         )
-    grid = pd.MultiIndex.from_product(
-        [reference.seed.unique(), reference.question.unique()], names=["seed", "question"]
-    )
-    if len(grid) > len(reference):
-        lacking = grid.difference(
-            pd.MultiIndex.from_frame(reference[["seed", "question"]])
-        ).to_frame(index=False)
-        raise StudyError(
-            f"{_title(first)} has no answer to {_place(lacking.iloc[0])}, which it has in another"
-            " seed: export it anew."
-        )
-    for model, units in zip(models[1:], others, strict=True):
-        if not units.equals(reference):
-            raise StudyError(_unpaired(first, reference, model, units))
+    for model, answered in zip(models, units, strict=True):
+        if not answered.equals(units[0]):
+            raise StudyError(_unpaired(first, units[0], model, answered))
 
 
-def _units(model: pd.DataFrame) -> pd.DataFrame:
-    return model[UNIT].sort_values(UNIT).reset_index(drop=True)
+def same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each model of the seeds that all of them have. Raises StudyError where these are
+    not of the same questions."""
+    seeds = set.intersection(*(set(model.seed) for model in models))
+    shared = [model[model.seed.isin(seeds)] for model in models]
+    check(*shared)
+    return shared
+
+
+def scores(models: Sequence[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles
+    (n,). Raises StudyError for other ones."""
+    check(*models)
+    ordered = [model.sort_values(PLACE) for model in models]
+    shape = ordered[0].seed.nunique(), -1, len(metrics)
+    values = np.stack([model[list(metrics)].to_numpy(float).reshape(shape) for model in ordered])
+    return np.moveaxis(values, -1, 0), ordered[0].article.to_numpy()[: values.shape[2]]
+
+
+def counts(model: pd.DataFrame) -> dict[str, int]:
+    """Seeds, questions, those of them that are untouched, and articles."""
+    untouched = model.question[model.untouched].nunique()
+    questions = {"n": model.question.nunique(), "untouched": untouched}
+    return {"seeds": model.seed.nunique(), **questions, "articles": model.article.nunique()}
 
 
 def _unpaired(
@@ -51,9 +71,6 @@ def _unpaired(
     """What keeps two models from being paired, in words."""
     both = reference.merge(units, how="outer", on=UNIT, indicator=True)
     alone = both[both["_merge"] != "both"]
-    if alone.empty:
-        twice = units[units.duplicated(["seed", "question"])]
-        return f"{_title(model)} has two answers to {_place(twice.iloc[0])}: export it anew."
     sides = (first, model) if alone["_merge"].iloc[0] == "left_only" else (model, first)
     has, lacks = map(_title, sides)
     where = f"{_place(alone.iloc[0])} (article {alone.article.iloc[0]!r})"

@@ -6,6 +6,7 @@ it is given.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
 
@@ -22,6 +23,11 @@ LEVEL = 0.05  # of the tests
 def enough(questions: int, articles: int) -> bool:
     """Whether so many are enough for an interval."""
     return questions >= QUESTIONS and articles >= ARTICLES
+
+
+def enough_clusters(clusters: np.ndarray) -> bool:
+    """Whether questions of these articles (n,) are enough for an interval."""
+    return enough(len(clusters), len(set(clusters)))
 
 
 def clustered_error(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
@@ -56,6 +62,18 @@ def resampled_means(
     All leading entries share their draws, so that differences and ratios of them are paired.
     """
     return means_of(values, clusters, draws(values.shape[-2], len(set(clusters)), rng, repeats))
+
+
+def bootstrap(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Means (repeats, ...) of values (..., S, n), always by the same draws; fewer than `SEEDS`
+    seeds are not drawn, but averaged."""
+    values = values.mean(-2, keepdims=True) if values.shape[-2] < SEEDS else values
+    return means_of(values, clusters, _same_draws(values.shape[-2], len(set(clusters))))
+
+
+@lru_cache(maxsize=2)
+def _same_draws(seeds: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    return draws(seeds, groups, np.random.default_rng(0))
 
 
 def draws(

@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import statistics
-from studylib.analysis.comparison import BOUNDS, HEAD_STARTS, SPREAD
+from studylib.analysis import formats, prose, retention, statistics, terms
 from studylib.core import labels, sizes
 
 IDENTITY = {
     "family": "family",
     "size": "size",
     "role": "role",
-    "start": "start",
-    "teacher": "taught by",
+    "start": "init",
+    "teacher": "teacher",
     "objective": "objective",
     "asked": "asked",
     "test_set": "test set",
-}
-IDENTITY |= {
     "language": "language",
     "trained": "trained",
     "seeds": "seeds",
@@ -31,30 +28,23 @@ IDENTITY |= {
 MEASURES = {
     "reduction_total": "fewer parameters, %",
     "reduction_nonembedding": "fewer non-embedding, %",
-}
-MEASURES |= {
     "exact_match": "EM",
     "f1": "F1",
     "rouge_l": "ROUGE-L",
     "retention_f1": "F1 kept, %",
     "retention_exact_match": "EM kept, %",
-}
-MEASURES |= {
     "agreement": "agrees with teacher, %",
     "loyalty": "probability loyalty, %",
     "calibration_error": "calibration error, %",
 }
-HEADLINE = (
-    "reduction_total",
-    "reduction_nonembedding",
-    "retention_f1",
-    "retention_exact_match",
-    *labels.METRICS,
-)
-SEEN = (
-    "The smallest that could have been seen is found in four cases of five, at"
-    f" {100 * statistics.LEVEL:.0f} % divided by the number of lines that are corrected."
-)
+HEADLINE = (*list(MEASURES)[:2], *retention.RETAINED, *labels.METRICS)
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """A table in Markdown, every cell as it stands."""
+    return cells.to_markdown(
+        index=False, tablefmt="github", disable_numparse=True, stralign=None, numalign=None
+    )
 
 
 def headline(kept: pd.DataFrame) -> str:
@@ -63,165 +53,85 @@ def headline(kept: pd.DataFrame) -> str:
 
 
 def main(kept: pd.DataFrame) -> pd.DataFrame:
-    """The lines of teachers, students and twins, those of raw start left out."""
-    return kept[
-        (kept.role == "teacher")
-        | (kept.role.isin(("student", "twin")) & kept.start.isin(HEAD_STARTS))
-    ]
+    """The lines of teachers, students and controls, those of base init left out."""
+    compared = kept.role.isin(("student", "twin")) & kept.start.isin(retention.HEAD_STARTS)
+    return kept[(kept.role == "teacher") | compared]
 
 
 def table(
     kept: pd.DataFrame,
     named: Sequence[str] = tuple(IDENTITY),
-    measured: Sequence[str] = tuple(MEASURES),
+    measures: Sequence[str] = tuple(MEASURES),
 ) -> str:
-    """The comparison in Markdown: of what identifies and measures models, what is `named` and
-    `measured`; what is the same in every line is said once, below it."""
-    uncut = kept.role == "teacher"
-    shown = kept.assign(
-        size=_sizes(kept.student).mask(uncut, "uncut"), teacher=kept.teacher.mask(uncut, "–")
+    """The comparison in Markdown: of what identifies and measures models, what is `named` and in
+    `measures`; what is the same in every line is said once, below it."""
+    uncut, models = kept.role == "teacher", terms.standard(kept)
+    models["size"] = kept.student.map(sizes.written).mask(uncut, "uncut")
+    models["teacher"] = models.teacher.mask(uncut, "–")
+    values = models[list(IDENTITY)].nunique()
+    shared = [f"{IDENTITY[name]} {models[name].iloc[0]}" for name in values.index[values == 1]]
+    columns = [name for name in IDENTITY if name in named and values[name] > 1]
+    cells = models[columns].rename(columns=IDENTITY)
+    for name in measures:
+        cells[MEASURES[name]] = [_measured(row, name) for row in kept.to_dict("records")]
+    notes = prose.render(
+        "table",
+        shared=shared,
+        intervals=notes_on(kept),
+        spread=kept.seeds.max() > 1,
+        asked_several_ways=kept.asked.nunique() > 1,
     )
-    same = [
-        f"{title} {cell(shown[name].iloc[0])}"
-        for name, title in IDENTITY.items()
-        if shown[name].nunique() == 1
-    ]
-    columns = {
-        name: title
-        for name, title in IDENTITY.items()
-        if name in named and shown[name].nunique() > 1
-    }
-    columns |= {name: MEASURES[name] for name in measured}
-    lines = [list(columns.values()), ["---"] * len(columns)]
-    lines += [[_bounded(row, name) for name in columns] for row in shown.to_dict("records")]
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    against = (
-        " What is kept is of the teacher's score when it is asked in the same way."
-        if kept.asked.nunique() > 1
-        else ""
-    )
-    spread = " After ±: standard deviation over seeds." if kept.seeds.max() > 1 else ""
-    return f"{drawn}\n\nIn every line: {', '.join(same)}. {intervals(kept)}{spread}{against}\n"
+    return f"{markdown(cells)}\n\n{notes}\n"
 
 
-def intervals(table: pd.DataFrame) -> str:
+def _measured(row: Mapping, name: str) -> str:
+    """A score with its standard deviation over seeds and its interval."""
+    spread = row[retention.SPREAD[name]] if name in retention.SPREAD else np.nan
+    deviation = "" if np.isnan(spread) else f" ± {spread:.1f}"
+    interval = formats.interval(row, name) if name in retention.BOUNDS else ""
+    return f"{formats.number(row[name])}{deviation}{interval}"
+
+
+def notes_on(table: pd.DataFrame, differences: pd.DataFrame | None = None) -> str:
     """Of which questions a comparison or contrasts are, what their intervals are, and why there are
-    none where there are none."""
-    few = table[[not statistics.enough(row.n, row.articles) for row in table.itertuples()]]
-    said = [coverage(table)] if coverage(table) else []
-    said += [
-        f"No intervals on {row.test_set}: {row.n} questions of {row.articles} articles are too few"
-        f" (at least {statistics.QUESTIONS} of {statistics.ARTICLES})."
-        for row in few.drop_duplicates("test_set").itertuples()
-    ]
-    if len(few) < len(table):
-        seeds = table.seeds.min()
-        drawn = "seeds and then articles" if seeds >= statistics.SEEDS else "articles"
-        conditional = (
-            ""
-            if seeds >= statistics.SEEDS
-            else (
-                f"; with fewer than {statistics.SEEDS} seeds they and all tests hold for these"
-                " seeds only"
-            )
-        )
-        said.append(
-            f"In brackets: 95 % intervals, {drawn} drawn with replacement {statistics.REPEATS:,}"
-            f" times{conditional}."
-        )
-    return " ".join(said)
+    none where there are none; and what could have been detected of `differences`."""
+    enough = [statistics.enough(row.n, row.articles) for row in table.itertuples()]
+    few, sets = table[~np.array(enough, bool)], table[table.untouched < table.n]
+    return prose.render(
+        "intervals",
+        looked_at=sets.drop_duplicates("test_set").to_dict("records"),
+        few=few.drop_duplicates("test_set").to_dict("records"),
+        seeds=table.seeds.min() if any(enough) else None,
+        detectable=differences is not None and differences.detectable.notna().any(),
+    )
 
 
 def bases(table: pd.DataFrame) -> str:
-    """Models as they come from outside (`comparison.bases`), in Markdown."""
-    lines = [["model", "parameters", "asked", "test set", "EM", "F1"], ["---"] * 6]
-    for row in table.to_dict("records"):
-        model = sizes.written(row["student"]) if row["student"] else row["family"]
-        scores = [
-            cell(row[name]) + span(*(row[bound] for bound in BOUNDS[name]))
-            for name in ("exact_match", "f1")
-        ]
-        lines.append(
-            [model, f"{row['parameters_total']:,}", row["asked"], row["test_set"], *scores]
-        )
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{drawn}\n\n{intervals(table)}\n"
-
-
-def coverage(table: pd.DataFrame) -> str:
-    """That numbers are of all questions, where some were looked at while choices were made; nothing
-    where none was."""
-    sets = table[table.untouched < table.n].drop_duplicates("test_set").itertuples()
-    each = [f"on {row.test_set} {row.n - row.untouched:,} of {row.n:,}" for row in sets]
-    looked_at = "those included that were looked at while choices were made"
-    return (
-        f"Unless said otherwise, all questions count, {looked_at}: {', '.join(each)}."
-        if each
-        else ""
-    )
-
-
-def notes(table: pd.DataFrame, differences: pd.DataFrame) -> str:
-    """What the intervals of a table are, and what could have been seen of differences."""
-    return intervals(table) + (f" {SEEN}" if differences.detectable.notna().any() else "")
-
-
-def _bounded(row: dict, name: str) -> str:
-    spread = (
-        f" ± {row[SPREAD[name]]:.1f}" if name in SPREAD and not np.isnan(row[SPREAD[name]]) else ""
-    )
-    return (
-        cell(row[name])
-        + spread
-        + (span(*(row[bound] for bound in BOUNDS[name])) if name in BOUNDS else "")
-    )
-
-
-def span(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f" ({_rounded(low):.1f} to {_rounded(high):.1f})"
-
-
-def kept(student: pd.Series, retention: str) -> str:
-    """What a student keeps, with its interval."""
-    return f"{cell(student[retention])} %{span(*student[list(BOUNDS[retention])])}"
-
-
-def signed(value: float) -> str:
-    return f"{_rounded(value):+.1f}"
-
-
-def _rounded(value: float) -> float:
-    return round(value, 1) + 0.0  # no -0.0
-
-
-def probability(p: float) -> str:
-    return "–" if np.isnan(p) else "< 0.001" if p < 0.0005 else f"{p:.3f}"
-
-
-def cell(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if np.isnan(value) else f"{value:.1f}"
-    return str(value)
+    """Models as they come from outside (`retention.bases`), in Markdown."""
+    names = table.student.map(sizes.written).where(table.student != "", table.family)
+    cells = pd.DataFrame({"model": names, "parameters": table.parameters_total.map("{:,}".format)})
+    cells[["asked", "test set"]] = table[["asked", "test_set"]]
+    for name, title in (("exact_match", "EM"), ("f1", "F1")):
+        cells[title] = [formats.measured(row, name) for row in table.to_dict("records")]
+    return f"{markdown(cells)}\n\n{notes_on(table)}\n"
 
 
 def contrasts(table: pd.DataFrame) -> str:
-    """What models of one size differ by (`comparison.contrasts`), in Markdown."""
-    same = [
-        name for name in ("family", "contrast", "teacher", "objective") if table[name].nunique() < 2
-    ]
-    named = ("family", "contrast", "start", "asked", "test_set", "size", "teacher", "objective")
-    columns = {name: IDENTITY.get(name, name) for name in named if name not in same}
-    difference = table.contrast.iloc[0] if "contrast" in same and len(table) else "difference"
-    return _tested(table.assign(size=_sizes(table.student)), columns, f"{difference}, F1")
-
-
-def _sizes(students: pd.Series) -> pd.Series:
-    """What students of a family are called: their sizes."""
-    return students.map(sizes.written)
+    """What models of one size differ by (`contrasts.contrasts`), in Markdown."""
+    names = ("family", "contrast", "start", "asked", "test_set", "size", "teacher", "objective")
+    always = ("start", "asked", "test_set", "size")
+    columns = {
+        name: IDENTITY.get(name, name)
+        for name in names
+        if name in always or table[name].nunique() > 1
+    }
+    title = "difference" if table.empty or "contrast" in columns else table.contrast.iloc[0]
+    shown = table.assign(size=table.student.map(sizes.written))
+    return _tested(shown, columns, f"{terms.term(title)}, F1")
 
 
 def prompting(table: pd.DataFrame) -> str:
-    """What ways of prompting are worth (`comparison.prompting`), in Markdown."""
+    """What ways of prompting are worth (`prompting.prompting`), in Markdown."""
     columns = {"family": "family"} if table.family.nunique() > 1 else {}
     columns |= {"role": "role", "test_set": "test set", "ways": "ways"}
     return _tested(table, columns, "difference, F1")
@@ -231,22 +141,13 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) ->
     """Differences with their tests, and what these are corrected for."""
     if table.empty:
         return "Nothing is compared: no two models here are such a pair.\n"
-    titles = [*columns.values(), difference, "p", "p, Holm", "detectable"]
-    lines = [titles, ["---"] * len(titles)]
-    for row in table.to_dict("records"):
-        tests = [probability(row[name]) for name in ("p", "p_holm")]
-        tests[1] = "primary" if row["primary"] else tests[1]
-        found = f"{signed(row['difference'])}{span(row['low'], row['high'])}"
-        lines.append(
-            [*(str(row[name]) for name in columns), found, *tests, cell(row["detectable"])]
-        )
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    declared = (
-        "Primary is what was declared beforehand, on untouched questions alone; the other lines"
-        if table.primary.any()
-        else "No line is primary: all"
-    )
-    return (
-        f"{drawn}\n\n{declared} are corrected by Holm's method over all of them."
-        f" {notes(table, table)}\n"
-    )
+    cells = terms.standard(table)[list(columns)].rename(columns=columns)
+    signed = table.difference.map(formats.signed)
+    cells[difference] = signed + [
+        formats.span(*pair) for pair in zip(table.low, table.high, strict=True)
+    ]
+    cells["p"] = table.p.map(formats.probability)
+    cells["p, Holm"] = table.p_holm.map(formats.probability).mask(table.primary, "primary")
+    cells["MDE"] = table.detectable.map(formats.number)
+    notes = prose.render("tested", primary=table.primary.any(), notes=notes_on(table, table))
+    return f"{markdown(cells)}\n\n{notes}\n"

@@ -6,7 +6,7 @@ export("21ff22c9", Path("student"))
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoTokenizer, GenerationConfig
 
-from studylib.analysis import comparison, tables
+from studylib.analysis import formats, prose, retention, tables
 from studylib.core import labels, segmentation
 from studylib.core.errors import StudyError
 from studylib.core.escaping import markdown
@@ -44,20 +44,12 @@ LICENCES = {
     "tiny:": GENERATED,
     "facts:": GENERATED,
 }
-SNIPPET = """import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({name!r})
-model = AutoModelForCausalLM.from_pretrained({name!r}, dtype="float32")
-text = "The Seine flows through Paris."
-question = "Where does the Seine flow?"
-# split into tokens one by one, as in training
-parts = [{before!r} + text, {between!r} + question + {cue!r}]
-plain = dict(add_special_tokens=False, split_special_tokens=True)
-ids = sum((tokenizer(part, **plain)["input_ids"] for part in parts), [])
-said = model.generate(torch.tensor([ids]))[0, len(ids):]
-print(tokenizer.decode(said, skip_special_tokens=True).strip().split("\\n")[0].strip())
-"""
+COLUMNS = {
+    "exact_match": "EM",
+    "f1": "F1",
+    "rouge_l": "ROUGE-L",
+    "retention_f1": "F1 kept of its teacher",
+}
 
 
 @dataclass(frozen=True)
@@ -107,23 +99,19 @@ def export(key: str, target: Path) -> Path:
 def _generation(folder: Path) -> GenerationConfig:
     """Greedy, to whatever ends an answer in the study, and as long as one may be. Raises StudyError
     where plain transformers would split texts otherwise than the study."""
-    own, plain = (
-        loading.tokenizer_of(folder),
-        AutoTokenizer.from_pretrained(folder, local_files_only=True),
-    )
-    tried = (
+    tokenizer = loading.tokenizer_of(folder)
+    plain = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    text = (
         f"{prompts.INSTRUCTIONS}{prompts.BREAK}Text: Ünder 12,345 čars\n\tit's 你好,"
         f" “quoted”.{prompts.BREAK}Question:{prompts.CUE}"
     )
-    if (
-        plain(tried, add_special_tokens=False)["input_ids"]
-        != own(tried, add_special_tokens=False)["input_ids"]
-    ):
+    ids, others = (each(text, add_special_tokens=False)["input_ids"] for each in (tokenizer, plain))
+    if ids != others:
         raise StudyError(
             f"{folder}: AutoTokenizer does not split texts as the study does: load this model by"
             " the study."
         )
-    settings = loading.greedy(own)
+    settings = loading.greedy(tokenizer)
     settings.max_new_tokens = prompts.ROOM
     return settings
 
@@ -132,85 +120,54 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     """The model card of a run: parents and their licences, data, training, size, scores with
     intervals, how to use it."""
     manifest, result = store.manifest(folder), store.finished(folder) or {}
-    parameters = manifest["parameters"]
-    roots = sorted(
-        {reference for reference in _roots(store, manifest) if isinstance(reference, str)}
-    )
-    sets = {
-        reference["source"] for reference in _roots(store, manifest) if isinstance(reference, dict)
-    }
-    found = sorted(
+    parameters, facts = manifest["parameters"], result["facts"]
+    roots = list(_roots(store, manifest))
+    models = sorted({root for root in roots if isinstance(root, str)})
+    sets = sorted({root["source"] for root in roots if isinstance(root, dict)})
+    order = sorted(
         scores(folder, store),
         key=lambda score: (score.asked != parameters["trained"], score.asked, score.test),
     )
-    licences = {reference: licence(reference) for reference in (*roots, *sorted(sets))}
-    about = ModelCardData(
-        license=_one(licences[root] for root in roots),
-        base_model=[
-            reference.partition(":")[2].partition("@")[0]
-            for reference in roots
-            if reference.startswith("hub:")
-        ]
-        or None,
+    taught_by = manifest["needs"].get("teacher", {}).get("key")
+    teacher = store.finished(store.root / "teacher" / str(taught_by))
+    text = prose.filled(
+        "card",
+        metadata=_metadata(name, models, order).to_yaml(),
+        name=name,
+        run=folder.name,
+        label=manifest["label"],
+        licences={reference: licence(reference) for reference in (*models, *sets)},
+        counts=facts["parameters"],
+        fewer=_fewer(facts["parameters"], teacher["facts"]["parameters"]) if teacher else {},
+        trained=parameters["trained"],
+        objective=title(parse(parameters["stages"])),
+        seed=parameters["seed"],
+        rate=facts["rate"],
+        scores=_table(order) if order else "",
+        before=prompts.plain(None, None).before + "Text: ",
+        between=f"{prompts.BREAK}Question: ",
+        cue=prompts.CUE,
+    )
+    return ModelCard(text)
+
+
+def _metadata(name: str, models: Sequence[str], measured: Sequence[Score]) -> ModelCardData:
+    """What the hub reads of a card."""
+    hosted = [reference for reference in models if reference.startswith("hub:")]
+    return ModelCardData(
+        license=_shared(licence(reference) for reference in models),
+        base_model=[one.partition(":")[2].partition("@")[0] for one in hosted] or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["question-answering", "knowledge-distillation"],
         model_name=name,
-        eval_results=[one for score in found for one in _results(score)] or None,
+        eval_results=[result for score in measured for result in _results(score)] or None,
     )
-    counts, taught_by = (
-        result["facts"]["parameters"],
-        manifest["needs"].get("teacher", {}).get("key"),
-    )
-    whole = store.finished(store.root / "teacher" / str(taught_by))
-    fewer = _fewer(counts, whole["facts"]["parameters"]) if whole else ""
-    segments = prompts.plain(None, None)
-    lines = [
-        f"# {markdown(name)}",
-        (
-            f"{markdown(manifest['label'])}: answers questions about a text with words from it."
-            f" Exported from a study of knowledge distillation (run `{folder.name}`)."
-        ),
-        "## Parents and licences",
-        "\n".join(
-            f"- `{markdown(reference)}`: {licence}" for reference, licence in licences.items()
-        ),
-        "What this model may be used for follows from all of them.",
-        "## Training",
-        (
-            f"{counts['total']:,} parameters, {counts['nonembedding']:,} of them outside"
-            f" embeddings{fewer}. Trained {parameters['trained']} by"
-            f" `{title(parse(parameters['stages']))}`, seed {parameters['seed']}, at a learning"
-            f" rate of {result['facts']['rate']:g}."
-        ),
-        "## Scores",
-        _table(found) if found else "It was asked nothing yet.",
-        (
-            "Greedy answers in the study's prompt; a question that repeats another one of its"
-            " paragraph counts once. In brackets: 95 % intervals, articles drawn with replacement."
-        ),
-        "## How to use it",
-        "```python\n"
-        + SNIPPET.format(
-            name=name,
-            before=segments.before + "Text: ",
-            between=f"{prompts.BREAK}Question: ",
-            cue=prompts.CUE,
-        )
-        + "```",
-        (
-            "The answer is the first line that says something. It knows nothing but the text, finds"
-            " an answer even where there is none, and was trained on and asked about no other kind"
-            " of text than the sets above."
-        ),
-    ]
-    return ModelCard(f"---\n{about.to_yaml()}\n---\n\n" + "\n\n".join(lines) + "\n")
 
 
-def _fewer(own: Mapping[str, int], whole: Mapping[str, int]) -> str:
-    """The reductions, in words."""
-    total, inner = (100 * (1 - own[count] / whole[count]) for count in ("total", "nonembedding"))
-    return f", {total:.1f} % and {inner:.1f} % fewer than its teacher's"
+def _fewer(student: Mapping[str, int], teacher: Mapping[str, int]) -> dict[str, float]:
+    """By how many percent a student has fewer parameters than its teacher, by what is counted."""
+    return {count: 100 * (1 - student[count] / teacher[count]) for count in student}
 
 
 def _roots(store: Store, manifest: Mapping) -> Iterator[object]:
@@ -237,9 +194,10 @@ def licence(reference: str) -> str:
     return LICENCES[max(fitting, key=len)] if fitting else "unknown: ask whoever published it"
 
 
-def _one(licences: Iterator[str]) -> str | None:
-    found = {one for one in licences if one != GENERATED and not one.startswith("unknown")}
-    return found.pop() if len(found) == 1 else "other" if found else None
+def _shared(licences: Iterable[str]) -> str | None:
+    """The one licence that these are, as far as they are known, or that there are several."""
+    known = {name for name in licences if name != GENERATED and not name.startswith("unknown")}
+    return known.pop() if len(known) == 1 else "other" if known else None
 
 
 def scores(folder: Path, store: Store) -> Iterator[Score]:
@@ -249,29 +207,26 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
     Raises StudyError where a test set is no longer what was asked.
     """
     manifest = store.manifest(folder)
-    guide = (
-        manifest["needs"].get("teacher", {}).get("key") if store.is_current(folder) else None
-    )  # else it learnt from another
+    current = store.is_current(folder)  # else it learnt from another teacher
+    teacher = manifest["needs"].get("teacher", {}).get("key") if current else None
     every = {
-        (one["model"], one["test"], one["asked"], one["seed"]): one
-        for one in _asked(store, {folder.name, guide})
+        (answers["model"], answers["test"], answers["asked"], answers["seed"]): answers
+        for answers in _asked(store, {folder.name, teacher})
     }
-    for (model, *about), one in every.items():
-        if model != folder.name:
-            continue
-        rows = [_rows(one, store, "student")]
-        if (theirs := every.get((guide, *about))) is not None:
-            rows.append(_rows(theirs, store, "teacher"))
-        else:
-            rows.append(rows[0].assign(role="teacher"))
-        kept = comparison.compare(pd.concat(rows)).set_index("role")
-        own = kept.loc["student"]
-        told = {
-            name: f"{tables.cell(own[name])}{tables.span(*own[list(comparison.BOUNDS[name])])}"
-            for name in labels.METRICS
-        }
-        told |= {"retention_f1": tables.kept(own, "retention_f1")} if theirs is not None else {}
-        yield Score(one["title"], one["asked"], int(own.n), int(own.articles), told)
+    for (model, *setting), answers in every.items():
+        if model == folder.name:
+            rows = _rows(answers, store, "student")
+            reference = every.get((teacher, *setting))
+            taught = (
+                _rows(reference, store, "teacher") if reference else rows.assign(role="teacher")
+            )
+            line = retention.compare(pd.concat([rows, taught])).set_index("role").loc["student"]
+            cells = {name: formats.measured(line, name) for name in labels.METRICS}
+            if reference:
+                kept = formats.number(line.retention_f1)
+                cells["retention_f1"] = f"{kept} %{formats.interval(line, 'retention_f1')}"
+            counts = int(line.n), int(line.articles)
+            yield Score(answers["title"], answers["asked"], *counts, cells)
 
 
 def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
@@ -279,103 +234,79 @@ def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
     how."""
     for file in sorted(store.root.glob("answers/*/result.json")):
         manifest = store.manifest(file.parent)
-        model, test, asked = (
-            manifest["needs"]["model"].get("key"),
-            manifest["needs"]["test"],
-            manifest["parameters"]["asked"],
-        )
-        if model is None or model not in keys or not store.is_current(file.parent):
+        parameters, needs = manifest["parameters"], manifest["needs"]
+        model, test = needs["model"], needs["test"]
+        known = model.get("key") is not None and model["key"] in keys
+        if not known or not store.is_current(file.parent):
             continue
-        label = store.manifest(store.root / manifest["needs"]["model"]["kind"] / model)["label"]
-        title = test.get("label") or manifest["label"].removeprefix(f"{label}: ").removesuffix(
-            f" {asked}"
-        )
-        about = {
-            "model": model,
+        label = store.manifest(store.root / model["kind"] / model["key"])["label"]
+        title = manifest["label"].removeprefix(f"{label}: ")
+        yield {
+            "model": model["key"],
             "test": test["digest"],
             "described": test["input"],
             "folder": file.parent,
+            "asked": parameters["asked"],
+            "seed": parameters["seed"],
+            "title": test.get("label") or title.removesuffix(f" {parameters['asked']}"),
         }
-        yield about | {"asked": asked, "seed": manifest["parameters"]["seed"], "title": title}
 
 
-def _rows(one: Mapping, store: Store, role: str) -> pd.DataFrame:
-    """Per-question rows of a set of answers, as `comparison` reads them."""
-    said = json.loads(store.checked(one["folder"], "answers.json").read_text(encoding="utf-8"))
-    lines = []
-    loaded = _asked_of(one)
+def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
+    """Per-question rows of a set of answers, as `retention` reads them."""
+    file = store.checked(answers["folder"], "answers.json")
+    given, loaded = json.loads(file.read_text(encoding="utf-8")), _questions(answers)
+    mlqa, lines = sources.is_mlqa(answers["described"]), []
     for q in loaded.questions:
-        rules = segmentation.usual_rules(q.language, mlqa=sources.is_mlqa(one["described"]))
-        scored = metrics.score(
-            said[q.id]["text"], [gold for gold, _ in q.answers], language=q.language, rules=rules
+        line: dict[str, Any] = {"question": q.id, "article": q.article, "language": q.language}
+        line |= {"repeat": q.id in loaded.repeats, "probability": given[q.id]["probability"]}
+        rules = segmentation.usual_rules(q.language, mlqa=mlqa)
+        gold = [text for text, _ in q.answers]
+        lines.append(
+            line | metrics.score(given[q.id]["text"], gold, language=q.language, rules=rules)
         )
-        about = {
-            "question": q.id,
-            "article": q.article,
-            "language": q.language,
-            "repeat": q.id in loaded.repeats,
-        }
-        lines.append(about | {"probability": said[q.id]["probability"]} | scored)
-    fixed = dict.fromkeys((*comparison.SETTING, *comparison.MODEL), "") | {
-        "parameters_total": 1,
-        "parameters_nonembedding": 1,
-    }
-    return pd.DataFrame(lines).assign(
-        **fixed
-        | {
-            "role": role,
-            "seed": one["seed"],
-            "untouched": True,
-            "agreement": 0.0,
-            "loyalty": 0.0,
-            "run": one["folder"].name,
-        }
-    )
+    fixed: dict[str, Any] = dict.fromkeys((*retention.SETTING, *retention.MODEL), "")
+    fixed |= dict.fromkeys(retention.PARAMETERS, 1) | dict.fromkeys(retention.LIKENESS, 0.0)
+    fixed |= {"role": role, "seed": answers["seed"], "untouched": True}
+    return pd.DataFrame(lines).assign(**fixed, run=answers["folder"].name)
 
 
-def _asked_of(one: Mapping) -> squad.Loaded:
+def _questions(answers: Mapping) -> squad.Loaded:
     """The questions of a set of answers. Raises StudyError where the test set is not, byte for
     byte, what was asked."""
-    described = one["described"]
-    if sources.fingerprint(described) != one["test"]:
+    described = answers["described"]
+    if sources.fingerprint(described) != answers["test"]:
         raise StudyError(
             f"{described['source']} is not what the model was asked (digest differs): restore it,"
-            f" or delete {one['folder']} to leave its scores out of the card."
+            f" or delete {answers['folder']} to leave its scores out of the card."
         )
-    return inputs.loaded(Input(one["title"], described, one["test"]))
+    return inputs.loaded(Input(answers["title"], described, answers["test"]))
 
 
-def _table(found: list[Score]) -> str:
-    names = {
-        "exact_match": "EM",
-        "f1": "F1",
-        "rouge_l": "ROUGE-L",
-        "retention_f1": "F1 kept of its teacher",
-    }
-    lines = [["test set", "asked", "questions", "articles", *names.values()]]
-    lines.append(["---"] * len(lines[0]))
-    lines += [
-        [
-            markdown(one.test),
-            one.asked,
-            str(one.n),
-            str(one.articles),
-            *(one.scores.get(name, "–") for name in names),
-        ]
-        for one in found
+def _table(measured: Sequence[Score]) -> str:
+    lines = [
+        {
+            "test set": markdown(score.test),
+            "asked": score.asked,
+            "questions": score.n,
+            "articles": score.articles,
+        }
+        | {heading: score.scores.get(name, "–") for name, heading in COLUMNS.items()}
+        for score in measured
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tables.markdown(pd.DataFrame(lines))
 
 
 def _results(score: Score) -> Iterator[EvalResult]:
-    for name, kind in (("exact_match", "exact_match"), ("f1", "f1")):
-        value = float(score.scores[name].partition(" ")[0])
-        about: dict[str, Any] = dict(
+    """EM and F1, as the hub reads them."""
+    for name in ("exact_match", "f1"):
+        yield EvalResult(
             task_type="question-answering",
             dataset_type=f"{score.test} {score.asked}",
             dataset_name=f"{score.test}, {score.asked}",
+            metric_type=name,
+            metric_value=float(score.scores[name].partition(" ")[0]),
         )
-        yield EvalResult(**about, metric_type=kind, metric_value=value)
 
 
 def push(folder: Path, repository: str) -> str:

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from studylib.app import study
+from studylib.app import methods_list, study
 from studylib.bench import speed
 from studylib.core.errors import StudyError
 from studylib.core.project import root
@@ -16,21 +16,17 @@ from studylib.experiments.experiments import EXPERIMENTS
 
 def pages() -> dict[Path, dict[str, str]]:
     """The results that each page shows, by name: answers, conclusions of the experiments in
-    `small`, the bench's table."""
+    `small` (each with its headline table if it has one), the bench's table."""
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    folders = {
-        name: folder for name in EXPERIMENTS if (folder := study.folder("small", name)).exists()
-    }
-    answers = {
-        f"answer of {name}": (folder / "answer.md").read_text(encoding="utf-8")
-        for name, folder in folders.items()
-    }
+    folders = {name: study.folder("small", name) for name in EXPERIMENTS}
+    folders = {name: folder for name, folder in folders.items() if folder.exists()}
+    answers = {f"answer of {name}": _text(folder, "answer") for name, folder in folders.items()}
+    results = {name: _text(folder, "conclusion", "headline") for name, folder in folders.items()}
     return {
         root() / "README.md": answers,
-        root() / "figures" / "small" / "README.md": {
-            name: _conclusion(folder) for name, folder in folders.items()
-        },
+        root() / "figures" / "small" / "README.md": results,
         root() / "studylib" / "bench" / "README.md": {"bench": speed.table(measured)},
+        root() / "studylib" / "methods" / "README.md": {"methods": methods_list.table()},
     }
 
 
@@ -48,11 +44,9 @@ def filled(page: Path, text: str, results: dict[str, str]) -> str:
     return text
 
 
-def _conclusion(folder: Path) -> str:
-    """An experiment's conclusion, and its headline table if it has one."""
-    files = [
-        file for name in ("conclusion", "headline") if (file := folder / f"{name}.md").exists()
-    ]
+def _text(folder: Path, *names: str) -> str:
+    """These texts of an experiment, as far as it has them."""
+    files = [file for name in names if (file := folder / f"{name}.md").exists()]
     return "\n\n".join(file.read_text(encoding="utf-8").strip() for file in files) + "\n"
 
 

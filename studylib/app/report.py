@@ -8,7 +8,7 @@ it shows as text.
 import base64
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from studylib.analysis import run_ids, tables
+from studylib.analysis import run_ids, tables, terms
 from studylib.app import origin, parameters, study
 from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError, said
@@ -31,12 +31,7 @@ from studylib.store.run import Input
 from studylib.store.store import Store
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
-for rule in (
-    "link",
-    "link_close",
-    "auto_link",
-    "auto_email",
-):  # there are none but in names that someone gave
+for rule in ("link", "link_close", "auto_link", "auto_email"):  # only in names that someone gave
     MARKDOWN.inline.rules.remove(rule)
 TABLES = {
     "headline": "Main scores",
@@ -45,13 +40,12 @@ TABLES = {
     "comparisons": "Ways of prompting",
     "rates": "Learning rates",
 }
-COMPARED = (
-    "retention",
-    "students",
-    "prompting",
-)  # the figures, one a notebook, that draw the lines of `table`
+# The figures, one a notebook, that draw the lines of `table`.
+COMPARED = ("retention", "students", "prompting")
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
+DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError)  # to any file
+ABOUT = {"kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "rate"}
 CHANGED = "not that of the runs shown: changed since, or read by another version"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
@@ -70,18 +64,10 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
         )
     try:
         page = _page(shown, store)
-    except (
-        OSError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-    ) as error:  # of tables, texts and drawings
-        profile = shown[0].profile
+    except DAMAGE as error:
         raise StudyError(
-            f"{target.parent} is not what notebooks write ({said(error)}): `study verify {profile}`"
-            " says what."
+            f"{target.parent} is not what notebooks write ({said(error)}): `study verify"
+            f" {shown[0].profile}` says what."
         ) from error
     write_text(target, page)
     return target
@@ -94,13 +80,20 @@ def _page(shown: Sequence[Job], store: Store) -> str:
         undefined=StrictUndefined,
         finalize=_seen,
     )
-    environment.filters |= {"markdown": _written, "source": _source, "described": described}
-    environment.filters |= {"hashed": _hashed, "led": _led, "runs": _behind}
+    environment.filters |= {
+        "markdown": _written,
+        "source": _source,
+        "described": described,
+        "hashed": _hashed,
+        "led": _led,
+        "runs": _behind,
+    }
+    origins = {job.notebook: study.origins(job.plan, store, _folder(job)) for job in shown}
     return environment.get_template("report.html").render(
         profile=shown[0].profile,
-        sections=[_traced(job, store) for job in shown],
-        about=_about(shown),
-        origins=_origins(shown, store),
+        sections=[_traced(job, origins[job.notebook]) for job in shown],
+        asked=_asked(shown),
+        origins=_origins(shown, origins),
         data=_data(shown),
         answers=_answers(shown, store),
     )
@@ -122,12 +115,12 @@ def _seen(value: object) -> object:
 
 def exported(jobs: Sequence[Job]) -> list[Job]:
     """Those that have exported what they show. Raises StudyError when none has."""
-    found = [job for job in jobs if (_folder(job) / "conclusion.md").exists()]
-    if not found:
+    shown = [job for job in jobs if (_folder(job) / "conclusion.md").exists()]
+    if not shown:
         raise StudyError(
             f"There is nothing to report of {jobs[0].profile!r}: `study run` it first."
         )
-    return found
+    return shown
 
 
 def _folder(job: Job) -> Path:
@@ -159,48 +152,38 @@ def section(job: Job) -> dict:
     }
 
 
-def _traced(job: Job, store: Store) -> dict:
+def _traced(job: Job, origins: pd.DataFrame) -> dict:
     """The same, with the runs that each line of its tables is computed from, by the tables' names,
     and a note on what today's code would compute anew, unless the answer has it."""
-    shown, note = (
-        section(job),
-        origin.superseded(job.plan, study.origins(job.plan, store, _folder(job))),
-    )
-    shown |= {"note": "" if note in shown["answer"] else note}
-    return shown | {
-        "runs": {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}
-    }
+    shown, note = section(job), origin.superseded(job.plan, origins)
+    runs = {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}
+    return shown | {"note": "" if note in shown["answer"] else note, "runs": runs}
 
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
-    """What the lines of a table are written from, in their order."""
-    if name == "rates":  # of models, not computed from rows
-        return pd.DataFrame(columns=["runs"])
-    whole = name in ("contrasts", "comparisons")
-    found = [
-        folder / f"{stem}.csv"
-        for stem in ((name,) if whole else COMPARED)
-        if (folder / f"{stem}.csv").exists()
-    ]
-    if not found:
-        return pd.DataFrame(columns=["runs"])
-    lines = exports.read(found[0])
-    return tables.main(lines) if name == "headline" else lines
+    """What the lines of a table are written from, in their order; nothing for those of models,
+    which are not computed from rows."""
+    stems = {"rates": (), "contrasts": (name,), "comparisons": (name,)}.get(name, COMPARED)
+    for file in (folder / f"{stem}.csv" for stem in stems):
+        if file.exists():
+            lines = exports.read(file)
+            return tables.main(lines) if name == "headline" else lines
+    return pd.DataFrame(columns=["runs"])
 
 
 def _led(table: str, runs: Sequence[str]) -> str:
     """A table in HTML with one column more: links to the runs that each line is computed from."""
     if not len(runs):
         return table
-    each = (printable(named).split() for named in runs)
-    cells = [
+    links = (
         " ".join(
-            f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>' for key in named
+            f'<a href="#run-{html.escape(key)}">{html.escape(key[:SHORT])}</a>'
+            for key in printable(keys).split()
         )
-        for named in each
-    ]
+        for keys in runs
+    )
     *rows, end = table.split("</tr>")
-    column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in cells)]
+    column = ["<th>runs</th>", *(f"<td>{cell}</td>" for cell in links)]
     return "".join(f"{row}{cell}</tr>" for row, cell in zip(rows, column, strict=True)) + end
 
 
@@ -210,15 +193,12 @@ def _behind(figure: Path) -> list[str]:
     return run_ids.joined(shown.runs if "runs" in shown else shown.run).split()
 
 
-def _about(jobs: Sequence[Job]) -> list[str]:
-    """Which models were asked what, a sentence a family and test set."""
+def _asked(jobs: Sequence[Job]) -> list[dict]:
+    """How many questions, articles and seeds models were asked, a line a family and test set."""
     columns = ["family", "test_set", "article", "question", "seed"]
     rows = pd.concat([exports.read(_folder(job) / "rows.parquet", columns) for job in jobs])
-    return [
-        f"{family} asked {test}: {own.question.nunique():,} questions of {own.article.nunique():,}"
-        f" articles, seeds: {own.seed.nunique()}."
-        for (family, test), own in rows.groupby(["family", "test_set"], sort=False)
-    ]
+    counts = rows.groupby(columns[:2], sort=False)[columns[2:]].nunique()
+    return counts.reset_index().to_dict("records")
 
 
 def _hashed(text: str) -> str:
@@ -239,105 +219,81 @@ def described(file: Path) -> str:
 def _data(jobs: Sequence[Job]) -> list[tuple]:
     """Every data set once: label, description, and the beginning of its fingerprint, where the runs
     that are shown were made with it."""
-    found = {}
+    sets = {}
     for job in jobs:
-        made = exports.exported(_folder(job), "runs.csv")
-        used = {
-            need.digest
-            for run in job.plan.runs
-            if run.planned in made
-            for need in run.needs.values()
-            if isinstance(need, Input)
-        }
-        for one in (job.plan.train, job.plan.dev, *job.plan.tests):
-            found[one.label, one.digest] = (
-                one.label,
-                one.value,
-                one.digest[:12] if one.digest in used else CHANGED,
-            )
-    return list(found.values())
-
-
-def _origins(jobs: Sequence[Job], store: Store) -> dict:
-    """Every run once, with the time it took, and the versions and machines that were used."""
-    each = [study.origins(job.plan, store, _folder(job)) for job in jobs]
-    how = {
-        planned: why
-        for job, part in zip(jobs, each, strict=True)
-        for planned, why in study.outdated(job.plan, part).items()
-    }
-    made = pd.concat(each).drop_duplicates("planned")
-    made = made.assign(outdated=[how.get(planned, "") for planned in made.planned])
-    about = (
-        "kind",
-        "label",
-        "key",
-        "digest",
-        "seconds",
-        "started",
-        "planned",
-        "versions",
-        "outdated",
-        "rate",
-    )
-    used = [name for name in made if name not in about]
-    short = {
-        name: (
-            made[name].dropna().astype(str).str[:12]
-            if name == "git"
-            else made[name].dropna().astype(str)
+        shown = exports.exported(_folder(job), "runs.csv")
+        needs = (
+            need for run in job.plan.runs if run.planned in shown for need in run.needs.values()
         )
-        for name in used
+        used = {need.digest for need in needs if isinstance(need, Input)}
+        for source in (job.plan.train, job.plan.dev, *job.plan.tests):
+            fingerprint = source.digest[:12] if source.digest in used else CHANGED
+            sets[source.label, source.digest] = (source.label, source.value, fingerprint)
+    return list(sets.values())
+
+
+def _origins(jobs: Sequence[Job], origins: Mapping[Path, pd.DataFrame]) -> dict:
+    """Every run once, with the time it took, and the versions and machines that were used."""
+    outdated: dict[str, str] = {}
+    for job in jobs:
+        outdated |= study.outdated(job.plan, origins[job.notebook])
+    runs = pd.concat(origins.values()).drop_duplicates("planned")
+    versions = {
+        name: sorted(
+            {str(value)[: 12 if name == "git" else None] for value in runs[name].dropna()} - {""}
+        )
+        for name in runs
+        if name not in ABOUT
     }
-    versions = {name: sorted(set(values) - {""}) for name, values in short.items()}
-    return {
-        "runs": made.to_dict("records"),
-        "hours": made.seconds.sum() / 3600,
-        "versions": versions,
-    }
+    runs = runs.assign(outdated=[outdated.get(planned, "") for planned in runs.planned])
+    hours = runs.seconds.sum() / 3600
+    return {"runs": runs.to_dict("records"), "hours": hours, "versions": versions}
 
 
 def _answers(jobs: Sequence[Job], store: Store) -> dict:
     """Every question of every test set with the answers that the store has, a list of (model,
     answer) each; every context and every model's name once, then by their numbers."""
-    sets: dict[tuple, tuple] = {}
+    sets: dict[tuple, dict] = {}
     for job in jobs:
-        for one in job.plan.asked:
-            if store.result(one.answers) is not None:
-                test = one.answers.needs["test"]
-                name = f"{test.label}, {one.called['asked']}"
-                _, _, models = sets.setdefault((test.digest, one.called["asked"]), (name, test, {}))
-                models.setdefault(store.key(one.answers), (_model(one.called), one.answers))
+        for asked in job.plan.asked:
+            if store.result(asked.answers) is not None:
+                key = asked.answers.needs["test"].digest, asked.called["asked"]
+                sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
     contexts: dict[str, int] = {}
     names: dict[str, int] = {}
-    listed = []
-    for name, test, models in sets.values():
-        said = [
-            (
-                names.setdefault(model, len(names)),
-                json.loads(store.path(run, "answers.json").read_text(encoding="utf-8")),
+    questions = []
+    for models in sets.values():
+        first, *_ = models.values()
+        test, mode = first.answers.needs["test"], first.called["asked"]
+        answers = {
+            names.setdefault(_model(asked.called), len(names)): json.loads(
+                store.path(asked.answers, "answers.json").read_text(encoding="utf-8")
             )
-            for model, run in models.values()
-        ]
+            for asked in models.values()
+        }
         for question in inputs.questions(test):
-            about = {"set": name, "article": question.article, "question": question.question}
-            about["context"] = contexts.setdefault(question.context, len(contexts))
-            about["gold"] = list(dict.fromkeys(text for text, _ in question.answers))
-            listed.append(
-                about | {"said": [[model, found[question.id]["text"]] for model, found in said]}
+            questions.append(
+                {
+                    "set": f"{test.label}, {mode}",
+                    "article": question.article,
+                    "question": question.question,
+                    "context": contexts.setdefault(question.context, len(contexts)),
+                    "gold": list(dict.fromkeys(text for text, _ in question.answers)),
+                    "said": [
+                        [model, given[question.id]["text"]] for model, given in answers.items()
+                    ],
+                }
             )
-    return {"contexts": list(contexts), "models": list(names), "questions": listed}
+    return {"contexts": list(contexts), "models": list(names), "questions": questions}
 
 
 def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
-    parts = [
-        called["student"] or called["family"],
-        called["role"],
-        f"trained {called['trained']}",
-        called["objective"],
-    ]
-    if called["role"] not in ("teacher", "guide"):
-        parts += [f"{called['start']} start", f"taught by {called['teacher']}"]
-    parts += [called["teacher"]] if called["role"] == "guide" else []
+    role, start, teacher = (terms.term(called[name]) for name in ("role", "start", "teacher"))
+    parts = [called["student"] or called["family"], role, f"trained {called['trained']}"]
+    parts.append(called["objective"])
+    if called["role"] == "guide":
+        parts.append(teacher)
+    elif called["role"] != "teacher":
+        parts += [f"{start} init", f"teacher: {teacher}"]
     return ", ".join(part for part in [*parts, f"seed {called['seed']}"] if part)

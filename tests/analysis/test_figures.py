@@ -8,8 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from invented import choice, compared
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from studylib.analysis import comparison, figures
+from studylib.analysis import cost, figures, retention, teacher_vs_student, terms
+from studylib.analysis.figures.retention import SIDES
+from studylib.core.project import root
+from studylib.store import exports
+
+SMALL = root() / "figures" / "small"
 
 
 def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
@@ -50,8 +58,8 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
         for word in (
             "90 %",
             "57.1 %",
-            "student, tuned start",
-            "twin, tuned start",
+            "student, fine-tuned init",
+            "control, fine-tuned init",
             "fewer non-embedding parameters",
         )
     )
@@ -83,10 +91,10 @@ def test_retention_is_drawn_where_the_comparison_has_it():
         retention_f1_low=kept.retention_f1 - 3, retention_f1_high=kept.retention_f1 + 2
     )
     axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
-    for axis, side in zip(axes, figures.SIDES, strict=True):
-        for role, beside in (("student", -0.6), ("twin", 0.6)):
+    for axis, side in zip(axes, SIDES, strict=True):
+        for role, name, beside in (("student", "student", -0.6), ("twin", "control", 0.6)):
             own = kept[kept.role == role].sort_values(side)
-            x, y, low, high = drawn_bars(axis)[f"{role}, tuned start"]
+            x, y, low, high = drawn_bars(axis)[f"{name}, fine-tuned init"]
             assert x == pytest.approx(own[side] + beside) and y == pytest.approx(own.retention_f1)
             assert low == pytest.approx(own.retention_f1_low) and high == pytest.approx(
                 own.retention_f1_high
@@ -109,8 +117,8 @@ def timed(kept):
         "time_low": 50.0,
         "time_high": 200.0,
     }
-    return comparison.pareto(
-        kept.drop(columns=["asked", *comparison.BOUNDS["f1"]]).assign(seed=0, planned="p", **each)
+    return cost.pareto(
+        kept.drop(columns=["asked", *retention.BOUNDS["f1"]]).assign(seed=0, planned="p", **each)
     )
 
 
@@ -134,7 +142,7 @@ def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
     figure, costs = figures.capacity_gap(
         kept, kept.assign(seed=0), timed(kept), pd.DataFrame(), learned(), "zero-shot"
     )["cost"]
-    x, y, low, high = drawn_bars(figure.axes[0])["student, tuned start"]
+    x, y, low, high = drawn_bars(figure.axes[0])["student, fine-tuned init"]
     own = costs[costs.role == "student"]
     assert (
         x == pytest.approx(own.time)
@@ -147,14 +155,14 @@ def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
         and high == pytest.approx(own.f1_high)
     )
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
-    kept = comparison.compare(rows)
+    kept = retention.compare(rows)
     kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
     figure, scores = figures.teacher_choice(
-        kept, comparison.by_seed(rows), comparison.schooling(rows), learned()
+        kept, retention.by_seed(rows), teacher_vs_student.schooling(rows), learned()
     )["schooling"]
     bars = drawn_bars(figure.axes[0])
     for one in scores.itertuples():
-        assert np.hstack(bars[one.teacher]) == pytest.approx(
+        assert np.hstack(bars[terms.term(one.teacher)]) == pytest.approx(
             [one.teacher_f1, one.student_f1, one.student_f1 - 3, one.student_f1 + 2]
         )
         assert one.f1_low == pytest.approx(one.student_f1 - 3)
@@ -180,7 +188,11 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
     drawn.draw_without_rendering()
     assert min(axis.get_window_extent().height for axis in drawn.axes) > 0.7 * drawn.dpi
     said = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert said[:3] == ["uncut", "taught by nobody", "taught by a teacher of a long name, 0"]
+    assert said[:3] == [
+        "uncut",
+        "teacher: none (gold only)",
+        "teacher: a teacher of a long name, 0",
+    ]
 
 
 def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
@@ -189,11 +201,11 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     )
     kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
     kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
-    costs = timed(kept).merge(kept[["role", "student", *comparison.BOUNDS["f1"]]])
+    costs = timed(kept).merge(kept[["role", "student", *retention.BOUNDS["f1"]]])
     figures.save(figures.cost_figure(costs), tmp_path, "cost")
     own = kept[kept.student == "f-2"]
     ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[
-        [*comparison.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]
+        [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]
     ]
     each = pd.concat([own.assign(seed=seed) for seed in (0, 1, 2)])
     drawn = figures.ladder_figure(ladder.assign(f1_low=45.0, f1_high=55.0), each)
@@ -201,7 +213,7 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
     (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
     assert sorted(dots.get_xdata()) == 3 * [1.2] + 3 * [1.7]
     words = {
-        "cost": ["student, tuned start", "pupil, tuned start", "front"],
+        "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", "front"],
         "ladder": ["its teacher"],
     }
     for name, said in words.items():
@@ -210,7 +222,7 @@ def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
 
 def test_a_png_fills_a_slide_in_one_direction(tmp_path):
     for wide, high in ((7.2, 2.0), (7.2, 9.0)):
-        figures.save(figures.Figure(figsize=(wide, high)), tmp_path, "any")
+        figures.save(Figure(figsize=(wide, high)), tmp_path, "any")
         size = matplotlib.image.imread(tmp_path / "any.png").shape[1::-1]
         assert size == pytest.approx(
             (1920, 1920 * high / wide) if wide / high > 16 / 9 else (1080 * wide / high, 1080),
@@ -232,21 +244,21 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     )
     for folder in ("a", "b"):
         figures.save(
-            figures.choice_figure(comparison.compare(rows), comparison.by_seed(rows)),
+            figures.choice_figure(retention.compare(rows), retention.by_seed(rows)),
             tmp_path / folder,
             "students",
         )
         drawn = figures.teacher_choice(
-            comparison.compare(rows),
-            comparison.by_seed(rows),
-            comparison.schooling(rows),
+            retention.compare(rows),
+            retention.by_seed(rows),
+            teacher_vs_student.schooling(rows),
             learned(),
         )
         figures.save(drawn["schooling"][0], tmp_path / folder, "schooling")
         figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
-        "students": ["its twin", "nobody", "tuned"],
-        "schooling": ["raw", "small"],
+        "students": ["self-distillation", "none (gold only)", "fine-tuned"],
+        "schooling": ["base", "small"],
         "traits": ["asks: who", "answer: 1 word"],
     }.items():
         drawn = (tmp_path / "a" / f"{name}.svg").read_text()
@@ -255,14 +267,14 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
 
 
 def test_teachers_keep_their_order_where_some_were_not_asked_everywhere():
-    kept = comparison.compare(choice(tuned=0.6, raw=0.4, **{"its twin": 0.45}))
+    kept = retention.compare(choice(tuned=0.6, raw=0.4, **{"its twin": 0.45}))
     harder = kept[kept.teacher != "its twin"].assign(asked="one-shot", f1=1.0)
-    drawn = figures.choice_figure(pd.concat([kept, harder]), comparison.by_seed(choice(tuned=0.6)))
+    drawn = figures.choice_figure(pd.concat([kept, harder]), retention.by_seed(choice(tuned=0.6)))
     assert list(drawn.axes[0].containers[0][0].get_ydata()) == [
-        "raw",
-        "its twin",
-        "nobody",
-        "tuned",
+        "base",
+        "self-distillation",
+        "none (gold only)",
+        "fine-tuned",
     ]
 
 
@@ -277,7 +289,7 @@ def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_se
             )
         )
     rows = pd.concat(each)
-    drawn = figures.modes_figure(comparison.compare(rows), comparison.by_seed(rows))
+    drawn = figures.modes_figure(retention.compare(rows), retention.by_seed(rows))
     panel = drawn.axes[0]
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == [
         "trained zero-shot",
@@ -285,3 +297,66 @@ def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_se
     ]
     dots = [line for line in panel.lines if line.get_marker() == "."]
     assert sorted(len(line.get_xdata()) for line in dots) == [4, 4]
+
+
+def written(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
+    """Every text that is drawn, once all have their places."""
+    canvas, draw = FigureCanvasAgg(figure), Text.draw
+    canvas.draw()
+    figure.set_layout_engine("none")
+    drawn: dict[int, Text] = {}
+
+    def record(text: Text, renderer: object) -> None:
+        drawn[id(text)] = text
+        draw(text, renderer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Text, "draw", record)
+        canvas.draw()
+    return [text for text in drawn.values() if text.get_visible() and text.get_text()]
+
+
+def from_small(notebook: str) -> dict[str, Figure]:
+    """The figures of an experiment, drawn from its committed tables."""
+
+    def table(name: str) -> pd.DataFrame:
+        return exports.read(SMALL / notebook / f"{name}.csv")
+
+    bounds = list(retention.BOUNDS["f1"])
+    if notebook == "capacity_gap":
+        drawn = figures.capacity_gap(
+            table("retention"),
+            table("seeds"),
+            cost.pareto(table("timing")),
+            pd.DataFrame(),
+            table("learning"),
+            "zero-shot",
+        )
+    elif notebook == "teacher_choice":
+        scores = table("schooling").drop(columns=bounds)
+        drawn = figures.teacher_choice(table("students"), table("seeds"), scores, table("learning"))
+    else:
+        drawn = figures.prompting_mode(table("prompting"), table("seeds"), table("traits"))
+    return {name: figure for name, (figure, _) in drawn.items()}
+
+
+@pytest.mark.parametrize("notebook", ["capacity_gap", "teacher_choice", "prompting_mode"])
+def test_no_text_crosses_another_or_leaves_its_figure(notebook: str, monkeypatch):
+    drawn = from_small(notebook)
+    assert {file.stem for file in (SMALL / notebook).glob("*.svg")} == drawn.keys()
+    for name, figure in drawn.items():
+        places = [(text, text.get_window_extent()) for text in written(figure, monkeypatch)]
+        for number, (text, place) in enumerate(places):
+            others = [other for other, there in places[:number] if place.overlaps(there)]
+            assert not others, f"{name}: {text} crosses {others}"
+            assert (place.min >= -1).all() and (place.max <= figure.bbox.max + 1).all(), text
+
+
+def test_the_marks_are_named_where_nothing_is_drawn(monkeypatch):
+    """The 57.1 % mark and the 90 % line of every panel, beside it: over no band and no curve."""
+    figure = from_small("capacity_gap")["retention"]
+    marks = [text for text in written(figure, monkeypatch) if text in figure.axes[0].texts]
+    assert sorted(text.get_text() for text in marks) == ["57.1 %", "90 %"]
+    for axis in figure.axes:
+        for text in axis.texts:
+            assert not any(text.get_window_extent().overlaps(one.bbox) for one in figure.axes)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
-from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from PIL import Image
 
-from studylib.analysis import figures, fonts
+from studylib.analysis import fonts
+from studylib.analysis.figures import look
 from studylib.app import forecast, study, verify
 from studylib.app.cli import main
 
@@ -59,10 +59,10 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drawn(text: str, place: Path) -> Path:
     """A figure with this text and nothing else, saved."""
-    figures.look()
-    figure = Figure(figsize=(4, 2))
+    figure = look.figure(2, "a text")
+    figure.set_size_inches(4, 2)
     figure.text(0.1, 0.4, text, fontsize=30)
-    figures.save(figure, place, "a")
+    look.save(figure, place, "a")
     return place
 
 

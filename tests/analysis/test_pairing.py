@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from studylib.analysis import comparison, pairing
+from studylib.analysis import contrasts, pairing, retention
+from studylib.core import labels
 from studylib.core.errors import StudyError
 
 
@@ -91,12 +92,12 @@ def test_the_same_questions_in_any_order_are_paired():
     pairing.check(SEEDS, SEEDS.assign(role="twin").sample(frac=1, random_state=0))
 
 
-@pytest.mark.parametrize("compared", [comparison.compare, comparison.contrasts])
+@pytest.mark.parametrize("compared", [retention.compare, contrasts.contrasts])
 def test_comparisons_refuse_other_questions(compared):
     """Same number of questions, another one among them: nothing would show it."""
-    scores = dict.fromkeys((*comparison.METRICS, *comparison.ALIKE, "probability"), 0.5)
+    scores = dict.fromkeys((*labels.METRICS, *retention.LIKENESS, "probability"), 0.5)
     scores |= dict.fromkeys(
-        (*comparison.SETTING[1:2], "teacher", "start", "targets", "objective", "language"), "tuned"
+        (*retention.SETTING[1:2], "teacher", "start", "targets", "objective", "language"), "tuned"
     )
     scores |= {
         "steps": 5,

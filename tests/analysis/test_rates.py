@@ -1,4 +1,4 @@
-"""Learning rates that were chosen, and what student and twin differ in besides the teacher."""
+"""Learning rates that were chosen, and what student and control differ in besides the teacher."""
 
 import numpy as np
 import pandas as pd
@@ -34,16 +34,18 @@ def test_what_differs_besides_the_teacher_is_said(taken: dict, words: str):
     table = origin.rates(plan, chosen(plan, teacher=1e-3, **taken))
     assert (
         rates.differences(table)
-        == "Student and twin differ in more than the teacher: the student's loss weights add up to"
-        " 1.5, the twin's to 1 (gradients are clipped to a norm of 1); each takes the learning"
-        f" rate that its own search finds best, {words}."
+        == "Student and control differ in more than the teacher. The student's loss weights add up"
+        " to 1.5, the control's to 1 (gradients are clipped to a norm of 1). Each takes the"
+        f" learning rate that its own search finds best, {words}."
     )
     said = rates.markdown(table)
-    assert ("–: the rate that the search chose was not recorded." in said) == (len(taken) < 2)
+    assert ("–: the learning rate that the search chose was not recorded." in said) == (
+        len(taken) < 2
+    )
     assert "| 0.001, 0.005 |" in said
 
 
-def test_of_models_without_a_twin_only_the_search_is_said():
+def test_of_models_without_a_control_only_the_search_is_said():
     alone = {"sizes": [3], "twins": [], "raw_starts": []}
     for settings, words in (
         (SEARCHED, "Each model takes the learning rate that its own search finds best."),
@@ -59,7 +61,7 @@ def test_of_one_rate_and_weights_alike_nothing_differs():
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0))
     table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, twin=1e-3))
     assert rates.differences(table).startswith(
-        "Student and twin differ in the teacher's losses alone"
+        "Student and control differ in the teacher's losses alone"
     )
     assert (
         origin.rates(plan, chosen(plan)[:0]).empty

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from studylib.analysis import comparison, run_ids
+from studylib.analysis import contrasts, retention, run_ids
 from studylib.core.project import root
 
 COMMITTED = sorted((root() / "figures" / "small").glob("*/*.csv"))
@@ -32,9 +32,9 @@ def first(table: pd.DataFrame, about: list[str]) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("made", "about"),
     [
-        (comparison.compare, ["role", "start"]),
-        (comparison.by_seed, ["role", "start"]),
-        (comparison.contrasts, ["contrast"]),
+        (retention.compare, ["role", "start"]),
+        (retention.by_seed, ["role", "start"]),
+        (contrasts.contrasts, ["contrast"]),
     ],
     ids=["compare", "by seed", "contrasts"],
 )

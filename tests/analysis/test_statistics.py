@@ -98,6 +98,24 @@ def test_an_interval_leaves_as_much_out_on_both_sides():
     assert statistics.interval(np.arange(1001.0), 0.5) == pytest.approx((250, 750))
 
 
+def test_the_bootstrap_draws_the_same_twice_and_averages_few_seeds(rng):
+    """Four seeds give what their mean gives; of five, some draws leave one out."""
+    clusters = np.repeat(np.arange(40), 4)
+    values = rng.random((2, 5, 160)) + np.arange(5)[:, None]
+    few = statistics.bootstrap(values[:, :4], clusters)
+    assert few.shape == (statistics.REPEATS, 2)
+    np.testing.assert_array_equal(few, statistics.bootstrap(values[:, :4], clusters))
+    mean = values[:, :4].mean(1, keepdims=True)
+    np.testing.assert_allclose(few, statistics.bootstrap(mean, clusters))
+    assert few.std() < 0.2 < statistics.bootstrap(values, clusters).std()
+
+
+def test_articles_and_questions_must_be_enough_for_an_interval():
+    assert statistics.enough_clusters(np.arange(120) % 30)
+    assert not statistics.enough_clusters(np.arange(120) % 29)
+    assert not statistics.enough_clusters(np.arange(99) % 30)
+
+
 def test_models_share_their_draws(rng):
     values, clusters = rng.random((2, 3, 60)), rng.integers(0, 12, 60)
     values[1] = values[0] - 0.25

@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from invented import FREE, choice, compared
 
-from studylib.analysis import comparison, figures, summary, tables
+from studylib.analysis import (
+    contrasts,
+    figures,
+    prompting,
+    retention,
+    summary,
+    tables,
+    teacher_vs_student,
+)
+from studylib.core.labels import FOLDED
 
 
 @pytest.mark.parametrize(
@@ -14,16 +23,17 @@ from studylib.analysis import comparison, figures, summary, tables
         (
             {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.72},
             [
-                (
-                    "no claim without intervals; the estimate alone (at least 90 % of F1 and EM"
-                    " kept) has it down to the one that has 25.0 % fewer"
-                ),
+                "There is no claim without intervals. Estimates alone are compared with 90 % of F1",
+                "Students pass down to 25.0 % fewer parameters",
                 "keeps 95.0 % of F1 and 95.0 % of EM",
                 "40.0 % fewer parameters (80.0 % fewer non-embedding) and keeps 50.0 %",
-                "- **near, student − twin**: 5 layers: +4.0 points of F1.",
+                "- **near, student − control**: 5 layers: +4.0 points of F1.",
             ],
         ),
-        ({("student", 5): 0.6}, ["has it not even for the largest student"]),
+        (
+            {("student", 5): 0.6},
+            ["Estimates alone are compared with 90 % of F1 and EM. No student passes."],
+        ),
     ],
 )
 def test_the_conclusion_says_what_the_numbers_say(scores, words):
@@ -42,15 +52,14 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
     assert "76.0 (76.0 to 76.0)" in tables.table(kept) and "these seeds only" in tables.table(kept)
     said = summary.conclusion(kept, gained, FREE, "zero-shot")
     assert (
-        "non-inferiority (at least 90 % of F1 and EM kept) is shown down to the student that has"
-        " 25.0 % fewer" in said
+        "The test is to keep at least 90 % of F1 and EM. Students pass down to 25.0 % fewer" in said
     )
     for metric in (
         "f1",
         "exact_match",
     ):  # either of the two lower bounds below the margin is enough to claim nothing
         bound = f"retention_{metric}_low"
-        assert "is not shown, not even for the largest student" in summary.conclusion(
+        assert "No student passes, not even the largest" in summary.conclusion(
             kept.assign(**{bound: kept[bound] - 6}), gained, FREE, "zero-shot"
         )
 
@@ -62,26 +71,25 @@ def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
     )
     said = summary.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
     both = (
-        "- **near, student − twin**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0)"
-        " points of F1. Shown after Holm: "
+        "- **near, student − control**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0)"
+        " points of F1. Significant after Holm: "
     )
-    assert f"{both}5 layers; of the others the smallest we could have seen is 1.5." in said
+    assert f"{both}5 layers; MDE of the others 1.5." in said
     said = summary.conclusion(
         kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), FREE, "zero-shot"
     )
-    assert f"{both}none; the smallest we could have seen is 1.5 to 2.5." in said
+    assert f"{both}none; MDE 1.5 to 2.5." in said
     one = gained[gained.student == "f-5"].assign(detectable=1.5)
     assert (
-        "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm.\n"
+        "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm: significant.\n"
         in summary.conclusion(kept, one, FREE, "zero-shot")
     )
     nothing = (
-        "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: no difference shown, the"
-        " smallest we could have seen is 1.5."
+        "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: not significant, MDE 1.5."
     )
     assert nothing in summary.conclusion(kept, one.assign(p_holm=0.06), FREE, "zero-shot")
     assert (
-        "| tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |"
+        "| fine-tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |"
         in tables.contrasts(gained)
     )
     few = tables.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
@@ -96,11 +104,11 @@ def test_the_claim_stops_at_the_first_student_that_falls_short():
     kept, gained = compared(
         {("student", 5): 0.76, ("student", 4): 0.5, ("student", 2): 0.78}, articles=30
     )
-    assert "is shown down to the student that has 25.0 % fewer" in summary.conclusion(
+    assert "Students pass down to 25.0 % fewer" in summary.conclusion(
         kept, gained, FREE, "zero-shot"
     )
     kept, gained = compared({("student", 5): 0.5, ("student", 2): 0.78}, articles=30)
-    assert "is not shown, not even for the largest student" in summary.conclusion(
+    assert "No student passes, not even the largest" in summary.conclusion(
         kept, gained, FREE, "zero-shot"
     )
 
@@ -119,16 +127,21 @@ def test_ways_of_cutting_are_judged_apart():
         summary.conclusion(kept, gained, FREE, "zero-shot").splitlines()[:3]
     )
     assert layers.startswith(
-        "- **near, layers**: non-inferiority (at least 90 % of F1 and EM kept) is not shown"
+        "- **near, layers**: The test is to keep at least 90 % of F1 and EM. No student passes."
     )
     assert (
         both.startswith("- **near, layers and neurons**")
-        and "shown down to the student that has 36.0 % fewer" in both
+        and "Students pass down to 36.0 % fewer" in both
     )
-    assert added.startswith("- **near, student − twin**: 2 layers of 8 neurons: +7.0 points of F1")
+    assert added.startswith(
+        "- **near, student − control**: 2 layers of 8 neurons: +7.0 points of F1"
+    )
     drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
     labels = {text.get_text() for text in drawn.legends[0].get_texts()}
-    assert {"student, tuned start: layers", "student, tuned start: layers and neurons"} <= labels
+    assert {
+        "student, fine-tuned init: layers",
+        "student, fine-tuned init: layers and neurons",
+    } <= labels
 
 
 def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
@@ -154,7 +167,7 @@ def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time(
     said = summary.conclusion(kept, gained, costs, "zero-shot")
     assert (
         said.count(
-            "percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0; time is"
+            "percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0. Time is"
             " measured"
         )
         == 1
@@ -164,26 +177,27 @@ def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time(
 def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
     kept, gained, scores = (
-        comparison.compare(rows),
-        comparison.contrasts(rows, "tuned"),
-        comparison.schooling(rows),
+        retention.compare(rows),
+        contrasts.contrasts(rows, "tuned"),
+        teacher_vs_student.schooling(rows),
     )
     said = summary.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
     assert (
-        "taught by the tuned teacher against nobody: +10.0 points of F1 (10.0 to 10.0), p < 0.001."
+        "the fine-tuned teacher adds +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant."
         in said
     )
     assert (
-        "Other teachers that made a difference which is shown: 2 of 3: raw (-10.0), its twin (-5.0)"
-        in said
+        "Of 3 other teachers 2 make a significant difference: base (-10.0), self-distillation"
+        " (-5.0)." in said
     )
     assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
     table = tables.contrasts(gained)
     assert (
-        "| raw | zero-shot | near | 5 | tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |" in table
-        and "| raw | zero-shot | near | 5 | small | +0.0" in table
+        "| base | zero-shot | near | 5 | fine-tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |"
+        in table
+        and "| base | zero-shot | near | 5 | small | +0.0" in table
     )
-    assert "| taught by |" in tables.table(kept) and "guide" not in tables.table(kept)
+    assert "| teacher |" in tables.table(kept) and "guide" not in tables.table(kept)
 
 
 def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
@@ -196,7 +210,7 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         for mode, value in asked.items():
             both = choice(tuned=value)
             frames.append(both[(both.teacher == "tuned")].assign(trained=trained, asked=mode))
-    worth = comparison.prompting(pd.concat(frames), list(scores), list(scores)).assign(
+    worth = prompting.prompting(pd.concat(frames), list(scores), list(scores)).assign(
         detectable=1.5
     )
     students = worth[worth.role == "student"].set_index("ways").difference
@@ -221,8 +235,8 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     )
     said = summary.prompting_conclusion(worth, gains, list(scores))
     assert (
-        "- **near**: student, one-shot in training and asking, not zero-shot: +10.0 points of F1"
-        " (10.0 to 10.0), p < 0.001.\n" in said
+        "- **near**: Training and asking the student one-shot, not zero-shot, changes its score by"
+        " +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant.\n" in said
     )
     assert (
         "- **near, in training and asking**: teacher, one-shot in training and asking, not"
@@ -233,16 +247,16 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         "student, trained one-shot: asked one-shot, not zero-shot (+20.0)",
     )
     asking = (
-        f"-5.0 to +20.0 points of F1 in 4 comparisons. Shown after Holm: {plain}; {last}; of the"
-        " others the smallest we could have seen is 1.5."
+        f"-5.0 to +20.0 points of F1 in 4 comparisons. Significant after Holm: {plain}; {last}; MDE"
+        " of the others 1.5."
     )
     assert f"- **near, in asking**: {asking}\n" in said
     assert (
-        "of 2 kinds of question 1 differ from the others: asks who: +2.0 (1.0 to 3.0) beyond the"
-        " others; described, not tested.\n" in said
+        "by question**: The same change differs from that of the other questions for 1 of 2 kinds"
+        " of question: asks who: +2.0 (1.0 to 3.0). This is described, not tested.\n" in said
     )
     untested = summary.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
-    assert "Shown" not in untested and "by question" not in untested
+    assert "ignificant" not in untested and "by question" not in untested
     (declared,) = (line for line in tables.prompting(worth).splitlines() if "| primary |" in line)
     assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
 
@@ -250,22 +264,22 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
 def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sentence_of_its_own():
     modes = ["zero-shot", "one-shot"]
     each = {("tuned", mode): 0.5 for mode in modes} | {
-        (comparison.FOLDED, "zero-shot"): 0.6,
-        (comparison.FOLDED, "one-shot"): 0.4,
+        (FOLDED, "zero-shot"): 0.6,
+        (FOLDED, "one-shot"): 0.4,
     }
     frames = [
         choice(**{name: value})[lambda rows: rows.role == "student"].assign(asked=mode)
         for (name, mode), value in each.items()
     ]
-    worth = comparison.prompting(pd.concat(frames), modes, modes)
-    said = summary.prompting_conclusion(worth, comparison.by_trait(pd.concat(frames), modes), modes)
+    worth = prompting.prompting(pd.concat(frames), modes, modes)
+    said = summary.prompting_conclusion(worth, prompting.by_trait(pd.concat(frames), modes), modes)
     assert (
-        f"**near, {comparison.FOLDING}**: student, asked zero-shot: the demonstration folded in,"
-        " not unseen: +10.0 points of F1" in said
+        "**near, context distillation**: student, asked zero-shot: with context distillation, not"
+        " without: +10.0 points of F1" in said
     )
     assert (
-        f"**near, {comparison.BOTH}**: student, asked one-shot: the demonstration folded in, not"
-        " unseen: -10.0 points of F1" in said
+        "**near, context distillation, with a demonstration in asking**: student, asked one-shot:"
+        " with context distillation, not without: -10.0 points of F1" in said
     )
 
 
@@ -284,14 +298,17 @@ def test_the_conclusion_names_what_is_compared_besides():
     gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
     said = summary.conclusion(kept, gained, FREE, "zero-shot")
     assert (
-        "- **near, rival − student**: 5 layers by taid: +10.0 points of F1 (10.0 to 10.0), p <"
-        " 0.001 after Holm." in said
+        "- **near, other losses − main losses**: 5 layers by taid: +10.0 points of F1 (10.0 to"
+        " 10.0), p < 0.001 after Holm: significant." in said
     )
-    assert "- **near, pupil − student**: 2 layers under the twin of 5: -10.0 points of F1" in said
+    assert (
+        "- **near, smaller teacher − uncut teacher**: 2 layers under the control of 5: -10.0 points"
+        in said
+    )
     two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
     listed = (
         "5 layers by taid: +10.0 (10.0 to 10.0); 3 layers by taid: +1.0 (-1.0 to 3.0) points of F1."
-        " Shown after Holm: 5 layers by taid;"
+        " Significant after Holm: 5 layers by taid;"
     )
     assert listed in summary.conclusion(kept, two, FREE, "zero-shot")
 
@@ -304,7 +321,7 @@ def test_a_family_is_named_where_there_are_several():
     ]
     assert (
         "- **f, near**" in (said := summary.conclusion(*several, FREE, "zero-shot"))
-        and "- **g, near, student − twin**" in said
+        and "- **g, near, student − control**" in said
     )
     for table, one in (
         (tables.table(several[0]), tables.table(kept)),
@@ -320,20 +337,20 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     )
     said = summary.capacity_answer(kept, gained, FREE, "zero-shot")
     assert (
-        "At least 90 % of F1 and EM is shown to be kept on near down to 25.0 % fewer parameters"
-        " (50.0 % fewer non-embedding)." in said
+        "The test is to keep at least 90 % of F1 and EM. On near students pass down to 25.0 % fewer"
+        " parameters (50.0 % fewer non-embedding)." in said
     )
     nearest = (
-        "here, cut from its teacher, the student nearest to that has 40.0 % fewer and keeps 50.0 %"
-        " (50.0 to 50.0) of F1 on near."
+        "Here students are cut from their teacher: the nearest has 40.0 % fewer and keeps 50.0 % of"
+        " F1 (50.0 to 50.0) on near."
     )
     assert (
-        "Datta et al. (2025) report over 90 % at up to 57.1 % fewer, of students" in said
+        "Datta et al. (2025) report over 90 % at up to 57.1 % fewer parameters, for" in said
         and nearest in said
     )
     assert (
-        "alone by +0.0 to +6.0 points (shown in 1 of 2 comparisons, the smallest we could have seen"
-        " is 0.0). (F1 in points" in said
+        "scores +0.0 to +6.0 points (significant in 1 of 2 comparisons; minimum detectable effect"
+        " 0.0) against its control. (F1 in points" in said
     )
     assert said.endswith("asked zero-shot, 1 seed: another training may differ.)\n")
     assert "asked zero-shot, 1 to 5 seeds" in summary.capacity_answer(
@@ -347,18 +364,13 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
             "time": [100.0, 50.0, 25.0],
         }
     )
-    assert "A student's answer takes 25.0 to 50.0 % of the time" in summary.capacity_answer(
+    assert "A student answers in 25.0 to 50.0 % of its teacher's time." in summary.capacity_answer(
         kept, gained, costs, "zero-shot"
     )
     none = kept[kept.student != "f-5"]
-    assert "is shown to be kept on near by no student." in summary.capacity_answer(
-        none, gained, FREE, "zero-shot"
-    )
+    assert "On near no student passes." in summary.capacity_answer(none, gained, FREE, "zero-shot")
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), FREE, "zero-shot")
-    assert (
-        "is kept, by estimates without intervals, on near down to 25.0 %" in few
-        and "shown" not in few
-    )
+    assert "On near students pass by estimates down to 25.0 %" in few and "significant" not in few
     assert (
         summary.capacity_answer(*compared({}), FREE, "zero-shot")
         == "Nothing to compare was answered yet.\n"
@@ -367,15 +379,15 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
 
 def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_two_ranges():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
-    gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+    gained, scores = contrasts.contrasts(rows, "tuned"), teacher_vs_student.schooling(rows)
     said = summary.choice_answer(gained, scores, "tuned", "zero-shot")
-    assert "a student scores +10.0 points (10.0 to 10.0) on near, shown. " in said
+    assert "the fine-tuned teacher adds +10.0 points (10.0 to 10.0) on near, significant. " in said
     assert "On near teachers of 30.0 to 80.0 F1 make students of 40.0 to 60.0" in said
     assert (
-        "and those that were tuned of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (F1 in points"
-        " of 100, asked zero-shot, 1 seed" in said
+        "; the fine-tuned among them, of 50.0 to 80.0 F1, make students of 45.0 to 60.0. (F1 in"
+        " points of 100, asked zero-shot, 1 seed" in said
     )
-    assert "near, not shown." in summary.choice_answer(
+    assert "near, not significant." in summary.choice_answer(
         gained.assign(p_holm=0.06), scores, "tuned", "zero-shot"
     )
     assert "no" in summary.choice_answer(gained[:0], scores, "tuned", "zero-shot").lower()
@@ -383,10 +395,10 @@ def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_two_range
 
 def test_the_correlation_over_tuned_teachers_stands_beside_that_over_all():
     rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
-    gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+    gained, scores = contrasts.contrasts(rows, "tuned"), teacher_vs_student.schooling(rows)
     assert (
         "by 0" in (said := summary.choice_conclusion(gained, scores, "tuned", "zero-shot"))
-        and "that were tuned" not in said
+        and "fine-tuned ones" not in said
     ), "too few"
     said = summary.choice_conclusion(
         gained,
@@ -394,7 +406,7 @@ def test_the_correlation_over_tuned_teachers_stands_beside_that_over_all():
         "tuned",
         "zero-shot",
     )
-    assert "; over the 3 that were tuned by 0.25 (-0.50 to 0.75)." in said
+    assert "; over the 3 fine-tuned ones by 0.25 (-0.50 to 0.75)." in said
 
 
 def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
@@ -409,17 +421,20 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
         for trained, modes in scores.items()
         for asked, value in modes.items()
     ]
-    worth = comparison.prompting(pd.concat(both), list(scores), list(scores))
+    worth = prompting.prompting(pd.concat(both), list(scores), list(scores))
     said = summary.prompting_answer(worth, list(scores))
     assert (
-        "trained and asked one-shot, not zero-shot, scores +10.0 points (10.0 to 10.0) on near,"
-        " shown." in said
+        "training and asking one-shot, not zero-shot, changes a student's score by +10.0 points"
+        " (10.0 to 10.0) on near, significant." in said
     )
     plain, last = (
-        "trained zero-shot -5.0 points (shown in 1 of 1 comparisons)",
-        "trained one-shot +20.0 points (shown in 1 of 1 comparisons)",
+        "trained zero-shot by -5.0 points (significant in 1 of 1 comparisons)",
+        "trained one-shot by +20.0 points (significant in 1 of 1 comparisons)",
     )
-    assert f"however it is chosen, is worth to one {plain}, to one {last}. (F1" in said
+    assert (
+        f"however it is chosen, changes the score of a student that is {plain}, and of one {last}."
+        in said
+    )
 
 
 def test_the_law_of_capacity_gap_in_words():
@@ -434,17 +449,17 @@ def test_the_law_of_capacity_gap_in_words():
     )
     fitted = pd.DataFrame([line | {"ratio": 2.2, "low": 1.8, "high": 3.1, "within": 0.9}])
     said = (
-        "- **Small, near, law of capacity gap**: among 4 teachers of 1.4 to 6.0 times its"
-        " parameters it does best under one of 2.2 times (1.8 to 3.1), in 90 % of the draws; 2.5"
-        " was predicted.\n"
+        "- **Small, near, law of capacity gap**: Among 4 teachers of 1.4 to 6.0 times its"
+        " parameters, it does best under one of 2.2 times (1.8 to 3.1), in 90 % of the draws. The"
+        " law predicts 2.5.\n"
     )
     assert (
         summary.summits(fitted, "zero-shot") == said and summary.summits(fitted, "one-shot") == ""
     )
     none = fitted.assign(ratio=float("nan"))
     assert (
-        "no size between was best among 4 teachers of 1.4 to 6.0 times its parameters; 2.5 times"
-        " was predicted" in summary.summits(none, "zero-shot")
+        "No size between was best among 4 teachers of 1.4 to 6.0 times its parameters. The law"
+        " predicts 2.5 times." in summary.summits(none, "zero-shot")
     )
 
 
@@ -462,45 +477,41 @@ def looked_at(**scores):
     bounds = {
         bound: claimed[name]
         for name in ("retention_f1", "retention_exact_match")
-        for bound in comparison.BOUNDS[name]
+        for bound in retention.BOUNDS[name]
     }
     return kept.assign(untouched=375), gained.assign(untouched=375), claimed.assign(**bounds)
 
 
 def test_the_claim_rests_on_untouched_questions_alone():
     """On all questions both students keep the margin; on those that nobody looked at, none does,
-    but a twin does."""
+    but a control does."""
     kept, gained, claimed = looked_at()
-    assert "is shown down to the student that has 40.0 % fewer" in summary.conclusion(
+    assert "Students pass down to 40.0 % fewer" in summary.conclusion(
         kept.assign(untouched=kept.n), gained, FREE, "zero-shot"
     )
     said = summary.conclusion(kept, gained, FREE, "zero-shot", claimed)
     (line,) = (line for line in said.splitlines() if line.startswith("- **near**"))
     assert line.startswith(
-        "- **near**: on the 375 of 750 questions that were not looked at while choices were made,"
-        " non-inferiority (at least 90 % of F1 and EM kept) is not shown, not even for the largest"
-        " student, which has 25.0 % fewer parameters (50.0 % fewer non-embedding) and keeps 62.5 % "
+        "- **near**: The test is to keep at least 90 % of F1 and EM on the 375 of 750 questions"
+        " that were not looked at while choices were made. No student passes, not even the largest:"
+        " it has 25.0 % fewer parameters (50.0 % fewer non-embedding) and keeps 62.5 % "
     )
+    assert "Controls pass down to 25.0 % fewer" in line
     assert (
-        "Of twins non-inferiority (at least 90 % of F1 and EM kept) is shown down to the twin that"
-        " has 25.0 % fewer" in line
-    )
-    assert (
-        line.endswith("and keeps 95.0 % (95.0 to 95.0) of F1 and 95.0 % (95.0 to 95.0) of EM.")
+        line.endswith("keeps 95.0 % of F1 (95.0 to 95.0) and 95.0 % of EM (95.0 to 95.0).")
         and "On all questions the largest" in line
     )
     answer = summary.capacity_answer(kept, gained, FREE, "zero-shot", claimed)
     assert answer.startswith(
-        "At least 90 % of F1 and EM is shown to be kept on near by no student. Of twins, which"
-        " learn the gold answers"
+        "The test is to keep at least 90 % of F1 and EM. On near no student passes. Controls learn"
     )
     assert (
-        "alone, it is shown on near down to 25.0 % fewer parameters (50.0 % fewer non-embedding)."
-        " Claims rest on the questions" in answer
+        "On near controls pass down to 25.0 % fewer parameters (50.0 % fewer non-embedding). Tests"
+        " use the questions" in answer
     )
     assert (
         "that were not looked at while choices were made: 375 of 750 on near." in answer
-        and "of F1 on near, all questions." in answer
+        and " on near, all questions." in answer
     )
 
 
@@ -510,8 +521,8 @@ def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
     for comparison_of_none in (claimed[:0], None):
         said = summary.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
         assert (
-            "- **near**: no claim, as all 750 questions were looked at while choices were made; the"
-            " smallest that was asked has" in said
+            "- **near**: There is no claim: all 750 questions were looked at while choices were"
+            " made. The smallest student has" in said
         )
         answer = summary.capacity_answer(kept, gained, FREE, "zero-shot", comparison_of_none)
         assert answer.startswith(
@@ -522,8 +533,8 @@ def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
 def test_tables_say_that_they_are_of_all_questions():
     kept, gained, _ = looked_at()
     sentence = (
-        "Unless said otherwise, all questions count, those included that were looked at while"
-        " choices were made: on near 375 of 750."
+        "Unless stated otherwise, all questions count. Some were looked at while choices were made:"
+        " 375 of 750 on near."
     )
     assert all(
         sentence in text

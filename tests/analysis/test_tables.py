@@ -25,7 +25,7 @@ def test_every_test_set_says_why_it_has_no_intervals():
     )
     for one, other in zip(enough, few, strict=True):
         both = pd.concat([one, other.assign(test_set="reddit")])
-        said = tables.intervals(both)
+        said = tables.notes_on(both)
         assert (
             "No intervals on reddit: 100 questions of 4 articles are too few (at least 100 of 30)."
             in said
@@ -36,7 +36,7 @@ def test_every_test_set_says_why_it_has_no_intervals():
             and "these seeds only" in said
         )
     assert "No intervals on reddit" in tables.contrasts(both)
-    assert "seeds and then articles drawn" in tables.intervals(one.assign(seeds=5))
+    assert "seeds and then articles drawn" in tables.notes_on(one.assign(seeds=5))
 
 
 def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
@@ -50,7 +50,7 @@ def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
     assert [line[1:3] for line in lines[2:]] == [
         [role, mode]
         for mode in ("zero-shot", "one-shot")
-        for role in ("teacher", "student", "twin")
+        for role in ("teacher", "student", "control")
     ]
     assert "calibration" not in " ".join(lines[0]) and "F1 kept, %" in lines[0]
     assert "asked zero-shot" in tables.headline(kept)

@@ -95,5 +95,6 @@ def test_the_smoke_profile_is_every_experiment_as_its_notebook_has_it():
         "capacity_gap",
         "teacher_choice",
         "prompting_mode",
+        "methods",
     ]
     assert all(job.profile == "smoke" and job.values == {} and job.plan.asked for job in jobs)

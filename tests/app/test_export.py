@@ -219,7 +219,7 @@ def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path,
         shutil.rmtree(store.folder(one.answers))
     file.unlink()
     assert (
-        "It was asked nothing yet."
+        "No test set was answered yet."
         in (export.export(key, tmp_path / "bare") / "README.md").read_text()
     )
 

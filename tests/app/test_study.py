@@ -9,7 +9,17 @@ import pytest
 import torch
 from miniatures import FACTS, chosen, model, packs, planned, prompted, stages, students, tokenizer
 
-from studylib.analysis import comparison, figures, summary, tables
+from studylib.analysis import (
+    contrasts,
+    cost,
+    figures,
+    prompting,
+    retention,
+    summary,
+    tables,
+    teacher_sizes,
+    teacher_vs_student,
+)
 from studylib.app import origin, study
 from studylib.core import labels, versions
 from studylib.core.errors import StudyError
@@ -433,7 +443,7 @@ def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
     monkeypatch.setattr(
         study,
         "_read",
-        lambda store, run: {
+        lambda store, run, name: {
             "a": {"text": "2410", "probability": 1.0} if run.kind == "answers" else 1.0
         },
     )
@@ -774,7 +784,7 @@ def test_teachers_of_every_kind_teach(raw, tmp_path):
     assert curves.dev_forward_kl.nunique() == len(curves) == 7, (
         "each has distributions of its own to learn"
     )
-    kept, scores = comparison.compare(rows), comparison.schooling(rows)
+    kept, scores = retention.compare(rows), teacher_vs_student.schooling(rows)
     assert len(kept) == 1 + 1 + 7 and len(scores) == 6
 
 
@@ -789,7 +799,7 @@ def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp
         "the plain student, the shown one, and the plain one that hears what the teacher sees"
     )
     modes = ["zero-shot", "one-shot"]
-    worth, traits = comparison.prompting(rows, modes, modes), comparison.by_trait(rows, modes)
+    worth, traits = prompting.prompting(rows, modes, modes), prompting.by_trait(rows, modes)
     assert list(worth.role.value_counts()[["student", "teacher"]]) == [1 + 2 + 2 + 2, 1 + 2 + 2]
     per_trait = traits.groupby("trait").n.sum()
     assert set(per_trait) == {rows.question.nunique()}
@@ -848,17 +858,17 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
             if store.result(run) is None:
                 store.complete(run, kinds.make(store, Progress()))
         rows, curves = study.rows(plan, store), study.curves(plan, store)
-        kept, seeds = comparison.compare(rows), comparison.by_seed(rows)
+        kept, seeds = retention.compare(rows), retention.by_seed(rows)
         if last == "guide":
-            gained, scores = comparison.contrasts(rows, "tuned"), comparison.schooling(rows)
+            gained, scores = contrasts.contrasts(rows, "tuned"), teacher_vs_student.schooling(rows)
             texts = summary.teacher_choice(
                 kept, gained, scores, "zero-shot", origin.of(plan, study.origins(plan, store))
             )
             drawn = figures.teacher_choice(kept, seeds, scores, curves)
         else:
             worth, traits = (
-                comparison.prompting(rows, modes, modes),
-                comparison.by_trait(rows, modes),
+                prompting.prompting(rows, modes, modes),
+                prompting.by_trait(rows, modes),
             )
             texts = summary.prompting_mode(
                 kept, worth, traits, modes, origin.of(plan, study.origins(plan, store))
@@ -873,11 +883,11 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
 
 def exported(plan, store, folder):
     rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
-    kept = comparison.compare(rows)
+    kept = retention.compare(rows)
     exported = {"learning": learned, "runs": study.origins(plan, store, folder)}
     exported |= {
         "timing": study.timing(plan, rows, store, folder),
-        "seeds": comparison.by_seed(rows),
+        "seeds": retention.by_seed(rows),
     }
     study.export(
         folder,
@@ -886,9 +896,9 @@ def exported(plan, store, folder):
         {"table": tables.table(kept)},
         figures.capacity_gap(
             kept,
-            comparison.by_seed(rows),
-            comparison.pareto(exported["timing"]),
-            comparison.ladder(rows),
+            retention.by_seed(rows),
+            cost.pareto(exported["timing"]),
+            teacher_sizes.ladder(rows),
             learned,
             "zero-shot",
         ),
@@ -1133,24 +1143,22 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
             store.complete(each.answers, kinds.make(store, Progress()))
     rows = study.rows(plan, store, folder)
     kept, gained, shipped = (
-        comparison.compare(rows),
-        comparison.contrasts(rows),
-        comparison.bases(rows),
+        retention.compare(rows),
+        contrasts.contrasts(rows),
+        retention.bases(rows),
     )
-    costs, climbed = comparison.pareto(study.timing(plan, rows, store)), comparison.ladder(rows)
+    costs, climbed = cost.pareto(study.timing(plan, rows, store)), teacher_sizes.ladder(rows)
     texts = summary.capacity_gap(
         kept,
         gained,
         costs,
-        comparison.law(rows),
+        teacher_sizes.law(rows),
         shipped,
         "zero-shot",
         origin.of(plan, study.origins(plan, store)),
     )
     curves = study.curves(plan, store)
-    drawn = figures.capacity_gap(
-        kept, comparison.by_seed(rows), costs, climbed, curves, "zero-shot"
-    )
+    drawn = figures.capacity_gap(kept, retention.by_seed(rows), costs, climbed, curves, "zero-shot")
     study.export(folder, rows, {"bases": shipped, "learning": curves}, texts, drawn)
     assert set(rows.role) == {"base"} and kept.empty and not drawn
     (line,) = exports.read(folder / "bases.csv").to_dict("records")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from miniatures import FACTS, planned
 
-from studylib.analysis import figures
+from studylib.analysis.figures import look
 from studylib.app import cli, study, verify
 from studylib.app.notebooks import Job
 from studylib.core import filesystem
@@ -94,7 +94,8 @@ def test_an_undisturbed_study_passes_and_says_what_was_looked_at(checked):
 def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(checked):
     shown, run = checked
     text = (shown / "table.md").read_text(encoding="utf-8")
-    (shown / "table.md").write_text(text.replace("| teacher |", "| teachers |"), encoding="utf-8")
+    changed = text.replace("| uncut | teacher |", "| uncut | teachers |")
+    (shown / "table.md").write_text(changed, encoding="utf-8")
     table = pd.read_csv(shown / "retention.csv", dtype={"student": str})
     f1 = table.f1[1] + 1
     table.assign(f1=table.f1.where(table.index != 1, f1)).to_csv(
@@ -499,12 +500,11 @@ def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wron
 def drawn(place: Path, height: float, number: str, title: str = "", by: str = "") -> Path:
     """A figure as it is exported, with its number; as another matplotlib `by` would have drawn
     it."""
-    figures.look()
-    figure, axes = plt.subplots()
+    figure = look.figure(4.8, "a line")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, height])
     axes.set(title=title, ylim=(0, 3))
-    figures.save(figure, place, "a")
-    plt.close(figure)
+    look.save(figure, place, "a")
     (place / "a.csv").write_text(f"x\n{number}\n")
     if by:
         file = place / "a.svg"

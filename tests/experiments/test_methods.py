@@ -83,5 +83,6 @@ def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     roles = [each["role"] for each in json.loads(store.path(made, "examples.json").read_text())]
     assert roles.count("chosen") >= roles.count("rejected") > 0
     shown = methods_table.shown(table)
-    assert len(shown) == len(table) and "minus control" in shown
-    assert "significantly above the control" in methods_table.conclusion(table)
+    assert len(shown) == len(table) and "F1 minus control" in shown
+    assert "7 methods score significantly above" not in methods_table.answer(table)
+    assert methods_table.answer(table).startswith("On near, asked zero-shot, 0 of 8 methods")

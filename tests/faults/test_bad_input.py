@@ -99,14 +99,14 @@ PARAMETERS = [
     (
         "a loss of no weight",
         loss("big"),
-        "weight of forward_kl must be a positive number, not 'big'",
+        "weight of forward_kl must be a valid number",
     ),
     (
         "a loss of infinite weight",
         loss(float("inf")),
         "capacity_gap.yaml: stages must hold finite numbers",
     ),
-    ("a loss below zero", loss(-1), "weight of forward_kl must be a positive number, not -1"),
+    ("a loss below zero", loss(-1), "weight of forward_kl must be greater than 0, not -1"),
     (
         "a loss by number",
         loss(1.0, name=3),

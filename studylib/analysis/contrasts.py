@@ -1,0 +1,118 @@
+"""What models of one size differ by in points of F1, paired question by question, with tests.
+
+contrasts.judged(contrasts.contrasts(rows))     with what is significant
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from studylib.analysis import pairing, retention, run_ids, statistics
+
+PAIR = ["contrast", "start", "student", "teacher", "objective"]
+ADDED = "student − twin"
+AGAINST = {
+    ADDED: ("student", "twin"),
+    "rival − student": ("rival", "student"),
+    "pupil − student": ("pupil", "student"),
+}
+INHERITED = {"student": "tuned − raw start, students", "twin": "tuned − raw start, twins"}
+TESTED = ["low", "high", "p", "p_holm", "detectable"]
+DIFFERENCE = [*retention.COUNTS, "difference", *TESTED, "runs"]
+
+
+def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
+    """What models of one size differ by in points of F1, a line per setting, contrast, start, size,
+    teacher and objective.
+
+    Student minus control is what the teacher adds while training; other losses or a smaller teacher
+    minus the student, what these do; fine-tuned minus base init, what is inherited through weights.
+    Where several learning rates are searched, each side has the one that is best for it, and loss
+    weights may add up to different sums (`rates.differences`).
+
+    The `primary` lines are of untouched questions alone, the others of all. `low` to `high` is the
+    95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after
+    Holm over all lines but the `primary` ones, declared beforehand: by the teacher of that name,
+    asked as was trained, on the first test set; `detectable` the least difference that would be
+    found in four cases of five: with enough seeds to draw from (`statistics.SEEDS`) the spread of
+    the seeds is in it; with fewer it is, like interval and test, for these seeds. All missing where
+    questions or articles are too few.
+    """
+    rows = pairing.distinct(rows)
+    table, first = _contrasts(rows), rows.test_set.iloc[0]
+    declared = (table.test_set == first) & (table.teacher == primary)
+    return tested(table, declared & (table.asked == table.trained), rows, _contrasts)
+
+
+def tested(
+    table: pd.DataFrame,
+    primary: pd.Series,
+    rows: pd.DataFrame,
+    compare_rows: Callable[[pd.DataFrame], pd.DataFrame],
+) -> pd.DataFrame:
+    """The lines that `compare_rows` gives of `rows`, those that are `primary` made anew from
+    untouched questions (missing where none is); with `p_holm`, Holm's over all other lines, and
+    with what can be detected by his first step, the strictest."""
+    if not rows.untouched.all() and primary.any():
+        names = [name for name in table if name not in DIFFERENCE]
+        lines, fresh = table.loc[primary, names], compare_rows(rows[rows.untouched])
+        untouched = lines.merge(fresh, how="left", on=names).set_index(lines.index)
+        table = pd.concat([table[~primary], untouched]).loc[table.index]
+    table["primary"], table["p_holm"] = primary, table.p.where(primary)
+    corrected = table.p.notna() & ~primary
+    table.loc[corrected, "p_holm"] = statistics.holm(list(table.p[corrected]))
+    table.loc[corrected, "detectable"] *= statistics.stricter(corrected.sum())
+    return table
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines with what is `tested` at all, and `significant`: by the test, corrected for the
+    number of lines, and by an interval that leaves out 0."""
+    around_zero = (table.low <= 0) & (table.high >= 0)
+    significant = (table.p_holm <= statistics.LEVEL) & ~around_zero
+    return table.assign(tested=table.p_holm.notna(), significant=significant)
+
+
+def difference(model: pd.DataFrame, other: pd.DataFrame) -> dict:
+    """The mean paired difference of F1 in points on the seeds that both have, as in `DIFFERENCE`.
+    Raises StudyError for models that answered other questions."""
+    both = pairing.same_seeds(model, other)
+    values, clusters = pairing.scores(both, ["f1"])
+    differences = 100 * (values[0, 0] - values[0, 1])  # (S, n)
+    line = pairing.counts(both[0]) | {"difference": differences.mean(), "runs": run_ids.of(*both)}
+    if not statistics.enough_clusters(clusters):
+        return line
+    means = differences.mean(0)
+    low, high = statistics.interval(statistics.bootstrap(differences, clusters))
+    p = statistics.sign_flip(means, clusters, np.random.default_rng(0))
+    effect = statistics.design_effect(means, clusters) if means.any() and means.std() else 1.0
+    least = statistics.detectable(means.std(ddof=1), len(means), effect)
+    if len(differences) >= statistics.SEEDS:
+        spread = differences.mean(1).std(ddof=1)
+        least = np.hypot(least, statistics.detectable(spread, len(differences)))
+    return line | {"low": low, "high": high, "p": p, "detectable": least}
+
+
+def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those lines, not yet corrected for their number."""
+    models, lines = rows[(rows.student != "") & ~rows.role.isin(retention.UNCOMPARED)], []
+    for setting, group in models.groupby([*retention.SETTING, "student"], sort=False):
+        for name, model, other in _pairs(group):
+            if set(model.seed) & set(other.seed):
+                identity = dict(zip([*retention.SETTING, "student"], setting, strict=True))
+                identity |= model[["start", "teacher", "objective"]].iloc[0].to_dict()
+                lines.append(identity | {"contrast": name} | difference(model, other))
+    return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE])
+
+
+def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """The contrasts among models of one setting and size, by name, with the rows of both sides."""
+    for _, group in models.groupby("start", sort=False):
+        for name, (role, against) in AGAINST.items():
+            other = group[group.role == against]
+            for _, model in group[group.role == role].groupby(["teacher", "objective"], sort=False):
+                yield name, model, other
+    for role, name in INHERITED.items():
+        side = models[models.role == role]
+        yield name, side[side.start == "tuned"], side[side.start == "raw"]

@@ -1,0 +1,19 @@
+"""What an answer costs against its score."""
+
+import pandas as pd
+
+from studylib.analysis import retention, run_ids
+
+
+def pareto(costs: pd.DataFrame) -> pd.DataFrame:
+    """The costs (`study.timing`), means over seeds, with `front`: of the family and test set's
+    models of at least 20 F1 none has a higher one in as little time."""
+    costs = costs.drop(columns=["seed", "planned"])
+    measured = costs.select_dtypes("number").columns.difference(["steps"])
+    models = costs.groupby([name for name in costs if name not in (*measured, "runs")], sort=False)
+    means = models.mean(numeric_only=True).assign(runs=models.runs.agg(run_ids.joined))
+    means = means.reset_index()
+    ordered = means.sort_values(["time", "f1"], ascending=[True, False])
+    groups = ordered.groupby(["family", "trained", "test_set"], sort=False)
+    best = groups.f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))
+    return means.assign(front=(ordered.f1 > best.clip(lower=retention.FLOOR)).reindex(means.index))

@@ -1,0 +1,95 @@
+"""How models learned: loss and F1 by training step."""
+
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+from studylib.analysis import terms
+from studylib.analysis.figures import look
+from studylib.core import sizes
+
+LEFT_OUT = ("rival", "pupil")  # students that something else was tried on
+LINES = ("-", "--", "-.", ":")
+UNCUT = "uncut"  # what the teacher's curve is called
+LABEL = "Loss by training step, on dev as dots, and F1 on dev, of teacher, students and controls"
+
+
+def learning_figure(curves: pd.DataFrame) -> Figure:
+    """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher,
+    students and controls in columns."""
+    curves = curves[~curves.role.isin(LEFT_OUT)]
+    students = curves.role.map(terms.term) + ",\n" + curves.start.map(terms.term) + " init"
+    models = np.where(curves.role == "teacher", "teacher", students)
+    curves = curves.assign(model=models, label=_labels(curves))
+    columns, families = list(curves.model.unique()), list(curves.family.unique())
+    styles = _styles([label for label in curves.label.unique() if label != UNCUT])
+    lines = -(-(len(styles) - 1) // look.legend_columns(list(styles)))
+    drawn = look.figure(3.0 * len(families) + 0.2 * lines, LABEL)
+    axes = drawn.subplots(
+        2 * len(families), len(columns), sharex="col", sharey="row", squeeze=False
+    )
+    names = ["family", "model", "label", "seed"]
+    for (family, model, label, _), curve in curves.groupby(names, sort=False):
+        top, column = 2 * families.index(family), columns.index(model)
+        _curve(axes[top][column], axes[top + 1][column], curve, label, styles[label])
+    for number, family in enumerate(families):
+        upper, lower = axes[2 * number : 2 * number + 2]
+        upper[0].set_ylabel("loss per token\n(dots: dev)")
+        lower[0].set(ylabel="dev F1", ylim=(0, 105), yticks=range(0, 101, 25))
+        for axis, model in zip(upper, columns, strict=True):
+            axis.set_title(f"{family}\n{model}" if len(families) > 1 else model, fontsize="medium")
+            _logarithmic(axis)
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    look.legend(drawn, *axes.flat)
+    return drawn
+
+
+def _curve(loss: Axes, f1: Axes, curve: pd.DataFrame, label: str, style: dict) -> None:
+    """One training: its loss in one panel, its F1 on dev in the other."""
+    window = max(1, len(curve) // 20)
+    smooth = curve.loss.rolling(window, min_periods=1).mean()
+    line = {name: style[name] for name in ("color", "linestyle")}
+    loss.plot(curve.step, smooth, linewidth=1.2, **line)
+    dev = curve.dropna(subset="dev_f1")
+    loss.plot(dev.step, dev.dev_loss, markersize=4, **style | {"linestyle": "none"})
+    f1.plot(dev.step, dev.dev_f1, markersize=4, label=label, **style)
+
+
+def _styles(labels: list[str]) -> dict[str, dict]:
+    """Colour, marker and line of each curve; the uncut teacher's first."""
+    colours = ["0.2", *sns.color_palette("colorblind", len(labels))]
+    return {
+        label: {
+            "color": colour,
+            "marker": look.MARKERS[number % len(look.MARKERS)],
+            "linestyle": LINES[number % len(LINES)],
+        }
+        for number, (label, colour) in enumerate(zip([UNCUT, *labels], colours, strict=True))
+    }
+
+
+def _logarithmic(axis: Axes) -> None:
+    axis.set(yscale="log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _labels(curves: pd.DataFrame) -> pd.Series:
+    """What a curve is called beside its family and role: by size, prompting and teacher, each where
+    there are several, and by size where nothing else differs."""
+    uncut = curves.role == "teacher"
+    names = curves.student.map(lambda name: sizes.named(name).title if name else UNCUT)
+    parts = []
+    if curves.teacher[curves.role == "student"].nunique() > 1:
+        parts.append(("teacher: " + curves.teacher.map(terms.term)).mask(uncut, UNCUT))
+    if names[~uncut].nunique() > 1 or not parts:
+        parts.insert(0, names)
+    label = reduce(lambda size, teacher: size.mask(~uncut, size + ", " + teacher), parts)
+    return label + ", " + curves.trained if curves.trained.nunique() > 1 else label

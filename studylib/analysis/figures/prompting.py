@@ -1,0 +1,85 @@
+"""What a demonstration in the prompt does, and to which questions."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studylib.analysis import terms
+from studylib.analysis.figures import look
+from studylib.analysis.retention import MODEL, SETTING
+from studylib.core.labels import TUNED
+
+
+def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 by how a model is asked, a colour per way of training, with intervals and a dot per seed
+    where there are several; a panel per family, test set and role."""
+    distilled = np.where(kept.teacher == TUNED, "", ", context distillation")
+    kept = kept.assign(way="trained " + kept.trained + distilled)
+    panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
+    label = (
+        "F1 of teacher and student by how they are asked, a colour for each way they were trained,"
+        " with intervals of each alone (not paired)"
+    )
+    drawn, axes = look.grid(len(panels), 2.3, legend=0.5, label=label, sharex=True, sharey=True)
+    modes = list(kept.asked.unique())
+    labels = [mode.replace(" ", "\n") for mode in modes]
+    for axis, (names, group) in zip(axes, panels, strict=True):
+        _ways(axis, group, seeds, list(kept.way.unique()), modes)
+        axis.set_title(terms.titled(kept, *names), fontsize="medium")
+        axis.set(xlim=(-0.5, len(modes) - 0.5), ylabel="F1")
+        axis.set_xticks(range(len(modes)), labels, fontsize="small")
+    look.legend(drawn, *axes)
+    return drawn
+
+
+def _ways(
+    axis: Axes, models: pd.DataFrame, seeds: pd.DataFrame, ways: list[str], modes: list[str]
+) -> None:
+    """The models of one panel by how they are asked, ways of training side by side."""
+    for way, points in models.groupby("way", sort=False):
+        number = ways.index(way)
+        beside = 0.16 * (number - (len(ways) - 1) / 2)
+        places = {mode: place + beside for place, mode in enumerate(modes)}
+        axis.errorbar(
+            points.asked.map(places),
+            points.f1,
+            yerr=look.reach(points),
+            fmt=look.MARKERS[number % len(look.MARKERS)],
+            color=look.PALETTE[number],
+            label=way,
+            markersize=4,
+            **look.BARS,
+        )
+        each = seeds.merge(points[[*SETTING, *MODEL]])
+        look.seed_dots(axis, each, each.asked.map(places), each.f1)
+
+
+def traits_figure(table: pd.DataFrame) -> Figure:
+    """Differences in F1 by a demonstration with intervals around a line at 0
+    (`prompting.by_trait`), a panel per family and test set, a line per trait of the questions."""
+    panels = list(table.groupby(["family", "test_set"], sort=False))
+    names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
+    groups = names.groupby(table.trait, sort=False)
+    lines = [name for _, values in groups for name in values.unique()]
+    label = (
+        "F1 of the student trained and asked with a demonstration minus that of the one without, by"
+        " traits of the questions, with intervals"
+    )
+    height = 0.9 + 0.19 * len(lines)
+    drawn, axes = look.grid(len(panels), height, label=label, sharex=True, sharey=True)
+    for axis, (title, group) in zip(axes, panels, strict=True):
+        group = group.set_index(names[group.index]).reindex(lines)
+        axis.axvline(0, color="0.25", linewidth=1)
+        bars: dict[str, Any] = {
+            "xerr": look.reach(group, "difference", ("low", "high")),
+            **look.BARS,
+        }
+        axis.errorbar(group.difference, lines, fmt="o", color=look.PALETTE[0], markersize=4, **bars)
+        axis.set_title(terms.titled(table, *title), fontsize="medium")
+        axis.set_xlabel("F1, with a demonstration − without", fontsize="small")
+        axis.margins(y=0.05)
+    axes[0].invert_yaxis()
+    return drawn

@@ -1,0 +1,112 @@
+"""How much of its teacher's F1 a student keeps, against how much smaller it is."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from studylib.analysis import terms
+from studylib.analysis.figures import look
+from studylib.analysis.retention import BOUNDS, MARGIN, MODEL, PAPER, REPORTED, SETTING
+from studylib.core import sizes
+
+FILLS = {
+    "layers": "full",
+    "layers and neurons": "none",
+    "layers, in stages": "left",
+    "layers and neurons, in stages": "right",
+    "siblings": "top",
+}
+SIDES = {
+    "reduction_total": "fewer parameters in all",
+    "reduction_nonembedding": "fewer non-embedding parameters",
+}
+CURVE = ["family", "role", "start", "way"]
+LOWER, UPPER = BOUNDS["retention_f1"]
+LABEL = (
+    "F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by"
+    f" test set, on all questions, with intervals, the {MARGIN:.0f} % line and the {REPORTED} %"
+    " mark"
+)
+
+
+def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Figure:
+    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, init
+    and what was cut, with intervals, and a dot per seed where there are several
+    (`retention.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals.
+    Models are `asked` in this way, or if none was in the first. What has the same reduction is
+    drawn side by side."""
+    mode = asked if asked in set(kept.asked) else kept.asked.iloc[0]
+    kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
+    students = kept[kept.role.isin(("student", "twin"))]
+    students = students.assign(way=[sizes.named(name).way for name in students.student])
+    teachers = kept[kept.role == "teacher"].dropna(subset="retention_f1")
+    tests, curves = list(kept.test_set.unique()), students.groupby(CURVE).ngroups
+    drawn = look.figure(2.4 * len(tests) + 0.9 + 0.2 * max(0, curves - 4), LABEL)
+    axes = drawn.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
+    least = students[["retention_f1", LOWER]].min().min() if len(students) else 0
+    most = kept[["retention_f1", UPPER]].max().max()
+    axes[0][0].set(xlim=(0, 100), ylim=(max(0, 10 * (least // 10) - 10), max(106, 1.04 * most)))
+    for row, test in zip(axes, tests, strict=True):
+        for axis, side in zip(row, SIDES, strict=True):
+            _curves(axis, students[students.test_set == test], seeds, side)
+            _teachers(axis, teachers[teachers.test_set == test])
+            _marks(axis)
+        row[0].set_ylabel(f"F1 kept, {test}, {mode}")
+    for axis, name in zip(axes[-1], SIDES.values(), strict=True):
+        axis.set_xlabel(name)
+    look.legend(drawn, *axes.flat)
+    return drawn
+
+
+def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) -> None:
+    """Curves of F1 kept, with intervals and a dot per seed."""
+    families, several_ways = list(students.family.unique()), students.way.nunique() > 1
+    for (family, role, start, way), points in students.groupby(CURVE, sort=False):
+        points = points.sort_values(side)
+        marker, line = look.LOOKS[role, start]
+        colour = look.PALETTE[families.index(family)]
+        model = terms.term(role), f"{terms.term(start)} init"
+        label = terms.titled(students, family, *model)
+        places = points[side] + (0.6 if role == "twin" else -0.6)
+        axis.plot(points[side], points.retention_f1, line, color=colour, linewidth=1)
+        axis.errorbar(
+            places,
+            points.retention_f1,
+            yerr=look.reach(points, "retention_f1", (LOWER, UPPER)),
+            fmt=marker,
+            markersize=5,
+            color=colour,
+            fillstyle=FILLS[way] if several_ways else "none" if role == "twin" else "full",
+            label=f"{label}: {way}" if several_ways else label,
+            **look.BARS,
+        )
+        each = points.assign(place=places).merge(
+            seeds, on=[*SETTING, *MODEL], suffixes=("", "_seed")
+        )
+        each = each[each.seeds > 1]
+        look.seed_dots(axis, each, each.place, each.retention_f1_seed)
+
+
+def _teachers(axis: Axes, teachers: pd.DataFrame) -> None:
+    """The teachers, at 100 %, with bands for intervals of their own."""
+    label = "teachers, with intervals of their own (not paired)"
+    for teacher in teachers.itertuples():
+        band = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
+        axis.axhline(100, color="0.25", linewidth=0.8)
+        axis.axhspan(*band, color="0.85", linewidth=0, zorder=0, label=label)
+
+
+def _marks(axis: Axes) -> None:
+    """The 90 % line and the 57.1 % mark, named outside the panel; both axes in percent."""
+    axis.axhline(MARGIN, color="0.25", linewidth=1)
+    label = f"{REPORTED} %, the reduction that {PAPER} report"
+    axis.axvline(REPORTED, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label=label)
+    style: Any = {"fontsize": "small", "textcoords": "offset points"}
+    side, top = ("axes fraction", "data"), ("data", "axes fraction")
+    axis.annotate(f"{MARGIN:.0f} %", (1, MARGIN), (3, 0), side, va="center", **style)
+    axis.annotate(f"{REPORTED} %", (REPORTED, 1), (0, 2), top, ha="center", va="bottom", **style)
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_formatter(PercentFormatter(decimals=0))

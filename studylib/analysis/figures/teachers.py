@@ -1,0 +1,91 @@
+"""What a student becomes under other teachers: larger ones, better ones, or none."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from studylib.analysis import terms
+from studylib.analysis.figures import look
+from studylib.analysis.retention import SETTING
+
+PANEL = ["family", "test_set", "asked"]
+
+
+def ladder_figure(ladder: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 of one student under ever larger teachers, with intervals and a dot per seed where there
+    are several (`retention.by_seed`), against the ratio of their parameters, and the teachers'
+    own; a panel per family, test set and prompting."""
+    panels = list(ladder.groupby(PANEL, sort=False))
+    label = (
+        "F1 of one student against the size of its teacher, with intervals, and the teachers' own"
+        " F1"
+    )
+    drawn, axes = look.grid(len(panels), 2.4, legend=0.4, label=label, sharex=True)
+    for axis, (names, group) in zip(axes, panels, strict=True):
+        bars: dict[str, Any] = {"yerr": look.reach(group), "markersize": 5, **look.BARS}
+        axis.errorbar(group.ratio, group.f1, fmt="o-", label="the student", **bars)
+        teacher: dict[str, Any] = {"color": "0.4", "markersize": 4, "label": "its teacher"}
+        axis.plot(group.ratio, group.teacher_f1, "s:", **teacher)
+        each = seeds.merge(group[[*SETTING, "student", "teacher", "ratio"]])
+        each = each[(each.start == "tuned") & each.role.isin(("student", "pupil"))]
+        look.seed_dots(axis, each, each.ratio, each.f1)
+        most = group[["f1", "f1_high", "teacher_f1"]].max().max()
+        axis.set(xlabel="parameters of teacher / student", ylabel="F1")
+        axis.set(title=terms.titled(ladder, *names), ylim=(0, 1.1 * max(1.0, most)))
+    look.legend(drawn, axes[0])
+    return drawn
+
+
+def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """F1 of a student by who taught it, the best on top, with intervals, and a dot per seed where
+    there are several (`retention.by_seed`), a panel per test set and prompting; the fine-tuned
+    teacher as a line with a band."""
+    kept, seeds = terms.standard(kept), terms.standard(seeds)
+    students, seeds = (table[table.role != "teacher"] for table in (kept, seeds))
+    best_last = list(students.drop_duplicates("teacher").sort_values("f1").teacher)  # first asked
+    panels = list(students.groupby(PANEL, sort=False))
+    label = (
+        "F1 of the student by who taught it, with intervals of its own (not paired), and that of"
+        " the fine-tuned teacher"
+    )
+    drawn, axes = look.grid(len(panels), 0.9 + 0.2 * len(best_last), label=label, sharey=True)
+    teachers = kept[kept.role == "teacher"].set_index(PANEL)
+    for axis, (names, group) in zip(axes, panels, strict=True):
+        group = group.set_index("teacher").reindex(best_last)
+        look.teacher_line(axis.axvline, axis.axvspan, teachers.loc[names])
+        bars: dict[str, Any] = {"xerr": look.reach(group), "markersize": 5, **look.BARS}
+        axis.errorbar(group.f1, best_last, fmt="o", color=look.PALETTE[0], **bars)
+        each = seeds[(seeds[PANEL] == list(names)).all(axis=1)]
+        look.seed_dots(axis, each, each.f1, each.teacher)
+        axis.set_title(terms.titled(kept, *names), fontsize="medium")
+        axis.set_xlabel("F1 (line and band: fine-tuned teacher)", fontsize="small")
+        axis.margins(y=0.1)
+    return drawn
+
+
+def schooling_figure(scores: pd.DataFrame) -> Figure:
+    """F1 of teachers and of their students (`teacher_vs_student.schooling`, with the bounds of F1),
+    these with intervals, a panel per test set and prompting."""
+    scores = terms.standard(scores)
+    panels = list(scores.groupby(PANEL, sort=False))
+    label = "F1 of students, with intervals, against F1 of their teachers"
+    drawn, axes = look.grid(len(panels), 2.4, legend=0.6, label=label, sharex=True, sharey=True)
+    teachers = list(scores.teacher.unique())
+    for axis, (names, group) in zip(axes, panels, strict=True):
+        for name, row in group.groupby("teacher", sort=False):
+            number = teachers.index(name)
+            axis.errorbar(
+                row.teacher_f1,
+                row.student_f1,
+                yerr=look.reach(row, "student_f1"),
+                fmt=look.MARKERS[number % len(look.MARKERS)],
+                color=look.PALETTE[number],
+                label=name,
+                markersize=6,
+                elinewidth=look.BARS["elinewidth"],
+            )
+        axis.set_title(terms.titled(scores, *names), fontsize="medium")
+        axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
+    look.legend(drawn, *axes)
+    return drawn

@@ -1,0 +1,136 @@
+"""What a demonstration in the prompt is worth in points of F1: in training, in asking, by context
+distillation; and to which questions."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from studylib.analysis import contrasts, pairing, retention, statistics
+from studylib.core.labels import FOLDED, TUNED
+
+WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
+ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
+FOLDING, BOTH = "folded in by the teacher (context distillation)", "folded in, and shown in asking"
+APART = ("apart", "apart_low", "apart_high")
+
+
+def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
+    """What ways of prompting are worth in points of F1: a line per family, test set, role and two
+    ways of training and asking, with the `contrast` that they belong to.
+
+    Of the ways of training the first is plain and the last shows a demonstration. Columns as in
+    `contrasts.contrasts`; the comparison of whole ways, of students on the first test set, was
+    declared beforehand and is not corrected, the others by Holm over all of them.
+    """
+    rows = pairing.distinct(rows)
+    table, first = _prompting(rows, trained, asked), rows.test_set.iloc[0]
+    whole = (table.role == "student") & (table.contrast == WHOLE)
+    return contrasts.tested(
+        table,
+        whole & (table.test_set == first),
+        rows,
+        lambda some: _prompting(some, trained, asked),
+    )
+
+
+def declared(trained: Sequence[str]) -> str:
+    """The comparison of ways of prompting that was declared before its results were known, in
+    words."""
+    return f"{trained[-1]} in training and asking, not {trained[0]}"
+
+
+def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
+    """Which questions gain by a demonstration: F1 of the student that is shown one in training and
+    asking minus that of the one that never is, a line per family, test set, trait of the question
+    and its value, with 95 % intervals, and how far (`apart`) that is above the other questions' on
+    the same test set; nothing is tested here. Where some values on a test set have questions enough
+    for an interval, those that have not are left out."""
+    rows, lines = pairing.distinct(rows), []
+    students = rows[(rows.role == "student") & (rows.teacher == TUNED)]
+    for (family, test), group in students.groupby(["family", "test_set"], sort=False):
+        group = group[group.trained == group.asked]
+        plain, shown = (group[group.trained == mode] for mode in (trained[0], trained[-1]))
+        if set(plain.seed) & set(shown.seed):
+            setting = {"family": family, "test_set": test}
+            lines += [setting | line for line in _by_trait(plain, shown)]
+    columns = ["family", "test_set", "trait", "value", *retention.COUNTS]
+    columns += ["difference", "low", "high", *APART, "runs"]
+    table = pd.DataFrame(lines, columns=columns)
+    bounded = table.low.notna()
+    return table[bounded | ~bounded.groupby([table.family, table.test_set]).transform("any")]
+
+
+def _prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
+    """Those lines, not yet corrected for their number."""
+    lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
+    for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
+        for role in ("student", "teacher"):
+            models = group[group.role == role].groupby(["teacher", "trained", "asked"])
+            ways = {way: model for way, model in models}
+            for contrast, name, way, other in _ways(trained, asked):
+                if {way, other} <= ways.keys() and set(ways[way].seed) & set(ways[other].seed):
+                    identity = zip(columns, (family, test, role, contrast, name), strict=True)
+                    lines.append(dict(identity) | contrasts.difference(ways[way], ways[other]))
+    return pd.DataFrame(lines, columns=[*columns, *contrasts.DIFFERENCE])
+
+
+def _ways(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, str, tuple, tuple]]:
+    """What is compared of ways of prompting: contrast, both ways in words, and as (teacher,
+    trained, asked) the one and the other."""
+    plain, last = trained[0], trained[-1]
+    yield WHOLE, declared(trained), (TUNED, last, last), (TUNED, plain, plain)
+    for number, contrast in enumerate((ASKING, CHOOSING)):
+        first = asked[number]
+        for mode, other in product(trained, asked[number + 1 :]):
+            name = f"trained {mode}: asked {other}, not {first}"
+            yield contrast, name, (TUNED, mode, other), (TUNED, mode, first)
+    for mode in asked:
+        name = f"asked {mode}: trained {last}, not {plain}"
+        yield TRAINING, name, (TUNED, last, mode), (TUNED, plain, mode)
+    for mode in asked:
+        name = f"asked {mode}: the demonstration folded in, not unseen"
+        contrast = FOLDING if mode == plain else BOTH
+        yield contrast, name, (FOLDED, plain, mode), (TUNED, plain, mode)
+
+
+def _by_trait(plain: pd.DataFrame, shown: pd.DataFrame) -> Iterator[dict]:
+    """The lines of two students on one test set."""
+    for trait, values in _traits(plain).items():
+        for value in values.cat.categories:
+            questions = set(plain.question[values == value])
+            if questions:
+                both = (model[model.question.isin(questions)] for model in (shown, plain))
+                line = contrasts.difference(*both) | _apart(shown, plain, questions)
+                yield {"trait": trait, "value": value} | line
+
+
+def _apart(shown: pd.DataFrame, plain: pd.DataFrame, questions: set) -> dict[str, float]:
+    """How far the difference of both on these questions is above that on the other ones, where
+    there are enough of both."""
+    both = pairing.same_seeds(shown, plain)
+    values, clusters = pairing.scores(both, ["f1"])
+    inside = np.isin(np.unique(both[0].question), list(questions))
+    if not all(statistics.enough_clusters(clusters[side]) for side in (inside, ~inside)):
+        return {}
+    difference = 100 * (values[0, 0] - values[0, 1])  # (S, n)
+    sides = [side * np.ones_like(difference) for side in (inside, ~inside)]
+    parts = np.stack([part for side in sides for part in (side * difference, side)])
+    measured, drawn = parts.mean((-2, -1)), statistics.bootstrap(parts, clusters).T
+    apart, draws = (gain / share - others / rest for gain, share, others, rest in (measured, drawn))
+    return dict(zip(APART, (apart, *statistics.interval(draws)), strict=True))
+
+
+def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Traits of questions (`prompts.traits`), numbers in classes; of many questions words that few
+    ask with are other words, and those of languages but English are none."""
+    asks = rows.asks.where(rows.language == "en")
+    if rows.question.nunique() >= statistics.QUESTIONS:
+        common = rows.groupby(asks).question.nunique() >= statistics.QUESTIONS
+        asks = asks.where(asks.isna() | asks.isin(common[common].index), "other")
+    lengths = ["1 word", "2 words", "3 or 4 words", "5 or more words"]
+    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=lengths)
+    places = ["first third", "second third", "last third"]
+    thirds = pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=places)
+    return {"asks": asks.astype("category"), "answer": words, "answer stands in the": thirds}

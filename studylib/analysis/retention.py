@@ -1,0 +1,155 @@
+"""What models keep of their teacher's scores, from per-question rows, over seeds, with intervals.
+
+Retention is a ratio of means on the same questions and seeds, student over teacher. Its interval is
+that of the ratio under draws shared by both (two-level bootstrap: seeds, then articles). With fewer
+than five seeds only articles are drawn: such intervals are conditional on the seeds at hand.
+
+Every question counts once: rows of repeats are left out (`pairing.distinct`). Every line names the
+`runs` whose rows it is computed from (`run_ids`), and how many of its questions are `untouched`.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from studylib.analysis import pairing, run_ids, statistics
+from studylib.core.labels import BASE, METRICS
+
+MARGIN = 90.0  # percent of its teacher's score that a student must keep
+REPORTED = 57.1  # percent fewer parameters: the paper keeps more than MARGIN up to there (abstract)
+PAPER = "Datta et al. (2025)"
+# Of the students that the claim is about: cut from the fine-tuned teacher, or siblings of it.
+HEAD_STARTS = ("tuned", "pretrained")
+UNCOMPARED = ("guide", BASE)  # roles that are not compared with a fine-tuned teacher
+FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
+SETTING = ["family", "trained", "asked", "test_set"]
+PARAMETERS = ["parameters_total", "parameters_nonembedding"]
+MODEL = ["role", "teacher", "student", "start", "targets", "objective", "steps", *PARAMETERS]
+KEPT = ("f1", "exact_match")  # what retention is of
+LIKENESS = ("agreement", "loyalty")
+RETAINED = tuple(f"retention_{metric}" for metric in KEPT)
+BOUNDED = (*METRICS, *LIKENESS, "calibration_error", *RETAINED)
+BOUNDS = {name: (f"{name}_low", f"{name}_high") for name in BOUNDED}
+SPREAD = {name: f"{name}_sd" for name in METRICS}  # over seeds
+COUNTS = ["seeds", "n", "untouched", "articles"]
+LINE = [
+    *(*COUNTS, "language", *METRICS, *LIKENESS, *SPREAD.values(), "calibration_error"),
+    *("reduction_total", "reduction_nonembedding", *RETAINED),
+    *(bound for bounds in BOUNDS.values() for bound in bounds),
+    "runs",
+]
+BINS = 10  # of probability, for the calibration error
+
+
+def compare(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions,
+    and how like its teacher it is, in percent.
+
+    `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of
+    scores and retention, missing where questions or articles are too few (`statistics.enough`);
+    retention is missing where the teacher is below 20 F1.
+    """
+    lines, rows = [], pairing.distinct(rows)
+    for setting, group in rows[~rows.role.isin(UNCOMPARED)].groupby(SETTING, sort=False):
+        teacher = group[group.role == "teacher"]
+        for name, model in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
+            identity = zip([*SETTING, *MODEL], [*setting, *name], strict=True)
+            lines.append(dict(identity) | _line(model, teacher))
+    return pd.DataFrame(lines, columns=[*SETTING, *MODEL, *LINE])
+
+
+def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """The comparison (`kept`, of the same rows) on untouched questions alone, on which claims rest:
+    of test sets with questions that were looked at while choices were made, compared anew; of the
+    others as it is."""
+    looked_at = rows.test_set.isin(rows.test_set[~rows.untouched])
+    if not looked_at.any():
+        return kept
+    others = kept[~kept.test_set.isin(rows.test_set[looked_at])]
+    return pd.concat([others, compare(rows[looked_at & rows.untouched])], ignore_index=True)
+
+
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is
+    below 20 F1), in percent."""
+    rows = pairing.distinct(rows)
+    models = rows[~rows.role.isin(UNCOMPARED)].groupby([*SETTING, *MODEL, "seed"], sort=False)
+    scores = {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
+    seeds = pd.DataFrame(scores).reset_index()
+    teachers = seeds[seeds.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]]
+    seeds = seeds.join(teachers.add_prefix("teacher_"), on=[*SETTING, "seed"])
+    retention = (100 * seeds.f1 / seeds.teacher_f1).where(seeds.teacher_f1 >= FLOOR)
+    runs = zip(seeds.pop("run"), seeds.pop("teacher_run").fillna(""), strict=True)
+    return seeds.assign(retention_f1=retention, runs=[run_ids.joined(both) for both in runs])
+
+
+def bases(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per model as it comes from outside, test set and way of asking: EM and F1 in percent,
+    with 95 % intervals."""
+    columns = ["family", "student", "parameters_total", "asked", "test_set"]
+    lines, rows = [], pairing.distinct(rows)
+    for setting, model in rows[rows.role == BASE].groupby(columns, sort=False):
+        values, clusters = pairing.scores([model], KEPT)
+        scores = 100 * values[:, 0]  # (metric, S, n)
+        line = dict(zip(columns, setting, strict=True)) | pairing.counts(model)
+        line |= {metric: each.mean() for metric, each in zip(KEPT, scores, strict=True)}
+        if statistics.enough_clusters(clusters):
+            line |= _bounds(dict(zip(KEPT, statistics.bootstrap(scores, clusters).T, strict=True)))
+        lines.append(line | {"runs": run_ids.of(model)})
+    measured = [name for metric in KEPT for name in (metric, *BOUNDS[metric])]
+    return pd.DataFrame(lines, columns=[*columns, *COUNTS, *measured, "runs"])
+
+
+def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
+    """Scores, reductions, retention and likeness of a model, on the seeds that its teacher has."""
+    model, teacher = pairing.same_seeds(model, teacher)
+    languages, seeds = model.language.unique(), model.groupby("seed")
+    line: dict[str, Any] = pairing.counts(model)
+    line["language"] = languages[0] if len(languages) == 1 else f"{len(languages)} languages"
+    line |= {metric: 100 * model[metric].mean() for metric in (*METRICS, *LIKENESS)}
+    line |= {SPREAD[metric]: 100 * seeds[metric].mean().std() for metric in METRICS}
+    error = statistics.calibration_error(model.probability, model.exact_match, BINS)
+    line["calibration_error"] = 100 * error
+    for name in PARAMETERS:
+        remaining = model[name].iloc[0] / teacher[name].iloc[0]
+        line[name.replace("parameters", "reduction")] = 100 * (1 - remaining)
+    comparable = 100 * teacher.f1.mean() >= FLOOR
+    for metric, retained in zip(KEPT, RETAINED, strict=True):
+        if comparable and teacher[metric].any():
+            line[retained] = 100 * model[metric].mean() / teacher[metric].mean()
+    return line | _intervals(model, teacher, comparable) | {"runs": run_ids.of(model, teacher)}
+
+
+def _intervals(model: pd.DataFrame, teacher: pd.DataFrame, comparable: bool) -> dict[str, float]:
+    """The bounds of all that `BOUNDED` names and that there is something to say about, from one set
+    of draws."""
+    student = model.role.iloc[0] != "teacher"
+    measured = [*METRICS, *(LIKENESS if student else ())]
+    values, clusters = pairing.scores([model], [*measured, "probability"])  # (metric, 1, S, n)
+    if not statistics.enough_clusters(clusters):
+        return {}
+    reference, _ = pairing.scores([teacher], KEPT)
+    *scores, confidence = values[:, 0]
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1) == np.arange(BINS)[:, None, None]
+    gaps = bins * (confidence - scores[measured.index("exact_match")])  # (bin, S, n)
+    parts = np.concatenate([scores, reference[:, 0], gaps])
+    drawn = 100 * statistics.bootstrap(parts, clusters).T  # (part, repeats)
+    samples = dict(zip(measured, drawn, strict=False))
+    if student and comparable:
+        whole = zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)
+        samples |= {
+            retained: 100 * samples[metric] / draws
+            for metric, retained, draws in whole
+            if draws.all()
+        }
+    return _bounds(samples | {"calibration_error": np.abs(drawn[-BINS:]).sum(0)})
+
+
+def _bounds(samples: dict[str, np.ndarray]) -> dict[str, float]:
+    """The 95 % intervals of bootstrap samples (repeats,), by the names in `BOUNDS`."""
+    return {
+        bound: edge
+        for name, draws in samples.items()
+        for bound, edge in zip(BOUNDS[name], statistics.interval(draws), strict=True)
+    }

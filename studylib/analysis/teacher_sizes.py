@@ -1,0 +1,118 @@
+"""One student under ever larger teachers, and under how large a one it does best."""
+
+import numpy as np
+import pandas as pd
+
+from studylib.analysis import pairing, retention, run_ids, statistics
+from studylib.core import sizes
+from studylib.core.labels import TUNED, rung
+
+FEW_TEACHERS = 4  # of fewer no correlation is given
+# Parameters of the best teacher over its student's (Zhang et al., 2025, arXiv:2311.07052, in
+# others' words).
+LAW = 2.5
+SCORE = ["f1", *retention.BOUNDS["f1"]]
+LADDER = [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", *SCORE, "runs"]
+
+
+def ladder(rows: pd.DataFrame) -> pd.DataFrame:
+    """A student under ever larger teachers: a line per setting and teacher, with the `ratio` of
+    their parameters, both scores and the interval of the student's; cut students under the controls
+    of larger sizes, on the seeds that they have, and siblings that learn from several families,
+    whose name stands for their family and the families' for their teachers'."""
+    return pd.concat([_under_controls(rows), _under_families(rows)], ignore_index=True)
+
+
+def law(rows: pd.DataFrame) -> pd.DataFrame:
+    """Under how large a teacher a sibling does best: a line per sibling that learns in at least
+    `FEW_TEACHERS` families, way of asking and test set, with the `ratio` of parameters where a
+    parabola in its logarithm, through the students' F1, is highest, from `low` to `high`.
+
+    The ratio is missing where the parabola has no summit between the smallest and the largest
+    teacher, `least` to `most`; `within` is the share of draws of the bootstrap in which it has one,
+    and the interval is over those. After Zhang et al. (2025, arXiv:2311.07052), who find 2.5 by
+    such curves; their fit is not known here.
+    """
+    rows, names, lines = pairing.distinct(rows), ["student", *retention.SETTING[1:]], []
+    students = rows[(rows.role == "student") & (rows.start == "pretrained")]
+    groups = students.groupby(
+        [students.student.map(sizes.written), *retention.SETTING[1:]], sort=False
+    )
+    teachers = rows[rows.role == "teacher"].groupby("family").parameters_total.first()
+    for setting, group in groups:
+        models = {family: model for family, model in group.groupby("family", sort=False)}
+        if len(models) >= FEW_TEACHERS:
+            ratios = np.array(
+                [teachers[name] / model.parameters_total.iloc[0] for name, model in models.items()]
+            )
+            reach = {"teachers": len(ratios), "least": ratios.min(), "most": ratios.max()}
+            line = dict(zip(names, setting, strict=True)) | reach
+            lines.append(line | _best(ratios, pairing.same_seeds(*models.values())))
+    columns = [*names, "teachers", "least", "most", "ratio", "low", "high", "within"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _best(ratios: np.ndarray, models: list[pd.DataFrame]) -> dict[str, float]:
+    """The ratio under which a student does best, with its interval, by its rows under each
+    teacher."""
+    values, clusters = pairing.scores(models, ["f1"])
+    line = {"ratio": _summits(ratios, values[0].mean((-2, -1))[None])[0]}
+    if statistics.enough_clusters(clusters):
+        drawn = _summits(ratios, statistics.bootstrap(values[0], clusters))
+        inside = np.isfinite(drawn)
+        line["within"] = inside.mean()
+        if inside.any():
+            line["low"], line["high"] = statistics.interval(drawn[inside])
+    return line
+
+
+def _summits(ratios: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Where parabolas in log ratio through scores (repeats, teacher) are highest, (repeats,); no
+    number where that is not between the teachers."""
+    places = np.log(ratios)
+    curved, steep, _ = np.polyfit(places, scores.T, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        summit = -steep / (2 * curved)
+    inside = (curved < 0) & (summit >= places.min()) & (summit <= places.max())
+    return np.exp(np.where(inside, summit, np.nan))
+
+
+def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
+    """Siblings that are students in several families, under these families' teachers."""
+    if not (rows.start == "pretrained").any():
+        return pd.DataFrame(columns=LADDER)
+    kept = retention.compare(rows[rows.role.isin(("teacher", "student"))])
+    teachers = kept[kept.role == "teacher"].set_index(retention.SETTING).f1.rename("teacher_f1")
+    students = kept[(kept.role == "student") & (kept.start == "pretrained")]
+    names = students.student.map(sizes.written)
+    several = (
+        students.groupby([names, *retention.SETTING[1:]], sort=False).family.transform("size") > 1
+    )
+    ratio = 1 / (1 - students.reduction_total / 100)
+    students = students.join(teachers, on=retention.SETTING).assign(
+        ratio=ratio, teacher=students.family
+    )
+    lines = students.assign(family=names)[several][LADDER]
+    return lines.sort_values(["family", *retention.SETTING[1:], "ratio"], kind="stable")
+
+
+def _under_controls(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cut students under the controls of larger sizes and under the uncut teacher, on the seeds
+    that the smaller teachers' students have."""
+    shared, lines = rows[rows.seed.isin(rows.seed[rows.role == "pupil"])], []
+    if shared.empty:
+        return pd.DataFrame(columns=LADDER)
+    for _, group in retention.compare(shared).groupby(retention.SETTING, sort=False):
+        tuned = group[group.start == "tuned"]
+        controls, pupils = tuned[tuned.role == "twin"], group[group.role == "pupil"]
+        names = [*controls.student.map(sizes.written).map(rung), TUNED]
+        teachers = pd.concat([controls, group[group.role == "teacher"]]).assign(teacher=names)
+        students = tuned[(tuned.role == "student") & tuned.student.isin(pupils.student)]
+        pairs = pd.concat([pupils, students]).merge(
+            teachers, on=[*retention.SETTING, "teacher"], suffixes=("", "_teacher")
+        )  # none where a teacher is not answered yet
+        remaining = (1 - pairs.reduction_total_teacher / 100) / (1 - pairs.reduction_total / 100)
+        runs = map(run_ids.joined, zip(pairs.runs, pairs.runs_teacher, strict=True))
+        pairs = pairs.assign(ratio=remaining, teacher_f1=pairs.f1_teacher, runs=list(runs))
+        lines.append(pairs.sort_values("ratio", kind="stable"))
+    return pd.concat(lines)[LADDER]

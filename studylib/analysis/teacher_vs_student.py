@@ -1,0 +1,73 @@
+"""Do better teachers make better students? Scores of both, and how they correlate."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from studylib.analysis import pairing, retention, run_ids, statistics, teacher_sizes
+from studylib.core.labels import RAW, TWIN
+
+R = ("r", "r_low", "r_high")
+STUDENT = [*retention.SETTING, "start", "student"]
+
+
+def schooling(rows: pd.DataFrame) -> pd.DataFrame:
+    """F1 of teachers and of the students that they taught, equal but for them and the learning rate
+    that each searched, a line per setting and teacher, in percent; and over the teachers of a
+    setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles
+    or teachers are too few), once more over those that were fine-tuned, where others are among
+    them.
+
+    A teacher's score is that in the prompting in which it taught; teachers that are asked together
+    have none. The interval draws articles: it is for these teachers, and says nothing of others.
+    """
+    rows, lines = pairing.distinct(rows), []
+    for setting, students in rows[rows.role == "student"].groupby(STUDENT, sort=False):
+        identity = dict(zip(STUDENT, setting, strict=True))
+        asked = rows[(rows.family == identity["family"]) & (rows.test_set == identity["test_set"])]
+        pairs = {
+            name: (teacher, student)
+            for name, student in students.groupby("teacher", sort=False)
+            if len(teacher := _teacher(name, asked, student))
+        }
+        tuned = {name: pair for name, pair in pairs.items() if not name.startswith(RAW)}
+        among = _correlated(tuned)[0] if 0 < len(tuned) < len(pairs) else {}
+        tuned_r = {f"tuned_{name}": among.get(name, np.nan) for name in R}
+        lines += [identity | line | tuned_r for line in _correlated(pairs)]
+    columns = [*STUDENT, "teacher", "teacher_f1", "student_f1", *R]
+    return pd.DataFrame(lines, columns=[*columns, *(f"tuned_{name}" for name in R), "runs"])
+
+
+def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a student's teacher: one that was asked as it taught; the fine-tuned teacher or
+    the student's own control in the prompting that both were trained in."""
+    models = rows[rows.teacher == name]
+    if name == TWIN:
+        same = (rows.student == student.student.iloc[0]) & (rows.start == student.start.iloc[0])
+        models = rows[(rows.role == "twin") & same]
+    trained = models.role.isin(("teacher", "twin")) & (models.asked == student.trained.iloc[0])
+    return models[(models.role == "guide") | trained]
+
+
+def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
+    """A line per teacher with both scores, and the correlation over all."""
+    if not pairs:
+        return []
+    teachers, students = zip(*pairs.values(), strict=True)
+    models = pairing.same_seeds(*teachers, *students)
+    values, clusters = pairing.scores(models, ["f1"])
+    means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
+    shared: dict[str, Any] = {"runs": run_ids.of(*models)}
+    if len(pairs) >= teacher_sizes.FEW_TEACHERS and np.ptp(means, -1).all():
+        shared["r"] = np.corrcoef(means)[0, 1]
+        if statistics.enough_clusters(clusters):
+            drawn = statistics.bootstrap(values[0], clusters).reshape(-1, 2, len(pairs))
+            x, y = np.moveaxis(drawn - drawn.mean(-1, keepdims=True), 1, 0)  # (repeats, teacher)
+            r = (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+            shared["r_low"], shared["r_high"] = statistics.interval(r)
+    return [
+        {"teacher": name, "teacher_f1": teacher_f1, "student_f1": student_f1} | shared
+        for name, teacher_f1, student_f1 in zip(pairs, *means, strict=True)
+    ]

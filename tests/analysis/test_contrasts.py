@@ -1,0 +1,194 @@
+"""Paired differences, their tests and what they could detect, in closed form."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+from invented import rows
+
+from studylib.analysis import contrasts, statistics
+
+
+def test_a_difference_in_closed_form():
+    """Student minus twin is 0.2 in half of the articles and 0 in the others."""
+    gain = np.repeat(np.tile([0.2, 0.0], 20), 4)
+    table = pd.concat(
+        [rows("student", 0.5 + gain, depth=5, articles=40), rows("twin", 0.5, depth=5, articles=40)]
+    )
+    found = contrasts.contrasts(table).iloc[0]
+    assert found.difference == pytest.approx(10) and (found.n, found.articles, found.seeds) == (
+        160,
+        40,
+        1,
+    )
+    error = 100 * statistics.clustered_error(gain, np.repeat(np.arange(40), 4))[1]
+    assert (found.low, found.high) == pytest.approx((10 - 1.96 * error, 10 + 1.96 * error), abs=0.3)
+    assert found.p < 0.001 and found.p_holm == found.p
+    effect = statistics.design_effect(gain, np.repeat(np.arange(40), 4))
+    assert found.detectable == pytest.approx(
+        statistics.detectable(100 * gain.std(ddof=1), 160, effect)
+    )
+
+
+def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
+    rng = np.random.default_rng(3)
+    models = [
+        rows(role, rng.random(160), depth=depth, articles=40)
+        for depth in (5, 4, 3)
+        for role in ("student", "twin")
+    ]
+    found = contrasts.contrasts(pd.concat(models))
+    assert list(found.student) == ["f-5", "f-4", "f-3"]
+    assert list(found.p_holm) == pytest.approx(statistics.holm(list(found.p)))
+    alone = [
+        contrasts.contrasts(pd.concat(models[2 * i : 2 * i + 2])).detectable.iloc[0]
+        for i in range(3)
+    ]
+    normal = NormalDist().inv_cdf
+    by_holm = (normal(1 - 0.05 / 6) + normal(0.8)) / (normal(1 - 0.05 / 2) + normal(0.8))
+    assert list(found.detectable) == pytest.approx([by_holm * one for one in alone]), (
+        "a stricter test finds less"
+    )
+    few = contrasts.contrasts(
+        pd.concat([rows("student", 0.6, depth=5), rows("twin", 0.5, depth=5)])
+    ).iloc[0]
+    assert (
+        few.difference == pytest.approx(10)
+        and np.isnan([few.low, few.high, few.p, few.p_holm, few.detectable]).all()
+    )
+
+
+def test_a_student_without_a_twin_has_no_difference():
+    assert contrasts.contrasts(
+        pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5)])
+    ).empty
+
+
+def test_two_models_that_say_the_same_differ_by_nothing_at_all():
+    same = [
+        rows(role, np.tile([0.2, 0.9], 80), depth=5, articles=40) for role in ("student", "twin")
+    ]
+    found = contrasts.contrasts(pd.concat(same)).iloc[0]
+    assert (found.difference, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)
+
+
+def test_the_spread_of_seeds_is_in_what_can_be_detected():
+    rng, frames = np.random.default_rng(5), []
+    for seed, shift in enumerate((-0.08, -0.03, 0.0, 0.04, 0.05)):
+        noise = 0.1 * rng.standard_normal(160)
+        frames += [
+            rows("student", 0.5 + shift + noise, depth=5, seed=seed, articles=40),
+            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+        ]
+    found = contrasts.contrasts(pd.concat(frames)).iloc[0]
+    spread = 100 * np.std([-0.08, -0.03, 0.0, 0.04, 0.05], ddof=1)
+    assert found.detectable > statistics.detectable(spread, 5) * 0.8 > abs(found.difference)
+
+
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_with_few_seeds_what_can_be_detected_is_of_the_test_that_is_made(seeds):
+    """Which is of means over these seeds: how far the seeds lie apart is no part of it."""
+    noise, frames = 0.1 * np.random.default_rng(5).standard_normal(160), []
+    for seed in range(seeds):
+        frames += [
+            rows("student", 0.5 + 0.02 * seed + noise, depth=5, seed=seed, articles=40),
+            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+        ]
+    found = contrasts.contrasts(pd.concat(frames)).iloc[0]
+    effect = statistics.design_effect(noise, np.repeat(np.arange(40), 4))
+    assert found.detectable == pytest.approx(
+        statistics.detectable(100 * noise.std(ddof=1), 160, effect)
+    )
+
+
+def test_each_teacher_has_a_line_and_the_primary_one_is_not_corrected():
+    rng = np.random.default_rng(3)
+    models = [
+        rows("student", rng.random(160), depth=5, articles=40, teacher=name)
+        for name in ("tuned", "raw", "its twin")
+    ]
+    found = contrasts.contrasts(
+        pd.concat([*models, rows("twin", 0.5, depth=5, articles=40, teacher="nobody")]), "tuned"
+    ).set_index("teacher")
+    assert set(found.index) == {"tuned", "raw", "its twin"}
+    assert found.p_holm["tuned"] == found.p["tuned"]
+    assert list(found.p_holm[["raw", "its twin"]]) == pytest.approx(
+        statistics.holm(list(found.p[["raw", "its twin"]]))
+    )
+
+
+def test_contrasts_change_one_thing_at_a_time():
+    size = dict(depth=5, articles=12)
+    frames = [
+        rows("teacher", 0.8, articles=12),
+        rows("student", 0.6, **size),
+        rows("twin", 0.5, teacher="nobody", **size),
+    ]
+    frames += [
+        rows("rival", 0.65, objective="other", **size),
+        rows("pupil", 0.55, teacher="twin of 7", **size),
+    ]
+    frames += [
+        rows("student", 0.3, start="raw", **size),
+        rows("twin", 0.15, start="raw", teacher="nobody", **size),
+    ]
+    found = contrasts.contrasts(pd.concat(frames)).set_index(["contrast", "start"]).difference
+    expected = {
+        ("student − twin", "tuned"): 10,
+        ("student − twin", "raw"): 15,
+        ("rival − student", "tuned"): 5,
+        ("pupil − student", "tuned"): -5,
+        ("tuned − raw start, students", "tuned"): 30,
+        ("tuned − raw start, twins", "tuned"): 35,
+    }
+    assert found.to_dict() == pytest.approx(expected)
+
+
+def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():
+    rng, half = np.random.default_rng(8), np.arange(160) % 2 == 0
+    frames = [
+        rows(
+            role,
+            rng.random(160),
+            depth=5,
+            articles=40,
+            asked=asked,
+            teacher=teacher,
+            untouched=half,
+        )
+        for role, teacher in (("student", "tuned"), ("twin", "nobody"))
+        for asked in ("zero-shot", "one-shot")
+    ]
+    table = pd.concat(frames)
+    found, every, fresh = (
+        contrasts.contrasts(some, "tuned")
+        for some in (table, table.assign(untouched=True), table[table.untouched])
+    )
+    numbers = ["n", "articles", "difference", "low", "high", "p"]
+    assert found[found.primary][numbers].equals(fresh[fresh.primary][numbers]) and found[
+        found.primary
+    ].n.tolist() == [80]
+    assert found[~found.primary][numbers].equals(every[~every.primary][numbers]) and list(
+        found.columns
+    ) == list(every.columns)
+    assert list(found.asked) == list(every.asked)
+
+
+def test_only_the_first_test_set_has_a_primary_line():
+    frames = [
+        rows(role, f1, depth=5, test_set=test, asked=asked, teacher=teacher, articles=12)
+        for role, f1, teacher in (
+            ("teacher", 0.8, "tuned"),
+            ("twin", 0.3, "nobody"),
+            ("student", 0.5, "tuned"),
+            ("student", 0.4, "raw"),
+        )
+        for test in ("near", "far")
+        for asked in ("zero-shot", "one-shot")
+    ]
+    found = contrasts.contrasts(pd.concat(frames), "tuned")
+    assert found[found.primary][["test_set", "asked", "teacher"]].to_numpy().tolist() == [
+        ["near", "zero-shot", "tuned"]
+    ]
+    assert len(found) == 8 and not contrasts.contrasts(pd.concat(frames)).primary.any()

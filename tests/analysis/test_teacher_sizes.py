@@ -1,0 +1,135 @@
+"""A student under ever larger teachers, in closed form."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from invented import rows
+
+from studylib.analysis import teacher_sizes
+
+
+def test_a_ladder_has_a_student_s_teachers_by_their_size():
+    frames = [
+        rows("teacher", 0.8),
+        rows("twin", 0.7, depth=5, teacher="nobody"),
+        rows("student", 0.3, depth=2),
+    ]
+    frames += [
+        rows("pupil", 0.4, depth=2, teacher="twin of 5"),
+        rows("student", 0.6, depth=5),
+        rows("student", 0.1, depth=2, start="raw"),
+    ]
+    frames += [
+        rows("teacher", 0.1, seed=1),
+        rows("student", 0.9, depth=2, seed=1),
+    ]  # a seed without pupils
+    found = teacher_sizes.ladder(pd.concat(frames))
+    assert found.teacher.tolist() == ["twin of 5", "tuned"]
+    assert found[["teacher_f1", "f1"]].to_numpy() == pytest.approx(np.array([[70, 40], [80, 30]]))
+    assert found.ratio.tolist() == pytest.approx([150 / 120, 200 / 120])
+    assert teacher_sizes.ladder(pd.concat(frames[:3])).empty
+
+
+def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> pd.DataFrame:
+    """Rows of one sibling of so many parameters under teachers that are so many times larger, with
+    these F1, and of the teachers."""
+    frames = []
+    for times, value in scores.items():
+        base = dict(
+            family=f"T{times}",
+            teacher="tuned",
+            trained="zero-shot",
+            asked="zero-shot",
+            test_set="near",
+            language="en",
+            seed=0,
+        )
+        base |= {
+            "objective": "o",
+            "steps": 5,
+            "targets": "teacher",
+            "probability": 0.5,
+            "agreement": 0.5,
+            "loyalty": 0.5,
+        }
+        base |= {"repeat": False, "untouched": True}
+        own = {
+            "role": "student",
+            "student": f"T{times}-Small",
+            "start": "pretrained",
+            "parameters_total": size,
+        }
+        whole = {
+            "role": "teacher",
+            "student": "",
+            "start": "raw",
+            "parameters_total": round(size * float(times)),
+        }
+        for about, f1 in ((own, value), (whole, 0.9)):
+            lines = [
+                {
+                    "question": f"q{i}",
+                    "article": f"a{i % articles}",
+                    "f1": f1,
+                    "exact_match": f1,
+                    "rouge_l": f1,
+                }
+                for i in range(4 * articles)
+            ]
+            frames.append(
+                pd.DataFrame(lines).assign(
+                    **base
+                    | about
+                    | {
+                        "parameters_nonembedding": about["parameters_total"],
+                        "run": times,
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_the_best_teacher_of_a_sibling_is_where_a_parabola_in_log_ratio_is_highest():
+    """Scores that lie on one are given back its summit, exactly; with the same score in all
+    articles every draw agrees."""
+    summit = 2.5
+    rows = siblings(
+        {f"{times}": 0.6 - 0.05 * np.log(times / summit) ** 2 for times in (1.5, 2.0, 4.0, 8.0)}
+    )
+    (found,) = teacher_sizes.law(rows).to_dict("records")
+    assert (
+        found["student"] == "Small"
+        and found["teachers"] == 4
+        and (found["least"], found["most"]) == (1.5, 8.0)
+    )
+    assert (
+        found["ratio"] == pytest.approx(summit, rel=1e-6)
+        and found["low"] == pytest.approx(found["high"])
+        and found["within"] == 1
+    )
+    climbed = teacher_sizes.ladder(rows)
+    assert climbed.ratio.tolist() == pytest.approx([1.5, 2.0, 4.0, 8.0]) and set(
+        climbed.family
+    ) == {"Small"}
+    assert climbed.teacher.tolist() == ["T1.5", "T2.0", "T4.0", "T8.0"] and set(
+        climbed.teacher_f1.round(6)
+    ) == {90.0}
+
+
+def test_without_a_summit_between_the_teachers_none_is_named():
+    rising = teacher_sizes.law(
+        siblings({f"{times}": 0.1 * times for times in (1.5, 2.0, 4.0, 8.0)})
+    )
+    assert rising.ratio.isna().all() and (rising.within == 0).all() and rising.low.isna().all()
+    assert teacher_sizes.law(
+        siblings({f"{times}": 0.5 for times in (1.5, 2.0, 4.0)})
+    ).empty  # of three teachers every parabola fits
+
+
+def test_a_sibling_that_gains_by_no_size_of_teacher_has_a_wide_interval():
+    """Noise alone: the draws scatter over all teachers, or have no summit."""
+    rows = siblings({f"{times}": 0.5 for times in (1.5, 2.0, 4.0, 8.0)})
+    rng = np.random.default_rng(0)
+    rows.loc[rows.role == "student", "f1"] = rng.random((rows.role == "student").sum())
+    (found,) = teacher_sizes.law(rows).to_dict("records")
+    assert found["within"] < 0.95 and found["high"] / found["low"] > 1.5
