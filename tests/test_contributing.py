@@ -30,6 +30,7 @@ def test_each_part_has_at_most_five_steps_and_names_what_is_there():
         "Set up",
         "Test",
         "Add an objective",
+        "Add a method",
         "Add a data set",
         "Add an experiment",
     }
