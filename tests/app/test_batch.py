@@ -195,7 +195,7 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
         notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[]))
     )
     assert (tmp_path / "table.md").read_text() == sys.executable
-    assert capfd.readouterr().err == "", "a kernel warns where what it is sent is not encrypted"
+    assert "without encryption" not in capfd.readouterr().err
 
 
 @pytest.fixture
