@@ -18,7 +18,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from functools import partial
+from itertools import islice, takewhile
 from random import Random
 
 import numpy as np
@@ -126,6 +127,11 @@ def place_of(answer: str, context: str) -> int:
     spelt = re.search(r"\s+".join(map(re.escape, composed(answer).split())), composed(context))
     start = spelt.start() if spelt else 0
     return bisect_left(range(len(context)), start, key=lambda end: len(composed(context[:end])))
+
+
+def answered(question: Question, answer: str) -> Question:
+    """The question with this answer as the one to learn."""
+    return replace(question, answers=((answer, place_of(answer, question.context)),))
 
 
 def traits(question: Question) -> dict[str, str | int | float]:
@@ -320,40 +326,41 @@ def build(
     texts = segments(shown, tokenizer, mode)
     if not groups:
         return []
-    ids = texts[0].ids  # the same for all of a way of prompting
-    prefixes = iter(
-        ids(
-            tokenizer,
-            [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)],
-        )
-    )
-    given = iter(
-        ids(
-            tokenizer,
-            [text.given(q) for text, group in zip(texts, groups, strict=True) for q in group],
-        )
-    )
-    learnt = ids(
-        tokenizer,
-        [text.answer(q) for text, group in zip(texts, groups, strict=True) for q in group],
-    )
-    targets = [[*ids, tokenizer.eos_token_id] for ids in learnt]
-    following = iter(targets)
+    whole = _tokenised(groups, texts, tokenizer)
+    free = 0 if training else longest_answer(b.target for prompt in whole for b in prompt.branches)
     made: list[list[Prompt]] = []
-    free = 0 if training else longest_answer(targets)
-    for text, group in zip(texts, groups, strict=True):
-        branches = [Branch(q, next(given), next(following)) for q in group]
-        room = max(len(b.given) + max(len(b.target), free) for b in branches)
-        prefix = next(prefixes)
-        if longest is None or len(prefix) + room <= longest:
-            made.append([Prompt(prefix, branches)])
+    for text, prompt in zip(texts, whole, strict=True):
+        room = max(len(b.given) + max(len(b.target), free) for b in prompt.branches)
+        if longest is None or len(prompt.prefix) + room <= longest:
+            made.append([prompt])
         else:
-            made.append(
-                _windowed(group[0].context, text, branches, tokenizer, longest - room, training)
-            )
+            made.append(_windowed(text, prompt.branches, tokenizer, longest - room, training))
     if mode.endswith("one-shot"):
         made = _sharing(made, shown)
     return [prompt for prompts in made for prompt in prompts]
+
+
+def _tokenised(
+    groups: Sequence[Sequence[Question]],
+    texts: Sequence[Segments],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[Prompt]:
+    """The prompt of each whole context, however long: all texts are tokenised in three calls."""
+    ids = partial(texts[0].ids, tokenizer)  # the same for all of a way of prompting
+    asked = [(text, q) for text, group in zip(texts, groups, strict=True) for q in group]
+    prefixes = ids(
+        [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]
+    )
+    given = ids([text.given(q) for text, q in asked])
+    targets = ids([text.answer(q) for text, q in asked])
+    branches = (
+        Branch(q, before, [*target, tokenizer.eos_token_id])
+        for (_, q), before, target in zip(asked, given, targets, strict=True)
+    )
+    return [
+        Prompt(prefix, list(islice(branches, len(group))))
+        for prefix, group in zip(prefixes, groups, strict=True)
+    ]
 
 
 def longest_answer(targets: Iterable[list[int]]) -> int:
@@ -389,7 +396,6 @@ def _common(rows: list[list[int]]) -> int:
 
 
 def _windowed(
-    context: str,
     text: Segments,
     branches: list[Branch],
     tokenizer: PreTrainedTokenizerBase,
@@ -398,6 +404,7 @@ def _windowed(
 ) -> list[Prompt]:
     """Prompts for windows of at most `room` prefix tokens: in training each question in one of
     them, else all in each."""
+    context = branches[0].question.context
     spans = windows(
         context, tokenizer, lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room
     )

@@ -109,32 +109,14 @@ def parse(content: Any, name: str, language: str | None, *, nearest: bool = Fals
     with a leading blank): they are shifted and counted. With `nearest` an answer is taken where it
     stands nearest to its offset. Raises StudyError for anything else.
     """
-    questions, seen, shifted = [], set(), 0
     try:
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                context, spoken = paragraph["context"], language or paragraph["language"]
-                for item in paragraph["qas"]:
-                    said = [(answer["text"], answer["answer_start"]) for answer in item["answers"]]
-                    answers = [
-                        (text, _start(context, text, start, nearest)) for text, start in said
-                    ]
-                    shifted += sum(there != here for there, here in zip(said, answers, strict=True))
-                    questions.append(
-                        Question(
-                            item["id"],
-                            article["title"],
-                            context,
-                            item["question"],
-                            tuple(answers),
-                            spoken,
-                        )
-                    )
+        items = list(_items(content, language, nearest))
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{name} is not in SQuAD format ({type(error).__name__}: {error}): it needs data,"
             " paragraphs, context, qas, id, question, answers."
         ) from error
+    questions, seen = [question for question, _ in items], set()
     for question in questions:
         _check(question, name)
         if question.id in seen:
@@ -142,7 +124,23 @@ def parse(content: Any, name: str, language: str | None, *, nearest: bool = Fals
         seen.add(question.id)
     if not questions:
         raise StudyError(f"{name} holds no question: give a SQuAD-format file with at least one.")
-    return Loaded(questions, shifted)
+    return Loaded(questions, sum(shifted for _, shifted in items))
+
+
+def _items(content: Any, language: str | None, nearest: bool) -> Iterator[tuple[Question, int]]:
+    """The questions of a file, each with the number of its answers that were shifted."""
+    for article in content["data"]:
+        for paragraph in article["paragraphs"]:
+            context, spoken = paragraph["context"], language or paragraph["language"]
+            for item in paragraph["qas"]:
+                stated = [(answer["text"], answer["answer_start"]) for answer in item["answers"]]
+                answers = tuple(
+                    (text, _start(context, text, start, nearest)) for text, start in stated
+                )
+                question = Question(
+                    item["id"], article["title"], context, item["question"], answers, spoken
+                )
+                yield question, sum(a != b for a, b in zip(stated, answers, strict=True))
 
 
 def _start(context: str, text: str, start: int, nearest: bool) -> int:

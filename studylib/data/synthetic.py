@@ -216,14 +216,10 @@ def paragraphs(
     ]
 
 
-def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> dict:
-    rng, title, made = (
-        Random(f"{split}/{seed}/{index}"),
-        f"{split}-{seed}-{index}",
-        LANGUAGES[language],
-    )
+def _names(rng: Random, split: str, language: str, count: int) -> list[str]:
+    """So many names of a split, no word of which stands in another."""
     names: list[str] = []
-    while len(names) < 2 * facts:
+    while len(names) < count:
         candidate = name(rng, split, language)
         if not any(
             word in other or part in candidate
@@ -232,6 +228,16 @@ def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> 
             for part in other.split()
         ):
             names.append(candidate)
+    return names
+
+
+def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> dict:
+    rng, title, made = (
+        Random(f"{split}/{seed}/{index}"),
+        f"{split}-{seed}-{index}",
+        LANGUAGES[language],
+    )
+    names = _names(rng, split, language, 2 * facts)
     context, statements, asked = "", [], []
     for a, b in zip(names[::2], names[1::2], strict=True):
         statement, question = rng.choice(made.far if split == "far" else made.near)
