@@ -128,51 +128,37 @@ def answer(
     from where it goes on.
     """
     model.eval()
-    longest = longest or longest_answer(
-        branch.target for prompt in prompts for branch in prompt.branches
-    )
+    longest = longest or longest_answer(b.target for p in prompts for b in p.branches)
     if not gold:
         prompts = [
             replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
         ]
-    beginnings = {i: tuple(prompts[i].prefix[: prompts[i].shared]) for i in range(len(prompts))}
-    lengths = {
-        i: len(prompts[i].prefix) + sum(len(b.given) + len(b.target) for b in prompts[i].branches)
-        for i in beginnings
-    }
-    order = sorted(beginnings, key=lambda i: (beginnings[i], lengths[i]))
-    groups = [list(group) for _, group in groupby(order, key=beginnings.get)]
-    batches = [chosen for group in groups for chosen in _batches(group, lengths, batch, alike)]
-    found, kept_at = _kept(work), time.monotonic()
-    new: dict[int, list[Answer]] = {}
-    begun: dict[tuple[int, ...], DynamicCache] = {}
+    decoder, kept = _Decoder(model, tokenizer, longest, sampling), _Kept(work)
+    batches = _batched(prompts, batch, alike)
     own = parallel.share(batches) if shared else batches
-    for chosen in progress([chosen for chosen in own if not found.keys() >= set(chosen)]):
-        beginning = beginnings[chosen[0]]
-        if beginning not in begun:
-            begun = {beginning: _begin(model, beginning)}
-        answers = iter(
-            _group(
-                model,
-                tokenizer,
-                [prompts[i] for i in chosen],
-                deepcopy(begun[beginning]),
-                len(beginning),
-                longest,
-                sampling,
-            )
-        )
-        new |= {i: [next(answers) for _ in prompts[i].branches] for i in chosen}
-        if work is not None and time.monotonic() - kept_at > filesystem.CHECKPOINT_SECONDS:
-            _keep(new, work)
-            found, new, kept_at = found | new, {}, time.monotonic()
-    found |= new
-    every = {
-        i: answers
-        for part in (parallel.joined(found) if shared else [found])
-        for i, answers in part.items()
-    }
+    for chosen in progress([chosen for chosen in own if not kept.answers.keys() >= set(chosen)]):
+        answers = iter(decoder.answers([prompts[i] for i in chosen]))
+        kept.add({i: [next(answers) for _ in prompts[i].branches] for i in chosen})
+    every: dict[int, list[Answer]] = {}
+    for part in parallel.joined(kept.answers) if shared else [kept.answers]:
+        every |= part
     return [a for i in range(len(prompts)) for a in every[i]]
+
+
+class _Kept:
+    """The answers so far, by the number of their prompt, kept in a folder from time to time."""
+
+    def __init__(self, work: Path | None):
+        self.work, self.answers, self.saved = work, _kept(work), time.monotonic()
+        self.new: dict[int, list[Answer]] = {}
+
+    def add(self, answers: Mapping[int, list[Answer]]) -> None:
+        """Take more answers."""
+        self.answers |= answers
+        self.new |= answers
+        if self.work and time.monotonic() - self.saved > filesystem.CHECKPOINT_SECONDS:
+            _keep(self.new, self.work)
+            self.new, self.saved = {}, time.monotonic()
 
 
 def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
@@ -212,6 +198,19 @@ def _kept(work: Path | None) -> dict[int, list[Answer]]:
     return found
 
 
+def _batched(prompts: Sequence[Prompt], most: int, alike: float) -> list[list[int]]:
+    """The numbers of prompts that are answered together: they share a beginning and are alike in
+    length."""
+    beginnings = [tuple(p.prefix[: p.shared]) for p in prompts]
+    lengths = {
+        i: len(p.prefix) + sum(len(b.given) + len(b.target) for b in p.branches)
+        for i, p in enumerate(prompts)
+    }
+    order = sorted(lengths, key=lambda i: (beginnings[i], lengths[i]))
+    groups = (group for _, group in groupby(order, key=beginnings.__getitem__))
+    return [chosen for group in groups for chosen in _batches(group, lengths, most, alike)]
+
+
 def _batches(
     order: Iterable[int], lengths: Mapping[int, int], most: int, alike: float
 ) -> list[list[int]]:
@@ -227,21 +226,6 @@ def _batches(
             batches.append([])
         batches[-1].append(one)
     return batches
-
-
-def _begin(model: PreTrainedModel, beginning: Sequence[int]) -> DynamicCache:
-    """The keys and values of tokens that many prompts begin with."""
-    cache = DynamicCache(config=model.config)
-    if beginning:
-        ids = torch.tensor([list(beginning)], device=model.device)
-        _forward(
-            model,
-            cache,
-            ids,
-            torch.arange(ids.shape[1], device=model.device)[None],
-            branch_mask(torch.zeros_like(ids)),
-        )
-    return cache
 
 
 @dataclass
@@ -272,118 +256,114 @@ class _Asked:
         )
 
 
-def _group(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    cache: DynamicCache,
-    begun: int,
-    longest: int,
-    sampling: Sampling | None,
-) -> list[Answer]:
-    """The answers to some prompts that begin with the `begun` tokens in the cache: packs are read
-    at once, then a token of every open question is said at a time, which does not see the gold
-    answers in its pack."""
-    given = collate([pack(prompt) for prompt in prompts]).to(model.device)
-    cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))  # type: ignore[arg-type]  # is a LongTensor
-    hidden = _forward(
-        model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:]
-    )  # (G, T, d)
-    rows, places = (
-        given.answers.at // given.ids.shape[1],
-        given.answers.at % given.ids.shape[1],
-    )  # (N,)
-    named = [
-        (b.question.id, row, number)
-        for row, p in enumerate(prompts)
-        for number, b in enumerate(p.branches, start=1)
-    ]
-    counts = [max(1, len(b.target)) for p in prompts for b in p.branches]
-    ends = torch.tensor(counts, device=model.device)
-    first = ends.cumsum(0) - ends  # (R,): each question's last token, among the places
-    following = (given.positions[rows, places][first] + 1).tolist()
-    states = hidden[rows, places - begun]
-    asked = [
-        _Asked(*name, position, own, sampling.random(name[0]) if sampling else Random(0))
-        for name, position, own in zip(named, following, states.split(counts), strict=True)
-    ]
-    keys = given.branches.clone()
-    keys[rows, places] = HIDDEN
-    keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
-    _decode(model, tokenizer, cache, asked, states[first], keys, longest, sampling)
-    return [one.answer(tokenizer) for one in asked]
+class _Decoder:
+    """Says the answers of a model, a token of every open question at a time."""
 
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        longest: int,
+        sampling: Sampling | None,
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.longest, self.sampling = longest, sampling
+        self.size, self.ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
+        self.begun: dict[tuple[int, ...], DynamicCache] = {}
 
-def _decode(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    cache: DynamicCache,
-    asked: Sequence[_Asked],
-    last: Tensor,
-    keys: Tensor,
-    longest: int,
-    sampling: Sampling | None,
-) -> None:
-    """Say up to `longest` tokens of each question. `last` (R, d) are the hidden states that the
-    first ones come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it
-    when its last question has ended."""
-    going, held = list(asked), list(range(len(keys)))
-    size, ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
-    while True:
+    def answers(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """The answers to prompts that begin with the same tokens: their packs are read at once, and
+        no answer sees the gold ones in its pack."""
+        model, (cache, begun) = self.model, self._begin(prompts[0])
+        given = collate([pack(prompt) for prompt in prompts]).to(model.device)
+        cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))  # type: ignore[arg-type]  # is a LongTensor
+        hidden = _forward(
+            model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:]
+        )  # (G, T, d)
+        length = given.ids.shape[1]
+        rows, places = given.answers.at // length, given.answers.at % length  # (N,)
+        named = [
+            (b.question.id, row, number)
+            for row, p in enumerate(prompts)
+            for number, b in enumerate(p.branches, start=1)
+        ]
+        counts = [max(1, len(b.target)) for p in prompts for b in p.branches]
+        ends = torch.tensor(counts, device=model.device)
+        first = ends.cumsum(0) - ends  # (R,): each question's last token, among the places
+        following = (given.positions[rows, places][first] + 1).tolist()
+        states = hidden[rows, places - begun]
+        random = self.sampling.random if self.sampling else Random
+        asked = [
+            _Asked(*name, position, gold, random(name[0]))
+            for name, position, gold in zip(named, following, states.split(counts), strict=True)
+        ]
+        keys = given.branches.clone()
+        keys[rows, places] = HIDDEN
+        keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
+        self._decode(cache, asked, states[first], keys)
+        return [question.answer(self.tokenizer) for question in asked]
+
+    def _begin(self, prompt: Prompt) -> tuple[DynamicCache, int]:
+        """The keys and values of the tokens that many prompts begin with, computed once for all
+        that follow one another, and the number of these tokens."""
+        beginning = tuple(prompt.prefix[: prompt.shared])
+        if beginning not in self.begun:
+            self.begun = {beginning: DynamicCache(config=self.model.config)}
+            if beginning:
+                ids = torch.tensor([beginning], device=self.model.device)
+                positions = torch.arange(ids.shape[1], device=self.model.device)[None]
+                mask = branch_mask(torch.zeros_like(ids))
+                _forward(self.model, self.begun[beginning], ids, positions, mask)
+        return deepcopy(self.begun[beginning]), len(beginning)
+
+    def _decode(
+        self, cache: DynamicCache, asked: Sequence[_Asked], last: Tensor, keys: Tensor
+    ) -> None:
+        """Say the answers to the end. `last` (R, d) are the hidden states that the first tokens
+        come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it when
+        its last question has ended."""
+        going, held, device = asked, list(range(len(keys))), self.model.device
+        while going := self._say(going, last):
+            rows = [list(group) for _, group in groupby(going, key=lambda question: question.row)]
+            if len(rows) < len(held):
+                kept = torch.tensor([held.index(row[0].row) for row in rows], device=device)
+                cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
+                keys, held = keys[kept], [row[0].row for row in rows]
+            branches = padded([[q.branch for q in row] for row in rows], -1).to(device)  # (G, W)
+            positions = padded([[q.position + len(q.said) - 1 for q in row] for row in rows])
+            ids = padded([[q.said[-1] for q in row] for row in rows]).to(device)
+            keys = torch.cat([keys, branches], 1)
+            mask = visible(branches, keys)
+            last = _forward(self.model, cache, ids, positions.to(device), mask)[branches > 0]
+
+    def _say(self, asked: Sequence[_Asked], last: Tensor) -> list[_Asked]:
+        """Say a token of each question by hidden states (R, d), and return the questions whose
+        answers go on."""
         with torch.autocast(
             last.device.type, enabled=False
         ):  # of all matrix products the head's alone stays in float32
-            logits = model.get_output_embeddings()(last.float())[:, :size]
-        tokens, values, others = sampling.draw(logits, going) if sampling else _likeliest(logits)
-        total = logits.logsumexp(-1)  # (R,), as tokens, values and others are
-        chosen = zip(
-            going,
-            tokens.tolist(),
-            zip(values.tolist(), others.tolist(), strict=True),
-            total.tolist(),
-            strict=True,
-        )
-        going = [
-            one
-            for one, token, (value, next_best), over in chosen
-            if _hear(one, tokenizer, ends, token, value, next_best, over) and one.count < longest
+            logits = self.model.get_output_embeddings()(last.float())[:, : self.size]
+        choice = self.sampling.draw(logits, asked) if self.sampling else _likeliest(logits)
+        noted = (values.tolist() for values in (*choice, logits.logsumexp(-1)))  # (R,) each
+        return [
+            question
+            for question, *token in zip(asked, *noted, strict=True)
+            if self._hear(question, *token)
         ]
-        if not going:
-            return
-        rows = [list(alike) for _, alike in groupby(going, key=lambda one: one.row)]
-        if len(rows) < len(held):
-            kept = torch.tensor([held.index(row[0].row) for row in rows], device=model.device)
-            cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
-            keys, held = keys[kept], [row[0].row for row in rows]
-        branches = padded([[one.branch for one in row] for row in rows], -1).to(
-            model.device
-        )  # (G, W)
-        positions = padded([[one.position + len(one.said) - 1 for one in row] for row in rows]).to(
-            model.device
-        )
-        keys = torch.cat([keys, branches], 1)
-        ids = padded([[one.said[-1] for one in row] for row in rows]).to(model.device)
-        last = _forward(model, cache, ids, positions, visible(branches, keys))[branches > 0]
 
-
-def _hear(
-    one: _Asked,
-    tokenizer: PreTrainedTokenizerBase,
-    ends: frozenset[int],
-    token: int,
-    value: float,
-    next_best: float,
-    over: float,
-) -> bool:
-    """Note a token with its logit, the next best one and the log of the sum over all; say whether
-    the answer goes on."""
-    one.margin = min(one.margin, value - next_best)
-    one.log_probability += value - over
-    one.count += 1
-    if token in ends:  # a chat's turn may end in another one than EOS
-        return False
-    one.said.append(token)
-    return "\n" not in vocabulary.text(tokenizer, one.said).lstrip()
+    def _hear(
+        self, question: _Asked, token: int, value: float, next_best: float, over: float
+    ) -> bool:
+        """Note a token with its logit, the next best one and the log of the sum over all; say
+        whether the answer goes on."""
+        question.margin = min(question.margin, value - next_best)
+        question.log_probability += value - over
+        question.count += 1
+        if token in self.ends:  # a chat's turn may end in another one than EOS
+            return False
+        question.said.append(token)
+        text = vocabulary.text(self.tokenizer, question.said).lstrip()
+        return "\n" not in text and question.count < self.longest
 
 
 def _forward(
