@@ -59,35 +59,36 @@ def told(
         seed=seed,
         longest=min(model.config.max_position_embeddings for model in both.values()),
     )
-    found = {}
+    tokens = {}
     for name, model in both.items():
-        (said,) = generate.best(
+        (answer,) = generate.best(
             generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))
         ).values()
-        again = replace(
-            question, answers=((said.text, prompts.place_of(said.text, question.context)),)
+        learnt = prompts.answered(question, answer.text)
+        (prompt,) = prompts.build([learnt], tokenizer, **how, training=True)
+        tokens[name] = _tokens(both, tokenizer, prompt)
+    return tokens
+
+
+def _tokens(
+    both: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, prompt: prompts.Prompt
+) -> list[Token]:
+    """The tokens of the answer to learn of a prompt."""
+    row, size = packing.pack(prompt), vocabulary.size(tokenizer)
+    probabilities = {
+        name: model_parts.head(model, teachers.answer_states(model, row), size).softmax(-1)
+        for name, model in both.items()
+    }  # (N, V)
+    best = {name: given.argmax(-1).tolist() for name, given in probabilities.items()}
+    return [
+        Token(
+            vocabulary.text(tokenizer, [token]),
+            {name: given[place, token].item() for name, given in probabilities.items()},
+            {name: numbers[place] for name, numbers in best.items()},
+            {name: vocabulary.text(tokenizer, [numbers[place]]) for name, numbers in best.items()},
         )
-        (prompt,) = prompts.build([again], tokenizer, **how, training=True)
-        row = packing.pack(prompt)
-        each = {
-            n: (
-                model_parts.head(
-                    m, teachers.answer_states(m, row), vocabulary.size(tokenizer)
-                ).softmax(-1)
-            )
-            for n, m in both.items()
-        }  # (N, V)
-        best = {n: given.argmax(-1).tolist() for n, given in each.items()}
-        found[name] = [
-            Token(
-                vocabulary.text(tokenizer, [token]),
-                {n: given[place, token].item() for n, given in each.items()},
-                {n: numbers[place] for n, numbers in best.items()},
-                {n: vocabulary.text(tokenizer, [numbers[place]]) for n, numbers in best.items()},
-            )
-            for place, token in enumerate(prompt.branches[0].target)
-        ]
-    return found
+        for place, token in enumerate(prompt.branches[0].target)
+    ]
 
 
 def parting(answer: Sequence[Token]) -> int | None:

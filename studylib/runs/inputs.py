@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
@@ -123,14 +122,8 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
             if run.parameters["learn"] == planning.WITHHELD
             else set()
         )
-        texts = {q.id: said[q.id]["text"] for q in source.questions if q.id not in gold}
         return [
-            (
-                replace(q, answers=((texts[q.id], prompts.place_of(texts[q.id], q.context)),))
-                if q.id in texts
-                else q
-            )
-            for q in source.questions
+            q if q.id in gold else prompts.answered(q, said[q.id]["text"]) for q in source.questions
         ]
     right = [
         q
