@@ -62,15 +62,7 @@ def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     values = settings(profile)
     described = sets(values)
-    families = {
-        family: loading.varied(reference, values["variant"])
-        for family, reference in values["families"].items()
-    }
-    tokenizers = {
-        family: loading.tokenizer(reference)
-        for family, reference in families.items()
-        if not loading.to_fetch(reference)
-    }
+    tokenizers = _tokenizers(values)
     training: list[squad.Question] = []
     for name, dataset in described.items():
         line = {
@@ -88,22 +80,48 @@ def overview(profile: str) -> Iterator[dict]:
                 raise
             yield line | {"missing": str(error)}
             continue
-        asked, declared = loaded.questions, dataset.get("seen_paragraphs", 0)
-        seen = sum(place < declared for place in loaded.paragraphs.values())
-        training = asked if name == "train" else training
-        yield line | {
-            "questions": len(asked),
-            "contexts": len(squad.by_context(asked)),
-            "articles": len({question.article for question in asked}),
-            **(_by_tokenizer(asked, tokenizers, sources.is_mlqa(dataset)) if tokenizers else {}),
-            "answers of the file shifted": loaded.shifted,
-            "repeated questions": len(loaded.repeats),
-            **({"questions seen while choices were made": seen} if declared else {}),
-            "shared with train": (
-                _shared(training, asked) if training is not asked and training else ""
-            ),
-            "fingerprint": sources.fingerprint(dataset)[:12],
-        }
+        training = loaded.questions if name == "train" else training
+        yield line | _counts(dataset, loaded, training, tokenizers)
+
+
+Tokenizers = Mapping[str, loading.PreTrainedTokenizerBase]
+
+
+def _tokenizers(values: Mapping) -> Tokenizers:
+    """The tokenizer of each family that is at hand."""
+    families = {
+        family: loading.varied(reference, values["variant"])
+        for family, reference in values["families"].items()
+    }
+    return {
+        family: loading.tokenizer(reference)
+        for family, reference in families.items()
+        if not loading.to_fetch(reference)
+    }
+
+
+def _counts(
+    dataset: Mapping,
+    loaded: squad.Loaded,
+    training: list[squad.Question],
+    tokenizers: Tokenizers,
+) -> dict[str, object]:
+    """What a data set that is at hand holds, and what it has in common with the training set."""
+    asked, declared = loaded.questions, dataset.get("seen_paragraphs", 0)
+    seen = sum(place < declared for place in loaded.paragraphs.values())
+    return {
+        "questions": len(asked),
+        "contexts": len(squad.by_context(asked)),
+        "articles": len({question.article for question in asked}),
+        **(_by_tokenizer(asked, tokenizers, sources.is_mlqa(dataset)) if tokenizers else {}),
+        "answers of the file shifted": loaded.shifted,
+        "repeated questions": len(loaded.repeats),
+        **({"questions seen while choices were made": seen} if declared else {}),
+        "shared with train": (
+            _shared(training, asked) if training is not asked and training else ""
+        ),
+        "fingerprint": sources.fingerprint(dataset)[:12],
+    }
 
 
 def _shared(training: list[squad.Question], asked: list[squad.Question]) -> dict[str, int]:
@@ -123,9 +141,6 @@ def _answer_ids(
     """The tokens of the answers to learn, without the end of sequence."""
     form = prompts.plain(tokenizer, None)
     return form.ids(tokenizer, [form.answer(question) for question in asked])
-
-
-Tokenizers = Mapping[str, loading.PreTrainedTokenizerBase]
 
 
 def _by_tokenizer(
