@@ -42,6 +42,8 @@ LAST = 1e-9  # of a number in a table: what threads and processors make of its l
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")  # in a drawing
 POINT = 0.01  # of a drawing: 1/7200 inch
 SHADE = 8 / 255  # of a pixel's colour
+# What reading damaged tables and stores raises: pyarrow's own is among them.
+DAMAGE = (StudyError, OSError, ValueError, LookupError, AttributeError)
 TOLERANCE = 1e-4  # of scores and probabilities of 0 to 1 that are computed again
 
 
@@ -68,7 +70,7 @@ def verify(
     if sample < 1:
         raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
     drawn_by = secrets.randbelow(SEEDS) if seed is None else seed
-    store, random, wrong, files, unseen = store or Store(), Random(drawn_by), 0, 0, 0
+    store, random, findings = store or Store(), Random(drawn_by), []
     shown = [job for job in jobs if _files(_folder(job))]
     if not shown:
         raise StudyError(
@@ -78,20 +80,11 @@ def verify(
     with _copied(shown) as place:
         for job in shown:
             say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
-            there = (_folder(job) / "rows.parquet").exists()
-            looked = (
-                (*_redrawn(job, place), *_stored(job, store, random, sample))
-                if there
-                else [Found("rows.parquet is missing")]
-            )
-            for found in looked:
+            for found in list(_differences(job, place, store, random, sample)):
                 say(f"  {found.said}")
-                wrong, unseen = wrong + found.wrong, unseen + (not found.seen)
-            files += len(_files(_folder(job)))
-    say(
-        f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
-        f" differences: {wrong or 'none'}."
-    )
+                findings.append(found)
+    wrong = sum(found.wrong for found in findings)
+    say(_count(shown, findings))
     given = "" if seed is None else ", which was given and so could be known beforehand"
     say(f"Drawn by seed {drawn_by}{given}: --seed {drawn_by} again.")
     say(_meaning(sample))
@@ -100,6 +93,29 @@ def verify(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong}"
             " found, see above): restore it, or run again."
         )
+
+
+def _count(jobs: Sequence[Job], findings: Sequence[Found]) -> str:
+    """How many files were looked at and how many differences were found."""
+    files = sum(len(_files(_folder(job))) for job in jobs)
+    unseen = sum(not found.seen for found in findings)
+    wrong = sum(found.wrong for found in findings)
+    return (
+        f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
+        f" differences: {wrong or 'none'}."
+    )
+
+
+def _differences(
+    job: Job, place: Path, store: Store, random: Random, sample: int
+) -> Iterator[Found]:
+    """What differs in what a notebook exported, redrawn in a copy of the project, and in the
+    store."""
+    if not (_folder(job) / "rows.parquet").exists():
+        yield Found("rows.parquet is missing")
+        return
+    yield from _redrawn(job, place)
+    yield from _stored(job, store, random, sample)
 
 
 def _meaning(sample: int) -> str:
@@ -366,13 +382,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
         return
     try:
         yield from _fingerprints(job, store)
-    except (
-        StudyError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-    ) as error:  # pyarrow's own is among them
+    except DAMAGE as error:
         yield Found(
             f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})"
         )
@@ -383,7 +393,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
     for one in drawn:
         try:
             wrong = [*_scored(job, one, store), *_again(one, store, random, sample)]
-        except (StudyError, OSError, ValueError, LookupError, AttributeError) as error:
+        except DAMAGE as error:
             wrong = [Found(f"{one.answers.label}: {said(error)}")]
         yield from wrong or [
             Found(
