@@ -31,53 +31,50 @@ def data_speed(say: Callable[[str], None]) -> None:
         file.write_text(
             json.dumps({"data": list(map(_article, range(ARTICLES)))}), encoding="utf-8"
         )
-        begun = memory = megabytes()
-        started = time.monotonic()
-
-        def done(what: str) -> None:
-            nonlocal started, memory
-            now, memory = time.monotonic(), megabytes()
-            say(f"{what}: {now - started:.1f} s, {memory:.0f} MB at most so far")
-            times.append(now - started)
-            started = time.monotonic()
-
-        times: list[float] = []
+        meter = _Meter(say)
         questions = squad.load({"source": f"path:{file}", "official": "squad-train"}).questions
-        done(f"loading {len(questions):,} questions")
-        tokenizer, config = loading.reading("tiny:qwen2")
-        built = prompts.build(
-            questions,
-            tokenizer,
-            mode="zero-shot",
-            longest=config.max_position_embeddings,
-            training=True,
-        )
-        packs = [packing.pack(prompt) for prompt in built]
-        done(f"packing them into {len(packs):,} rows")
-        tokens = 0
-        for batch in packing.schedule(
-            [len(pack.ids) for pack in packs], size=16, steps=-(-len(packs) // 16), seed=0
-        ):
-            tokens += int(packing.collate([packs[i] for i in batch]).real.sum())
-        done(f"batching {tokens:,} tokens")
-        alone = sum(
-            len(p.prefix) + len(b.given) + len(b.target) - 1 for p in built for b in p.branches
-        )
-        say(
-            f"Together {sum(times):.1f} s and {memory:.0f} MB, {begun:.0f} MB of them before it"
-            " began."
-        )
-        say(
-            f"One question a row would be {alone:,} tokens,"
-            f" {alone / sum(len(pack.ids) for pack in packs):.2f} times as many."
-        )
-    if (
-        sum(times) > SECONDS or memory - begun > MEGABYTES
-    ):  # what the process held before is not of the data
-        raise StudyError(
-            f"That is over the limit of {SECONDS} s and {MEGABYTES} MB: look at what the machine"
-            " does besides."
-        )
+        meter.note(f"loading {len(questions):,} questions")
+    tokenizer, config = loading.reading("tiny:qwen2")
+    longest = config.max_position_embeddings
+    built = prompts.build(questions, tokenizer, mode="zero-shot", longest=longest, training=True)
+    packs = [packing.pack(prompt) for prompt in built]
+    meter.note(f"packing them into {len(packs):,} rows")
+    lengths = [len(pack.ids) for pack in packs]
+    batches = packing.schedule(lengths, size=16, steps=-(-len(packs) // 16), seed=0)
+    tokens = sum(int(packing.collate([packs[i] for i in batch]).real.sum()) for batch in batches)
+    meter.note(f"batching {tokens:,} tokens")
+    alone = sum(len(p.prefix) + len(b.given) + len(b.target) - 1 for p in built for b in p.branches)
+    say(
+        f"Together {meter.seconds:.1f} s and {meter.memory:.0f} MB, {meter.before:.0f} MB of them"
+        " before it began."
+    )
+    say(f"One question a row would be {alone:,} tokens, {alone / sum(lengths):.2f} times as many.")
+    meter.check()
+
+
+class _Meter:
+    """Seconds of one part of the work after the other, and the most memory so far."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say, self.seconds = say, 0.0
+        self.before = self.memory = megabytes()
+        self.started = time.monotonic()
+
+    def note(self, part: str) -> None:
+        """Say what the part that is done took; the next one begins."""
+        passed, self.memory = time.monotonic() - self.started, megabytes()
+        self.say(f"{part}: {passed:.1f} s, {self.memory:.0f} MB at most so far")
+        self.seconds += passed
+        self.started = time.monotonic()
+
+    def check(self) -> None:
+        """Raise StudyError where all of it took more than it may."""
+        # what the process held before is not of the data
+        if self.seconds > SECONDS or self.memory - self.before > MEGABYTES:
+            raise StudyError(
+                f"That is over the limit of {SECONDS} s and {MEGABYTES} MB: look at what the"
+                " machine does besides."
+            )
 
 
 def _article(number: int) -> dict:
