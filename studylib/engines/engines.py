@@ -9,7 +9,7 @@ An engine is told nothing but which run to make, and runs are the same whichever
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -209,26 +209,19 @@ def complete(
     StudyError at the end, naming what failed and why; at once where the disk is full.
     """
     missing = {run.planned: run for run in runs if store.result(run) is None}
-    needs = {
-        planned: {need.planned for need in run.ancestry() if need is not run}
-        for planned, run in missing.items()
-    }
+    needs = {p: {need.planned for need in r.ancestry()} - {p} for p, r in missing.items()}
     going: dict[Future, Run] = {}
-    failed: dict[str, str] = {}
-    vain: set[str] = set()
+    failed: list[str] = []
     tried: Counter[str] = Counter()
     while missing or going:
         unfinished = missing.keys() | {run.planned for run in going.values()}
-        for run in [run for planned, run in missing.items() if not needs[planned] & unfinished]:
-            del missing[run.planned]
-            if needs[run.planned] & (failed.keys() | vain):
-                vain.add(run.planned)
-                continue
-            tried[run.planned] += 1
+        for planned in [planned for planned in missing if not needs[planned] & unfinished]:
+            run = missing.pop(planned)
+            tried[planned] += 1
             going[pool.submit(Task(run, store.root.parent, machine))] = run
             if isinstance(pool, Here):
                 break  # it is there already, and to be told
-        for future in wait(going, return_when=FIRST_COMPLETED).done if going else ():
+        for future in wait(going, return_when=FIRST_COMPLETED).done:
             run, error = going.pop(future), future.exception()
             if error is None:
                 done(run)
@@ -237,17 +230,20 @@ def complete(
             elif isinstance(error, BrokenProcessPool) and tried[run.planned] < TRIES:
                 missing[run.planned] = run  # it may have been another one's process that died
             else:
-                failed[run.planned] = f"{run.label} ({_reason(run, error, store)})"
+                failed.append(f"{run.label} ({_reason(run, error, store)})")
+                for planned in [planned for planned in missing if run.planned in needs[planned]]:
+                    del missing[planned]
     if failed:
-        waited = (
-            f"; {len(vain)} runs that need {'it' if len(failed) == 1 else 'them'} were not tried"
-            if vain
-            else ""
-        )
-        raise StudyError(
-            f"Failed: {'; '.join(failed.values())}{waited}. All others are there; the same command"
-            " tries again."
-        )
+        raise _failure(failed, len(needs) - len(tried))
+
+
+def _failure(failed: Sequence[str], untried: int) -> StudyError:
+    """The error that names what failed and why, and says how many runs were not tried."""
+    waited = f"; {untried} runs that need {'it' if len(failed) == 1 else 'them'} were not tried"
+    return StudyError(
+        f"Failed: {'; '.join(failed)}{waited if untried else ''}. All others are there; the same"
+        " command tries again."
+    )
 
 
 def _reason(run: Run, error: BaseException, store: Store) -> str:
