@@ -206,19 +206,13 @@ def pretrain(
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = time.time()
     for step in range(steps):
-        share = step / steps
-        optimizer.param_groups[0]["lr"] = (
-            rate
-            * min(1, (step + 1) / 100)
-            * (1 if share < 0.6 else 0.5 * (1 + math.cos(math.pi * (share - 0.6) / 0.4)))
-        )
+        optimizer.param_groups[0]["lr"] = _rate(rate, step, steps)
         if step < COPYING:
             ids, weights = repeats(len(tokenize), step)
         else:
-            ids, weights = rows(tokenize, step, min(0.8, 0.2 + share), count=batch, length=length)
-        logits = model(input_ids=ids[:, :-1]).logits
-        each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        loss = (each @ weights[:, 1:].flatten()) / weights[:, 1:].sum()
+            asked = min(0.8, 0.2 + step / steps)
+            ids, weights = rows(tokenize, step, asked, count=batch, length=length)
+        loss = _loss(model, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -231,6 +225,21 @@ def pretrain(
                 flush=True,
             )
             save(model, tokenize, folder / family)
+
+
+def _rate(peak: float, step: int, steps: int) -> float:
+    """The learning rate of a step: 100 steps up to the peak, and down by a cosine in the last
+    two fifths."""
+    share = step / steps
+    decay = 1 if share < 0.6 else 0.5 * (1 + math.cos(math.pi * (share - 0.6) / 0.4))
+    return peak * min(1, (step + 1) / 100) * decay
+
+
+def _loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The weighted mean of the next-token losses of rows (count, length)."""
+    logits = model(input_ids=ids[:, :-1]).logits
+    each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (each @ weights[:, 1:].flatten()) / weights[:, 1:].sum()
 
 
 @torch.no_grad()
