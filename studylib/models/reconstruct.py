@@ -47,35 +47,51 @@ def heal(
     """
     batches = [batch.to(model.device) for batch in batches]
     walks = [Walk(model, batch) for batch in batches]
-    streams = [
-        Walk(student, batch).start for batch in batches
-    ]  # its embeddings are others than the model's if it was trained
+    # its embeddings are others than the model's if it was trained
+    streams = [Walk(student, batch).start for batch in batches]
     wanted, reached = [walk.start for walk in walks], 0
-    for place, (block, number, reader) in enumerate(
-        zip(layers(student), keep, readers(keep, model), strict=True)
-    ):
+    blocks = zip(layers(student), keep, readers(keep, model), strict=True)
+    for done, (block, number, reader) in enumerate(blocks, start=1):
         for passed in range(reached, reader):
-            wanted = [
-                walk.through(layers(model)[passed], hidden, passed)
-                for walk, hidden in zip(walks, wanted, strict=True)
-            ]
+            wanted = _through(layers(model)[passed], passed, walks, wanted)
         reached, rows = reader, list(zip(walks, streams, wanted, batches, strict=True))
-        attention, forward = writers(block)
-        if reader > number + 1:
-            moved, _, _ = ridge(_gap(block, number, (attention, forward), *row) for row in rows)
-            attention.weight += moved[: attention.in_features].T
-            torch.clear_autocast_cache()  # or autocast goes on with the weights as they were
-        moved, curvature, left = ridge(_gap(block, number, (forward,), *row) for row in rows)
-        forward.weight += moved.T
-        if neurons is not None:
-            narrow(block, *surgery(forward.weight.T, curvature, neurons))
-        torch.clear_autocast_cache()
-        streams = [
-            walk.through(block, stream, number) for walk, stream in zip(walks, streams, strict=True)
-        ]
-        report(place + 1, left)
+        left = _fit(block, number, rows, missing=reader > number + 1, neurons=neurons)
+        streams = _through(block, number, walks, streams)
+        report(done, left)
     if neurons is not None:
         student.config.intermediate_size = neurons
+
+
+def _through(
+    block: nn.Module, number: int, walks: Sequence[Walk], streams: Sequence[Tensor]
+) -> list[Tensor]:
+    """The hidden states of all batches after a block."""
+    return [
+        walk.through(block, hidden, number) for walk, hidden in zip(walks, streams, strict=True)
+    ]
+
+
+def _fit(
+    block: nn.Module,
+    number: int,
+    rows: Sequence[tuple[Walk, Tensor, Tensor, Batch]],
+    *,
+    missing: bool,
+    neurons: int | None,
+) -> float:
+    """Fit the maps by which a block writes to what the next one is to read of these rows, and
+    return the mean squared gap that is left. `missing`: blocks between the two are."""
+    attention, forward = writers(block)
+    if missing:
+        moved, _, _ = ridge(_gap(block, number, (attention, forward), *row) for row in rows)
+        attention.weight += moved[: attention.in_features].T
+        torch.clear_autocast_cache()  # or autocast goes on with the weights as they were
+    moved, curvature, left = ridge(_gap(block, number, (forward,), *row) for row in rows)
+    forward.weight += moved.T
+    if neurons is not None:
+        narrow(block, *surgery(forward.weight.T, curvature, neurons))
+    torch.clear_autocast_cache()
+    return left
 
 
 def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float]:
