@@ -3,6 +3,7 @@ dev is taken."""
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,56 +51,46 @@ def plan(
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Short trainings at each rate; the best is the one with the least loss of gold answers on
     dev."""
-    wanted, kept = run.parameters, folder / "work" / "tried.json"
-    found: list[dict[str, Any]] = (read_sealed(kept) or {"found": []})["found"]
-    model, tokenizer = inputs.load(store, run.needs["start"])
-    school, gold = (
-        supervision.School(run, model, tokenizer, store),
-        Objective(losses={"cross_entropy": 1.0}),
-    )
-    stages = method_stages.shortened(school.stages, wanted["search_steps"])
-    bar.total(method_stages.steps(stages) * len(wanted["rate"]))
-    micro = wanted["micro"] or wanted["packs"]
-    for number, rate in enumerate(wanted["rate"]):
-        if number < len(found):
-            continue
+    rates, work = run.parameters["rate"], folder / "work"
+    tried: list[dict[str, Any]] = (read_sealed(work / "tried.json") or {"found": []})["found"]
+    school = supervision.School(run, *inputs.load(store, run.needs["start"]), store)
+    stages = method_stages.shortened(school.stages, run.parameters["search_steps"])
+    steps = method_stages.steps(stages)
+    bar.total(steps * len(rates))
+    for number, rate in enumerate(rates[len(tried) :], start=len(tried)):
         model, _ = inputs.load(store, run.needs["start"])
 
-        def report(step: int, values: dict, number: int = number) -> None:
-            bar.step(number * method_stages.steps(stages) + step, loss=values["loss"])
+        def report(step: int, values: dict, before: int = number * steps) -> None:
+            bar.step(before + step, loss=values["loss"])
 
-        def measure(rate: float = rate, model: PreTrainedModel = model) -> None:
-            with torch.no_grad(), parts.precision(model, wanted["precision"]):
-                values = loop.backward(
-                    model, school.dev, gold, (), vocabulary.size(tokenizer), micro
-                )
-            loss = values["loss"]
-            found.append({"rate": rate, "dev_cross_entropy": loss if math.isfinite(loss) else None})
-
-        try:
-            work = folder / "work" / str(number)
-            loop.train(
-                model,
-                school.packs,
-                stages=stages,
-                work=work,
-                report=report,
-                last=measure,
-                **school.shared(rate),
-            )
-        except Diverged:
-            found.append({"rate": rate, "dev_cross_entropy": None})
+        how = dict(stages=stages, work=work / str(number), report=report, **school.shared(rate))
+        tried.append({"rate": rate, "dev_cross_entropy": _trial(school, model, how)})
         if parallel.first():
-            write_sealed(kept, {"found": found})
-    fit = [tried for tried in found if tried["dev_cross_entropy"] is not None]
+            write_sealed(work / "tried.json", {"found": tried})
+    fit = [trial for trial in tried if trial["dev_cross_entropy"] is not None]
     if not fit:
         raise StudyError(
-            f"{run.label}: the loss is no number at any of the rates {wanted['rate']}: name lower"
-            " ones."
+            f"{run.label}: the loss is no number at any of the rates {rates}: name lower ones."
         )
-    best = min(fit, key=lambda tried: tried["dev_cross_entropy"])["rate"]
-    inputs.note(folder / "rate.json", {"best": best, "tried": found})
+    best = min(fit, key=lambda trial: trial["dev_cross_entropy"])["rate"]
+    inputs.note(folder / "rate.json", {"best": best, "tried": tried})
     return {"rate": best}
+
+
+def _trial(school: supervision.School, model: PreTrainedModel, how: Mapping) -> float | None:
+    """The loss of gold answers on dev after a training; None where it is no number."""
+    wanted, loss = school.run.parameters, math.nan
+
+    def measure() -> None:
+        nonlocal loss
+        gold, size = Objective(losses={"cross_entropy": 1.0}), vocabulary.size(school.tokenizer)
+        micro = wanted["micro"] or wanted["packs"]
+        with torch.no_grad(), parts.precision(model, wanted["precision"]):
+            loss = loop.backward(model, school.dev, gold, (), size, micro)["loss"]
+
+    with suppress(Diverged):
+        loop.train(model, school.packs, last=measure, **how)
+    return loss if math.isfinite(loss) else None
 
 
 cost = supervision.cost
