@@ -1,15 +1,16 @@
 """A model's answers to a test set: greedy, all questions of a context at once, with the hidden
 states at the gold answers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib.core import parallel
 from studylib.core.progress import Progress
+from studylib.data.prompts import Prompt
 from studylib.evaluation import generate
 from studylib.methods import stages as method_stages
 from studylib.methods.base import Method
@@ -43,16 +44,15 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Answer all questions; several processes share the contexts."""
     model, tokenizer = inputs.load(store, run.needs["model"])
     asked = inputs.prompted(run, "test", tokenizer, model.config)
-    how: dict[str, Any] = dict(
-        alike=alike(run), gold=True, shared=True, progress=bar.over, work=folder / "work"
-    )
+    precision = run.parameters.get("precision", "fp32")
+    parts.round_frozen(model.requires_grad_(False), precision)
+    how: dict[str, Any] = dict(gold=True, shared=True, progress=bar.over, work=folder / "work")
     way = run.parameters.get("way", "")
 
     def plain(current: PreTrainedModel) -> list[generate.Answer]:
-        return generate.answer(current, tokenizer, asked, **how)
+        return ask(current, tokenizer, asked, precision, **how)
 
-    with precision(run, model):
-        every = _method(run).answer(model, way, plain) if way else plain(model)
+    every = _method(run).answer(model, way, plain) if way else plain(model)
     said = generate.best(every)
     inputs.note(
         folder / "answers.json",
@@ -75,17 +75,18 @@ def _method(run: Run) -> Method:
     return method_stages.parse(run.needs["model"].parameters["stages"])[-1].method()
 
 
-def precision(run: Run, model: PreTrainedModel) -> torch.autocast:
-    """A context in which a model that is only asked multiplies in the precision of a run; its maps
-    are rounded to it, once."""
-    name = run.parameters.get("precision", "fp32")
-    parts.round_frozen(model.requires_grad_(False), name)
-    return parts.precision(model, name)
-
-
-def alike(run: Run) -> float:
-    """How many times as long as its shortest a batch's contexts may be."""
-    return generate.ALIKE_BF16 if run.parameters.get("precision") == "bf16" else generate.ALIKE
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    precision: str,
+    **how: Any,
+) -> list[generate.Answer]:
+    """The answers of a model that multiplies in a precision, which also decides how alike in length
+    the contexts of a batch must be; `how` goes to `generate.answer`."""
+    alike = generate.ALIKE_BF16 if precision == "bf16" else generate.ALIKE
+    with parts.precision(model, precision):
+        return generate.answer(model, tokenizer, prompts, alike=alike, **how)
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:

@@ -7,7 +7,6 @@ from statistics import median
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
 from studylib.data import packing
-from studylib.evaluation import generate
 from studylib.models import parts
 from studylib.runs import answers, budget, inputs, planning
 from studylib.store.run import Input, Run
@@ -38,22 +37,22 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     `time_high`; memory is that of weights, keys and values, disk that of the model's folder, both
     in megabytes."""
     wanted, asked = run.parameters, {}
+    precision = wanted.get("precision", "fp32")
     timed: dict[str, list[float]] = {"model": [], "teacher": []}
     both = {whose: inputs.load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
+        parts.round_frozen(model.requires_grad_(False), precision)
         built = sorted(
             inputs.prompted(run, "test", tokenizer, model.config),
             key=lambda prompt: len(prompt.prefix),
             reverse=True,
         )
-        asked[whose] = built[
-            :: -(-len(built) // wanted["contexts"])
-        ]  # of all lengths, the longest among them
+        # of all lengths, the longest among them
+        asked[whose] = built[:: -(-len(built) // wanted["contexts"])]
     for whose in bar.over(list(timed) * wanted["rounds"]):
         model, tokenizer = both[whose]
         started = time.perf_counter()
-        with answers.precision(run, model):
-            said = generate.answer(model, tokenizer, asked[whose], alike=answers.alike(run))
+        said = answers.ask(model, tokenizer, asked[whose], precision)
         timed[whose].append(1000 * (time.perf_counter() - started) / len(said))
     found = {
         whose: {

@@ -197,25 +197,20 @@ class School:
 
     def watched(self, model: PreTrainedModel) -> loop.Dev:
         """Loss and F1 on the dev questions."""
-        asked, built = (
-            inputs.questions(self.run.needs["dev"]),
-            inputs.prompted(self.run, "dev", self.tokenizer, model.config),
-        )
+        wanted, asked = self.run.parameters, inputs.questions(self.run.needs["dev"])
+        built = inputs.prompted(self.run, "dev", self.tokenizer, model.config)
+        # frozen maps are in the precision of the training
+        precision = wanted["precision"] if "lora" in wanted else "fp32"
 
         def score(current: PreTrainedModel) -> dict[str, float]:
-            lower = (
-                "lora" in self.run.parameters and self.run.parameters["precision"] == "bf16"
-            )  # frozen maps are in that precision
-            with parts.precision(current, "bf16" if lower else "fp32"):
-                alike = generate.ALIKE_BF16 if lower else generate.ALIKE
-                said = generate.best(generate.answer(current, self.tokenizer, built, alike=alike))
+            said = generate.best(answers.ask(current, self.tokenizer, built, precision))
             found = [
                 metrics.f1(said[q.id].text, [text for text, _ in q.answers], **inputs.judged(q))
                 for q in asked
             ]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
-        return loop.Dev(self.dev, self.watching, score, self.run.parameters["evaluations"])
+        return loop.Dev(self.dev, self.watching, score, wanted["evaluations"])
 
 
 def train(
