@@ -224,30 +224,30 @@ def draft(folder: Path) -> Iterator[Path]:
         yield Path(place)
         made = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]
         _refuse_foreign([folder / file.name for file in made])
-        filesystem.settle(*made)
-        digests = {file.name: [filesystem.file_digest(file)] for file in made}
-        before = {
-            name: [filesystem.file_digest(folder / name)]
-            for name in digests
-            if (folder / name).exists()
-        }
-        others = {
-            name: known
-            for name, known in listed(folder).items()
-            if name not in digests and (folder / name).exists()
-        }
-        filesystem.write_sealed(
-            folder / DIGESTS,
-            {
-                "files": (
-                    others | {name: before.get(name, []) + known for name, known in digests.items()}
-                )
-            },
-        )
-        for file in made:
-            file.replace(folder / file.name)
-        filesystem.settle(folder)
-        filesystem.write_sealed(folder / DIGESTS, {"files": others | digests})
+        _replace(folder, made)
+
+
+def _replace(folder: Path, made: Sequence[Path]) -> None:
+    """Let files take the places of those in a folder. While they do, the digests of both are
+    listed."""
+    filesystem.settle(*made)
+    digests = {file.name: [filesystem.file_digest(file)] for file in made}
+    before = {
+        name: [filesystem.file_digest(folder / name)]
+        for name in digests
+        if (folder / name).exists()
+    }
+    others = {
+        name: known
+        for name, known in listed(folder).items()
+        if name not in digests and (folder / name).exists()
+    }
+    either = {name: before.get(name, []) + known for name, known in digests.items()}
+    filesystem.write_sealed(folder / DIGESTS, {"files": others | either})
+    for file in made:
+        file.replace(folder / file.name)
+    filesystem.settle(folder)
+    filesystem.write_sealed(folder / DIGESTS, {"files": others | digests})
 
 
 def _clear(folder: Path) -> None:
