@@ -171,40 +171,34 @@ class Store:
         with filesystem.room(self.root, called, needed), self._held(run, folder):
             if (found := self.result(run)) is not None:
                 return found
-            if (folder / "result.json").exists():
-                say(f"{self.state(run)[1]}.")
-                (folder / "result.json").unlink()
-                for left in _made(folder):  # which nothing vouches for
-                    left.unlink()
-            (folder / "error.json").unlink(missing_ok=True)
-            for draft in folder.glob(
-                f"*.json.*{filesystem.DRAFT}"
-            ):  # what a process that was killed has left
-                draft.unlink()
+            self._clear(run, folder)
             filesystem.write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
             try:
                 with filesystem.room(self.root, called, needed):
                     facts = make(run, folder)
             except Exception as error:
-                said = told(
-                    str(error)
-                    if isinstance(error, StudyError)
-                    else f"{type(error).__name__}: {error}"
-                )
                 with suppress(OSError):  # the disk may be full
-                    filesystem.write_json(
-                        folder / "error.json",
-                        {"error": said, "traceback": told(traceback.format_exc())},
-                    )
+                    filesystem.write_json(folder / "error.json", _error(error))
                 raise
             result = filesystem.write_sealed(
                 folder / "result.json", _result(folder, facts, round(time.time() - started, 1))
             )
-            shutil.rmtree(
-                folder / "work", ignore_errors=True
-            )  # only now: until there is a result, the checkpoint is all there is
+            # only now: until there is a result, the checkpoint is all there is
+            shutil.rmtree(folder / "work", ignore_errors=True)
             return result
+
+    def _clear(self, run: Run, folder: Path) -> None:
+        """Delete what an earlier attempt has left, but for its checkpoint."""
+        if (folder / "result.json").exists():
+            say(f"{self.state(run)[1]}.")
+            (folder / "result.json").unlink()
+            for left in _made(folder):  # which nothing vouches for
+                left.unlink()
+        (folder / "error.json").unlink(missing_ok=True)
+        # what a process that was killed has left
+        for draft in folder.glob(f"*.json.*{filesystem.DRAFT}"):
+            draft.unlink()
 
     @contextmanager
     def _held(self, run: Run, folder: Path) -> Iterator[None]:
@@ -305,6 +299,13 @@ def failure(folder: Path) -> str | None:
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         return str(json.loads((folder / "error.json").read_text(encoding="utf-8"))["error"])
     return None
+
+
+def _error(error: Exception) -> dict:
+    """What `error.json` is to say of an error that is being handled."""
+    ours = isinstance(error, StudyError)
+    why = str(error) if ours else f"{type(error).__name__}: {error}"
+    return {"error": told(why), "traceback": told(traceback.format_exc())}
 
 
 def _result(folder: Path, facts: Mapping, seconds: float) -> dict:
