@@ -2,6 +2,7 @@
 ends with the same bits."""
 
 import shutil
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.distributed.checkpoint.hf_storage import (
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from studylib.core import parallel
+from studylib.core import filesystem, parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest, read_sealed, settle, write_sealed
 from studylib.core.parallel import Whole
@@ -37,7 +38,7 @@ class Learner:
 
     def __init__(self, model: PreTrainedModel, method: nn.Module, recipe: Recipe, data: str):
         self.whole = Whole(parts.layers(model), model=model, method=method)
-        self.method, self.data = method, data
+        self.method, self.data, self.saved = method, data, time.monotonic()
         self.names = list(self._trained())
         self.optimizer = torch.optim.AdamW(
             self._trained().values(),
@@ -59,6 +60,13 @@ class Learner:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def keep(self, curve: list[dict], work: Path) -> None:
+        """Write a checkpoint from time to time: all processes do once one of them is due."""
+        passed = time.monotonic() - self.saved
+        if any(parallel.joined(passed > filesystem.CHECKPOINT_SECONDS)):
+            self.checkpoint(curve, work)
+            self.saved = time.monotonic()
 
     def checkpoint(self, curve: list[dict], work: Path) -> None:
         """Write everything into `work`, replacing the last checkpoint only when complete; of

@@ -5,7 +5,6 @@ that it does not depend on how the step is divided into micro-batches.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from studylib.core import filesystem, parallel
+from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest
 from studylib.core.parallel import Whole
@@ -144,42 +143,54 @@ def train(
     while the weights are at hand. Raises Diverged when the loss is no longer a number, StudyError
     for a checkpoint of other data.
     """
-    if not teachers and any(stage.uses_teacher for stage in stages):
-        raise StudyError(f"objective {method_stages.title(stages)} needs a teacher.")
-    steps, curriculum = method_stages.steps(stages), Curriculum(stages)
-    curriculum.student(model, teachers)
-    samplers = [
-        _sampler(
-            stage_rows.get(number, packs), stage.steps if number in stage_rows else steps, recipe
-        )
-        for number, stage in enumerate(stages)
-    ]
-    parallel.divides(len(samplers[0].order[0]))
-    data = _data(samplers)
-    learner = Learner(model, curriculum.to(model.device), recipe, data)
+    curriculum = _curriculum(stages, model, teachers)
+    samplers = _samplers(stages, packs, stage_rows, recipe)
+    learner = Learner(model, curriculum.to(model.device), recipe, _data(samplers))
     optimise = _Optimiser(model, learner, curriculum, samplers, teachers, vocabulary, recipe, ask)
-    curve = learner.resume(work)
-    marks, saved = dev.marks(steps) if dev else set(), time.monotonic()
+    curve, steps = learner.resume(work), method_stages.steps(stages)
     model.eval()  # dropout would make student and control differ by more than their targets
     if dev and not curve:
         curve.append({"step": 0, **optimise.measured(dev, 0)})
     for step in range(curve[-1]["step"] if curve else 0, steps):
         values = optimise(step, steps)
-        if dev and step + 1 in marks:
+        if dev and step + 1 in dev.marks(steps):
             values |= optimise.measured(dev, step)
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
-        if any(parallel.joined(time.monotonic() - saved > filesystem.CHECKPOINT_SECONDS)):
-            learner.checkpoint(curve, work)
-            saved = time.monotonic()
+        learner.keep(curve, work)
     learner.whole(last)
     return curve
 
 
-def _sampler(rows: Sequence[Pack], steps: int, recipe: Recipe) -> Sampler:
-    lengths = [len(row.ids) for row in rows]
-    order = schedule(lengths, size=recipe.packs, steps=steps, seed=recipe.seed)
-    return Sampler(rows, order, recipe.seed)
+def _curriculum(
+    stages: Sequence[Stage], model: PreTrainedModel, teachers: Sequence[Teacher]
+) -> Curriculum:
+    """The methods of the stages, to which the model is fitted. Raises StudyError where they need a
+    teacher and there is none."""
+    if not teachers and any(stage.uses_teacher for stage in stages):
+        raise StudyError(f"objective {method_stages.title(stages)} needs a teacher.")
+    curriculum = Curriculum(stages)
+    curriculum.student(model, teachers)
+    return curriculum
+
+
+def _samplers(
+    stages: Sequence[Stage],
+    packs: Sequence[Pack],
+    stage_rows: Mapping[int, Sequence[Pack]],
+    recipe: Recipe,
+) -> list[Sampler]:
+    """The rows of each stage in their order: of its own ones, or of those of the whole training.
+    Raises StudyError where those of a step cannot be divided among the processes."""
+    samplers = []
+    for number, stage in enumerate(stages):
+        rows = stage_rows.get(number, packs)
+        steps = stage.steps if number in stage_rows else method_stages.steps(stages)
+        lengths = [len(row.ids) for row in rows]
+        order = schedule(lengths, size=recipe.packs, steps=steps, seed=recipe.seed)
+        samplers.append(Sampler(rows, order, recipe.seed))
+    parallel.divides(len(samplers[0].order[0]))
+    return samplers
 
 
 def _data(samplers: Sequence[Sampler]) -> str:

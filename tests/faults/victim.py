@@ -25,11 +25,7 @@ from studylib.evaluation import generate
 from studylib.runs import inputs, layers, supervision
 from studylib.store import exports
 from studylib.store import store as store_store
-from studylib.training import (
-    checkpoint,
-    loop,  # what a child needs, too
-    teachers,
-)
+from studylib.training import checkpoint, teachers
 
 HALF = b"half"
 LONGEST = 900  # seconds, after which a signal ends a child that waits for ever
@@ -218,7 +214,7 @@ def main(folder: Path, moment: str, home: Path, what: str, kernel: bool) -> int:
     """Run the small study, or another YAML or profile of the folder."""
     os.environ["STUDY_HOME"] = str(home)
     os.chdir(folder)
-    loop.time, generate.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = (
+    checkpoint.time, generate.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = (
         Clock(),
         Clock(),
         1.5,
