@@ -1,0 +1,35 @@
+"""What no formatter checks: a function fits on one screen."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import studylib
+
+LINES = 40  # of a function at most, its docstring included
+PACKAGE = Path(studylib.__file__).parent
+MODULES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
+LONG = Path("experiments")  # whose functions may be longer for now
+
+
+def lengths(source: str) -> dict[str, int]:
+    """The lines of each function of a module, by its name and place."""
+    return {
+        f"{node.name}, line {node.lineno}": node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_functions_are_short(module):
+    found = lengths((PACKAGE / module).read_text(encoding="utf-8"))
+    if LONG not in module.parents:
+        assert {name: lines for name, lines in found.items() if lines > LINES} == {}
+
+
+def test_all_lines_count_and_methods_and_inner_functions_are_functions():
+    lines = ["class A:", "    def f(self):", "        async def g():", "            return (", ")"]
+    assert lengths("\n".join(lines)) == {"f, line 2": 4, "g, line 3": 3}
+    assert lengths('def f():\n    """a\n\n    b"""') == {"f, line 1": 4}
