@@ -83,12 +83,11 @@ def verify(
             for found in list(_differences(job, place, store, random, sample)):
                 say(f"  {found.said}")
                 findings.append(found)
-    wrong = sum(found.wrong for found in findings)
     say(_count(shown, findings))
     given = "" if seed is None else ", which was given and so could be known beforehand"
     say(f"Drawn by seed {drawn_by}{given}: --seed {drawn_by} again.")
     say(_meaning(sample))
-    if wrong:
+    if wrong := sum(found.wrong for found in findings):
         raise StudyError(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong}"
             " found, see above): restore it, or run again."

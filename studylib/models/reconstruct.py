@@ -80,7 +80,7 @@ def _fit(
     neurons: int | None,
 ) -> float:
     """Fit the maps by which a block writes to what the next one is to read of these rows, and
-    return the mean squared gap that is left. `missing`: blocks between the two are."""
+    return the mean squared gap that is left. `missing`: blocks were cut out between the two."""
     attention, forward = writers(block)
     if missing:
         moved, _, _ = ridge(_gap(block, number, (attention, forward), *row) for row in rows)
