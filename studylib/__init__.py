@@ -6,7 +6,7 @@ Folders, each of which knows only those above it:
     store        A thing that is computed once and kept: runs, and exported tables.
     data         From a data set described in YAML to packed rows.
     models       From a model reference to weights: loading, parts, pruning, adapters, FLOPs.
-    methods      What a student learns by: losses, and mixtures of them in stages.
+    methods      What a student learns by: losses, objectives in stages, and a file per method.
     training     One loop for teachers and students, and what teachers give to it.
     evaluation   Greedy answers, and their scores.
     runs         The kinds of run: how each is planned, made, and what it takes.

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -30,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hub = TemporaryDirectory()
     config.add_cleanup(hub.cleanup)
     os.environ["HF_HOME"] = hub.name
+    import_module("huggingface_hub.constants")  # where HF_HOME is read, once
     if config.option.markexpr != "small":
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)
@@ -85,12 +87,13 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def wanted(tmp_path: Path) -> Callable[..., str]:
-    """Writes a YAML named after its notebook, like SMALL but for the changes, and returns its
-    path."""
+    """Writes a YAML named after its notebook, like SMALL but for the changes, each in its group,
+    and returns its path."""
+    from miniatures import grouped
 
     def write(**changes: object) -> str:
         path = tmp_path / "capacity_gap.yaml"
-        path.write_text(yaml.safe_dump(SMALL | changes), encoding="utf-8")
+        path.write_text(yaml.safe_dump(grouped(SMALL | changes)), encoding="utf-8")
         return str(path)
 
     return write
@@ -135,7 +138,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     from studylib.models import loading
 
-    folder = tmp_path_factory.mktemp("raw")
+    folder = tmp_path_factory.mktemp("base")
     loading.save(model("llama"), tokenizer(), folder)
     return f"path:{folder}"
 

@@ -13,8 +13,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from studylib.core.checks import checked
+from studylib.core.machine import Machine
 from studylib.data import packing, prompts, squad
-from studylib.experiments import experiments, plans
+from studylib.experiments import config, experiments, plans
 from studylib.models import bases
 from studylib.store.run import Run
 
@@ -76,44 +78,39 @@ SETTINGS = {
     "train": {"source": "facts:train", **FACTS},
     "tests": {"near": {"source": "facts:test", **FACTS}},
     "siblings": {},
-    "variant": "",
-    "xquad": "",
-    "xquad_paragraphs": 1,
-    "trained": "zero-shot",
-    "asked": ["zero-shot", "one-shot"],
+    "train_prompt": "zero-shot",
+    "eval_prompts": ["zero-shot", "one-shot"],
     "seeds": [0],
     "stages": stages(forward_kl=1.0),
-    "learn": "gold",
-    "layer_packs": 2,
-    "heal_packs": 2,
+    "pruning_contexts": 2,
+    "calibration_contexts": 2,
     "teacher_steps": 2,
-    "teacher_rate": 1e-3,
-    "teacher_lora": 0,
-    "rates": [1e-3],
-    "search_steps": 1,
-    "packs": 2,
-    "micro": 0,
-    "precision": {"training": "fp32", "answers": "fp32"},
-    "evaluations": 1,
-    "engine": "local",
-    "engine_options": {},
-    "device": "auto",
+    "lr_search_steps": 1,
+    "batch_size": 2,
+    "num_evals": 1,
     "threads": 1,
-    "processes": 1,
 }
+GROUPS = {"data": config.Data, "training": config.Training, "machine": Machine}
 
 
-NO_MORE = {"rivals": [], "rival_stages": stages(taid=1.0), "ladder": [], "base_asked": []}
+def grouped(values: dict) -> dict:
+    """Parameters with those that all experiments share in their groups, as a YAML has them."""
+    given = dict(values)
+    for group, kind in GROUPS.items():
+        inside = {name: given.pop(name) for name in kind.model_fields if name in given}
+        given[group] = inside | given.get(group, {})
+    return given
+
+
+def _plan(name: str, values: dict) -> plans.Plan:
+    """The plan of an experiment; unlike a notebook's names, all of these must be parameters."""
+    return checked(experiments.EXPERIMENTS[name], grouped(values)).plan()
 
 
 def planned(raw: str, **changes) -> plans.Plan:
     """A capacity gap of a miniature model, whose reference is `raw`."""
-    return experiments.capacity_gap(
-        **SETTINGS
-        | {"families": {"mini": raw}, "sizes": [3, 2], "twins": [3, 2], "raw_starts": [3]}
-        | NO_MORE
-        | changes
-    )
+    own = {"families": {"mini": raw}, "sizes": [3, 2], "from_base": [3]}
+    return _plan("capacity_gap", SETTINGS | own | changes)
 
 
 def chosen(raw: str, **changes) -> plans.Plan:
@@ -123,17 +120,15 @@ def chosen(raw: str, **changes) -> plans.Plan:
         "size": 2,
         "smaller": 3,
         "demonstration": "one-shot",
-        "asked": ["zero-shot"],
+        "eval_prompts": ["zero-shot"],
     }
-    return experiments.teacher_choice(**SETTINGS | own | changes)
+    return _plan("teacher_choice", SETTINGS | own | changes)
 
 
 def prompted(raw: str, **changes) -> plans.Plan:
     """Ways of prompting for a miniature model."""
-    own = {"families": {"mini": raw}, "size": 2, "trained": ["zero-shot", "one-shot"]}
-    return experiments.prompting_mode(
-        **{name: value for name, value in SETTINGS.items() if name != "trained"} | own | changes
-    )
+    own = {"families": {"mini": raw}, "size": 2, "train_prompts": ["zero-shot", "one-shot"]}
+    return _plan("prompting_mode", SETTINGS | own | changes)
 
 
 def compared(raw: str, **changes) -> plans.Plan:
@@ -141,16 +136,15 @@ def compared(raw: str, **changes) -> plans.Plan:
     own = {
         "families": {"mini": raw},
         "size": 2,
-        "methods": [],
         "control_steps": [4],
-        "asked": ["zero-shot"],
+        "eval_prompts": ["zero-shot"],
         "stages": stages(forward_kl=1.0, cross_entropy=0.5),
     }
-    return experiments.methods(**SETTINGS | own | changes)
+    return _plan("methods", SETTINGS | own | changes)
 
 
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:
-    """The runs of all trained models by role, start and name."""
+    """The runs of all trained models by role, init and name."""
     return {
-        (called["role"], called["start"], called["student"]): run for run, called in plan.trained
+        (called["role"], called["init"], called["student"]): run for run, called in plan.trained
     }

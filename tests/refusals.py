@@ -12,11 +12,10 @@ SMALL = {
     "train": {"source": "facts:train", "paragraphs": 4, "facts": 2},
     "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 2},
     "tests": {"near": {"source": "facts:test", "paragraphs": 2, "facts": 2}},
-    "asked": ["zero-shot"],
+    "eval_prompts": ["zero-shot"],
     "sizes": [4],
-    "twins": [],
-    "raw_starts": [],
-    "packs": 2,
+    "from_base": [],
+    "batch_size": 2,
     "threads": 1,
 }
 

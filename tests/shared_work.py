@@ -1,4 +1,4 @@
-"""What several processes do together, for `test_processes`: cases by name, each in a folder of its
+"""What several processes do together, for `test_parallel`: cases by name, each in a folder of its
 own.
 
 torchrun --nproc-per-node 2 tests/shared_work.py FOLDER CASE...
@@ -25,12 +25,12 @@ from studylib.training.config import Recipe
 STAGES = {
     "gold": [{"steps": 4, "losses": {"cross_entropy": 1.0}}],
     "taid": [{"steps": 4, "losses": {"taid": 1.0, "cross_entropy": 0.5}}],
-    "beside": [{"steps": 4, "losses": {"hidden_mse": 1.0, "forward_kl": 1.0}}],
+    "online": [{"steps": 4, "losses": {"hidden_mse": 1.0, "forward_kl": 1.0}}],
 }
 CASES = {  # family, tied embeddings, stages, micro-batch
     "neox gold": ("gpt_neox", False, "gold", 0),
     "qwen tied taid": ("qwen2", True, "taid", 1),
-    "llama beside": ("llama", False, "beside", 0),
+    "llama online": ("llama", False, "online", 0),
 }
 
 
@@ -51,22 +51,22 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
     family, tied, kind, micro = CASES[name]
     student, net = (model(family, seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
     stages, rows = method_stages.parse(STAGES[kind]), packs()[:8]
-    guide = Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3])
-    if kind == "beside":
+    teacher = Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3])
+    if kind == "online":
         parallel.shard(parts.layers(net))
 
     def report(step: int, values: dict) -> None:
         if interrupt and step == 3:
             raise KeyboardInterrupt
 
-    recipe = Recipe(packs=4, rate=1e-3, seed=0, micro=micro)
+    recipe = Recipe(batch_size=4, lr=1e-3, seed=0, micro_batch_size=micro)
     filesystem.CHECKPOINT_SECONDS = -1.0 if interrupt else 1e9
     try:
         how = dict(
             recipe=recipe,
             vocabulary=len(tokenizer()),
             work=folder / name,
-            teachers=[guide] if kind != "gold" else [],
+            teachers=[teacher] if kind != "gold" else [],
             report=report,
         )
         return loop.train(student, rows, stages=stages, **how)

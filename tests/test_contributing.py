@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from miniatures import grouped
 from refusals import SMALL
 
 from studylib.app import readme
@@ -89,14 +90,16 @@ def test_a_data_set_in_an_archive_is_a_line(
     )
     wanted = tmp_path / "capacity_gap.yaml"
     wanted.write_text(
-        yaml.safe_dump(SMALL | {"tests": {"mine": {"source": "archive:mine==1.0/mine.json"}}}),
+        yaml.safe_dump(
+            grouped(SMALL | {"tests": {"mine": {"source": "archive:mine==1.0/mine.json"}}})
+        ),
         encoding="utf-8",
     )
     assert main(["data", str(wanted)]) == 0
     assert "mine (en), archive:mine==1.0/mine.json\n  2 questions" in capsys.readouterr().out
 
 
-def test_an_experiment_is_a_function_a_notebook_and_a_yaml(
+def test_an_experiment_is_a_class_a_notebook_and_a_yaml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     for name in ("notebooks", "params"):
@@ -106,9 +109,9 @@ def test_an_experiment_is_a_function_a_notebook_and_a_yaml(
         notebook.replace('capacity_gap\\")', 'another_gap\\")'), encoding="utf-8"
     )
     (tmp_path / "params" / "tiny" / "another_gap.yaml").write_text(
-        yaml.safe_dump(SMALL), encoding="utf-8"
+        yaml.safe_dump(grouped(SMALL)), encoding="utf-8"
     )
-    monkeypatch.setitem(experiments.EXPERIMENTS, "another_gap", experiments.capacity_gap)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "another_gap", experiments.CapacityGap)
     assert all(
         readme.filled(page, page.read_text(encoding="utf-8"), shown)
         for page, shown in readme.pages().items()

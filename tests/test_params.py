@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from miniatures import FACTS, model
+from miniatures import FACTS, GROUPS, grouped, model
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import decoders as decoding
 from tokenizers import models as tokenizer_models
@@ -97,28 +97,14 @@ def test_the_paper_profile_is_what_the_paper_ran_and_more():
         "squad",
         *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh")),
     ]
-    twins = {
+    controls = {
         (called["family"], sizes.written(called["student"]))
         for _, called in job.plan.trained
-        if called["role"] == "twin"
+        if called["role"] == "control"
     }
-    assert twins == pairs  # no student without its twin
+    assert controls == pairs  # no student without its control
     taught_by = {one.called["teacher"] for one in notebooks.jobs("paper")[1].plan.asked}
-    assert {"raw", "tuned", "nobody"} <= taught_by
-
-
-def test_instruct_models_are_one_parameter_away(tmp_path):
-    values = yaml.safe_load((root() / "params/paper/capacity_gap.yaml").read_text()) | {
-        "variant": "-Instruct"
-    }
-    (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
-    (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
-    references = {
-        run.needs["raw"].value for run, called in job.plan.trained if called["role"] == "teacher"
-    }
-    assert (
-        "hub:Qwen/Qwen2.5-7B-Instruct" in references and "hub:EleutherAI/pythia-6.9b" in references
-    )
+    assert {"base", "fine-tuned", "none (gold only)"} <= taught_by
 
 
 SHORT = {
@@ -127,13 +113,21 @@ SHORT = {
     "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}],
     "seeds": [0],
     "teacher_steps": 2,
-    "rates": [1e-3],
-    "packs": 2,
-    "micro": 1,
-    "evaluations": 1,
+    "lrs": [1e-3],
+    "batch_size": 2,
+    "micro_batch_size": 1,
+    "num_evals": 1,
     "threads": 1,
     "processes": 1,
 }
+
+
+def flat(values: dict) -> dict:
+    """Parameters without their groups."""
+    alone = {name: value for name, value in values.items() if name not in GROUPS}
+    return alone | {
+        name: value for group in GROUPS for name, value in values.get(group, {}).items()
+    }
 
 
 @pytest.mark.slow
@@ -144,14 +138,20 @@ def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(
     """Models by their real references, with their real numbers of tokens and of rows: both padded
     pairs are among them."""
     values = yaml.safe_load((root() / f"params/paper/{name}.yaml").read_text())
-    values |= SHORT | {
-        "profile": "test-paper",
-        "tests": {"near": {"source": "facts:test", **FACTS}},
-    }
-    if "rival_stages" in values:
-        values["rival_stages"] = [{"steps": 2, "losses": {"taid": 1.0}}]
-    values["asked"] = ["zero-shot", "one-shot"] if name == "prompting_mode" else ["zero-shot"]
-    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    values = (
+        flat(values)
+        | SHORT
+        | {
+            "profile": "test-paper",
+            "tests": {"near": {"source": "facts:test", **FACTS}},
+        }
+    )
+    if "alternative" in values:
+        values["alternative"]["stages"] = [{"steps": 2, "losses": {"taid": 1.0}}]
+    values["eval_prompts"] = (
+        ["zero-shot", "one-shot"] if name == "prompting_mode" else ["zero-shot"]
+    )
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(grouped(values)))
     assert cli.main(["run", str(tmp_path / f"{name}.yaml")]) == 0, capsys.readouterr().err
     folder = study.folder("test-paper", name)
     (job,) = notebooks.jobs(str(tmp_path / f"{name}.yaml"))
@@ -176,7 +176,7 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
     values = SHORT | {
         "profile": "test-padded",
         "tests": {"near": {"source": "facts:test", **FACTS}},
-        "asked": ["zero-shot"],
+        "eval_prompts": ["zero-shot"],
     }
     values |= {
         "families": {"large": f"path:{tmp_path / '1'}"},
@@ -184,11 +184,10 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
     }
     values |= {
         "sizes": [],
-        "twins": [],
-        "raw_starts": [],
+        "from_base": [],
         "stages": [{"steps": 2, "losses": {"forward_kl": 1.0, "hidden_mse": 0.1}}],
     }
-    (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(grouped(values)))
     (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
     study.complete(job.plan)
     assert set(study.rows(job.plan).student) == {"", "large-small"}
@@ -208,6 +207,6 @@ def test_the_qwen_profile_has_the_published_sizes_with_nothing_at_hand():
     assert (whole.total, small.total) == (1_543_714_304, 494_032_768)
     assert 100 * (1 - small.total / whole.total) == pytest.approx(68.0, abs=0.05)
     assert 100 * (1 - small.nonembedding / whole.nonembedding) == pytest.approx(72.7, abs=0.05)
-    assert teacher.parameters["lora"] == 16 and student.needs["start"].value.endswith(
+    assert teacher.parameters["lora"] == 16 and student.needs["init"].value.endswith(
         "0.5b-instruct-q4_k_m.gguf"
     )

@@ -535,9 +535,7 @@ def test_a_hostile_source_archive_gives_what_is_wanted_and_does_nothing(
     reference = {"source": "archive:toy==1.0/wanted.json"}
     values = {
         "families": {"toy": "tiny:qwen2"},
-        "train": reference,
-        "dev": reference,
-        "tests": {"near": reference},
+        "data": {"train": reference, "dev": reference, "tests": {"near": reference}},
     }
     (place / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
     before = every(tmp_path, home)
@@ -694,9 +692,9 @@ def through(values: dict, file: Path) -> dict | None:
 @pytest.mark.parametrize("text", WORST, ids=ascii)
 def test_a_text_arrives_in_the_notebook_as_it_is(text: str, tmp_path: Path):
     values = {
-        "variant": text,
+        "train_prompt": text,
         "families": {text: text, "nested": text},
-        "tests": {text: {"source": [text, {text: [text]}]}},
+        "data": {"tests": {text: {"source": [text, {text: [text]}]}}},
     }
     assert through(values, tmp_path / "mine.yaml") == values
 
@@ -706,27 +704,29 @@ def test_a_text_arrives_in_the_notebook_as_it_is(text: str, tmp_path: Path):
 def test_whatever_is_nested_arrives_as_it_is_or_is_refused(
     value: dict, tmp_path_factory: pytest.TempPathFactory
 ):
-    got = through({"engine_options": value}, tmp_path_factory.getbasetemp() / "nested.yaml")
-    assert got is None or json.dumps(got["engine_options"]) == json.dumps(value)
+    got = through(
+        {"machine": {"engine_options": value}}, tmp_path_factory.getbasetemp() / "nested.yaml"
+    )
+    assert got is None or json.dumps(got["machine"]["engine_options"]) == json.dumps(value)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "variant: !!python/object/apply:os.system ['touch {file}']",
+        "train_prompt: !!python/object/apply:os.system ['touch {file}']",
         "families: !!python/object/new:os.system ['touch {file}']",
-        "tests: !!python/name:os.system",
-        "variant: !!python/object/apply:builtins.open ['{file}', 'w']",
+        "data: !!python/name:os.system",
+        "train_prompt: !!python/object/apply:builtins.open ['{file}', 'w']",
         "? !!python/object/apply:builtins.open ['{file}', 'w']\n: 1",
-        "'variant = 1; import os; os.system(\"touch {file}\") #': x",
+        "'train_prompt = 1; import os; os.system(\"touch {file}\") #': x",
         '\'__import__("os").system("touch {file}")\': x',
-        "'variant\nimport os': x",
-        "'{{variant}}': x",
-        "variant: '\\0'\n__builtins__: x",
-        "tests: {{1: {{source: x}}}}",
-        "engine_options: {{true: 1}}",
-        "engine_options: {{null: 1}}",
-        "stages: [{{steps: 1, losses: {{1.5: 1}}}}]",
+        "'train_prompt\nimport os': x",
+        "'{{train_prompt}}': x",
+        "train_prompt: '\\0'\n__builtins__: x",
+        "data: {{tests: {{1: {{source: x}}}}}}",
+        "machine: {{engine_options: {{true: 1}}}}",
+        "machine: {{engine_options: {{null: 1}}}}",
+        "training: {{stages: [{{steps: 1, losses: {{1.5: 1}}}}]}}",
         "seeds: [2020-13-40]",
         "seeds: &a [*a]",
         "seeds: [0x" + "f" * 5000 + "]",
@@ -858,15 +858,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.write_text(json.dumps({"data": articles}))
     tests = {NAMED: {"source": f"path:{file}"}}
     loading.save(
-        model("llama", max_position_embeddings=4096), tokenizer(), place / "raw"
+        model("llama", max_position_embeddings=4096), tokenizer(), place / "base"
     )  # such questions are long
     plan = planned(
         "",
-        families={NAMED: f"path:{place / 'raw'}"},
+        families={NAMED: f"path:{place / 'base'}"},
         sizes=[2],
-        twins=[2],
-        raw_starts=[],
-        asked=["zero-shot"],
+        from_base=[],
+        eval_prompts=["zero-shot"],
         tests=tests,
     )
     store, where = Store(place / "home"), place / "capacity_gap"
@@ -898,7 +897,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             kept,
             retention.by_seed(rows),
             cost.pareto(timing),
-            teacher_sizes.ladder(rows),
+            teacher_sizes.sweep(rows),
             learned,
             "zero-shot",
         )
@@ -984,7 +983,10 @@ def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
 def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(
     name: str, tmp_path: Path, capsys
 ):
-    for what in ({"families": {name: "tiny:qwen2"}}, {"tests": {name: {"source": "facts:test"}}}):
+    for what in (
+        {"families": {name: "tiny:qwen2"}},
+        {"data": {"tests": {name: {"source": "facts:test"}}}},
+    ):
         (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(what))
         assert main(["status", str(tmp_path / "capacity_gap.yaml")]) == 2
         told = capsys.readouterr().err
@@ -1127,12 +1129,13 @@ def test_a_token_of_the_hub_is_told_to_nobody(
         "families": {"theirs": f"hub:someone/thing@{COMMIT}"},
         "profile": f"test-{tmp_path.name}",
         "sizes": [1],
-        "twins": [],
     }
     values |= {
-        "raw_starts": [],
-        "tests": {"near": {"source": f"path:{save(squad)}"}},
-        "train": {"source": "facts:train", "paragraphs": 4},
+        "from_base": [],
+        "data": {
+            "tests": {"near": {"source": f"path:{save(squad)}"}},
+            "train": {"source": "facts:train", "paragraphs": 4},
+        },
     }
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
     given_ = {

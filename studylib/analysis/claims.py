@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from studylib.analysis.retention import BOUNDS, HEAD_STARTS, MARGIN, RETAINED
+from studylib.analysis import roles
+from studylib.analysis.retention import BOUNDS, HEAD_INITS, MARGIN, RETAINED
 from studylib.core import sizes
+from studylib.core.labels import TEACHER
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Claim:
 def headline(kept: pd.DataFrame, asked: str) -> pd.DataFrame:
     """The lines that the claim is about: students and controls, asked so, of which is known what
     they keep, with the way in which they were cut, from the largest to the smallest."""
-    main = kept.start.isin(HEAD_STARTS) & kept.role.isin(("student", "twin"))
-    models = kept[(kept.asked == asked) & main].dropna(subset="retention_f1")
+    main = kept.init.isin(HEAD_INITS) & roles.main(kept) & (kept.role != TEACHER)
+    models = kept[(kept.eval_prompt == asked) & main].dropna(subset="retention_f1")
     return models.assign(way=[sizes.named(name).way for name in models.student])
 
 

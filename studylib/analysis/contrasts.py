@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import pairing, retention, run_ids, statistics
+from studylib.analysis import pairing, retention, roles, run_ids, statistics
+from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT
 
-PAIR = ["contrast", "start", "student", "teacher", "objective"]
-ADDED = "student − twin"
+PAIR = ["contrast", "init", "student", "teacher", "objective"]
+ADDED = "student − control"
+OTHER_LOSSES, SMALLER_TEACHER = "other losses − main losses", "smaller teacher − uncut teacher"
 AGAINST = {
-    ADDED: ("student", "twin"),
-    "rival − student": ("rival", "student"),
-    "pupil − student": ("pupil", "student"),
+    ADDED: (STUDENT, CONTROL),
+    OTHER_LOSSES: (roles.OTHER_LOSSES, STUDENT),
+    SMALLER_TEACHER: (roles.SMALLER_TEACHER, STUDENT),
 }
-INHERITED = {"student": "tuned − raw start, students", "twin": "tuned − raw start, twins"}
+INHERITED = {
+    STUDENT: "fine-tuned − base init, students",
+    CONTROL: "fine-tuned − base init, controls",
+}
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = [*retention.COUNTS, "difference", *TESTED, "runs"]
 
@@ -42,7 +47,7 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     rows = pairing.distinct(rows)
     table, first = _contrasts(rows), rows.test_set.iloc[0]
     declared = (table.test_set == first) & (table.teacher == primary)
-    return tested(table, declared & (table.asked == table.trained), rows, _contrasts)
+    return tested(table, declared & (table.eval_prompt == table.train_prompt), rows, _contrasts)
 
 
 def tested(
@@ -96,23 +101,24 @@ def difference(model: pd.DataFrame, other: pd.DataFrame) -> dict:
 
 def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     """Those lines, not yet corrected for their number."""
-    models, lines = rows[(rows.student != "") & ~rows.role.isin(retention.UNCOMPARED)], []
+    models, lines = roles.compared(rows[rows.student != ""]), []
+    models = models.assign(kind=roles.kinds(models))
     for setting, group in models.groupby([*retention.SETTING, "student"], sort=False):
         for name, model, other in _pairs(group):
             if set(model.seed) & set(other.seed):
                 identity = dict(zip([*retention.SETTING, "student"], setting, strict=True))
-                identity |= model[["start", "teacher", "objective"]].iloc[0].to_dict()
+                identity |= model[["init", "teacher", "objective"]].iloc[0].to_dict()
                 lines.append(identity | {"contrast": name} | difference(model, other))
     return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE])
 
 
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """The contrasts among models of one setting and size, by name, with the rows of both sides."""
-    for _, group in models.groupby("start", sort=False):
-        for name, (role, against) in AGAINST.items():
-            other = group[group.role == against]
-            for _, model in group[group.role == role].groupby(["teacher", "objective"], sort=False):
+    for _, group in models.groupby("init", sort=False):
+        for name, (kind, against) in AGAINST.items():
+            other = group[group.kind == against]
+            for _, model in group[group.kind == kind].groupby(["teacher", "objective"], sort=False):
                 yield name, model, other
-    for role, name in INHERITED.items():
-        side = models[models.role == role]
-        yield name, side[side.start == "tuned"], side[side.start == "raw"]
+    for kind, name in INHERITED.items():
+        side = models[models.kind == kind]
+        yield name, side[side.init == FINE_TUNED], side[side.init == BASE]

@@ -14,6 +14,6 @@ def pareto(costs: pd.DataFrame) -> pd.DataFrame:
     means = models.mean(numeric_only=True).assign(runs=models.runs.agg(run_ids.joined))
     means = means.reset_index()
     ordered = means.sort_values(["time", "f1"], ascending=[True, False])
-    groups = ordered.groupby(["family", "trained", "test_set"], sort=False)
+    groups = ordered.groupby(["family", "train_prompt", "test_set"], sort=False)
     best = groups.f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))
     return means.assign(front=(ordered.f1 > best.clip(lower=retention.FLOOR)).reindex(means.index))

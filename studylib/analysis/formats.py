@@ -50,3 +50,8 @@ def probability(p: float) -> str:
 
 def _rounded(value: float, digits: int = 1) -> float:
     return round(value, digits) + 0.0  # no -0.0
+
+
+def titled(table: pd.DataFrame, family: str, *others: str) -> str:
+    """What a part of a table is of, in words: its family only where there are several."""
+    return ", ".join([family, *others] if table.family.nunique() > 1 else others)

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from studylib.analysis import contrasts, pairing, prose, statistics, tables
 from studylib.analysis.figures import look
 from studylib.analysis.formats import number, probability, signed, span
+from studylib.core.labels import CONTROL, STUDENT
 
-SETTING = ["family", "asked", "test_set"]
+SETTING = ["family", "eval_prompt", "test_set"]
 MODEL = ["role", "objective", "steps"]
 COST = ["training_flops", "answer_flops"]
-CONTROL, PLAIN = "control", "plain"
-MATCHED = "twin"  # the role of controls
+PLAIN = "plain"
 SCORES = ("f1", "exact_match", "loyalty")
 BESIDE = ("difference", "low", "high", "p", "detectable")
 
@@ -35,10 +35,10 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
 def _lines(rows: pd.DataFrame) -> Iterator[dict]:
     for setting, part in rows.groupby(SETTING, sort=False):
-        students = part[part.role.isin(["student", MATCHED])]
+        students = part[part.role.isin([STUDENT, CONTROL])]
         models = {key: model for key, model in students.groupby(MODEL, sort=False)}
-        plain = next(key for key in models if key[0] == "student")  # planned before all methods
-        control = next(key for key in models if key[0] == MATCHED and key[2] == plain[2])
+        plain = next(key for key in models if key[0] == STUDENT)  # planned before all methods
+        control = next(key for key in models if key[0] == CONTROL and key[2] == plain[2])
         for key, model in models.items():
             line = dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True))
             line |= {name: 100 * model[name].mean() for name in SCORES}
@@ -80,9 +80,9 @@ def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     figure = look.figure(2.9 * len(panels), "F1 of every method against the FLOPs of its training")
     axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axis, (setting, part) in zip(axes, panels, strict=True):
-        control = part[part.role == MATCHED].sort_values("training_flops")
+        control = part[part.role == CONTROL].sort_values("training_flops")
         axis.plot(control.training_flops, control.f1, "s--", color="0.4", label="control")
-        for count, (_, row) in enumerate(part[part.role != MATCHED].iterrows()):
+        for count, (_, row) in enumerate(part[part.role != CONTROL].iterrows()):
             marker = look.MARKERS[count % len(look.MARKERS)]
             axis.plot(row.training_flops, row.f1, marker, ls="", label=row.objective)
         axis.set(xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
@@ -90,17 +90,24 @@ def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return figure, table[[*SETTING, *MODEL, "f1", "training_flops"]]
 
 
+def _students(part: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Plain distillation, which is planned before all methods, and the methods."""
+    students = part[part.role == STUDENT]
+    return students[:1], students[1:]
+
+
 def answer(table: pd.DataFrame) -> str:
     """How many methods differ from the control, and the best one, a sentence per test set."""
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
-        methods = part[part.role != MATCHED]
-        significant = methods[methods.control_p_holm < 0.05]
-        best = methods.loc[methods.f1.idxmax()]
+        plain, methods = _students(part)
+        significant = methods[methods.control_p_holm < statistics.LEVEL]
+        students = pd.concat([plain, methods])
+        best = students.loc[students.f1.idxmax()]
         settings.append(
             {
                 "test_set": setting[2],
-                "asked": setting[1],
+                "eval_prompt": setting[1],
                 "methods": len(methods),
                 "above": int((significant.control_difference > 0).sum()),
                 "below": int((significant.control_difference < 0).sum()),
@@ -117,13 +124,14 @@ def conclusion(table: pd.DataFrame) -> str:
     that does not move it cannot help it by the teacher."""
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
-        methods = part[part.role != MATCHED]
-        own = part[(part.role == MATCHED) & (part.steps == methods.steps.max())].loyalty.max()
-        nearer = methods.loyalty > own
+        students = pd.concat(_students(part))
+        controls = part[(part.role == CONTROL) & (part.steps == students.steps.max())]
+        reference = controls.loyalty.max()
+        nearer = students.loyalty > reference
         named = {
-            "nearer": list(methods.objective[nearer]),
-            "others": list(methods.objective[~nearer]),
+            "nearer": list(students.objective[nearer]),
+            "others": list(students.objective[~nearer]),
         }
-        settings.append({"test_set": setting[2], "loyalty": number(own), **named})
+        settings.append({"test_set": setting[2], "loyalty": number(reference), **named})
     text = prose.render("methods_conclusion", settings=settings)
     return f"{answer(table)}\n{text}"

@@ -84,7 +84,7 @@ def _unpaired(
 def _title(model: pd.DataFrame) -> str:
     """A model and where it was asked, in words."""
     row = model.iloc[0]
-    return f"{row.student or row.family} ({row.role}, {row.test_set} {row.asked})"
+    return f"{row.student or row.family} ({row.role}, {row.test_set} {row.eval_prompt})"
 
 
 def _place(row: pd.Series) -> str:

@@ -8,15 +8,18 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import contrasts, pairing, retention, statistics
-from studylib.core.labels import FOLDED, TUNED
+from studylib.core.labels import FINE_TUNED, TUNED_SHOWN
 
 WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
 ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
-FOLDING, BOTH = "folded in by the teacher (context distillation)", "folded in, and shown in asking"
+DISTILLED = "context distillation"
+DISTILLED_SHOWN = "context distillation, with a demonstration in asking"
 APART = ("apart", "apart_low", "apart_high")
 
 
-def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
+def prompting(
+    rows: pd.DataFrame, train_prompts: Sequence[str], eval_prompts: Sequence[str]
+) -> pd.DataFrame:
     """What ways of prompting are worth in points of F1: a line per family, test set, role and two
     ways of training and asking, with the `contrast` that they belong to.
 
@@ -25,33 +28,35 @@ def prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) 
     declared beforehand and is not corrected, the others by Holm over all of them.
     """
     rows = pairing.distinct(rows)
-    table, first = _prompting(rows, trained, asked), rows.test_set.iloc[0]
+    table, first = _prompting(rows, train_prompts, eval_prompts), rows.test_set.iloc[0]
     whole = (table.role == "student") & (table.contrast == WHOLE)
     return contrasts.tested(
         table,
         whole & (table.test_set == first),
         rows,
-        lambda some: _prompting(some, trained, asked),
+        lambda some: _prompting(some, train_prompts, eval_prompts),
     )
 
 
-def declared(trained: Sequence[str]) -> str:
+def declared(train_prompts: Sequence[str]) -> str:
     """The comparison of ways of prompting that was declared before its results were known, in
     words."""
-    return f"{trained[-1]} in training and asking, not {trained[0]}"
+    return f"{train_prompts[-1]} in training and asking, not {train_prompts[0]}"
 
 
-def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
+def by_trait(rows: pd.DataFrame, train_prompts: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and
     asking minus that of the one that never is, a line per family, test set, trait of the question
     and its value, with 95 % intervals, and how far (`apart`) that is above the other questions' on
     the same test set; nothing is tested here. Where some values on a test set have questions enough
     for an interval, those that have not are left out."""
     rows, lines = pairing.distinct(rows), []
-    students = rows[(rows.role == "student") & (rows.teacher == TUNED)]
+    students = rows[(rows.role == "student") & (rows.teacher == FINE_TUNED)]
     for (family, test), group in students.groupby(["family", "test_set"], sort=False):
-        group = group[group.trained == group.asked]
-        plain, shown = (group[group.trained == mode] for mode in (trained[0], trained[-1]))
+        group = group[group.train_prompt == group.eval_prompt]
+        plain, shown = (
+            group[group.train_prompt == mode] for mode in (train_prompts[0], train_prompts[-1])
+        )
         if set(plain.seed) & set(shown.seed):
             setting = {"family": family, "test_set": test}
             lines += [setting | line for line in _by_trait(plain, shown)]
@@ -62,37 +67,41 @@ def by_trait(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
     return table[bounded | ~bounded.groupby([table.family, table.test_set]).transform("any")]
 
 
-def _prompting(rows: pd.DataFrame, trained: Sequence[str], asked: Sequence[str]) -> pd.DataFrame:
+def _prompting(
+    rows: pd.DataFrame, train_prompts: Sequence[str], eval_prompts: Sequence[str]
+) -> pd.DataFrame:
     """Those lines, not yet corrected for their number."""
     lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
     for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
         for role in ("student", "teacher"):
-            models = group[group.role == role].groupby(["teacher", "trained", "asked"])
+            models = group[group.role == role].groupby(["teacher", "train_prompt", "eval_prompt"])
             ways = {way: model for way, model in models}
-            for contrast, name, way, other in _ways(trained, asked):
+            for contrast, name, way, other in _ways(train_prompts, eval_prompts):
                 if {way, other} <= ways.keys() and set(ways[way].seed) & set(ways[other].seed):
                     identity = zip(columns, (family, test, role, contrast, name), strict=True)
                     lines.append(dict(identity) | contrasts.difference(ways[way], ways[other]))
     return pd.DataFrame(lines, columns=[*columns, *contrasts.DIFFERENCE])
 
 
-def _ways(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, str, tuple, tuple]]:
+def _ways(
+    train_prompts: Sequence[str], eval_prompts: Sequence[str]
+) -> Iterator[tuple[str, str, tuple, tuple]]:
     """What is compared of ways of prompting: contrast, both ways in words, and as (teacher,
     trained, asked) the one and the other."""
-    plain, last = trained[0], trained[-1]
-    yield WHOLE, declared(trained), (TUNED, last, last), (TUNED, plain, plain)
+    plain, last = train_prompts[0], train_prompts[-1]
+    yield WHOLE, declared(train_prompts), (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
     for number, contrast in enumerate((ASKING, CHOOSING)):
-        first = asked[number]
-        for mode, other in product(trained, asked[number + 1 :]):
+        first = eval_prompts[number]
+        for mode, other in product(train_prompts, eval_prompts[number + 1 :]):
             name = f"trained {mode}: asked {other}, not {first}"
-            yield contrast, name, (TUNED, mode, other), (TUNED, mode, first)
-    for mode in asked:
+            yield contrast, name, (FINE_TUNED, mode, other), (FINE_TUNED, mode, first)
+    for mode in eval_prompts:
         name = f"asked {mode}: trained {last}, not {plain}"
-        yield TRAINING, name, (TUNED, last, mode), (TUNED, plain, mode)
-    for mode in asked:
-        name = f"asked {mode}: the demonstration folded in, not unseen"
-        contrast = FOLDING if mode == plain else BOTH
-        yield contrast, name, (FOLDED, plain, mode), (TUNED, plain, mode)
+        yield TRAINING, name, (FINE_TUNED, last, mode), (FINE_TUNED, plain, mode)
+    for mode in eval_prompts:
+        name = f"asked {mode}: with context distillation, not without"
+        contrast = DISTILLED if mode == plain else DISTILLED_SHOWN
+        yield contrast, name, (TUNED_SHOWN, plain, mode), (FINE_TUNED, plain, mode)
 
 
 def _by_trait(plain: pd.DataFrame, shown: pd.DataFrame) -> Iterator[dict]:

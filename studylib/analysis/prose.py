@@ -7,7 +7,7 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from studylib.analysis import formats, retention, statistics, teacher_sizes, terms
+from studylib.analysis import formats, retention, statistics, teacher_sizes
 from studylib.core import escaping
 
 ENVIRONMENT = Environment(
@@ -28,7 +28,6 @@ ENVIRONMENT.filters |= {
     "repr": repr,
     "signed": formats.signed,
     "signed_extent": lambda values: formats.extent(values, formats.signed),
-    "term": terms.term,
 }
 ENVIRONMENT.globals |= {
     "span": formats.span,

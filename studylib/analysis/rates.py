@@ -6,54 +6,60 @@ rates.markdown(origin.rates(plan, study.origins(plan, folder=folder)))
 
 import pandas as pd
 
-from studylib.analysis import prose, tables, terms
+from studylib.analysis import prose, tables
 from studylib.core import sizes
 
-PAIR = ["family", "student", "start", "trained", "seed"]
+PAIR = ["family", "student", "init", "train_prompt", "seed"]
 TITLES = {
     "family": "family",
     "size": "size",
     "role": "role",
-    "start": "init",
+    "init": "init",
     "teacher": "teacher",
-    "trained": "trained",
+    "targets": "targets",
+    "train_prompt": "train prompt",
     "seed": "seed",
     "weights": "sum of loss weights",
     "tried": "learning rates tried",
-    "rate": "learning rate",
+    "lr": "learning rate",
 }
-COLUMNS = [*PAIR, "role", "teacher", "objective", "weights", "tried", "rate"]
+COLUMNS = [*PAIR, "role", "teacher", "targets", "objective", "weights", "tried", "lr"]
 
 
 def markdown(rates: pd.DataFrame) -> str:
     """That table, and what it says of students and controls."""
     if rates.empty:
         return "Nothing was trained yet.\n"
-    shown = terms.standard(rates).assign(
+    missing = "–: the learning rate that the search chose was not recorded."
+    notes = [differences(rates), missing if rates.lr.isna().any() else ""]
+    table = tables.markdown(cells(rates))
+    return "\n\n".join(filter(None, (table, " ".join(filter(None, notes))))) + "\n"
+
+
+def cells(rates: pd.DataFrame) -> pd.DataFrame:
+    """A line per trained model: what it learns, and at which rate."""
+    shown = rates.assign(
         size=rates.student.map(sizes.written).where(rates.role != "teacher", "uncut"),
-        rate=rates.rate.map("{:g}".format).where(rates.rate.notna(), "–"),
+        lr=rates.lr.map("{:g}".format).where(rates.lr.notna(), "–"),
         tried=rates.tried.replace("", "–"),
     )
-    always = ("size", "role", "rate")
+    always = ("size", "role", "lr")
     columns = [name for name in TITLES if name in always or shown[name].nunique() > 1]
-    missing = "–: the learning rate that the search chose was not recorded."
-    notes = [differences(rates), missing if rates.rate.isna().any() else ""]
-    table = tables.markdown(shown[columns].rename(columns=TITLES))
-    return "\n\n".join(filter(None, (table, " ".join(filter(None, notes))))) + "\n"
+    return shown[columns].rename(columns=TITLES)
 
 
 def differences(rates: pd.DataFrame) -> str:
     """What students and their controls differ in besides the teacher, in sentences; where there are
     no such pairs, whether learning rates were searched."""
-    students, controls = (rates[rates.role == role] for role in ("student", "twin"))
-    pairs = students.merge(controls, on=PAIR, suffixes=("", "_twin"))
-    weights = pairs.loc[pairs.weights != pairs.weights_twin, ["weights", "weights_twin"]]
-    known = pairs.dropna(subset=["rate", "rate_twin"])
+    students, controls = (rates[rates.role == role] for role in ("student", "control"))
+    pairs = students.merge(controls, on=PAIR, suffixes=("", "_control"))
+    weights = pairs.loc[pairs.weights != pairs.weights_control, ["weights", "weights_control"]]
+    known = pairs.dropna(subset=["lr", "lr_control"])
     return prose.render(
         "rates",
         pairs=len(pairs),
         weights=weights.drop_duplicates().to_dict("records"),
         searched=((rates if pairs.empty else pairs).tried != "").any(),
         known=len(known),
-        same=(known.rate == known.rate_twin).sum(),
+        same=(known.lr == known.lr_control).sum(),
     )

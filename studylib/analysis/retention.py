@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import pairing, run_ids, statistics
-from studylib.core.labels import BASE, METRICS
+from studylib.analysis import pairing, roles, run_ids, statistics
+from studylib.core.labels import BASE, FINE_TUNED, METRICS, PRETRAINED
 
 MARGIN = 90.0  # percent of its teacher's score that a student must keep
 REPORTED = 57.1  # percent fewer parameters: the paper keeps more than MARGIN up to there (abstract)
 PAPER = "Datta et al. (2025)"
 # Of the students that the claim is about: cut from the fine-tuned teacher, or siblings of it.
-HEAD_STARTS = ("tuned", "pretrained")
-UNCOMPARED = ("guide", BASE)  # roles that are not compared with a fine-tuned teacher
+HEAD_INITS = (FINE_TUNED, PRETRAINED)
 FLOOR = 20.0  # a teacher below this F1 has nothing worth keeping
-SETTING = ["family", "trained", "asked", "test_set"]
+SETTING = ["family", "train_prompt", "eval_prompt", "test_set"]
 PARAMETERS = ["parameters_total", "parameters_nonembedding"]
-MODEL = ["role", "teacher", "student", "start", "targets", "objective", "steps", *PARAMETERS]
+MODEL = ["role", "teacher", "student", "init", "targets", "objective", "steps", *PARAMETERS]
 KEPT = ("f1", "exact_match")  # what retention is of
 LIKENESS = ("agreement", "loyalty")
 RETAINED = tuple(f"retention_{metric}" for metric in KEPT)
@@ -50,8 +49,8 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     scores and retention, missing where questions or articles are too few (`statistics.enough`);
     retention is missing where the teacher is below 20 F1.
     """
-    lines, rows = [], pairing.distinct(rows)
-    for setting, group in rows[~rows.role.isin(UNCOMPARED)].groupby(SETTING, sort=False):
+    lines, rows = [], pairing.distinct(roles.compared(rows))
+    for setting, group in rows.groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
         for name, model in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
             identity = zip([*SETTING, *MODEL], [*setting, *name], strict=True)
@@ -73,8 +72,8 @@ def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is
     below 20 F1), in percent."""
-    rows = pairing.distinct(rows)
-    models = rows[~rows.role.isin(UNCOMPARED)].groupby([*SETTING, *MODEL, "seed"], sort=False)
+    rows = pairing.distinct(roles.compared(rows))
+    models = rows.groupby([*SETTING, *MODEL, "seed"], sort=False)
     scores = {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
     seeds = pd.DataFrame(scores).reset_index()
     teachers = seeds[seeds.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]]
@@ -87,7 +86,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 def bases(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per model as it comes from outside, test set and way of asking: EM and F1 in percent,
     with 95 % intervals."""
-    columns = ["family", "student", "parameters_total", "asked", "test_set"]
+    columns = ["family", "student", "parameters_total", "eval_prompt", "test_set"]
     lines, rows = [], pairing.distinct(rows)
     for setting, model in rows[rows.role == BASE].groupby(columns, sort=False):
         values, clusters = pairing.scores([model], KEPT)

@@ -15,16 +15,16 @@ from studylib.analysis import (
     prose,
     rates,
     retention,
+    roles,
     tables,
-    terms,
 )
 from studylib.core import sizes
-from studylib.core.labels import RAW, TUNED
+from studylib.core.labels import BASE, FINE_TUNED, STUDENT
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What numbers come from: the learning rates that were chosen (`rates`), what computing took,
+    """What numbers come from: the learning rates that were chosen (`lrs`), what computing took,
     and which of them today's code would compute anew, both in words."""
 
     rates: pd.DataFrame
@@ -43,7 +43,7 @@ def capacity_gap(
     costs: pd.DataFrame,
     law: pd.DataFrame,
     shipped: pd.DataFrame,
-    asked: str,
+    eval_prompt: str,
     origin: Origin,
     claimed: pd.DataFrame | None = None,
 ) -> dict[str, str]:
@@ -51,7 +51,7 @@ def capacity_gap(
     `costs` what answers cost, `law` the best teachers of siblings, `shipped` the scores of models
     before any training, `origin` what its numbers come from, `claimed` the comparison on untouched
     questions (`retention.on_untouched`)."""
-    results = f"{summits(law, asked)}{conclusion(kept, gained, costs, asked, claimed)}"
+    results = f"{summits(law, eval_prompt)}{conclusion(kept, gained, costs, eval_prompt, claimed)}"
     besides = rates.differences(origin.rates)
     texts = {"bases": tables.bases(shipped)} if len(shipped) else {}
     texts |= {
@@ -59,23 +59,23 @@ def capacity_gap(
         "table": tables.table(kept),
         "rates": rates.markdown(origin.rates),
         "contrasts": _paragraphs(tables.contrasts(gained), besides),
-        "answer": capacity_answer(kept, gained, costs, asked, claimed),
+        "answer": capacity_answer(kept, gained, costs, eval_prompt, claimed),
         "conclusion": _paragraphs(results, besides, origin.computed),
     }
     return origin.marked(texts)
 
 
 def teacher_choice(
-    kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, asked: str, origin: Origin
+    kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, eval_prompt: str, origin: Origin
 ) -> dict[str, str]:
     """What that notebook says in words, by name."""
-    results = choice_conclusion(gained, scores, TUNED, asked)
+    results = choice_conclusion(gained, scores, FINE_TUNED, eval_prompt)
     besides = rates.differences(origin.rates)
     texts = {
         "table": tables.table(kept),
         "contrasts": _paragraphs(tables.contrasts(gained), besides),
         "rates": rates.markdown(origin.rates),
-        "answer": choice_answer(gained, scores, TUNED, asked),
+        "answer": choice_answer(gained, scores, FINE_TUNED, eval_prompt),
         "conclusion": _paragraphs(results, besides, origin.computed),
     }
     return origin.marked(texts)
@@ -85,7 +85,7 @@ def prompting_mode(
     kept: pd.DataFrame,
     worth: pd.DataFrame,
     traits: pd.DataFrame,
-    trained: Sequence[str],
+    train_prompts: Sequence[str],
     origin: Origin,
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `worth` is what ways of prompting are worth,
@@ -93,9 +93,11 @@ def prompting_mode(
     texts = {
         "table": tables.table(kept),
         "comparisons": tables.prompting(worth),
-        "answer": prompting_answer(worth, trained),
+        "answer": prompting_answer(worth, train_prompts),
         "rates": rates.markdown(origin.rates),
-        "conclusion": _paragraphs(prompting_conclusion(worth, traits, trained), origin.computed),
+        "conclusion": _paragraphs(
+            prompting_conclusion(worth, traits, train_prompts), origin.computed
+        ),
     }
     return origin.marked(texts)
 
@@ -109,23 +111,23 @@ def capacity_answer(
     kept: pd.DataFrame,
     gained: pd.DataFrame,
     costs: pd.DataFrame,
-    asked: str,
+    eval_prompt: str,
     claimed: pd.DataFrame | None = None,
 ) -> str:
     """How far a model can be compressed, in a few sentences a family: what is kept and how far that
     is from what the paper reports, what the teacher adds, and what an answer costs. Claims as in
     `conclusion`."""
-    asked = _way(kept, asked)
-    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
-    students = _lines(claims.headline(kept, asked), role="student")
-    main = gained[gained.start.isin(retention.HEAD_STARTS)]
-    added = contrasts.judged(_lines(main, asked=asked, contrast=contrasts.ADDED))
-    answered = costs[(costs.role == "student") & costs.start.isin(retention.HEAD_STARTS)]
+    eval_prompt = _way(kept, eval_prompt)
+    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
+    students = _lines(claims.headline(kept, eval_prompt), role="student")
+    main = gained[gained.init.isin(retention.HEAD_INITS)]
+    added = contrasts.judged(_lines(main, eval_prompt=eval_prompt, contrast=contrasts.ADDED))
+    answered = _headline_costs(costs)
     families = [
         {
             "prefix": _prefix(students, family),
             "students": claims.by_test(_lines(fresh, family=family), "student"),
-            "controls": claims.by_test(_lines(fresh, family=family), "twin"),
+            "controls": claims.by_test(_lines(fresh, family=family), "control"),
             "added": _lines(added, family=family).to_dict("records"),
             "times": list(_lines(answered, family=family).time),
         }
@@ -133,7 +135,10 @@ def capacity_answer(
         for family, models in students.groupby("family", sort=False)
     ]
     return (
-        prose.render("capacity_answer", families=families, seeds=_seeds(kept), asked=asked) + "\n"
+        prose.render(
+            "capacity_answer", families=families, seeds=_seeds(kept), eval_prompt=eval_prompt
+        )
+        + "\n"
     )
 
 
@@ -150,7 +155,7 @@ def conclusion(
     kept: pd.DataFrame,
     gained: pd.DataFrame,
     costs: pd.DataFrame,
-    asked: str,
+    eval_prompt: str,
     claimed: pd.DataFrame | None = None,
 ) -> str:
     """What the tables say about the 90 % margin, about student and control, and about what answers
@@ -159,17 +164,17 @@ def conclusion(
     Claims (`claims`) rest on untouched questions alone (`claimed`, or those lines of `kept` that
     are of none else). Without intervals nothing is claimed, and the estimates are named as such.
     """
-    asked = _way(kept, asked)
-    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), asked)
-    models = _lines(claims.headline(kept, asked), role="student"), fresh
+    eval_prompt = _way(kept, eval_prompt)
+    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
+    models = _lines(claims.headline(kept, eval_prompt), role="student"), fresh
     differences = contrasts.judged(
-        _lines(gained[gained.start.isin(retention.HEAD_STARTS)], asked=asked)
+        _lines(gained[gained.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
     )
     differences = differences.assign(name=list(_sized(differences)))
-    main = _lines(kept[kept.start.isin(retention.HEAD_STARTS)], asked=asked)
+    main = _lines(kept[kept.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
     cases = [
         {
-            "title": terms.titled(kept, family, test),
+            "title": formats.titled(kept, family, test),
             "answered": "student" in set(group.role),
             "ways": _ways(*(_lines(lines, family=family, test_set=test) for lines in models)),
             "contrasts": _grouped(_lines(differences, family=family, test_set=test), "contrast"),
@@ -180,7 +185,7 @@ def conclusion(
         "capacity_conclusion",
         cases=cases,
         costs={
-            terms.titled(costs, family, "cost"): _costs(group)
+            formats.titled(costs, family, "cost"): _costs(group)
             for family, group in costs.groupby("family", sort=False)
         },
         notes=tables.notes_on(kept, gained),
@@ -195,7 +200,7 @@ def _ways(students: pd.DataFrame, fresh: pd.DataFrame) -> list[dict[str, Any]]:
         {"name": way, "models": models.sort_values("reduction_total").to_dict("records")}
         | {
             name: claims.claim(_lines(fresh, way=way, role=role))
-            for name, role in (("student", "student"), ("control", "twin"))
+            for name, role in (("student", "student"), ("control", "control"))
         }
         for way, models in students.groupby("way", sort=False)
     ]
@@ -203,8 +208,7 @@ def _ways(students: pd.DataFrame, fresh: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
     """What answers of students cost, in percent of the teacher's."""
-    main = (costs.role == "student") & costs.start.isin(retention.HEAD_STARTS)
-    students = costs[main].drop_duplicates("student")
+    students = _headline_costs(costs).drop_duplicates("student")
     shares = {
         f"{name}_share": 100 * students[name] / students[f"teacher_{name}"]
         for name in ("memory", "disk")
@@ -213,47 +217,62 @@ def _costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
     return students.assign(name=names, **shares).to_dict("records")
 
 
+def _headline_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """The lines of students that the claim is about."""
+    main = roles.main(costs) & costs.init.isin(retention.HEAD_INITS)
+    return costs[main & (costs.role == STUDENT)]
+
+
 def _sized(differences: pd.DataFrame) -> Iterator[str]:
     """What contrasts are of: a size, and the losses or the teacher where these are compared."""
     for row in differences.itertuples():
-        other = {"rival": f" by {row.objective}", "pupil": f" under the {terms.term(row.teacher)}"}
-        yield sizes.named(row.student).title + other.get(row.contrast.split()[0], "")
+        other = {
+            contrasts.OTHER_LOSSES: f" by {row.objective}",
+            contrasts.SMALLER_TEACHER: f" under the {row.teacher}",
+        }
+        yield sizes.named(row.student).title + other.get(row.contrast, "")
 
 
-def summits(law: pd.DataFrame, asked: str) -> str:
+def summits(law: pd.DataFrame, eval_prompt: str) -> str:
     """Under how large a teacher siblings do best (`teacher_sizes.law`), a line each."""
-    text = prose.render("law", fitted=_lines(law, asked=asked).to_dict("records"))
+    text = prose.render("law", fitted=_lines(law, eval_prompt=eval_prompt).to_dict("records"))
     return f"{text}\n" if text else ""
 
 
-def choice_answer(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
+def choice_answer(
+    gained: pd.DataFrame, scores: pd.DataFrame, primary: str, eval_prompt: str
+) -> str:
     """Whom a student should learn from, in a few sentences a family."""
-    asked = _way(gained, asked)
-    differences = contrasts.judged(_lines(gained, asked=asked))
+    eval_prompt = _way(gained, eval_prompt)
+    differences = contrasts.judged(_lines(gained, eval_prompt=eval_prompt))
     families = [
         {
             "prefix": _prefix(gained, family),
             "declared": _lines(group, teacher=primary).to_dict("records"),
-            "scores": _grouped(_lines(_tuned(scores), family=family, asked=asked), "test_set"),
+            "scores": _grouped(
+                _lines(_with_fine_tuned(scores), family=family, eval_prompt=eval_prompt), "test_set"
+            ),
         }
         for family, group in differences.groupby("family", sort=False)
     ]
-    scope = {"seeds": _seeds(gained), "asked": asked, "declared": gained.primary.any()}
+    scope = {"seeds": _seeds(gained), "eval_prompt": eval_prompt, "declared": gained.primary.any()}
     return prose.render("choice_answer", families=families, primary=primary, **scope) + "\n"
 
 
-def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, asked: str) -> str:
+def choice_conclusion(
+    gained: pd.DataFrame, scores: pd.DataFrame, primary: str, eval_prompt: str
+) -> str:
     """The primary contrast and the correlation in a few sentences a family and test set."""
-    asked = _way(gained, asked)
-    differences = contrasts.judged(_lines(gained, asked=asked))
+    eval_prompt = _way(gained, eval_prompt)
+    differences = contrasts.judged(_lines(gained, eval_prompt=eval_prompt))
     cases = [
         {
-            "title": terms.titled(gained, family, test),
+            "title": formats.titled(gained, family, test),
             "declared": group[group.teacher == primary].to_dict("records"),
             "others": group[group.teacher != primary].to_dict("records"),
-            "scores": _lines(_tuned(scores), family=family, test_set=test, asked=asked).to_dict(
-                "records"
-            ),
+            "scores": _lines(
+                _with_fine_tuned(scores), family=family, test_set=test, eval_prompt=eval_prompt
+            ).to_dict("records"),
         }
         for (family, test), group in differences.groupby(["family", "test_set"], sort=False)
     ]
@@ -261,12 +280,12 @@ def choice_conclusion(gained: pd.DataFrame, scores: pd.DataFrame, primary: str, 
     return prose.render("choice_conclusion", cases=cases, primary=primary, notes=notes)
 
 
-def _tuned(scores: pd.DataFrame) -> pd.DataFrame:
+def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores of teachers and students with whether the teacher was fine-tuned."""
-    return scores.assign(tuned=[not name.startswith(RAW) for name in scores.teacher])
+    return scores.assign(fine_tuned=[not name.startswith(BASE) for name in scores.teacher])
 
 
-def prompting_answer(worth: pd.DataFrame, trained: Sequence[str]) -> str:
+def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
     """What a demonstration is worth, in a few sentences a family."""
     students = contrasts.judged(_lines(worth, role="student"))
     students = students.assign(mode=[ways.partition(":")[0] for ways in students.ways])
@@ -275,18 +294,24 @@ def prompting_answer(worth: pd.DataFrame, trained: Sequence[str]) -> str:
             "prefix": _prefix(worth, family),
             "declared": _lines(group, contrast=prompting.WHOLE).to_dict("records"),
             "asking": _grouped(_lines(group, contrast=prompting.ASKING), "mode"),
-            "distilled": _lines(group, contrast=prompting.FOLDING).to_dict("records"),
+            "distilled": _lines(group, contrast=prompting.DISTILLED).to_dict("records"),
         }
         for family, group in students.groupby("family", sort=False)
     ]
-    scope = {"seeds": _seeds(worth), "trained": trained, "declared": worth.primary.any()}
+    scope = {
+        "seeds": _seeds(worth),
+        "train_prompts": train_prompts,
+        "declared": worth.primary.any(),
+    }
     return prose.render("prompting_answer", families=families, **scope) + "\n"
 
 
-def prompting_conclusion(worth: pd.DataFrame, traits: pd.DataFrame, trained: Sequence[str]) -> str:
+def prompting_conclusion(
+    worth: pd.DataFrame, traits: pd.DataFrame, train_prompts: Sequence[str]
+) -> str:
     """The declared comparison, the others kind by kind, and which questions gain, in a few
     sentences a family and test set."""
-    labels = [f"{row.role}, {row.ways}" for row in terms.standard(worth).itertuples()]
+    labels = [f"{row.role}, {row.ways}" for row in worth.itertuples()]
     signed = worth.difference.map(formats.signed)
     names = [f"{label} ({value})" for label, value in zip(labels, signed, strict=True)]
     whole = (worth.role == "student") & (worth.contrast == prompting.WHOLE)
@@ -295,7 +320,7 @@ def prompting_conclusion(worth: pd.DataFrame, traits: pd.DataFrame, trained: Seq
     kinds = kinds.assign(differs=(kinds.apart_low > 0) | (kinds.apart_high < 0))
     cases = [
         {
-            "title": terms.titled(worth, family, test),
+            "title": formats.titled(worth, family, test),
             "declared": group[group.declared].to_dict("records"),
             "contrasts": _grouped(group[~group.declared], "contrast"),
             "kinds": _lines(kinds, family=family, test_set=test).to_dict("records"),
@@ -303,12 +328,18 @@ def prompting_conclusion(worth: pd.DataFrame, traits: pd.DataFrame, trained: Seq
         for (family, test), group in differences.groupby(["family", "test_set"], sort=False)
     ]
     notes = tables.notes_on(worth, worth)
-    return prose.render("prompting_conclusion", cases=cases, trained=trained, notes=notes)
+    return prose.render(
+        "prompting_conclusion", cases=cases, train_prompts=train_prompts, notes=notes
+    )
 
 
-def _way(table: pd.DataFrame, asked: str) -> str:
-    """The way of asking to speak of: this one, or the first in which any model was asked."""
-    return asked if table.empty or asked in set(table.asked) else table.asked.iloc[0]
+def _way(table: pd.DataFrame, eval_prompt: str) -> str:
+    """The eval prompt to speak of: this one, or the first in which any model was asked."""
+    return (
+        eval_prompt
+        if table.empty or eval_prompt in set(table.eval_prompt)
+        else table.eval_prompt.iloc[0]
+    )
 
 
 def _lines(table: pd.DataFrame, **values: str) -> pd.DataFrame:
@@ -325,7 +356,7 @@ def _grouped(table: pd.DataFrame, name: str) -> dict[str, list[dict[str, Any]]]:
 
 def _prefix(table: pd.DataFrame, family: str) -> str:
     """A family's name before what is said of it, where there are several."""
-    name = terms.titled(table, family)
+    name = formats.titled(table, family)
     return f"{name}: " if name else ""
 
 

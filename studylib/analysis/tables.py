@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import formats, prose, retention, statistics, terms
+from studylib.analysis import formats, prose, retention, roles, statistics
 from studylib.core import labels, sizes
 
 IDENTITY = {
     "family": "family",
     "size": "size",
     "role": "role",
-    "start": "init",
+    "init": "init",
     "teacher": "teacher",
+    "targets": "targets",
     "objective": "objective",
-    "asked": "asked",
+    "eval_prompt": "eval prompt",
     "test_set": "test set",
     "language": "language",
-    "trained": "trained",
+    "train_prompt": "train prompt",
     "seeds": "seeds",
     "steps": "steps",
     "n": "questions",
@@ -49,13 +50,15 @@ def markdown(cells: pd.DataFrame) -> str:
 
 def headline(kept: pd.DataFrame) -> str:
     """What is most asked for of a comparison, in Markdown: its `main` lines."""
-    return table(main(kept), ("family", "size", "role", "asked", "test_set", "seeds"), HEADLINE)
+    return table(
+        main(kept), ("family", "size", "role", "eval_prompt", "test_set", "seeds"), HEADLINE
+    )
 
 
 def main(kept: pd.DataFrame) -> pd.DataFrame:
     """The lines of teachers, students and controls, those of base init left out."""
-    compared = kept.role.isin(("student", "twin")) & kept.start.isin(retention.HEAD_STARTS)
-    return kept[(kept.role == "teacher") | compared]
+    head = kept.init.isin(retention.HEAD_INITS) | (kept.role == "teacher")
+    return kept[head & roles.main(kept)]
 
 
 def table(
@@ -65,23 +68,38 @@ def table(
 ) -> str:
     """The comparison in Markdown: of what identifies and measures models, what is `named` and in
     `measures`; what is the same in every line is said once, below it."""
-    uncut, models = kept.role == "teacher", terms.standard(kept)
-    models["size"] = kept.student.map(sizes.written).mask(uncut, "uncut")
-    models["teacher"] = models.teacher.mask(uncut, "–")
-    values = models[list(IDENTITY)].nunique()
+    models = _models(kept)
+    values = models.nunique()
     shared = [f"{IDENTITY[name]} {models[name].iloc[0]}" for name in values.index[values == 1]]
-    columns = [name for name in IDENTITY if name in named and values[name] > 1]
-    cells = models[columns].rename(columns=IDENTITY)
-    for name in measures:
-        cells[MEASURES[name]] = [_measured(row, name) for row in kept.to_dict("records")]
     notes = prose.render(
         "table",
         shared=shared,
         intervals=notes_on(kept),
         spread=kept.seeds.max() > 1,
-        asked_several_ways=kept.asked.nunique() > 1,
+        asked_several_ways=kept.eval_prompt.nunique() > 1,
     )
-    return f"{markdown(cells)}\n\n{notes}\n"
+    return f"{markdown(cells(kept, named, measures))}\n\n{notes}\n"
+
+
+def cells(
+    kept: pd.DataFrame,
+    named: Sequence[str] = tuple(IDENTITY),
+    measures: Sequence[str] = tuple(MEASURES),
+) -> pd.DataFrame:
+    """The same without notes, every cell as text."""
+    models = _models(kept)
+    several = [name for name in IDENTITY if name in named and models[name].nunique() > 1]
+    shown = models[several].rename(columns=IDENTITY)
+    for name in measures:
+        shown[MEASURES[name]] = [_measured(row, name) for row in kept.to_dict("records")]
+    return shown
+
+
+def _models(kept: pd.DataFrame) -> pd.DataFrame:
+    """What identifies models, in words."""
+    uncut = kept.role == "teacher"
+    size = kept.student.map(sizes.written).mask(uncut, "uncut")
+    return kept.assign(size=size, teacher=kept.teacher.mask(uncut, "–"))[list(IDENTITY)]
 
 
 def _measured(row: Mapping, name: str) -> str:
@@ -108,40 +126,61 @@ def notes_on(table: pd.DataFrame, differences: pd.DataFrame | None = None) -> st
 
 def bases(table: pd.DataFrame) -> str:
     """Models as they come from outside (`retention.bases`), in Markdown."""
+    return f"{markdown(base_cells(table))}\n\n{notes_on(table)}\n"
+
+
+def base_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The same without notes, every cell as text."""
     names = table.student.map(sizes.written).where(table.student != "", table.family)
     cells = pd.DataFrame({"model": names, "parameters": table.parameters_total.map("{:,}".format)})
-    cells[["asked", "test set"]] = table[["asked", "test_set"]]
+    cells[["eval prompt", "test set"]] = table[["eval_prompt", "test_set"]]
     for name, title in (("exact_match", "EM"), ("f1", "F1")):
         cells[title] = [formats.measured(row, name) for row in table.to_dict("records")]
-    return f"{markdown(cells)}\n\n{notes_on(table)}\n"
+    return cells
 
 
 def contrasts(table: pd.DataFrame) -> str:
     """What models of one size differ by (`contrasts.contrasts`), in Markdown."""
-    names = ("family", "contrast", "start", "asked", "test_set", "size", "teacher", "objective")
-    always = ("start", "asked", "test_set", "size")
+    return _tested(table, contrast_cells(table))
+
+
+def contrast_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The same without notes, every cell as text."""
+    names = ("family", "contrast", "init", "eval_prompt", "test_set", "size", "teacher")
+    always = ("init", "eval_prompt", "test_set", "size")
     columns = {
         name: IDENTITY.get(name, name)
-        for name in names
+        for name in (*names, "objective")
         if name in always or table[name].nunique() > 1
     }
     title = "difference" if table.empty or "contrast" in columns else table.contrast.iloc[0]
     shown = table.assign(size=table.student.map(sizes.written))
-    return _tested(shown, columns, f"{terms.term(title)}, F1")
+    return _differences(shown, columns, f"{title}, F1")
 
 
 def prompting(table: pd.DataFrame) -> str:
     """What ways of prompting are worth (`prompting.prompting`), in Markdown."""
+    return _tested(table, prompting_cells(table))
+
+
+def prompting_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The same without notes, every cell as text."""
     columns = {"family": "family"} if table.family.nunique() > 1 else {}
     columns |= {"role": "role", "test_set": "test set", "ways": "ways"}
-    return _tested(table, columns, "difference, F1")
+    return _differences(table, columns, "difference, F1")
 
 
-def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> str:
+def _tested(table: pd.DataFrame, cells: pd.DataFrame) -> str:
     """Differences with their tests, and what these are corrected for."""
     if table.empty:
         return "Nothing is compared: no two models here are such a pair.\n"
-    cells = terms.standard(table)[list(columns)].rename(columns=columns)
+    notes = prose.render("tested", primary=table.primary.any(), notes=notes_on(table, table))
+    return f"{markdown(cells)}\n\n{notes}\n"
+
+
+def _differences(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> pd.DataFrame:
+    """Differences with their intervals and tests, every cell as text."""
+    cells = table[list(columns)].rename(columns=columns)
     signed = table.difference.map(formats.signed)
     cells[difference] = signed + [
         formats.span(*pair) for pair in zip(table.low, table.high, strict=True)
@@ -149,5 +188,4 @@ def _tested(table: pd.DataFrame, columns: Mapping[str, str], difference: str) ->
     cells["p"] = table.p.map(formats.probability)
     cells["p, Holm"] = table.p_holm.map(formats.probability).mask(table.primary, "primary")
     cells["MDE"] = table.detectable.map(formats.number)
-    notes = prose.render("tested", primary=table.primary.any(), notes=notes_on(table, table))
-    return f"{markdown(cells)}\n\n{notes}\n"
+    return cells

@@ -3,19 +3,19 @@
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import pairing, retention, run_ids, statistics
+from studylib.analysis import pairing, retention, roles, run_ids, statistics
 from studylib.core import sizes
-from studylib.core.labels import TUNED, rung
+from studylib.core.labels import CONTROL, FINE_TUNED, PRETRAINED, STUDENT, TEACHER, control_of
 
 FEW_TEACHERS = 4  # of fewer no correlation is given
 # Parameters of the best teacher over its student's (Zhang et al., 2025, arXiv:2311.07052, in
 # others' words).
 LAW = 2.5
 SCORE = ["f1", *retention.BOUNDS["f1"]]
-LADDER = [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", *SCORE, "runs"]
+SWEEP = [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", *SCORE, "runs"]
 
 
-def ladder(rows: pd.DataFrame) -> pd.DataFrame:
+def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     """A student under ever larger teachers: a line per setting and teacher, with the `ratio` of
     their parameters, both scores and the interval of the student's; cut students under the controls
     of larger sizes, on the seeds that they have, and siblings that learn from several families,
@@ -34,11 +34,11 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
     such curves; their fit is not known here.
     """
     rows, names, lines = pairing.distinct(rows), ["student", *retention.SETTING[1:]], []
-    students = rows[(rows.role == "student") & (rows.start == "pretrained")]
+    students = rows[(roles.kinds(rows) == STUDENT) & (rows.init == PRETRAINED)]
     groups = students.groupby(
         [students.student.map(sizes.written), *retention.SETTING[1:]], sort=False
     )
-    teachers = rows[rows.role == "teacher"].groupby("family").parameters_total.first()
+    teachers = rows[rows.role == TEACHER].groupby("family").parameters_total.first()
     for setting, group in groups:
         models = {family: model for family, model in group.groupby("family", sort=False)}
         if len(models) >= FEW_TEACHERS:
@@ -79,11 +79,11 @@ def _summits(ratios: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
     """Siblings that are students in several families, under these families' teachers."""
-    if not (rows.start == "pretrained").any():
-        return pd.DataFrame(columns=LADDER)
-    kept = retention.compare(rows[rows.role.isin(("teacher", "student"))])
-    teachers = kept[kept.role == "teacher"].set_index(retention.SETTING).f1.rename("teacher_f1")
-    students = kept[(kept.role == "student") & (kept.start == "pretrained")]
+    if not (rows.init == PRETRAINED).any():
+        return pd.DataFrame(columns=SWEEP)
+    kept = retention.compare(rows[roles.kinds(rows).isin((TEACHER, STUDENT))])
+    teachers = kept[kept.role == TEACHER].set_index(retention.SETTING).f1.rename("teacher_f1")
+    students = kept[(kept.role == STUDENT) & (kept.init == PRETRAINED)]
     names = students.student.map(sizes.written)
     several = (
         students.groupby([names, *retention.SETTING[1:]], sort=False).family.transform("size") > 1
@@ -92,27 +92,30 @@ def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
     students = students.join(teachers, on=retention.SETTING).assign(
         ratio=ratio, teacher=students.family
     )
-    lines = students.assign(family=names)[several][LADDER]
+    lines = students.assign(family=names)[several][SWEEP]
     return lines.sort_values(["family", *retention.SETTING[1:], "ratio"], kind="stable")
 
 
 def _under_controls(rows: pd.DataFrame) -> pd.DataFrame:
     """Cut students under the controls of larger sizes and under the uncut teacher, on the seeds
     that the smaller teachers' students have."""
-    shared, lines = rows[rows.seed.isin(rows.seed[rows.role == "pupil"])], []
+    smaller = roles.kinds(rows) == roles.SMALLER_TEACHER
+    shared, lines = rows[rows.seed.isin(rows.seed[smaller])], []
     if shared.empty:
-        return pd.DataFrame(columns=LADDER)
+        return pd.DataFrame(columns=SWEEP)
     for _, group in retention.compare(shared).groupby(retention.SETTING, sort=False):
-        tuned = group[group.start == "tuned"]
-        controls, pupils = tuned[tuned.role == "twin"], group[group.role == "pupil"]
-        names = [*controls.student.map(sizes.written).map(rung), TUNED]
-        teachers = pd.concat([controls, group[group.role == "teacher"]]).assign(teacher=names)
-        students = tuned[(tuned.role == "student") & tuned.student.isin(pupils.student)]
-        pairs = pd.concat([pupils, students]).merge(
+        kinds = roles.kinds(group)
+        controls = group[(kinds == CONTROL) & (group.init == FINE_TUNED)]
+        swept = group[kinds == roles.SMALLER_TEACHER]
+        names = [*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
+        teachers = pd.concat([controls, group[kinds == TEACHER]]).assign(teacher=names)
+        main = (kinds == STUDENT) & (group.init == FINE_TUNED)
+        students = group[main & group.student.isin(swept.student)]
+        pairs = pd.concat([swept, students]).merge(
             teachers, on=[*retention.SETTING, "teacher"], suffixes=("", "_teacher")
         )  # none where a teacher is not answered yet
         remaining = (1 - pairs.reduction_total_teacher / 100) / (1 - pairs.reduction_total / 100)
         runs = map(run_ids.joined, zip(pairs.runs, pairs.runs_teacher, strict=True))
         pairs = pairs.assign(ratio=remaining, teacher_f1=pairs.f1_teacher, runs=list(runs))
         lines.append(pairs.sort_values("ratio", kind="stable"))
-    return pd.concat(lines)[LADDER]
+    return pd.concat(lines)[SWEEP]

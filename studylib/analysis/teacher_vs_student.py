@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import pairing, retention, run_ids, statistics, teacher_sizes
-from studylib.core.labels import RAW, TWIN
+from studylib.core.labels import BASE, CONTROL, FINE_TUNED, SELF, STUDENT, TEACHER
 
 R = ("r", "r_low", "r_high")
-STUDENT = [*retention.SETTING, "start", "student"]
+GROUP = [*retention.SETTING, "init", "student"]
 
 
-def schooling(rows: pd.DataFrame) -> pd.DataFrame:
+def compare(rows: pd.DataFrame) -> pd.DataFrame:
     """F1 of teachers and of the students that they taught, equal but for them and the learning rate
     that each searched, a line per setting and teacher, in percent; and over the teachers of a
     setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles
@@ -24,31 +24,34 @@ def schooling(rows: pd.DataFrame) -> pd.DataFrame:
     have none. The interval draws articles: it is for these teachers, and says nothing of others.
     """
     rows, lines = pairing.distinct(rows), []
-    for setting, students in rows[rows.role == "student"].groupby(STUDENT, sort=False):
-        identity = dict(zip(STUDENT, setting, strict=True))
+    for setting, students in rows[rows.role == STUDENT].groupby(GROUP, sort=False):
+        identity = dict(zip(GROUP, setting, strict=True))
         asked = rows[(rows.family == identity["family"]) & (rows.test_set == identity["test_set"])]
         pairs = {
             name: (teacher, student)
             for name, student in students.groupby("teacher", sort=False)
             if len(teacher := _teacher(name, asked, student))
         }
-        tuned = {name: pair for name, pair in pairs.items() if not name.startswith(RAW)}
-        among = _correlated(tuned)[0] if 0 < len(tuned) < len(pairs) else {}
-        tuned_r = {f"tuned_{name}": among.get(name, np.nan) for name in R}
-        lines += [identity | line | tuned_r for line in _correlated(pairs)]
-    columns = [*STUDENT, "teacher", "teacher_f1", "student_f1", *R]
-    return pd.DataFrame(lines, columns=[*columns, *(f"tuned_{name}" for name in R), "runs"])
+        fine_tuned = {name: pair for name, pair in pairs.items() if not name.startswith(BASE)}
+        among = _correlated(fine_tuned)[0] if 0 < len(fine_tuned) < len(pairs) else {}
+        fine_tuned_r = {f"fine_tuned_{name}": among.get(name, np.nan) for name in R}
+        lines += [identity | line | fine_tuned_r for line in _correlated(pairs)]
+    columns = [*GROUP, "teacher", "teacher_f1", "student_f1", *R]
+    return pd.DataFrame(lines, columns=[*columns, *(f"fine_tuned_{name}" for name in R), "runs"])
 
 
 def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
     """The rows of a student's teacher: one that was asked as it taught; the fine-tuned teacher or
     the student's own control in the prompting that both were trained in."""
     models = rows[rows.teacher == name]
-    if name == TWIN:
-        same = (rows.student == student.student.iloc[0]) & (rows.start == student.start.iloc[0])
-        models = rows[(rows.role == "twin") & same]
-    trained = models.role.isin(("teacher", "twin")) & (models.asked == student.trained.iloc[0])
-    return models[(models.role == "guide") | trained]
+    if name == SELF:
+        same = (rows.student == student.student.iloc[0]) & (rows.init == student.init.iloc[0])
+        models = rows[(rows.role == CONTROL) & same]
+    others = (models.role == TEACHER) & (models.teacher != FINE_TUNED)
+    own = models.role.isin((TEACHER, CONTROL)) & (
+        models.eval_prompt == student.train_prompt.iloc[0]
+    )
+    return models[others | own]
 
 
 def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:

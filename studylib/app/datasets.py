@@ -13,27 +13,24 @@ from studylib.core.escaping import printable
 from studylib.core.project import known_profiles, notebook, profiles
 from studylib.data import model_files, prompts, sources, squad, vocabulary
 from studylib.evaluation import generate, metrics
+from studylib.experiments import experiments
+from studylib.experiments.config import Experiment
 from studylib.models import loading
 
 
-def settings(profile: str) -> dict:
-    """The parameters of a profile or YAML that say what is read and asked; of several notebooks the
-    last word counts."""
-    values: dict = {}
-    for file in profiles(profile):
-        path = notebook(file)
-        values |= parameters.defaults(path) | parameters.read(path, file)
-    return values
+def settings(profile: str) -> Experiment:
+    """The experiment of a profile or YAML that says what is read and asked: of several notebooks
+    the last."""
+    file = profiles(profile)[-1]
+    path = notebook(file)
+    values = parameters.defaults(path) | parameters.read(path, file)
+    return experiments.configured(path.stem, values)
 
 
-def sets(values: Mapping) -> dict[str, dict]:
+def sets(experiment: Experiment) -> dict[str, dict]:
     """The data sets by name, training set first. Raises StudyError for a wrong description."""
-    named = {
-        "train": values["train"],
-        "dev": values["dev"],
-        **values["tests"],
-        **sources.xquad(values["xquad"], values["xquad_paragraphs"]),
-    }
+    data = experiment.data
+    named = {"train": data.train, "dev": data.dev, **data.tests}
     for described in named.values():
         sources.described(described)
     return named
@@ -60,9 +57,8 @@ def _spelt(name: str, value: object) -> str:
 
 def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
-    values = settings(profile)
-    described = sets(values)
-    tokenizers = _tokenizers(values)
+    experiment = settings(profile)
+    described, tokenizers = sets(experiment), _tokenizers(experiment)
     training: list[squad.Question] = []
     for name, dataset in described.items():
         line = {
@@ -87,15 +83,11 @@ def overview(profile: str) -> Iterator[dict]:
 Tokenizers = Mapping[str, loading.PreTrainedTokenizerBase]
 
 
-def _tokenizers(values: Mapping) -> Tokenizers:
+def _tokenizers(experiment: Experiment) -> Tokenizers:
     """The tokenizer of each family that is at hand."""
-    families = {
-        family: loading.varied(reference, values["variant"])
-        for family, reference in values["families"].items()
-    }
     return {
         family: loading.tokenizer(reference)
-        for family, reference in families.items()
+        for family, reference in experiment.families.items()
         if not loading.to_fetch(reference)
     }
 
@@ -188,21 +180,15 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     Raises StudyError for an unknown set.
     """
     profile, _, short = name.rpartition("/")
-    values = settings(profile or "tiny")
-    described = sets(values)
+    experiment = settings(profile or "tiny")
+    described = sets(experiment)
     if short not in described:
         raise StudyError(
             f"There is no data set {short!r} in {profile or 'tiny'}: known are"
             f" {', '.join(described)}."
         )
-    if not values["families"] or not values["seeds"]:
-        raise StudyError(
-            f"{profile or 'tiny'} must name a family and a seed for its prompts to be shown."
-        )
-    tokenizer, config = loading.reading(
-        loading.varied(next(iter(values["families"].values())), values["variant"])
-    )
-    pool, seed = squad.load(described["train"]).questions, values["seeds"][0]
+    tokenizer, config = loading.reading(next(iter(experiment.families.values())))
+    pool, seed = squad.load(described["train"]).questions, experiment.seeds[0]
     for group in squad.by_context(squad.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)

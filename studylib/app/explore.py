@@ -138,7 +138,7 @@ def plan(profile: str) -> Plan:
 
 
 def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
-    """The students and twins that are there with their tuned teachers, by name."""
+    """The students and controls that are there with their fine-tuned teachers, by name."""
     store = store or Store()
     there = (
         one
@@ -146,7 +146,7 @@ def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
         if one.teacher is not None and isinstance(one.counted, Run) and store.result(one.counted)
     )
     return {
-        f"{one.counted.label}, {one.called['asked']}, {one.called['test_set']}": one
+        f"{one.counted.label}, {one.called['eval_prompt']}, {one.called['test_set']}": one
         for one in there
     }
 
@@ -165,7 +165,7 @@ class Panel:
         self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
         self.context, self.question = (
             ipywidgets.Textarea(description=name, layout={"width": "95%", "height": height})
-            for name, height in (("text", "10em"), ("asked", "3em"))
+            for name, height in (("text", "10em"), ("eval_prompt", "3em"))
         )
         self.button, self.output = ipywidgets.Button(description="Ask both"), ipywidgets.Output()
         self.pair.observe(lambda _: self._offer(), "value")
@@ -227,7 +227,7 @@ class Panel:
             both,
             tokenizer,
             asked,
-            mode=one.called["asked"],
+            mode=one.called["eval_prompt"],
             pool=inputs.loaded(self.plan.train).labelled,
             seed=one.called["seed"],
         )

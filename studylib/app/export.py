@@ -58,7 +58,7 @@ class Score:
     with 95 % intervals, of which its teacher."""
 
     test: str
-    asked: str
+    eval_prompt: str
     n: int
     articles: int
     scores: Mapping[str, str]
@@ -126,7 +126,11 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     sets = sorted({root["source"] for root in roots if isinstance(root, dict)})
     order = sorted(
         scores(folder, store),
-        key=lambda score: (score.asked != parameters["trained"], score.asked, score.test),
+        key=lambda score: (
+            score.eval_prompt != parameters["train_prompt"],
+            score.eval_prompt,
+            score.test,
+        ),
     )
     taught_by = manifest["needs"].get("teacher", {}).get("key")
     teacher = store.finished(store.root / "teacher" / str(taught_by))
@@ -139,7 +143,7 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
         licences={reference: licence(reference) for reference in (*models, *sets)},
         counts=facts["parameters"],
         fewer=_fewer(facts["parameters"], teacher["facts"]["parameters"]) if teacher else {},
-        trained=parameters["trained"],
+        trained=parameters["train_prompt"],
         objective=title(parse(parameters["stages"])),
         seed=parameters["seed"],
         rate=facts["rate"],
@@ -210,7 +214,7 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
     current = store.is_current(folder)  # else it learnt from another teacher
     teacher = manifest["needs"].get("teacher", {}).get("key") if current else None
     every = {
-        (answers["model"], answers["test"], answers["asked"], answers["seed"]): answers
+        (answers["model"], answers["test"], answers["eval_prompt"], answers["seed"]): answers
         for answers in _asked(store, {folder.name, teacher})
     }
     for (model, *setting), answers in every.items():
@@ -226,7 +230,7 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
                 kept = formats.number(line.retention_f1)
                 cells["retention_f1"] = f"{kept} %{formats.interval(line, 'retention_f1')}"
             counts = int(line.n), int(line.articles)
-            yield Score(answers["title"], answers["asked"], *counts, cells)
+            yield Score(answers["title"], answers["eval_prompt"], *counts, cells)
 
 
 def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
@@ -246,9 +250,9 @@ def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
             "test": test["digest"],
             "described": test["input"],
             "folder": file.parent,
-            "asked": parameters["asked"],
+            "eval_prompt": parameters["eval_prompt"],
             "seed": parameters["seed"],
-            "title": test.get("label") or title.removesuffix(f" {parameters['asked']}"),
+            "title": test.get("label") or title.removesuffix(f" {parameters['eval_prompt']}"),
         }
 
 
@@ -267,7 +271,8 @@ def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
         )
     fixed: dict[str, Any] = dict.fromkeys((*retention.SETTING, *retention.MODEL), "")
     fixed |= dict.fromkeys(retention.PARAMETERS, 1) | dict.fromkeys(retention.LIKENESS, 0.0)
-    fixed |= {"role": role, "seed": answers["seed"], "untouched": True}
+    fixed |= {"role": role, "teacher": labels.FINE_TUNED, "seed": answers["seed"]}
+    fixed |= {"untouched": True}
     return pd.DataFrame(lines).assign(**fixed, run=answers["folder"].name)
 
 
@@ -287,7 +292,7 @@ def _table(measured: Sequence[Score]) -> str:
     lines = [
         {
             "test set": markdown(score.test),
-            "asked": score.asked,
+            "eval_prompt": score.eval_prompt,
             "questions": score.n,
             "articles": score.articles,
         }
@@ -302,8 +307,8 @@ def _results(score: Score) -> Iterator[EvalResult]:
     for name in ("exact_match", "f1"):
         yield EvalResult(
             task_type="question-answering",
-            dataset_type=f"{score.test} {score.asked}",
-            dataset_name=f"{score.test}, {score.asked}",
+            dataset_type=f"{score.test} {score.eval_prompt}",
+            dataset_name=f"{score.test}, {score.eval_prompt}",
             metric_type=name,
             metric_value=float(score.scores[name].partition(" ")[0]),
         )

@@ -26,7 +26,13 @@ from studylib.training.config import Recipe
 
 # FLOP/s over those of training, where answering and comparing models is in fp32 (SmolLM2-135M on
 # two cores that have bf16)
-EFFICIENCY = {"training": 1.0, "reading": 1.3, "healing": 1.5, "answering": 0.5, "comparing": 0.5}
+EFFICIENCY = {
+    "training": 1.0,
+    "reading": 1.3,
+    "reconstruction": 1.5,
+    "answering": 0.5,
+    "comparing": 0.5,
+}
 
 
 def download(plan: Plan) -> int:
@@ -95,12 +101,15 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
     """Expected seconds for the missing runs."""
     store, work, paces, total = (store or Store()).snapshot(), Work(), {}, 0.0
     for run in missing:
-        raw = planning.raw_of(run).digest
-        if raw not in paces:
-            paces[raw] = _pace(
-                [one for one in plan.runs if planning.raw_of(one).digest == raw], plan, work, store
+        base = planning.base_of(run).digest
+        if base not in paces:
+            paces[base] = _pace(
+                [one for one in plan.runs if planning.base_of(one).digest == base],
+                plan,
+                work,
+                store,
             )
-        total += paces[raw].seconds(run, kinds.took(work, run))
+        total += paces[base].seconds(run, kinds.took(work, run))
     return total
 
 
@@ -144,21 +153,21 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
     of which warms up; and seconds until the model was there."""
     wanted, started = run.parameters, time.monotonic()
-    model = prune.hollow(loading.config(planning.raw_of(run).value), layers, None, "cpu")
+    model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
-    rows = [example(round(text.tokens), round(text.questions))] * wanted["packs"]
+    rows = [example(round(text.tokens), round(text.questions))] * wanted["batch_size"]
     method = Objective(losses={"cross_entropy": 1.0})
     learner = Learner(
         model,
         method,
-        Recipe(wanted["packs"], 1e-6, 0, wanted["micro"], wanted["precision"]),
+        Recipe(wanted["batch_size"], 1e-6, 0, wanted["micro_batch_size"], wanted["precision"]),
         "",
     )
     took = []
     for _ in range(2):
         started = time.monotonic()
         with parts.precision(model, wanted["precision"]):
-            loop.backward(model, rows, method, (), vocabulary, wanted["micro"])
+            loop.backward(model, rows, method, (), vocabulary, wanted["micro_batch_size"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
     training = flops.counted(model).training.flops(text.tokens, text.pairs, text.answers)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import studylib
 from studylib.app import parameters, study
-from studylib.core import filesystem, provenance
+from studylib.core import filesystem, naming, provenance
 from studylib.core.errors import StudyError
 from studylib.core.project import known_profiles, notebook, profiles, root
 from studylib.experiments import experiments
@@ -106,8 +106,10 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
             f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is"
             " `study run --compute`."
         )
-    if "engine" in instead and instead["engine"] != values.get("engine", "local"):
-        values |= {"engine": instead["engine"], "engine_options": {}}
+    machine = values.get("machine", {})
+    engine = instead.get("engine", machine.get("engine", "local"))
+    if engine != machine.get("engine", "local"):
+        values["machine"] = machine | {"engine": engine, "engine_options": {}}
     values |= {name: value for name, value in instead.items() if name != "engine"}
     try:
         job = _planned(path, values)
@@ -138,5 +140,5 @@ def _refuse_taken(job: Job, file: Path) -> None:
 
 def _planned(path: Path, values: dict) -> Job:
     given = parameters.defaults(path) | values
-    profile, _ = given.pop("profile"), given.pop("compute")
-    return Job(path, profile, values, experiments.EXPERIMENTS[path.stem](**given))
+    naming.check_profile(given["profile"])
+    return Job(path, given["profile"], values, experiments.plan(path.stem, given))

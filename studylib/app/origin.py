@@ -24,7 +24,7 @@ def of(plan: Plan, made: pd.DataFrame) -> Origin:
 def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
     """A line per trained model of the plan among the runs that were `made` (`study.origins`); see
     `analysis.rates`."""
-    known = dict(zip(made.planned, made.get("rate", [np.nan] * len(made)), strict=True))
+    known = dict(zip(made.planned, made.get("lr", [np.nan] * len(made)), strict=True))
     lines = []
     for run, called in plan.trained:
         if run.planned in known:
@@ -32,17 +32,18 @@ def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
                 sum(stage.prototype.weights.values())
                 for stage in method_stages.parse(run.parameters["stages"])
             ]
-            searched = run.needs["rate"].parameters["rate"] if "rate" in run.needs else []
+            search = run.needs.get("lr_search")
+            searched = search.parameters["lr"] if search is not None else []
             about = {
                 name: called[name]
-                for name in (*analysis_rates.PAIR, "role", "teacher", "objective")
+                for name in (*analysis_rates.PAIR, "role", "teacher", "targets", "objective")
             }
             lines.append(
                 about
                 | {
                     "weights": _listed(weights),
                     "tried": _listed(searched),
-                    "rate": known[run.planned],
+                    "lr": known[run.planned],
                 }
             )
     return pd.DataFrame(lines, columns=analysis_rates.COLUMNS)

@@ -1,5 +1,5 @@
-"""The parameters of a notebook: names, defaults and types come from its parameters cell, values
-from a YAML.
+"""The parameters of a notebook: names and defaults come from its parameters cell, values from a
+YAML. Their types are those of the experiment (`experiments.configured`).
 
 >>> read("capacity_gap", root() / "params/tiny/capacity_gap.yaml")
 """
@@ -8,7 +8,6 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -37,8 +36,7 @@ def defaults(notebook: Path) -> dict:
 def read(notebook: Path, file: Path) -> dict:
     """The values of a YAML file, checked against the notebook's parameters.
 
-    Raises StudyError for a missing or unreadable file, an unknown name, a wrong type or a value
-    that is no JSON.
+    Raises StudyError for a missing or unreadable file, an unknown name or a value that is no JSON.
     """
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
@@ -119,20 +117,6 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     if name not in known:
         near = get_close_matches(str(name), known, n=1, cutoff=0.0)
         raise StudyError(f"{file}: parameter {name!r} is unknown, did you mean {near[0]!r}?")
-    default = known[name]
-    if isinstance(default, float) and isinstance(value, str):  # YAML reads 1e-3 as text
-        with suppress(ValueError):
-            value = float(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            value = float(value)
-    if (
-        isinstance(default, str)
-        and default.isdigit()
-        and isinstance(value, int)
-        and not isinstance(value, bool)
-    ):  # a size, in layers
-        value = str(value)
     try:
         json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
         _named(value)
@@ -141,12 +125,6 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
             f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only"
             f" ({error})."
         ) from error
-    if not isinstance(value, type(default)) or (
-        isinstance(value, bool) and not isinstance(default, bool)
-    ):
-        raise StudyError(
-            f"{file}: {name} must be of type {type(default).__name__}, not {type(value).__name__}."
-        )
     return value
 
 

@@ -37,7 +37,7 @@ DEVICES = {
     "h200": (67e12, 989e12, 141e9),
 }
 # Of the peak, assumed: answering reads all weights for a few tokens at a time.
-SHARE = {"training": 0.4, "reading": 0.4, "healing": 0.3, "answering": 0.1, "comparing": 0.3}
+SHARE = {"training": 0.4, "reading": 0.4, "reconstruction": 0.3, "answering": 0.1, "comparing": 0.3}
 BEGIN, READ = (
     3.0,
     1e9,
@@ -46,7 +46,7 @@ CONTEXT = 0.8e9  # bytes that a GPU's runtime takes itself
 SHARDED = (
     "teacher",
     "student",
-    "rate",
+    "lr_search",
 )  # by all processes of a run; what answers has all of the model
 COLUMNS = ["parameters", "tokens", "flops", "memory", "disk", "seconds"]
 
@@ -69,7 +69,7 @@ class Card:
         peaks = {
             "training": own,
             "reading": own,
-            "healing": own,
+            "reconstruction": own,
             "answering": answering,
             "comparing": self.fp32,
         }

@@ -19,12 +19,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from studylib.analysis import run_ids, tables, terms
+from studylib.analysis import run_ids, tables
 from studylib.app import origin, parameters, study
 from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError, said
 from studylib.core.escaping import printable
 from studylib.core.filesystem import write_text
+from studylib.core.labels import FINE_TUNED, TEACHER
 from studylib.runs import inputs
 from studylib.store import exports
 from studylib.store.run import Input
@@ -45,7 +46,7 @@ COMPARED = ("retention", "students", "prompting")
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
 DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError)  # to any file
-ABOUT = {"kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "rate"}
+ABOUT = {"kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "lr"}
 CHANGED = "not that of the runs shown: changed since, or read by another version"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
@@ -137,7 +138,7 @@ def section(job: Job) -> dict:
     shown = "".join(cell.source for cell in others)
     title, _, method = first.source.partition("\n")
     texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
-    drawn = sorted((shown.find(f'folder, "{file.stem}"'), file) for file in folder.glob("*.svg"))
+    drawn = sorted((shown.find(f'figure("{file.stem}")'), file) for file in folder.glob("*.svg"))
     return {
         "name": job.notebook.stem,
         "title": title.lstrip("# "),
@@ -257,14 +258,14 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
     for job in jobs:
         for asked in job.plan.asked:
             if store.result(asked.answers) is not None:
-                key = asked.answers.needs["test"].digest, asked.called["asked"]
+                key = asked.answers.needs["test"].digest, asked.called["eval_prompt"]
                 sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
     contexts: dict[str, int] = {}
     names: dict[str, int] = {}
     questions = []
     for models in sets.values():
         first, *_ = models.values()
-        test, mode = first.answers.needs["test"], first.called["asked"]
+        test, mode = first.answers.needs["test"], first.called["eval_prompt"]
         answers = {
             names.setdefault(_model(asked.called), len(names)): json.loads(
                 store.path(asked.answers, "answers.json").read_text(encoding="utf-8")
@@ -289,11 +290,11 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
 
 def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
-    role, start, teacher = (terms.term(called[name]) for name in ("role", "start", "teacher"))
-    parts = [called["student"] or called["family"], role, f"trained {called['trained']}"]
+    role, teacher = called["role"], called["teacher"]
+    parts = [called["student"] or called["family"], role, f"trained {called['train_prompt']}"]
     parts.append(called["objective"])
-    if called["role"] == "guide":
+    if role == TEACHER and teacher != FINE_TUNED:
         parts.append(teacher)
-    elif called["role"] != "teacher":
-        parts += [f"{start} init", f"teacher: {teacher}"]
+    elif role != TEACHER:
+        parts += [f"{called['init']} init", f"teacher: {teacher}"]
     return ", ".join(part for part in [*parts, f"seed {called['seed']}"] if part)

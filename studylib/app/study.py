@@ -35,10 +35,11 @@ CALLED = [
     "family",
     "student",
     "role",
-    "start",
+    "init",
     "teacher",
     "targets",
-    "trained",
+    "objective",
+    "train_prompt",
     "seed",
     "run",
     "planned",
@@ -48,8 +49,8 @@ BESIDE = ["probability", "agreement", "loyalty"]
 WHOSE = {"": "model", "teacher_": "teacher"}
 MEASURED = [f"{whose}{what}" for whose in WHOSE for what in ("milliseconds", "memory", "disk")]
 TIMES = ["time", "time_low", "time_high"]
-TRAINED = [name for name in IDENTITY if name not in ("asked", "test_set", "language")]
-SCHOOL = ["family", "trained", "seed"]
+TRAINED = [name for name in IDENTITY if name not in ("eval_prompt", "test_set", "language")]
+GROUP = ["family", "train_prompt", "seed"]
 TRAITS = ["asks", "answer_words", "answer_place"]
 TRAINED_KINDS = ("teacher", "student")
 SCORES = [*labels.METRICS, *labels.MENDED, *BESIDE]
@@ -366,8 +367,8 @@ def origins(
             part = before.drop(columns=exports.WHEN, errors="ignore").merge(when, on="planned")
         else:
             continue
-        rate = part["rate"].iloc[0] if "rate" in part else np.nan
-        frames.append(part.assign(rate=planning.rate(run, result) if np.isnan(rate) else rate))
+        lr = part["lr"].iloc[0] if "lr" in part else np.nan
+        frames.append(part.assign(lr=planning.learning_rate(run, result) if np.isnan(lr) else lr))
     none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
     return pd.concat(frames, ignore_index=True) if frames else none
 
@@ -407,7 +408,9 @@ def timing(
     students = _costs(plan, (store or Store()).snapshot(), folder)
     both = pd.concat([_teachers(students, table), students], ignore_index=True)
     table = pairing.distinct(table)
-    asked = table[table.asked == table.trained].groupby([*TRAINED, "test_set"], sort=False)
+    asked = table[table.eval_prompt == table.train_prompt].groupby(
+        [*TRAINED, "test_set"], sort=False
+    )
     scores = 100 * asked[["f1", "exact_match"]].mean()
     scores = scores.assign(answers=asked.run.agg(run_ids.joined)).reset_index()
     found = both.merge(scores, on=TRAINED)
@@ -438,12 +441,13 @@ def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
 def _teachers(students: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """What the answers of each teacher in `table` cost: the medians of what was measured beside its
     students."""
-    taught, beside = students.groupby(SCHOOL, sort=False), MEASURED[3:]
+    taught, beside = students.groupby(GROUP, sort=False), MEASURED[3:]
     costs = taught[beside].median().assign(runs=taught.runs.agg(run_ids.joined))
     same = costs.rename(columns=dict(zip(beside, MEASURED[:3], strict=True)))
     costs = costs.assign(**same, **dict.fromkeys(TIMES, 100.0)).reset_index()
-    teachers = table.loc[table.role == "teacher", TRAINED].drop_duplicates()
-    return teachers.merge(costs, on=SCHOOL)
+    fine_tuned = (table.role == labels.TEACHER) & (table.teacher == labels.FINE_TUNED)
+    teachers = table.loc[fine_tuned, TRAINED].drop_duplicates()
+    return teachers.merge(costs, on=GROUP)
 
 
 def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
@@ -497,7 +501,9 @@ def _ways(plan: Plan) -> dict[str, set[tuple[str, int]]]:
     for run in plan.runs:
         for need in ("train", "dev", "test"):
             if need in run.needs:
-                mode = run.parameters["asked" if "asked" in run.parameters else "trained"]
+                mode = run.parameters[
+                    "eval_prompt" if "eval_prompt" in run.parameters else "train_prompt"
+                ]
                 ways[run.needs[need].digest].add((mode, run.parameters["seed"]))
     return ways
 

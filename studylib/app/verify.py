@@ -32,6 +32,7 @@ from studylib.core.project import root
 from studylib.data import prompts
 from studylib.evaluation import generate
 from studylib.experiments.plans import Asked
+from studylib.runs import answers as answering
 from studylib.runs import budget, inputs
 from studylib.store import exports
 from studylib.store.store import Store
@@ -488,9 +489,8 @@ def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Fo
     some = [
         prompt for prompt in built if prompt.branches[0].question.id in drawn
     ]  # all windows of a context
-    for question, now in generate.best(
-        generate.answer(model, tokenizer, some, longest=longest, gold=True)
-    ).items():
+    answers = answering.answered(run, model, tokenizer, some, longest=longest)
+    for question, now in generate.best(answers).items():
         before = stored[question]
         if now.text != before["text"]:
             lead = f"(the first choice led by {now.margin:.1g})"

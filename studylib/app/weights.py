@@ -1,5 +1,5 @@
 """Whether the models in the store are those that were planned: of the planned size, with their
-run's digest, and nobody's copy.
+run's digest, and no one else's.
 
 That they were trained as planned is not seen by looking at them.
 """
@@ -33,8 +33,8 @@ def differences(plan: Plan, store: Store) -> Iterator[str]:
 def unknown(plan: Plan) -> set[str]:
     """The models from outside that are not at hand, so that the size of what is made of them is not
     known."""
-    raws = (planning.raw_of(run).value for run, _ in plan.trained)
-    return {reference for reference in raws if loading.to_fetch(reference)}
+    references = (planning.base_of(run).value for run, _ in plan.trained)
+    return {reference for reference in references if loading.to_fetch(reference)}
 
 
 def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -
             f"{run.label}: {_sized(folder, counted)}, its result says"
             f" {result['facts']['parameters']['total']:,}"
         )
-    if not loading.to_fetch(planning.raw_of(run).value):
+    if not loading.to_fetch(planning.base_of(run).value):
         shape = accounts.shape(run)
         if {"total": shape.total, "nonembedding": shape.nonembedding} != counted:
             yield f"{run.label}: {_sized(folder, counted)}, {shape.total:,} were planned"

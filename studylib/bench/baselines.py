@@ -44,7 +44,7 @@ RATE = 1e-5
 
 @dataclass(frozen=True)
 class Match:
-    """What all contestants are given: a teacher, how many of its layers the student has, and the
+    """What all baselines are given: a teacher, how many of its layers the student has, and the
     precision."""
 
     teacher: PreTrainedModel
@@ -88,9 +88,9 @@ class Packed:
 
     def distil(self, prompts: Sequence[Prompt]) -> float:
         """A step from stored states; returns its loss, nats per answer token."""
-        return self.step([packing.pack(prompt) for prompt in prompts], self.guide())
+        return self.step([packing.pack(prompt) for prompt in prompts], self.teacher())
 
-    def guide(self) -> Teacher:
+    def teacher(self) -> Teacher:
         """The teacher, by its stored states."""
         return Teacher(self.match.head, self.stored())
 
@@ -98,10 +98,10 @@ class Packed:
         """The teacher's states."""
         return teachers.StoredStates(self.folder.glob("states-*.safetensors"))
 
-    def step(self, packs: Sequence[Pack], guide: Teacher) -> float:
+    def step(self, packs: Sequence[Pack], teacher: Teacher) -> float:
         """The optimiser step itself."""
         with model_parts.precision(self.model, self.match.precision):
-            values = loop.backward(self.model, packs, self.method, [guide], self.match.tokens)
+            values = loop.backward(self.model, packs, self.method, [teacher], self.match.tokens)
         self.learner.step(RATE)
         return values["loss"]
 

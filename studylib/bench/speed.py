@@ -1,7 +1,7 @@
 """Speed on this machine, on the model and data of `small`, as ratios within one run: `study bench
 --out FILE`.
 
-Contestants take turns (A B A B …) on the same contexts, so that what the machine does besides meets
+Both sides take turns (A B A B …) on the same contexts, so that what the machine does besides meets
 all of them; of a ratio the median over the rounds is given, and the least and the greatest. Peak
 memory is that of a process of its own.
 """
@@ -51,20 +51,23 @@ GOALS = {
 
 
 def prepared(plan: Plan) -> tuple[Match, list[Prompt], str]:
-    """The tuned teacher of a plan (or the raw model, while there is none) and its training
+    """The fine-tuned teacher of a plan (or the base model, while there is none) and its training
     contexts, drawn by seed 0."""
-    store, tuned = Store(), plan.trained[0][0]
+    store, teacher = Store(), plan.trained[0][0]
     inputs.prepare(plan.machine)
-    there = store.result(tuned) is not None
-    model, tokenizer = inputs.load(store, tuned if there else tuned.needs["raw"])
+    there = store.result(teacher) is not None
+    model, tokenizer = inputs.load(store, teacher if there else teacher.needs["base"])
     built = inputs.prompted(
-        tuned, "train", tokenizer, model.config, learnt=inputs.questions(tuned.needs["train"])
+        teacher, "train", tokenizer, model.config, learnt=inputs.questions(teacher.needs["train"])
     )
     drawn = random.Random(0).sample(built, len(built))
     match = Match(
-        model.eval(), tokenizer, model.config.num_hidden_layers // 2, tuned.parameters["precision"]
+        model.eval(),
+        tokenizer,
+        model.config.num_hidden_layers // 2,
+        teacher.parameters["precision"],
     )
-    return match, drawn, "tuned" if there else "raw"
+    return match, drawn, "fine-tuned" if there else "base"
 
 
 def speed(plan: Plan, say: Callable[[str], None]) -> dict:
@@ -195,8 +198,8 @@ def share_of_peak(
     ours.store([prompt for contexts in (warm, *chosen) for prompt in contexts])
     ours.distil(warm)
     for contexts in chosen:
-        packs, guide = [packing.pack(prompt) for prompt in contexts], ours.guide()
-        seconds = timed(ours.step, packs, guide)
+        packs, teacher = [packing.pack(prompt) for prompt in contexts], ours.teacher()
+        seconds = timed(ours.step, packs, teacher)
         shares.append(step_flops(ours.model, packs) / seconds / 1e9 / gigaflops)
     say(f"share of the best product's speed: {median(shares):.2f}")
     return {"rounds": shares}
@@ -236,11 +239,11 @@ def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
     for file in ours.folder.glob("*.safetensors"):
         file.unlink()
     ours.store(prompts)
-    packs, guide = [packing.pack(prompt) for prompt in prompts], ours.guide()
+    packs, teacher = [packing.pack(prompt) for prompt in prompts], ours.teacher()
     for step in packing.schedule(
         [len(pack.ids) for pack in packs], size=CONTEXTS, steps=-(-len(packs) // CONTEXTS), seed=0
     ):
-        ours.step([packs[i] for i in step], guide)
+        ours.step([packs[i] for i in step], teacher)
 
 
 def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[str], None]) -> dict:

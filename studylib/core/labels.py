@@ -1,12 +1,17 @@
-"""Names that rows and tables use: metrics, and who taught a student."""
+"""Names that rows and tables use: metrics, roles, initialisations, and who taught a student."""
 
 METRICS = ("exact_match", "f1", "rouge_l")
 MENDED = ("exact_match_mended", "f1_mended")  # by the mended rules, where they differ: Arabic
-TUNED, TWO, TWIN, NOBODY = "tuned", "tuned and smaller, averaged", "its twin", "nobody"
-FOLDED, RAW = "tuned, shown a demonstration", "raw"
-BASE = "base"  # the role of models as they come from outside
+TEACHER, STUDENT, CONTROL = "teacher", "student", "control"  # roles
+BASE, FINE_TUNED, PRETRAINED = "base", "fine-tuned", "pretrained"  # base: as from outside, too
+GOLD_ONLY = "none (gold only)"
+BASE_SHOWN = "base with a demonstration"
+SMALLER_TUNED, SMALLER_DISTILLED = "smaller, fine-tuned", "smaller, distilled"
+ENSEMBLE = "ensemble: fine-tuned and smaller"
+SELF = "self-distillation"
+TUNED_SHOWN = "fine-tuned with a demonstration"
 
 
-def rung(written: int | str) -> str:
-    """What a smaller teacher of the ladder is called."""
-    return f"twin of {written}"
+def control_of(written: int | str) -> str:
+    """What the control of this size is called where it teaches."""
+    return f"control of {written}"

@@ -1,19 +1,24 @@
 """Where and how runs are computed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from studylib.core.checks import Count
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(BaseModel):
     """Where runs are computed; no part of their keys.
 
-    By which engine and with which of its options, on which device, in how many threads, and by how
-    many processes together, one per GPU, where a model is trained or asked.
+    By which engine (local, ray, slurm) and with which of its options, on which device (cpu, cuda;
+    auto: cuda where there is one), in how many threads, and by how many processes together, one per
+    GPU, where a model is trained or asked.
     """
 
-    engine: str
-    engine_options: Mapping
-    device: str
-    threads: int
-    processes: int
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    engine: str = "local"
+    engine_options: dict[str, Any] = {}
+    device: str = "auto"
+    threads: Count = 2
+    processes: Count = 1

@@ -28,7 +28,8 @@ def check(name: str, what: str) -> None:
 def check_profile(name: str) -> None:
     """Raise StudyError for a profile that is no name of a folder."""
     if (
-        not all(_is_letter(char) or char in "._-" for char in name)
+        not isinstance(name, str)
+        or not all(_is_letter(char) or char in "._-" for char in name)
         or not 0 < len(name) <= LONGEST
         or name[0] == "."
     ):

@@ -130,7 +130,8 @@ def divides(rows: int) -> None:
     """Raise StudyError unless so many rows can be shared out evenly."""
     if rows % count():
         raise StudyError(
-            f"{rows} packs a step cannot be shared by {count()} processes: take a multiple of them."
+            f"{rows} contexts a step cannot be shared by {count()} processes: take a multiple of"
+            " them."
         )
 
 

@@ -188,31 +188,6 @@ def is_mlqa(dataset: Mapping) -> bool:
     ).startswith("mlqa")
 
 
-def xquad(folder: str, paragraphs: int) -> dict[str, dict]:
-    """Descriptions of XQuAD's files in `folder` (xquad.de.json and so on), by name; none where
-    `folder` is empty."""
-    if not folder:
-        return {}
-    place = _rooted(folder)
-    found = {file.name.split(".")[1]: file for file in sorted(place.glob("xquad.*.json"))}
-    found = {
-        name: file for name, file in found.items() if name in MLQA
-    }  # XQuAD has more languages than there are rules to score by
-    if not found:
-        raise StudyError(
-            f"{place} holds no xquad.*.json in a language of MLQA: name the folder of XQuAD's"
-            " files, or leave it empty."
-        )
-    return {
-        f"xquad {name}": {
-            "source": f"path:{folder}/{file.name}",
-            "language": name,
-            "paragraphs": paragraphs,
-        }
-        for name, file in found.items()
-    }
-
-
 def described(dataset: Mapping) -> tuple[str, str]:
     """The kind of source and what follows it. Raises StudyError for anything in `dataset` that is
     unknown or cannot be."""

@@ -3,8 +3,8 @@ be known beforehand.
 
 Every context states a few facts, one a sentence; each names two invented names that occur nowhere
 else in it, and is asked for once: the first name is in the question, the second is the answer.
-Names belong to exactly one split, decided by their digest. The split `far` has templates that no
-other has: two a language in new words, two that put known ones together anew.
+Names belong to exactly one split, decided by their digest. The split `out-of-domain` has templates
+that no other has: two a language in new words, two that put known ones together anew.
 
     >>> paragraphs("test", contexts=1, facts=1, seed=0)[0]["context"]
 """
@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-SPLITS = {"train": range(0, 7), "dev": range(7, 8), "test": range(8, 9), "far": range(9, 10)}
+SPLITS = {
+    "train": range(0, 7),
+    "dev": range(7, 8),
+    "test": range(8, 9),
+    "out-of-domain": range(9, 10),
+}
 
 
 @dataclass(frozen=True)
@@ -23,15 +28,16 @@ class Language:
     """How names are made (syllables a word, words a name, what stands between them) and facts are
     stated and asked for.
 
-    `near` and `far` are pairs of a statement with {a} and {b}, and the question for {b}.
+    `in_domain` and `out_of_domain` are pairs of a statement with {a} and {b}, and the question for
+    {b}.
     """
 
     syllables: tuple[str, ...]
     word: tuple[int, ...]
     words: tuple[int, ...]
     blank: str
-    near: tuple[tuple[str, str], ...]
-    far: tuple[tuple[str, str], ...]
+    in_domain: tuple[tuple[str, str], ...]
+    out_of_domain: tuple[tuple[str, str], ...]
 
 
 def _joined(*parts: str) -> tuple[str, ...]:
@@ -240,7 +246,9 @@ def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> 
     names = _names(rng, split, language, 2 * facts)
     context, statements, asked = "", [], []
     for a, b in zip(names[::2], names[1::2], strict=True):
-        statement, question = rng.choice(made.far if split == "far" else made.near)
+        statement, question = rng.choice(
+            made.out_of_domain if split == "out-of-domain" else made.in_domain
+        )
         context += made.blank if context else ""
         asked.append(
             (question.format(a=a), b, len(context) + len(statement.partition("{b}")[0].format(a=a)))

@@ -34,7 +34,7 @@ def complete(
     """Make special, and so an answer's end, what tokenizer.json marks so and what `folder` names as
     the end of a sequence.
 
-    A number that is an ordinary token is no end: configurations hold defaults that nobody meant.
+    A number that is an ordinary token is no end: configurations hold defaults without a meaning.
     Merges are not left out by chance (BPE dropout), as some tokenizers are still set to. Raises
     StudyError for settings that cannot be read.
     """

@@ -21,7 +21,7 @@ SIGNALLED = 128  # and the number of the signal: the exit code by which shells t
 SHARED = (
     "teacher",
     "student",
-    "rate",
+    "lr_search",
     "states",
     "answers",
 )  # the kinds that all work on; the first makes others alone

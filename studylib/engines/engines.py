@@ -261,5 +261,8 @@ def _reason(run: Run, error: BaseException, store: Store) -> str:
             else told(f"{type(error).__name__}: {error}")
         )
     if any(sign in why for sign in MEMORY):
-        why = "there is not enough memory for it: take a smaller `micro`, and see `study plan`"
+        why = (
+            "there is not enough memory for it: take a smaller `micro_batch_size`, and see `study"
+            " plan`"
+        )
     return " ".join(why.split()).rstrip(".")

@@ -21,7 +21,7 @@ Build = Callable[[Sequence[Question]], list[Prompt]]
 class Models:
     """Models by their names, `teacher` and `student`, asked by the prompts that `build` makes.
 
-    `guides` are the teachers as a training has them, `online` whether they run beside the student.
+    `teachers` are those as a training has them, `online` whether they run beside the student.
     """
 
     models: Mapping[str, PreTrainedModel]
@@ -30,14 +30,14 @@ class Models:
     build: Build
     dev: Sequence[Pack] = ()
     questions: Mapping[str, Question] = field(default_factory=dict)
-    guides: Sequence[Teacher] = ()
+    teachers: Sequence[Teacher] = ()
     online: bool = False
 
     def views(self, rows: Sequence[Pack]) -> tuple[View, list[View]]:
         """Student and teachers on some rows, without gradients."""
         size = vocabulary.size(self.tokenizer)
         student = student_view(self.models["student"], rows, size, False, trained=False)
-        return student, [guide.view(rows, student.batch, self.online) for guide in self.guides]
+        return student, [each.view(rows, student.batch, self.online) for each in self.teachers]
 
     def answers(
         self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0

@@ -1,210 +1,215 @@
-"""What every experiment is told, checked: models, data, ways of asking, what students learn."""
+"""What every experiment is told, checked: models, prompts, data, training, machine.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+>>> checked(CapacityGap, {"sizes": [4, 2]}).training.batch_size
+16
+"""
+
 from itertools import product
+from typing import Annotated, Any, Literal
 
-from studylib.core import naming, segmentation
-from studylib.core import sizes as core_sizes
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from studylib.core import naming, segmentation, sizes
+from studylib.core.checks import Count, Number, Rate, check_lists
 from studylib.core.errors import StudyError
 from studylib.core.machine import Machine
 from studylib.data import prompts, sources
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
-from studylib.models import loading, parts
+from studylib.models.parts import PRECISIONS
 from studylib.runs import planning
 from studylib.store.run import Input
 from studylib.training.config import Recipe
 
 MOST_SEEDS = 100
+FACTS = {"source": "facts:test", "paragraphs": 8, "facts": 3}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """What every experiment is told: models, data, ways of asking, what students learn, how long
-    and how precisely.
+def _prompt(mode: str) -> str:
+    prompts.check(mode)
+    return mode
 
-    Raises StudyError for values that cannot be.
-    """
 
-    families: Mapping[str, str]
-    siblings: Mapping[str, Mapping[str, str]]
-    variant: str
-    train: Mapping
-    dev: Mapping
-    tests: Mapping[str, Mapping]
-    xquad: str
-    xquad_paragraphs: int
-    trained: str
-    asked: Sequence[str]
-    seeds: Sequence[int]
-    stages: Sequence[Mapping]
-    learn: str
-    layer_packs: int
-    heal_packs: int
-    teacher_steps: int
-    teacher_rate: float
-    teacher_lora: int
-    rates: Sequence[float]
-    search_steps: int
-    packs: int
-    micro: int
-    precision: Mapping[str, str]
-    evaluations: int
-    engine: str
-    engine_options: Mapping
-    device: str
-    threads: int
-    processes: int
+def _size(written: int | str) -> int | str:
+    sizes.size(written)
+    return written
 
-    def __post_init__(self) -> None:
-        check_lists(
-            families=list(self.families),
-            tests=list(self.tests),
-            asked=self.asked,
-            seeds=self.seeds,
-            rates=self.rates,
-        )
-        for family, reference in self.families.items():
-            if not isinstance(family, str) or not isinstance(reference, str):
-                raise StudyError(
-                    f"families must map names to model references, not {family!r} to {reference!r}."
-                )
-        if len(self.seeds) > MOST_SEEDS:
-            raise StudyError(f"seeds names {len(self.seeds)}: name at most {MOST_SEEDS}.")
-        self._check_siblings()
+
+Prompt = Annotated[str, AfterValidator(_prompt)]
+Size = Annotated[int | str, BeforeValidator(_size)]
+Stages = list[dict[str, Any]]
+Precision = Literal["fp32", "bf16"]
+assert set(PRECISIONS) == {"fp32", "bf16"}
+
+
+class Part(BaseModel):
+    """Values that are refused where their names are unknown or their types are wrong."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Part):
+    """The data sets, as `data.sources` describes them; by default those of the smoke profile."""
+
+    train: dict[str, Any] = FACTS | {"source": "facts:train", "paragraphs": 64}
+    dev: dict[str, Any] = FACTS | {"source": "facts:dev", "paragraphs": 4}
+    tests: dict[str, dict[str, Any]] = {"in-domain": FACTS}
+
+    @model_validator(mode="after")
+    def _sets(self) -> "Data":
+        check_lists(tests=list(self.tests))
         for name in self.tests:
-            if not isinstance(name, str) or name in ("train", "dev"):
+            naming.check(name, "tests")
+            if name in ("train", "dev"):
                 raise StudyError(
                     f"tests names a set {name!r}: call it by another word than train and dev."
                 )
-        for what, named in (("families", self.families), ("tests", self.tests)):
-            for name in named:
-                naming.check(name, what)
-        for mode in (self.trained, *self.asked):
-            prompts.check(mode)
-        for name in (
-            "threads",
-            "processes",
-            "layer_packs",
-            "heal_packs",
-            "evaluations",
-            "teacher_steps",
-            "search_steps",
-        ):
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count < 2**31:
-                raise StudyError(
-                    f"{name} must be a whole number of at least 1 and below 2**31, not {count!r}."
-                )
-        if (
-            isinstance(self.teacher_lora, bool)
-            or not isinstance(self.teacher_lora, int)
-            or not 0 <= self.teacher_lora <= 1024
-        ):
+        for described in (self.dev, *self.tests.values()):
+            for language in sources.languages(described):
+                segmentation.usual_rules(language)
+        return self
+
+
+class Precisions(Part):
+    """Those of matrix products: bf16 is faster where the processor has it."""
+
+    training: Precision = "fp32"
+    answers: Precision = "fp32"
+
+
+class Training(Part):
+    """What students learn, how long and how precisely; by default as in the smoke profile."""
+
+    stages: Stages = [{"steps": 6, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}]
+    targets: str = "gold"  # the text that students learn: see `planning.TARGETS`
+    pruning_contexts: Count = 8  # on which the layers that can go are found
+    calibration_contexts: Count = 16  # on which a pruned model is reconstructed in closed form
+    teacher_steps: Count = 12
+    teacher_lr: Rate = 1e-3
+    teacher_lora: Annotated[int, Field(ge=0, le=1024)] = 0  # rank of adapters; 0: all weights
+    lrs: list[Rate] = [1e-3]  # of several, each student takes the best one of its own search
+    lr_search_steps: Count = 3  # how long each is tried in that search
+    batch_size: Count = 16  # contexts a step
+    micro_batch_size: Number = 0  # contexts; 0: all of a step at once
+    precision: Precisions = Precisions()
+    num_evals: Count = 2  # so often dev F1 is measured in a training, and once before it
+
+    @model_validator(mode="after")
+    def _values(self) -> "Training":
+        check_lists(lrs=self.lrs)
+        method_stages.parse(self.stages)
+        if self.targets not in planning.TARGETS:
+            known = planning.TARGETS
             raise StudyError(
-                "teacher_lora must be a rank of 1 to 1024, or 0 to tune all weights, not"
-                f" {self.teacher_lora!r}."
+                f"targets must be {', '.join(known[:-1])} or {known[-1]}, not {self.targets!r}."
             )
-        if self.teacher_lora and self.processes > 1:
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return method_stages.steps(method_stages.parse(self.stages))
+
+    @property
+    def gold(self) -> list[dict]:
+        """As many steps on gold answers alone as a student has on its losses."""
+        return method_stages.gold(self.steps)
+
+
+class Experiment(Part):
+    """What all experiments are told. A subclass adds what it varies, and plans it."""
+
+    families: dict[str, str]  # family -> base model
+    siblings: dict[str, dict[str, str]] = {}  # family -> {name: model}: smaller pretrained models
+    train_prompt: Prompt = "zero-shot"
+    eval_prompts: list[Prompt] = ["zero-shot"]
+    seeds: Annotated[list[Number], Field(max_length=MOST_SEEDS)] = [0]
+    data: Data = Data()
+    training: Training = Training()
+    machine: Machine = Machine()
+
+    @model_validator(mode="after")
+    def _values(self) -> "Experiment":
+        check_lists(families=list(self.families), eval_prompts=self.eval_prompts, seeds=self.seeds)
+        for name in self.families:
+            naming.check(name, "families")
+        self._check_siblings()
+        training = self.training
+        if training.teacher_lora and self.machine.processes > 1:
             raise StudyError(
                 "teacher_lora: several processes do not share adapters: set `processes: 1`, or"
                 " `teacher_lora: 0`."
             )
-        if self.learn not in planning.LEARN:
+        if training.targets == planning.WITHHELD and "labelled_paragraphs" not in self.data.train:
             raise StudyError(
-                f"learn must be {', '.join(planning.LEARN[:-1])} or {planning.LEARN[-1]}, not"
-                f" {self.learn!r}."
+                f"targets: {training.targets!r} needs answers that are withheld: give `train` its"
+                " `labelled_paragraphs`."
             )
-        method_stages.parse(self.stages)
-        try:
-            rates = [float(rate) for rate in (self.teacher_rate, *self.rates)]
-        except (TypeError, ValueError) as error:
-            raise StudyError(
-                f"teacher_rate and rates must be numbers, not {self.teacher_rate!r} and"
-                f" {self.rates!r}."
-            ) from error
-        self._check_precision()
-        for rate, seed in product(rates, self.seeds):
-            Recipe(self.packs, rate, seed, self.micro, self.precision["training"])
-
-    def _check_precision(self) -> None:
-        """Raise StudyError for precisions that cannot be."""
-        if not isinstance(self.precision, Mapping) or set(self.precision) != {
-            "training",
-            "answers",
-        }:
-            raise StudyError(
-                "precision must name that of `training` and that of `answers`, not"
-                f" {self.precision!r}."
-            )
-        for what, name in self.precision.items():
-            if name not in parts.PRECISIONS:
-                raise StudyError(
-                    f"precision of {what} must be {' or '.join(parts.PRECISIONS)}, not {name!r}."
-                )
+        for lr, seed in product((training.teacher_lr, *training.lrs), self.seeds):
+            size, micro = training.batch_size, training.micro_batch_size
+            Recipe(size, lr, seed, micro, training.precision.training)
+        return self
 
     def _check_siblings(self) -> None:
-        """Raise StudyError for siblings of a family that is not there, and for names and references
-        that cannot be."""
+        """Raise StudyError for siblings of a family that is not there, and for a name that is a
+        size of cut students."""
         for family, smaller in self.siblings.items():
             if family not in self.families:
                 raise StudyError(
                     f"siblings names the family {family!r}, which `families` does not: add it"
                     " there."
                 )
-            if not isinstance(smaller, Mapping) or not all(
-                isinstance(one, str) for pair in smaller.items() for one in pair
-            ):
-                raise StudyError(
-                    f"siblings of {family} must map names to model references, not {smaller!r}."
-                )
-            if wrong := [name for name in smaller if not core_sizes.size(name).sibling]:
+            if wrong := [name for name in smaller if not sizes.size(name).sibling]:
                 raise StudyError(
                     f"siblings: {wrong[0]!r} is a size of cut students: let a sibling's name begin"
                     " with a letter."
                 )
 
-    @property
-    def gold(self) -> list[dict]:
-        """As many steps on gold answers alone as a student has on its losses."""
-        return method_stages.gold(method_stages.steps(method_stages.parse(self.stages)))
-
     def plan(self) -> Plan:
+        """Every run that the experiment needs; computes nothing."""
+        raise NotImplementedError
+
+    def begin(self) -> Plan:
         """A plan with the data sets, and nothing to compute yet."""
-        tests = {**self.tests, **sources.xquad(self.xquad, self.xquad_paragraphs)}
-        for described in (self.dev, *tests.values()):
-            for language in sources.languages(described):
-                segmentation.usual_rules(language)
-        if self.learn == planning.WITHHELD and "labelled_paragraphs" not in self.train:
-            raise StudyError(
-                f"learn: {self.learn!r} needs answers that are withheld: give `train` its"
-                " `labelled_paragraphs`."
+        train, dev, *tests = (
+            planning.dataset(name, described)
+            for name, described in (
+                ("train", self.data.train),
+                ("dev", self.data.dev),
+                *self.data.tests.items(),
             )
-        sets = [planning.dataset(name, test) for name, test in tests.items()]
-        machine = Machine(
-            **{
-                name: getattr(self, name)
-                for name in ("engine", "engine_options", "device", "threads", "processes")
-            }
         )
-        return Plan(
-            machine,
-            planning.dataset("train", self.train),
-            planning.dataset("dev", self.dev),
-            sets,
-            self.precision["answers"],
+        return Plan(self.machine, train, dev, tests, self.training.precision.answers)
+
+    def setting(self, plan: Plan, seed: int) -> planning.Setting:
+        """What all runs of one seed share."""
+        training = self.training
+        return planning.Setting(
+            plan.train,
+            plan.dev,
+            self.train_prompt,
+            seed,
+            training.batch_size,
+            training.micro_batch_size,
+            training.precision.training,
+            training.num_evals,
+            training.precision.answers,
         )
 
-    def model(self, reference: str) -> Input:
-        """A model from outside, `variant` put into its reference."""
-        return planning.raw_model(loading.varied(reference, self.variant))
+    def sibling_models(self, family: str) -> dict[str, Input]:
+        """The siblings of a family, by name."""
+        smaller = self.siblings.get(family, {})
+        return {name: planning.base_model(reference) for name, reference in smaller.items()}
 
 
-def check_lists(**lists: Sequence) -> None:
-    """Raise StudyError for a list that is empty or names something twice."""
-    for name, chosen in lists.items():
-        if not chosen:
-            raise StudyError(f"{name} is empty: name at least one.")
-        if repeated := [value for value in chosen if list(chosen).count(value) > 1]:
-            raise StudyError(f"{name} names {repeated[0]!r} twice.")
+def check_distributions(training: Training) -> None:
+    """Raise StudyError for students that learn anything but distributions at answers: a teacher
+    that is prompted otherwise has no more."""
+    stages = method_stages.parse(training.stages)
+    if training.targets != "gold" or any(
+        stage.online or stage.prototype.signals.at == "all" for stage in stages
+    ):
+        raise StudyError(
+            "Teachers are compared by their distributions at answers: set `targets: gold`, and"
+            " leave losses on hidden states and `tokens: all` out of `stages`."
+        )

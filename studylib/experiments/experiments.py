@@ -1,19 +1,35 @@
 """The experiments by name: from the values of a notebook's parameters to a plan. Computes nothing.
 
-plan = EXPERIMENTS["capacity_gap"](families={"gpt_neox": "tiny:gpt_neox"}, ...)
+plan = experiments.plan("capacity_gap", globals())
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
-from studylib.experiments.capacity_gap import capacity_gap
-from studylib.experiments.methods import methods
+from studylib.core.checks import checked
+from studylib.experiments.capacity_gap import CapacityGap
+from studylib.experiments.config import Experiment
+from studylib.experiments.methods import Methods
 from studylib.experiments.plans import Plan
-from studylib.experiments.prompting_mode import prompting_mode
-from studylib.experiments.teacher_choice import teacher_choice
+from studylib.experiments.prompting_mode import PromptingMode
+from studylib.experiments.teacher_choice import TeacherChoice
 
-EXPERIMENTS: dict[str, Callable[..., Plan]] = {
-    "capacity_gap": capacity_gap,
-    "teacher_choice": teacher_choice,
-    "prompting_mode": prompting_mode,
-    "methods": methods,
+EXPERIMENTS: dict[str, type[Experiment]] = {
+    "capacity_gap": CapacityGap,
+    "teacher_choice": TeacherChoice,
+    "prompting_mode": PromptingMode,
+    "methods": Methods,
 }
+
+
+def configured(name: str, values: Mapping[str, Any]) -> Experiment:
+    """The experiment of this name with its parameters among these values. Raises StudyError for
+    values that cannot be."""
+    kind = EXPERIMENTS[name]
+    known = {field: values[field] for field in kind.model_fields if field in values}
+    return checked(kind, known)
+
+
+def plan(name: str, values: Mapping[str, Any]) -> Plan:
+    """The plan of that experiment."""
+    return configured(name, values).plan()

@@ -1,4 +1,5 @@
-"""The fine-tuned teacher of one family and seed, and the models cut and trained beside it."""
+"""The fine-tuned teacher of one family and seed, and the models that are cut and trained beside
+it, each planned once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -6,8 +7,8 @@ from typing import Any
 
 from studylib.core import sizes as core_sizes
 from studylib.core.errors import StudyError
-from studylib.core.labels import TUNED
-from studylib.experiments.config import Common
+from studylib.core.labels import BASE, FINE_TUNED, PRETRAINED, TEACHER
+from studylib.experiments.config import Experiment
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.runs import kinds, planning, supervision
@@ -16,75 +17,78 @@ from studylib.store.run import Input, Run
 FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is called
 
 
-class School:
-    """The tuned teacher of one family and seed, and the models that are cut and taught beside it,
-    each planned once."""
+class Family:
+    """The fine-tuned teacher of one family and seed, in the plan, and students of it."""
 
-    def __init__(
-        self, common: Common, plan: Plan, family: str, setting: planning.Setting, raw: Input
-    ):
-        self.common, self.setting, self.raw, self.label = (
-            common,
-            setting,
-            raw,
-            f"{family} s{setting.seed}"
-            + ("" if setting.trained == "zero-shot" else f" {setting.trained}"),
-        )
-        how: dict[str, Any] = dict(
-            steps=common.teacher_steps, rate=float(common.teacher_rate), rank=common.teacher_lora
-        )
-        self.tuned = kinds.teacher.plan(raw, setting, **how, label=self.label)
+    def __init__(self, experiment: Experiment, plan: Plan, name: str, seed: int):
+        self.experiment, self.training = experiment, experiment.training
+        self.setting = experiment.setting(plan, seed)
+        mode = experiment.train_prompt
+        self.label = f"{name} s{seed}" + ("" if mode == "zero-shot" else f" {mode}")
+        self.base = planning.base_model(experiment.families[name])
+        self.siblings = experiment.sibling_models(name)
+        self.teacher = self._teacher()
         self.order = kinds.layers.plan(
-            self.tuned, setting, packs=common.layer_packs, label=self.label
+            self.teacher,
+            self.setting,
+            contexts=self.training.pruning_contexts,
+            label=self.label,
         )
         self.named: dict[str, Any] = {
-            "family": family,
-            "teacher": TUNED,
+            "family": name,
+            "teacher": FINE_TUNED,
             "student": "",
-            "trained": common.trained,
-            "seed": setting.seed,
+            "train_prompt": mode,
+            "seed": seed,
         }
-        own = {"role": "teacher", "start": "raw", "targets": "gold"} | taught(
-            method_stages.gold(common.teacher_steps)
+        called = {"role": TEACHER, "init": BASE} | taught(
+            method_stages.gold(self.training.teacher_steps)
         )
-        self.asked = plan.teacher(self.tuned, self.named | own, common.asked)
-        self.begins: dict[tuple[str, str], Run | Input] = {
-            ("tuned", ""): self.tuned,
-            ("raw", ""): raw,
+        self.asked = plan.teacher(self.teacher, self.named | called, experiment.eval_prompts)
+        self.inits: dict[tuple[str, str], Run | Input] = {
+            (FINE_TUNED, ""): self.teacher,
+            (BASE, ""): self.base,
         }
         self.cuts: dict[tuple[str, str], Run] = {}
-        self.siblings = {
-            name: common.model(reference)
-            for name, reference in common.siblings.get(family, {}).items()
-        }
-        self.lesson = supervision.Lesson(
-            self.tuned, setting, common.trained, f"{self.label} teacher"
-        )  # by its tuned teacher
+        self.supervision = supervision.Supervision(
+            self.teacher, self.setting, mode, f"{self.label} teacher"
+        )
 
-    def learning_from(self, name: str, model: Run | Input, mode: str) -> supervision.Lesson:
+    def _teacher(self) -> Run:
+        training = self.training
+        return kinds.teacher.plan(
+            self.base,
+            self.setting,
+            steps=training.teacher_steps,
+            lr=training.teacher_lr,
+            rank=training.teacher_lora,
+            label=self.label,
+        )
+
+    def supervised_by(self, name: str, model: Run | Input, mode: str) -> supervision.Supervision:
         """What students can learn from another model."""
-        return supervision.Lesson(model, self.setting, mode, f"{self.label} {name}:")
+        return supervision.Supervision(model, self.setting, mode, f"{self.label} {name}:")
 
     def name(self, written: int | str) -> str:
         """What a student of this size is called."""
-        return core_sizes.name(self.named["family"], self._own(written))
+        return core_sizes.name(self.named["family"], self.size(written))
 
-    def _own(self, written: int | str) -> int | str:
+    def size(self, written: int | str) -> int | str:
         """A size; for the first or the last sibling, what that is called in this family."""
         names = list(self.siblings)
         ends: dict[int | str, int | str] = {FIRST: names[0], LAST: names[-1]} if names else {}
         return ends.get(written, written)
 
-    def start(self, cut_from: str, written: int | str) -> str:
-        """What a student of this size starts from, in tables: what it is cut from, or its own
+    def init(self, cut_from: str, written: int | str) -> str:
+        """The initialisation of a student of this size, in tables: what it is cut from, or its own
         pretraining."""
-        return "pretrained" if core_sizes.size(written).sibling else cut_from
+        return PRETRAINED if core_sizes.size(written).sibling else cut_from
 
-    def begin(self, start: str, written: int | str) -> Run | Input:
-        """The model of this size that students start from: cut from the `tuned` teacher, the `raw`
+    def begin(self, init: str, written: int | str) -> Run | Input:
+        """The model of this size that students start as: cut from the fine-tuned teacher, the base
         model or, in stages, a student; or a sibling as it is. Raises StudyError for a sibling that
         is not named."""
-        size, key = core_sizes.size(self._own(written)), (start, str(written))
+        size, key = core_sizes.size(self.size(written)), (init, str(written))
         if size.sibling:
             if size.sibling not in self.siblings:
                 raise StudyError(
@@ -93,65 +97,56 @@ class School:
                 )
             return self.siblings[size.sibling]
         if key not in self.cuts:
-            label = f"{self.label} {size.title}, {start} start, cut"
-            begin = self.begins[start, size.cut_from]
             self.cuts[key] = kinds.cut.plan(
-                begin,
+                self.inits[init, size.cut_from],
                 self.order,
                 self.setting,
                 size=size,
-                packs=self.common.heal_packs,
-                label=label,
+                contexts=self.training.calibration_contexts,
+                label=f"{self.label} {size.title}, {init} init, cut",
             )
         return self.cuts[key]
 
     def student(
         self,
-        start: str,
+        init: str,
         written: int | str,
-        lessons: Sequence[supervision.Lesson],
+        supervisions: Sequence[supervision.Supervision],
         *,
         stages: Sequence[Mapping],
-        learn: str,
         targets: str,
+        title: str,
     ) -> Run:
-        """A student of this size and start, trained through `stages`; `targets` is what it is
-        called by."""
-        search: dict[str, Any] = dict(
-            rates=[float(rate) for rate in self.common.rates], search_steps=self.common.search_steps
-        )
-        label = (
-            f"{self.label} {core_sizes.size(self._own(written)).title},"
-            f" {self.start(start, written)} start, {targets}"
-        )
+        """A student of this size, trained through `stages`; `title` says by whom or how."""
+        size = core_sizes.size(self.size(written)).title
         return kinds.student.plan(
-            self.begin(start, written),
-            lessons,
+            self.begin(init, written),
+            supervisions,
             self.setting,
             stages=stages,
-            learn=learn,
-            label=label,
-            **search,
+            targets=targets,
+            lrs=self.training.lrs,
+            lr_search_steps=self.training.lr_search_steps,
+            label=f"{self.label} {size}, {self.init(init, written)} init, {title}",
         )
 
-
-def schools(common: Common, plan: Plan) -> Iterator[School]:
-    """A school for each family and seed, its teacher in the plan."""
-    for (family, reference), seed in product(common.families.items(), common.seeds):
-        batching = (
-            common.packs,
-            common.micro,
-            common.precision["training"],
-            common.evaluations,
-            common.precision["answers"],
-        )
-        setting = planning.Setting(plan.train, plan.dev, common.trained, seed, *batching)
-        yield School(common, plan, family, setting, common.model(reference))
+    def control(self, init: str, written: int | str, targets: str = "gold") -> Run:
+        """The control of a student: as many steps, on gold answers alone."""
+        gold = self.training.gold
+        return self.student(init, written, [], stages=gold, targets=targets, title="control")
 
 
-def taught(stages: Sequence[Mapping], learn: str = "gold") -> dict:
-    """An objective in tables."""
+def families(experiment: Experiment, plan: Plan) -> Iterator[Family]:
+    """Every family with every seed, its teacher in the plan."""
+    for name, seed in product(experiment.families, experiment.seeds):
+        yield Family(experiment, plan, name, seed)
+
+
+def taught(stages: Sequence[Mapping], targets: str = "gold") -> dict:
+    """What a model learns, in tables."""
+    parsed = method_stages.parse(stages)
     return {
-        "objective": planning.objective_title(stages, learn),
-        "steps": method_stages.steps(method_stages.parse(stages)),
+        "targets": targets,
+        "objective": method_stages.title(parsed),
+        "steps": method_stages.steps(parsed),
     }

@@ -55,11 +55,11 @@ class Plan:
         return added
 
     def student(self, model: Run, called: dict, teacher: Sequence[Asked], way: str = "") -> None:
-        """Add a student or twin, asked what its teacher was asked; it answers in a `way` of its
+        """Add a student or control, asked what its teacher was asked; it answers in a `way` of its
         method."""
         self.trained.append((model, called))
         for theirs in teacher:
-            test, mode = theirs.answers.needs["test"], theirs.called["asked"]
+            test, mode = theirs.answers.needs["test"], theirs.called["eval_prompt"]
             label = f"{model.label}: {test.label} {mode}"
             own = self._answers(model, test, mode, called, label, way)
             loyal = kinds.loyalty.plan(own, theirs.answers, label=f"{label}, loyalty")
@@ -70,17 +70,19 @@ class Plan:
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
         """Add what a student's answers cost beside its teacher's, asked as it was trained; measured
         once for all of its size and seed."""
-        asked = dict(asked=called["trained"], seed=called["seed"], precision=self.answer_precision)
+        how = dict(
+            eval_prompt=called["train_prompt"], seed=called["seed"], precision=self.answer_precision
+        )
         run = next(
             (
                 run
                 for run, other in self.costs
-                if all(other[name] == called[name] for name in ("student", "trained", "seed"))
+                if all(other[name] == called[name] for name in ("student", "train_prompt", "seed"))
             ),
             None,
         )
         run = run or kinds.cost.plan(
-            model, teacher, self.dev, self.train, **asked, label=f"{model.label}, cost"
+            model, teacher, self.dev, self.train, **how, label=f"{model.label}, cost"
         )
         self.costs.append((run, called))
 
@@ -91,9 +93,9 @@ class Plan:
             own = self._answers(model, test, mode, called, label)
             self.asked.append(Asked(_named(called, test, mode), own, model))
 
-    def guide(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
-        """Add a model that teaches beside the tuned teacher, or is one of those that do, asked in
-        the way in which it teaches."""
+    def other_teacher(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
+        """Add a model that teaches besides the fine-tuned teacher, asked as it teaches; `counted`
+        knows its parameters."""
         for test in self.tests:
             label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
             own = self._answers(model, test, mode, called, label)
@@ -102,7 +104,7 @@ class Plan:
     def _answers(
         self, model: Run | Input, test: Input, mode: str, called: dict, label: str, way: str = ""
     ) -> Run:
-        how = dict(asked=mode, seed=called["seed"], precision=self.answer_precision, way=way)
+        how = dict(eval_prompt=mode, seed=called["seed"], precision=self.answer_precision, way=way)
         return kinds.answers.plan(model, test, self.train, **how, label=label)
 
     @property
@@ -122,4 +124,4 @@ class Plan:
 
 
 def _named(called: dict, test: Input, mode: str) -> dict:
-    return called | {"asked": mode, "test_set": test.label}
+    return called | {"eval_prompt": mode, "test_set": test.label}

@@ -1,112 +1,116 @@
 """Teacher choice: whom a student should learn from."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from studylib.core import sizes as core_sizes
 from studylib.core.errors import StudyError
-from studylib.core.labels import NOBODY, RAW, TUNED, TWIN, TWO
-from studylib.data import prompts
-from studylib.experiments.config import Common
-from studylib.experiments.families import School, schools, taught
+from studylib.core.labels import (
+    BASE,
+    BASE_SHOWN,
+    CONTROL,
+    ENSEMBLE,
+    FINE_TUNED,
+    GOLD_ONLY,
+    SELF,
+    SMALLER_DISTILLED,
+    SMALLER_TUNED,
+    STUDENT,
+    TEACHER,
+)
+from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
+from studylib.experiments.families import Family, families, taught
 from studylib.experiments.plans import Plan
-from studylib.methods import stages as method_stages
-from studylib.runs import supervision
+from studylib.runs.supervision import Supervision
 from studylib.store.run import Input, Run
 
 
-def teacher_choice(
-    *, size: int | str, smaller: int | str, demonstration: str, **given: Any
-) -> Plan:
-    """Whom a student of this `size`, cut from the raw model, should learn from: same start, data,
-    order and steps in every arm; of several `rates` each arm takes the one that its own search
-    finds best.
+class TeacherChoice(Experiment):
+    """Whom a student of this `size`, cut from the base model, should learn from: same
+    initialisation, data, order and steps for every teacher; of several `lrs` each student takes the
+    one that its own search finds best.
 
-    Teachers are the raw model, asked like the student or with a `demonstration`; the tuned one; a
-    `smaller` one tuned on gold answers, or taught by the tuned one; the tuned one and that smaller
-    one together; the student's own twin; and nobody. Raises StudyError for values that cannot be.
+    Teachers are the base model, asked like the student or with a `demonstration`; the fine-tuned
+    one; a `smaller` one fine-tuned on gold answers, or distilled from the fine-tuned one; an
+    ensemble of the fine-tuned one and that smaller one; the student's own control; and none.
     """
-    common = Common(**given)
-    prompts.check(demonstration)
-    check_distributions(common)
-    if demonstration == common.trained:
-        raise StudyError(
-            "demonstration must be another way of prompting than that of the student,"
-            f" {common.trained}."
-        )
-    for name, written in (("size", size), ("smaller", smaller)):
-        if core_sizes.size(written).cut_from:
+
+    size: Size
+    smaller: Size
+    demonstration: Prompt
+
+    @model_validator(mode="after")
+    def _teachers(self) -> Self:
+        check_distributions(self.training)
+        if self.demonstration == self.train_prompt:
             raise StudyError(
-                f"{name}: {written} is cut in stages: name a size that is cut at once."
+                "demonstration must be another way of prompting than that of the student,"
+                f" {self.train_prompt}."
             )
-    plan = common.plan()
-    for school in schools(common, plan):
-        about = school.named | {"start": school.start("raw", size), "student": school.name(size)}
-        nobody = school.student("raw", size, [], stages=common.gold, learn="gold", targets="gold")
-        plan.student(
-            nobody,
-            about | {"role": "twin", "targets": "gold", "teacher": NOBODY} | taught(common.gold),
-            school.asked,
+        for name, written in (("size", self.size), ("smaller", self.smaller)):
+            if core_sizes.size(written).cut_from:
+                raise StudyError(
+                    f"{name}: {written} is cut in stages: name a size that is cut at once."
+                )
+        return self
+
+    def plan(self) -> Plan:
+        """Every run of it."""
+        plan = self.begin()
+        for family in families(self, plan):
+            control = family.control(BASE, self.size)
+            called = family.named | {
+                "init": family.init(BASE, self.size),
+                "student": family.name(self.size),
+            }
+            gold_only = {"role": CONTROL, "teacher": GOLD_ONLY} | taught(self.training.gold)
+            plan.student(control, called | gold_only, family.asked)
+            for name, supervisions in self._supervisions(family, plan, control).items():
+                how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
+                student = family.student(
+                    BASE, self.size, supervisions, **how, title=f"teacher {name}"
+                )
+                about = {"role": STUDENT, "teacher": name} | taught(**how)
+                plan.student(student, called | about, family.asked)
+        return plan
+
+    def _supervisions(
+        self, family: Family, plan: Plan, control: Run
+    ) -> Mapping[str, list[Supervision]]:
+        """By whom students are supervised. Teachers that nothing else shows are put into the plan,
+        asked as they teach."""
+        others = self._others(family)
+        blank = {"init": "", "targets": "", "objective": "", "steps": 0}
+        for name, (model, mode, counted) in others.items():
+            called = family.named | blank | {"role": TEACHER, "teacher": name}
+            plan.other_teacher(model, called, mode, counted=counted)
+        single = {FINE_TUNED: family.supervision} | {
+            name: family.supervised_by(name, model, mode)
+            for name, (model, mode, _) in others.items()
+        }
+        return {name: [supervision] for name, supervision in single.items()} | {
+            ENSEMBLE: [family.supervision, single[SMALLER_TUNED]],
+            SELF: [family.supervised_by(SELF, control, self.train_prompt)],
+        }
+
+    def _others(self, family: Family) -> dict[str, tuple[Run | Input, str, Run]]:
+        """Teachers besides the fine-tuned one: the model, how it is prompted, and the run that
+        counts its parameters."""
+        mode, stages = self.train_prompt, self.training.stages
+        smaller = family.control(FINE_TUNED, self.smaller)
+        distilled = family.student(
+            FINE_TUNED,
+            self.smaller,
+            [family.supervision],
+            stages=stages,
+            targets="gold",
+            title="student",
         )
-        for name, lessons in _lessons(school, plan, nobody, smaller, demonstration).items():
-            one = school.student(
-                "raw", size, lessons, stages=common.stages, learn="gold", targets=f"teacher {name}"
-            )
-            called = {"role": "student", "targets": "teacher", "teacher": name} | taught(
-                common.stages
-            )
-            plan.student(one, about | called, school.asked)
-    return plan
-
-
-def _lessons(
-    school: School, plan: Plan, nobody: Run, smaller: int | str, demonstration: str
-) -> dict[str, list[supervision.Lesson]]:
-    """By whom the students of `teacher_choice` are taught. Teachers that no other arm shows are put
-    into the plan, asked as they teach."""
-    common, mode = school.common, school.common.trained
-    tuned = school.student("tuned", smaller, [], stages=common.gold, learn="gold", targets="gold")
-    again = school.student(
-        "tuned", smaller, [school.lesson], stages=common.stages, learn="gold", targets="teacher"
-    )
-    others: dict[str, tuple[Run | Input, str, Run]] = {
-        RAW: (school.raw, mode, school.tuned),
-        f"{RAW} with a demonstration": (school.raw, demonstration, school.tuned),
-        "smaller, tuned": (tuned, mode, tuned),
-        "smaller, taught": (again, mode, again),
-    }
-    for name, (model, asked, counted) in others.items():
-        plan.guide(
-            model,
-            school.named
-            | {
-                "role": "guide",
-                "start": "",
-                "targets": "",
-                "teacher": name,
-                "objective": "",
-                "steps": 0,
-            },
-            asked,
-            counted=counted,
-        )
-    lessons = {TUNED: school.lesson} | {
-        name: school.learning_from(name, model, asked) for name, (model, asked, _) in others.items()
-    }
-    several = {
-        TWO: [school.lesson, lessons["smaller, tuned"]],
-        TWIN: [school.learning_from(TWIN, nobody, mode)],
-    }
-    return {name: [lesson] for name, lesson in lessons.items()} | several
-
-
-def check_distributions(common: Common) -> None:
-    """Raise StudyError for students that learn anything but distributions at answers: a teacher
-    that is prompted otherwise has no more."""
-    stages = method_stages.parse(common.stages)
-    if common.learn != "gold" or any(
-        stage.online or stage.prototype.signals.at == "all" for stage in stages
-    ):
-        raise StudyError(
-            "Teachers are compared by their distributions at answers: set `learn: gold`, and leave"
-            " losses on hidden states and `tokens: all` out of `stages`."
-        )
+        return {
+            BASE: (family.base, mode, family.teacher),
+            BASE_SHOWN: (family.base, self.demonstration, family.teacher),
+            SMALLER_TUNED: (smaller, mode, smaller),
+            SMALLER_DISTILLED: (distilled, mode, distilled),
+        }

@@ -1,1 +1,2 @@
-"""What a student learns by: divergences, losses on features, and mixtures of them in stages."""
+"""What a student learns by: divergences, losses on features, objectives in stages, and a file per
+method."""

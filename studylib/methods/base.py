@@ -64,7 +64,7 @@ class Ask(Protocol):
     """What a method may ask of models, beside its loss. `model` is `teacher` or `student`."""
 
     seed: int
-    dev: Sequence[Pack]  # rows that nobody learns
+    dev: Sequence[Pack]  # rows that no model learns
     questions: Mapping[str, Question]  # those of all rows, by id
 
     def views(self, rows: Sequence[Pack]) -> tuple[View, list[View]]:

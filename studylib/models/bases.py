@@ -1,8 +1,8 @@
 """The two small base models that `tiny` starts from: made here, shipped with the package.
 
-Real teachers are not born on the task they are tuned for, and models of this size need many steps
-before they match a question to its fact. So each is trained once on documents of facts followed by
-loose question-and-answer lines (not the study's prompt), and stored in half precision.
+Real teachers are not born on the task they are fine-tuned for, and models of this size need many
+steps before they match a question to its fact. So each is trained once on documents of facts
+followed by loose question-and-answer lines (not the study's prompt), and stored in half precision.
 
 Make one again (about a quarter of an hour on two cores): python -m studylib.models.bases gpt_neox
 studylib/models/base_models
@@ -47,12 +47,12 @@ WORD = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+")
 
 def _template_words() -> list[str]:
     """The words and wide punctuation marks of the prompt and the generator's sentences, those of
-    the far test left out."""
+    the out-of-domain test left out."""
     texts = [prompts.INSTRUCTIONS, prompts.CONTEXT, prompts.QUESTION]
     texts += [
         text
         for language in synthetic.LANGUAGES.values()
-        for relation in language.near
+        for relation in language.in_domain
         for text in relation
     ]
     bare = [re.sub(r"{\w+}", " ", text) for text in texts]

@@ -74,11 +74,6 @@ def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
     )
 
 
-def varied(reference: str, variant: str) -> str:
-    """A reference with this word for its `{variant}`."""
-    return reference.replace("{variant}", variant)
-
-
 def fingerprint(reference: str) -> str:
     """Digest of what a reference means, weights, configuration and tokenizer; known without loading
     or fetching them."""

@@ -1,7 +1,7 @@
 """What a pruned model lost, made good in closed form: its maps are fitted to the hidden states of
 the whole model by ridge regression.
 
-heal(student, model, keep, batches, neurons=768, report=print)
+blocks(student, model, keep, batches, neurons=768, report=print)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,7 @@ RIDGE = 0.05
 
 
 @torch.no_grad()
-def heal(
+def blocks(
     student: PreTrainedModel,
     model: PreTrainedModel,
     keep: Sequence[int],

@@ -25,7 +25,7 @@ def plan(
     test: Input,
     pool: Input,
     *,
-    asked: str,
+    eval_prompt: str,
     seed: int,
     precision: str,
     label: str,
@@ -34,9 +34,9 @@ def plan(
     """A model's answers to all questions of a test set, and its hidden states at the gold ones;
     in a `way` of the method that it was trained by, if that has several. `pool` serves the
     demonstration."""
-    parameters = planning.asking(asked, seed, precision) | ({"way": way} if way else {})
+    parameters = planning.asking(eval_prompt, seed, precision) | ({"way": way} if way else {})
     needs = {"model": asked_model, "test": test, "pool": pool}
-    recipe = planning.made_by(asked, "answering")
+    recipe = planning.versions_of(eval_prompt, "answering")
     return Run("answers", parameters, needs, recipe, f"{label}, {way}" if way else label)
 
 
@@ -44,15 +44,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Answer all questions; several processes share the contexts."""
     model, tokenizer = inputs.load(store, run.needs["model"])
     asked = inputs.prompted(run, "test", tokenizer, model.config)
-    precision = run.parameters.get("precision", "fp32")
-    parts.round_frozen(model.requires_grad_(False), precision)
-    how: dict[str, Any] = dict(gold=True, shared=True, progress=bar.over, work=folder / "work")
-    way = run.parameters.get("way", "")
-
-    def plain(current: PreTrainedModel) -> list[generate.Answer]:
-        return ask(current, tokenizer, asked, precision, **how)
-
-    every = _method(run).answer(model, way, plain) if way else plain(model)
+    how: dict[str, Any] = dict(shared=True, progress=bar.over, work=folder / "work")
+    every = answered(run, model, tokenizer, asked, **how)
     said = generate.best(every)
     inputs.note(
         folder / "answers.json",
@@ -68,6 +61,24 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             folder / "gold.safetensors",
         )
     return {"questions": len(said)}
+
+
+def answered(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Prompt],
+    **how: Any,
+) -> list[generate.Answer]:
+    """The model's answers to some of a run's prompts, in its precision and way, with the hidden
+    states at gold answers; `how` goes to `generate.answer`."""
+    precision, way = run.parameters.get("precision", "fp32"), run.parameters.get("way", "")
+    parts.round_frozen(model.requires_grad_(False), precision)
+
+    def plain(current: PreTrainedModel) -> list[generate.Answer]:
+        return ask(current, tokenizer, asked, precision, gold=True, **how)
+
+    return _method(run).answer(model, way, plain) if way else plain(model)
 
 
 def _method(run: Run) -> Method:

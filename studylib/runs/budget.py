@@ -146,10 +146,10 @@ class Work:
     def shape(self, model: Run | Input, rank: int = 0) -> Shape:
         """The size of a model that a run makes, or that comes from outside; while it is trained by
         adapters, with these of their `rank`."""
-        raw, depth, neurons = size_of(model)
-        key = (raw.digest, depth, neurons, rank)
+        base, depth, neurons = size_of(model)
+        key = (base.digest, depth, neurons, rank)
         if key not in self.shapes:
-            config = loading.config(raw.value)
+            config = loading.config(base.value)
             prune.check_size(config, depth or 1, neurons, model.label)
             hollow = prune.hollow(config, depth or config.num_hidden_layers, neurons)
             if rank:
@@ -173,11 +173,11 @@ class Work:
         """Tokens of the longest row that a training meets."""
         wanted = run.parameters
         steps = method_stages.steps(method_stages.parse(wanted["stages"]))
-        key = (*_read(run, "train", True), wanted["packs"], steps, wanted["seed"])
+        key = (*_read(run, "train", True), wanted["batch_size"], steps, wanted["seed"])
         if key not in self.lengths:
             lengths = self.text(run, "train", True).lengths
             order = packing.schedule(
-                lengths, size=wanted["packs"], steps=steps, seed=wanted["seed"]
+                lengths, size=wanted["batch_size"], steps=steps, seed=wanted["seed"]
             )
             self.lengths[key] = max(lengths[row] for step in order for row in step)
         return self.lengths[key]
@@ -185,10 +185,10 @@ class Work:
     def saved(self, run: Run) -> float:
         """Bytes that the backward pass of a run's longest micro-batch needs."""
         wanted, text = run.parameters, self.text(run, "train", True)
-        raw, depth, neurons = size_of(run)
-        length, rows = self.longest(run), wanted["micro"] or wanted["packs"]
+        base, depth, neurons = size_of(run)
+        length, rows = self.longest(run), wanted["micro_batch_size"] or wanted["batch_size"]
         key = (
-            raw.digest,
+            base.digest,
             depth,
             neurons,
             length,
@@ -197,7 +197,7 @@ class Work:
             wanted.get("lora", 0),
         )
         if key not in self.steps:
-            config = loading.config(raw.value)
+            config = loading.config(base.value)
             per_row = max(1, round(text.questions))
             whole = depth or config.num_hidden_layers
             one, two = (
@@ -213,7 +213,7 @@ def at_hand(run: Run, need: str) -> bool:
     local = all(
         not str(one["source"]).startswith("hub:") and not sources.to_fetch(one) for one in sets
     )
-    return local and not loading.to_fetch(planning.raw_of(run).value)
+    return local and not loading.to_fetch(planning.base_of(run).value)
 
 
 def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
@@ -222,29 +222,29 @@ def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
     if isinstance(model, Input):
         return model, None, None
     if model.kind == "cut":
-        return planning.raw_of(model), model.parameters["depth"], model.parameters["neurons"]
-    if "start" in model.needs:
-        return size_of(model.needs["start"])
-    return planning.raw_of(model), None, None
+        return planning.base_of(model), model.parameters["depth"], model.parameters["neurons"]
+    if "init" in model.needs:
+        return size_of(model.needs["init"])
+    return planning.base_of(model), None, None
 
 
 def _mode(run: Run) -> str:
-    return run.parameters.get("asked", run.parameters.get("trained"))
+    return run.parameters.get("eval_prompt", run.parameters.get("train_prompt"))
 
 
 def _read(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a
     length."""
     return (
-        planning.raw_of(run).digest,
+        planning.base_of(run).digest,
         run.needs[need].digest,
         _mode(run),
-        run.parameters.get("learn", "gold") if learning else None,
+        run.parameters.get("targets", "gold") if learning else None,
     )
 
 
 def _counted(run: Run, need: str, learning: bool) -> Text:
-    tokenizer, config = loading.reading(planning.raw_of(run).value)
+    tokenizer, config = loading.reading(planning.base_of(run).value)
     built = inputs.prompted(
         run, need, tokenizer, config, learnt=inputs.learnable(run) if learning else None
     )

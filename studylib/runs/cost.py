@@ -4,9 +4,12 @@ import time
 from pathlib import Path
 from statistics import median
 
+from transformers import PreTrainedModel
+
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
 from studylib.data import packing
+from studylib.data.prompts import Prompt
 from studylib.models import parts
 from studylib.runs import answers, budget, inputs, planning
 from studylib.store.run import Input, Run
@@ -19,16 +22,16 @@ def plan(
     dev: Input,
     pool: Input,
     *,
-    asked: str,
+    eval_prompt: str,
     seed: int,
     precision: str,
     label: str,
 ) -> Run:
     """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts
     of dev, answered by both in turns."""
-    parameters = planning.asking(asked, seed, precision) | {"contexts": 8, "rounds": 7}
+    parameters = planning.asking(eval_prompt, seed, precision) | {"contexts": 8, "rounds": 7}
     needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
-    return Run("cost", parameters, needs, planning.made_by(asked, "answering"), label)
+    return Run("cost", parameters, needs, planning.versions_of(eval_prompt, "answering"), label)
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -57,11 +60,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     found = {
         whose: {
             "milliseconds": median(timed[whose]),
-            "memory": parts.memory(model, len(packing.pack(asked[whose][0]).ids)) / 1e6,
-            "disk": (
-                sum(file.stat().st_size for file in store.path(run.needs[whose], "model").iterdir())
-                / 1e6
-            ),
+            "memory": _memory(model, asked[whose][0], precision),
+            "disk": sum(map(_size, store.path(run.needs[whose], "model").iterdir())),
         }
         for whose, (model, _) in both.items()
     }
@@ -71,6 +71,17 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     found["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", found)
     return found
+
+
+def _memory(model: PreTrainedModel, longest: Prompt, precision: str) -> float:
+    """Megabytes of weights, keys and values."""
+    with parts.precision(model, precision):
+        return parts.memory(model, len(packing.pack(longest).ids)) / 1e6
+
+
+def _size(file: Path) -> float:
+    """Megabytes of a file."""
+    return file.stat().st_size / 1e6
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:

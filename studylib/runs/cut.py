@@ -13,29 +13,31 @@ from studylib.store.store import Store
 
 
 def plan(
-    start: Run | Input,
+    init: Run | Input,
     order: Run,
     setting: planning.Setting,
     *,
     size: sizes.Size,
-    packs: int,
+    contexts: int,
     label: str,
 ) -> Run:
-    """`start` cut to `size`, layers going in the `order` that was found on a tuned teacher, and
-    healed on `packs` training rows: the raw model, that teacher, or a student that was cut and
-    trained before; this one is healed to the hidden states of the teacher."""
+    """`init` cut to `size`, layers going in the `order` that was found on a fine-tuned teacher, and
+    reconstructed on `contexts` training rows: the base model, that teacher, or a student that was
+    cut and trained before; this one is reconstructed towards the teacher's hidden states."""
     parameters = {
         "depth": size.layers,
         "neurons": size.neurons,
-        "packs": packs,
-        "trained": setting.trained,
+        "calibration_contexts": contexts,
+        "train_prompt": setting.train_prompt,
         "seed": setting.seed,
         "precision": setting.precision,
     }
-    needs = {"start": start, "layers": order, "train": setting.train}
-    if isinstance(start, Run) and start.kind == "student":
-        needs["healed_to"] = order.needs["teacher"]
-    return Run("cut", parameters, needs, planning.made_by(setting.trained, "cutting"), label)
+    needs = {"init": init, "layers": order, "train": setting.train}
+    if isinstance(init, Run) and init.kind == "student":
+        needs["reference"] = order.needs["teacher"]
+    return Run(
+        "cut", parameters, needs, planning.versions_of(setting.train_prompt, "cutting"), label
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -49,13 +51,13 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         [block for block in range(found["depth"]) if block not in gone],
         list(range(found["depth"])),
     )
-    begin, tokenizer = inputs.load(store, run.needs["start"])
-    healed_to = begin
-    if "healed_to" in run.needs:
-        there = json.loads(store.path(run.needs["start"].needs["start"], "layers.json").read_text())
-        healed_to, _ = inputs.load(store, run.needs["healed_to"])
+    begin, tokenizer = inputs.load(store, run.needs["init"])
+    reference = begin
+    if "reference" in run.needs:
+        there = json.loads(store.path(run.needs["init"].needs["init"], "layers.json").read_text())
+        reference, _ = inputs.load(store, run.needs["reference"])
     batches = inputs.some(
-        inputs.rows(run, store, tokenizer, begin), wanted["packs"], 4, wanted["seed"]
+        inputs.rows(run, store, tokenizer, begin), wanted["calibration_contexts"], 4, wanted["seed"]
     )
     student, left = prune.cut(begin, [there.index(block) for block in keep]), []
 
@@ -65,8 +67,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
     bar.total(len(keep))
     with parts.precision(student, wanted["precision"]):
-        reconstruct.heal(
-            student, healed_to, keep, batches, neurons=wanted["neurons"], report=report
+        reconstruct.blocks(
+            student, reference, keep, batches, neurons=wanted["neurons"], report=report
         )
     loading.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
@@ -76,15 +78,15 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """The uncut model once; for each block two passes, sums of what it reads as dear as one, and
     what is left to be made good for."""
-    own, whole = work.shape(run), work.shape(planning.raw_of(run))
-    text, rows = work.text(run, "train", True), run.parameters["packs"]
+    own, whole = work.shape(run), work.shape(planning.base_of(run))
+    text, rows = work.text(run, "train", True), run.parameters["calibration_contexts"]
     passes = 1 + 4 * own.layers / whole.layers
-    held = (2 if "healed_to" not in run.needs else 3) * whole.total
+    held = (2 if "reference" not in run.needs else 3) * whole.total
     streams = (
         6 * rows * text.tokens * own.hidden
     )  # of both models: at the start, before and after a block
     memory = budget.FLOAT * (held + streams) + budget.HALF * whole.total
-    done = {"healing": rows * passes * whole.forward.flops(text.tokens, text.pairs, 0)}
+    done = {"reconstruction": rows * passes * whole.forward.flops(text.tokens, text.pairs, 0)}
     return budget.took(
         run,
         own,

@@ -16,21 +16,21 @@ from studylib.store.store import Store
 
 def plan(
     stage: Mapping,
-    start: Run | Input,
-    lesson: supervision.Lesson,
+    init: Run | Input,
+    supervised_by: supervision.Supervision,
     setting: planning.Setting,
     *,
-    learn: str,
+    targets: str,
     label: str,
 ) -> Run:
-    """The examples of a stage that makes them, by asking the lesson's teacher and the model that
+    """The examples of a stage that makes them, by asking the supervising teacher and the model that
     students start from."""
     (parsed,) = method_stages.parse([stage])
-    how = {"trained": setting.trained, "seed": setting.seed, "learn": learn}
+    how = {"train_prompt": setting.train_prompt, "seed": setting.seed, "targets": targets}
     method = {"method": parsed.name, "options": dict(stage.get("options", {}))}
-    needs = {"teacher": lesson.teacher, "start": start, "train": setting.train}
-    needs |= lesson.text(learn)
-    recipe = planning.made_by(setting.trained, "answering", "scoring")
+    needs = {"teacher": supervised_by.teacher, "init": init, "train": setting.train}
+    needs |= supervised_by.text(targets)
+    recipe = planning.versions_of(setting.train_prompt, "answering", "scoring")
     recipe |= parsed.prototype.versions
     return Run("examples", how | method, needs, recipe, f"{label}, examples of {parsed.name}")
 
@@ -50,7 +50,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"examples": len(made)}
 
 
-MODELS = {"teacher": "teacher", "student": "start"}
+MODELS = {"teacher": "teacher", "student": "init"}
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
@@ -58,6 +58,6 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     own, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
     times = run.parameters["options"].get("samples", 1)
     done = {"answering": times * budget.answering(own, text)}
-    held = budget.FLOAT * (own.total + work.shape(run.needs["start"]).total)
+    held = budget.FLOAT * (own.total + work.shape(run.needs["init"]).total)
     memory = held + budget.FLOAT * own.hidden * budget.BATCH * max(text.lengths)
     return budget.took(run, own, times * text.rows * text.tokens, done, memory, 0, 0, work)

@@ -87,7 +87,7 @@ def prompted(
     """
     pool = loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled
     own, seed = (
-        run.parameters["asked" if "asked" in run.parameters else "trained"],
+        run.parameters["eval_prompt" if "eval_prompt" in run.parameters else "train_prompt"],
         run.parameters["seed"],
     )
     shared = dict(mode=mode or own, pool=pool, seed=seed, longest=config.max_position_embeddings)
@@ -113,13 +113,15 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
         kept = store.path(run.needs[need], "examples.json").read_text(encoding="utf-8")
         return [*examples.from_json(json.loads(kept))]
     source = loaded(run.needs[need])
-    if need != "train" or "said" not in run.needs:
+    if need != "train" or "teacher_answers" not in run.needs:
         return source.labelled
-    said = json.loads(store.path(run.needs["said"], "answers.json").read_text(encoding="utf-8"))
-    if run.parameters["learn"] in ("teacher", planning.WITHHELD):
+    said = json.loads(
+        store.path(run.needs["teacher_answers"], "answers.json").read_text(encoding="utf-8")
+    )
+    if run.parameters["targets"] in ("sequence_kd", planning.WITHHELD):
         gold = (
             {q.id for q in source.labelled}
-            if run.parameters["learn"] == planning.WITHHELD
+            if run.parameters["targets"] == planning.WITHHELD
             else set()
         )
         return [
@@ -133,7 +135,7 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     if not right:
         raise StudyError(
             f"{run.label}: the teacher answers no training question rightly, so there is nothing to"
-            " learn: take `learn: gold`."
+            " learn: take `targets: gold`."
         )
     return right
 
@@ -144,7 +146,7 @@ def learnable(run: Run) -> list[Question]:
     source = loaded(run.needs["train"])
     return (
         source.questions
-        if run.parameters.get("learn") in ("teacher", planning.WITHHELD)
+        if run.parameters.get("targets") in ("sequence_kd", planning.WITHHELD)
         else source.labelled
     )
 
@@ -163,20 +165,20 @@ def rehearse(runs: Iterable[Run]) -> None:
     runs = list(runs)
     seen, read = set(), check(runs)
     for run in runs:
-        raw = planning.raw_of(run)
+        base = planning.base_of(run)
         for need, trains in (("train", True), ("dev", False), ("test", False)):
             if need in run.needs:
                 case = (
-                    raw.digest,
+                    base.digest,
                     need,
                     run.needs[need].digest,
-                    *(run.parameters.get(key) for key in ("asked", "trained", "seed")),
+                    *(run.parameters.get(key) for key in ("eval_prompt", "train_prompt", "seed")),
                 )
                 if case not in seen:
                     prompted(
                         run,
                         need,
-                        *read[raw.digest],
+                        *read[base.digest],
                         learnt=questions(run.needs[need]) if trains else None,
                     )
                 seen.add(case)
@@ -193,14 +195,16 @@ def check(runs: Iterable[Run]) -> Read:
     """
     read: Read = {}
     for run in runs:
-        alike = [planning.raw_of(one) for one in (run, *run.needs.values()) if isinstance(one, Run)]
-        for raw in alike:
-            if raw.digest not in read:
-                read[raw.digest] = loading.reading(raw.value)
-                loading.check_weights(raw.value)
+        alike = [
+            planning.base_of(one) for one in (run, *run.needs.values()) if isinstance(one, Run)
+        ]
+        for base in alike:
+            if base.digest not in read:
+                read[base.digest] = loading.reading(base.value)
+                loading.check_weights(base.value)
         if (
-            len({raw.digest for raw in alike}) > 1
-            and len({loading.vocabulary_digest(read[raw.digest][0]) for raw in alike}) > 1
+            len({base.digest for base in alike}) > 1
+            and len({loading.vocabulary_digest(read[base.digest][0]) for base in alike}) > 1
         ):
             raise StudyError(
                 f"{run.label}: teacher and student have different vocabularies; take models of one"
@@ -223,7 +227,7 @@ def builder(
     return partial(
         prompts.build,
         tokenizer=tokenizer,
-        mode=run.parameters["trained"],
+        mode=run.parameters["train_prompt"],
         pool=loaded(run.needs["train"]).labelled,
         seed=run.parameters["seed"],
         longest=config.max_position_embeddings,

@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "layers": layers,
     "cut": cut,
     "examples": examples,
-    "rate": lr_search,
+    "lr_search": lr_search,
     "student": student,
     "answers": answers,
     "loyalty": loyalty,

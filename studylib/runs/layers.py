@@ -12,16 +12,20 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 
 
-def plan(taught_by: Run, setting: planning.Setting, *, packs: int, label: str) -> Run:
-    """The order in which the teacher's layers can go, down to one, by the answer loss on `packs`
+def plan(taught_by: Run, setting: planning.Setting, *, contexts: int, label: str) -> Run:
+    """The order in which the teacher's layers can go, down to one, by the answer loss on `contexts`
     rows without them."""
-    parameters = {"trained": setting.trained, "seed": setting.seed, "packs": packs}
+    parameters = {
+        "train_prompt": setting.train_prompt,
+        "seed": setting.seed,
+        "pruning_contexts": contexts,
+    }
     needs = {"teacher": taught_by, "train": setting.train}
     return Run(
         "layers",
         parameters,
         needs,
-        planning.made_by(setting.trained, "cutting", "objectives"),
+        planning.versions_of(setting.train_prompt, "cutting", "objectives"),
         f"{label} layer choice",
     )
 
@@ -30,7 +34,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Take out the block whose absence costs the least, again and again; goes on from the last
     one."""
     model, tokenizer = inputs.load(store, run.needs["teacher"])
-    size, count = run.parameters["packs"], model.config.num_hidden_layers - 1
+    size, count = run.parameters["pruning_contexts"], model.config.num_hidden_layers - 1
     (batch,) = inputs.some(
         inputs.rows(run, store, tokenizer, model), size, size, run.parameters["seed"]
     )
@@ -53,7 +57,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     own, text, rows = (
         work.shape(run.needs["teacher"]),
         work.text(run, "train", True),
-        run.parameters["packs"],
+        run.parameters["pruning_contexts"],
     )
     passes = sum(left * left / 2 for left in range(2, own.layers + 1)) / own.layers
     memory = budget.FLOAT * own.total + budget.FLOAT * rows * max(text.lengths) * (

@@ -17,18 +17,20 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 
 
-def plan(own: Run, teachers: Run, *, label: str) -> Run:
+def plan(student: Run, teachers: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the gold answers of a
     test set, from both models' `answers`."""
-    recipe = planning.made_by(own.parameters["asked"], "answering", "scoring")
-    return Run("loyalty", own.parameters, {"own": own, "teacher's": teachers}, recipe, label)
+    recipe = planning.versions_of(student.parameters["eval_prompt"], "answering", "scoring")
+    return Run(
+        "loyalty", student.parameters, {"student": student, "teacher's": teachers}, recipe, label
+    )
 
 
 @torch.no_grad()
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Over all tokens of a gold answer, and over all windows in which its context was asked."""
-    (own, tokenizer), (guide, words) = (
-        inputs.load(store, run.needs[whose].needs["model"]) for whose in ("own", "teacher's")
+    (student, tokenizer), (teacher, words) = (
+        inputs.load(store, run.needs[whose].needs["model"]) for whose in ("student", "teacher's")
     )
     if loading.vocabulary_digest(tokenizer) != loading.vocabulary_digest(words):
         raise StudyError(
@@ -37,7 +39,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         )
     states, theirs = (
         load_file(store.path(run.needs[whose], "gold.safetensors"))
-        for whose in ("own", "teacher's")
+        for whose in ("student", "teacher's")
     )
     names, size = (
         sorted(states, key=lambda name: int(name.partition(" ")[0])),
@@ -48,7 +50,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
         logits = (
             parts.head(model, hidden, size)
-            for model, hidden in zip((own, guide), both, strict=True)
+            for model, hidden in zip((student, teacher), both, strict=True)
         )
         values = iter(metrics.probability_loyalty(*logits).tolist())
         for name in some:
@@ -62,8 +64,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Both models' output heads at all gold answers."""
-    both = [work.shape(run.needs[whose].needs["model"]) for whose in ("own", "teacher's")]
-    text = work.text(run.needs["own"], "test")
+    both = [work.shape(run.needs[whose].needs["model"]) for whose in ("student", "teacher's")]
+    text = work.text(run.needs["student"], "test")
     looked = text.rows * text.answers
     done = {"comparing": sum(own.forward.flops(0, 0, looked) for own in both)}
     memory = budget.FLOAT * sum(own.total + own.hidden * looked for own in both)

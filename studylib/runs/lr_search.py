@@ -30,66 +30,67 @@ def plan(
     needs: Mapping,
     recipe: Mapping[str, int],
     *,
-    rates: Sequence[float],
+    lrs: Sequence[float],
     steps: int,
     label: str,
 ) -> Run:
-    """A search among `rates` for a training of these parameters and needs, each tried for so many
+    """A search among `lrs` for a training of these parameters and needs, each tried for so many
     steps."""
     tried = {
-        name: value for name, value in training.items() if name != "evaluations"
+        name: value for name, value in training.items() if name != "num_evals"
     }  # a search is not watched
     return Run(
-        "rate",
-        tried | {"rate": list(rates), "search_steps": steps},
+        "lr_search",
+        tried | {"lr": list(lrs), "lr_search_steps": steps},
         needs,
         recipe,
-        f"{label}, rate",
+        f"{label}, learning rate search",
     )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Short trainings at each rate; the best is the one with the least loss of gold answers on
     dev."""
-    rates, work = run.parameters["rate"], folder / "work"
+    lrs, work = run.parameters["lr"], folder / "work"
     tried: list[dict[str, Any]] = (read_sealed(work / "tried.json") or {"found": []})["found"]
-    school = supervision.School(run, *inputs.load(store, run.needs["start"]), store)
-    stages = method_stages.shortened(school.stages, run.parameters["search_steps"])
+    given = supervision.TrainingInputs(run, *inputs.load(store, run.needs["init"]), store)
+    stages = method_stages.shortened(given.stages, run.parameters["lr_search_steps"])
     steps = method_stages.steps(stages)
-    bar.total(steps * len(rates))
-    for number, rate in enumerate(rates[len(tried) :], start=len(tried)):
-        model, _ = inputs.load(store, run.needs["start"])
+    bar.total(steps * len(lrs))
+    for number, rate in enumerate(lrs[len(tried) :], start=len(tried)):
+        model, _ = inputs.load(store, run.needs["init"])
 
         def report(step: int, values: dict, before: int = number * steps) -> None:
             bar.step(before + step, loss=values["loss"])
 
-        how = dict(stages=stages, work=work / str(number), report=report, **school.shared(rate))
-        tried.append({"rate": rate, "dev_cross_entropy": _trial(school, model, how)})
+        how = dict(stages=stages, work=work / str(number), report=report, **given.shared(rate))
+        tried.append({"rate": rate, "dev_cross_entropy": _trial(given, model, how)})
         if parallel.first():
             write_sealed(work / "tried.json", {"found": tried})
     fit = [trial for trial in tried if trial["dev_cross_entropy"] is not None]
     if not fit:
         raise StudyError(
-            f"{run.label}: the loss is no number at any of the rates {rates}: name lower ones."
+            f"{run.label}: the loss is no number at any of the learning rates {lrs}:"
+            " name lower ones."
         )
     best = min(fit, key=lambda trial: trial["dev_cross_entropy"])["rate"]
     inputs.note(folder / "rate.json", {"best": best, "tried": tried})
     return {"rate": best}
 
 
-def _trial(school: supervision.School, model: PreTrainedModel, how: Mapping) -> float | None:
+def _trial(given: supervision.TrainingInputs, model: PreTrainedModel, how: Mapping) -> float | None:
     """The loss of gold answers on dev after a training; None where it is no number."""
-    wanted, loss = school.run.parameters, math.nan
+    wanted, loss = given.run.parameters, math.nan
 
     def measure() -> None:
         nonlocal loss
-        gold, size = Objective(losses={"cross_entropy": 1.0}), vocabulary.size(school.tokenizer)
-        micro = wanted["micro"] or wanted["packs"]
+        gold, size = Objective(losses={"cross_entropy": 1.0}), vocabulary.size(given.tokenizer)
+        micro = wanted["micro_batch_size"] or wanted["batch_size"]
         with torch.no_grad(), parts.precision(model, wanted["precision"]):
-            loss = loop.backward(model, school.dev, gold, (), size, micro)["loss"]
+            loss = loop.backward(model, given.dev, gold, (), size, micro)["loss"]
 
     with suppress(Diverged):
-        loop.train(model, school.packs, last=measure, **how)
+        loop.train(model, given.packs, last=measure, **how)
     return loss if math.isfinite(loss) else None
 
 

@@ -21,7 +21,7 @@ def dataset(label: str, description: Mapping) -> Input:
     )
 
 
-def raw_model(reference: str) -> Input:
+def base_model(reference: str) -> Input:
     """A model from outside as something to build on."""
     return Input(reference, reference, loading.fingerprint(reference))
 
@@ -33,27 +33,27 @@ class Setting:
 
     train: Input
     dev: Input
-    trained: str
+    train_prompt: str
     seed: int
-    packs: int
-    micro: int
+    batch_size: int
+    micro_batch_size: int
     precision: str
-    evaluations: int
+    num_evals: int
     answer_precision: str = "fp32"
 
-    def recipe(self, stages: Sequence[Mapping], rate: float, learn: str = "gold") -> dict:
+    def recipe(self, stages: Sequence[Mapping], lr: float, targets: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""
         batching = {
-            "packs": self.packs,
-            "micro": self.micro,
+            "batch_size": self.batch_size,
+            "micro_batch_size": self.micro_batch_size,
             "precision": self.precision,
-            "evaluations": self.evaluations,
+            "num_evals": self.num_evals,
         }
         return {
-            "trained": self.trained,
-            "learn": learn,
+            "train_prompt": self.train_prompt,
+            "targets": targets,
             "stages": list(stages),
-            "rate": rate,
+            "lr": lr,
             "seed": self.seed,
             **batching,
         }
@@ -62,17 +62,19 @@ class Setting:
 def asking(mode: str, seed: int, precision: str) -> dict:
     """How a model is asked; float32 is left out, so that keys from before there was another
     precision stay."""
-    return {"asked": mode, "seed": seed} | ({"precision": precision} if precision != "fp32" else {})
-
-
-def objective_title(stages: Sequence[Mapping], learn: str = "gold") -> str:
-    """An objective's name in tables: its losses, and the text to learn unless that is gold."""
-    return method_stages.title(method_stages.parse(stages)) + (
-        "" if learn == "gold" else f" on text of: {learn}"
+    return {"eval_prompt": mode, "seed": seed} | (
+        {"precision": precision} if precision != "fp32" else {}
     )
 
 
-def made_by(mode: str, *names: str) -> dict[str, int]:
+def objective_title(stages: Sequence[Mapping], targets: str = "gold") -> str:
+    """An objective's name in tables: its losses, and the text to learn unless that is gold."""
+    return method_stages.title(method_stages.parse(stages)) + (
+        "" if targets == "gold" else f" on {targets} targets"
+    )
+
+
+def versions_of(mode: str, *names: str) -> dict[str, int]:
     """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is
     named.
 
@@ -84,28 +86,25 @@ def made_by(mode: str, *names: str) -> dict[str, int]:
     return versions.of("kinds", "sources", "prompts", "packing", "models", *finding, *names)
 
 
-RIGHT = "teacher where right"
+FILTERED, WITHHELD = "filtered", "gold, sequence_kd where withheld"
+TARGETS = ("gold", "sequence_kd", FILTERED, WITHHELD)  # the text to learn
 
 
-WITHHELD = "gold, teacher where withheld"
-
-
-LEARN = ("gold", "teacher", RIGHT, WITHHELD)
-
-
-def raw_of(run: Run) -> Input:
+def base_of(run: Run) -> Input:
     """The model from outside that a run goes back to: a student to what it began as, not to what
     taught it."""
     need = next(
-        run.needs[name] for name in ("raw", "start", "model", "own", "teacher") if name in run.needs
+        run.needs[name]
+        for name in ("base", "init", "model", "student", "teacher")
+        if name in run.needs
     )
-    return need if isinstance(need, Input) else raw_of(need)
+    return need if isinstance(need, Input) else base_of(need)
 
 
-def rate(run: Run, result: Mapping | None = None) -> float:
+def learning_rate(run: Run, result: Mapping | None = None) -> float:
     """The learning rate of a run: as planned, or as its search chose; missing where that is not
     known."""
-    planned = run.parameters.get("rate")
+    planned = run.parameters.get("lr")
     if isinstance(planned, float):
         return planned
     return result["facts"].get("rate", np.nan) if result is not None else np.nan

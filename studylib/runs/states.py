@@ -18,19 +18,19 @@ def plan(
     *,
     prompted: str,
     tokens: str,
-    learn: str,
+    targets: str,
     label: str,
 ) -> Run:
     """A teacher's hidden states on the training rows, at answer positions or at all; `text` are the
     runs that the text to learn is of."""
     parameters = {
-        "trained": prompted,
+        "train_prompt": prompted,
         "seed": setting.seed,
         "precision": setting.precision,
         "tokens": tokens,
-        "learn": learn,
+        "targets": targets,
     }
-    recipe = planning.made_by(
+    recipe = planning.versions_of(
         prompted, "teaching", "scoring"
     )  # which says where the teacher is right
     return Run(

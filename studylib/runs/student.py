@@ -13,65 +13,65 @@ from studylib.store.store import Store
 
 
 def plan(
-    start: Run | Input,
-    lessons: Sequence[supervision.Lesson],
+    init: Run | Input,
+    supervisions: Sequence[supervision.Supervision],
     setting: planning.Setting,
     *,
     stages: Sequence[Mapping],
-    learn: str,
-    rates: Sequence[float],
-    search_steps: int,
+    targets: str,
+    lrs: Sequence[float],
+    lr_search_steps: int,
     label: str,
 ) -> Run:
-    """`start` (a cut model, or a smaller one from outside) trained through `stages` on the text
-    `learn`; if there are several rates, at the one that a search finds best.
+    """`init` (a cut model, or a smaller one from outside) trained through `stages` on the text
+    `targets`; if there are several learning rates, at the one that a search finds best.
 
-    The text is that of the first lesson; of several, the mean of the teachers' probabilities is
-    learnt.
+    The text is that of the first supervision; of several, the mean of the teachers' probabilities
+    is learnt.
     """
     parsed = method_stages.parse(stages)
-    needs = {"start": start, "train": setting.train, "dev": setting.dev}
-    if lessons:
-        needs |= lessons[0].text(learn) | _taught_by(lessons, parsed, learn)
+    needs = {"init": init, "train": setting.train, "dev": setting.dev}
+    if supervisions:
+        needs |= supervisions[0].text(targets) | _taught_by(supervisions, parsed, targets)
         needs |= {
             f"examples {number}": examples.plan(
-                stages[number], start, lessons[0], setting, learn=learn, label=label
+                stages[number], init, supervisions[0], setting, targets=targets, label=label
             )
             for number, stage in enumerate(parsed)
             if stage.makes_data
         }
-    cut_to = {"depth": start.parameters["depth"]} if isinstance(start, Run) else {}
-    parameters = cut_to | setting.recipe(stages, rates[0], learn)
-    recipe = planning.made_by(setting.trained, *MADE_BY) | method_stages.versions(parsed)
-    if len(rates) > 1:
+    cut_to = {"depth": init.parameters["depth"]} if isinstance(init, Run) else {}
+    parameters = cut_to | setting.recipe(stages, lrs[0], targets)
+    recipe = planning.versions_of(setting.train_prompt, *PARTS) | method_stages.versions(parsed)
+    if len(lrs) > 1:
         search = lr_search.plan(
-            parameters, needs, recipe, rates=rates, steps=search_steps, label=label
+            parameters, needs, recipe, lrs=lrs, steps=lr_search_steps, label=label
         )
-        needs, parameters["rate"] = needs | {"rate": search}, "searched"
+        needs, parameters["lr"] = needs | {"lr_search": search}, "searched"
     return Run("student", parameters, needs, recipe, label)
 
 
-MADE_BY = ("cutting", "divergences", "features", "objectives", "teaching", "training", "scoring")
+PARTS = ("cutting", "divergences", "features", "objectives", "teaching", "training", "scoring")
 
 
 def _taught_by(
-    lessons: Sequence[supervision.Lesson], stages: Sequence[Stage], learn: str
+    supervisions: Sequence[supervision.Supervision], stages: Sequence[Stage], targets: str
 ) -> dict[str, Run | Input]:
     """The teachers, where a loss compares the student with them, and their states, where cached
     ones will do."""
     needs: dict[str, Run | Input] = {}
-    for number, lesson in enumerate(lessons, start=1):
+    for number, supervised_by in enumerate(supervisions, start=1):
         which = f" {number}" if number > 1 else ""
         if any(stage.uses_teacher for stage in stages):
-            needs[f"teacher{which}"] = lesson.teacher
+            needs[f"teacher{which}"] = supervised_by.teacher
         if tokens := method_stages.cached(stages):
-            needs[f"states{which}"] = lesson.states(tokens, learn)
+            needs[f"states{which}"] = supervised_by.states(tokens, targets)
     return needs
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Train through all stages, by the teacher's states where a stage asks for them."""
-    model, tokenizer = inputs.load(store, run.needs["start"])
+    model, tokenizer = inputs.load(store, run.needs["init"])
     return supervision.train(run, model, tokenizer, folder, store, bar)
 
 

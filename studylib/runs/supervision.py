@@ -29,7 +29,7 @@ TRIMMED = 8  # steps after which memory is given back
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Supervision:
     """What students can learn from one model: its answers and its states on the training questions,
     asked in the way `prompted`."""
 
@@ -39,27 +39,27 @@ class Lesson:
     label: str
     kept: dict[str, Run] = field(default_factory=dict)
 
-    def said(self) -> Run:
+    def answers(self) -> Run:
         """The teacher's answers to the training questions."""
         train, seed, precision = (
             self.setting.train,
             self.setting.seed,
             self.setting.answer_precision,
         )
-        how: dict[str, Any] = dict(asked=self.prompted, seed=seed, precision=precision)
+        how: dict[str, Any] = dict(eval_prompt=self.prompted, seed=seed, precision=precision)
         return self._once(
             "said", lambda label: answers.plan(self.teacher, train, train, **how, label=label)
         )
 
-    def states(self, tokens: str, learn: str) -> Run:
+    def states(self, tokens: str, targets: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
-        how: dict[str, Any] = dict(prompted=self.prompted, tokens=tokens, learn=learn)
-        make = partial(states.plan, self.teacher, self.setting, self.text(learn), **how)
-        return self._once(f"states at {tokens} tokens, {learn}", lambda label: make(label=label))
+        how: dict[str, Any] = dict(prompted=self.prompted, tokens=tokens, targets=targets)
+        make = partial(states.plan, self.teacher, self.setting, self.text(targets), **how)
+        return self._once(f"states at {tokens} tokens, {targets}", lambda label: make(label=label))
 
-    def text(self, learn: str) -> dict[str, Run]:
+    def text(self, targets: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
-        return {} if learn == "gold" else {"said": self.said()}
+        return {} if targets == "gold" else {"teacher_answers": self.answers()}
 
     def _once(self, name: str, make: Callable[[str], Run]) -> Run:
         if name not in self.kept:
@@ -75,9 +75,14 @@ def _teachers(
 ) -> tuple[Taught, Taught]:
     """What a run is taught by, on its training rows (by stored states) and on those it is watched
     by, `dev` (computed now)."""
-    names = [name.removeprefix("teacher") for name in run.needs if name.startswith("teacher")]
+    names = [name.removeprefix("teacher") for name in _teacher_needs(run)]
     each = [_teacher(run, store, tokenizer, dev, name) for name in names]
     return [teacher for teacher, _ in each], [watching for _, watching in each]
+
+
+def _teacher_needs(run: Run) -> list[str]:
+    """The needs of a run that are teachers: `teacher`, `teacher 2` and so on; not their answers."""
+    return [name for name in run.needs if name.split()[0] == "teacher"]
 
 
 def _teacher(
@@ -101,7 +106,7 @@ def _teacher(
     if beside:
         parallel.shard(parts.layers(model))
     aligned: list[int] = []
-    if "start" in run.needs:
+    if "init" in run.needs:
         aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
     both: Sequence[Served | None] = (None, None)
     if cached := run.needs.get(f"states{which}"):
@@ -122,10 +127,12 @@ def _cached(
 ) -> Sequence[Served]:
     """A teacher's states: those of the training rows, from disk, and those of the dev rows. By
     question, where the teacher is prompted otherwise or a method puts rows together itself."""
-    tokens, precision, mode = (cached.parameters[key] for key in ("tokens", "precision", "trained"))
+    tokens, precision, mode = (
+        cached.parameters[key] for key in ("tokens", "precision", "train_prompt")
+    )
     stored = teachers.StoredStates(store.path(cached).glob("states-*.safetensors"), tokens)
     stages = method_stages.parse(run.parameters["stages"])
-    reprompted = mode != run.parameters["trained"]
+    reprompted = mode != run.parameters["train_prompt"]
     if not reprompted and not any(stage.prototype.overrides("batch") for stage in stages):
         return stored, teachers.ComputedStates(model, dev, tokens, precision)
     rows = [inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")]
@@ -137,16 +144,16 @@ def _cached(
 def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
     """The teacher's blocks that a student's stand for: those it was cut to, or of one from outside
     evenly spread ones, the last but one of a group each."""
-    if isinstance(run.needs["start"], Run):
-        return json.loads(store.path(run.needs["start"], "layers.json").read_text())
+    if isinstance(run.needs["init"], Run):
+        return json.loads(store.path(run.needs["init"], "layers.json").read_text())
     depth, whole = (
-        loading.config(run.needs["start"].value).num_hidden_layers,
+        loading.config(run.needs["init"].value).num_hidden_layers,
         len(parts.layers(teacher)),
     )
     return [whole * block // depth for block in range(depth)]
 
 
-class School:
+class TrainingInputs:
     """What a training run puts together from its needs: rows to learn and to be watched by,
     objective, teacher."""
 
@@ -164,7 +171,7 @@ class School:
             if stage.makes_data
         }
         asked = any(stage.prototype.overrides("batch") for stage in self.stages)
-        watched = self.dev if asked or "evaluations" in run.parameters else []
+        watched = self.dev if asked or "num_evals" in run.parameters else []
         self.teachers, self.watching = _teachers(run, store, tokenizer, watched)
 
     def ask(self, model: PreTrainedModel) -> Models:
@@ -177,7 +184,7 @@ class School:
             inputs.builder(self.run, self.tokenizer, model.config),
             dev=self.dev,
             questions={question.id: question for question in every},
-            guides=self.watching,
+            teachers=self.watching,
             online=any(stage.online for stage in self.stages),
         )
 
@@ -185,7 +192,8 @@ class School:
         """What a short trial at a rate and the training itself have in common."""
         wanted = self.run.parameters
         recipe = Recipe(
-            rate=rate, **{key: wanted[key] for key in ("packs", "seed", "micro", "precision")}
+            lr=rate,
+            **{key: wanted[key] for key in ("batch_size", "seed", "micro_batch_size", "precision")},
         )
         return {
             "recipe": recipe,
@@ -210,7 +218,7 @@ class School:
             ]
             return {"dev_f1": 100 * sum(found) / len(found)}
 
-        return loop.Dev(self.dev, self.watching, score, wanted["evaluations"])
+        return loop.Dev(self.dev, self.watching, score, wanted["num_evals"])
 
 
 def train(
@@ -221,10 +229,10 @@ def train(
     store: Store,
     bar: Progress,
 ) -> dict:
-    school, rate = School(run, model, tokenizer, store), run.parameters["rate"]
-    if "rate" in run.needs:
-        rate = json.loads(store.path(run.needs["rate"], "rate.json").read_text())["best"]
-    bar.total(method_stages.steps(school.stages))
+    given, rate = TrainingInputs(run, model, tokenizer, store), run.parameters["lr"]
+    if "lr_search" in run.needs:
+        rate = json.loads(store.path(run.needs["lr_search"], "rate.json").read_text())["best"]
+    bar.total(method_stages.steps(given.stages))
 
     def report(step: int, values: dict) -> None:
         bar.step(
@@ -236,19 +244,19 @@ def train(
         if step % TRIMMED == 0:  # rows of many lengths leave holes that grow
             parallel.give_back()
 
-    watched = school.watched(model)
+    watched = given.watched(model)
     curve = loop.train(
         model,
-        school.packs,
-        stages=school.stages,
+        given.packs,
+        stages=given.stages,
         work=folder / "work",
         dev=watched,
         report=report,
-        **school.shared(rate),
+        **given.shared(rate),
     )
     if "lora" in run.parameters:
         trained = lora.adapters(model)
-        model, _ = inputs.load(store, run.needs["raw"])
+        model, _ = inputs.load(store, run.needs["base"])
         lora.merge(model, trained)
     loading.save(model, tokenizer, folder / "model")
     inputs.note(folder / "curve.json", curve)
@@ -261,29 +269,32 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     wanted, stages = run.parameters, method_stages.parse(run.parameters["stages"])
     own, whole = work.shape(run, wanted.get("lora", 0)), work.shape(run)
     train, dev = work.text(run, "train", True), work.text(run, "dev")
-    trials = len(wanted["rate"]) if run.kind == "rate" else 1
+    trials = len(wanted["lr"]) if run.kind == "lr_search" else 1
     chosen = (
-        method_stages.shortened(stages, wanted["search_steps"]) if run.kind == "rate" else stages
+        method_stages.shortened(stages, wanted["lr_search_steps"])
+        if run.kind == "lr_search"
+        else stages
     )
-    rows = trials * method_stages.steps(chosen) * wanted["packs"]
-    taught = [work.shape(need) for name, need in run.needs.items() if name.startswith("teacher")]
+    rows = trials * method_stages.steps(chosen) * wanted["batch_size"]
+    taught = [work.shape(run.needs[name]) for name in _teacher_needs(run)]
     beside, everywhere = (
         any(stage.online for stage in stages),
         method_stages.logits_everywhere(stages),
     )
     looked = train.tokens if everywhere else train.answers
-    times = trials if run.kind == "rate" else 1 + wanted["evaluations"]
+    times = trials if run.kind == "lr_search" else 1 + wanted["num_evals"]
     reading = times * dev.rows * own.forward.flops(dev.tokens, dev.pairs, dev.answers)
     for teacher in taught:
         reading += rows * teacher.forward.flops(beside * train.tokens, beside * train.pairs, looked)
     training = rows * own.training.flops(train.tokens, train.pairs, looked)
-    answering = times * budget.answering(own, dev) if run.kind != "rate" else 0.0
+    answering = times * budget.answering(own, dev) if run.kind != "lr_search" else 0.0
     done = {"training": training, "reading": reading, "answering": answering}
     held = budget.FLOAT * (budget.TRAINED - 1) * own.trained  # what a checkpoint is written from
-    kept = budget.FLOAT * whole.total if run.kind != "rate" else 0
+    kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
     heads = sum(each.total if beside else each.hidden * each.vocabulary for each in taught)
-    logits = (3 + len(taught)) * (wanted["micro"] or wanted["packs"]) * looked * own.vocabulary
+    together = wanted["micro_batch_size"] or wanted["batch_size"]
+    logits = (3 + len(taught)) * together * looked * own.vocabulary
     weights = budget.FLOAT * (budget.TRAINED * own.trained + heads) + _frozen(own, wanted)
     memory = weights + held + budget.FLOAT * logits + budget.BACKWARD * work.saved(run)
     if "lora" in wanted:  # adapters are added to the weights that they were made for

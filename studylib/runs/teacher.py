@@ -12,21 +12,21 @@ from studylib.store.store import Store
 
 
 def plan(
-    raw: Input, setting: planning.Setting, *, steps: int, rate: float, rank: int = 0, label: str
+    base: Input, setting: planning.Setting, *, steps: int, lr: float, rank: int = 0, label: str
 ) -> Run:
-    """The raw model, tuned on gold answers: all of its weights, or low-rank adapters of this
+    """The base model, fine-tuned on gold answers: all of its weights, or low-rank adapters of this
     `rank`."""
-    needs = {"raw": raw, "train": setting.train, "dev": setting.dev}
-    recipe = planning.made_by(
-        setting.trained, "objectives", "training", *(["lora"] if rank else [])
+    needs = {"base": base, "train": setting.train, "dev": setting.dev}
+    recipe = planning.versions_of(
+        setting.train_prompt, "objectives", "training", *(["lora"] if rank else [])
     )
-    parameters = setting.recipe(method_stages.gold(steps), rate) | ({"lora": rank} if rank else {})
+    parameters = setting.recipe(method_stages.gold(steps), lr) | ({"lora": rank} if rank else {})
     return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Train on gold answers; with a rank, low-rank adapters that are merged afterwards."""
-    model, tokenizer = inputs.load(store, run.needs["raw"])
+    model, tokenizer = inputs.load(store, run.needs["base"])
     if rank := run.parameters.get("lora"):
         lora.attach(model, rank, run.parameters["precision"], run.parameters["seed"])
     return supervision.train(run, model, tokenizer, folder, store, bar)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from studylib.core import filesystem
+from studylib.core import filesystem, key_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,7 @@ class Run:
             if need is not self:
                 _ = need.planned
         needs = {name: need.planned for name, need in self.needs.items()}
-        return filesystem.digest(
-            {"kind": self.kind, "parameters": self.parameters, "needs": needs}
-        )[:24]
+        return filesystem.digest(key_names.run(self.kind, self.parameters, needs))[:24]
 
     @cached_property
     def versions(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 
-from studylib.core import filesystem, provenance
+from studylib.core import filesystem, key_names, provenance
 from studylib.core.errors import StudyError, told
 from studylib.core.progress import say
 from studylib.store.run import Input, Run, ordered
@@ -64,7 +64,7 @@ class Store:
                 f"{run.label or run.kind} builds on a run that is not there yet: complete that"
                 " first."
             )
-        return self.root / run.kind / key
+        return self.root / key_names.folder(run.kind) / key
 
     def result(self, run: Run) -> dict | None:
         """What `result.json` says, or None if the run is not finished."""
@@ -80,25 +80,22 @@ class Store:
         the run was finished."""
         path, result = folder / "manifest.json", self.finished(folder)
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            manifest = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise _changed(path, folder) from error
         if result is not None and result["manifest"] != filesystem.file_digest(path):
             raise _changed(path, folder)
-        return told
+        if "parameters" in manifest:
+            manifest["parameters"] = key_names.today(manifest["parameters"])
+        return manifest
 
     def is_current(self, folder: Path) -> bool:
         """Whether a run's key follows from its manifest and from what it builds on as that is now:
         none of it was made anew since."""
         manifest = self.manifest(folder)
         needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
-        return (
-            filesystem.digest(
-                {"needs": needs}
-                | {name: manifest[name] for name in ("kind", "parameters", "recipe")}
-            )[:24]
-            == folder.name
-        )
+        named = key_names.run(manifest["kind"], manifest["parameters"], needs)
+        return filesystem.digest(named | {"recipe": manifest["recipe"]})[:24] == folder.name
 
     def _digest_of(self, need: Mapping) -> str | None:
         """Digest of what a need of a manifest holds now."""
@@ -231,7 +228,7 @@ class Store:
     def _manifest(self, run: Run) -> dict:
         needs = {
             name: (
-                {"kind": need.kind, "key": self.key(need)}
+                {"kind": key_names.folder(need.kind), "key": self.key(need)}
                 if isinstance(need, Run)
                 else {"label": need.label, "input": need.value, "digest": need.digest}
             )
@@ -264,20 +261,20 @@ class Snapshot(Store):
         """As of any store."""
         for needed in ordered([run], self._keys.__contains__):
             needs = {name: self.digest(need) for name, need in needed.needs.items()}
-            about = {
-                "kind": needed.kind,
-                "parameters": needed.parameters,
-                "needs": needs,
-                "recipe": needed.recipe,
-            }
-            self._keys[needed] = None if None in needs.values() else filesystem.digest(about)[:24]
+            if None in needs.values():
+                self._keys[needed] = None
+                continue
+            named = key_names.run(needed.kind, needed.parameters, needs)
+            self._keys[needed] = filesystem.digest(named | {"recipe": needed.recipe})[:24]
         return self._keys[run]
 
     def result(self, run: Run) -> dict | None:
         """As of any store."""
         if run not in self._results:
             key = self.key(run)
-            self._results[run] = self.finished(self.root / run.kind / key) if key else None
+            self._results[run] = (
+                self.finished(self.root / key_names.folder(run.kind) / key) if key else None
+            )
         return self._results[run]
 
 
@@ -289,7 +286,7 @@ def busy(folder: Path) -> bool:
             FileLock(lock).acquire(timeout=0).lock.release()
     except Timeout:
         return True
-    except OSError:  # nobody makes runs in a store that cannot be written
+    except OSError:  # no process makes runs in a store that cannot be written
         return False
     return False
 

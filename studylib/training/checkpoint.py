@@ -42,7 +42,7 @@ class Learner:
         self.names = list(self._trained())
         self.optimizer = torch.optim.AdamW(
             self._trained().values(),
-            lr=recipe.rate,
+            lr=recipe.lr,
             betas=BETAS,
             weight_decay=WEIGHT_DECAY,
             fused=True,
@@ -86,7 +86,7 @@ class Learner:
             )
         if parallel.first():
             self._finish(draft, curve, work)
-        parallel.joined(None)  # nobody goes on before it is there
+        parallel.joined(None)  # no process goes on before it is there
 
     def _finish(self, draft: Path, curve: list[dict], work: Path) -> None:
         files = {file.name: file_digest(file) for file in draft.glob("*.safetensors")}

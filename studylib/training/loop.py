@@ -42,8 +42,8 @@ def losses(
     """Each loss term of a method, summed over its units in these rows."""
     signals = method.signals
     student = student_view(model, rows, vocabulary, signals.what == "hidden")
-    guides = teachers if signals.supervise else ()
-    views = [teacher.view(rows, student.batch, signals.online) for teacher in guides]
+    supervising = teachers if signals.supervise else ()
+    views = [teacher.view(rows, student.batch, signals.online) for teacher in supervising]
     return {name: values.sum() for name, values in method.loss(student, views).items()}
 
 
@@ -53,7 +53,7 @@ def backward(
     method: Method,
     teachers: Sequence[Teacher],
     vocabulary: int,
-    micro: int = 0,
+    micro_batch_size: int = 0,
     whole: Whole | None = None,
 ) -> dict[str, float]:
     """Add one step's gradient, unless gradients are off; return each loss term and their weighted
@@ -65,7 +65,7 @@ def backward(
     """
     own = rows if whole is None else parallel.share(rows)
     logged: dict[str, float] = {}
-    size = len(own) if method.unit == "step" else micro or len(own)
+    size = len(own) if method.unit == "step" else micro_batch_size or len(own)
     for start in range(0, len(own), size):
         given = (model, own[start : start + size], method, teachers, vocabulary)
         sums = losses(*given) if whole is None else whole(losses, *given)
@@ -104,7 +104,7 @@ class Dev:
     ) -> dict[str, float]:
         """`dev_loss`, each loss as `dev_<its name>`, and the scores. Whatever the method, forward
         KL to the teacher and cross-entropy of the gold answers are among them."""
-        given = (self.teachers, vocabulary, recipe.micro or recipe.packs)
+        given = (self.teachers, vocabulary, recipe.micro_batch_size or recipe.batch_size)
         with torch.no_grad(), parts.precision(model, recipe.precision):
             values = backward(model, self.packs, method, *given)
             if not isinstance(method, Objective):
@@ -187,7 +187,7 @@ def _samplers(
         rows = stage_rows.get(number, packs)
         steps = stage.steps if number in stage_rows else method_stages.steps(stages)
         lengths = [len(row.ids) for row in rows]
-        order = schedule(lengths, size=recipe.packs, steps=steps, seed=recipe.seed)
+        order = schedule(lengths, size=recipe.batch_size, steps=steps, seed=recipe.seed)
         samplers.append(Sampler(rows, order, recipe.seed))
     parallel.divides(len(samplers[0].order[0]))
     return samplers
@@ -225,12 +225,12 @@ class _Optimiser:
         sampler.step = within if len(sampler.order) == stage.steps else step
         with parts.precision(self.model, self.recipe.precision):
             rows = method.batch(sampler, self.ask)
-            given = (self.vocabulary, self.recipe.micro, self.learner.whole)
+            given = (self.vocabulary, self.recipe.micro_batch_size, self.learner.whole)
             values = backward(self.model, rows, method, self.teachers, *given)
         if not math.isfinite(values["loss"]):
             raise Diverged(
                 f"the loss is {values['loss']} at step {step + 1}: lower the learning rate of"
-                f" {self.recipe.rate:g}."
+                f" {self.recipe.lr:g}."
             )
         self.learner.step(self.recipe.rate_at(step, steps))
         method.update(within, stage.steps, values)

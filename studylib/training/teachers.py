@@ -72,7 +72,7 @@ def store(
         save_file(shard, draft)
         write_json(_noted(target), file_digest(draft))
         draft.replace(target)
-    parallel.joined(None)  # nobody goes on before all is there
+    parallel.joined(None)  # no process goes on before all is there
 
 
 def _noted(target: Path) -> Path:

@@ -17,17 +17,18 @@ FILES = {"squad": "squaddev_v1.1.json", "nyt": "nyt_v1.0.json"}
 TESTS = {
     name: yaml.safe_load(
         (root() / "params" / "small" / f"{name}.yaml").read_text(encoding="utf-8")
-    )["tests"]
+    )["data"]["tests"]
     for name in NOTEBOOKS
 }
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    """The rows of the headline: asked as was trained, of tuned start, the largest student and that
-    of half the parameters."""
+    """The rows of the headline: asked as was trained, of fine-tuned init."""
     every = pd.read_parquet(SMALL / "capacity_gap" / "rows.parquet")
-    return every[(every.asked == "zero-shot") & ((every.student == "") | (every.start == "tuned"))]
+    return every[
+        (every.eval_prompt == "zero-shot") & ((every.student == "") | (every.init == "fine-tuned"))
+    ]
 
 
 def test_the_paragraphs_that_were_asked_while_choices_were_made_are_declared():
@@ -80,7 +81,7 @@ def test_marks_are_those_of_the_published_sets(test: str):
 
 
 def kept(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
-    """What the largest student and its twin keep, with lower bounds, of F1 and EM."""
+    """What the largest student and its control keep, with lower bounds, of F1 and EM."""
     found = retention.compare(
         rows[(rows.student == "") | rows.student.str.endswith("27x1000")]
     ).set_index("role")
@@ -90,26 +91,26 @@ def kept(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
         "retention_exact_match",
         "retention_exact_match_low",
     )
-    return {role: tuple(found.loc[role, name] for name in names) for role in ("student", "twin")}
+    return {role: tuple(found.loc[role, name] for name in names) for role in ("student", "control")}
 
 
-def test_ninety_percent_are_shown_for_the_twin_and_not_for_the_student(rows: pd.DataFrame):
+def test_ninety_percent_are_shown_for_the_control_and_not_for_the_student(rows: pd.DataFrame):
     """Also with repeats, as they were counted before: on the other 1,039 questions of squad."""
     own = rows[(rows.test_set == "squad") & rows.untouched]
     found = kept(own.assign(repeat=False))
     assert found["student"] == pytest.approx((94.7, 92.1, 92.6, 89.1), abs=0.06)
-    assert found["twin"] == pytest.approx((96.3, 93.7, 94.4, 90.7), abs=0.06)
+    assert found["control"] == pytest.approx((96.3, 93.7, 94.4, 90.7), abs=0.06)
     found = kept(own)
-    assert found["student"][3] < retention.MARGIN and min(found["twin"]) > retention.MARGIN
+    assert found["student"][3] < retention.MARGIN and min(found["control"]) > retention.MARGIN
 
 
 def test_repeats_were_most_of_a_difference(rows: pd.DataFrame):
-    """24 layers of 768 neurons on New York Times, student minus twin: one paragraph holds four
+    """24 layers of 768 neurons on New York Times, student minus control: one paragraph holds four
     questions eight times."""
     own = rows[
         (rows.test_set == "nyt")
         & rows.student.str.endswith("24x768")
-        & rows.role.isin(("student", "twin"))
+        & rows.role.isin(("student", "control"))
     ]
     for table, expected, questions in ((own.assign(repeat=False), -0.97, 1504), (own, -0.28, 1471)):
         (line,) = contrasts.contrasts(table).to_dict("records")
@@ -133,7 +134,7 @@ def test_what_is_shown_is_claimed_on_untouched_questions():
 
 def test_no_text_claims_another_order_of_decisions_or_more_sameness():
     """What the history refutes: a far set asked only in the end, a rule fixed before any number,
-    twins alike in all but the teacher."""
+    controls alike in all but the teacher."""
     texts = [
         *(file for places in ("", "*/", "*/*/") for file in root().glob(f"{places}README.md")),
         *(root() / "notebooks").glob("*.ipynb"),

@@ -11,10 +11,13 @@ from studylib.analysis import contrasts, statistics
 
 
 def test_a_difference_in_closed_form():
-    """Student minus twin is 0.2 in half of the articles and 0 in the others."""
+    """Student minus control is 0.2 in half of the articles and 0 in the others."""
     gain = np.repeat(np.tile([0.2, 0.0], 20), 4)
     table = pd.concat(
-        [rows("student", 0.5 + gain, depth=5, articles=40), rows("twin", 0.5, depth=5, articles=40)]
+        [
+            rows("student", 0.5 + gain, depth=5, articles=40),
+            rows("control", 0.5, depth=5, articles=40),
+        ]
     )
     found = contrasts.contrasts(table).iloc[0]
     assert found.difference == pytest.approx(10) and (found.n, found.articles, found.seeds) == (
@@ -36,7 +39,7 @@ def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
     models = [
         rows(role, rng.random(160), depth=depth, articles=40)
         for depth in (5, 4, 3)
-        for role in ("student", "twin")
+        for role in ("student", "control")
     ]
     found = contrasts.contrasts(pd.concat(models))
     assert list(found.student) == ["f-5", "f-4", "f-3"]
@@ -51,7 +54,7 @@ def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
         "a stricter test finds less"
     )
     few = contrasts.contrasts(
-        pd.concat([rows("student", 0.6, depth=5), rows("twin", 0.5, depth=5)])
+        pd.concat([rows("student", 0.6, depth=5), rows("control", 0.5, depth=5)])
     ).iloc[0]
     assert (
         few.difference == pytest.approx(10)
@@ -59,7 +62,7 @@ def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
     )
 
 
-def test_a_student_without_a_twin_has_no_difference():
+def test_a_student_without_a_control_has_no_difference():
     assert contrasts.contrasts(
         pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5)])
     ).empty
@@ -67,7 +70,7 @@ def test_a_student_without_a_twin_has_no_difference():
 
 def test_two_models_that_say_the_same_differ_by_nothing_at_all():
     same = [
-        rows(role, np.tile([0.2, 0.9], 80), depth=5, articles=40) for role in ("student", "twin")
+        rows(role, np.tile([0.2, 0.9], 80), depth=5, articles=40) for role in ("student", "control")
     ]
     found = contrasts.contrasts(pd.concat(same)).iloc[0]
     assert (found.difference, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)
@@ -79,7 +82,7 @@ def test_the_spread_of_seeds_is_in_what_can_be_detected():
         noise = 0.1 * rng.standard_normal(160)
         frames += [
             rows("student", 0.5 + shift + noise, depth=5, seed=seed, articles=40),
-            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+            rows("control", 0.5, depth=5, seed=seed, articles=40),
         ]
     found = contrasts.contrasts(pd.concat(frames)).iloc[0]
     spread = 100 * np.std([-0.08, -0.03, 0.0, 0.04, 0.05], ddof=1)
@@ -93,7 +96,7 @@ def test_with_few_seeds_what_can_be_detected_is_of_the_test_that_is_made(seeds):
     for seed in range(seeds):
         frames += [
             rows("student", 0.5 + 0.02 * seed + noise, depth=5, seed=seed, articles=40),
-            rows("twin", 0.5, depth=5, seed=seed, articles=40),
+            rows("control", 0.5, depth=5, seed=seed, articles=40),
         ]
     found = contrasts.contrasts(pd.concat(frames)).iloc[0]
     effect = statistics.design_effect(noise, np.repeat(np.arange(40), 4))
@@ -106,15 +109,18 @@ def test_each_teacher_has_a_line_and_the_primary_one_is_not_corrected():
     rng = np.random.default_rng(3)
     models = [
         rows("student", rng.random(160), depth=5, articles=40, teacher=name)
-        for name in ("tuned", "raw", "its twin")
+        for name in ("fine-tuned", "base", "self-distillation")
     ]
     found = contrasts.contrasts(
-        pd.concat([*models, rows("twin", 0.5, depth=5, articles=40, teacher="nobody")]), "tuned"
+        pd.concat(
+            [*models, rows("control", 0.5, depth=5, articles=40, teacher="none (gold only)")]
+        ),
+        "fine-tuned",
     ).set_index("teacher")
-    assert set(found.index) == {"tuned", "raw", "its twin"}
-    assert found.p_holm["tuned"] == found.p["tuned"]
-    assert list(found.p_holm[["raw", "its twin"]]) == pytest.approx(
-        statistics.holm(list(found.p[["raw", "its twin"]]))
+    assert set(found.index) == {"fine-tuned", "base", "self-distillation"}
+    assert found.p_holm["fine-tuned"] == found.p["fine-tuned"]
+    assert list(found.p_holm[["base", "self-distillation"]]) == pytest.approx(
+        statistics.holm(list(found.p[["base", "self-distillation"]]))
     )
 
 
@@ -123,24 +129,24 @@ def test_contrasts_change_one_thing_at_a_time():
     frames = [
         rows("teacher", 0.8, articles=12),
         rows("student", 0.6, **size),
-        rows("twin", 0.5, teacher="nobody", **size),
+        rows("control", 0.5, teacher="none (gold only)", **size),
     ]
     frames += [
-        rows("rival", 0.65, objective="other", **size),
-        rows("pupil", 0.55, teacher="twin of 7", **size),
+        rows("student", 0.65, objective="other", **size),
+        rows("student", 0.55, teacher="control of 7", **size),
     ]
     frames += [
-        rows("student", 0.3, start="raw", **size),
-        rows("twin", 0.15, start="raw", teacher="nobody", **size),
+        rows("student", 0.3, init="base", **size),
+        rows("control", 0.15, init="base", teacher="none (gold only)", **size),
     ]
-    found = contrasts.contrasts(pd.concat(frames)).set_index(["contrast", "start"]).difference
+    found = contrasts.contrasts(pd.concat(frames)).set_index(["contrast", "init"]).difference
     expected = {
-        ("student − twin", "tuned"): 10,
-        ("student − twin", "raw"): 15,
-        ("rival − student", "tuned"): 5,
-        ("pupil − student", "tuned"): -5,
-        ("tuned − raw start, students", "tuned"): 30,
-        ("tuned − raw start, twins", "tuned"): 35,
+        ("student − control", "fine-tuned"): 10,
+        ("student − control", "base"): 15,
+        (contrasts.OTHER_LOSSES, "fine-tuned"): 5,
+        (contrasts.SMALLER_TEACHER, "fine-tuned"): -5,
+        ("fine-tuned − base init, students", "fine-tuned"): 30,
+        ("fine-tuned − base init, controls", "fine-tuned"): 35,
     }
     assert found.to_dict() == pytest.approx(expected)
 
@@ -153,16 +159,16 @@ def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():
             rng.random(160),
             depth=5,
             articles=40,
-            asked=asked,
+            eval_prompt=asked,
             teacher=teacher,
             untouched=half,
         )
-        for role, teacher in (("student", "tuned"), ("twin", "nobody"))
+        for role, teacher in (("student", "fine-tuned"), ("control", "none (gold only)"))
         for asked in ("zero-shot", "one-shot")
     ]
     table = pd.concat(frames)
     found, every, fresh = (
-        contrasts.contrasts(some, "tuned")
+        contrasts.contrasts(some, "fine-tuned")
         for some in (table, table.assign(untouched=True), table[table.untouched])
     )
     numbers = ["n", "articles", "difference", "low", "high", "p"]
@@ -172,23 +178,23 @@ def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():
     assert found[~found.primary][numbers].equals(every[~every.primary][numbers]) and list(
         found.columns
     ) == list(every.columns)
-    assert list(found.asked) == list(every.asked)
+    assert list(found.eval_prompt) == list(every.eval_prompt)
 
 
 def test_only_the_first_test_set_has_a_primary_line():
     frames = [
-        rows(role, f1, depth=5, test_set=test, asked=asked, teacher=teacher, articles=12)
+        rows(role, f1, depth=5, test_set=test, eval_prompt=asked, teacher=teacher, articles=12)
         for role, f1, teacher in (
-            ("teacher", 0.8, "tuned"),
-            ("twin", 0.3, "nobody"),
-            ("student", 0.5, "tuned"),
-            ("student", 0.4, "raw"),
+            ("teacher", 0.8, "fine-tuned"),
+            ("control", 0.3, "none (gold only)"),
+            ("student", 0.5, "fine-tuned"),
+            ("student", 0.4, "base"),
         )
         for test in ("near", "far")
         for asked in ("zero-shot", "one-shot")
     ]
-    found = contrasts.contrasts(pd.concat(frames), "tuned")
-    assert found[found.primary][["test_set", "asked", "teacher"]].to_numpy().tolist() == [
-        ["near", "zero-shot", "tuned"]
+    found = contrasts.contrasts(pd.concat(frames), "fine-tuned")
+    assert found[found.primary][["test_set", "eval_prompt", "teacher"]].to_numpy().tolist() == [
+        ["near", "zero-shot", "fine-tuned"]
     ]
     assert len(found) == 8 and not contrasts.contrasts(pd.concat(frames)).primary.any()

@@ -20,7 +20,7 @@ def test_the_front_are_those_that_none_beats_in_time_and_score():
     ).sample(frac=1, random_state=0)
     about = {
         "family": "f",
-        "trained": "zero-shot",
+        "train_prompt": "zero-shot",
         "test_set": "near",
         "steps": 5,
         "planned": "p",

@@ -12,26 +12,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studylib.analysis import cost, figures, retention, teacher_vs_student, terms
+from studylib.analysis import cost, figures, retention, roles, teacher_vs_student
 from studylib.analysis.figures.retention import SIDES
 from studylib.core.project import root
 from studylib.store import exports
 
 SMALL = root() / "figures" / "small"
+# F1 of students by who taught them
+TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-distillation": 0.45}
 
 
 def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
-    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3})
+    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4, ("control", 5): 0.3})
     curve = pd.DataFrame(
         [
             {
                 "family": "f",
                 "student": s,
                 "role": r,
-                "start": "tuned",
-                "teacher": "tuned",
-                "trained": "zero-shot",
+                "init": "fine-tuned",
+                "teacher": "fine-tuned",
+                "train_prompt": "zero-shot",
                 "targets": "gold",
+                "objective": "cross_entropy" if r == "control" else "forward_kl",
                 "seed": 0,
                 "run": s,
                 "step": i,
@@ -39,7 +42,7 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
                 "dev_loss": 2 / i,
                 "dev_f1": 5.0 * i,
             }
-            for s, r in (("", "teacher"), ("f-5", "student"), ("f-5", "twin"))
+            for s, r in (("", "teacher"), ("f-5", "student"), ("f-5", "control"))
             for i in (1, 2)
         ]
     )
@@ -85,14 +88,15 @@ def drawn_bars(axis):
 
 def test_retention_is_drawn_where_the_comparison_has_it():
     kept, _ = compared(
-        {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.3}, articles=30
+        {("student", 5): 0.76, ("student", 2): 0.4, ("control", 5): 0.7, ("control", 2): 0.3},
+        articles=30,
     )
     kept = kept.assign(
         retention_f1_low=kept.retention_f1 - 3, retention_f1_high=kept.retention_f1 + 2
     )
     axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
     for axis, side in zip(axes, SIDES, strict=True):
-        for role, name, beside in (("student", "student", -0.6), ("twin", "control", 0.6)):
+        for role, name, beside in (("student", "student", -0.6), ("control", "control", 0.6)):
             own = kept[kept.role == role].sort_values(side)
             x, y, low, high = drawn_bars(axis)[f"{name}, fine-tuned init"]
             assert x == pytest.approx(own[side] + beside) and y == pytest.approx(own.retention_f1)
@@ -118,7 +122,9 @@ def timed(kept):
         "time_high": 200.0,
     }
     return cost.pareto(
-        kept.drop(columns=["asked", *retention.BOUNDS["f1"]]).assign(seed=0, planned="p", **each)
+        kept.drop(columns=["eval_prompt", *retention.BOUNDS["f1"]]).assign(
+            seed=0, planned="p", **each
+        )
     )
 
 
@@ -128,9 +134,10 @@ def learned():
         "family": "f",
         "student": "",
         "role": "teacher",
-        "start": "raw",
-        "teacher": "f",
-        "trained": "zero-shot",
+        "init": "base",
+        "teacher": "fine-tuned",
+        "objective": "cross_entropy",
+        "train_prompt": "zero-shot",
         "seed": 0,
     }
     return pd.DataFrame([about | {"step": 1, "loss": 1.0, "dev_loss": 1.0, "dev_f1": 5.0}])
@@ -154,15 +161,15 @@ def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
         and low == pytest.approx(y - 3)
         and high == pytest.approx(own.f1_high)
     )
-    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    rows = choice(**TAUGHT)
     kept = retention.compare(rows)
     kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
     figure, scores = figures.teacher_choice(
-        kept, retention.by_seed(rows), teacher_vs_student.schooling(rows), learned()
-    )["schooling"]
+        kept, retention.by_seed(rows), teacher_vs_student.compare(rows), learned()
+    )["teacher_vs_student"]
     bars = drawn_bars(figure.axes[0])
     for one in scores.itertuples():
-        assert np.hstack(bars[terms.term(one.teacher)]) == pytest.approx(
+        assert np.hstack(bars[one.teacher]) == pytest.approx(
             [one.teacher_f1, one.student_f1, one.student_f1 - 3, one.student_f1 + 2]
         )
         assert one.f1_low == pytest.approx(one.student_f1 - 3)
@@ -177,8 +184,14 @@ def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
 
 def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
     step = {"step": [0, 5], "loss": [2.0, 1.0], "dev_loss": [2.0, 1.0], "dev_f1": [0.0, 50.0]}
-    about = {"family": "f", "trained": "zero-shot", "start": "raw", "seed": 0}
-    names = [("teacher", "tuned", ""), ("twin", "nobody", "f-5")]
+    about = {
+        "family": "f",
+        "train_prompt": "zero-shot",
+        "init": "base",
+        "seed": 0,
+        "objective": "o",
+    }
+    names = [("teacher", "fine-tuned", ""), ("control", "none (gold only)", "f-5")]
     names += [("student", f"a teacher of a long name, {number}", "f-5") for number in range(9)]
     curves = [
         pd.DataFrame(step).assign(**about, role=role, teacher=teacher, student=student)
@@ -195,26 +208,25 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
     ]
 
 
-def test_figures_of_cost_and_ladder_show_every_model(tmp_path):
+def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
     kept, _ = compared(
-        {("student", 5): 0.6, ("student", 2): 0.4, ("twin", 5): 0.3, ("pupil", 2): 0.5}
+        {("student", 5): 0.6, ("student", 2): 0.4, ("control", 5): 0.3}
+        | {(roles.SMALLER_TEACHER, 2): 0.5}
     )
-    kept.loc[kept.role == "pupil", "teacher"] = "twin of 5"
-    kept.loc[kept.role.isin(("teacher", "student")), "teacher"] = "tuned"
-    costs = timed(kept).merge(kept[["role", "student", *retention.BOUNDS["f1"]]])
+    costs = timed(kept).merge(kept[["role", "student", "teacher", *retention.BOUNDS["f1"]]])
     figures.save(figures.cost_figure(costs), tmp_path, "cost")
     own = kept[kept.student == "f-2"]
-    ladder = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[
+    sweep = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[
         [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]
     ]
     each = pd.concat([own.assign(seed=seed) for seed in (0, 1, 2)])
-    drawn = figures.ladder_figure(ladder.assign(f1_low=45.0, f1_high=55.0), each)
-    figures.save(drawn, tmp_path, "ladder")
+    drawn = figures.teacher_sizes_figure(sweep.assign(f1_low=45.0, f1_high=55.0), each)
+    figures.save(drawn, tmp_path, "teacher_sizes")
     (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
     assert sorted(dots.get_xdata()) == 3 * [1.2] + 3 * [1.7]
     words = {
         "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", "front"],
-        "ladder": ["its teacher"],
+        "teacher_sizes": ["its teacher"],
     }
     for name, said in words.items():
         assert all(f">{word}<" in (tmp_path / f"{name}.svg").read_text() for word in said), name
@@ -231,7 +243,7 @@ def test_a_png_fills_a_slide_in_one_direction(tmp_path):
 
 
 def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
-    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    rows = choice(**TAUGHT)
     differences = {"low": [-1.0, None], "difference": [1.0, 2.0], "high": [3.0, None]}
     traits = pd.DataFrame(
         {
@@ -251,14 +263,14 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
         drawn = figures.teacher_choice(
             retention.compare(rows),
             retention.by_seed(rows),
-            teacher_vs_student.schooling(rows),
+            teacher_vs_student.compare(rows),
             learned(),
         )
-        figures.save(drawn["schooling"][0], tmp_path / folder, "schooling")
+        figures.save(drawn["teacher_vs_student"][0], tmp_path / folder, "teacher_vs_student")
         figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
         "students": ["self-distillation", "none (gold only)", "fine-tuned"],
-        "schooling": ["base", "small"],
+        "teacher_vs_student": ["base", "smaller, fine-tuned"],
         "traits": ["asks: who", "answer: 1 word"],
     }.items():
         drawn = (tmp_path / "a" / f"{name}.svg").read_text()
@@ -267,9 +279,13 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
 
 
 def test_teachers_keep_their_order_where_some_were_not_asked_everywhere():
-    kept = retention.compare(choice(tuned=0.6, raw=0.4, **{"its twin": 0.45}))
-    harder = kept[kept.teacher != "its twin"].assign(asked="one-shot", f1=1.0)
-    drawn = figures.choice_figure(pd.concat([kept, harder]), retention.by_seed(choice(tuned=0.6)))
+    kept = retention.compare(
+        choice(**{name: TAUGHT[name] for name in TAUGHT if "smaller" not in name})
+    )
+    harder = kept[kept.teacher != "self-distillation"].assign(eval_prompt="one-shot", f1=1.0)
+    drawn = figures.choice_figure(
+        pd.concat([kept, harder]), retention.by_seed(choice(**{"fine-tuned": 0.6}))
+    )
     assert list(drawn.axes[0].containers[0][0].get_ydata()) == [
         "base",
         "self-distillation",
@@ -284,8 +300,8 @@ def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_se
         (0, 1), product(("zero-shot", "one-shot"), repeat=2), ("teacher", "student")
     ):
         each.append(
-            choice()[lambda rows: rows.role == "teacher"].assign(
-                seed=seed, trained=trained, asked=asked, role=role
+            choice()[lambda rows: (rows.role == "teacher") & (rows.teacher == "fine-tuned")].assign(
+                seed=seed, train_prompt=trained, eval_prompt=asked, role=role
             )
         )
     rows = pd.concat(each)
@@ -333,7 +349,7 @@ def from_small(notebook: str) -> dict[str, Figure]:
             "zero-shot",
         )
     elif notebook == "teacher_choice":
-        scores = table("schooling").drop(columns=bounds)
+        scores = table("teacher_vs_student").drop(columns=bounds)
         drawn = figures.teacher_choice(table("students"), table("seeds"), scores, table("learning"))
     else:
         drawn = figures.prompting_mode(table("prompting"), table("seeds"), table("traits"))

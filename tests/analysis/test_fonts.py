@@ -18,7 +18,7 @@ from studylib.analysis.figures import look
 from studylib.app import forecast, study, verify
 from studylib.app.cli import main
 
-HAN, LINEAR_B = "学", "\U00010080"  # of the latter nobody has a font
+HAN, LINEAR_B = "学", "\U00010080"  # of the latter there is no font
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def answers(role: str, questions: list[str], seed: int = 0, **more: object) -> p
         family="f",
         student="" if role == "teacher" else "f-5",
         test_set="near",
-        asked="zero-shot",
+        eval_prompt="zero-shot",
         role=role,
         seed=seed,
     )
@@ -32,11 +32,11 @@ SEEDS = pd.concat([answers("student", BOTH), answers("student", BOTH, seed=1)])
     ("models", "sentence"),
     [
         (
-            [answers("student", BOTH), answers("twin", ["q0", "q1", "q3"])],
+            [answers("student", BOTH), answers("control", ["q0", "q1", "q3"])],
             (
-                "f-5 (student, near zero-shot) and f-5 (twin, near zero-shot) cannot be compared:"
-                " question 'q2' of seed 0 (article 'a1') is answered by the first alone (answers on"
-                " one side only: 2): export both anew."
+                "f-5 (student, near zero-shot) and f-5 (control, near zero-shot) cannot be"
+                " compared: question 'q2' of seed 0 (article 'a1') is answered by the first alone"
+                " (answers on one side only: 2): export both anew."
             ),
         ),
         (
@@ -48,11 +48,11 @@ SEEDS = pd.concat([answers("student", BOTH), answers("student", BOTH, seed=1)])
             ),
         ),
         (
-            [answers("student", BOTH), answers("twin", BOTH, article="a9")],
+            [answers("student", BOTH), answers("control", BOTH, article="a9")],
             (
-                "f-5 (student, near zero-shot) and f-5 (twin, near zero-shot) cannot be compared:"
-                " question 'q0' of seed 0 (article 'a0') is answered by the first alone (answers on"
-                " one side only: 6): export both anew."
+                "f-5 (student, near zero-shot) and f-5 (control, near zero-shot) cannot be"
+                " compared: question 'q0' of seed 0 (article 'a0') is answered by the first alone"
+                " (answers on one side only: 6): export both anew."
             ),
         ),
         (
@@ -63,10 +63,10 @@ SEEDS = pd.concat([answers("student", BOTH), answers("student", BOTH, seed=1)])
             ),
         ),
         (
-            [answers("student", BOTH), answers("twin", [*BOTH, "q2"])],
+            [answers("student", BOTH), answers("control", [*BOTH, "q2"])],
             (
-                "f-5 (twin, near zero-shot) has two answers to question 'q2' of seed 0: export it"
-                " anew."
+                "f-5 (control, near zero-shot) has two answers to question 'q2' of seed 0: export"
+                " it anew."
             ),
         ),
         (
@@ -77,7 +77,7 @@ SEEDS = pd.concat([answers("student", BOTH), answers("student", BOTH, seed=1)])
             ),
         ),
         (
-            [SEEDS, SEEDS.assign(seed=SEEDS.seed + 1, role="twin")],
+            [SEEDS, SEEDS.assign(seed=SEEDS.seed + 1, role="control")],
             "question 'q0' of seed 0 (article 'a0') is answered by the first alone",
         ),
     ],
@@ -89,7 +89,7 @@ def test_what_cannot_be_paired_is_named(models: list[pd.DataFrame], sentence: st
 
 
 def test_the_same_questions_in_any_order_are_paired():
-    pairing.check(SEEDS, SEEDS.assign(role="twin").sample(frac=1, random_state=0))
+    pairing.check(SEEDS, SEEDS.assign(role="control").sample(frac=1, random_state=0))
 
 
 @pytest.mark.parametrize("compared", [retention.compare, contrasts.contrasts])
@@ -97,7 +97,8 @@ def test_comparisons_refuse_other_questions(compared):
     """Same number of questions, another one among them: nothing would show it."""
     scores = dict.fromkeys((*labels.METRICS, *retention.LIKENESS, "probability"), 0.5)
     scores |= dict.fromkeys(
-        (*retention.SETTING[1:2], "teacher", "start", "targets", "objective", "language"), "tuned"
+        (*retention.SETTING[1:2], "teacher", "init", "targets", "objective", "language"),
+        "fine-tuned",
     )
     scores |= {
         "steps": 5,
@@ -106,7 +107,7 @@ def test_comparisons_refuse_other_questions(compared):
         "run": "r",
         **scores,
     }
-    rows = pd.concat([answers(role, BOTH, **scores) for role in ("teacher", "student", "twin")])
+    rows = pd.concat([answers(role, BOTH, **scores) for role in ("teacher", "student", "control")])
     assert len(compared(rows))
     rows.loc[(rows.role == "student") & (rows.question == "q2"), "question"] = "q9"
     with pytest.raises(StudyError, match=r"cannot be compared: question 'q(2|9)' of seed 0"):

@@ -18,8 +18,8 @@ def test_repeats_are_left_out_of_prompting_and_of_traits():
             column="repeat",
             value=True,
             depth=5,
-            trained=mode,
-            asked=mode,
+            train_prompt=mode,
+            eval_prompt=mode,
             **traits,
         )
         for mode, pair in scores.items()
@@ -34,24 +34,24 @@ def test_partial_rows_of_prompting_compare_nothing_with_itself():
     trained, asked = ["zero-shot", "one-shot"], ["zero-shot", "one-shot"]
     plain = pd.concat(
         [
-            rows(role, 0.5, depth=5, asked=mode, articles=12)
+            rows(role, 0.5, depth=5, eval_prompt=mode, articles=12)
             for role in ("teacher", "student")
             for mode in asked
         ]
     )
     ways = prompting.prompting(plain, trained, asked).ways.unique()
     assert list(ways) == ["trained zero-shot: asked one-shot, not zero-shot"]
-    assert prompting.prompting(plain[plain.asked == "zero-shot"], trained, asked).empty
+    assert prompting.prompting(plain[plain.eval_prompt == "zero-shot"], trained, asked).empty
     assert prompting.by_trait(
         plain.assign(asks="who", answer_words=1, answer_place=0.5), trained
     ).empty
-    assert teacher_vs_student.schooling(plain[plain.role == "teacher"]).empty
+    assert teacher_vs_student.compare(plain[plain.role == "teacher"]).empty
 
 
 def test_values_of_a_trait_with_too_few_questions_for_an_interval_are_left_out():
     modes = ["zero-shot", "one-shot"]
     each = [
-        rows("student", f1, depth=5, asked=mode, articles=40).assign(trained=mode)
+        rows("student", f1, depth=5, eval_prompt=mode, articles=40).assign(train_prompt=mode)
         for mode, f1 in zip(modes, (0.5, 0.7), strict=True)
     ]
     both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
@@ -69,7 +69,7 @@ def test_values_of_a_trait_with_too_few_questions_for_an_interval_are_left_out()
 def test_rare_question_words_are_taken_together_and_only_english_ones_are_read():
     modes = ["zero-shot", "one-shot"]
     each = [
-        rows("student", f1, depth=5, asked=mode, articles=60).assign(trained=mode)
+        rows("student", f1, depth=5, eval_prompt=mode, articles=60).assign(train_prompt=mode)
         for mode, f1 in zip(modes, (0.5, 0.7), strict=True)
     ]
     both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
@@ -89,7 +89,7 @@ def test_rare_question_words_are_taken_together_and_only_english_ones_are_read()
 def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others():
     modes = ["zero-shot", "one-shot"]
     each = [
-        rows("student", 0.5, depth=5, asked=mode, articles=60).assign(trained=mode)
+        rows("student", 0.5, depth=5, eval_prompt=mode, articles=60).assign(train_prompt=mode)
         for mode in modes
     ]
     both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
@@ -97,9 +97,9 @@ def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others
     both["asks"] = np.where(number < 120, "what", "who")
     rng = np.random.default_rng(2)
     gain = 0.2 + 0.1 * (both.asks == "what") + rng.normal(0, 0.05, 240)[number]
-    both["f1"] += gain * (both.trained == "one-shot")
+    both["f1"] += gain * (both.train_prompt == "one-shot")
     found = prompting.by_trait(both, modes).set_index("value")
-    per_kind = 100 * gain[both.trained == "one-shot"].groupby(both.asks).mean()
+    per_kind = 100 * gain[both.train_prompt == "one-shot"].groupby(both.asks).mean()
     assert (
         found.apart["what"]
         == pytest.approx(per_kind["what"] - per_kind["who"])

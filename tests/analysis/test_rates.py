@@ -3,19 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from miniatures import planned, stages
+from miniatures import planned, prompted, stages
 
 from studylib.analysis import rates
 from studylib.app import origin
 
-SEARCHED = dict(rates=[1e-3, 5e-3], search_steps=2)
+SEARCHED = dict(lrs=[1e-3, 5e-3], lr_search_steps=2)
 
 
 def chosen(plan, **by_role: float) -> pd.DataFrame:
     """As `study.origins` has it: every run that is trained, with the rate that models of its role
     took."""
     lines = [
-        {"planned": run.planned, "rate": by_role.get(called["role"], np.nan)}
+        {"planned": run.planned, "lr": by_role.get(called["role"], np.nan)}
         for run, called in plan.trained
     ]
     return pd.DataFrame(lines)
@@ -24,8 +24,8 @@ def chosen(plan, **by_role: float) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("taken", "words"),
     [
-        ({"student": 1e-3, "twin": 5e-3}, "the same one in 0 of 3 pairs"),
-        ({"student": 5e-3, "twin": 5e-3}, "the same one in 3 of 3 pairs"),
+        ({"student": 1e-3, "control": 5e-3}, "the same one in 0 of 3 pairs"),
+        ({"student": 5e-3, "control": 5e-3}, "the same one in 3 of 3 pairs"),
         ({"student": 5e-3}, "and which ones were chosen was not recorded"),
     ],
 )
@@ -46,12 +46,11 @@ def test_what_differs_besides_the_teacher_is_said(taken: dict, words: str):
 
 
 def test_of_models_without_a_control_only_the_search_is_said():
-    alone = {"sizes": [3], "twins": [], "raw_starts": []}
     for settings, words in (
         (SEARCHED, "Each model takes the learning rate that its own search finds best."),
         ({}, ""),
     ):
-        plan = planned("tiny:gpt_neox", **alone, **settings)
+        plan = prompted("tiny:gpt_neox", **settings)
         table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3))
         assert rates.differences(table) == words
         assert rates.markdown(table).endswith(f"|\n\n{words}\n" if words else "|\n")
@@ -59,7 +58,7 @@ def test_of_models_without_a_control_only_the_search_is_said():
 
 def test_of_one_rate_and_weights_alike_nothing_differs():
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0))
-    table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, twin=1e-3))
+    table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, control=1e-3))
     assert rates.differences(table).startswith(
         "Student and control differ in the teacher's losses alone"
     )

@@ -10,11 +10,15 @@ from studylib.analysis import contrasts, retention, statistics, teacher_vs_stude
 
 def test_retention_and_reduction_in_closed_form():
     kept = retention.compare(
-        pd.concat([rows("teacher", 0.8), rows("student", 0.6, depth=5), rows("twin", 0.4, depth=5)])
+        pd.concat(
+            [rows("teacher", 0.8), rows("student", 0.6, depth=5), rows("control", 0.4, depth=5)]
+        )
     ).set_index("role")
-    assert kept.retention_f1.to_dict() == pytest.approx({"teacher": 100, "student": 75, "twin": 50})
+    assert kept.retention_f1.to_dict() == pytest.approx(
+        {"teacher": 100, "student": 75, "control": 50}
+    )
     assert kept.retention_exact_match["student"] == pytest.approx(75) and kept.f1[
-        "twin"
+        "control"
     ] == pytest.approx(40)
     assert kept.reduction_total["student"] == 25 and kept.reduction_nonembedding["student"] == 50
     assert kept.retention_f1_low.isna().all()  # five articles are too few
@@ -52,13 +56,13 @@ def test_a_student_is_compared_with_its_teacher_on_the_same_test_and_the_same_se
 
 
 def repeating() -> pd.DataFrame:
-    """A teacher, a student and its twin; half of the questions repeat another, and there all have
-    other scores."""
-    scores = {"teacher": (0.8, 0.4), "student": (0.6, 0.1), "twin": (0.4, 0.3)}
+    """A teacher, a student and its control; half of the questions repeat another, and there all
+    have other scores."""
+    scores = {"teacher": (0.8, 0.4), "student": (0.6, 0.1), "control": (0.4, 0.3)}
     abouts = {
         "teacher": {"depth": 10},
         "student": {"depth": 5},
-        "twin": {"depth": 5, "teacher": "nobody"},
+        "control": {"depth": 5, "teacher": "none (gold only)"},
     }
     return pd.concat(
         marked(role, *scores[role], column="repeat", value=True, **abouts[role]) for role in scores
@@ -67,9 +71,9 @@ def repeating() -> pd.DataFrame:
 
 def test_a_repeated_question_counts_once():
     found = retention.compare(repeating()).set_index("role")
-    assert found.f1.to_dict() == pytest.approx({"teacher": 80, "student": 60, "twin": 40}) and set(
-        found.n
-    ) == {80}
+    assert found.f1.to_dict() == pytest.approx(
+        {"teacher": 80, "student": 60, "control": 40}
+    ) and set(found.n) == {80}
     (gained,) = contrasts.contrasts(repeating()).to_dict("records")
     assert gained["difference"] == pytest.approx(20) and (gained["n"], gained["articles"]) == (
         80,
@@ -80,7 +84,7 @@ def test_a_repeated_question_counts_once():
         retention.compare,
         contrasts.contrasts,
         retention.by_seed,
-        teacher_vs_student.schooling,
+        teacher_vs_student.compare,
     ):
         pd.testing.assert_frame_equal(compared(repeating()), compared(once))
 
@@ -186,7 +190,7 @@ def test_a_model_without_a_seed_of_its_teacher_is_left_out():
     )
     assert list(kept.role) == ["teacher"]
     assert contrasts.contrasts(
-        pd.concat([rows("student", 0.8, depth=5), rows("twin", 0.6, depth=5, seed=1)])
+        pd.concat([rows("student", 0.8, depth=5), rows("control", 0.6, depth=5, seed=1)])
     ).empty
 
 
@@ -208,7 +212,7 @@ def test_few_seeds_are_averaged_and_enough_are_drawn(seeds):
 
 def test_models_before_any_training_have_a_line_of_their_own_and_are_in_no_comparison():
     rng = np.random.default_rng(4)
-    shipped = rows("base", rng.random(160), depth=5, articles=40, start="pretrained")
+    shipped = rows("base", rng.random(160), depth=5, articles=40, init="pretrained")
     teacher, student = rows("teacher", 0.8, articles=40), rows("student", 0.6, depth=5, articles=40)
     (line,) = retention.bases(pd.concat([shipped, teacher, student])).to_dict("records")
     assert line["f1"] == pytest.approx(100 * shipped.f1.mean()) and line[

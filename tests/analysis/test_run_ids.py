@@ -32,8 +32,8 @@ def first(table: pd.DataFrame, about: list[str]) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("made", "about"),
     [
-        (retention.compare, ["role", "start"]),
-        (retention.by_seed, ["role", "start"]),
+        (retention.compare, ["role", "init"]),
+        (retention.by_seed, ["role", "init"]),
         (contrasts.contrasts, ["contrast"]),
     ],
     ids=["compare", "by seed", "contrasts"],

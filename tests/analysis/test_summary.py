@@ -10,18 +10,22 @@ from studylib.analysis import (
     figures,
     prompting,
     retention,
+    roles,
     summary,
     tables,
     teacher_vs_student,
 )
-from studylib.core.labels import FOLDED
+from studylib.core.labels import TUNED_SHOWN
+
+# F1 of students by who taught them
+TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-distillation": 0.45}
 
 
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
         (
-            {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.72},
+            {("student", 5): 0.76, ("student", 2): 0.4, ("control", 5): 0.72},
             [
                 "There is no claim without intervals. Estimates alone are compared with 90 % of F1",
                 "Students pass down to 25.0 % fewer parameters",
@@ -66,7 +70,7 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
 
 def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
     kept, gained = compared(
-        {("student", 5): 0.76, ("twin", 5): 0.7, ("student", 2): 0.71, ("twin", 2): 0.71},
+        {("student", 5): 0.76, ("control", 5): 0.7, ("student", 2): 0.71, ("control", 2): 0.71},
         articles=30,
     )
     said = summary.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
@@ -92,7 +96,7 @@ def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
         "| fine-tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |"
         in tables.contrasts(gained)
     )
-    few = tables.contrasts(compared({("student", 5): 0.76, ("twin", 5): 0.7})[1])
+    few = tables.contrasts(compared({("student", 5): 0.76, ("control", 5): 0.7})[1])
     assert "| +6.0 | – | – | – |" in few
     assert tables.contrasts(compared({("student", 5): 0.76})[1]).startswith(
         "Nothing is compared: no two models"
@@ -119,7 +123,7 @@ def test_ways_of_cutting_are_judged_apart():
             ("student", 5): 0.5,
             ("student", "5x8"): 0.78,
             ("student", "2x8"): 0.77,
-            ("twin", "2x8"): 0.7,
+            ("control", "2x8"): 0.7,
         },
         articles=30,
     )
@@ -144,7 +148,7 @@ def test_ways_of_cutting_are_judged_apart():
     } <= labels
 
 
-def test_a_conclusion_on_a_prompting_that_nobody_was_asked_in_is_on_the_first():
+def test_a_conclusion_on_an_eval_prompt_of_no_model_is_on_the_first():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
     assert summary.conclusion(kept, gained, FREE, "one-shot") == summary.conclusion(
         kept, gained, FREE, "zero-shot"
@@ -157,7 +161,9 @@ def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time(
         "family": "f",
         "student": "f-5",
         "role": "student",
-        "start": "tuned",
+        "init": "fine-tuned",
+        "teacher": "fine-tuned",
+        "objective": "forward_kl",
         "time": 50.0,
         "time_low": 45.0,
         "time_high": 60.0,
@@ -175,13 +181,15 @@ def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time(
 
 
 def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correlation():
-    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
+    rows = choice(**TAUGHT)
     kept, gained, scores = (
         retention.compare(rows),
-        contrasts.contrasts(rows, "tuned"),
-        teacher_vs_student.schooling(rows),
+        contrasts.contrasts(rows, "fine-tuned"),
+        teacher_vs_student.compare(rows),
     )
-    said = summary.choice_conclusion(gained.assign(detectable=1.5), scores, "tuned", "zero-shot")
+    said = summary.choice_conclusion(
+        gained.assign(detectable=1.5), scores, "fine-tuned", "zero-shot"
+    )
     assert (
         "the fine-tuned teacher adds +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant."
         in said
@@ -195,9 +203,11 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     assert (
         "| base | zero-shot | near | 5 | fine-tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |"
         in table
-        and "| base | zero-shot | near | 5 | small | +0.0" in table
+        and "| base | zero-shot | near | 5 | smaller, fine-tuned | +0.0" in table
     )
-    assert "| teacher |" in tables.table(kept) and "guide" not in tables.table(kept)
+    assert "| teacher |" in tables.table(kept) and set(kept.teacher[kept.role == "teacher"]) == {
+        "fine-tuned"
+    }
 
 
 def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
@@ -208,8 +218,10 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
     frames = []
     for trained, asked in scores.items():
         for mode, value in asked.items():
-            both = choice(tuned=value)
-            frames.append(both[(both.teacher == "tuned")].assign(trained=trained, asked=mode))
+            both = choice(**{"fine-tuned": value})
+            frames.append(
+                both[(both.teacher == "fine-tuned")].assign(train_prompt=trained, eval_prompt=mode)
+            )
     worth = prompting.prompting(pd.concat(frames), list(scores), list(scores)).assign(
         detectable=1.5
     )
@@ -263,12 +275,12 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
 
 def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sentence_of_its_own():
     modes = ["zero-shot", "one-shot"]
-    each = {("tuned", mode): 0.5 for mode in modes} | {
-        (FOLDED, "zero-shot"): 0.6,
-        (FOLDED, "one-shot"): 0.4,
+    each = {("fine-tuned", mode): 0.5 for mode in modes} | {
+        (TUNED_SHOWN, "zero-shot"): 0.6,
+        (TUNED_SHOWN, "one-shot"): 0.4,
     }
     frames = [
-        choice(**{name: value})[lambda rows: rows.role == "student"].assign(asked=mode)
+        choice(**{name: value})[lambda rows: rows.role == "student"].assign(eval_prompt=mode)
         for (name, mode), value in each.items()
     ]
     worth = prompting.prompting(pd.concat(frames), modes, modes)
@@ -288,14 +300,12 @@ def test_the_conclusion_names_what_is_compared_besides():
         {
             ("student", 5): 0.6,
             ("student", 2): 0.4,
-            ("rival", 5): 0.7,
-            ("pupil", 2): 0.3,
-            ("twin", 5): 0.4,
+            (roles.OTHER_LOSSES, 5): 0.7,
+            (roles.SMALLER_TEACHER, 2): 0.3,
+            ("control", 5): 0.4,
         },
         articles=40,
     )
-    gained.loc[gained.contrast == "rival − student", "objective"] = "taid"
-    gained.loc[gained.contrast == "pupil − student", "teacher"] = "twin of 5"
     said = summary.conclusion(kept, gained, FREE, "zero-shot")
     assert (
         "- **near, other losses − main losses**: 5 layers by taid: +10.0 points of F1 (10.0 to"
@@ -314,7 +324,7 @@ def test_the_conclusion_names_what_is_compared_besides():
 
 
 def test_a_family_is_named_where_there_are_several():
-    kept, gained = compared({("student", 5): 0.6, ("twin", 5): 0.4}, articles=40)
+    kept, gained = compared({("student", 5): 0.6, ("control", 5): 0.4}, articles=40)
     several = [
         pd.concat([one, one.assign(family="g", student=one.student.str.replace("f-", "g-"))])
         for one in (kept, gained)
@@ -333,7 +343,8 @@ def test_a_family_is_named_where_there_are_several():
 
 def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper_reports():
     kept, gained = compared(
-        {("student", 5): 0.76, ("student", 2): 0.4, ("twin", 5): 0.7, ("twin", 2): 0.4}, articles=30
+        {("student", 5): 0.76, ("student", 2): 0.4, ("control", 5): 0.7, ("control", 2): 0.4},
+        articles=30,
     )
     said = summary.capacity_answer(kept, gained, FREE, "zero-shot")
     assert (
@@ -352,15 +363,17 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
         "scores +0.0 to +6.0 points (significant in 1 of 2 comparisons; minimum detectable effect"
         " 0.0) against its control. (F1 in points" in said
     )
-    assert said.endswith("asked zero-shot, 1 seed: another training may differ.)\n")
-    assert "asked zero-shot, 1 to 5 seeds" in summary.capacity_answer(
+    assert said.endswith("zero-shot, 1 seed: another training may differ.)\n")
+    assert "zero-shot, 1 to 5 seeds" in summary.capacity_answer(
         kept.assign(seeds=[1, 5, 5, 5, 5]), gained, FREE, "zero-shot"
     )
     costs = pd.DataFrame(
         {
             "family": "f",
             "role": ["teacher", "student", "student"],
-            "start": "tuned",
+            "init": "fine-tuned",
+            "teacher": "fine-tuned",
+            "objective": ["cross_entropy", "forward_kl", "forward_kl"],
             "time": [100.0, 50.0, 25.0],
         }
     )
@@ -378,32 +391,32 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
 
 
 def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_two_ranges():
-    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
-    gained, scores = contrasts.contrasts(rows, "tuned"), teacher_vs_student.schooling(rows)
-    said = summary.choice_answer(gained, scores, "tuned", "zero-shot")
+    rows = choice(**TAUGHT)
+    gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
+    said = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
     assert "the fine-tuned teacher adds +10.0 points (10.0 to 10.0) on near, significant. " in said
     assert "On near teachers of 30.0 to 80.0 F1 make students of 40.0 to 60.0" in said
     assert (
         "; the fine-tuned among them, of 50.0 to 80.0 F1, make students of 45.0 to 60.0. (F1 in"
-        " points of 100, asked zero-shot, 1 seed" in said
+        " points of 100, zero-shot, 1 seed" in said
     )
     assert "near, not significant." in summary.choice_answer(
-        gained.assign(p_holm=0.06), scores, "tuned", "zero-shot"
+        gained.assign(p_holm=0.06), scores, "fine-tuned", "zero-shot"
     )
-    assert "no" in summary.choice_answer(gained[:0], scores, "tuned", "zero-shot").lower()
+    assert "no" in summary.choice_answer(gained[:0], scores, "fine-tuned", "zero-shot").lower()
 
 
-def test_the_correlation_over_tuned_teachers_stands_beside_that_over_all():
-    rows = choice(tuned=0.6, raw=0.4, small=0.5, **{"its twin": 0.45})
-    gained, scores = contrasts.contrasts(rows, "tuned"), teacher_vs_student.schooling(rows)
+def test_the_correlation_over_fine_tuned_teachers_stands_beside_that_over_all():
+    rows = choice(**TAUGHT)
+    gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
     assert (
-        "by 0" in (said := summary.choice_conclusion(gained, scores, "tuned", "zero-shot"))
+        "by 0" in (said := summary.choice_conclusion(gained, scores, "fine-tuned", "zero-shot"))
         and "fine-tuned ones" not in said
     ), "too few"
     said = summary.choice_conclusion(
         gained,
-        scores.assign(tuned_r=0.25, tuned_r_low=-0.5, tuned_r_high=0.75),
-        "tuned",
+        scores.assign(fine_tuned_r=0.25, fine_tuned_r_low=-0.5, fine_tuned_r_high=0.75),
+        "fine-tuned",
         "zero-shot",
     )
     assert "; over the 3 fine-tuned ones by 0.25 (-0.50 to 0.75)." in said
@@ -415,8 +428,8 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
         "one-shot": {"zero-shot": 0.4, "one-shot": 0.6},
     }
     both = [
-        choice(tuned=value)[lambda rows: rows.teacher == "tuned"].assign(
-            trained=trained, asked=asked
+        choice(**{"fine-tuned": value})[lambda rows: rows.teacher == "fine-tuned"].assign(
+            train_prompt=trained, eval_prompt=asked
         )
         for trained, modes in scores.items()
         for asked, value in modes.items()
@@ -440,8 +453,8 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
 def test_the_law_of_capacity_gap_in_words():
     line = dict(
         student="Small",
-        trained="zero-shot",
-        asked="zero-shot",
+        train_prompt="zero-shot",
+        eval_prompt="zero-shot",
         test_set="near",
         teachers=4,
         least=1.4,
@@ -467,11 +480,12 @@ def looked_at(**scores):
     """A comparison of all questions, half of which were looked at, with the one of the other half,
     where scores are others."""
     kept, gained = compared(
-        {("student", 5): 0.76, ("student", 2): 0.74, ("twin", 5): 0.78, ("twin", 2): 0.3},
+        {("student", 5): 0.76, ("student", 2): 0.74, ("control", 5): 0.78, ("control", 2): 0.3},
         articles=30,
     )
     claimed, _ = compared(
-        {("student", 5): 0.5, ("student", 2): 0.4, ("twin", 5): 0.79, ("twin", 2): 0.3} | scores,
+        {("student", 5): 0.5, ("student", 2): 0.4, ("control", 5): 0.79, ("control", 2): 0.3}
+        | scores,
         articles=15,
     )
     bounds = {
@@ -483,7 +497,7 @@ def looked_at(**scores):
 
 
 def test_the_claim_rests_on_untouched_questions_alone():
-    """On all questions both students keep the margin; on those that nobody looked at, none does,
+    """On all questions both students keep the margin; on those that were not looked at, none does,
     but a control does."""
     kept, gained, claimed = looked_at()
     assert "Students pass down to 40.0 % fewer" in summary.conclusion(
@@ -516,7 +530,7 @@ def test_the_claim_rests_on_untouched_questions_alone():
 
 
 def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
-    """And none on all questions, if nobody says which comparison is of untouched ones."""
+    """And none on all questions, if it is not said which comparison is of untouched ones."""
     kept, gained, claimed = looked_at()
     for comparison_of_none in (claimed[:0], None):
         said = summary.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)

@@ -3,7 +3,7 @@
 import pandas as pd
 from invented import compared
 
-from studylib.analysis import tables
+from studylib.analysis import roles, tables
 
 
 def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
@@ -11,7 +11,7 @@ def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
 
 
 def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
-    lines = tables.table(compared({("student", 5): 0.6, ("twin", 5): 0.4})[0]).splitlines()
+    lines = tables.table(compared({("student", 5): 0.6, ("control", 5): 0.4})[0]).splitlines()
     rows, said = [line for line in lines if line.startswith("|")], lines[-1]
     assert len(rows) == 2 + 3 and all(line.count("|") == rows[0].count("|") for line in rows)
     assert "75.0" in next(line for line in rows if "| student |" in line)
@@ -20,7 +20,7 @@ def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
 
 def test_every_test_set_says_why_it_has_no_intervals():
     enough, few = (
-        compared({("student", 5): 0.76, ("twin", 5): 0.7}, articles=articles)
+        compared({("student", 5): 0.76, ("control", 5): 0.7}, articles=articles)
         for articles in (30, 4)
     )
     for one, other in zip(enough, few, strict=True):
@@ -40,9 +40,13 @@ def test_every_test_set_says_why_it_has_no_intervals():
 
 
 def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
-    kept, _ = compared({("student", 5): 0.6, ("twin", 5): 0.4, ("pupil", 5): 0.5})
+    kept, _ = compared({("student", 5): 0.6, ("control", 5): 0.4, (roles.SMALLER_TEACHER, 5): 0.5})
     more = pd.concat(
-        [kept, kept.assign(asked="one-shot"), kept[kept.role == "student"].assign(start="raw")]
+        [
+            kept,
+            kept.assign(eval_prompt="one-shot"),
+            kept[kept.role == "student"].assign(init="base"),
+        ]
     )
     lines = [
         line.split(" | ") for line in tables.headline(more).splitlines() if line.startswith("|")
@@ -53,4 +57,4 @@ def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
         for role in ("teacher", "student", "control")
     ]
     assert "calibration" not in " ".join(lines[0]) and "F1 kept, %" in lines[0]
-    assert "asked zero-shot" in tables.headline(kept)
+    assert "eval prompt zero-shot" in tables.headline(kept)

@@ -8,26 +8,26 @@ from invented import rows
 from studylib.analysis import teacher_sizes
 
 
-def test_a_ladder_has_a_student_s_teachers_by_their_size():
+def test_a_sweep_has_a_student_s_teachers_by_their_size():
     frames = [
         rows("teacher", 0.8),
-        rows("twin", 0.7, depth=5, teacher="nobody"),
+        rows("control", 0.7, depth=5, teacher="none (gold only)"),
         rows("student", 0.3, depth=2),
     ]
     frames += [
-        rows("pupil", 0.4, depth=2, teacher="twin of 5"),
+        rows("student", 0.4, depth=2, teacher="control of 5"),
         rows("student", 0.6, depth=5),
-        rows("student", 0.1, depth=2, start="raw"),
+        rows("student", 0.1, depth=2, init="base"),
     ]
     frames += [
         rows("teacher", 0.1, seed=1),
         rows("student", 0.9, depth=2, seed=1),
-    ]  # a seed without pupils
-    found = teacher_sizes.ladder(pd.concat(frames))
-    assert found.teacher.tolist() == ["twin of 5", "tuned"]
+    ]  # a seed without the smaller teacher
+    found = teacher_sizes.sweep(pd.concat(frames))
+    assert found.teacher.tolist() == ["control of 5", "fine-tuned"]
     assert found[["teacher_f1", "f1"]].to_numpy() == pytest.approx(np.array([[70, 40], [80, 30]]))
     assert found.ratio.tolist() == pytest.approx([150 / 120, 200 / 120])
-    assert teacher_sizes.ladder(pd.concat(frames[:3])).empty
+    assert teacher_sizes.sweep(pd.concat(frames[:3])).empty
 
 
 def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> pd.DataFrame:
@@ -37,9 +37,9 @@ def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> p
     for times, value in scores.items():
         base = dict(
             family=f"T{times}",
-            teacher="tuned",
-            trained="zero-shot",
-            asked="zero-shot",
+            teacher="fine-tuned",
+            train_prompt="zero-shot",
+            eval_prompt="zero-shot",
             test_set="near",
             language="en",
             seed=0,
@@ -47,7 +47,7 @@ def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> p
         base |= {
             "objective": "o",
             "steps": 5,
-            "targets": "teacher",
+            "targets": "gold",
             "probability": 0.5,
             "agreement": 0.5,
             "loyalty": 0.5,
@@ -56,13 +56,13 @@ def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> p
         own = {
             "role": "student",
             "student": f"T{times}-Small",
-            "start": "pretrained",
+            "init": "pretrained",
             "parameters_total": size,
         }
         whole = {
             "role": "teacher",
             "student": "",
-            "start": "raw",
+            "init": "base",
             "parameters_total": round(size * float(times)),
         }
         for about, f1 in ((own, value), (whole, 0.9)):
@@ -107,12 +107,12 @@ def test_the_best_teacher_of_a_sibling_is_where_a_parabola_in_log_ratio_is_highe
         and found["low"] == pytest.approx(found["high"])
         and found["within"] == 1
     )
-    climbed = teacher_sizes.ladder(rows)
-    assert climbed.ratio.tolist() == pytest.approx([1.5, 2.0, 4.0, 8.0]) and set(
-        climbed.family
-    ) == {"Small"}
-    assert climbed.teacher.tolist() == ["T1.5", "T2.0", "T4.0", "T8.0"] and set(
-        climbed.teacher_f1.round(6)
+    swept = teacher_sizes.sweep(rows)
+    assert swept.ratio.tolist() == pytest.approx([1.5, 2.0, 4.0, 8.0]) and set(swept.family) == {
+        "Small"
+    }
+    assert swept.teacher.tolist() == ["T1.5", "T2.0", "T4.0", "T8.0"] and set(
+        swept.teacher_f1.round(6)
     ) == {90.0}
 
 

@@ -35,12 +35,15 @@ def test_a_profile_is_its_folder_of_yamls():
     ]
     job = jobs[0]
     assert {called["family"] for _, called in job.plan.trained} == {"gpt_neox", "qwen2"}
-    roles = [
-        (called["role"], called["start"])
+    models = [
+        (called["role"], called["init"], called["teacher"])
         for _, called in job.plan.trained
         if called["family"] == "qwen2"
     ]
-    assert roles.count(("student", "tuned")) == 3 and roles.count(("twin", "raw")) == 1
+    students = models.count(("student", "fine-tuned", "fine-tuned"))
+    assert students == 3 + 1, "of three sizes, one of them by other losses, too"
+    assert models.count(("student", "fine-tuned", "control of 4")) == 1
+    assert models.count(("control", "base", "none (gold only)")) == 1
 
 
 def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
@@ -72,10 +75,9 @@ def test_a_yaml_from_elsewhere_cannot_replace_what_a_profile_of_params_shows(tmp
         own
         | {
             "sizes": own["sizes"][:2],
-            "twins": [],
-            "raw_starts": [],
-            "rivals": [],
-            "ladder": [],
+            "from_base": [],
+            "alternative": None,
+            "teacher_sizes": [],
         },
     ):
         file.write_text(yaml.safe_dump(values))
@@ -111,7 +113,7 @@ def test_the_forecast_counts_downloads_once_an_archive():
     assert forecast.download(notebooks.jobs("tiny")[0].plan) == 0
 
 
-def test_a_raw_model_that_teaches_is_forecast_too(raw):
+def test_a_base_model_that_teaches_is_forecast_too(raw):
     plan = chosen(raw)
     assert 0 < forecast.seconds(plan, plan.runs) < 3600
 

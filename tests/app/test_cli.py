@@ -47,12 +47,15 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"search_step": 3}, "parameter 'search_step' is unknown, did you mean 'search_steps'?"),
-        ({"sizes": 4}, "sizes must be of type list, not int"),
+        (
+            {"training": {"search_step": 3}},
+            "parameter 'training.search_step' is unknown, did you mean 'lr_search_steps'?",
+        ),
+        ({"sizes": 4}, "sizes must be a valid list, not 4"),
         ({"sizes": [4, 0]}, "0 is no size of a student"),
-        ({"twins": [3]}, "twins names 3, which `sizes` does not"),
+        ({"from_base": [3]}, "from_base names 3, which `sizes` does not"),
         ({"seeds": []}, "name at least one"),
-        ({"trained": "two-shot"}, "prompting 'two-shot' is unknown"),
+        ({"train_prompt": "two-shot"}, "prompting 'two-shot' is unknown"),
         (
             {"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]},
             "loss 'revers_kl' is unknown: did you mean reverse_kl",
@@ -196,7 +199,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert main(["run", wanted()]) == 130
     said = capsys.readouterr()
     assert said.err.strip() == "study: stopped. The same command goes on from here."
-    assert "capacity_gap (refused): 9 runs, 9 to compute" in said.out
+    assert "capacity_gap (refused): 12 runs, 12 to compute" in said.out
     assert "This takes about 5 minutes on this machine" in said.out
 
 
@@ -455,7 +458,7 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(
     assert main(["data"]) == 0
     listed = capsys.readouterr().out
     assert (
-        "tiny/far (en,de,es,ar,hi,vi,zh), facts:far\n" in listed
+        "tiny/out-of-domain (en,de,es,ar,hi,vi,zh), facts:out-of-domain\n" in listed
         and "small/squad (en), archive:" in listed
     )
     assert "not fetched yet: 358 MB with its archive" in listed
@@ -466,12 +469,12 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(
 
 def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
     assert "`study data` lists the sets" in refused("data", "show")
-    assert "--n of at least 1" in refused("data", "show", "near", "--n", "0")
+    assert "--n of at least 1" in refused("data", "show", "in-domain", "--n", "0")
     assert "There is no data set 'nope' in tiny" in refused("data", "show", "nope")
     assert "prompting 'two-shot' is unknown: use zero-shot, one-shot" in refused(
-        "data", "show", "near", "--prompt", "two-shot"
+        "data", "show", "in-domain", "--prompt", "two-shot"
     )
-    assert "no chat template" in refused("data", "show", "near", "--prompt", "chat zero-shot")
+    assert "no chat template" in refused("data", "show", "in-domain", "--prompt", "chat zero-shot")
     assert "There is no profile 'huge'" in refused("data", "huge")
     assert "there is no notebook mine: name the file after one of capacity_gap" in refused(
         "data", "mine.yaml"
@@ -480,7 +483,9 @@ def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
         "run", "mine.yaml"
     )
     for verb in ("data", "status", "run"):
-        assert "data set 'squad' needs a source" in refused(verb, wanted(tests={"near": "squad"}))
+        assert "data.tests.near must be a mapping, not 'squad'" in refused(
+            verb, wanted(tests={"near": "squad"})
+        )
         assert "data source 5 is unknown" in refused(verb, wanted(tests={"near": {"source": 5}}))
     assert "There is no file " in refused("data", wanted(dev={"source": "path:no/such.json"}))
 

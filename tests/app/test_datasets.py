@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from miniatures import model, tokenizer
+from miniatures import grouped, model, tokenizer
 from tokenizers import normalizers
 
 from studylib.app import datasets
@@ -52,7 +52,7 @@ def mine(squad: dict, save: Callable, tmp_path: Path) -> str:
             "far": {"source": "archive:toy==1.0/dev.json"},
         },
     }
-    return str(save(values, "capacity_gap.yaml"))
+    return str(save(grouped(values), "capacity_gap.yaml"))
 
 
 def test_every_set_is_counted_and_compared_with_training(
@@ -101,7 +101,8 @@ def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(
     monkeypatch.setattr(
         archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)}
     )
-    values = json.loads(Path(mine).read_text()) | {"train": {"source": "archive:toy==1.0/dev.json"}}
+    values = json.loads(Path(mine).read_text())
+    values["data"]["train"] = {"source": "archive:toy==1.0/dev.json"}
     train, dev, same, _ = datasets.overview(str(save(values, "capacity_gap.yaml")))
     assert "missing" in train and dev["shared with train"] == same["shared with train"] == ""
 
@@ -132,7 +133,8 @@ def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
 
 def test_an_unknown_set_is_refused_and_the_known_are_named():
     with pytest.raises(
-        StudyError, match="There is no data set 'nope' in tiny: known are train, dev, near, far"
+        StudyError,
+        match="There is no data set 'nope' in tiny: known are train, dev, in-domain, out-of-domain",
     ):
         list(datasets.shown("nope", 1, "zero-shot"))
 
@@ -152,14 +154,14 @@ def test_a_long_context_is_shown_in_the_windows_that_the_model_reads(
     values = json.loads(Path(mine).read_text()) | {
         "families": {"narrow": f"path:{tmp_path / 'narrow'}"}
     }
-    values["tests"] = {"long": {"source": "facts:test", "paragraphs": 1, "facts": 10}}
+    values["data"]["tests"] = {"long": {"source": "facts:test", "paragraphs": 1, "facts": 10}}
     shown = list(datasets.shown(f"{save(values, 'capacity_gap.yaml')}/long", 1, "zero-shot"))
     assert sum(part.startswith("═══") for part in shown) > 1
 
 
 def test_a_hub_that_cannot_be_reached_hides_no_other_set(mine: str, save: Callable):
     values = json.loads(Path(mine).read_text())
-    values["tests"] = {
+    values["data"]["tests"] = {
         "far": {"source": f"hub:me/mine@{'a' * 40}", "split": "test"},
         "near": {"source": "facts:test", "paragraphs": 2},
     }
@@ -167,10 +169,11 @@ def test_a_hub_that_cannot_be_reached_hides_no_other_set(mine: str, save: Callab
     assert "could not be read" in far["missing"] and near["contexts"] == 2
 
 
-@pytest.mark.parametrize("changes", [{"families": {}}, {"seeds": []}])
-def test_prompts_need_a_family_and_a_seed(changes: dict, mine: str, save: Callable):
-    path = save(json.loads(Path(mine).read_text()) | changes, "capacity_gap.yaml")
-    with pytest.raises(StudyError, match="must name a family and a seed"):
+@pytest.mark.parametrize("name", ["families", "seeds"])
+def test_prompts_need_a_family_and_a_seed(name: str, mine: str, save: Callable):
+    values = json.loads(Path(mine).read_text())
+    path = save(values | {name: type(values.get(name, []))()}, "capacity_gap.yaml")
+    with pytest.raises(StudyError, match=f"{name} is empty: name at least one"):
         list(datasets.shown(f"{path}/dev", 1, "zero-shot"))
 
 
@@ -199,9 +202,9 @@ def test_answers_that_a_tokenizer_cannot_write_are_counted_per_family(
         "families": {"plain": "tiny:gpt_neox", "composing": composing(tmp_path / "model")},
         "train": {"source": f"path:{save(squad)}"},
         "dev": {"source": "facts:dev", "paragraphs": 1, "facts": 3, "languages": ["hi"]},
-        "tests": {},
+        "tests": {"other": {"source": "facts:test", "paragraphs": 1, "facts": 3}},
     }
-    train, dev = datasets.overview(str(save(values, "capacity_gap.yaml")))
+    train, dev, _ = datasets.overview(str(save(grouped(values), "capacity_gap.yaml")))
     # a tokenizer that does not compose is shown the composed text, too: all families read the same
     assert train["gold answers not reproduced"] == {"plain": 1, "composing": 1}
     assert train["EM of a perfect reader"] == {"plain": 50.0, "composing": 50.0}

@@ -63,11 +63,11 @@ def test_they_part_where_their_likeliest_tokens_first_differ():
 
 
 def test_the_form_asks_what_stands_in_it(raw, tmp_path, capsys):
-    plan, store = planned(raw, sizes=[3, 2], twins=[], raw_starts=[]), Store(tmp_path)
+    plan, store = planned(raw, sizes=[3, 2], from_base=[]), Store(tmp_path)
     assert explore.pairs(plan, store) == {}
     study.complete(plan, store)
     panel = explore.Panel(plan, store)
-    assert len(panel.pair.options) == 2 * 2
+    assert len(panel.pair.options) == 4 * 2
     first = panel.ask()
     assert (
         first.count("says") == 2

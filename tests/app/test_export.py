@@ -65,9 +65,8 @@ def made(request, tmp_path_factory):
     plan = planned(
         f"path:{folder}",
         sizes=[3],
-        twins=[3],
-        raw_starts=[],
-        asked=["zero-shot"],
+        from_base=[],
+        eval_prompts=["zero-shot"],
         tests={"near": {"source": "facts:test", "paragraphs": 12, "facts": 2}},
     )
     study.complete(plan, store)
@@ -110,7 +109,7 @@ def test_the_card_says_what_it_is(there, tmp_path):
     counts = store.result(student)["facts"]["parameters"]
     assert f"{counts['total']:,} parameters" in card and "fewer than its teacher's" in card
     assert (
-        f"path:{plan.runs[0].needs['raw'].value.removeprefix('path:')}`: unknown" in card
+        f"path:{plan.runs[0].needs['base'].value.removeprefix('path:')}`: unknown" in card
         and "`facts:train`: made by the study" in card
     )
     code = card.split("```python\n")[1].split("```")[0]
@@ -171,7 +170,7 @@ def answered(raw, squad, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     tests = {"a: b": {"source": f"path:{file}"}}
     plan, store = (
-        planned(raw, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"], tests=tests),
+        planned(raw, sizes=[2], from_base=[], eval_prompts=["zero-shot"], tests=tests),
         store_store.Store(),
     )
     study.complete(plan, store)
@@ -360,7 +359,7 @@ def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
     }
     answered = store_run.Run(
         "answers",
-        {"asked": "zero-shot", "seed": 0},
+        {"eval_prompt": "zero-shot", "seed": 0},
         needs,
         label=f"mini s0: teacher: {name} zero-shot",
     )

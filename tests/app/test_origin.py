@@ -10,14 +10,17 @@ from studylib.runs import planning
 from studylib.store.run import Run
 
 
-def test_the_rate_of_a_run_is_the_planned_one_or_that_which_its_search_chose():
-    assert planning.rate(Run("teacher", {"rate": 2e-4})) == 2e-4
-    searched = Run("student", {"rate": "searched"})
-    assert planning.rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(
-        planning.rate(searched)
+def test_the_learning_rate_of_a_run_is_the_planned_one_or_that_which_its_search_chose():
+    assert planning.learning_rate(Run("teacher", {"lr": 2e-4})) == 2e-4
+    searched = Run("student", {"lr": "searched"})
+    assert planning.learning_rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(
+        planning.learning_rate(searched)
     )
-    assert planning.rate(Run("rate", {"rate": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}}) == 5e-5
-    assert np.isnan(planning.rate(Run("answers", {}), {"facts": {"questions": 3}}))
+    assert (
+        planning.learning_rate(Run("lr_search", {"lr": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}})
+        == 5e-5
+    )
+    assert np.isnan(planning.learning_rate(Run("answers", {}), {"facts": {"questions": 3}}))
 
 
 def test_what_is_missing_of_a_plan_is_counted():

@@ -1,8 +1,6 @@
 """Parameters: what a YAML may say, and that every one in the project can be planned without a
 network."""
 
-import inspect
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from studylib.app import notebooks, parameters
 from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.data import archives
-from studylib.experiments import config, experiments
+from studylib.experiments import experiments
 from studylib.store.store import Store
 
 NOTEBOOK = root() / "notebooks" / "capacity_gap.ipynb"
@@ -30,48 +28,60 @@ def read(tmp_path: Path):
     return read
 
 
-def test_the_notebook_has_the_parameters_of_its_plan_and_a_profile():
-    for name, plan in experiments.EXPERIMENTS.items():
-        found = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
-        own = set(inspect.signature(plan).parameters) - {"given"}
-        assert set(found) == {
-            "profile",
-            "compute",
-            *own,
-            *(field.name for field in fields(config.Common)),
-        }
+@pytest.fixture
+def planned(tmp_path: Path):
+    """Reads the text of a YAML as parameters of a notebook, and plans its experiment."""
+
+    def planned(text: str, name: str = "capacity_gap") -> notebooks.Job:
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+        (job,) = notebooks.jobs(str(tmp_path / f"{name}.yaml"))
+        return job
+
+    return planned
+
+
+def test_the_notebook_has_the_parameters_of_its_experiment_and_a_profile():
+    for name, kind in experiments.EXPERIMENTS.items():
+        defaults = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
+        several = {"train_prompt"} if "train_prompts" in kind.model_fields else set()
+        assert set(defaults) == {"profile", "compute", *kind.model_fields} - several
 
 
 def test_values_are_read_as_they_are_and_nothing_is_added(read):
     text = (
-        "sizes: [3, 1]\ntrained: one-shot\nfamilies: {a: 'tiny:qwen2'}\nteacher_steps: 5\nrates:"
-        " [0.5]\nraw_starts: []\n"
+        "sizes: [3, 1]\ntrain_prompt: one-shot\nfamilies: {a: 'tiny:qwen2'}\n"
+        "training: {teacher_steps: 5, lrs: [0.5]}\nfrom_base: []\n"
     )
     assert read(text) == yaml.safe_load(text)
 
 
 @pytest.mark.parametrize(
     ("written", "value"),
-    [("1e-3", 1e-3), ("'0.002'", 2e-3), ("1", 1.0), ("2.5e-4", 2.5e-4), ("1E-3", 1e-3)],
+    [("1e-3", 1e-3), ("'0.002'", 2e-3), ("0.5", 0.5), ("2.5e-4", 2.5e-4), ("1E-3", 1e-3)],
 )
-def test_numbers_are_numbers_where_the_default_is_one(written: str, value: float, read):
-    found = read(f"teacher_rate: {written}")["teacher_rate"]
-    assert found == value
-    assert type(found) is float
+def test_a_learning_rate_is_a_number_however_it_is_written(written: str, value: float, planned):
+    (teacher,) = (
+        run
+        for run in planned(f"training: {{teacher_lr: {written}}}").plan.runs
+        if run.kind == "teacher"
+    )
+    assert teacher.parameters["lr"] == value
+    assert type(teacher.parameters["lr"]) is float
 
 
-def test_a_size_may_be_a_number_of_layers(tmp_path):
-    (file := tmp_path / "teacher_choice.yaml").write_text("size: 3\n", encoding="utf-8")
-    assert parameters.read(NOTEBOOK.with_name("teacher_choice.ipynb"), file) == {"size": "3"}
+def test_a_size_may_be_a_number_of_layers(planned):
+    plans = [planned(f"size: {size}\n", "teacher_choice").plan for size in ("3", "'3'")]
+    number, text = ([run.planned for run in plan.runs] for plan in plans)
+    assert number == text
 
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [
-        ("teacher_step", "teacher_steps"),
+        ("teacher_size", "teacher_sizes"),
         ("size", "sizes"),
         ("Seeds", "seeds"),
-        ("learning_rate_of_teacher", "teacher_rate"),
+        ("the_machine", "machine"),
     ],
 )
 def test_an_unknown_name_gives_the_nearest(wrong: str, meant: str, read):
@@ -79,6 +89,23 @@ def test_an_unknown_name_gives_the_nearest(wrong: str, meant: str, read):
         StudyError, match=rf"mine\.yaml: parameter {wrong!r} is unknown, did you mean {meant!r}\?"
     ):
         read(f"profile: mine\n{wrong}: 3")
+
+
+@pytest.mark.parametrize(
+    ("group", "wrong", "meant"),
+    [
+        ("training", "teacher_step", "teacher_steps"),
+        ("training", "lr_of_teacher", "teacher_lr"),
+        ("machine", "Threads", "threads"),
+        ("data", "test", "tests"),
+    ],
+)
+def test_an_unknown_name_in_a_group_gives_the_nearest_there(
+    group: str, wrong: str, meant: str, planned
+):
+    sentence = rf"parameter '{group}\.{wrong}' is unknown, did you mean '{meant}'\?"
+    with pytest.raises(StudyError, match=rf"capacity_gap\.yaml: {sentence}"):
+        planned(f"{group}: {{{wrong}: 3}}")
 
 
 @pytest.mark.parametrize("name", ["5", "true", "''", "~", "[1, 2]"])
@@ -90,36 +117,43 @@ def test_a_name_that_is_no_text_is_refused(name: str, read):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("teacher_steps: many", "teacher_steps must be of type int, not str"),
-        ("teacher_steps: 1.5", "teacher_steps must be of type int, not float"),
-        ("teacher_steps: true", "teacher_steps must be of type int, not bool"),
-        ("teacher_steps:", "teacher_steps must be of type int, not NoneType"),
-        ("teacher_rate: fast", "teacher_rate must be of type float, not str"),
-        ("teacher_rate: true", "teacher_rate must be of type float, not bool"),
-        ("teacher_rate: [1e-3]", "teacher_rate must be of type float, not list"),
-        ("sizes: 4", "sizes must be of type list, not int"),
-        ("asked: zero-shot", "asked must be of type list, not str"),
-        ("tests: [near]", "tests must be of type dict, not list"),
-        ("search_steps: {a: 10}", "search_steps must be of type int, not dict"),
-        ("search_steps: true", "search_steps must be of type int, not bool"),
-        ("search_steps: '6'", "search_steps must be of type int, not str"),
-        ("profile: 5", "profile must be of type str, not int"),
+        ("training: {teacher_steps: many}", "training.teacher_steps must be a valid integer"),
+        ("training: {teacher_steps: 1.5}", "training.teacher_steps must be a valid integer"),
+        ("training: {teacher_steps: true}", "training.teacher_steps must be a valid integer"),
+        ("training: {teacher_steps: }", "training.teacher_steps must be a valid integer"),
+        ("training: {teacher_lr: fast}", "training.teacher_lr must be a valid number, not 'fast'"),
+        ("training: {teacher_lr: true}", "training.teacher_lr must be a valid number, not True"),
+        ("training: {teacher_lr: [1e-3]}", "training.teacher_lr must be a valid number"),
+        ("training: {teacher_lr: 1}", "training.teacher_lr must be less than 1, not 1"),
+        ("training: {teacher_lr: inf}", "training.teacher_lr must be less than 1, not 'inf'"),
+        ("training: {lrs: fast}", "training.lrs must be a valid list, not 'fast'"),
+        ("training: 5", "training must be a mapping, not 5"),
+        ("sizes: 4", "sizes must be a valid list, not 4"),
+        ("eval_prompts: zero-shot", "eval_prompts must be a valid list, not 'zero-shot'"),
+        ("data: {tests: [near]}", "data.tests must be a mapping"),
+        (
+            "training: {lr_search_steps: {a: 10}}",
+            "training.lr_search_steps must be a valid integer",
+        ),
+        ("training: {lr_search_steps: true}", "training.lr_search_steps must be a valid integer"),
+        ("training: {lr_search_steps: '6'}", "training.lr_search_steps must be a valid integer"),
+        ("profile: 5", "profile 5 "),
     ],
 )
-def test_a_wrong_type_is_refused(text: str, said: str, read):
-    with pytest.raises(StudyError, match=rf"mine\.yaml: {said}"):
-        read(text)
+def test_a_wrong_type_is_refused(text: str, said: str, planned):
+    with pytest.raises(StudyError, match=rf"capacity_gap\.yaml: {said}"):
+        planned(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "teacher_rate: .nan",
-        "teacher_rate: inf",
-        "stages: [{steps: 1, losses: {forward_kl: .nan}}]",
+        "training: {teacher_lr: .nan}",
+        "training: {teacher_lr: .inf}",
+        "training: {stages: [{steps: 1, losses: {forward_kl: .nan}}]}",
         "seeds: [2020-01-01]",
-        "tests: {a: !!set {b}}",
-        "dev: {1: a, b: c}",
+        "data: {tests: {a: !!set {b}}}",
+        "data: {dev: {1: a, b: c}}",
     ],
 )
 def test_a_value_that_no_key_can_hold_is_refused(text: str, read):
@@ -165,7 +199,7 @@ def test_every_yaml_makes_a_plan_without_a_network(
     monkeypatch.setattr(archives, "_fetch", lambda *_: pytest.fail("fetched"))
     (job,) = notebooks.jobs(str(file))
     assert job.profile == file.parent.name  # names the folder of its figures
-    searched = {"rate"} if len(job.values["rates"]) > 1 else set()
+    searched = {"lr_search"} if len(job.values["training"]["lrs"]) > 1 else set()
     every = {"teacher", "states", "student", "answers", "loyalty"} | (
         {"layers", "cut"} if job.values.get("sizes") or not job.values.get("siblings") else set()
     )
@@ -180,4 +214,4 @@ def test_every_yaml_makes_a_plan_without_a_network(
 def test_the_defaults_of_a_notebook_make_a_plan(name):
     values = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
     assert values.pop("profile") == "smoke" and values.pop("compute") is True
-    assert experiments.EXPERIMENTS[name](**values).runs
+    assert experiments.plan(name, values).runs

@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_said(paper):
     assert any(
         "teacher Qwen2.5 7B teacher takes about" in line and "16.0 GB" in line for line in warnings
     )
-    assert not any("Pythia 160M, pretrained start, gold takes" in line for line in warnings)
+    assert not any("Pythia 160M, pretrained init, control takes" in line for line in warnings)
 
 
 def test_a_device_is_a_known_one_or_given(capsys):
@@ -65,11 +65,8 @@ def test_seeds_stand_in_one_line_and_totals_below(raw, tmp_path, capsys, monkeyp
     values = {
         "profile": "test-plan",
         "seeds": [0, 1],
-        "raw_starts": [],
-        "rivals": [],
-        "ladder": [],
-        "threads": 1,
-        "engine": "local",
+        "from_base": [],
+        "machine": {"threads": 1, "engine": "local"},
     }
     (tmp_path / "capacity_gap.yaml").write_text(json.dumps(values))
     monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(1.0, 1e9))
@@ -89,7 +86,7 @@ def test_seeds_stand_in_one_line_and_totals_below(raw, tmp_path, capsys, monkeyp
 
 
 def test_what_is_done_is_named_and_counts_no_more(raw, tmp_path, home):
-    plan = planned(raw, sizes=[3], twins=[], raw_starts=[])
+    plan = planned(raw, sizes=[3], from_base=[])
     job = notebooks.Job(tmp_path / "capacity_gap.ipynb", "test-plan", {}, plan)
     study.complete(plan, Store())
     table = app_plan.runs([job], app_plan.named("t4"), Work())
@@ -105,8 +102,7 @@ def test_an_unknown_model_has_no_plan_before_it_is_fetched(tmp_path, capsys):
         "profile": "x",
         "families": {"a": f"hub:someone/something@{'0' * 40}"},
         "sizes": [2],
-        "twins": [2],
-        "raw_starts": [],
+        "from_base": [],
     }
     (tmp_path / "capacity_gap.yaml").write_text(json.dumps(values))
     assert cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--device", "h100"]) == 2

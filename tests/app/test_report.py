@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from invented import FREE
-from miniatures import chosen, planned, prompted
+from miniatures import chosen, planned, prompted, stages
 
 from studylib.analysis import contrasts, cost, figures, retention, summary, tables, teacher_sizes
 from studylib.app import notebooks, report, study
@@ -50,7 +50,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     articles = [{"title": EVIL, "paragraphs": [{"context": context, "qas": qas}]}]
     (place / "test.json").write_text(json.dumps({"data": articles}))
     tests = {"near": {"source": f"path:{place / 'test.json'}"}}
-    plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+    plan = planned(raw, sizes=[2], from_base=[], eval_prompts=["zero-shot"], tests=tests)
     store = Store(place / "home")
     study.complete(plan, store)
     rows, learned, where = (
@@ -78,7 +78,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
             kept,
             retention.by_seed(rows),
             cost.pareto(exported["timing"]),
-            teacher_sizes.ladder(rows),
+            teacher_sizes.sweep(rows),
             learned,
             "zero-shot",
         ),
@@ -158,7 +158,7 @@ def test_a_data_set_that_was_changed_since_lends_no_fingerprint(
             .replace(json.dumps(EVIL)[1:-1], json.dumps(text)[1:-1])
         )
         tests = {"near": {"source": f"path:{file}"}}
-        plan = planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+        plan = planned(raw, sizes=[2], from_base=[], eval_prompts=["zero-shot"], tests=tests)
         job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
         page = report.write([job], Store(tmp_path / "empty")).read_text(encoding="utf-8")
         assert (plan.tests[0].digest[:12] in page) != changed and page.count(
@@ -210,7 +210,7 @@ def test_what_no_notebook_writes_is_refused_in_a_sentence(
 def small(raw: str, folder: Path) -> Plan:
     """The plan of the report above."""
     tests = {"near": {"source": f"path:{folder / 'test.json'}"}}
-    return planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"], tests=tests)
+    return planned(raw, sizes=[2], from_base=[], eval_prompts=["zero-shot"], tests=tests)
 
 
 def test_what_is_somebody_s_own_is_neither_shown_nor_replaced(
@@ -254,14 +254,19 @@ def test_what_earlier_versions_made_is_marked(
         assert page.count(f"(<code>study run --compute</code>): {how}: ") == bool(how)
 
 
-def laddered(raw: str) -> Plan:
-    return planned(raw, sizes=[4, 3, 2], twins=[4, 3, 2], rivals=[2], ladder=[2, 3, 4])
+def swept(raw: str) -> Plan:
+    return planned(
+        raw,
+        sizes=[4, 3, 2],
+        alternative={"sizes": [2], "stages": stages(reverse_kl=1.0)},
+        teacher_sizes=[2, 3, 4],
+    )
 
 
-@pytest.mark.parametrize("plan", [planned, laddered, chosen, prompted])
+@pytest.mark.parametrize("plan", [planned, swept, chosen, prompted])
 def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str):
     names = [
-        (report._model(one.called), one.called["test_set"], one.called["asked"])
+        (report._model(one.called), one.called["test_set"], one.called["eval_prompt"])
         for one in plan(raw).asked
     ]
     assert len(set(names)) == len(names)

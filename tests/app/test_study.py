@@ -43,7 +43,7 @@ from studylib.training.config import Recipe
     ("size", "said"), [(6, "4 layers only"), ("3x9999", "neurons a layer only")]
 )
 def test_a_size_larger_than_the_model_is_refused_before_anything_is_made(raw, tmp_path, size, said):
-    plan = planned(raw, sizes=[size, 2], twins=[], raw_starts=[])
+    plan = planned(raw, sizes=[size, 2], from_base=[])
     with pytest.raises(StudyError, match=said):
         study.complete(plan, Store(tmp_path))
     assert not any(tmp_path.rglob("manifest.json"))
@@ -117,14 +117,14 @@ def test_results_are_the_means_of_the_rows_in_percent(finished):
     plan, store = finished
     rows = study.rows(plan, store)
     tidy = study.results(rows)
-    expected = "family,teacher,student,role,start,targets,objective,trained,asked,test_set,"
-    expected += "language,seed,steps,metric,value,n,run"
+    expected = "family,teacher,student,role,init,targets,objective,train_prompt,eval_prompt,"
+    expected += "test_set,language,seed,steps,metric,value,n,run"
     assert list(tidy.columns) == [
         *expected.split(","),
         "parameters_total",
         "parameters_nonembedding",
     ]
-    assert set(tidy.role) == {"teacher", "student", "twin"} and set(tidy.metric) == {
+    assert set(tidy.role) == {"teacher", "student", "control"} and set(tidy.metric) == {
         *labels.METRICS,
         *labels.MENDED,
         *study.BESIDE,
@@ -225,25 +225,25 @@ def test_rows_of_a_question_that_the_data_set_has_not_are_refused(shown, tmp_pat
         study.rows(plan, Store(tmp_path / "empty"), folder)
 
 
-def test_the_rate_of_every_training_is_exported_and_stays(finished, tmp_path):
+def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp_path):
     plan, store = finished
     made = study.origins(plan, store)
     trained = made[made.kind.isin(("teacher", "student"))]
     assert (
-        trained.rate.tolist() == [1e-3] * len(trained)
-        and made.rate[made.kind == "answers"].isna().all()
+        trained.lr.tolist() == [1e-3] * len(trained)
+        and made.lr[made.kind == "answers"].isna().all()
     )
     exported(plan, store, tmp_path / "shown")
     pd.testing.assert_series_equal(
-        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").rate, made.rate
+        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, made.lr
     )
-    before = pd.read_csv(tmp_path / "shown" / "runs.csv").drop(columns="rate")
+    before = pd.read_csv(tmp_path / "shown" / "runs.csv").drop(columns="lr")
     before.to_csv(
         tmp_path / "shown" / "runs.csv", index=False
-    )  # as it was exported when rates were not
+    )  # as it was exported when learning rates were not
     (tmp_path / "shown" / exports.DIGESTS).unlink()
     pd.testing.assert_series_equal(
-        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").rate, made.rate
+        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, made.lr
     )
 
 
@@ -254,7 +254,7 @@ def test_the_student_kept_the_layers_that_the_choice_left(finished):
     for (_, _, name), run in students(plan).items():
         if name:
             depth = int(name.rpartition("-")[2])
-            assert json.loads(store.path(run.needs["start"], "layers.json").read_text()) == sorted(
+            assert json.loads(store.path(run.needs["init"], "layers.json").read_text()) == sorted(
                 set(range(4)) - set(gone[: 4 - depth])
             )
             assert (
@@ -262,14 +262,14 @@ def test_the_student_kept_the_layers_that_the_choice_left(finished):
             )
 
 
-def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
+def test_a_cut_model_is_the_start_cut_and_reconstructed_on_training_rows(finished):
     plan, store = finished
     run = next(run for run in plan.runs if run.kind == "cut")
-    start, words = loading.load_folder(store.path(run.needs["start"], "model"))
+    start, words = loading.load_folder(store.path(run.needs["init"], "model"))
     keep = json.loads(store.path(run, "layers.json").read_text())
     rows = inputs.rows(run, store, words, start)
     expected = prune.cut(start, keep)
-    reconstruct.heal(expected, start, keep, inputs.some(rows, 2, 2, 0), report=lambda *_: None)
+    reconstruct.blocks(expected, start, keep, inputs.some(rows, 2, 2, 0), report=lambda *_: None)
     found = loading.load_folder(store.path(run, "model"))[0]
     assert all(
         torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True)
@@ -281,33 +281,34 @@ def test_a_cut_model_is_the_start_cut_and_healed_on_training_rows(finished):
     assert len(store.result(run)["facts"]["gaps"]) == len(keep)
 
 
-def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, tmp_path):
+def test_a_student_may_be_cut_from_a_student_and_is_reconstructed_towards_the_teacher(
+    raw, tmp_path
+):
     few = dict(
         sizes=[3, "3>2x24"],
-        twins=["3>2x24"],
-        raw_starts=[],
-        asked=["zero-shot"],
+        from_base=[],
+        eval_prompts=["zero-shot"],
         stages=stages(forward_kl=1.0, hidden_mse=1.0),
     )
     plan, store = planned(raw, **few), Store(tmp_path)
     study.complete(plan, store)
     arms = students(plan)
-    larger, smaller, twin = (
-        arms["student", "tuned", "mini-3"],
-        arms["student", "tuned", "mini-3>2x24"],
-        arms["twin", "tuned", "mini-3>2x24"],
+    larger, smaller, control = (
+        arms["student", "fine-tuned", "mini-3"],
+        arms["student", "fine-tuned", "mini-3>2x24"],
+        arms["control", "fine-tuned", "mini-3>2x24"],
     )
-    cut = smaller.needs["start"]
-    assert cut is twin.needs["start"] and cut.needs["start"] is larger
+    cut = smaller.needs["init"]
+    assert cut is control.needs["init"] and cut.needs["init"] is larger
     before, keep = (
         json.loads(store.path(run, "layers.json").read_text())
-        for run in (larger.needs["start"], cut)
+        for run in (larger.needs["init"], cut)
     )
     assert set(keep) < set(before) and len(keep) == 2
     teacher, words = inputs.load(store, larger.needs["teacher"])
     expected = prune.cut(inputs.load(store, larger)[0], [before.index(block) for block in keep])
     batches = inputs.some(inputs.rows(cut, store, words, teacher), 2, 2, 0)
-    reconstruct.heal(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
+    reconstruct.blocks(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
     found = inputs.load(store, cut)[0]
     assert all(
         torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True)
@@ -317,17 +318,17 @@ def test_a_student_may_be_cut_from_a_student_and_is_healed_to_the_teacher(raw, t
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
     plan, store = finished
-    run = students(plan)["student", "tuned", "mini-2"]
-    keep = json.loads(store.path(run.needs["start"], "layers.json").read_text())
-    guide, _ = supervision._teacher(run, store, tokenizer(), [], "")
-    assert list(guide.aligned) == [keep[1] - 1, 3]
-    assert guide.model.config.num_hidden_layers == 4
+    run = students(plan)["student", "fine-tuned", "mini-2"]
+    keep = json.loads(store.path(run.needs["init"], "layers.json").read_text())
+    teacher, _ = supervision._teacher(run, store, tokenizer(), [], "")
+    assert list(teacher.aligned) == [keep[1] - 1, 3]
+    assert teacher.model.config.num_hidden_layers == 4
 
 
 @pytest.mark.parametrize(
     ("count", "size", "drawn"), [(4, 2, 4), (5, 2, 5), (100, 5, 12), (9, 40, 9)]
 )
-def test_rows_to_choose_and_heal_on_are_drawn_once_each(count, size, drawn):
+def test_rows_to_choose_and_reconstruct_on_are_drawn_once_each(count, size, drawn):
     rows = packs()[:12]
     found = [
         tuple(row[row >= 0].tolist())
@@ -376,7 +377,7 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
     one = next(
         asked
         for asked in plan.asked
-        if asked.teacher is not None and asked.called["asked"] == "one-shot"
+        if asked.teacher is not None and asked.called["eval_prompt"] == "one-shot"
     )
     own, words = loading.load_folder(store.path(one.answers.needs["model"], "model"))
     theirs, _ = loading.load_folder(store.path(one.teacher.answers.needs["model"], "model"))
@@ -414,7 +415,7 @@ def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch)
         0,
         6,
     ]  # train, dev, near: the last alone is shown any
-    trained = planned(raw, trained="one-shot", asked=["zero-shot"])
+    trained = planned(raw, train_prompt="one-shot", eval_prompts=["zero-shot"])
     assert study.leakage(trained).demonstrations.tolist() == [6, 6, 0]
 
 
@@ -422,10 +423,10 @@ def test_one_article_is_enough_to_train_on_where_demonstrations_are_shown_in_ask
     plan = planned(
         raw,
         train={"source": "facts:train", **FACTS, "paragraphs": 1},
-        asked=["one-shot"],
-        heal_packs=1,
-        layer_packs=1,
-        packs=1,
+        eval_prompts=["one-shot"],
+        calibration_contexts=1,
+        pruning_contexts=1,
+        batch_size=1,
     )
     inputs.rehearse(plan.runs)
     assert study.leakage(plan).set_index("set").demonstrations.tolist() == [0, 0, 0]
@@ -456,14 +457,14 @@ def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"asked": ["chat zero-shot"]}, "no chat template"),
+        ({"eval_prompts": ["chat zero-shot"]}, "no chat template"),
         ({"tests": {"near": {"source": "facts:test", "facts": 10}}}, "fits"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_trained(changes, said, raw, tmp_path):
     if said == "fits":
-        loading.save(model("llama", max_position_embeddings=60), tokenizer(), tmp_path / "raw")
-        raw = f"path:{tmp_path / 'raw'}"
+        loading.save(model("llama", max_position_embeddings=60), tokenizer(), tmp_path / "base")
+        raw = f"path:{tmp_path / 'base'}"
     with pytest.raises(StudyError, match=said):
         study.complete(planned(raw, **changes), Store(tmp_path / "home"))
     assert not list((tmp_path / "home").glob("runs/*/*"))
@@ -472,19 +473,19 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_trained(changes, sai
 def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
     """Training, states, answers and loyalty on a model of 130 positions, whose contexts have more
     tokens."""
-    loading.save(model("llama", max_position_embeddings=130), tokenizer(), tmp_path / "raw")
+    loading.save(model("llama", max_position_embeddings=130), tokenizer(), tmp_path / "base")
     long = {"paragraphs": 6, "facts": 10}
     sets = {part: {"source": f"facts:{part}", **long} for part in ("train", "dev")} | {
         "tests": {"near": {"source": "facts:test", **long}}
     }
-    few = dict(sizes=[3], twins=[], raw_starts=[], asked=["zero-shot"])
-    plan, store = planned(f"path:{tmp_path / 'raw'}", **sets, **few), Store(tmp_path / "home")
+    few = dict(sizes=[3], from_base=[], eval_prompts=["zero-shot"])
+    plan, store = planned(f"path:{tmp_path / 'base'}", **sets, **few), Store(tmp_path / "home")
     study.complete(plan, store)
     rows = study.rows(plan, store)
     assert (
-        len(rows) == 2 * 60
+        len(rows) == 3 * 60
         and not rows.duplicated(["run", "question"]).any()
-        and rows.loyalty.notna().sum() == 60
+        and rows.loyalty.notna().sum() == 2 * 60
     )
     one = plan.asked[0]
     net, words = loading.load_folder(store.path(one.answers.needs["model"], "model"))
@@ -499,23 +500,27 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
         )
 
 
-def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(raw, tmp_path):
-    plan, store = planned(raw, rates=[1e-5, 1e-2], asked=["zero-shot"]), Store(tmp_path)
+def test_every_arm_has_a_search_of_equal_size_and_takes_the_learning_rate_that_did_best(
+    raw, tmp_path
+):
+    plan, store = planned(raw, lrs=[1e-5, 1e-2], eval_prompts=["zero-shot"]), Store(tmp_path)
     study.complete(plan, store)
     arms = [run for run, called in plan.trained if called["role"] != "teacher"]
-    searches = [run.needs["rate"] for run in arms]
+    searches = [run.needs["lr_search"] for run in arms]
     assert len({id(search) for search in searches}) == len(arms) == 6
     assert {
-        (tuple(search.parameters["rate"]), search.parameters["search_steps"]) for search in searches
+        (tuple(search.parameters["lr"]), search.parameters["lr_search_steps"])
+        for search in searches
     } == {((1e-5, 1e-2), 1)}
     for arm, search in zip(arms, searches, strict=True):
         found = json.loads(store.path(search, "rate.json").read_text())
         best = min(found["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
         assert store.result(arm)["facts"]["rate"] == found["best"] == best
-    (net, words), asked = inputs.load(store, searches[-1].needs["start"]), searches[-1].parameters
+    (net, words), asked = inputs.load(store, searches[-1].needs["init"]), searches[-1].parameters
     trained, dev = (inputs.rows(searches[-1], store, words, net, need) for need in ("train", "dev"))
     recipe = Recipe(
-        rate=1e-2, **{name: asked[name] for name in ("packs", "seed", "micro", "precision")}
+        lr=1e-2,
+        **{name: asked[name] for name in ("batch_size", "seed", "micro_batch_size", "precision")},
     )
     one = method_stages.parse(method_stages.gold(1))
     loop.train(
@@ -531,43 +536,44 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_rate_that_did_best(r
         ]
         each = torch.cat([objective.cross_entropy(logits, targets) for logits, targets in said])
     assert found["tried"][1]["dev_cross_entropy"] == pytest.approx(each.mean().item(), rel=1e-4), (
-        "of the last arm, a twin"
+        "of the last arm, a control"
     )
 
 
-def test_a_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
+def test_a_learning_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
     few = dict(
         sizes=[2],
-        twins=[2],
-        raw_starts=[],
-        asked=["zero-shot"],
+        from_base=[],
+        eval_prompts=["zero-shot"],
         stages=[{"steps": 6, "losses": {"cross_entropy": 1.0}}],
     )
-    plan, store = planned(raw, rates=[0.9, 1e-4], search_steps=6, **few), Store(tmp_path / "a")
+    plan, store = planned(raw, lrs=[0.9, 1e-4], lr_search_steps=6, **few), Store(tmp_path / "a")
     kinds_train, tried = supervision.loop.train, []
 
     def diverging(*args, recipe, **more):
-        tried.append(recipe.rate)
-        if recipe.rate >= 0.9:
+        tried.append(recipe.lr)
+        if recipe.lr >= 0.9:
             raise Diverged("no number")
         return kinds_train(*args, recipe=recipe, **more)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(supervision.loop, "train", diverging)
         study.complete(plan, store)
-        search = next(run for run in plan.runs if run.kind == "rate")
+        search = next(run for run in plan.runs if run.kind == "lr_search")
         assert json.loads(store.path(search, "rate.json").read_text())["tried"][0] == {
             "rate": 0.9,
             "dev_cross_entropy": None,
         }
         assert store.result(search)["facts"]["rate"] == 1e-4 and 0.9 in tried
-        with pytest.raises(StudyError, match=r"no number at any of the rates \[0.9\, 0.95\]"):
-            study.complete(planned(raw, rates=[0.9, 0.95], search_steps=6, **few), store)
+        with pytest.raises(
+            StudyError, match=r"no number at any of the learning rates \[0.9\, 0.95\]"
+        ):
+            study.complete(planned(raw, lrs=[0.9, 0.95], lr_search_steps=6, **few), store)
 
 
-@pytest.mark.parametrize("learn", ["teacher", "teacher where right"])
+@pytest.mark.parametrize("targets", ["sequence_kd", "filtered"])
 def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
-    raw, tmp_path, monkeypatch, learn
+    raw, tmp_path, monkeypatch, targets
 ):
     """Half of the teacher's answers are right here, by fiat; a quarter are wrong, and in the last
     it says nothing."""
@@ -589,26 +595,29 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
         ]
 
     monkeypatch.setattr(supervision.generate, "answer", answer)
-    plan = planned(raw, learn=learn, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"])
+    plan = planned(raw, targets=targets, sizes=[2], from_base=[], eval_prompts=["zero-shot"])
     store = Store(tmp_path)
     study.complete(plan, store)
     arms = students(plan)
-    student, twin = arms["student", "tuned", "mini-2"], arms["twin", "tuned", "mini-2"]
+    student, control = (
+        arms["student", "fine-tuned", "mini-2"],
+        arms["control", "fine-tuned", "mini-2"],
+    )
     taught, gold = (
-        {q.id: q.answers[0][0] for q in inputs.learnt(run, store)} for run in (student, twin)
+        {q.id: q.answers[0][0] for q in inputs.learnt(run, store)} for run in (student, control)
     )
     whole = {q.id: q.answers[0][0] for q in asked}
     assert gold == (
         whole
-        if learn == "teacher"
+        if targets == "sequence_kd"
         else {key: text for key, text in whole.items() if said[key] == text}
     ), "same questions"
     assert taught == (
         said
-        if learn == "teacher"
+        if targets == "sequence_kd"
         else {key: text for key, text in said.items() if text == whole[key]}
     )
-    if learn == "teacher":
+    if targets == "sequence_kd":
         net, words = inputs.load(store, student)
         silent = [
             b
@@ -620,10 +629,10 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
         assert {tuple(b.target) for b in silent if said[b.question.id] == ""} == {
             (words.eos_token_id,)
         }, "nothing but the end"
-    assert dict(plan.trained)[student]["objective"] == f"forward_kl on text of: {learn}"
+    assert dict(plan.trained)[student]["targets"] == targets
 
 
-def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_stand_for_them(
+def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_stand_for_them(
     raw, tmp_path, monkeypatch
 ):
     known = {"source": "facts:train", **FACTS, "labelled_paragraphs": 1}
@@ -646,23 +655,27 @@ def test_gold_answers_that_are_withheld_are_learnt_by_nobody_and_the_teachers_st
 
     monkeypatch.setattr(supervision.generate, "answer", answer)
     plan = planned(
-        raw, train=known, learn="gold, teacher where withheld", sizes=[2], twins=[2], raw_starts=[]
+        raw,
+        train=known,
+        targets="gold, sequence_kd where withheld",
+        sizes=[2],
+        from_base=[],
     )
     store = Store(tmp_path)
     study.complete(plan, store)
     arms = students(plan)
-    taught, twin, teacher = (
+    taught, control, teacher = (
         {q.id: q.answers[0][0] for q in inputs.learnt(arms[arm], store)}
         for arm in (
-            ("student", "tuned", "mini-2"),
-            ("twin", "tuned", "mini-2"),
-            ("teacher", "raw", ""),
+            ("student", "fine-tuned", "mini-2"),
+            ("control", "fine-tuned", "mini-2"),
+            ("teacher", "base", ""),
         )
     )
     gold = {q.id: q.answers[0][0] for q in asked if q.id in labelled}
-    assert twin == teacher == gold
+    assert control == teacher == gold
     assert taught == gold | {q.id: f"said of {q.id}" for q in asked if q.id not in labelled}
-    net, words = inputs.load(store, arms["twin", "tuned", "mini-2"])
+    net, words = inputs.load(store, arms["control", "fine-tuned", "mini-2"])
     shown = [
         p
         for run in plan.runs
@@ -688,7 +701,7 @@ def test_stages_on_states_and_stages_on_logits_follow_one_another(raw, tmp_path)
         {"steps": 1, "losses": {"forward_kl": 1, "jsd": {"tokens": "all"}}},
     )
     for number, both in enumerate(([first, second], [second, first])):
-        plan = planned(raw, stages=both, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"])
+        plan = planned(raw, stages=both, sizes=[2], from_base=[], eval_prompts=["zero-shot"])
         study.complete(plan, Store(tmp_path))
         learned = study.curves(plan, Store(tmp_path))
         student = learned[learned.role == "student"].set_index("step")
@@ -700,7 +713,7 @@ def test_stages_on_states_and_stages_on_logits_follow_one_another(raw, tmp_path)
 def test_losses_at_all_tokens_store_states_at_all_tokens(raw, tmp_path):
     everywhere = [{"steps": 2, "losses": {"forward_kl": {"tokens": "all"}}}]
     plan, store = (
-        planned(raw, stages=everywhere, sizes=[2], twins=[], raw_starts=[], asked=["zero-shot"]),
+        planned(raw, stages=everywhere, sizes=[2], from_base=[], eval_prompts=["zero-shot"]),
         Store(tmp_path),
     )
     study.complete(plan, store)
@@ -733,8 +746,7 @@ def test_what_changed_after_it_was_planned_is_not_kept_under_the_old_key(
         plan = planned(
             f"path:{tmp_path / 'model'}",
             sizes=[2],
-            twins=[2],
-            raw_starts=[],
+            from_base=[],
             tests={"near": {"source": f"path:{questions}"}},
         )
         before = file.read_text()
@@ -756,43 +768,46 @@ def test_what_changed_after_it_was_planned_is_not_kept_under_the_old_key(
 
 
 def test_teachers_of_every_kind_teach(raw, tmp_path):
-    """Raw and tuned ones, prompted otherwise than the student, together, cut, taught, and the
-    student's twin."""
-    plan, store = chosen(raw, evaluations=1), Store(tmp_path)
+    """Base and fine-tuned ones, prompted otherwise than the student, together, cut, taught, and the
+    student's control."""
+    plan, store = chosen(raw, num_evals=1), Store(tmp_path)
     study.complete(plan, store)
     rows = study.rows(plan, store)
     assert rows.groupby(["role", "teacher"], sort=False).size().nunique() == 1, (
         "all are asked the same questions"
     )
-    assert list(rows[rows.role == "guide"].teacher.unique()) == [
-        "raw",
-        "raw with a demonstration",
-        "smaller, tuned",
-        "smaller, taught",
+    others = rows[(rows.role == "teacher") & (rows.teacher != "fine-tuned")]
+    assert list(others.teacher.unique()) == [
+        "base",
+        "base with a demonstration",
+        "smaller, fine-tuned",
+        "smaller, distilled",
     ]
-    assert set(rows.asked[rows.teacher == "raw with a demonstration"]) == {
+    assert set(rows.eval_prompt[rows.teacher == "base with a demonstration"]) == {
         "zero-shot",
         "one-shot",
     }, "the student's and its teacher's"
-    guides = rows[rows.role == "guide"].groupby("teacher").parameters_total.first()
+    parameters = others.groupby("teacher").parameters_total.first()
     assert (
-        guides["raw"]
-        == rows[rows.role == "teacher"].parameters_total.iloc[0]
-        > guides["smaller, tuned"]
+        parameters["base"]
+        == rows[rows.teacher == "fine-tuned"].parameters_total.iloc[0]
+        > parameters["smaller, fine-tuned"]
     )
     curves = study.curves(plan, store).set_index(["role", "step"]).loc["student", 0]
     assert curves.dev_forward_kl.nunique() == len(curves) == 7, (
         "each has distributions of its own to learn"
     )
-    kept, scores = retention.compare(rows), teacher_vs_student.schooling(rows)
+    kept, scores = retention.compare(rows), teacher_vs_student.compare(rows)
     assert len(kept) == 1 + 1 + 7 and len(scores) == 6
 
 
-def test_what_a_teacher_sees_may_be_folded_into_a_student_that_does_not(raw, tmp_path):
+def test_a_demonstration_that_the_teacher_sees_may_be_distilled_into_a_student_that_does_not(
+    raw, tmp_path
+):
     plan, store = prompted(raw), Store(tmp_path)
     study.complete(plan, store)
     rows = study.rows(plan, store)
-    assert rows.groupby(["role", "teacher", "trained", "asked"]).ngroups == 5 * 2
+    assert rows.groupby(["role", "teacher", "train_prompt", "eval_prompt"]).ngroups == 5 * 2
     learned = study.curves(plan, store)
     first = learned[(learned.role == "student") & (learned.step == 0)]
     assert first.dev_forward_kl.nunique() == 3, (
@@ -824,34 +839,44 @@ def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished
     assert teacher.time == teacher.time_high == 100 and teacher.milliseconds == pytest.approx(
         students.teacher_milliseconds.median()
     )
-    by_name = costs.set_index(["role", "start", "student"])
+    by_name = costs.set_index(["role", "init", "student"])
     run = next(run for run, called in plan.trained if called["student"] == "mini-2")
     net, _ = loading.load_folder(store.path(run, "model"))
-    weights, deeper = (by_name.memory["student", "tuned", name] for name in ("mini-2", "mini-3"))
+    weights, deeper = (
+        by_name.memory["student", "fine-tuned", name] for name in ("mini-2", "mini-3")
+    )
     assert weights > 4e-6 * parts.parameters(net)["total"] and weights < deeper < teacher.memory
-    assert by_name.disk["student", "tuned", "mini-2"] > 4e-6 * parts.parameters(net)["total"]
+    assert by_name.disk["student", "fine-tuned", "mini-2"] > 4e-6 * parts.parameters(net)["total"]
     own = rows[
         (rows.role == "student")
-        & (rows.start == "tuned")
+        & (rows.init == "fine-tuned")
         & (rows.student == "mini-2")
-        & (rows.asked == "zero-shot")
+        & (rows.eval_prompt == "zero-shot")
     ]
     measured = {called["student"]: store.key(run)[:12] for run, called in plan.costs}
     (answered,) = own.run.unique()
-    assert by_name.runs["student", "tuned", "mini-2"].split() == sorted(
+    assert by_name.runs["student", "fine-tuned", "mini-2"].split() == sorted(
         [measured["mini-2"], answered[:12]]
     )
     assert set(teacher.runs.split()) > set(measured.values())
-    assert by_name.f1["student", "tuned", "mini-2"] == pytest.approx(100 * own.f1.mean())
+    assert by_name.f1["student", "fine-tuned", "mini-2"] == pytest.approx(100 * own.f1.mean())
+
+
+def _model(called):
+    """What a model is in the study, and who taught it or what it teaches as."""
+    return called["role"], called["teacher"]
 
 
 def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, tmp_path):
     """Teachers and whatever else comes first in the plan: nothing is compared, and nothing
     fails."""
     modes = ["zero-shot", "one-shot"]
-    for plan, last in ((chosen(raw), "guide"), (prompted(raw), "student")):
-        store, roles = Store(tmp_path), [one.called["role"] for one in plan.asked]
-        there = plan.asked[: roles.index(last) + 1]
+    for plan, last in (
+        (chosen(raw), ("teacher", "base")),
+        (prompted(raw), ("student", "fine-tuned")),
+    ):
+        store, models = Store(tmp_path), [_model(one.called) for one in plan.asked]
+        there = plan.asked[: models.index(last) + 1]
         for run in planning.each_run(
             run for one in there for run in (one.answers, one.loyalty) if run is not None
         ):
@@ -859,8 +884,11 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
                 store.complete(run, kinds.make(store, Progress()))
         rows, curves = study.rows(plan, store), study.curves(plan, store)
         kept, seeds = retention.compare(rows), retention.by_seed(rows)
-        if last == "guide":
-            gained, scores = contrasts.contrasts(rows, "tuned"), teacher_vs_student.schooling(rows)
+        if last == ("teacher", "base"):
+            gained, scores = (
+                contrasts.contrasts(rows, "fine-tuned"),
+                teacher_vs_student.compare(rows),
+            )
             texts = summary.teacher_choice(
                 kept, gained, scores, "zero-shot", origin.of(plan, study.origins(plan, store))
             )
@@ -874,10 +902,11 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
                 kept, worth, traits, modes, origin.of(plan, study.origins(plan, store))
             )
             drawn = figures.prompting_mode(kept, seeds, traits)
-        study.export(tmp_path / last, rows, {"learning": curves}, texts, drawn)
+        study.export(tmp_path / last[0], rows, {"learning": curves}, texts, drawn)
         assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
         assert (
-            figures.show(drawn, tmp_path / last, "traits").data == "There is nothing to draw yet."
+            figures.show(drawn, tmp_path / last[0], "traits").data
+            == "There is nothing to draw yet."
         )
 
 
@@ -898,7 +927,7 @@ def exported(plan, store, folder):
             kept,
             retention.by_seed(rows),
             cost.pareto(exported["timing"]),
-            teacher_sizes.ladder(rows),
+            teacher_sizes.sweep(rows),
             learned,
             "zero-shot",
         ),
@@ -931,16 +960,14 @@ def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(
     found = study.rows(other, Store(tmp_path / "empty"), tmp_path / "shown")
     assert set(found.role) == {
         "teacher",
-        "twin",
+        "control",
     }, "students of another objective are none of those that were exported"
 
 
 def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_path):
     plan, store = finished
     rows, _ = exported(plan, store, tmp_path / "shown")
-    fewer = planned(
-        raw, stages=stages(forward_kl=1.0, hidden_mse=0.5), sizes=[3], twins=[], raw_starts=[]
-    )
+    fewer = planned(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5), sizes=[3], from_base=[])
     shown, _ = exported(fewer, store, tmp_path / "shown")
     assert set(shown.student) == {"", "mini-3"}
     assert len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == len(rows)
@@ -950,7 +977,7 @@ def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_p
 
 def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypatch):
     plan, store, folder = (
-        planned(raw, sizes=[3], twins=[3], raw_starts=[]),
+        planned(raw, sizes=[3], from_base=[]),
         Store(tmp_path / "home"),
         tmp_path / "shown",
     )
@@ -993,14 +1020,14 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
 
 
 def test_what_one_experiment_exported_another_shows(raw, tmp_path):
-    plan, store = planned(raw, sizes=[2], twins=[], raw_starts=[]), Store(tmp_path / "home")
+    plan, store = planned(raw, sizes=[2], from_base=[]), Store(tmp_path / "home")
     study.complete(plan, store, tmp_path / "capacity_gap")
     other, nothing = (
-        prompted(raw, asked=["zero-shot", "one-shot", "one-shot random"]),
+        prompted(raw, eval_prompts=["zero-shot", "one-shot", "one-shot random"]),
         Store(tmp_path / "empty"),
     )
     shown = study.rows(other, nothing, tmp_path / "prompting_mode")
-    assert {(one.role, one.trained, one.asked) for one in shown.itertuples()} == {
+    assert {(row.role, row.train_prompt, row.eval_prompt) for row in shown.itertuples()} == {
         (role, "zero-shot", asked)
         for role in ("teacher", "student")
         for asked in ("zero-shot", "one-shot")
@@ -1070,14 +1097,14 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(
 
 
 def test_what_is_made_anew_replaces_what_earlier_versions_made(raw, tmp_path, monkeypatch):
-    few = dict(sizes=[3], twins=[], raw_starts=[], asked=["zero-shot"])
+    few = dict(sizes=[3], from_base=[], eval_prompts=["zero-shot"])
     plan, folder = planned(raw, **few), tmp_path / "shown"
     study.complete(plan, Store(tmp_path / "before"), folder)
     exported(plan, Store(tmp_path / "before"), folder)
     monkeypatch.setitem(versions.VERSIONS, "training", versions.VERSIONS["training"] + 1)
     today, store = planned(raw, **few), Store(tmp_path / "after")
     for run in today.runs:  # of other weights, by another version
-        run.parameters.update({"rate": 2e-3} if "rate" in run.parameters else {})
+        run.parameters.update({"lr": 2e-3} if "lr" in run.parameters else {})
     assert [run.planned for run in today.runs] == [run.planned for run in plan.runs], (
         "remembered: the same was asked for"
     )
@@ -1098,7 +1125,7 @@ def test_a_plan_with_nothing_of_what_a_folder_shows_is_refused(finished, raw, tm
     exported(plan, store, tmp_path / "shown")
     written = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
     other, nothing = (
-        planned(raw, families={"other": raw}, sizes=[3], twins=[], raw_starts=[]),
+        planned(raw, families={"other": raw}, sizes=[3], from_base=[]),
         Store(tmp_path / "empty"),
     )
     said = (
@@ -1134,7 +1161,7 @@ def test_figures_of_somebody_s_own_stay(finished, tmp_path):
 
 def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teacher(raw, tmp_path):
     plan, store, folder = (
-        planned(raw, base_asked=["zero-shot"]),
+        planned(raw, base_prompts=["zero-shot"]),
         Store(tmp_path),
         tmp_path / "p" / "capacity_gap",
     )
@@ -1147,7 +1174,7 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
         contrasts.contrasts(rows),
         retention.bases(rows),
     )
-    costs, climbed = cost.pareto(study.timing(plan, rows, store)), teacher_sizes.ladder(rows)
+    costs, sweep = cost.pareto(study.timing(plan, rows, store)), teacher_sizes.sweep(rows)
     texts = summary.capacity_gap(
         kept,
         gained,
@@ -1158,7 +1185,7 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
         origin.of(plan, study.origins(plan, store)),
     )
     curves = study.curves(plan, store)
-    drawn = figures.capacity_gap(kept, retention.by_seed(rows), costs, climbed, curves, "zero-shot")
+    drawn = figures.capacity_gap(kept, retention.by_seed(rows), costs, sweep, curves, "zero-shot")
     study.export(folder, rows, {"bases": shipped, "learning": curves}, texts, drawn)
     assert set(rows.role) == {"base"} and kept.empty and not drawn
     (line,) = exports.read(folder / "bases.csv").to_dict("records")

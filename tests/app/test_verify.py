@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import yaml
-from miniatures import FACTS, planned
+from miniatures import FACTS, grouped, planned
 
 from studylib.analysis.figures import look
 from studylib.app import cli, study, verify
@@ -30,13 +30,12 @@ SMALL = {
     "train": {"source": "facts:train", **FACTS},
     "dev": {"source": "facts:dev", **FACTS},
     "tests": {"near": {"source": "facts:test", **FACTS}},
-    "asked": ["zero-shot"],
+    "eval_prompts": ["zero-shot"],
     "sizes": [2],
-    "twins": [2],
-    "raw_starts": [],
-    "packs": 2,
+    "from_base": [],
+    "batch_size": 2,
     "teacher_steps": 2,
-    "evaluations": 1,
+    "num_evals": 1,
     "stages": [{"steps": 2, "losses": {"forward_kl": 1.0}}],
     "threads": 1,
 }
@@ -50,7 +49,7 @@ def project(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         (place / entry).symlink_to(root() / entry)
     shutil.copytree(root() / "notebooks", place / "notebooks")
     (place / "capacity_gap.yaml").write_text(
-        yaml.safe_dump(SMALL | {"families": {"mini": raw}}), encoding="utf-8"
+        yaml.safe_dump(grouped(SMALL | {"families": {"mini": raw}})), encoding="utf-8"
     )
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
         patch.setenv("STUDY_HOME", str(place / "home"))
@@ -137,7 +136,7 @@ def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path
     """A plan of three models that are asked once each, and where the store is that has all of
     it."""
     plan, place = (
-        planned(raw, sizes=[2], twins=[2], raw_starts=[], asked=["zero-shot"]),
+        planned(raw, sizes=[2], from_base=[], eval_prompts=["zero-shot"]),
         tmp_path_factory.mktemp("made"),
     )
     study.complete(plan, Store(place))
@@ -292,13 +291,13 @@ def test_the_teachers_weights_in_a_students_run_are_found(stored):
 
 def test_weights_of_another_model_of_its_size_are_found(stored):
     job, store, folder = stored
-    _, student, twin = (run for run, _ in job.plan.trained)
-    forged(store, twin, student)
+    _, student, control = (run for run, _ in job.plan.trained)
+    forged(store, control, student)
     exported(job.plan, store, folder)
     said, error = looked(job, store)
     assert (
-        f"{twin.label}: {store.folder(twin) / 'model'} holds the weights of {student.label}, to"
-        " the bit"
+        f"{control.label}: {store.folder(control) / 'model'} holds the weights of"
+        f" {student.label}, to the bit"
         in said
         and error
     )

@@ -80,7 +80,7 @@ def test_a_strange_manifest_is_shown_without_steering_the_terminal(
     home: Path, capsys: pytest.CaptureFixture
 ):
     folder = store_store.Store().root / "teacher" / ("a" * 24)
-    needs = {"raw": {"input": f"path:{STEERING}", "digest": STEERING}}
+    needs = {"base": {"input": f"path:{STEERING}", "digest": STEERING}}
     filesystem.write_json(
         folder / "manifest.json",
         {"kind": "teacher", "label": f"{STEERING}\nstudent", "needs": needs},

@@ -66,7 +66,7 @@ def test_what_would_be_more_than_text_is_no_name_of_anything(name, tmp_path, cap
     if name.isascii() or name.isprintable():  # what YAML takes
         for given in (
             {"families": {name: "tiny:qwen2"}},
-            {"tests": {name: {"source": "facts:test"}}},
+            {"data": {"tests": {name: {"source": "facts:test"}}}},
         ):
             (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
             assert main(["status", str(tmp_path / "capacity_gap.yaml")]) == 2

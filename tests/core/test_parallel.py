@@ -124,23 +124,20 @@ def test_states_and_answers_of_two_are_those_of_one_to_the_bit(alone, both):
 
 def test_steps_that_cannot_be_shared_are_refused(monkeypatch):
     monkeypatch.setattr(parallel, "count", lambda: 3)
-    with pytest.raises(StudyError, match="4 packs a step cannot be shared by 3 processes"):
+    with pytest.raises(StudyError, match="4 contexts a step cannot be shared by 3 processes"):
         parallel.divides(4)
 
 
 def machine(count: int) -> Machine:
-    return Machine(
-        **{name: SETTINGS[name] for name in ("engine", "engine_options", "device", "threads")},
-        processes=count,
-    )
+    return Machine(threads=SETTINGS["threads"], processes=count)
 
 
 def chain(raw: str):
     """A teacher, its student and what both answer."""
-    return planned(raw, sizes=[3], twins=[], raw_starts=[], asked=["zero-shot"], rates=[1e-3, 1e-4])
+    return planned(raw, sizes=[3], from_base=[], eval_prompts=["zero-shot"], lrs=[1e-3, 1e-4])
 
 
-def test_a_teacher_is_tuned_and_asked_by_two_processes(raw, tmp_path):
+def test_a_teacher_is_fine_tuned_and_answers_by_two_processes(raw, tmp_path):
     """By torch's launcher, as the engines do it; one whose rows cannot be shared fails with its
     reason."""
     plan, store = chain(raw), Store(tmp_path)
@@ -163,7 +160,7 @@ def test_a_teacher_is_tuned_and_asked_by_two_processes(raw, tmp_path):
         [one["loss"] for one in theirs[1:]], rel=1e-5
     )
     assert [one.get("dev_f1") for one in ours] == [one.get("dev_f1") for one in theirs]
-    with pytest.raises(StudyError, match="2 packs a step cannot be shared by 3 processes"):
+    with pytest.raises(StudyError, match="2 contexts a step cannot be shared by 3 processes"):
         distributed.complete(teacher, Store(tmp_path / "three"), machine(3))
 
 
@@ -190,7 +187,7 @@ def test_a_run_is_found_by_its_label_and_by_nothing_less(raw, tmp_path, capsys):
         "0 runs of smoke are called 'gpt_neox': `study status smoke` lists them."
         in capsys.readouterr().err
     )
-    assert worker.main(["smoke", "gpt_neox s0 4 layers, tuned start, teacher"]) == 2
+    assert worker.main(["smoke", "gpt_neox s0 4 layers, fine-tuned init, student"]) == 2
     assert "builds on a run that is not there yet" in capsys.readouterr().err
     assert worker.main(["smoke", "gpt_neox s0 teacher"]) == 0
     assert len(list(tmp_path.glob("home/runs/teacher/*/result.json"))) == 1

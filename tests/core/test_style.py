@@ -10,7 +10,6 @@ import studylib
 LINES = 40  # of a function at most, its docstring included
 PACKAGE = Path(studylib.__file__).parent
 MODULES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
-LONG = Path("experiments")  # whose functions may be longer for now
 
 
 def lengths(source: str) -> dict[str, int]:
@@ -25,8 +24,7 @@ def lengths(source: str) -> dict[str, int]:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_functions_are_short(module):
     found = lengths((PACKAGE / module).read_text(encoding="utf-8"))
-    if LONG not in module.parents:
-        assert {name: lines for name, lines in found.items() if lines > LINES} == {}
+    assert {name: lines for name, lines in found.items() if lines > LINES} == {}
 
 
 def test_all_lines_count_and_methods_and_inner_functions_are_functions():

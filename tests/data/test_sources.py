@@ -80,7 +80,10 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
         ({"source": "facts:train", "languages": []}, "languages must be a list"),
         ({"source": "facts:train", "languages": ["en", "fr"]}, "languages must be a list"),
         ({"source": "squad"}, "data source 'squad' is unknown"),
-        ({"source": "facts:all"}, "facts:all is unknown: the splits are train, dev, test, far"),
+        (
+            {"source": "facts:all"},
+            "facts:all is unknown: the splits are train, dev, test, out-of-domain",
+        ),
         (
             {"source": "archive:squad==1.1/dev.json"},
             "archive:squad==1.1/dev.json has no pinned checksum",
@@ -398,24 +401,6 @@ def test_contexts_can_be_their_own_articles(save: Callable):
         {"source": f"path:{path}", "articles": "contexts", "part": "dev", "dev_articles": 1}
     ).questions
     assert len(found) == 2 and found[0].article == found[1].article
-
-
-def test_xquad_names_a_test_set_per_language(tmp_path: Path):
-    for name in ("de", "hi"):
-        (tmp_path / f"xquad.{name}.json").write_text("{}")
-    found = sources.xquad(str(tmp_path), 3)
-    assert found["xquad hi"] == {
-        "source": f"path:{tmp_path}/xquad.hi.json",
-        "language": "hi",
-        "paragraphs": 3,
-    }
-    (tmp_path / "xquad.el.json").write_text("{}")  # XQuAD has it, MLQA's rules do not
-    assert (
-        list(found) == list(sources.xquad(str(tmp_path), 3)) == ["xquad de", "xquad hi"]
-        and sources.xquad("", 3) == {}
-    )
-    with pytest.raises(StudyError, match=r"holds no xquad\.\*\.json"):
-        sources.xquad(str(tmp_path / "empty"), 3)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_languages_take_turns():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("split", ["train", "far"])
+@pytest.mark.parametrize("split", ["train", "out-of-domain"])
 def test_answers_stand_at_their_offsets_and_nowhere_else(split: str, language: str):
     described = {"source": f"facts:{split}", "paragraphs": 60, "facts": 6, "languages": [language]}
     loaded = squad.load(described)
@@ -80,12 +80,12 @@ def test_answers_stand_at_their_offsets_and_nowhere_else(split: str, language: s
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("split", ["dev", "far"])
+@pytest.mark.parametrize("split", ["dev", "out-of-domain"])
 def test_a_question_is_answered_by_the_sentence_that_names_what_it_asks_about(
     split: str, language: str
 ):
     made = synthetic.LANGUAGES[language]
-    templates = made.far if split == "far" else made.near
+    templates = made.out_of_domain if split == "out-of-domain" else made.in_domain
     for paragraph, found in stated(split, 40, language):
         names = set()
         for question, answer, sentence in found:
@@ -101,7 +101,7 @@ def test_splits_share_no_name(language: str):
     names: dict[str, set[str]] = {}
     for split in synthetic.SPLITS:
         made = synthetic.LANGUAGES[language]
-        templates = made.far if split == "far" else made.near
+        templates = made.out_of_domain if split == "out-of-domain" else made.in_domain
         found = [one for _, triples in stated(split, 100, language) for one in triples]
         names[split] = {answer for _, answer, _ in found} | {
             name_in(question, templates)[0] for question, _, _ in found
@@ -113,13 +113,15 @@ def test_splits_share_no_name(language: str):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_far_test_shares_no_template(language: str):
     made = synthetic.LANGUAGES[language]
-    assert not {text for pair in made.near for text in pair} & {
-        text for pair in made.far for text in pair
+    assert not {text for pair in made.in_domain for text in pair} & {
+        text for pair in made.out_of_domain for text in pair
     }
-    assert all(text.count("{a}") == 1 for pair in made.near + made.far for text in pair)
+    assert all(
+        text.count("{a}") == 1 for pair in made.in_domain + made.out_of_domain for text in pair
+    )
     assert all(
         statement.count("{b}") == 1 and "{b}" not in question
-        for statement, question in made.near + made.far
+        for statement, question in made.in_domain + made.out_of_domain
     )
 
 

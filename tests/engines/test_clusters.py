@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from miniatures import SETTINGS
 from test_engines import graph  # noqa: F401  (a fixture)
 
 from studylib.core.errors import StudyError
@@ -19,8 +18,7 @@ from studylib.store.store import Store
 
 
 def machine(engine: str, threads: int = 1, **options: object) -> Machine:
-    shared = {name: SETTINGS[name] for name in ("device", "processes")}
-    return Machine(**shared, engine=engine, engine_options=options, threads=threads)
+    return Machine(engine=engine, engine_options=options, threads=threads)
 
 
 def complete(runs: list, root: Path, chosen: Machine) -> None:

@@ -19,12 +19,7 @@ from studylib.runs import kinds
 from studylib.store.run import Run
 from studylib.store.store import Store
 
-MACHINE = Machine(
-    **{
-        name: SETTINGS[name]
-        for name in ("engine", "engine_options", "device", "threads", "processes")
-    }
-)
+MACHINE = Machine(threads=SETTINGS["threads"])
 
 
 def number(name: str, **needs: Run) -> Run:
@@ -145,7 +140,9 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
     ],
 )
 def test_engines_that_cannot_be_are_refused_before_anything_starts(changes, said, tmp_path, capsys):
-    (tmp_path / "capacity_gap.yaml").write_text(json.dumps({"profile": "refused"} | changes))
+    (tmp_path / "capacity_gap.yaml").write_text(
+        json.dumps({"profile": "refused", "machine": changes})
+    )
     assert cli.main(["run", str(tmp_path / "capacity_gap.yaml")]) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.glob("home/runs/*"))
 
@@ -189,7 +186,7 @@ def by(plan, root: Path, engine: str, options: dict) -> tuple[dict, object, set]
 def here(raw, tmp_path_factory):
     """The miniature study by this process."""
     return by(
-        planned(raw, sizes=[3], twins=[3], raw_starts=[]),
+        planned(raw, sizes=[3], from_base=[]),
         tmp_path_factory.mktemp("here"),
         "local",
         {},
@@ -198,7 +195,7 @@ def here(raw, tmp_path_factory):
 
 def test_two_processes_make_the_same_bits(here, raw, tmp_path):
     made, rows, threads = by(
-        planned(raw, sizes=[3], twins=[3], raw_starts=[]), tmp_path, "local", {"workers": 2}
+        planned(raw, sizes=[3], from_base=[]), tmp_path, "local", {"workers": 2}
     )
     assert made == here[0] and threads == {1}
     assert rows.equals(here[1])

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import yaml
+from miniatures import grouped
 
 from studylib.core.project import root
 from studylib.store.store import Store
@@ -24,18 +25,17 @@ STUDY = {
     "train": {"source": "facts:train", "paragraphs": 12, "facts": 2},
     "dev": {"source": "facts:dev", "paragraphs": 2, "facts": 2},
     "tests": {"near": {"source": "facts:test", "paragraphs": 8, "facts": 2}},
-    "asked": ["zero-shot"],
+    "eval_prompts": ["zero-shot"],
     "sizes": [4],
-    "twins": [4],
-    "raw_starts": [],
+    "from_base": [],
     "teacher_steps": 6,
     "stages": [{"steps": 4, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}],
-    "rates": [1e-3, 2e-3],
-    "search_steps": 2,
-    "packs": 4,
-    "layer_packs": 4,
-    "heal_packs": 4,
-    "evaluations": 1,
+    "lrs": [1e-3, 2e-3],
+    "lr_search_steps": 2,
+    "batch_size": 4,
+    "pruning_contexts": 4,
+    "calibration_contexts": 4,
+    "num_evals": 1,
     "threads": 1,
 }
 MEASURED = (
@@ -57,7 +57,9 @@ def prepare(folder: Path, **changes: object) -> Path:
         shutil.copytree(
             root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
         )
-    (folder / "capacity_gap.yaml").write_text(yaml.safe_dump(STUDY | changes), encoding="utf-8")
+    (folder / "capacity_gap.yaml").write_text(
+        yaml.safe_dump(grouped(STUDY | changes)), encoding="utf-8"
+    )
     return folder
 
 

@@ -22,7 +22,7 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 from studylib.training import teachers
 
-KINDS = ("teacher", "layers", "cut", "states", "rate", "student", "answers", "loyalty", "cost")
+KINDS = ("teacher", "layers", "cut", "states", "lr_search", "student", "answers", "loyalty", "cost")
 
 
 def flip(path: Path) -> None:
@@ -56,10 +56,9 @@ def finished(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, 
     """A study that has a run of every kind: its plan and its store."""
     shared = dict(
         sizes=[3],
-        twins=[3],
-        raw_starts=[],
-        rates=[1e-3, 2e-3],
-        asked=["zero-shot"],
+        from_base=[],
+        lrs=[1e-3, 2e-3],
+        eval_prompts=["zero-shot"],
         stages=stages(forward_kl=1.0),
     )
     plan, store = planned(raw, **shared), Store(tmp_path_factory.mktemp("home"))
@@ -137,7 +136,7 @@ def test_what_is_damaged_is_not_built_on_and_is_made_again_once_deleted(
     names = {
         "layers": "order.json",
         "states": "states-00000.safetensors",
-        "rate": "rate.json",
+        "lr_search": "rate.json",
         "answers": "gold.safetensors",
     }
     file = folder / names.get(kind, "model/model.safetensors")

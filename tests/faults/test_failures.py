@@ -23,12 +23,14 @@ CELLS = {
 def both(folder: Path) -> Path:
     """The study with a second experiment, that shares its teacher, as a profile of two."""
     second = {
-        name: value for name, value in STUDY.items() if name not in ("sizes", "twins", "raw_starts")
+        name: value
+        for name, value in STUDY.items()
+        if name not in ("sizes", "controls", "from_base")
     }
     second |= {
         "size": "4",
-        "trained": ["zero-shot", "one-shot"],
-        "asked": ["zero-shot", "one-shot"],
+        "train_prompts": ["zero-shot", "one-shot"],
+        "eval_prompts": ["zero-shot", "one-shot"],
     }
     prepare(folder)
     (folder / "params" / "both").mkdir()
@@ -85,8 +87,8 @@ def test_a_run_without_memory_is_named_and_what_does_not_need_it_goes_on(
     assert ended.code == 2 and "Traceback" not in ended.err
     (last,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
     named = (
-        "gpt_neox s0 4 layers, tuned start, teacher (there is not enough memory for it: take a"
-        " smaller `micro`, and see `study plan`)"
+        "gpt_neox s0 4 layers, fine-tuned init, student (there is not enough memory for it: take"
+        " a smaller `micro_batch_size`, and see `study plan`)"
     )
     assert named in last and "All others are there" in last
     there, whole = stored(folder / "home"), stored(undisturbed / "home")
@@ -99,7 +101,7 @@ def test_a_run_without_memory_is_named_and_what_does_not_need_it_goes_on(
         "answers": 2,
         "loyalty": 1,
         "states": 1,
-    }, "the twin, and the answers of teacher and twin"
+    }, "the control, and the answers of teacher and control"
     assert there.items() <= whole.items()
     (ended,) = victims.run(folder)
     assert ended.code == 0, ended.err

@@ -72,7 +72,7 @@ def trained(method_stages, rows, work, *, report=lambda step, values: None, seed
         net,
         rows,
         stages=method_stages,
-        recipe=Recipe(packs=3, rate=1e-3, seed=5, micro=2),
+        recipe=Recipe(batch_size=3, lr=1e-3, seed=5, micro_batch_size=2),
         vocabulary=VOCABULARY,
         work=work,
         teachers=teachers,

@@ -135,9 +135,9 @@ def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(
 def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
     data = planning.dataset("train", SET)
     setting = planning.Setting(data, data, "zero-shot", 0, 4, 0, "fp32", 1)
-    raw = planning.raw_model("tiny:qwen2")
+    raw = planning.base_model("tiny:qwen2")
     full, low, lower = (
-        kinds.teacher.plan(raw, setting, steps=2, rate=1e-3, rank=rank, label="")
+        kinds.teacher.plan(raw, setting, steps=2, lr=1e-3, rank=rank, label="")
         for rank in (0, 8, 4)
     )
     assert "lora" not in full.parameters and "lora" not in full.recipe

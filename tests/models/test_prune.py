@@ -1,4 +1,4 @@
-"""Cutting, layer choice and healing."""
+"""Cutting, layer choice and reconstruction."""
 
 import pytest
 import torch
@@ -89,9 +89,9 @@ def gap(student, net, batch):
     return features.hidden_mse(found, wanted).mean().item()
 
 
-def healed(net, keep, batches):
+def reconstructed(net, keep, batches):
     student = prune.cut(net, keep)
-    reconstruct.heal(student, net, keep, batches, report=lambda *_: None)
+    reconstruct.blocks(student, net, keep, batches, report=lambda *_: None)
     return student
 
 
@@ -161,14 +161,16 @@ def test_a_narrower_student_keeps_what_its_neurons_can_give_and_is_saved_whole(t
     gaps = {}
     for neurons in (48, 36, 12):
         student = prune.cut(net, [0, 1, 3])
-        reconstruct.heal(student, net, [0, 1, 3], seen, neurons=neurons, report=lambda *_: None)
+        reconstruct.blocks(student, net, [0, 1, 3], seen, neurons=neurons, report=lambda *_: None)
         gaps[neurons] = gap(student, net, unseen)
         loading.save(student, tokenizer(), tmp_path / str(neurons))
         again = loading.load_folder(tmp_path / str(neurons))[0]
         assert parts.parameters(again) == parts.parameters(student)
         assert again.config.intermediate_size == neurons
         assert gap(again, net, unseen) == pytest.approx(gaps[neurons], rel=1e-5)
-    assert gaps[48] == pytest.approx(gap(healed(net, [0, 1, 3], seen), net, unseen), rel=1e-4)
+    assert gaps[48] == pytest.approx(
+        gap(reconstructed(net, [0, 1, 3], seen), net, unseen), rel=1e-4
+    )
     assert gaps[48] < gaps[36] < gaps[12]
 
 
@@ -190,7 +192,7 @@ def test_the_chosen_neurons_do_better_than_as_many_others(monkeypatch):
     for choose in (prune.surgery, first):
         monkeypatch.setattr(reconstruct, "surgery", choose)
         student = prune.cut(net, [0, 1, 3])
-        reconstruct.heal(student, net, [0, 1, 3], seen, neurons=24, report=lambda *_: None)
+        reconstruct.blocks(student, net, [0, 1, 3], seen, neurons=24, report=lambda *_: None)
         gaps.append(gap(student, net, unseen))
     assert gaps[0] < 0.9 * gaps[1]
 
@@ -215,7 +217,7 @@ def gap_regression(net, student, place, following, maps, batch):
 def test_blocks_are_moved_by_the_ridge_solutions(family):
     """Against states of whole models; the block before the gap stays as it was, to the bit."""
     net, batch, keep = model(family), packing.collate(packs()[:6]), [0, 1, 3]
-    student, expected = healed(net, keep, [batch]), prune.cut(net, keep)
+    student, expected = reconstructed(net, keep, [batch]), prune.cut(net, keep)
     attention, forward = prune.writers(parts.layers(expected)[1])
     with torch.no_grad():
         attention.weight += gap_regression(net, expected, 1, 3, (attention, forward), batch)[
@@ -236,26 +238,26 @@ def test_blocks_are_moved_by_the_ridge_solutions(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("keep", [[0, 3], [1, 2], [0, 1, 2]])
-def test_healing_closes_a_part_of_the_gap_on_rows_it_has_not_seen(family, keep):
+def test_reconstruction_closes_a_part_of_the_gap_on_rows_it_has_not_seen(family, keep):
     net, rows = model(family), packs()
     seen, unseen = (
         [packing.collate(rows[i : i + 2]) for i in range(0, len(rows) - 4, 2)],
         packing.collate(rows[-4:]),
     )
     before = {name: p.clone() for name, p in net.named_parameters()}
-    student = healed(net, keep, seen)
+    student = reconstructed(net, keep, seen)
     assert gap(student, net, unseen) < 0.9 * gap(prune.cut(net, keep), net, unseen)
     assert parts.parameters(student) == parts.parameters(prune.cut(net, keep))
     assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_healing_in_bf16_heals_like_fp32(family):
-    """Autocast keeps casts of the weights that healing changes."""
+def test_reconstruction_in_bf16_is_like_fp32(family):
+    """Autocast keeps casts of the weights that reconstruction changes."""
     net, batches = model(family), [packing.collate(packs()[i : i + 3]) for i in range(0, 12, 3)]
-    plain = healed(net, [0, 3], batches)
+    plain = reconstructed(net, [0, 3], batches)
     with parts.precision(net, "bf16"):
-        cast = healed(net, [0, 3], batches)
+        cast = reconstructed(net, [0, 3], batches)
     for (name, a), b in zip(plain.named_parameters(), cast.parameters(), strict=True):
         assert (a - b).norm() <= 0.05 * a.norm(), name
 
@@ -280,7 +282,7 @@ def test_what_is_reported_is_the_gap_that_is_left(family, trained):
                 * words.std()
                 * torch.randn(words.shape, generator=torch.Generator().manual_seed(0))
             )
-    reconstruct.heal(student, net, [0, 3], [batch], report=lambda _, gap: left.append(gap))
+    reconstruct.blocks(student, net, [0, 3], [batch], report=lambda _, gap: left.append(gap))
     assert left[-1] == pytest.approx(gap(student, net, batch), rel=1e-3)
 
 
@@ -296,7 +298,7 @@ def test_where_nothing_is_missing_nothing_is_moved(family):
                 p.zero_()
     for p, q in zip(
         prune.cut(net, [0, 1, 3]).parameters(),
-        healed(net, [0, 1, 3], [batch]).parameters(),
+        reconstructed(net, [0, 1, 3], [batch]).parameters(),
         strict=True,
     ):
         assert torch.equal(p, q)

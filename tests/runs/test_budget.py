@@ -105,7 +105,7 @@ def test_more_of_anything_takes_more(raw):
     compared."""
 
     def of(kind="student", **changes):
-        plan = planned(raw, raw_starts=[], **changes)
+        plan = planned(raw, from_base=[], **changes)
         return next(
             kinds.took(WORK, run)
             for (role, _, name), run in students(plan).items()
@@ -118,9 +118,11 @@ def test_more_of_anything_takes_more(raw):
     assert everywhere.flops > base.flops and everywhere.memory > base.memory
     beside = of(stages=stages(hidden_mse=1.0))
     assert beside.memory > base.memory  # the whole teacher is at hand
-    assert of("twin").flops < base.flops
-    plan = planned(raw, sizes=[3, "3x8"], twins=[], raw_starts=[])
-    wide, narrow = (kinds.took(WORK, run) for (_, _, name), run in students(plan).items() if name)
+    assert of("control").flops < base.flops
+    plan = planned(raw, sizes=[3, "3x8"], from_base=[])
+    wide, narrow = (
+        kinds.took(WORK, run) for (role, _, _), run in students(plan).items() if role == "student"
+    )
     assert (
         narrow.flops < wide.flops
         and narrow.disk < wide.disk
@@ -132,7 +134,7 @@ def test_adapters_take_less_than_all_weights(raw):
     """Their optimiser states and checkpoints, and FLOPs of a training, as frozen weights take no
     gradient; the merged model is as large."""
     full, low = (
-        kinds.took(WORK, students(planned(raw, teacher_lora=rank))["teacher", "raw", ""])
+        kinds.took(WORK, students(planned(raw, teacher_lora=rank))["teacher", "base", ""])
         for rank in (0, 2)
     )
     assert low.memory < full.memory and low.work < full.work and low.disk == full.disk
@@ -142,7 +144,7 @@ def test_adapters_take_less_than_all_weights(raw):
 def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
     """On disk as much as the run then takes, within the files' heads and JSON."""
     plan, store = (
-        planned(raw, sizes=[3], twins=[], raw_starts=[], rates=[1e-3, 1e-4]),
+        planned(raw, sizes=[3], from_base=[], lrs=[1e-3, 1e-4]),
         Store(tmp_path),
     )
 

@@ -152,7 +152,7 @@ def test_any_text_and_number_comes_back(text: str, number: float, seed: int):
 @pytest.mark.parametrize("text", NAMES)
 def test_a_table_does_not_grow_when_the_same_is_merged_again(text: str, tmp_path: Path):
     lines = table(a1=1, b1=2).assign(
-        family=text, test_set=text, student=text, teacher="tuned", seed=0
+        family=text, test_set=text, student=text, teacher="fine-tuned", seed=0
     )
     for _ in range(3):
         exports.save(exports.merged(lines, tmp_path, "learning.csv"), tmp_path / "learning.csv")

@@ -432,7 +432,7 @@ def chain(length: int) -> list[Run]:
     from students."""
     made = [number(0)]
     for value in range(1, length):
-        made.append(number(value, needs={"start": made[-1], "teacher": made[-1], "first": made[0]}))
+        made.append(number(value, needs={"init": made[-1], "teacher": made[-1], "first": made[0]}))
     return made
 
 

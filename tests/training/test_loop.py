@@ -110,7 +110,7 @@ def test_a_stopped_training_ends_with_the_same_bits(
     """Within a stage and at the end of one, with dev measured between; TAID's t and the projections
     to a wider teacher are part of what goes on."""
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
-    recipe = Recipe(packs=3, rate=1e-3, seed=5, micro=2, precision=precision)
+    recipe = Recipe(batch_size=3, lr=1e-3, seed=5, micro_batch_size=2, precision=precision)
     two = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
     guide = teacher_of(model("qwen2", seed=1, hidden_size=width), aligned=[0, 1, 2, 3])
     watched = loop.Dev(packs()[:2], [guide], lambda current: {"dev_f1": 1.0}, times=3)
@@ -161,7 +161,7 @@ def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     fixed = dict(
         stages=stages({"cross_entropy": 1.0}, 4),
-        recipe=Recipe(packs=3, rate=1e-3, seed=5),
+        recipe=Recipe(batch_size=3, lr=1e-3, seed=5),
         vocabulary=VOCABULARY,
     )
     undisturbed, resumed, steps, calls = model("qwen2"), model("qwen2", seed=9), [], []
@@ -381,7 +381,9 @@ def test_dev_is_measured_at_even_points_by_its_own_losses_and_a_score(tmp_path):
     teacher, net, rows = model("llama", seed=1), model("llama"), packs()
     watched = loop.Dev(rows[:3], [teacher_of(teacher)], lambda current: {"dev_f1": 1.0}, times=2)
     fixed = dict(
-        stages=stages(DISTIL, 6), recipe=Recipe(2, 1e-3, 0, micro=2), vocabulary=VOCABULARY
+        stages=stages(DISTIL, 6),
+        recipe=Recipe(2, 1e-3, 0, micro_batch_size=2),
+        vocabulary=VOCABULARY,
     )
     curve = loop.train(
         net, rows[3:], work=tmp_path, dev=watched, teachers=[teacher_of(teacher)], **fixed
@@ -405,19 +407,19 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"packs": 0},
-        {"rate": 0.0},
-        {"rate": 2.0},
-        {"micro": -1},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"lr": 2.0},
+        {"micro_batch_size": -1},
         {"precision": "fp16"},
         {"seed": -1},
-        {"packs": 1.5},
-        {"rate": "1"},
+        {"batch_size": 1.5},
+        {"lr": "1"},
     ],
 )
 def test_an_impossible_recipe_is_refused(wrong):
     with pytest.raises(StudyError):
-        Recipe(**{"packs": 1, "rate": 1e-3, "seed": 0} | wrong)
+        Recipe(**{"batch_size": 1, "lr": 1e-3, "seed": 0} | wrong)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):

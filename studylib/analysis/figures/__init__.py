@@ -15,7 +15,11 @@ from studylib.analysis.figures.learning import learning_figure
 from studylib.analysis.figures.look import save
 from studylib.analysis.figures.prompting import modes_figure, traits_figure
 from studylib.analysis.figures.retention import retention_figure
-from studylib.analysis.figures.teachers import choice_figure, ladder_figure, schooling_figure
+from studylib.analysis.figures.teachers import (
+    choice_figure,
+    teacher_sizes_figure,
+    teacher_vs_student_figure,
+)
 from studylib.analysis.retention import BOUNDS, MODEL, SETTING
 
 __all__ = ["capacity_gap", "prompting_mode", "save", "show", "teacher_choice"]
@@ -26,15 +30,15 @@ def capacity_gap(
     kept: pd.DataFrame,
     seeds: pd.DataFrame,
     costs: pd.DataFrame,
-    ladder: pd.DataFrame,
+    sweep: pd.DataFrame,
     curves: pd.DataFrame,
     asked: str,
 ) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
     return _drawn(
         retention=(kept, lambda table: retention_figure(table, seeds, asked)),
-        ladder=(ladder, lambda table: ladder_figure(table, seeds)),
-        cost=(_bounded(costs, kept[kept.asked == kept.trained]), cost_figure),
+        teacher_sizes=(sweep, lambda table: teacher_sizes_figure(table, seeds)),
+        cost=(_bounded(costs, kept[kept.eval_prompt == kept.train_prompt]), cost_figure),
         learning=(curves, learning_figure),
     )
 
@@ -46,7 +50,10 @@ def teacher_choice(
     students = kept[kept.role != "teacher"]
     return _drawn(
         students=(kept if len(students) else students, lambda table: choice_figure(table, seeds)),
-        schooling=(_bounded(scores, students[students.role == "student"]), schooling_figure),
+        teacher_vs_student=(
+            _bounded(scores, students[students.role == "student"]),
+            teacher_vs_student_figure,
+        ),
         learning=(curves, learning_figure),
     )
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studylib.analysis import terms
+from studylib.analysis import formats, roles
 from studylib.analysis.figures import look
 
 COSTS = {"milliseconds": "time", "memory": "memory", "disk": "disk"}
@@ -28,7 +28,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
             look.teacher_line(axis.axhline, axis.axhspan, teacher)
             _models(axis, group, measure)
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
-        axes[0].set_title(terms.titled(costs, family, test), loc="left", fontsize="medium")
+        axes[0].set_title(formats.titled(costs, family, test), loc="left", fontsize="medium")
         axes[0].set(ylabel="F1", ylim=(0, 1.1 * max(1.0, group.f1.max(), teacher.f1)))
     look.legend(drawn, *rows.flat)
     return drawn
@@ -40,18 +40,19 @@ def _models(axis: Axes, group: pd.DataFrame, measure: str) -> None:
     share = group.time if timed else 100 * group[measure] / group[f"teacher_{measure}"]
     group = group.assign(share=share)
     students = group[group.role != "teacher"]
-    for (role, start), points in students.groupby(["role", "start"], sort=False):
+    kinds = roles.kinds(students)
+    for (role, init), points in students.groupby([kinds, "init"], sort=False):
         axis.errorbar(
             points.share,
             points.f1,
             xerr=look.reach(points, "time", ("time_low", "time_high")) if timed else None,
             yerr=look.reach(points),
-            fmt=look.LOOKS[role, start][0],
+            fmt=look.LOOKS[role, init][0],
             elinewidth=look.BARS["elinewidth"],
-            color=look.PALETTE[list(look.LOOKS).index((role, start))],
+            color=look.PALETTE[list(look.LOOKS).index((role, init))],
             fillstyle="full" if role == "student" else "none",
             markersize=4 if role == "student" else 7,
-            label=f"{terms.term(role)}, {terms.term(start)} init",
+            label=f"{role}, {init} init",
         )
     if timed:
         front = group[group.front].sort_values("share")

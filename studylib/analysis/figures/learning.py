@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from studylib.analysis import terms
+from studylib.analysis import roles
 from studylib.analysis.figures import look
 from studylib.core import sizes
 
-LEFT_OUT = ("rival", "pupil")  # students that something else was tried on
 LINES = ("-", "--", "-.", ":")
 UNCUT = "uncut"  # what the teacher's curve is called
 LABEL = "Loss by training step, on dev as dots, and F1 on dev, of teacher, students and controls"
@@ -22,8 +21,8 @@ LABEL = "Loss by training step, on dev as dots, and F1 on dev, of teacher, stude
 def learning_figure(curves: pd.DataFrame) -> Figure:
     """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher,
     students and controls in columns."""
-    curves = curves[~curves.role.isin(LEFT_OUT)]
-    students = curves.role.map(terms.term) + ",\n" + curves.start.map(terms.term) + " init"
+    curves = curves[roles.main(curves)]
+    students = curves.role + ",\n" + curves.init + " init"
     models = np.where(curves.role == "teacher", "teacher", students)
     curves = curves.assign(model=models, label=_labels(curves))
     columns, families = list(curves.model.unique()), list(curves.family.unique())
@@ -88,8 +87,8 @@ def _labels(curves: pd.DataFrame) -> pd.Series:
     names = curves.student.map(lambda name: sizes.named(name).title if name else UNCUT)
     parts = []
     if curves.teacher[curves.role == "student"].nunique() > 1:
-        parts.append(("teacher: " + curves.teacher.map(terms.term)).mask(uncut, UNCUT))
+        parts.append(("teacher: " + curves.teacher).mask(uncut, UNCUT))
     if names[~uncut].nunique() > 1 or not parts:
         parts.insert(0, names)
     label = reduce(lambda size, teacher: size.mask(~uncut, size + ", " + teacher), parts)
-    return label + ", " + curves.trained if curves.trained.nunique() > 1 else label
+    return label + ", " + curves.train_prompt if curves.train_prompt.nunique() > 1 else label

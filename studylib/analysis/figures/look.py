@@ -15,23 +15,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studylib.analysis import fonts
+from studylib.analysis import fonts, roles
 from studylib.analysis.retention import BOUNDS
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vPX"
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 2}  # of intervals
-# Markers and lines of students and controls, by role and start.
+# Markers and lines of students and controls, by kind (`roles.kinds`) and initialisation.
 LOOKS = {
-    ("student", "tuned"): ("o", "-"),
-    ("twin", "tuned"): ("s", "--"),
-    ("student", "raw"): ("^", "-."),
-    ("twin", "raw"): ("v", ":"),
-    ("rival", "tuned"): ("D", "-"),
-    ("pupil", "tuned"): ("P", "-"),
+    ("student", "fine-tuned"): ("o", "-"),
+    ("control", "fine-tuned"): ("s", "--"),
+    ("student", "base"): ("^", "-."),
+    ("control", "base"): ("v", ":"),
+    (roles.OTHER_LOSSES, "fine-tuned"): ("D", "-"),
+    (roles.SMALLER_TEACHER, "fine-tuned"): ("P", "-"),
     ("student", "pretrained"): ("h", "-"),
-    ("twin", "pretrained"): ("X", "--"),
-    ("rival", "pretrained"): ("d", "-"),
+    ("control", "pretrained"): ("X", "--"),
+    (roles.OTHER_LOSSES, "pretrained"): ("d", "-"),
 }
 SETTINGS = {
     "axes.grid": True,

@@ -7,28 +7,28 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studylib.analysis import terms
+from studylib.analysis import formats
 from studylib.analysis.figures import look
 from studylib.analysis.retention import MODEL, SETTING
-from studylib.core.labels import TUNED
+from studylib.core.labels import FINE_TUNED
 
 
 def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 by how a model is asked, a colour per way of training, with intervals and a dot per seed
     where there are several; a panel per family, test set and role."""
-    distilled = np.where(kept.teacher == TUNED, "", ", context distillation")
-    kept = kept.assign(way="trained " + kept.trained + distilled)
+    distilled = np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
+    kept = kept.assign(way="trained " + kept.train_prompt + distilled)
     panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
     label = (
         "F1 of teacher and student by how they are asked, a colour for each way they were trained,"
         " with intervals of each alone (not paired)"
     )
     drawn, axes = look.grid(len(panels), 2.3, legend=0.5, label=label, sharex=True, sharey=True)
-    modes = list(kept.asked.unique())
+    modes = list(kept.eval_prompt.unique())
     labels = [mode.replace(" ", "\n") for mode in modes]
     for axis, (names, group) in zip(axes, panels, strict=True):
         _ways(axis, group, seeds, list(kept.way.unique()), modes)
-        axis.set_title(terms.titled(kept, *names), fontsize="medium")
+        axis.set_title(formats.titled(kept, *names), fontsize="medium")
         axis.set(xlim=(-0.5, len(modes) - 0.5), ylabel="F1")
         axis.set_xticks(range(len(modes)), labels, fontsize="small")
     look.legend(drawn, *axes)
@@ -44,7 +44,7 @@ def _ways(
         beside = 0.16 * (number - (len(ways) - 1) / 2)
         places = {mode: place + beside for place, mode in enumerate(modes)}
         axis.errorbar(
-            points.asked.map(places),
+            points.eval_prompt.map(places),
             points.f1,
             yerr=look.reach(points),
             fmt=look.MARKERS[number % len(look.MARKERS)],
@@ -54,7 +54,7 @@ def _ways(
             **look.BARS,
         )
         each = seeds.merge(points[[*SETTING, *MODEL]])
-        look.seed_dots(axis, each, each.asked.map(places), each.f1)
+        look.seed_dots(axis, each, each.eval_prompt.map(places), each.f1)
 
 
 def traits_figure(table: pd.DataFrame) -> Figure:
@@ -78,7 +78,7 @@ def traits_figure(table: pd.DataFrame) -> Figure:
             **look.BARS,
         }
         axis.errorbar(group.difference, lines, fmt="o", color=look.PALETTE[0], markersize=4, **bars)
-        axis.set_title(terms.titled(table, *title), fontsize="medium")
+        axis.set_title(formats.titled(table, *title), fontsize="medium")
         axis.set_xlabel("F1, with a demonstration − without", fontsize="small")
         axis.margins(y=0.05)
     axes[0].invert_yaxis()

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from studylib.analysis import terms
+from studylib.analysis import formats, roles
 from studylib.analysis.figures import look
 from studylib.analysis.retention import BOUNDS, MARGIN, MODEL, PAPER, REPORTED, SETTING
 from studylib.core import sizes
@@ -23,7 +23,7 @@ SIDES = {
     "reduction_total": "fewer parameters in all",
     "reduction_nonembedding": "fewer non-embedding parameters",
 }
-CURVE = ["family", "role", "start", "way"]
+CURVE = ["family", "role", "init", "way"]
 LOWER, UPPER = BOUNDS["retention_f1"]
 LABEL = (
     "F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by"
@@ -38,9 +38,10 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
     (`retention.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals.
     Models are `asked` in this way, or if none was in the first. What has the same reduction is
     drawn side by side."""
-    mode = asked if asked in set(kept.asked) else kept.asked.iloc[0]
-    kept, seeds = (table[table.asked == mode] for table in (kept, seeds))
-    students = kept[kept.role.isin(("student", "twin"))]
+    mode = asked if asked in set(kept.eval_prompt) else kept.eval_prompt.iloc[0]
+    kept, seeds = (table[table.eval_prompt == mode] for table in (kept, seeds))
+    kept = kept[roles.main(kept)]
+    students = kept[kept.role != "teacher"]
     students = students.assign(way=[sizes.named(name).way for name in students.student])
     teachers = kept[kept.role == "teacher"].dropna(subset="retention_f1")
     tests, curves = list(kept.test_set.unique()), students.groupby(CURVE).ngroups
@@ -64,13 +65,13 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Fig
 def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) -> None:
     """Curves of F1 kept, with intervals and a dot per seed."""
     families, several_ways = list(students.family.unique()), students.way.nunique() > 1
-    for (family, role, start, way), points in students.groupby(CURVE, sort=False):
+    for (family, role, init, way), points in students.groupby(CURVE, sort=False):
         points = points.sort_values(side)
-        marker, line = look.LOOKS[role, start]
+        marker, line = look.LOOKS[role, init]
         colour = look.PALETTE[families.index(family)]
-        model = terms.term(role), f"{terms.term(start)} init"
-        label = terms.titled(students, family, *model)
-        places = points[side] + (0.6 if role == "twin" else -0.6)
+        model = role, f"{init} init"
+        label = formats.titled(students, family, *model)
+        places = points[side] + (0.6 if role == "control" else -0.6)
         axis.plot(points[side], points.retention_f1, line, color=colour, linewidth=1)
         axis.errorbar(
             places,
@@ -79,7 +80,7 @@ def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) 
             fmt=marker,
             markersize=5,
             color=colour,
-            fillstyle=FILLS[way] if several_ways else "none" if role == "twin" else "full",
+            fillstyle=FILLS[way] if several_ways else "none" if role == "control" else "full",
             label=f"{label}: {way}" if several_ways else label,
             **look.BARS,
         )

@@ -5,18 +5,18 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib.analysis import terms
+from studylib.analysis import formats, roles
 from studylib.analysis.figures import look
 from studylib.analysis.retention import SETTING
 
-PANEL = ["family", "test_set", "asked"]
+PANEL = ["family", "test_set", "eval_prompt"]
 
 
-def ladder_figure(ladder: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 of one student under ever larger teachers, with intervals and a dot per seed where there
     are several (`retention.by_seed`), against the ratio of their parameters, and the teachers'
     own; a panel per family, test set and prompting."""
-    panels = list(ladder.groupby(PANEL, sort=False))
+    panels = list(sweep.groupby(PANEL, sort=False))
     label = (
         "F1 of one student against the size of its teacher, with intervals, and the teachers' own"
         " F1"
@@ -28,11 +28,12 @@ def ladder_figure(ladder: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         teacher: dict[str, Any] = {"color": "0.4", "markersize": 4, "label": "its teacher"}
         axis.plot(group.ratio, group.teacher_f1, "s:", **teacher)
         each = seeds.merge(group[[*SETTING, "student", "teacher", "ratio"]])
-        each = each[(each.start == "tuned") & each.role.isin(("student", "pupil"))]
+        each = each[(each.init == "fine-tuned") & (each.role == "student")]
+        each = each[roles.kinds(each) != roles.OTHER_LOSSES]
         look.seed_dots(axis, each, each.ratio, each.f1)
         most = group[["f1", "f1_high", "teacher_f1"]].max().max()
         axis.set(xlabel="parameters of teacher / student", ylabel="F1")
-        axis.set(title=terms.titled(ladder, *names), ylim=(0, 1.1 * max(1.0, most)))
+        axis.set(title=formats.titled(sweep, *names), ylim=(0, 1.1 * max(1.0, most)))
     look.legend(drawn, axes[0])
     return drawn
 
@@ -41,7 +42,6 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 of a student by who taught it, the best on top, with intervals, and a dot per seed where
     there are several (`retention.by_seed`), a panel per test set and prompting; the fine-tuned
     teacher as a line with a band."""
-    kept, seeds = terms.standard(kept), terms.standard(seeds)
     students, seeds = (table[table.role != "teacher"] for table in (kept, seeds))
     best_last = list(students.drop_duplicates("teacher").sort_values("f1").teacher)  # first asked
     panels = list(students.groupby(PANEL, sort=False))
@@ -58,16 +58,15 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         axis.errorbar(group.f1, best_last, fmt="o", color=look.PALETTE[0], **bars)
         each = seeds[(seeds[PANEL] == list(names)).all(axis=1)]
         look.seed_dots(axis, each, each.f1, each.teacher)
-        axis.set_title(terms.titled(kept, *names), fontsize="medium")
+        axis.set_title(formats.titled(kept, *names), fontsize="medium")
         axis.set_xlabel("F1 (line and band: fine-tuned teacher)", fontsize="small")
         axis.margins(y=0.1)
     return drawn
 
 
-def schooling_figure(scores: pd.DataFrame) -> Figure:
-    """F1 of teachers and of their students (`teacher_vs_student.schooling`, with the bounds of F1),
+def teacher_vs_student_figure(scores: pd.DataFrame) -> Figure:
+    """F1 of teachers and of their students (`teacher_vs_student.compare`, with the bounds of F1),
     these with intervals, a panel per test set and prompting."""
-    scores = terms.standard(scores)
     panels = list(scores.groupby(PANEL, sort=False))
     label = "F1 of students, with intervals, against F1 of their teachers"
     drawn, axes = look.grid(len(panels), 2.4, legend=0.6, label=label, sharex=True, sharey=True)
@@ -85,7 +84,7 @@ def schooling_figure(scores: pd.DataFrame) -> Figure:
                 markersize=6,
                 elinewidth=look.BARS["elinewidth"],
             )
-        axis.set_title(terms.titled(scores, *names), fontsize="medium")
+        axis.set_title(formats.titled(scores, *names), fontsize="medium")
         axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
     look.legend(drawn, *axes)
     return drawn

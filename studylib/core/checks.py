@@ -1,0 +1,75 @@
+"""Values from outside, checked by their types.
+
+>>> checked(Machine, {"threads": 4}).threads
+4
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+from studylib.core.errors import StudyError
+
+Checked = TypeVar("Checked", bound=BaseModel)
+MOST = 2**31 - 1  # of anything that is counted
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-3 as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Number = Annotated[int, Field(ge=0, le=MOST)]
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
+
+
+def checked(kind: type[Checked], given: Mapping[str, Any]) -> Checked:
+    """The values as this kind holds them. Raises StudyError, in one sentence, for the first that is
+    unknown, of a wrong type or impossible."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise StudyError(_sentence(kind, error.errors()[0])) from None
+
+
+def check_lists(**lists: Sequence) -> None:
+    """Raise StudyError for a list that is empty or names something twice."""
+    for name, chosen in lists.items():
+        if not chosen:
+            raise StudyError(f"{name} is empty: name at least one.")
+        if repeated := [value for value in chosen if list(chosen).count(value) > 1]:
+            raise StudyError(f"{name} names {repeated[0]!r} twice.")
+
+
+def _sentence(kind: type[BaseModel], problem: Any) -> str:
+    place = [str(part) for part in problem["loc"]]
+    name = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        known = _fields(kind, place[:-1])
+        near = get_close_matches(place[-1], known, n=1, cutoff=0.0)
+        hint = f", did you mean {near[0]!r}?" if near else "."
+        return f"parameter {name!r} is unknown{hint}"
+    if problem["type"] == "missing":
+        return f"{name} is missing: name it."
+    if problem["type"] == "too_long":
+        limit = problem["ctx"]
+        most, count = limit["max_length"], limit["actual_length"]
+        return f"{name} should have at most {most} items, not {count}."
+    mapping = problem["type"] in ("model_type", "dict_type")
+    reason = "a mapping" if mapping else problem["msg"].removeprefix("Input should be ")
+    return f"{name} must be {reason}, not {problem['input']!r}."
+
+
+def _fields(kind: type[BaseModel], place: list[str]) -> list[str]:
+    """The names that a part of a kind knows."""
+    for name in place:
+        inner = kind.model_fields[name].annotation
+        assert isinstance(inner, type)
+        kind = inner
+    return list(kind.model_fields)

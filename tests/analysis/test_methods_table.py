@@ -1,0 +1,69 @@
+"""Methods beside the control and beside plain distillation, on made-up scores."""
+
+import pandas as pd
+import pytest
+from invented import rows
+
+from studylib.analysis import methods_table, statistics
+from studylib.core.labels import CONTROL, GOLD_ONLY, STUDENT
+
+PLAIN, METHODS = "forward_kl", {"better": 0.7, "worse": 0.4}
+COSTS = pd.DataFrame(
+    [
+        {"family": "f", "objective": name, "steps": 5, "training_flops": flops, "answer_flops": 2.0}
+        for name, flops in {"cross_entropy": 1.0, PLAIN: 2.0, "better": 4.0, "worse": 3.0}.items()
+    ]
+)
+
+
+@pytest.fixture
+def answered() -> pd.DataFrame:
+    """A control of 50 F1, plain distillation of 60, a method of 70 and another of 40."""
+    control = {"teacher": GOLD_ONLY, "objective": "cross_entropy"}
+    frames = [rows(CONTROL, 0.5, articles=40, **control), rows(STUDENT, 0.6, articles=40)]
+    frames += [rows(STUDENT, score, articles=40, objective=name) for name, score in METHODS.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_differences_are_to_the_control_and_to_plain_distillation(answered):
+    table = methods_table.compare(answered, COSTS).set_index("objective")
+    assert table.f1.to_dict() == pytest.approx(
+        {"cross_entropy": 50, PLAIN: 60, "better": 70, "worse": 40}
+    )
+    assert table.control_difference[[PLAIN, *METHODS]].tolist() == pytest.approx([10, 20, -10])
+    assert table.plain_difference[["cross_entropy", *METHODS]].tolist() == pytest.approx(
+        [-10, 10, -20]
+    )
+    assert pd.isna(table.control_difference["cross_entropy"])
+    assert pd.isna(table.plain_difference[PLAIN])
+    assert table.training_flops.to_dict() == dict(
+        zip(COSTS.objective, COSTS.training_flops, strict=True)
+    )
+    tested = table.control_p.dropna()
+    assert list(table.control_p_holm.dropna()) == pytest.approx(statistics.holm(list(tested)))
+
+
+def test_the_answer_counts_methods_and_names_the_best_student(answered):
+    table = methods_table.compare(answered, COSTS)
+    assert methods_table.answer(table) == (
+        "On near, zero-shot, 1 of 2 methods score significantly above the control, and 1 below it."
+        " The best student learns by better and has 70.0 F1. Its difference to the control is"
+        " +20.0 (20.0 to 20.0)."
+    )
+    few = methods_table.compare(answered[~answered.objective.isin(METHODS)], COSTS)
+    assert "no method but plain distillation has answered yet" in methods_table.answer(few)
+
+
+def test_the_conclusion_tells_who_is_nearer_to_the_teacher(answered):
+    near = answered.assign(loyalty=answered.objective.map({"better": 0.9}).fillna(0.6))
+    said = methods_table.conclusion(methods_table.compare(near, COSTS))
+    assert "the control's loyalty to the teacher is 60.0. Nearer to the teacher are better." in said
+    assert "Not nearer are forward_kl, worse." in said
+
+
+def test_the_frontier_draws_every_model(answered):
+    table = methods_table.compare(answered, COSTS)
+    figure, drawn = methods_table.frontier(table)
+    (axis,) = figure.axes
+    labels = axis.get_legend_handles_labels()[1]
+    assert labels == ["control", PLAIN, *METHODS] and len(drawn) == len(table)
