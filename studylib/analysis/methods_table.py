@@ -50,7 +50,7 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table to read: every cell as text, intervals beside their differences."""
-    read = table[[*SETTING, "objective", "steps"]].astype(str)
+    read = table[[*SETTING, "objective", "steps"]].astype(str).rename(columns=tables.IDENTITY)
     for name, title in zip(SCORES, ("F1", "EM", "loyalty"), strict=True):
         read[title] = table[name].map(number)
     for name in (CONTROL, PLAIN):

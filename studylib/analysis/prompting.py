@@ -87,7 +87,7 @@ def _ways(
     train_prompts: Sequence[str], eval_prompts: Sequence[str]
 ) -> Iterator[tuple[str, str, tuple, tuple]]:
     """What is compared of ways of prompting: contrast, both ways in words, and as (teacher,
-    trained, asked) the one and the other."""
+    train prompt, eval prompt) the one and the other."""
     plain, last = train_prompts[0], train_prompts[-1]
     yield WHOLE, declared(train_prompts), (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
     for number, contrast in enumerate((ASKING, CHOOSING)):

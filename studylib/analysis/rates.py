@@ -6,8 +6,9 @@ rates.markdown(origin.rates(plan, study.origins(plan, folder=folder)))
 
 import pandas as pd
 
-from studylib.analysis import prose, tables
+from studylib.analysis import prose, roles, tables
 from studylib.core import sizes
+from studylib.core.labels import CONTROL, STUDENT
 
 PAIR = ["family", "student", "init", "train_prompt", "seed"]
 TITLES = {
@@ -51,7 +52,8 @@ def cells(rates: pd.DataFrame) -> pd.DataFrame:
 def differences(rates: pd.DataFrame) -> str:
     """What students and their controls differ in besides the teacher, in sentences; where there are
     no such pairs, whether learning rates were searched."""
-    students, controls = (rates[rates.role == role] for role in ("student", "control"))
+    kinds = roles.kinds(rates)
+    students, controls = (rates[kinds == role] for role in (STUDENT, CONTROL))
     pairs = students.merge(controls, on=PAIR, suffixes=("", "_control"))
     weights = pairs.loc[pairs.weights != pairs.weights_control, ["weights", "weights_control"]]
     known = pairs.dropna(subset=["lr", "lr_control"])

@@ -11,8 +11,11 @@ OTHER_LOSSES, SMALLER_TEACHER = "student (other losses)", "student (smaller teac
 
 
 def kinds(table: pd.DataFrame) -> pd.Series:
-    """The role of every line; of students that learn by other losses than the first one, or from
-    the control of another size, this."""
+    """The role of every line. A student by other losses than the main ones is `OTHER_LOSSES`; one
+    whose teacher is the control of another size is `SMALLER_TEACHER`.
+
+    The first student of the table names the main losses, since a plan has main students first: that
+    is only so where one of them has answered."""
     students = table.role == STUDENT
     smaller = students & table.teacher.str.startswith(control_of(""))
     main = table.objective[students & ~smaller].head(1)

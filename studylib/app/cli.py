@@ -257,7 +257,7 @@ def doctor() -> None:
             "nargs": "?",
             "help": "a profile or YAML file (default: all profiles), or the word `show`",
         },
-        "set": {"nargs": "?", "help": "after `show`: a data set, as near or small/squad"},
+        "set": {"nargs": "?", "help": "after `show`: a data set, as in-domain or small/squad"},
         "--n": {"type": int, "default": 1, "help": "how many contexts to show"},
         "--prompt": {
             "default": "zero-shot",

@@ -165,7 +165,7 @@ class Panel:
         self.known = ipywidgets.Dropdown(description="question", layout={"width": "95%"})
         self.context, self.question = (
             ipywidgets.Textarea(description=name, layout={"width": "95%", "height": height})
-            for name, height in (("text", "10em"), ("eval_prompt", "3em"))
+            for name, height in (("text", "10em"), ("own question", "3em"))
         )
         self.button, self.output = ipywidgets.Button(description="Ask both"), ipywidgets.Output()
         self.pair.observe(lambda _: self._offer(), "value")

@@ -292,7 +292,7 @@ def _table(measured: Sequence[Score]) -> str:
     lines = [
         {
             "test set": markdown(score.test),
-            "eval_prompt": score.eval_prompt,
+            "eval prompt": score.eval_prompt,
             "questions": score.n,
             "articles": score.articles,
         }

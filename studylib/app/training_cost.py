@@ -10,9 +10,9 @@ OWN = ("student", "lr_search", "examples", "states")  # kinds of run that a stud
 
 
 def of(plan: Plan) -> pd.DataFrame:
-    """A line per trained student: FLOPs of its training with the search of its rate, its examples
-    and its teacher's states (`training_flops`), and of an answer (`answer_flops`); by family, seed,
-    objective and steps."""
+    """A line per trained student: FLOPs of its training with the search of its learning rate, its
+    examples and its teacher's states (`training_flops`), and of an answer (`answer_flops`); by
+    family, seed, objective and steps."""
     work = budget.Work()
     lines = []
     for asked in plan.asked:
@@ -33,7 +33,7 @@ def of(plan: Plan) -> pd.DataFrame:
 
 
 def _made_by(model: Run) -> list[Run]:
-    """The runs that make a student of its start and its teacher."""
+    """The runs that make a student of its init and its teacher."""
     made, waiting = [], [model]
     while waiting:
         run = waiting.pop()

@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
@@ -48,12 +48,12 @@ def check_lists(**lists: Sequence) -> None:
 
 
 def _sentence(kind: type[BaseModel], problem: Any) -> str:
-    place = [str(part) for part in problem["loc"]]
+    place = [str(part) for part in problem["loc"] if part != "[key]"]
     name = ".".join(place)
     if problem["type"] == "extra_forbidden":
         known = _fields(kind, place[:-1])
-        near = get_close_matches(place[-1], known, n=1, cutoff=0.0)
-        hint = f", did you mean {near[0]!r}?" if near else "."
+        near = get_close_matches(place[-1], known, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}."
         return f"parameter {name!r} is unknown{hint}"
     if problem["type"] == "missing":
         return f"{name} is missing: name it."
@@ -67,9 +67,9 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
 
 
 def _fields(kind: type[BaseModel], place: list[str]) -> list[str]:
-    """The names that a part of a kind knows."""
+    """The names that a part of a kind knows; a part may be optional."""
     for name in place:
-        inner = kind.model_fields[name].annotation
-        assert isinstance(inner, type)
-        kind = inner
+        written = kind.model_fields[name].annotation
+        kinds = (each for each in (written, *get_args(written)) if isinstance(each, type))
+        kind = next(each for each in kinds if issubclass(each, BaseModel))
     return list(kind.model_fields)

@@ -33,9 +33,7 @@ NEEDS = {
     "student": "own",
     "teacher_answers": "said",
 }
-
-
-TODAY = {before: name for name, before in PARAMETERS.items() if before != "packs"}
+PACKS = {"layers": "pruning_contexts", "cut": "calibration_contexts"}  # else the batch size
 
 
 def folder(kind: str) -> str:
@@ -43,9 +41,15 @@ def folder(kind: str) -> str:
     return KINDS.get(kind, kind)
 
 
-def today(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a run that was made before names changed, by today's."""
-    return {TODAY.get(name, name): value for name, value in parameters.items()}
+def today(kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a run that was made before names changed, by today's names."""
+    names = {before: name for name, before in PARAMETERS.items()}
+    names["packs"] = PACKS.get(kind, "batch_size")
+    named = {names.get(name, name): value for name, value in parameters.items()}
+    if "learn" in parameters:
+        words = {before: word for word, before in TARGETS.items()}
+        named["targets"] = words.get(named["targets"], named["targets"])
+    return named
 
 
 def run(kind: str, parameters: Mapping[str, Any], needs: Mapping[str, Any]) -> dict[str, Any]:

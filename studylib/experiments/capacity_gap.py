@@ -109,6 +109,10 @@ class CapacityGap(Experiment):
                 f"alternative: its stages take {steps} steps in all, stages"
                 f" {self.training.steps}: make them as long, so that they differ in losses alone."
             )
+        both = (self.alternative.stages, self.training.stages)
+        titles = {method_stages.title(method_stages.parse(stages)) for stages in both}
+        if len(titles) == 1:
+            raise StudyError("alternative: its losses are those of `training`: name other ones.")
         for written in self.alternative.sizes:
             if core_sizes.size(written).cut_from:
                 raise StudyError(f"alternative: {written} is cut in stages: leave it out.")

@@ -99,7 +99,7 @@ class Training(Part):
         check_lists(lrs=self.lrs)
         method_stages.parse(self.stages)
         if self.targets not in planning.TARGETS:
-            known = planning.TARGETS
+            known = [repr(name) for name in planning.TARGETS]
             raise StudyError(
                 f"targets must be {', '.join(known[:-1])} or {known[-1]}, not {self.targets!r}."
             )

@@ -130,10 +130,10 @@ class Family:
             label=f"{self.label} {size}, {self.init(init, written)} init, {title}",
         )
 
-    def control(self, init: str, written: int | str, targets: str = "gold") -> Run:
+    def control(self, init: str, written: int | str) -> Run:
         """The control of a student: as many steps, on gold answers alone."""
         gold = self.training.gold
-        return self.student(init, written, [], stages=gold, targets=targets, title="control")
+        return self.student(init, written, [], stages=gold, targets="gold", title="control")
 
 
 def families(experiment: Experiment, plan: Plan) -> Iterator[Family]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from studylib.core.checks import Count
+from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError
 from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, STUDENT
 from studylib.experiments.config import Experiment, Size
@@ -35,8 +35,8 @@ class Methods(Experiment):
                     f"methods names {name!r}, which is none:"
                     f" {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(known)}."
                 )
-            if self.methods.count(name) > 1:
-                raise StudyError(f"methods names {name!r} twice.")
+        if self.methods:
+            check_lists(methods=self.methods)
         return self
 
     def plan(self) -> Plan:

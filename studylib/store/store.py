@@ -86,7 +86,9 @@ class Store:
         if result is not None and result["manifest"] != filesystem.file_digest(path):
             raise _changed(path, folder)
         if "parameters" in manifest:
-            manifest["parameters"] = key_names.today(manifest["parameters"])
+            manifest["parameters"] = key_names.today(
+                str(manifest.get("kind")), manifest["parameters"]
+            )
         return manifest
 
     def is_current(self, folder: Path) -> bool:

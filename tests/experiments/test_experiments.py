@@ -125,7 +125,7 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"train_prompt": "two-shot"}, "two-shot"),
         ({"eval_prompts": ["few"]}, "few"),
         ({"stages": [{"steps": 2, "losses": {"reverse": 1.0}}]}, "reverse"),
-        ({"targets": "nothing"}, "targets must be gold"),
+        ({"targets": "nothing"}, "targets must be 'gold'"),
         ({"lrs": []}, "lrs is empty"),
         ({"families": {"x": "gpt2"}}, "gpt2"),
         ({"seeds": []}, "seeds"),
