@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from miniatures import grouped
 from small import STUDY, Victims, prepare, shown, stored
 
 CELLS = {
@@ -22,11 +23,7 @@ CELLS = {
 
 def both(folder: Path) -> Path:
     """The study with a second experiment, that shares its teacher, as a profile of two."""
-    second = {
-        name: value
-        for name, value in STUDY.items()
-        if name not in ("sizes", "controls", "from_base")
-    }
+    second = {name: value for name, value in STUDY.items() if name not in ("sizes", "from_base")}
     second |= {
         "size": "4",
         "train_prompts": ["zero-shot", "one-shot"],
@@ -36,7 +33,7 @@ def both(folder: Path) -> Path:
     (folder / "params" / "both").mkdir()
     for name, values in (("capacity_gap", STUDY), ("prompting_mode", second)):
         (folder / "params" / "both" / f"{name}.yaml").write_text(
-            yaml.safe_dump(values), encoding="utf-8"
+            yaml.safe_dump(grouped(values)), encoding="utf-8"
         )
     return folder
 
