@@ -24,12 +24,22 @@ from studylib.core.labels import BASE, FINE_TUNED, STUDENT
 
 @dataclass(frozen=True)
 class Origin:
-    """What numbers come from: the learning rates that were chosen (`lrs`), what computing took,
-    and which of them today's code would compute anew, both in words."""
+    """What numbers come from: the learning rates that were chosen, and in words what computing
+    took, how many answers are missing, and which numbers today's code would compute anew."""
 
     rates: pd.DataFrame
     computed: str = ""
+    missing: str = ""
     outdated: str = ""
+
+    @property
+    def sentences(self) -> str:
+        """What computing took, and what is missing."""
+        return " ".join(sentence for sentence in (self.computed, self.missing) if sentence)
+
+    def ended(self, answer: str) -> str:
+        """An answer, and what is missing."""
+        return f"{answer.strip()} {self.missing}".strip() + "\n"
 
     def marked(self, texts: Mapping[str, str]) -> dict[str, str]:
         """Texts, each with what is outdated below it."""
@@ -59,8 +69,8 @@ def capacity_gap(
         "table": tables.table(kept),
         "rates": rates.markdown(origin.rates),
         "contrasts": _paragraphs(tables.contrasts(gained), besides),
-        "answer": capacity_answer(kept, gained, costs, eval_prompt, claimed),
-        "conclusion": _paragraphs(results, besides, origin.computed),
+        "answer": origin.ended(capacity_answer(kept, gained, eval_prompt, claimed)),
+        "conclusion": _paragraphs(results, besides, origin.sentences),
     }
     return origin.marked(texts)
 
@@ -75,8 +85,8 @@ def teacher_choice(
         "table": tables.table(kept),
         "contrasts": _paragraphs(tables.contrasts(gained), besides),
         "rates": rates.markdown(origin.rates),
-        "answer": choice_answer(gained, scores, FINE_TUNED, eval_prompt),
-        "conclusion": _paragraphs(results, besides, origin.computed),
+        "answer": origin.ended(choice_answer(gained, scores, FINE_TUNED, eval_prompt)),
+        "conclusion": _paragraphs(results, besides, origin.sentences),
     }
     return origin.marked(texts)
 
@@ -93,10 +103,10 @@ def prompting_mode(
     texts = {
         "table": tables.table(kept),
         "comparisons": tables.prompting(worth),
-        "answer": prompting_answer(worth, train_prompts),
+        "answer": origin.ended(prompting_answer(worth, train_prompts)),
         "rates": rates.markdown(origin.rates),
         "conclusion": _paragraphs(
-            prompting_conclusion(worth, traits, train_prompts), origin.computed
+            prompting_conclusion(worth, traits, train_prompts), origin.sentences
         ),
     }
     return origin.marked(texts)
@@ -110,45 +120,40 @@ def _paragraphs(*texts: str) -> str:
 def capacity_answer(
     kept: pd.DataFrame,
     gained: pd.DataFrame,
-    costs: pd.DataFrame,
     eval_prompt: str,
     claimed: pd.DataFrame | None = None,
 ) -> str:
-    """How far a model can be compressed, in a few sentences a family: what is kept and how far that
-    is from what the paper reports, what the teacher adds, and what an answer costs. Claims as in
-    `conclusion`."""
+    """How far a model can be compressed, in three sentences a family: which students and controls
+    keep enough, how that compares with what the paper reports, and what the teacher adds. Shares
+    are of untouched questions (see `conclusion`)."""
     eval_prompt = _way(kept, eval_prompt)
-    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
     students = _lines(claims.headline(kept, eval_prompt), role="student")
+    fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
     main = gained[gained.init.isin(retention.HEAD_INITS)]
     added = contrasts.judged(_lines(main, eval_prompt=eval_prompt, contrast=contrasts.ADDED))
-    answered = _headline_costs(costs)
     families = [
         {
             "prefix": _prefix(students, family),
-            "students": claims.by_test(_lines(fresh, family=family), "student"),
-            "controls": claims.by_test(_lines(fresh, family=family), "control"),
+            "claims": [
+                (role, test, claim)
+                for role in ("student", "control")
+                for test, claim in claims.by_test(_lines(fresh, family=family), role).items()
+            ],
+            "nearest": _nearest(_lines(fresh, family=family, role="student")),
             "added": _lines(added, family=family).to_dict("records"),
-            "times": list(_lines(answered, family=family).time),
         }
-        | _questions(models)
-        for family, models in students.groupby("family", sort=False)
+        for family in students.family.unique()
     ]
-    return (
-        prose.render(
-            "capacity_answer", families=families, seeds=_seeds(kept), eval_prompt=eval_prompt
-        )
-        + "\n"
-    )
+    looked_at = bool((kept.untouched < kept.n).any())
+    scope = {"seeds": _seeds(kept), "eval_prompt": eval_prompt, "looked_at": looked_at}
+    return prose.render("capacity_answer", families=families, **scope) + "\n"
 
 
-def _questions(students: pd.DataFrame) -> dict[str, Any]:
-    """Of the first test set the student that is nearest to the paper's reduction; and the test sets
-    of which questions were looked at while choices were made."""
-    first = _lines(students, test_set=students.test_set.iloc[0])
-    nearest = (first.reduction_total - retention.REPORTED).abs().argmin()
-    looked_at = students[students.untouched < students.n].drop_duplicates("test_set")
-    return {"nearest": first.iloc[nearest].to_dict(), "looked_at": looked_at.to_dict("records")}
+def _nearest(students: pd.DataFrame) -> dict[str, Any]:
+    """Of the first test set the student whose reduction is nearest to the paper's."""
+    first = students[students.test_set == students.test_set.iloc[0]] if len(students) else students
+    distance = (first.reduction_total - retention.REPORTED).abs()
+    return next(iter(first.assign(distance=distance).nsmallest(1, "distance").to_dict("records")), {})
 
 
 def conclusion(
@@ -242,20 +247,19 @@ def summits(law: pd.DataFrame, eval_prompt: str) -> str:
 def choice_answer(
     gained: pd.DataFrame, scores: pd.DataFrame, primary: str, eval_prompt: str
 ) -> str:
-    """Whom a student should learn from, in a few sentences a family."""
+    """Whom a student should learn from, in two sentences a family."""
     eval_prompt = _way(gained, eval_prompt)
     differences = contrasts.judged(_lines(gained, eval_prompt=eval_prompt))
+    fine_tuned = _with_fine_tuned(scores)[lambda table: table.fine_tuned]
     families = [
         {
             "prefix": _prefix(gained, family),
             "declared": _lines(group, teacher=primary).to_dict("records"),
-            "scores": _grouped(
-                _lines(_with_fine_tuned(scores), family=family, eval_prompt=eval_prompt), "test_set"
-            ),
+            "scores": _lines(fine_tuned, family=family, eval_prompt=eval_prompt).to_dict("records"),
         }
         for family, group in differences.groupby("family", sort=False)
     ]
-    scope = {"seeds": _seeds(gained), "eval_prompt": eval_prompt, "declared": gained.primary.any()}
+    scope = {"seeds": _seeds(gained), "eval_prompt": eval_prompt}
     return prose.render("choice_answer", families=families, primary=primary, **scope) + "\n"
 
 
@@ -286,23 +290,19 @@ def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
-    """What a demonstration is worth, in a few sentences a family."""
+    """What a demonstration is worth, in two sentences a family."""
     students = contrasts.judged(_lines(worth, role="student"))
-    students = students.assign(mode=[ways.partition(":")[0] for ways in students.ways])
+    mode = f"trained {train_prompts[0]}:"
+    asked = (students.contrast == prompting.ASKING) & students.ways.str.startswith(mode)
     families = [
         {
             "prefix": _prefix(worth, family),
             "declared": _lines(group, contrast=prompting.WHOLE).to_dict("records"),
-            "asking": _grouped(_lines(group, contrast=prompting.ASKING), "mode"),
-            "distilled": _lines(group, contrast=prompting.DISTILLED).to_dict("records"),
+            "asking": _lines(students[asked], family=family).to_dict("records"),
         }
         for family, group in students.groupby("family", sort=False)
     ]
-    scope = {
-        "seeds": _seeds(worth),
-        "train_prompts": train_prompts,
-        "declared": worth.primary.any(),
-    }
+    scope = {"seeds": _seeds(worth), "train_prompts": train_prompts}
     return prose.render("prompting_answer", families=families, **scope) + "\n"
 
 

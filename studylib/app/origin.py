@@ -18,7 +18,9 @@ from studylib.methods import stages as method_stages
 
 def of(plan: Plan, made: pd.DataFrame) -> Origin:
     """All of it, of the runs of a plan that were `made` (`study.origins`)."""
-    return Origin(rates(plan, made), computed(plan, made), superseded(plan, made))
+    return Origin(
+        rates(plan, made), computed(made), missing(plan, made), outdated=superseded(plan, made)
+    )
 
 
 def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
@@ -69,29 +71,25 @@ def superseded(plan: Plan, made: pd.DataFrame) -> str:
     )
 
 
-def computed(plan: Plan, made: pd.DataFrame) -> str:
-    """What computing the runs of a plan (`study.origins`) took, and how many of its answers are
-    still missing, in a few sentences; nothing where none is known."""
+def missing(plan: Plan, made: pd.DataFrame) -> str:
+    """How many answers of a plan are not among the runs that were `made`, in a sentence; nothing
+    where none are missing."""
+    count = sum(answers.answers.planned not in set(made.planned) for answers in plan.asked)
+    return f"Still missing: {count} of {len(plan.asked)} planned sets of answers." if count else ""
+
+
+def computed(made: pd.DataFrame) -> str:
+    """What computing runs (`study.origins`) took, in a sentence; nothing where none is known."""
     if made.empty:
         return ""
-    missing = sum(one.answers.planned not in set(made.planned) for one in plan.asked)
-    still = (
-        f" Still missing: {missing} of {len(plan.asked)} planned sets of answers."
-        if missing
-        else ""
-    )
     computers = (
-        f"{one.system} {one.processor}, {one.threads:.0f} threads, torch {one.torch}"
-        for one in made.itertuples()
+        f"{run.system} {run.processor}, {run.threads:.0f} threads, torch {run.torch}"
+        for run in made.itertuples()
     )
     machines = sorted({markdown(computer) for computer in computers})
-    sentence = (
-        f"{len(made)} runs, those that other experiments need, too, among them, took"
-        f" {spoken(made.seconds.sum())} ({'; '.join(machines)})"
-    )
     students = made.seconds[made.kind == "student"]
+    longest = f"; training a student took up to {spoken(students.max())}" if len(students) else ""
     return (
-        sentence
-        + (f"; training a student took up to {spoken(students.max())}." if len(students) else ".")
-        + still
+        f"{len(made)} runs, those that other experiments need, too, among them, took"
+        f" {spoken(made.seconds.sum())} ({'; '.join(machines)}){longest}."
     )

@@ -7,27 +7,55 @@ import json
 import re
 from pathlib import Path
 
+from studylib.analysis import retention, tables
 from studylib.app import methods_list, study
 from studylib.bench import speed
 from studylib.core.errors import StudyError
+from studylib.core.labels import TEACHER
 from studylib.core.project import root
 from studylib.experiments.experiments import EXPERIMENTS
+from studylib.store import exports
+
+
+ANSWERED = (
+    ("How much does a pretrained sibling keep (Qwen2.5-Coder)?", "qwen", "capacity_gap"),
+    ("How much does a pruned SmolLM2-135M keep?", "small", "capacity_gap"),
+    ("Whom should it learn from?", "small", "teacher_choice"),
+    ("What is a demonstration in the prompt worth?", "small", "prompting_mode"),
+)  # what the front page answers, of which profile and experiment
 
 
 def pages() -> dict[Path, dict[str, str]]:
     """The results that each page shows, by name: answers, conclusions of the experiments in
     `small` (each with its headline table if it has one), the bench's table."""
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
+    answers = (
+        f"- **{question}** {_text(study.folder(profile, name), 'answer')}"
+        for question, profile, name in ANSWERED
+    )
     folders = {name: study.folder("small", name) for name in EXPERIMENTS}
-    folders = {name: folder for name, folder in folders.items() if folder.exists()}
-    answers = {f"answer of {name}": _text(folder, "answer") for name, folder in folders.items()}
-    results = {name: _text(folder, "conclusion", "headline") for name, folder in folders.items()}
+    results = {
+        name: _text(folder, "conclusion", "headline")
+        for name, folder in folders.items()
+        if folder.exists()
+    }
     return {
-        root() / "README.md": answers,
+        root() / "README.md": {
+            "answers": "".join(answers),
+            "kept": _kept(study.folder("qwen", "capacity_gap")),
+        },
         root() / "figures" / "small" / "README.md": results,
         root() / "studylib" / "bench" / "README.md": {"bench": speed.table(measured)},
         root() / "studylib" / "methods" / "README.md": {"methods": methods_list.table()},
     }
+
+
+def _kept(folder: Path) -> str:
+    """What students and controls keep of F1 and EM, as a table."""
+    kept = exports.read(folder / "retention.csv")
+    models = tables.main(kept)[lambda table: table.role != TEACHER]
+    named = ("role", "eval_prompt", "test_set")
+    return tables.markdown(tables.cells(models, named, retention.RETAINED)) + "\n"
 
 
 def filled(page: Path, text: str, results: dict[str, str]) -> str:

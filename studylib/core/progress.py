@@ -21,7 +21,7 @@ from typing import ClassVar
 from tqdm.auto import tqdm
 
 LOG_SECONDS = 300  # between two lines of a log
-PARTS = 10  # in which a log tells of the runs of a notebook
+PARTS = 5  # in which a log tells of the runs of a notebook
 RUNS, STEPS = "{desc} |{bar}|", "  {desc}"
 _bar = partial(tqdm, dynamic_ncols=True)
 
@@ -41,7 +41,7 @@ def say(text: str) -> None:
 
 class Runs(AbstractContextManager):
     """How many runs of a notebook are done, and how long the others take: as long as those of their
-    kinds before them. A log has a line when another tenth of them is done, or after some
+    kinds before them. A log has a line when another fifth of them is done, or after some
     minutes."""
 
     shown: ClassVar["Runs | None"] = None  # in this process

@@ -50,14 +50,14 @@ def lines(capsys: pytest.CaptureFixture) -> list[str]:
     return said.out.splitlines()
 
 
-def test_a_log_of_many_short_runs_has_a_line_for_each_tenth(clock: Clock, capsys):
+def test_a_log_of_many_short_runs_has_a_line_for_each_fifth(clock: Clock, capsys):
     kinds = ["teacher", *["answers", "student", "loyalty"] * 42]
     with Runs("capacity_gap (tiny)", kinds) as runs:
         for number, kind in enumerate(kinds):
             clock.make(runs, kind, f"run {number}", seconds=4.0, steps=30)
     said = lines(capsys)
-    assert len(said) == 10
-    assert said[0] == "capacity_gap (tiny): 13/127 runs, about 8 minutes left"
+    assert len(said) == 5
+    assert said[0] == "capacity_gap (tiny): 26/127 runs, about 7 minutes left"
     assert said[-1] == "capacity_gap (tiny): 127/127 runs"
 
 
@@ -70,7 +70,7 @@ def test_a_log_of_a_long_training_has_a_line_every_few_minutes(clock: Clock, cap
     assert last == "capacity_gap (qwen): 1/40 runs", "how long the others take is not known yet"
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(3.0, 9), (400.0, 99)])
+@pytest.mark.parametrize(("seconds", "said"), [(3.0, 4), (400.0, 99)])
 def test_a_log_has_a_line_for_a_run_that_ends_after_minutes(
     seconds: float, said: int, clock: Clock, capsys
 ):
@@ -90,9 +90,9 @@ def test_time_left_is_that_of_runs_of_the_same_kinds(clock: Clock, capsys):
 def test_time_left_is_shorter_where_several_are_made_at_once(clock: Clock, capsys):
     with Runs("all", ["answers"] * 10) as runs:
         clock.now += 600.0
-        for _ in range(5):
+        for _ in range(6):
             runs.done("answers", 600.0)
-    assert lines(capsys)[-1] == "all: 5/10 runs, about 10 minutes left"
+    assert lines(capsys)[-1] == "all: 6/10 runs, about 7 minutes left"
 
 
 def test_time_left_of_a_run_counts_from_where_it_went_on(clock: Clock, capsys):
