@@ -18,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from refusals import check_refusal
 
-from studylib.app import cli, execution, forecast, notebooks, study
+from studylib.app import cli, completion, execution, forecast, notebooks
 from studylib.app.cli import main
 from studylib.core import project
 from studylib.core.errors import StudyError
@@ -195,7 +195,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
-    monkeypatch.setattr(study, "complete", interrupted)
+    monkeypatch.setattr(completion, "complete", interrupted)
     assert main(["run", wanted()]) == 130
     said = capsys.readouterr()
     assert said.err.strip() == "study: stopped. The same command goes on from here."
@@ -215,11 +215,11 @@ def test_where_rows_are_shown_nothing_is_computed(
         (tmp_path / name).mkdir()
         (tmp_path / name / "answer.md").write_text(f"answer of {name}")
     monkeypatch.setattr(notebooks, "jobs", lambda *_: both)
-    monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
+    monkeypatch.setattr(project, "figures_folder", lambda _, notebook: tmp_path / notebook)
     pd.DataFrame(
         {"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}
     ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
-    monkeypatch.setattr(study, "complete", lambda plan, folder: completed.append(plan))
+    monkeypatch.setattr(completion, "complete", lambda plan, folder: completed.append(plan))
     monkeypatch.setattr(
         execution,
         "execute",
@@ -243,8 +243,8 @@ def test_a_notebook_that_is_current_is_not_executed_again(
     wanted: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "answer.md").write_text("A student of half the size keeps 90 %.")
-    monkeypatch.setattr(study, "folder", lambda *_: tmp_path)
-    monkeypatch.setattr(study, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(notebooks.Job, "is_current", lambda _: True)
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("executed again"))
@@ -276,7 +276,7 @@ def test_a_notebook_that_stops_is_told(
         raise error
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
-    monkeypatch.setattr(study, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
     assert said in refused("run", wanted())
 
