@@ -12,7 +12,6 @@ Try it: python -m pytest tests/models/test_lora.py
 from collections.abc import Mapping
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -27,6 +26,8 @@ def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None
     B starts at zero, so nothing changes before the first step; A is drawn by the seed.
     Frozen maps are kept in `precision` (`models.round_frozen`).
     """
+    from peft import LoraConfig, inject_adapter_in_model  # slow to import, and plans attach nothing
+
     blocks = parts.layers(model)
     linear = {
         name.rpartition(".")[2]: module
