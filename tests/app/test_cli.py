@@ -551,3 +551,31 @@ def test_a_user_without_a_home_uses_that_of_the_study(wanted, home):
         done.stderr
         == "study: This user has no home to keep the store in: name a folder in STUDY_HOME.\n"
     )
+
+
+HEAVY = (
+    *(
+        "transformers.configuration_utils",
+        "transformers.modeling_utils",
+        "peft",
+        "nltk",
+        "datasets",
+    ),
+    *("torch.distributed.fsdp", "torch.distributed.checkpoint", "seaborn", "papermill"),
+)
+
+
+@pytest.mark.parametrize("verb", ["status", "report"])
+def test_telling_what_is_there_loads_no_model_library(verb, tmp_path):
+    """Of `small` as it is committed: what computes, scores or draws takes seconds to import."""
+    for name in ("notebooks", "params"):
+        (tmp_path / name).symlink_to(project.root() / name)
+    shutil.copytree(project.root() / "figures" / "small", tmp_path / "figures" / "small")
+    program = (
+        "import sys; from studylib.app.cli import main; code = main([sys.argv[1], 'small'])\n"
+        f"sys.exit(code or ' '.join(name for name in {HEAVY} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, verb], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
