@@ -1,7 +1,9 @@
 """Small models, prompts, packs and plans that several tests share."""
 
 from functools import cache
+from pathlib import Path
 
+import pandas as pd
 import torch
 from transformers import (
     GPTNeoXConfig,
@@ -13,12 +15,15 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from studylib.analysis import cost, figures, retention, tables, teacher_sizes
+from studylib.app import study
 from studylib.core.checks import checked
 from studylib.core.machine import Machine
 from studylib.data import packing, prompts, squad
 from studylib.experiments import config, experiments, plans
 from studylib.models import bases
 from studylib.store.run import Run
+from studylib.store.store import Store
 
 FAMILIES = ("gpt_neox", "llama", "qwen2")
 FACTS = {"paragraphs": 6, "facts": 2}
@@ -148,3 +153,17 @@ def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:
     return {
         (called["role"], called["init"], called["student"]): run for run, called in plan.trained
     }
+
+
+def exported(plan: plans.Plan, store: Store, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows and curves of a plan for students of several sizes, exported with all that its
+    notebook shows."""
+    rows, learned = study.rows(plan, store, folder), study.curves(plan, store, folder)
+    kept, seeds = retention.compare(rows), retention.by_seed(rows)
+    timing = study.timing(plan, rows, store, folder)
+    exported = {"learning": learned, "runs": study.origins(plan, store, folder)}
+    exported |= {"timing": timing, "seeds": seeds}
+    costs, sweep = cost.pareto(timing), teacher_sizes.sweep(rows)
+    drawn = figures.capacity_gap(kept, seeds, costs, sweep, learned, "zero-shot")
+    study.export(folder, rows, exported, {"table": tables.table(kept)}, drawn)
+    return rows, learned

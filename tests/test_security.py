@@ -39,8 +39,10 @@ from papermill.parameterize import parameterize_notebook
 
 from studylib.analysis import contrasts, cost, figures, retention, summary, teacher_sizes
 from studylib.app import export, origin, parameters, report, study
+from studylib.app import origins as app_origins
 from studylib.app.cli import main
 from studylib.app.notebooks import Job
+from studylib.core import project
 from studylib.core.errors import HIDDEN, StudyError, said
 from studylib.core.escaping import printable
 from studylib.core.project import root
@@ -873,7 +875,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("HF_TOKEN", CANARY)
         patch.setattr(generate, "clean", lambda *_: EVIL)
         study.complete(plan, store)
-        patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
+        patch.setattr(project, "figures_folder", lambda profile, notebook: place / notebook)
         rows, learned, made = (
             study.rows(plan, store),
             study.curves(plan, store),
@@ -909,7 +911,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
         (where / exports.DIGESTS).unlink()  # as a folder is that someone else has made
         job = Job(NOTEBOOK, NAMED, {"families": {NAMED: EVIL}, "tests": tests}, plan)
-        patch.setattr(study, "origins", lambda *_: made)
+        patch.setattr(app_origins, "origins", lambda *_: made)
         report.write([job], store)
         student = next(run for run in plan.runs if run.kind == "student")
         patch.setenv("STUDY_HOME", str(place / "home"))

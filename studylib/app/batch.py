@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from studylib.analysis import fonts
-from studylib.app import forecast, notebooks, study
+from studylib.app import completion, forecast, notebooks, run_states
 from studylib.app import plan as app_plan
 from studylib.app.notebooks import Job
 from studylib.core import filesystem
@@ -31,12 +31,13 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
     for job in jobs:
         engines.check(job.plan.machine)
     showing = not compute and any(
-        study.lacking(job.folder) or study.superseded(job.plan, job.folder) for job in jobs
+        run_states.lacking(job.folder) or run_states.superseded(job.plan, job.folder)
+        for job in jobs
     )
     _announce(jobs, showing)
     for job in jobs:
         try:
-            if not showing or study.showable(job.plan, job.folder):
+            if not showing or run_states.showable(job.plan, job.folder):
                 _execute(job, showing)
         except filesystem.NoRoom:
             raise  # there is none for the others, either
@@ -88,7 +89,7 @@ def _counts(names: Iterable[str]) -> str:
 
 
 def _shown(job: Job) -> str:
-    if study.showable(job.plan, job.folder):
+    if run_states.showable(job.plan, job.folder):
         return (
             f"Nothing is computed: shown is what was exported to {job.folder}. With --compute what"
             " is missing is made."
@@ -111,7 +112,7 @@ def _execute(job: Job, showing: bool) -> None:
     """Make the runs of one notebook and execute it, unless that was done before and nothing has
     changed since; say what it found."""
     if not showing:
-        study.complete(job.plan, folder=job.folder)
+        completion.complete(job.plan, folder=job.folder)
     if not showing and job.is_current():
         say(f"{job.notebook.name} was executed before, and nothing has changed since.")
     else:
@@ -129,7 +130,7 @@ def status(profile: str) -> Iterator[str]:
     notebooks need is counted once."""
     store, total = Store().snapshot(), 0.0
     for job, _, new in _missing(notebooks.jobs(profile), store):
-        states = study.states(job.plan, job.folder, store)
+        states = run_states.states(job.plan, job.folder, store)
         yield f"{job}: {_counts(state for _, state, _ in states)}"
         for run, state, why in states:
             line = f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}"

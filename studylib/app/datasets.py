@@ -4,7 +4,11 @@ A set is called by its profile and its name there, `small/squad`; without a prof
 meant.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
+
+import transformers
 
 from studylib.app import parameters
 from studylib.core import segmentation
@@ -80,7 +84,7 @@ def overview(profile: str) -> Iterator[dict]:
         yield line | _counts(dataset, loaded, training, tokenizers)
 
 
-Tokenizers = Mapping[str, loading.PreTrainedTokenizerBase]
+Tokenizers = Mapping[str, transformers.PreTrainedTokenizerBase]
 
 
 def _tokenizers(experiment: Experiment) -> Tokenizers:
@@ -121,14 +125,14 @@ def _shared(training: list[squad.Question], asked: list[squad.Question]) -> dict
 
 
 def _answer_tokens(
-    asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase
+    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> float:
     """Mean tokens of the answers to learn, end of sequence included."""
     return sum(len(ids) + 1 for ids in _answer_ids(asked, tokenizer)) / len(asked)
 
 
 def _answer_ids(
-    asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase
+    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> list[list[int]]:
     """The tokens of the answers to learn, without the end of sequence."""
     form = prompts.plain(tokenizer, None)
@@ -160,7 +164,7 @@ def _unreachable(
 
 
 def _misspelt(
-    asked: list[squad.Question], tokenizer: loading.PreTrainedTokenizerBase, mlqa: bool
+    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase, mlqa: bool
 ) -> Iterator[bool]:
     """For each question whether its answer to learn is no exact match once it was split into
     tokens."""
@@ -213,7 +217,7 @@ def _marked(
     prompt: prompts.Prompt,
     text: prompts.Segments,
     example: squad.Question | None,
-    tokenizer: loading.PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> Iterator[str]:
     """The parts of a prompt, each under a line that says what it is."""
     before = text.before.replace(vocabulary.GUARD, "")

@@ -12,7 +12,7 @@ import torch
 from IPython.display import Markdown, display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from studylib.app import notebooks, study
+from studylib.app import completion, notebooks
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
 from studylib.data import packing, prompts, vocabulary
@@ -133,7 +133,7 @@ def plan(profile: str) -> Plan:
         if pairs(job.plan):
             return job.plan
     smoke = notebooks.jobs("smoke")[0].plan
-    study.complete(smoke)
+    completion.complete(smoke)
     return smoke
 
 

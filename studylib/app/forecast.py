@@ -11,7 +11,7 @@ from statistics import median
 
 import psutil
 
-from studylib.app.study import leakage
+from studylib.app.leakage import leakage
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.methods.objective import Objective

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import studylib
-from studylib.app import parameters, study
-from studylib.core import filesystem, naming, provenance
+from studylib.app import parameters
+from studylib.core import filesystem, naming, project, provenance
 from studylib.core.errors import StudyError
 from studylib.core.project import known_profiles, notebook, profiles, root
 from studylib.experiments import experiments
@@ -37,7 +37,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where it writes tables and figures."""
-        return study.folder(self.profile, self.notebook.stem)
+        return project.figures_folder(self.profile, self.notebook.stem)
 
     @property
     def executed(self) -> Path:

@@ -1,7 +1,7 @@
 """What the numbers of an experiment come from: learning rates, versions of the code, machines and
 hours.
 
-origin.of(plan, study.origins(plan, folder=folder))
+origin.of(plan, origins.origins(plan, folder=folder))
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 
 from studylib.analysis import rates as analysis_rates
 from studylib.analysis.summary import Origin
-from studylib.app import study
+from studylib.app import origins
 from studylib.core.escaping import markdown
 from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
@@ -17,14 +17,14 @@ from studylib.methods import stages as method_stages
 
 
 def of(plan: Plan, made: pd.DataFrame) -> Origin:
-    """All of it, of the runs of a plan that were `made` (`study.origins`)."""
+    """All of it, of the runs of a plan that were `made` (`origins`)."""
     return Origin(
         rates(plan, made), computed(made), missing(plan, made), outdated=superseded(plan, made)
     )
 
 
 def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
-    """A line per trained model of the plan among the runs that were `made` (`study.origins`); see
+    """A line per trained model of the plan among the runs that were `made` (`origins`); see
     `analysis.rates`."""
     known = dict(zip(made.planned, made.get("lr", [np.nan] * len(made)), strict=True))
     lines = []
@@ -58,7 +58,7 @@ def _listed(numbers: list[float]) -> str:
 def superseded(plan: Plan, made: pd.DataFrame) -> str:
     """Which models' answers were made with other versions of the code than today's, in a paragraph;
     nothing where none were."""
-    how, models = study.outdated(plan, made), dict[str, dict[str, None]]()
+    how, models = origins.outdated(plan, made), dict[str, dict[str, None]]()
     for one in plan.asked:
         for run in (one.answers, one.loyalty):
             if run is not None and run.planned in how:
@@ -79,7 +79,7 @@ def missing(plan: Plan, made: pd.DataFrame) -> str:
 
 
 def computed(made: pd.DataFrame) -> str:
-    """What computing runs (`study.origins`) took, in a sentence; nothing where none is known."""
+    """What computing runs (`origins`) took, in a sentence; nothing where none is known."""
     if made.empty:
         return ""
     computers = (

@@ -14,7 +14,7 @@ import torch
 from studylib.app import forecast
 from studylib.app.forecast import Pace
 from studylib.app.notebooks import Job
-from studylib.app.study import folder, states
+from studylib.app.run_states import states
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import free, home
 from studylib.core.progress import spoken
@@ -125,7 +125,7 @@ def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
     fits, whether its texts are estimated."""
     store, lines = Store().snapshot(), {}
     for job in jobs:
-        for run, state, _ in states(job.plan, folder(job.profile, job.notebook.stem), store):
+        for run, state, _ in states(job.plan, job.folder, store):
             if run.planned not in lines:
                 took = kinds.took(work, run)
                 memory = _needed(run, took, job.plan, device.taken)

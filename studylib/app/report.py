@@ -20,7 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from studylib.analysis import run_ids, tables
-from studylib.app import origin, parameters, study
+from studylib.app import origin, parameters
+from studylib.app import origins as app_origins
 from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError, said
 from studylib.core.escaping import printable
@@ -58,7 +59,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
     lies there.
     """
     store, shown = store or Store(), exported(jobs)
-    target = _folder(shown[0]).parent / "report.html"
+    target = shown[0].folder.parent / "report.html"
     if target.is_file() and TITLE not in target.read_text(encoding="utf-8", errors="replace"):
         raise StudyError(
             f"{target} would be replaced, and is no report of the study: move it away."
@@ -89,7 +90,7 @@ def _page(shown: Sequence[Job], store: Store) -> str:
         "led": _led,
         "runs": _behind,
     }
-    origins = {job.notebook: study.origins(job.plan, store, _folder(job)) for job in shown}
+    origins = {job.notebook: app_origins.origins(job.plan, store, job.folder) for job in shown}
     return environment.get_template("report.html").render(
         profile=shown[0].profile,
         sections=[_traced(job, origins[job.notebook]) for job in shown],
@@ -116,7 +117,7 @@ def _seen(value: object) -> object:
 
 def exported(jobs: Sequence[Job]) -> list[Job]:
     """Those that have exported what they show. Raises StudyError when none has."""
-    shown = [job for job in jobs if (_folder(job) / "conclusion.md").exists()]
+    shown = [job for job in jobs if (job.folder / "conclusion.md").exists()]
     if not shown:
         raise StudyError(
             f"There is nothing to report of {jobs[0].profile!r}: `study run` it first."
@@ -124,15 +125,11 @@ def exported(jobs: Sequence[Job]) -> list[Job]:
     return shown
 
 
-def _folder(job: Job) -> Path:
-    return study.folder(job.profile, job.notebook.stem)
-
-
 def section(job: Job) -> dict:
     """What is shown of a notebook: its title, question and method, the answer and the conclusion,
     tables (name, title, Markdown), figures (SVG files, in the notebook's order), and parameters.
     All text is Markdown. Raises StudyError for a file that is not what was written."""
-    folder, (first, *others) = _folder(job), nbformat.read(job.notebook, as_version=4).cells
+    folder, (first, *others) = job.folder, nbformat.read(job.notebook, as_version=4).cells
     for file in sorted(folder.iterdir()):
         exports.check(file)
     shown = "".join(cell.source for cell in others)
@@ -157,7 +154,7 @@ def _traced(job: Job, origins: pd.DataFrame) -> dict:
     """The same, with the runs that each line of its tables is computed from, by the tables' names,
     and a note on what today's code would compute anew, unless the answer has it."""
     shown, note = section(job), origin.superseded(job.plan, origins)
-    runs = {name: list(_lines(_folder(job), name).runs) for name, _, _ in shown["tables"]}
+    runs = {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]}
     return shown | {"note": "" if note in shown["answer"] else note, "runs": runs}
 
 
@@ -197,7 +194,7 @@ def _behind(figure: Path) -> list[str]:
 def _asked(jobs: Sequence[Job]) -> list[dict]:
     """How many questions, articles and seeds models were asked, a line a family and test set."""
     columns = ["family", "test_set", "article", "question", "seed"]
-    rows = pd.concat([exports.read(_folder(job) / "rows.parquet", columns) for job in jobs])
+    rows = pd.concat([exports.read(job.folder / "rows.parquet", columns) for job in jobs])
     counts = rows.groupby(columns[:2], sort=False)[columns[2:]].nunique()
     return counts.reset_index().to_dict("records")
 
@@ -222,7 +219,7 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
     that are shown were made with it."""
     sets = {}
     for job in jobs:
-        shown = exports.exported(_folder(job), "runs.csv")
+        shown = exports.exported(job.folder, "runs.csv")
         needs = (
             need for run in job.plan.runs if run.planned in shown for need in run.needs.values()
         )
@@ -237,7 +234,7 @@ def _origins(jobs: Sequence[Job], origins: Mapping[Path, pd.DataFrame]) -> dict:
     """Every run once, with the time it took, and the versions and machines that were used."""
     outdated: dict[str, str] = {}
     for job in jobs:
-        outdated |= study.outdated(job.plan, origins[job.notebook])
+        outdated |= app_origins.outdated(job.plan, origins[job.notebook])
     runs = pd.concat(origins.values()).drop_duplicates("planned")
     versions = {
         name: sorted(
@@ -267,8 +264,8 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
         first, *_ = models.values()
         test, mode = first.answers.needs["test"], first.called["eval_prompt"]
         answers = {
-            names.setdefault(_model(asked.called), len(names)): json.loads(
-                store.path(asked.answers, "answers.json").read_text(encoding="utf-8")
+            names.setdefault(_model(asked.called), len(names)): store.read(
+                asked.answers, "answers.json"
             )
             for asked in models.values()
         }

@@ -20,14 +20,14 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib.app import execution, study, weights
+from studylib.app import curves, execution, origins, rows, timing, weights
 from studylib.app.notebooks import Job
 from studylib.core import labels
 from studylib.core.errors import StudyError, said
 from studylib.core.filesystem import home, read_sealed
 from studylib.core.project import root
 from studylib.data import prompts
-from studylib.evaluation import generate
+from studylib.evaluation import generate, question_scores
 from studylib.experiments.plans import Asked
 from studylib.runs import answers as answering
 from studylib.runs import budget, inputs
@@ -67,7 +67,7 @@ def verify(
         raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
     drawn_by = secrets.randbelow(SEEDS) if seed is None else seed
     store, random, findings = store or Store(), Random(drawn_by), []
-    shown = [job for job in jobs if _files(_folder(job))]
+    shown = [job for job in jobs if _files(job.folder)]
     if not shown:
         raise StudyError(
             f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study"
@@ -92,7 +92,7 @@ def verify(
 
 def _count(jobs: Sequence[Job], findings: Sequence[Found]) -> str:
     """How many files were looked at and how many differences were found."""
-    files = sum(len(_files(_folder(job))) for job in jobs)
+    files = sum(len(_files(job.folder)) for job in jobs)
     unseen = sum(not found.seen for found in findings)
     wrong = sum(found.wrong for found in findings)
     return (
@@ -106,7 +106,7 @@ def _differences(
 ) -> Iterator[Found]:
     """What differs in what a notebook exported, redrawn in a copy of the project, and in the
     store."""
-    if not (_folder(job) / "rows.parquet").exists():
+    if not (job.folder / "rows.parquet").exists():
         yield Found("rows.parquet is missing")
         return
     yield from _redrawn(job, place)
@@ -128,10 +128,6 @@ def _meaning(sample: int) -> str:
     )
 
 
-def _folder(job: Job) -> Path:
-    return study.folder(job.profile, job.notebook.stem)
-
-
 def _files(folder: Path) -> list[str]:
     """The names of what a notebook exported; none where it did not."""
     there = [file.name for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
@@ -151,7 +147,7 @@ def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
             place / "notebooks",
             ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
         )
-        for profile in {_folder(job).parent for job in jobs}:
+        for profile in {job.folder.parent for job in jobs}:
             for file in (file for name in exports.KEPT for file in profile.glob(f"*/{name}")):
                 copy = place / "figures" / profile.name / file.parent.name / file.name
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +174,7 @@ def _working(place: Path) -> Iterator[None]:
 def _redrawn(job: Job, place: Path) -> Iterator[Found]:
     """What differs between the files that a notebook exported and those that it writes in the copy
     of the project."""
-    shown, made = _folder(job), place / "figures" / job.profile / job.notebook.stem
+    shown, made = job.folder, place / "figures" / job.profile / job.notebook.stem
     try:
         with _working(place):
             execution.execute(
@@ -296,7 +292,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
     there = [
         one
         for one in job.plan.asked
-        if study.is_answered(one, store) and budget.at_hand(one.answers, "test")
+        if rows.is_answered(one, store) and budget.at_hand(one.answers, "test")
     ]
     if lacking := len(job.plan.asked) - len(there):
         yield Found(
@@ -335,16 +331,16 @@ def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
     of the same runs: what each run is, how it learnt, what its answers cost."""
     made = {
         f"{name}.csv": table
-        for name, table in exports.timed({"runs": study.origins(job.plan, store)}).items()
+        for name, table in exports.timed({"runs": origins.origins(job.plan, store)}).items()
     }
     if any(store.result(run) is not None for run, _ in job.plan.trained):
-        made["learning.csv"] = study.curves(job.plan, store)
+        made["learning.csv"] = curves.curves(job.plan, store)
     if job.plan.costs:
-        made["timing.csv"] = study.timing(
-            job.plan, pd.read_parquet(_folder(job) / "rows.parquet"), store
+        made["timing.csv"] = timing.timing(
+            job.plan, pd.read_parquet(job.folder / "rows.parquet"), store
         )
     for name, table in made.items():
-        if (_folder(job) / name).exists():
+        if (job.folder / name).exists():
             yield from _kept(job, name, table)
 
 
@@ -353,7 +349,7 @@ def _kept(job: Job, name: str, made: pd.DataFrame) -> Iterator[Found]:
     with TemporaryDirectory() as place:
         exports.save(made, Path(place) / name)
         by_run = exports.parts(Path(place) / name)
-    shown = exports.parts(_folder(job) / name)
+    shown = exports.parts(job.folder / name)
     for planned, lines in by_run.items():
         there = shown.get(planned)
         same = [column for column in lines if column != "label"]
@@ -373,10 +369,10 @@ def _equal(shown: pd.Series, made: pd.Series) -> bool:
 
 def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
     """Where rows differ from what the stored answers score."""
-    every = pd.read_parquet(_folder(job) / "rows.parquet")
+    every = pd.read_parquet(job.folder / "rows.parquet")
     shown = every[every.planned == one.planned].set_index("question").sort_index()
     made = (
-        study.rows(replace(job.plan, asked=[one], trained=[]), store)
+        rows.rows(replace(job.plan, asked=[one], trained=[]), store)
         .set_index("question")
         .sort_index()
     )
@@ -385,7 +381,7 @@ def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
             f"{one.answers.label}: rows.parquet has rows of other questions than were answered"
         )
         return
-    numbers = [*labels.METRICS, *labels.MENDED, *study.BESIDE]
+    numbers = [*labels.METRICS, *labels.MENDED, *question_scores.BESIDE]
     unlike = (shown[numbers] - made[numbers]).abs() > TOLERANCE
     unlike |= shown[numbers].isna() != made[numbers].isna()
     for name in (name for name in made if name not in numbers):

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from studylib.core.errors import StudyError
 
@@ -69,10 +67,7 @@ class Whole(nn.Module):
         super().__init__()
         for name, module in modules.items():
             self.add_module(name, module)
-        if count() > 1:
-            mesh = init_device_mesh(next(self.parameters()).device.type, (count(),))
-            for module in (*blocks, self):
-                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        shard((*blocks, self))
 
     def forward(self, call: Callable, *given: object) -> object:
         """Whatever `call` returns."""
@@ -92,12 +87,17 @@ def plain(module: nn.Module) -> dict[str, Any] | None:
     )
 
 
-def shard(blocks: nn.ModuleList) -> None:
-    """Share the weights of a model's blocks that is only read."""
-    if count() > 1:
-        mesh = init_device_mesh(next(blocks[0].parameters()).device.type, (count(),))
-        for block in blocks:
-            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+def shard(modules: Iterable[nn.Module]) -> None:
+    """Share the weights of some modules, a module that holds others after them."""
+    if count() == 1:
+        return
+    from torch.distributed.device_mesh import init_device_mesh  # seconds that one process saves
+    from torch.distributed.fsdp import fully_shard
+
+    first, *others = modules
+    mesh = init_device_mesh(next(first.parameters()).device.type, (count(),))
+    for module in (first, *others):
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from studylib.core import naming
 from studylib.core.errors import StudyError
 
 
@@ -50,3 +51,10 @@ def notebook(file: Path) -> Path:
 def known_profiles() -> list[str]:
     """The folders of params/."""
     return sorted(folder.name for folder in (root() / "params").iterdir() if folder.is_dir())
+
+
+def figures_folder(profile: str, notebook: str) -> Path:
+    """Where a notebook writes what it shows. Raises StudyError for a profile that is no name of a
+    folder."""
+    naming.check_profile(profile)
+    return root() / "figures" / profile / notebook

@@ -5,6 +5,8 @@ hub:EleutherAI/pythia-410m     # its commit is pinned in hub.json
 hub:OWNER/NAME@COMMIT          # any other
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from transformers import AutoConfig, PretrainedConfig
+import transformers
 
 from studylib.core.errors import StudyError, said, told
 from studylib.core.filesystem import file_digest
@@ -181,7 +183,7 @@ def missing(rest: str) -> int:
     )
 
 
-def config(rest: str) -> PretrainedConfig:
+def config(rest: str) -> transformers.PretrainedConfig:
     """Its configuration, nothing fetched. Raises StudyError where it is neither at hand nor
     known."""
     if (place := at_hand(rest, weights=False)) is not None:
@@ -195,7 +197,7 @@ def config(rest: str) -> PretrainedConfig:
     return known_config(name)
 
 
-def read_config(folder: Path) -> PretrainedConfig:
+def read_config(folder: Path) -> transformers.PretrainedConfig:
     """The configuration in a folder.
 
     Raises StudyError naming the folder when it is damaged, of a kind that only code in it knows, or
@@ -205,7 +207,9 @@ def read_config(folder: Path) -> PretrainedConfig:
     model_files.check_files(folder)
     model_files.check_numbers(folder)
     try:
-        found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # whatever transformers makes of a file from outside
         raise damaged(folder, error) from error
     sent_for = {
@@ -226,7 +230,7 @@ def damaged(folder: Path, error: Exception) -> StudyError:
     return StudyError(f"{folder} cannot be loaded ({said(error)[:200]}): mend or replace it.")
 
 
-def known_config(name: str) -> PretrainedConfig:
+def known_config(name: str) -> transformers.PretrainedConfig:
     """The configuration of a known model, whatever is at hand."""
     values = dict(known()[name]["config"])
-    return AutoConfig.for_model(values.pop("model_type"), **values)
+    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)

@@ -13,6 +13,8 @@ which some tokenizers write anyway, and an answer to learn is one line, since an
 its line.
 """
 
+from __future__ import annotations
+
 import re
 from bisect import bisect_left
 from collections import Counter
@@ -23,7 +25,7 @@ from itertools import islice, takewhile
 from random import Random
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+import transformers
 
 from studylib.core.errors import StudyError, said
 from studylib.core.segmentation import composed, tokens
@@ -95,7 +97,9 @@ class Segments:
         target = target_of(question)
         return self.blank + self._data(target) if target else ""  # a teacher may say nothing
 
-    def ids(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    def ids(
+        self, tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str]
+    ) -> list[list[int]]:
         """The tokens of such texts."""
         if self.control is None:
             return vocabulary.text_ids(tokenizer, texts)
@@ -151,7 +155,9 @@ def traits(question: Question) -> dict[str, str | int | float]:
     }
 
 
-def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> Segments:
+def plain(
+    tokenizer: transformers.PreTrainedTokenizerBase | None, shown: Question | None
+) -> Segments:
     """The template as it stands above."""
     example = Segments(INSTRUCTIONS + BREAK, CUE, " ")
     if shown is None:
@@ -163,7 +169,9 @@ def plain(tokenizer: PreTrainedTokenizerBase | None, shown: Question | None) -> 
     )
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, shown: Sequence[Question | None]) -> list[Segments]:
+def chat(
+    tokenizer: transformers.PreTrainedTokenizerBase, shown: Sequence[Question | None]
+) -> list[Segments]:
     """A user's turn with instructions, context and question; each demonstration is an exchange
     before it.
 
@@ -291,7 +299,7 @@ def demonstrations(
 
 
 def segments(
-    shown: Sequence[Question | None], tokenizer: PreTrainedTokenizerBase, mode: str
+    shown: Sequence[Question | None], tokenizer: transformers.PreTrainedTokenizerBase, mode: str
 ) -> list[Segments]:
     """The text around a context, for each demonstration."""
     distinct = list(dict.fromkeys(shown))
@@ -306,7 +314,7 @@ def segments(
 
 def build(
     questions: Sequence[Question],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     *,
     mode: str,
     pool: Sequence[Question] = (),
@@ -343,7 +351,7 @@ def build(
 def _tokenised(
     groups: Sequence[Sequence[Question]],
     texts: Sequence[Segments],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> list[Prompt]:
     """The prompt of each whole context, however long: all texts are tokenised in three calls."""
     ids = partial(texts[0].ids, tokenizer)  # the same for all of a way of prompting
@@ -398,7 +406,7 @@ def _common(rows: list[list[int]]) -> int:
 def _windowed(
     text: Segments,
     branches: list[Branch],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     room: int,
     training: bool,
 ) -> list[Prompt]:
@@ -433,7 +441,7 @@ def _windowed(
 
 
 def windows(
-    text: str, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]
+    text: str, tokenizer: transformers.PreTrainedTokenizerBase, fits: Callable[[str], bool]
 ) -> list[tuple[int, int]]:
     """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if
     not even four tokens fit."""

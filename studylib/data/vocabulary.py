@@ -7,12 +7,14 @@ file says so, and nothing in it is left to chance. Text from data is never read 
 (`chat_ids`): the text given to it is guarded before.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import AddedToken, PreTrainedTokenizerBase
+import transformers
 
 from studylib.core.errors import StudyError
 
@@ -22,15 +24,15 @@ TOGETHER = 64  # texts that are split into tokens at once
 SETTINGS = ("generation_config.json", "config.json")
 
 
-def size(tokenizer: PreTrainedTokenizerBase) -> int:
+def size(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
     """Rows that a model needs for its tokens: the highest id + 1, which is more than their number
     where ids have holes."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
 def complete(
-    tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
-) -> PreTrainedTokenizerBase:
+    tokenizer: transformers.PreTrainedTokenizerBase, folder: Path | None = None
+) -> transformers.PreTrainedTokenizerBase:
     """Make special, and so an answer's end, what tokenizer.json marks so and what `folder` names as
     the end of a sequence.
 
@@ -57,9 +59,9 @@ def complete(
     return tokenizer
 
 
-def _special(token: AddedToken) -> AddedToken:
+def _special(token: transformers.AddedToken) -> transformers.AddedToken:
     how = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
-    return AddedToken(token.content, special=True, **how)
+    return transformers.AddedToken(token.content, special=True, **how)
 
 
 def _ends(folder: Path) -> set[int]:
@@ -82,19 +84,23 @@ def _ends(folder: Path) -> set[int]:
     return ends
 
 
-def text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def text(tokenizer: transformers.PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """What tokens say, to the letter: no blank before a full stop goes, whatever the tokenizer is
     set to."""
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def text_ids(
+    tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[list[int]]:
     """The tokens of texts in which nothing is a control token."""
     return _ids(tokenizer, texts, split_special_tokens=True)
 
 
 def _ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], split_special_tokens: bool
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    split_special_tokens: bool,
 ) -> list[list[int]]:
     """The tokens of texts, a few texts at a time: beside them a tokenizer makes what takes many
     times their memory."""
@@ -104,7 +110,7 @@ def _ids(
 
 
 def chat_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], control: re.Pattern[str]
+    tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str], control: re.Pattern[str]
 ) -> list[list[int]]:
     """The tokens of texts out of a chat template, whose control tokens are read; spellings that
     `guard` broke are text."""
@@ -117,7 +123,7 @@ def chat_ids(
 
 
 def _guarded_ids(
-    tokenizer: PreTrainedTokenizerBase, text: str, control: re.Pattern[str]
+    tokenizer: transformers.PreTrainedTokenizerBase, text: str, control: re.Pattern[str]
 ) -> list[int]:
     """Control tokens, and the pieces between them as text without guards."""
     ids: list[int] = []
@@ -135,7 +141,7 @@ def guard(text: str, control: re.Pattern[str]) -> str:
     return control.sub(lambda match: GUARD.join(match[0]), text)
 
 
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+def control_tokens(tokenizer: transformers.PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Any control token, with the white space that it takes in."""
     special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     spelt = [

@@ -1,9 +1,11 @@
 """What a method asks of models: answers, likelihoods, views of rows."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import transformers
 
 from studylib.core import segmentation
 from studylib.data import packing, vocabulary
@@ -24,8 +26,8 @@ class Models:
     `teachers` are those as a training has them, `online` whether they run beside the student.
     """
 
-    models: Mapping[str, PreTrainedModel]
-    tokenizer: PreTrainedTokenizerBase
+    models: Mapping[str, transformers.PreTrainedModel]
+    tokenizer: transformers.PreTrainedTokenizerBase
     seed: int
     build: Build
     dev: Sequence[Pack] = ()

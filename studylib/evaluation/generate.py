@@ -5,6 +5,8 @@ The keys and values of a fixed demonstration serve all contexts after it. The hi
 gold answers, by which models are compared, come with the same pass.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import time
@@ -16,10 +18,10 @@ from pathlib import Path
 from random import Random
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib.core import filesystem, parallel
 from studylib.data import vocabulary
@@ -69,7 +71,7 @@ class Sampling:
         """The random numbers of a question."""
         return Random(f"{self.seed} {self.number} {question_id}")
 
-    def draw(self, logits: Tensor, asked: Sequence["_Asked"]) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, logits: Tensor, asked: Sequence[_Asked]) -> tuple[Tensor, Tensor, Tensor]:
         """A token of each question (R,) by its logits (R, V), its logit, and the best other's."""
         up_to = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
         draws = [question.random.random() for question in asked]
@@ -105,8 +107,8 @@ def clean(text: str) -> str:
 
 @torch.no_grad()
 def answer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     *,
     batch: int = 32,
@@ -244,7 +246,7 @@ class _Asked:
     margin: float = math.inf
     log_probability: float = 0.0
 
-    def answer(self, tokenizer: PreTrainedTokenizerBase) -> Answer:
+    def answer(self, tokenizer: transformers.PreTrainedTokenizerBase) -> Answer:
         """What was said."""
         return Answer(
             self.question_id,
@@ -261,15 +263,15 @@ class _Decoder:
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        model: transformers.PreTrainedModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         longest: int,
         sampling: Sampling | None,
     ):
         self.model, self.tokenizer = model, tokenizer
         self.longest, self.sampling = longest, sampling
         self.size, self.ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
-        self.begun: dict[tuple[int, ...], DynamicCache] = {}
+        self.begun: dict[tuple[int, ...], transformers.DynamicCache] = {}
 
     def answers(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """The answers to prompts that begin with the same tokens: their packs are read at once, and
@@ -303,12 +305,12 @@ class _Decoder:
         self._decode(cache, asked, states[first], keys)
         return [question.answer(self.tokenizer) for question in asked]
 
-    def _begin(self, prompt: Prompt) -> tuple[DynamicCache, int]:
+    def _begin(self, prompt: Prompt) -> tuple[transformers.DynamicCache, int]:
         """The keys and values of the tokens that many prompts begin with, computed once for all
         that follow one another, and the number of these tokens."""
         beginning = tuple(prompt.prefix[: prompt.shared])
         if beginning not in self.begun:
-            self.begun = {beginning: DynamicCache(config=self.model.config)}
+            self.begun = {beginning: transformers.DynamicCache(config=self.model.config)}
             if beginning:
                 ids = torch.tensor([beginning], device=self.model.device)
                 positions = torch.arange(ids.shape[1], device=self.model.device)[None]
@@ -317,7 +319,7 @@ class _Decoder:
         return deepcopy(self.begun[beginning]), len(beginning)
 
     def _decode(
-        self, cache: DynamicCache, asked: Sequence[_Asked], last: Tensor, keys: Tensor
+        self, cache: transformers.DynamicCache, asked: Sequence[_Asked], last: Tensor, keys: Tensor
     ) -> None:
         """Say the answers to the end. `last` (R, d) are the hidden states that the first tokens
         come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it when
@@ -367,6 +369,10 @@ class _Decoder:
 
 
 def _forward(
-    model: PreTrainedModel, cache: DynamicCache, ids: Tensor, positions: Tensor, mask: Tensor
+    model: transformers.PreTrainedModel,
+    cache: transformers.DynamicCache,
+    ids: Tensor,
+    positions: Tensor,
+    mask: Tensor,
 ) -> Tensor:
     return parts.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)

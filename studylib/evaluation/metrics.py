@@ -8,10 +8,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import Tokenizer
 from torch import Tensor
 
 from studylib.core.errors import StudyError
@@ -47,7 +46,7 @@ def _f1(prediction: list[str], gold: list[str]) -> float:
     return 2 * same / (len(prediction) + len(gold)) if same else 0.0
 
 
-class _Words(Tokenizer):
+class _Words:
     """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and
     0-9."""
 
@@ -55,11 +54,14 @@ class _Words(Tokenizer):
         self.language = language
 
     def tokenize(self, text: str) -> list[str]:
+        """As the library's tokenizers do it."""
         return tokens(text, self.language)
 
 
 @cache
-def _rouge(language: str) -> RougeScorer:
+def _rouge(language: str) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # brings nltk, and plans score nothing
+
     return RougeScorer(["rougeL"], tokenizer=_Words(language))
 
 

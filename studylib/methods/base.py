@@ -4,13 +4,15 @@ default for each of its decisions.
 A method is a file in this folder that holds a subclass of `Method`; its name is the file's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
+import transformers
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
@@ -125,11 +127,11 @@ class Method(nn.Module):
         subclass makes them."""
         return examples
 
-    def student(self, model: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+    def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Change the model that is trained, in place: architecture, initialisation, what is
         frozen."""
 
-    def follow(self, earlier: "Method") -> None:
+    def follow(self, earlier: Method) -> None:
         """Take over what an earlier stage has learnt beside the student."""
 
     def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
@@ -161,7 +163,10 @@ class Method(nn.Module):
         return 1.0
 
     def answer(
-        self, model: PreTrainedModel, way: str, plain: Callable[[PreTrainedModel], Any]
+        self,
+        model: transformers.PreTrainedModel,
+        way: str,
+        plain: Callable[[transformers.PreTrainedModel], Any],
     ) -> Any:
         """How the finished student is used: by default `plain`, which answers by a model."""
         return plain(model)

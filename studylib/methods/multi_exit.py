@@ -8,11 +8,13 @@ over answer tokens.  Left out: code search, layer-index embeddings.  Source: at 
 Run: study run params/tiny/methods.yaml --only multi_exit  Test: tests/methods/test_multi_exit.py
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from studylib.methods.base import Method, Signals
 from studylib.methods.objective import cross_entropy
@@ -47,7 +49,10 @@ class MultiExit(Method):
         return QUARTERS[way] / 4
 
     def answer(
-        self, model: PreTrainedModel, way: str, plain: Callable[[PreTrainedModel], Any]
+        self,
+        model: transformers.PreTrainedModel,
+        way: str,
+        plain: Callable[[transformers.PreTrainedModel], Any],
     ) -> Any:
         """By the blocks up to an exit."""
         with parts.shortened(model, blocks(len(parts.layers(model)), QUARTERS[way])):

@@ -10,15 +10,17 @@ looks at: `answers`, as losses on logits do unless told, or `all` of a row, as l
 states do. A method that has nothing but a loss (`taid`) can be a term, too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy as token_cross_entropy
-from transformers import PreTrainedModel
 
 from studylib.core.errors import StudyError
 from studylib.data.packing import Pack
@@ -157,7 +159,7 @@ class Objective(Method):
         """Those of methods among its losses; losses themselves have one for all of them."""
         return {name: METHODS[name].version for name in self.methods}
 
-    def student(self, model: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+    def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Leave the model as it is; make projections beside it, where they are needed."""
         if not self.signals.online:
             return

@@ -7,6 +7,8 @@
 A stage names its `losses`, or a `method` of this folder and its `options`.
 """
 
+from __future__ import annotations
+
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +17,8 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import PreTrainedModel
 
 from studylib import methods
 from studylib.core.errors import StudyError
@@ -190,7 +192,7 @@ class Curriculum(nn.Module):
         assert isinstance(method, Method)
         return method
 
-    def student(self, model: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+    def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Change the model as the methods want it."""
         for number in range(len(self.stages)):
             self.method(number).student(model, teachers)

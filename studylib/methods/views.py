@@ -5,14 +5,16 @@ B rows of up to T tokens; N positions at which a next token is predicted, of S s
 questions of all rows); d the width of hidden states, V the size of the vocabulary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Protocol
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from studylib.core.errors import StudyError
 from studylib.data.packing import Batch, Pack, Places, collate
@@ -45,9 +47,9 @@ class View:
     aligned: Sequence[int] = ()
     trained: bool = False
     tokens: str = "answers"
-    _others: dict[str, "View"] = field(default_factory=dict, repr=False)
+    _others: dict[str, View] = field(default_factory=dict, repr=False)
 
-    def at(self, tokens: str) -> "View":
+    def at(self, tokens: str) -> View:
         """The same model on the same rows, at other positions; nothing is computed twice."""
         self._others.setdefault(self.tokens, self)
         if tokens not in self._others:
@@ -153,7 +155,7 @@ class Teacher:
 
     head: Head
     states: Served | None = None
-    model: PreTrainedModel | None = None
+    model: transformers.PreTrainedModel | None = None
     aligned: Sequence[int] = ()
 
     def view(self, rows: Sequence[Pack], batch: Batch, online: bool) -> View:
@@ -177,7 +179,11 @@ class Teacher:
 
 
 def student_view(
-    model: PreTrainedModel, rows: Sequence[Pack], vocabulary: int, inner: bool, trained: bool = True
+    model: transformers.PreTrainedModel,
+    rows: Sequence[Pack],
+    vocabulary: int,
+    inner: bool,
+    trained: bool = True,
 ) -> View:
     """The model that is trained, or only looked at; with the states of its inner layers where a
     method looks at them."""

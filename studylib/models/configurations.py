@@ -8,11 +8,13 @@ left out. What would need another mask or other weights than those read here (sl
 chunks, two-way attention, quantisation) is refused.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig
+import transformers
 
 from studylib.core.errors import StudyError
 
@@ -38,7 +40,7 @@ ROTARY = (
 )  # `longrope` depends on the longest row of a batch
 
 
-def plain(config: PretrainedConfig, name: object) -> PretrainedConfig:
+def plain(config: transformers.PretrainedConfig, name: object) -> transformers.PretrainedConfig:
     """The same model's configuration with nothing in it but its shape.
 
     Raises StudyError, calling the model by its `name`, for one that cannot be computed exactly
@@ -51,7 +53,7 @@ def plain(config: PretrainedConfig, name: object) -> PretrainedConfig:
             " another model."
         )
     shape = {key: copy.deepcopy(values[key]) for key in SHAPE if key in values}
-    return AutoConfig.for_model(config.model_type, **shape)
+    return transformers.AutoConfig.for_model(config.model_type, **shape)
 
 
 def _refused(values: Mapping[str, Any]) -> str:

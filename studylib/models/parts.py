@@ -1,17 +1,16 @@
 """A model's parts, by the same names in every architecture: blocks, final norm, hidden states,
 output head; counts and precision."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import (
-    DynamicCache,
-    PreTrainedModel,
-)
 
 from studylib.core.errors import StudyError
 from studylib.data.packing import Batch
@@ -19,7 +18,7 @@ from studylib.data.packing import Batch
 PRECISIONS = ("fp32", "bf16")  # of matrix products
 
 
-def parameters(model: PreTrainedModel) -> dict[str, int]:
+def parameters(model: transformers.PreTrainedModel) -> dict[str, int]:
     """Counted parameters: all, and those outside input and output embeddings (shared ones once)."""
     ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     embeddings = {id(end.weight): end.weight.numel() for end in ends}
@@ -28,17 +27,21 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
 
 
 @torch.no_grad()
-def memory(model: PreTrainedModel, tokens: int) -> int:
+def memory(model: transformers.PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
     ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
-    kept: Any = DynamicCache(config=model.config)  # whose layers differ in what they hold
+    kept: Any = transformers.DynamicCache(
+        config=model.config
+    )  # whose layers differ in what they hold
     following(model, kept, input_ids=ids)
     return sum(weight.nbytes for weight in model.parameters()) + sum(
         layer.keys.nbytes + layer.values.nbytes for layer in kept.layers
     )
 
 
-def following(model: PreTrainedModel, cache: DynamicCache, **given: Tensor) -> Tensor:
+def following(
+    model: transformers.PreTrainedModel, cache: transformers.DynamicCache, **given: Tensor
+) -> Tensor:
     """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are
     in the cache, which takes theirs, too."""
     known = signature(model.base_model.forward).parameters
@@ -60,12 +63,12 @@ def device(name: str) -> torch.device:
     )
 
 
-def precision(model: PreTrainedModel, name: str) -> torch.autocast:
+def precision(model: transformers.PreTrainedModel, name: str) -> torch.autocast:
     """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
 
 
-def round_frozen(model: PreTrainedModel, name: str) -> None:
+def round_frozen(model: transformers.PreTrainedModel, name: str) -> None:
     """Keep the linear maps of a model's blocks that are not trained in the precision in which they
     are multiplied.
 
@@ -78,25 +81,25 @@ def round_frozen(model: PreTrainedModel, name: str) -> None:
                 module.to(torch.bfloat16)
 
 
-def layers(model: PreTrainedModel) -> nn.ModuleList:
+def layers(model: transformers.PreTrainedModel) -> nn.ModuleList:
     """The decoder's blocks, in order."""
     base: Any = model.base_model
     return base.layers
 
 
-def final_norm(model: PreTrainedModel) -> nn.Module:
+def final_norm(model: transformers.PreTrainedModel) -> nn.Module:
     """The norm after the last block."""
     base: Any = model.base_model
     return base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+def hidden_states(model: transformers.PreTrainedModel, batch: Batch) -> Tensor:
     """Post-final-norm hidden states of all tokens, (B, T, d)."""
     return layer_states(model, batch, False)[-1]
 
 
 def layer_states(
-    model: PreTrainedModel, batch: Batch, every_layer: bool = True
+    model: transformers.PreTrainedModel, batch: Batch, every_layer: bool = True
 ) -> tuple[Tensor, ...]:
     """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm;
     or that one alone."""
@@ -112,7 +115,7 @@ def layer_states(
 
 
 @contextmanager
-def shortened(model: PreTrainedModel, blocks: int) -> Iterator[None]:
+def shortened(model: transformers.PreTrainedModel, blocks: int) -> Iterator[None]:
     """Within, the model has its first blocks alone."""
     base: Any = model.base_model
     every, depth = base.layers, model.config.num_hidden_layers
@@ -123,13 +126,13 @@ def shortened(model: PreTrainedModel, blocks: int) -> Iterator[None]:
         base.layers, model.config.num_hidden_layers = every, depth
 
 
-def head(model: PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
+def head(model: transformers.PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
     """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size;
     in float32 even within autocast."""
     return output_of(model, vocabulary)(hidden)
 
 
-def output_of(model: PreTrainedModel, vocabulary: int) -> Callable[[Tensor], Tensor]:
+def output_of(model: transformers.PreTrainedModel, vocabulary: int) -> Callable[[Tensor], Tensor]:
     """What maps hidden states (N, d), wherever they lie, to logits (N, vocabulary) as `head` does,
     and keeps no more of the model alive."""
     output = model.get_output_embeddings()

@@ -5,13 +5,15 @@ vocabulary=vocabulary.size(tokenizer), report=print) student = cut(model, sorted
 {block for block, _ in order}))
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from studylib.core.errors import StudyError
 from studylib.data.packing import Batch
@@ -20,7 +22,9 @@ from studylib.models.parts import final_norm, head, layers
 GROUP = 8  # neurons taken out at a time: fewer at a time take longer
 
 
-def check_size(config: PretrainedConfig, depth: int, neurons: int | None, label: str) -> None:
+def check_size(
+    config: transformers.PretrainedConfig, depth: int, neurons: int | None, label: str
+) -> None:
     """Raise StudyError if a model of this configuration cannot be cut to so many layers and
     neurons."""
     for wanted, there, part in (
@@ -32,8 +36,11 @@ def check_size(config: PretrainedConfig, depth: int, neurons: int | None, label:
 
 
 def hollow(
-    config: PretrainedConfig, depth: int, neurons: int | None, device: str | torch.device = "meta"
-) -> PreTrainedModel:
+    config: transformers.PretrainedConfig,
+    depth: int,
+    neurons: int | None,
+    device: str | torch.device = "meta",
+) -> transformers.PreTrainedModel:
     """A model of this configuration with so many layers and neurons, unless told otherwise without
     its weights."""
     smaller = copy.deepcopy(config)
@@ -44,10 +51,10 @@ def hollow(
     if getattr(smaller, "layer_types", None):
         smaller.layer_types = smaller.layer_types[:depth]
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(smaller, dtype=torch.float32)
+        return transformers.AutoModelForCausalLM.from_config(smaller, dtype=torch.float32)
 
 
-def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
+def cut(model: transformers.PreTrainedModel, keep: Iterable[int]) -> transformers.PreTrainedModel:
     """A copy of `model` with only the blocks `keep` (indices), in their order.
 
     Raises StudyError unless `keep` is a rising selection of the model's blocks.
@@ -71,7 +78,7 @@ def cut(model: PreTrainedModel, keep: Iterable[int]) -> PreTrainedModel:
 
 @torch.no_grad()
 def removal_order(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     batch: Batch,
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
@@ -109,7 +116,7 @@ def removal_order(
     return order
 
 
-def readers(keep: Sequence[int], model: PreTrainedModel) -> list[int]:
+def readers(keep: Sequence[int], model: transformers.PreTrainedModel) -> list[int]:
     """For each kept block, the block that read its output, or that of the blocks missing after it:
     the next one kept.
 
@@ -177,7 +184,7 @@ class Walk:
     """Takes hidden states (B, T, d) through single blocks, with the arguments the model itself
     passes on one batch."""
 
-    def __init__(self, model: PreTrainedModel, batch: Batch):
+    def __init__(self, model: transformers.PreTrainedModel, batch: Batch):
         self.start: Tensor
         self.calls: list[tuple[tuple, dict]] = []
         blocks = layers(model)

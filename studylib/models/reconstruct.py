@@ -4,12 +4,14 @@ the whole model by ridge regression.
 blocks(student, model, keep, batches, neurons=768, report=print)
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from studylib.data.packing import Batch
 from studylib.models.parts import layers
@@ -21,8 +23,8 @@ RIDGE = 0.05
 
 @torch.no_grad()
 def blocks(
-    student: PreTrainedModel,
-    model: PreTrainedModel,
+    student: transformers.PreTrainedModel,
+    model: transformers.PreTrainedModel,
     keep: Sequence[int],
     batches: Sequence[Batch],
     *,
@@ -126,7 +128,7 @@ def _gap(
     block: nn.Module,
     number: int,
     maps: Sequence[nn.Linear],
-    walk: "Walk",
+    walk: Walk,
     stream: Tensor,
     target: Tensor,
     batch: Batch,

@@ -1,12 +1,14 @@
 """A model's answers to a test set: greedy, all questions of a context at once, with the hidden
 states at the gold answers."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from safetensors.torch import save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studylib.core import parallel
 from studylib.core.progress import Progress
@@ -65,8 +67,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def answered(
     run: Run,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     asked: Sequence[Prompt],
     **how: Any,
 ) -> list[generate.Answer]:
@@ -75,7 +77,7 @@ def answered(
     precision, way = run.parameters.get("precision", "fp32"), run.parameters.get("way", "")
     parts.round_frozen(model.requires_grad_(False), precision)
 
-    def plain(current: PreTrainedModel) -> list[generate.Answer]:
+    def plain(current: transformers.PreTrainedModel) -> list[generate.Answer]:
         return ask(current, tokenizer, asked, precision, gold=True, **how)
 
     return _method(run).answer(model, way, plain) if way else plain(model)
@@ -87,8 +89,8 @@ def _method(run: Run) -> Method:
 
 
 def ask(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     precision: str,
     **how: Any,

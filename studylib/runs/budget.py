@@ -7,15 +7,17 @@ they are at hand, else estimated from what is known of their set.
 took = kinds.took(Work(), run); print(took.flops, took.memory)
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import transformers
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import PretrainedConfig, PreTrainedModel
 
 from studylib.data import packing, sources
 from studylib.data.prompts import Branch
@@ -101,7 +103,7 @@ class Shape:
     training: flops.Pass
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> "Shape":
+    def of(cls, model: transformers.PreTrainedModel) -> Shape:
         """That of a model on the meta device."""
         config, counts = model.config, parts.parameters(model)
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -300,7 +302,7 @@ def _estimated(source: Input, mode: str) -> Text:
 
 
 def _saved(
-    config: PretrainedConfig,
+    config: transformers.PretrainedConfig,
     depth: int,
     neurons: int | None,
     length: int,
@@ -338,7 +340,7 @@ def _saved(
         return sum(storage.nbytes() for storage in kept.values())
 
 
-def _fake(model: PreTrainedModel) -> None:
+def _fake(model: transformers.PreTrainedModel) -> None:
     """Put fake tensors on the processor in the place of a hollow model's parameters and buffers,
     within a `FakeTensorMode`."""
     made: dict[int, torch.Tensor] = {}  # tied weights stay one

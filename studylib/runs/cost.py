@@ -1,10 +1,12 @@
 """What a student's answers cost beside its teacher's."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
 from statistics import median
 
-from transformers import PreTrainedModel
+import transformers
 
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
@@ -73,7 +75,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return found
 
 
-def _memory(model: PreTrainedModel, longest: Prompt, precision: str) -> float:
+def _memory(model: transformers.PreTrainedModel, longest: Prompt, precision: str) -> float:
     """Megabytes of weights, keys and values."""
     with parts.precision(model, precision):
         return parts.memory(model, len(packing.pack(longest).ids)) / 1e6

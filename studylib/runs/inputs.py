@@ -1,5 +1,7 @@
 """What runs read: questions, prompts, models; and the device that they are loaded to."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
@@ -7,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+import transformers
 
 from studylib.core import parallel, segmentation
 from studylib.core.errors import StudyError
@@ -49,7 +51,9 @@ def questions(source: Input) -> list[Question]:
     return loaded(source).questions
 
 
-def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    store: Store, source: Run | Input
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """The model, on the device that is prepared, and the tokenizer that a run made, or that a
     reference means."""
     if isinstance(source, Input):
@@ -74,8 +78,8 @@ def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
 def prompted(
     run: Run,
     need: str,
-    tokenizer: PreTrainedTokenizerBase,
-    config: PretrainedConfig,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    config: transformers.PretrainedConfig,
     *,
     learnt: Sequence[Question] | None = None,
     mode: str = "",
@@ -184,7 +188,7 @@ def rehearse(runs: Iterable[Run]) -> None:
                 seen.add(case)
 
 
-Read = dict[str, tuple[PreTrainedTokenizerBase, PretrainedConfig]]
+Read = dict[str, "tuple[transformers.PreTrainedTokenizerBase, transformers.PretrainedConfig]"]
 
 
 def check(runs: Iterable[Run]) -> Read:
@@ -221,7 +225,7 @@ def check(runs: Iterable[Run]) -> Read:
 
 
 def builder(
-    run: Run, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+    run: Run, tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig
 ) -> Callable[[Sequence[Question]], list[prompts.Prompt]]:
     """Makes prompts to train on of any questions, in the mode that a run trains in."""
     return partial(
@@ -238,8 +242,8 @@ def builder(
 def rows(
     run: Run,
     store: Store,
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    model: transformers.PreTrainedModel,
     need: str = "train",
     mode: str = "",
 ) -> list[packing.Pack]:

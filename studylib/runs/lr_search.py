@@ -1,6 +1,8 @@
 """The learning rate of a training: each is tried for a few steps, the one with the least loss on
 dev is taken."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+import transformers
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
@@ -78,7 +80,9 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"rate": best}
 
 
-def _trial(given: supervision.TrainingInputs, model: PreTrainedModel, how: Mapping) -> float | None:
+def _trial(
+    given: supervision.TrainingInputs, model: transformers.PreTrainedModel, how: Mapping
+) -> float | None:
     """The loss of gold answers on dev after a training; None where it is no number."""
     wanted, loss = given.run.parameters, math.nan
 

@@ -1,6 +1,8 @@
 """What trained models learn from: a teacher's answers and states when they are planned, all of it
 put together when they are trained."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import transformers
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
@@ -71,7 +73,10 @@ Taught = list[Teacher]  # several teach by the mean of their probabilities, or a
 
 
 def _teachers(
-    run: Run, store: Store, tokenizer: PreTrainedTokenizerBase, dev: Sequence[packing.Pack]
+    run: Run,
+    store: Store,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    dev: Sequence[packing.Pack],
 ) -> tuple[Taught, Taught]:
     """What a run is taught by, on its training rows (by stored states) and on those it is watched
     by, `dev` (computed now)."""
@@ -88,7 +93,7 @@ def _teacher_needs(run: Run) -> list[str]:
 def _teacher(
     run: Run,
     store: Store,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     dev: Sequence[packing.Pack],
     which: str,
 ) -> tuple[Teacher, Teacher]:
@@ -121,8 +126,8 @@ def _cached(
     run: Run,
     cached: Run,
     store: Store,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     dev: Sequence[packing.Pack],
 ) -> Sequence[Served]:
     """A teacher's states: those of the training rows, from disk, and those of the dev rows. By
@@ -141,7 +146,7 @@ def _cached(
     return [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
 
 
-def _kept(run: Run, store: Store, teacher: PreTrainedModel) -> list[int]:
+def _kept(run: Run, store: Store, teacher: transformers.PreTrainedModel) -> list[int]:
     """The teacher's blocks that a student's stand for: those it was cut to, or of one from outside
     evenly spread ones, the last but one of a group each."""
     if isinstance(run.needs["init"], Run):
@@ -158,7 +163,11 @@ class TrainingInputs:
     objective, teacher."""
 
     def __init__(
-        self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, store: Store
+        self,
+        run: Run,
+        model: transformers.PreTrainedModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
+        store: Store,
     ):
         self.run, self.tokenizer = run, tokenizer
         self.stages = method_stages.parse(run.parameters["stages"])
@@ -174,7 +183,7 @@ class TrainingInputs:
         watched = self.dev if asked or "num_evals" in run.parameters else []
         self.teachers, self.watching = _teachers(run, store, tokenizer, watched)
 
-    def ask(self, model: PreTrainedModel) -> Models:
+    def ask(self, model: transformers.PreTrainedModel) -> Models:
         """What methods may ask while they train this model."""
         every = (branch.question for row in (*self.packs, *self.dev) for branch in row.asked)
         return Models(
@@ -203,14 +212,14 @@ class TrainingInputs:
             "ask": self.ask,
         }
 
-    def watched(self, model: PreTrainedModel) -> loop.Dev:
+    def watched(self, model: transformers.PreTrainedModel) -> loop.Dev:
         """Loss and F1 on the dev questions."""
         wanted, asked = self.run.parameters, inputs.questions(self.run.needs["dev"])
         built = inputs.prompted(self.run, "dev", self.tokenizer, model.config)
         # frozen maps are in the precision of the training
         precision = wanted["precision"] if "lora" in wanted else "fp32"
 
-        def score(current: PreTrainedModel) -> dict[str, float]:
+        def score(current: transformers.PreTrainedModel) -> dict[str, float]:
             said = generate.best(answers.ask(current, self.tokenizer, built, precision))
             found = [
                 metrics.f1(said[q.id].text, [text for text, _ in q.answers], **inputs.judged(q))
@@ -223,8 +232,8 @@ class TrainingInputs:
 
 def train(
     run: Run,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     folder: Path,
     store: Store,
     bar: Progress,

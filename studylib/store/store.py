@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -135,6 +136,10 @@ class Store:
         if self.result(run) is None:
             raise StudyError(f"{run.label or run.kind} is not finished: run `study run` first.")
         return self.checked(self.folder(run), name)
+
+    def read(self, run: Run, name: str) -> Any:
+        """What a JSON file of a finished run holds, checked as `path` does."""
+        return json.loads(self.path(run, name).read_text(encoding="utf-8"))
 
     def checked(self, folder: Path, name: str = "") -> Path:
         """The same, by the run's folder."""

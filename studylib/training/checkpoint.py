@@ -1,6 +1,8 @@
 """What a training changes, and its checkpoints: a run that is stopped goes on from the last one and
 ends with the same bits."""
 
+from __future__ import annotations
+
 import shutil
 import time
 import warnings
@@ -8,15 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
-from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from studylib.core import filesystem, parallel
 from studylib.core.errors import StudyError
@@ -36,7 +32,9 @@ class Learner:
     `data` names the rows and their order: a checkpoint of others is refused.
     """
 
-    def __init__(self, model: PreTrainedModel, method: nn.Module, recipe: Recipe, data: str):
+    def __init__(
+        self, model: transformers.PreTrainedModel, method: nn.Module, recipe: Recipe, data: str
+    ):
         self.whole = Whole(parts.layers(model), model=model, method=method)
         self.method, self.data, self.saved = method, data, time.monotonic()
         self.names = list(self._trained())
@@ -53,7 +51,7 @@ class Learner:
         Diverged when that is no number."""
         self.optimizer.param_groups[0]["lr"] = rate
         norm = torch.nn.utils.clip_grad_norm_(self.whole.parameters(), 1.0)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norm = getattr(norm, "full_tensor", lambda: norm)()  # shared by several processes
         if not norm.isfinite():
             raise Diverged(
                 f"the gradient's norm is {norm.item()} at a learning rate of {rate:g}: lower it."
@@ -81,9 +79,7 @@ class Learner:
         if parallel.count() == 1:
             save_file(tensors, draft / "state.safetensors")
         else:
-            dcp.save(
-                tensors, storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True)
-            )
+            _save_shards(tensors, draft)
         if parallel.first():
             self._finish(draft, curve, work)
         parallel.joined(None)  # no process goes on before it is there
@@ -117,11 +113,7 @@ class Learner:
             for name, values in state.items()
             for key, value in values.items()
         }
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "torch.distributed is disabled", UserWarning
-            )  # which is meant, of one process
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(place)))
+        _load(tensors, place)
         ordered = {number: state[name] for number, name in enumerate(self.names)}
         self.optimizer.load_state_dict(
             {"state": ordered, "param_groups": self.optimizer.state_dict()["param_groups"]}
@@ -143,6 +135,25 @@ class Learner:
         """Trained parameters, and the method's buffers."""
         buffers = self.method.named_buffers("method")
         return {name: value.detach() for name, value in (*self._trained().items(), *buffers)}
+
+
+def _save_shards(tensors: dict[str, Tensor], draft: Path) -> None:
+    """Write this process's part of tensors that several share."""
+    from torch.distributed import checkpoint  # seconds, and a plan writes and reads none
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+    writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
+    checkpoint.save(tensors, storage_writer=writer)
+
+
+def _load(tensors: dict[str, Tensor], place: Path) -> None:
+    """Read tensors in place, by however many processes they were written."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+    with warnings.catch_warnings():  # which is meant, of one process
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        checkpoint.load(tensors, storage_reader=HuggingFaceStorageReader(str(place)))
 
 
 def _empty_state(weight: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ The loss of a step is a sum over the whole step's tokens (or sequences) divided 
 that it does not depend on how the step is divided into micro-batches.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
@@ -33,7 +35,7 @@ Report = Callable[[int, dict], None]
 
 
 def losses(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     rows: Sequence[Pack],
     method: Method,
     teachers: Sequence[Teacher],
@@ -48,7 +50,7 @@ def losses(
 
 
 def backward(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     rows: Sequence[Pack],
     method: Method,
     teachers: Sequence[Teacher],
@@ -92,7 +94,7 @@ class Dev:
 
     packs: Sequence[Pack]
     teachers: Sequence[Teacher]
-    score: Callable[[PreTrainedModel], dict[str, float]]
+    score: Callable[[transformers.PreTrainedModel], dict[str, float]]
     times: int
 
     def marks(self, steps: int) -> set[int]:
@@ -100,7 +102,7 @@ class Dev:
         return {round(steps * (i + 1) / self.times) for i in range(self.times)}
 
     def measure(
-        self, model: PreTrainedModel, method: Method, vocabulary: int, recipe: Recipe
+        self, model: transformers.PreTrainedModel, method: Method, vocabulary: int, recipe: Recipe
     ) -> dict[str, float]:
         """`dev_loss`, each loss as `dev_<its name>`, and the scores. Whatever the method, forward
         KL to the teacher and cross-entropy of the gold answers are among them."""
@@ -121,7 +123,7 @@ def _probe(method: Method, teachers: Sequence[Teacher]) -> Objective:
 
 
 def train(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     packs: Sequence[Pack],
     *,
     stages: Sequence[Stage],
@@ -131,7 +133,7 @@ def train(
     teachers: Sequence[Teacher] = (),
     stage_rows: Mapping[int, Sequence[Pack]] = MappingProxyType({}),
     dev: Dev | None = None,
-    ask: Callable[[PreTrainedModel], Any] = lambda model: None,
+    ask: Callable[[transformers.PreTrainedModel], Any] = lambda model: None,
     report: Report = lambda step, values: None,
     last: Callable[[], None] = lambda: None,
 ) -> list[dict]:
@@ -163,7 +165,7 @@ def train(
 
 
 def _curriculum(
-    stages: Sequence[Stage], model: PreTrainedModel, teachers: Sequence[Teacher]
+    stages: Sequence[Stage], model: transformers.PreTrainedModel, teachers: Sequence[Teacher]
 ) -> Curriculum:
     """The methods of the stages, to which the model is fitted. Raises StudyError where they need a
     teacher and there is none."""
@@ -204,14 +206,14 @@ class _Optimiser:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: transformers.PreTrainedModel,
         learner: Learner,
         curriculum: Curriculum,
         samplers: Sequence[Sampler],
         teachers: Sequence[Teacher],
         vocabulary: int,
         recipe: Recipe,
-        ask: Callable[[PreTrainedModel], Any],
+        ask: Callable[[transformers.PreTrainedModel], Any],
     ):
         self.model, self.learner, self.curriculum = model, learner, curriculum
         self.samplers, self.teachers, self.vocabulary = samplers, teachers, vocabulary

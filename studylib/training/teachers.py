@@ -8,16 +8,18 @@ at hand to the bit. In bf16 (the precision of matrix products) they are a KL of 
 in fp32, and take about half the time.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
@@ -30,14 +32,16 @@ SHARD = 256  # rows per file
 
 
 @torch.no_grad()
-def row_states(model: PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
+def row_states(model: transformers.PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
     """The teacher's states at all tokens of a row, (T, d), in fp32; its matrix products in
     `precision`."""
     with parts.precision(model, precision):  # whatever that of a student beside it is
         return parts.hidden_states(model, collate([pack]))[0].float()
 
 
-def answer_states(model: PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
+def answer_states(
+    model: transformers.PreTrainedModel, pack: Pack, precision: str = "fp32"
+) -> Tensor:
     """The teacher's states where the row's answer tokens are predicted, (N, d)."""
     return row_states(model, pack, precision)[pack.answers.at]
 
@@ -46,7 +50,7 @@ STATES = {"answers": answer_states, "all": row_states}
 
 
 def store(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     packs: Sequence[Pack],
     folder: Path,
     progress: Callable[[Sequence], Iterable],
@@ -146,7 +150,7 @@ class ComputedStates:
 
     def __init__(
         self,
-        teacher: PreTrainedModel,
+        teacher: transformers.PreTrainedModel,
         packs: Iterable[Pack],
         tokens: str = "answers",
         precision: str = "fp32",

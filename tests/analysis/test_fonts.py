@@ -15,7 +15,7 @@ from PIL import Image
 
 from studylib.analysis import fonts
 from studylib.analysis.figures import look
-from studylib.app import forecast, study, verify
+from studylib.app import completion, forecast, verify
 from studylib.app.cli import main
 
 HAN, LINEAR_B = "学", "\U00010080"  # of the latter there is no font
@@ -140,7 +140,7 @@ def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
-    monkeypatch.setattr(study, "complete", interrupted)
+    monkeypatch.setattr(completion, "complete", interrupted)
     assert main(["run", wanted(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
     assert (
         f"No font here has {HAN}: PNG figures show such characters as escapes (\\u5b66)"

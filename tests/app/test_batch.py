@@ -14,8 +14,8 @@ from miniatures import chosen, planned
 from nbformat.v4 import new_code_cell, new_notebook
 
 import studylib
-from studylib.app import execution, forecast, notebooks, study
-from studylib.core import progress
+from studylib.app import execution, forecast, notebooks
+from studylib.core import progress, project
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import write_json
 from studylib.core.project import root
@@ -180,7 +180,7 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
         json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"})
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path)
+    monkeypatch.setattr(project, "figures_folder", lambda profile, notebook: tmp_path)
     cells = [
         new_code_cell("compute = True", metadata={"tags": ["parameters"]}),
         new_code_cell(
@@ -214,7 +214,7 @@ def executed(tmp_path, monkeypatch):
             file.write_text("made")
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
-    monkeypatch.setattr(study, "folder", lambda profile, notebook: place)
+    monkeypatch.setattr(project, "figures_folder", lambda profile, notebook: place)
     monkeypatch.setattr(studylib, "__file__", str(tmp_path / "code" / "__init__.py"))
     run = Run("answers", {"value": 3})
     Store().complete(run, lambda run, folder: write_json(folder / "answers.json", {}) or {})

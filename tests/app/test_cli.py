@@ -18,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from refusals import check_refusal
 
-from studylib.app import cli, execution, forecast, notebooks, study
+from studylib.app import cli, completion, execution, forecast, notebooks
 from studylib.app.cli import main
 from studylib.core import project
 from studylib.core.errors import StudyError
@@ -195,7 +195,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
-    monkeypatch.setattr(study, "complete", interrupted)
+    monkeypatch.setattr(completion, "complete", interrupted)
     assert main(["run", wanted()]) == 130
     said = capsys.readouterr()
     assert said.err.strip() == "study: stopped. The same command goes on from here."
@@ -215,11 +215,11 @@ def test_where_rows_are_shown_nothing_is_computed(
         (tmp_path / name).mkdir()
         (tmp_path / name / "answer.md").write_text(f"answer of {name}")
     monkeypatch.setattr(notebooks, "jobs", lambda *_: both)
-    monkeypatch.setattr(study, "folder", lambda _, notebook: tmp_path / notebook)
+    monkeypatch.setattr(project, "figures_folder", lambda _, notebook: tmp_path / notebook)
     pd.DataFrame(
         {"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}
     ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
-    monkeypatch.setattr(study, "complete", lambda plan, folder: completed.append(plan))
+    monkeypatch.setattr(completion, "complete", lambda plan, folder: completed.append(plan))
     monkeypatch.setattr(
         execution,
         "execute",
@@ -243,8 +243,8 @@ def test_a_notebook_that_is_current_is_not_executed_again(
     wanted: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "answer.md").write_text("A student of half the size keeps 90 %.")
-    monkeypatch.setattr(study, "folder", lambda *_: tmp_path)
-    monkeypatch.setattr(study, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(notebooks.Job, "is_current", lambda _: True)
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("executed again"))
@@ -276,7 +276,7 @@ def test_a_notebook_that_stops_is_told(
         raise error
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
-    monkeypatch.setattr(study, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
     assert said in refused("run", wanted())
 
@@ -551,3 +551,31 @@ def test_a_user_without_a_home_uses_that_of_the_study(wanted, home):
         done.stderr
         == "study: This user has no home to keep the store in: name a folder in STUDY_HOME.\n"
     )
+
+
+HEAVY = (
+    *(
+        "transformers.configuration_utils",
+        "transformers.modeling_utils",
+        "peft",
+        "nltk",
+        "datasets",
+    ),
+    *("torch.distributed.fsdp", "torch.distributed.checkpoint", "seaborn", "papermill"),
+)
+
+
+@pytest.mark.parametrize("verb", ["status", "report"])
+def test_telling_what_is_there_loads_no_model_library(verb, tmp_path):
+    """Of `small` as it is committed: what computes, scores or draws takes seconds to import."""
+    for name in ("notebooks", "params"):
+        (tmp_path / name).symlink_to(project.root() / name)
+    shutil.copytree(project.root() / "figures" / "small", tmp_path / "figures" / "small")
+    program = (
+        "import sys; from studylib.app.cli import main; code = main([sys.argv[1], 'small'])\n"
+        f"sys.exit(code or ' '.join(name for name in {HEAVY} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, verb], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -16,7 +16,7 @@ from miniatures import chosen, planned, prompted, stages
 from studylib.analysis import contrasts, cost, figures, retention, summary, tables, teacher_sizes
 from studylib.app import notebooks, report, study
 from studylib.app.notebooks import Job
-from studylib.core import versions
+from studylib.core import project, versions
 from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.experiments.plans import Plan
@@ -87,7 +87,7 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "folder", lambda profile, notebook: place / notebook)
+        patch.setattr(project, "figures_folder", lambda profile, notebook: place / notebook)
         written = report.write([job], Store(place / "empty"))
         shutil.copy(written, place / "exported.html")
         report.write([job], store)
@@ -149,7 +149,7 @@ def test_a_data_set_that_was_changed_since_lends_no_fingerprint(
 ):
     """What is shown was computed on the old file."""
     shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
-    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    monkeypatch.setattr(project, "figures_folder", lambda _, name: tmp_path / "mini" / name)
     for text, changed in ((EVIL, False), ("Another text.", True)):
         file = tmp_path / "test.json"
         file.write_text(
@@ -187,7 +187,7 @@ def test_what_no_notebook_writes_is_refused_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ):
     shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
-    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    monkeypatch.setattr(project, "figures_folder", lambda _, name: tmp_path / "mini" / name)
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, small(raw, folder))
     assert report.write([job], Store(tmp_path / "empty")).exists()
     (tmp_path / "mini" / "report.html").unlink()
@@ -217,7 +217,7 @@ def test_what_is_somebody_s_own_is_neither_shown_nor_replaced(
     folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shown = shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
-    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    monkeypatch.setattr(project, "figures_folder", lambda _, name: tmp_path / "mini" / name)
     (shown / "my_plot.svg").write_text("<svg/>")
     (shown / "notes.md").write_text("mine")
     job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, small(raw, folder))
@@ -237,7 +237,7 @@ def test_what_earlier_versions_made_is_marked(
     folder: Path, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shutil.copytree(folder / "capacity_gap", tmp_path / "mini" / "capacity_gap")
-    monkeypatch.setattr(study, "folder", lambda profile, notebook: tmp_path / "mini" / notebook)
+    monkeypatch.setattr(project, "figures_folder", lambda _, name: tmp_path / "mini" / name)
     before = versions.VERSIONS["training"]
     for today, how in (
         (before, ""),

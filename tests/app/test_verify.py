@@ -17,6 +17,7 @@ from studylib.analysis.figures import look
 from studylib.app import cli, study, verify
 from studylib.app.notebooks import Job
 from studylib.core import filesystem
+from studylib.core import project as core_project
 from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.experiments.plans import Plan
@@ -151,7 +152,7 @@ def stored(
     plan, store, folder = made[0], Store(tmp_path / "store"), tmp_path / "shown" / "capacity_gap"
     shutil.copytree(made[1], tmp_path / "store")
     study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
-    monkeypatch.setattr(study, "folder", lambda *_: folder)
+    monkeypatch.setattr(core_project, "figures_folder", lambda *_: folder)
     return Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan), store, folder
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from miniatures import built, model, packs, planned, stages, tokenizer
 
-from studylib.app import study
+from studylib.app import run_states, study
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest
@@ -275,7 +275,7 @@ def test_a_damaged_table_that_is_read_again_is_named(
             study.rows(plan, Store(tmp_path / "nothing"), folder)
     if name == "rows.parquet":
         with pytest.raises(StudyError, match=said):
-            study.lacking(folder)
+            run_states.lacking(folder)
 
 
 def test_a_file_that_was_added_to_a_run_is_not_used(copied: tuple[Plan, Store]):

@@ -1,0 +1,82 @@
+"""Where results come from: a line per run with its key, its digest, its versions and its machine.
+
+origins(plan, folder=folder)
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from studylib.core import versions
+from studylib.experiments.plans import Plan
+from studylib.runs import planning
+from studylib.store import exports
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+MANIFEST = ("started", "python", "unicode", "threads", "git", "dirty")
+
+
+def origins(
+    plan: Plan,
+    store: Store | None = None,
+    folder: Path | None = None,
+    runs: Sequence[Run] | None = None,
+) -> pd.DataFrame:
+    """Where the results come from: a line per run that is done (or of these `runs`), with its key,
+    the digest of what it made, the learning rate of a training (missing where a search chose it and
+    that was not recorded), and when, in how many seconds (since it last went on, if it was
+    stopped), by what versions and on what machine; of runs that the store does not have, what was
+    exported to `folder`."""
+    store, lines = (store or Store()).snapshot(), []
+    exported, times = exports.exported(folder, "runs.csv"), exports.exported(folder, "times.csv")
+    for run in plan.runs if runs is None else runs:
+        result, before = store.result(run), exported.get(run.planned)
+        if result is not None:
+            line = pd.DataFrame([_origin(run, store, result)])
+        elif before is not None:
+            when = times.get(run.planned, before).reindex(columns=["planned", *exports.WHEN])
+            line = before.drop(columns=exports.WHEN, errors="ignore").merge(when, on="planned")
+        else:
+            continue
+        lr = line["lr"].iloc[0] if "lr" in line else np.nan
+        lines.append(line.assign(lr=planning.learning_rate(run, result) if np.isnan(lr) else lr))
+    none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
+    return pd.concat(lines, ignore_index=True) if lines else none
+
+
+def _origin(run: Run, store: Store, result: Mapping) -> dict:
+    """Where the result of a run comes from, by its manifest. What is measured differs each time,
+    and so does its digest."""
+    manifest = store.manifest(store.folder(run))
+    return {
+        "kind": run.kind,
+        "label": run.label,
+        "key": store.key(run),
+        "digest": result["digest"] if run.kind != "cost" else "measured",
+        "seconds": result["seconds"],
+        **{name: manifest[name] for name in MANIFEST},
+        **manifest["machine"],
+        **manifest["versions"],
+        "planned": run.planned,
+        "versions": versions.written(run.versions),
+    }
+
+
+def outdated(plan: Plan, made: pd.DataFrame) -> dict[str, str]:
+    """The runs whose versions (in `origins`) are not today's, and how, in words, by what was
+    planned."""
+    lines = exports.grouped(made)
+    changes = {
+        run.planned: change(run, lines[run.planned]) for run in plan.runs if run.planned in lines
+    }
+    return {planned: how for planned, how in changes.items() if how}
+
+
+def change(run: Run, lines: pd.DataFrame) -> str:
+    """How the versions that a run was made with, by its lines of `origins`, differ from today's, in
+    words; nothing where they do not."""
+    before = lines.versions.iloc[0] if "versions" in lines else ""
+    return versions.outdated(before, versions.written(run.versions))

@@ -1,0 +1,65 @@
+"""Which runs of a plan are done, exported, missing or failed.
+
+overview(plan)
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from studylib.app import origins, rows
+from studylib.experiments.plans import Plan
+from studylib.store import exports
+from studylib.store.run import Run
+from studylib.store.store import Store
+
+
+def overview(plan: Plan, store: Store | None = None) -> pd.DataFrame:
+    """Every run of the plan: kind, what it is, whether it is done, and its key once that is
+    known."""
+    store = (store or Store()).snapshot()
+    return pd.DataFrame(
+        {
+            "kind": run.kind,
+            "run": run.label,
+            "state": store.state(run)[0],
+            "key": store.key(run) or "",
+        }
+        for run in plan.runs
+    )
+
+
+def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]:
+    """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does
+    not have it and `folder` shows what came of it, with the versions that it was made with if they
+    are not today's."""
+    store, exported, each = store.snapshot(), exports.exported(folder, "runs.csv"), []
+    for run in plan.runs:
+        state, why = store.state(run)
+        if state == "missing" and run.planned in exported:
+            state, why = "exported", origins.change(run, exported[run.planned])
+        each.append((run, state, why))
+    return each
+
+
+def lacking(folder: Path) -> bool:
+    """Whether there are rows in `folder` of runs that the store does not have: they come from
+    another machine, or the store is gone."""
+    keys = {
+        key
+        for table in exports.tables(folder, "rows.parquet", ["run"])
+        for key in table.run.unique()
+    }
+    return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
+
+
+def superseded(plan: Plan, folder: Path) -> bool:
+    """Whether rows in `folder` or beside it are of versions that are not today's, and the store has
+    no newer ones."""
+    return any(state == "exported" and why for _, state, why in states(plan, folder, Store()))
+
+
+def showable(plan: Plan, folder: Path) -> bool:
+    """Whether there are any rows to show, in the store or in `folder`."""
+    store, exported = Store().snapshot(), exports.exported(folder, "rows.parquet")
+    return any(asked.planned in exported or rows.is_answered(asked, store) for asked in plan.asked)

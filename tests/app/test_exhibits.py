@@ -1,0 +1,167 @@
+"""What notebooks show, in their folder."""
+
+import pandas as pd
+import pytest
+from miniatures import chosen, exported, planned, prompted, stages
+
+from studylib.analysis import (
+    contrasts,
+    cost,
+    figures,
+    prompting,
+    retention,
+    summary,
+    teacher_sizes,
+    teacher_vs_student,
+)
+from studylib.app import exhibits, origin, study
+from studylib.core import labels
+from studylib.core.progress import Progress
+from studylib.evaluation import question_scores
+from studylib.runs import kinds, planning
+from studylib.store import exports
+from studylib.store.store import Store
+
+
+def test_results_are_the_means_of_the_rows_in_percent(finished):
+    plan, store = finished
+    rows = study.rows(plan, store)
+    tidy = exhibits.results(rows)
+    expected = "family,teacher,student,role,init,targets,objective,train_prompt,eval_prompt,"
+    expected += "test_set,language,seed,steps,metric,value,n,run"
+    assert list(tidy.columns) == [
+        *expected.split(","),
+        "parameters_total",
+        "parameters_nonembedding",
+    ]
+    assert set(tidy.role) == {"teacher", "student", "control"} and set(tidy.metric) == {
+        *labels.METRICS,
+        *labels.MENDED,
+        *question_scores.BESIDE,
+    }
+    assert not tidy.duplicated(["run", "metric", "language"]).any()
+    assert set(tidy[tidy.role == "teacher"].metric) == {
+        *labels.METRICS,
+        *labels.MENDED,
+        "probability",
+    }  # it has no teacher to be like
+    for line in tidy.itertuples():
+        own = rows[(rows.run == line.run) & (rows.language == line.language)]
+        assert line.n == len(own) and line.value == pytest.approx(
+            100 * own[line.metric].mean(), abs=1e-4
+        )
+
+
+def _model(called):
+    """What a model is in the study, and who taught it or what it teaches as."""
+    return called["role"], called["teacher"]
+
+
+def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, tmp_path):
+    """Teachers and whatever else comes first in the plan: nothing is compared, and nothing
+    fails."""
+    modes = ["zero-shot", "one-shot"]
+    for plan, last in (
+        (chosen(raw), ("teacher", "base")),
+        (prompted(raw), ("student", "fine-tuned")),
+    ):
+        store, models = Store(tmp_path), [_model(one.called) for one in plan.asked]
+        there = plan.asked[: models.index(last) + 1]
+        for run in planning.each_run(
+            run for one in there for run in (one.answers, one.loyalty) if run is not None
+        ):
+            if store.result(run) is None:
+                store.complete(run, kinds.make(store, Progress()))
+        rows, curves = study.rows(plan, store), study.curves(plan, store)
+        kept, seeds = retention.compare(rows), retention.by_seed(rows)
+        if last == ("teacher", "base"):
+            gained, scores = (
+                contrasts.contrasts(rows, "fine-tuned"),
+                teacher_vs_student.compare(rows),
+            )
+            texts = summary.teacher_choice(
+                kept, gained, scores, "zero-shot", origin.of(plan, study.origins(plan, store))
+            )
+            drawn = figures.teacher_choice(kept, seeds, scores, curves)
+        else:
+            worth, traits = (
+                prompting.prompting(rows, modes, modes),
+                prompting.by_trait(rows, modes),
+            )
+            texts = summary.prompting_mode(
+                kept, worth, traits, modes, origin.of(plan, study.origins(plan, store))
+            )
+            drawn = figures.prompting_mode(kept, seeds, traits)
+        study.export(tmp_path / last[0], rows, {"learning": curves}, texts, drawn)
+        assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
+        assert (
+            figures.show(drawn, tmp_path / last[0], "traits").data
+            == "There is nothing to draw yet."
+        )
+
+
+def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_path):
+    plan, store = finished
+    rows, _ = exported(plan, store, tmp_path / "shown")
+    fewer = planned(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5), sizes=[3], from_base=[])
+    shown, _ = exported(fewer, store, tmp_path / "shown")
+    assert set(shown.student) == {"", "mini-3"}
+    assert len(pd.read_parquet(tmp_path / "shown" / "rows.parquet")) == len(rows)
+    everything, _ = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
+    assert len(everything) == len(rows)
+
+
+def test_figures_of_somebody_s_own_stay(finished, tmp_path):
+    plan, store = finished
+    exported(plan, store, tmp_path / "shown")
+    own = {f"my_plot.{ending}": f"my {ending}" for ending in ("svg", "png", "csv")}
+    for name, text in own.items():
+        (tmp_path / "shown" / name).write_text(text)
+    study.export(tmp_path / "shown", study.rows(plan, store), {}, {}, {})
+    left = {file.name for file in (tmp_path / "shown").iterdir()}
+    assert left == {
+        *own,
+        *exports.KEPT,
+        "results.csv",
+        "seeds.csv",
+        "table.md",
+        exports.DIGESTS,
+    }, "all figures of the study are gone"
+    assert {name: (tmp_path / "shown" / name).read_text() for name in own} == own
+
+
+def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teacher(raw, tmp_path):
+    plan, store, folder = (
+        planned(raw, base_prompts=["zero-shot"]),
+        Store(tmp_path),
+        tmp_path / "p" / "capacity_gap",
+    )
+    for each in plan.asked:
+        if each.called["role"] == "base":
+            store.complete(each.answers, kinds.make(store, Progress()))
+    rows = study.rows(plan, store, folder)
+    kept, gained, shipped = (
+        retention.compare(rows),
+        contrasts.contrasts(rows),
+        retention.bases(rows),
+    )
+    costs, sweep = cost.pareto(study.timing(plan, rows, store)), teacher_sizes.sweep(rows)
+    texts = summary.capacity_gap(
+        kept,
+        gained,
+        costs,
+        teacher_sizes.law(rows),
+        shipped,
+        "zero-shot",
+        origin.of(plan, study.origins(plan, store)),
+    )
+    curves = study.curves(plan, store)
+    drawn = figures.capacity_gap(kept, retention.by_seed(rows), costs, sweep, curves, "zero-shot")
+    study.export(folder, rows, {"bases": shipped, "learning": curves}, texts, drawn)
+    assert set(rows.role) == {"base"} and kept.empty and not drawn
+    (line,) = exports.read(folder / "bases.csv").to_dict("records")
+    assert (
+        line["f1"] == pytest.approx(100 * rows.f1.mean()) and line["n"] == rows.question.nunique()
+    )
+    assert (folder / "answer.md").read_text() == "Nothing to compare was answered yet.\n"
+    assert f"{rows.parameters_total.iloc[0]:,}" in (folder / "bases.md").read_text()

@@ -1,0 +1,74 @@
+"""What is done, exported or outdated."""
+
+import pandas as pd
+from miniatures import exported, planned, stages
+
+from studylib.app import origin, run_states, study
+from studylib.app.origins import outdated
+from studylib.core import versions
+from studylib.store.store import Store
+
+
+def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(
+    finished, raw, tmp_path, home
+):
+    plan, store = finished
+    rows, learned = exported(plan, store, tmp_path / "shown")
+    written = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+    assert run_states.lacking(tmp_path / "shown") and not home.exists()
+    assert not run_states.lacking(tmp_path / "nothing")
+    states = run_states.states(plan, tmp_path / "shown", Store(tmp_path / "empty"))
+    assert [run for run, _, _ in states] == plan.runs and {state for _, state, _ in states} == {
+        "exported"
+    }
+    assert {state for _, state, _ in run_states.states(plan, tmp_path / "shown", store)} == {"done"}
+    again = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
+    for one, other in zip((rows, learned), again, strict=True):
+        pd.testing.assert_frame_equal(one, other[one.columns], check_dtype=False)
+    assert [
+        name
+        for name, content in written.items()
+        if (tmp_path / "shown" / name).read_bytes() != content
+    ] == []
+    other = planned(raw, stages=stages(reverse_kl=1.0))
+    found = study.rows(other, Store(tmp_path / "empty"), tmp_path / "shown")
+    assert set(found.role) == {
+        "teacher",
+        "control",
+    }, "students of another objective are none of those that were exported"
+
+
+def test_what_was_made_with_earlier_versions_is_shown_and_marked(
+    finished, raw, tmp_path, monkeypatch
+):
+    """A module that makes students and teachers is of another version today; what was exported is
+    shown, and replaced when it is made."""
+    plan, store = finished
+    rows, _ = exported(plan, store, tmp_path / "shown")
+    before = versions.VERSIONS["training"]
+    for recipe, how in (
+        (before, ""),
+        (before + 1, f"made with training {before}, today {before + 1}"),
+    ):
+        monkeypatch.setitem(versions.VERSIONS, "training", recipe)
+        today = planned(raw, stages=stages(forward_kl=1.0, hidden_mse=0.5))
+        for place in (Store(tmp_path / "empty"), store):
+            pd.testing.assert_frame_equal(
+                study.rows(today, place, tmp_path / "shown"), rows, check_dtype=False
+            )
+        states = {
+            state: why
+            for _, state, why in run_states.states(
+                today, tmp_path / "shown", Store(tmp_path / "empty")
+            )
+        }
+        assert states == {"exported": how} and run_states.superseded(
+            today, tmp_path / "shown"
+        ) == bool(how)
+        made = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
+        assert set(outdated(today, made).values()) == ({how} if how else set())
+        texts = origin.of(today, made).marked({"table": "| a |\n"})
+        assert texts["table"].startswith("| a |\n") and (texts["table"] == "| a |\n") == (not how)
+        assert texts["table"].count(f"{how}: ") == bool(how) and all(
+            run.label in texts["table"] for run, _ in today.trained if how
+        )
