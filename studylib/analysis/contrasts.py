@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import pairing, retention, roles, run_ids, statistics
+from studylib.core import labels
 from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT
 
 PAIR = ["contrast", "init", "student", "teacher", "objective"]
@@ -16,8 +17,8 @@ ADDED = "student − control"
 OTHER_LOSSES, SMALLER_TEACHER = "other losses − main losses", "smaller teacher − uncut teacher"
 AGAINST = {
     ADDED: (STUDENT, CONTROL),
-    OTHER_LOSSES: (roles.OTHER_LOSSES, STUDENT),
-    SMALLER_TEACHER: (roles.SMALLER_TEACHER, STUDENT),
+    OTHER_LOSSES: (labels.OTHER_LOSSES, STUDENT),
+    SMALLER_TEACHER: (labels.SMALLER_TEACHER, STUDENT),
 }
 INHERITED = {
     STUDENT: "fine-tuned − base init, students",
@@ -102,7 +103,6 @@ def difference(model: pd.DataFrame, other: pd.DataFrame) -> dict:
 def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     """Those lines, not yet corrected for their number."""
     models, lines = roles.compared(rows[rows.student != ""]), []
-    models = models.assign(kind=roles.kinds(models))
     for setting, group in models.groupby([*retention.SETTING, "student"], sort=False):
         for name, model, other in _pairs(group):
             if set(model.seed) & set(other.seed):
@@ -115,10 +115,10 @@ def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """The contrasts among models of one setting and size, by name, with the rows of both sides."""
     for _, group in models.groupby("init", sort=False):
-        for name, (kind, against) in AGAINST.items():
-            other = group[group.kind == against]
-            for _, model in group[group.kind == kind].groupby(["teacher", "objective"], sort=False):
+        for name, (arm, against) in AGAINST.items():
+            other = group[group.arm == against]
+            for _, model in group[group.arm == arm].groupby(["teacher", "objective"], sort=False):
                 yield name, model, other
-    for kind, name in INHERITED.items():
-        side = models[models.kind == kind]
+    for arm, name in INHERITED.items():
+        side = models[models.arm == arm]
         yield name, side[side.init == FINE_TUNED], side[side.init == BASE]

@@ -49,13 +49,13 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     scores and retention, missing where questions or articles are too few (`statistics.enough`);
     retention is missing where the teacher is below 20 F1.
     """
-    lines, rows = [], pairing.distinct(roles.compared(rows))
+    lines, rows, identity = [], pairing.distinct(roles.compared(rows)), [*MODEL, "arm"]
     for setting, group in rows.groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
-        for name, model in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
-            identity = zip([*SETTING, *MODEL], [*setting, *name], strict=True)
-            lines.append(dict(identity) | _line(model, teacher))
-    return pd.DataFrame(lines, columns=[*SETTING, *MODEL, *LINE])
+        for name, model in group[group.seed.isin(teacher.seed)].groupby(identity, sort=False):
+            line = dict(zip([*SETTING, *identity], [*setting, *name], strict=True))
+            lines.append(line | _line(model, teacher))
+    return pd.DataFrame(lines, columns=[*SETTING, *identity, *LINE])
 
 
 def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is
     below 20 F1), in percent."""
     rows = pairing.distinct(roles.compared(rows))
-    models = rows.groupby([*SETTING, *MODEL, "seed"], sort=False)
+    models = rows.groupby([*SETTING, *MODEL, "arm", "seed"], sort=False)
     scores = {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
     seeds = pd.DataFrame(scores).reset_index()
     teachers = seeds[seeds.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]]

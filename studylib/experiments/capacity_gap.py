@@ -12,7 +12,9 @@ from studylib.core.labels import (
     CONTROL,
     FINE_TUNED,
     GOLD_ONLY,
+    OTHER_LOSSES,
     PRETRAINED,
+    SMALLER_TEACHER,
     STUDENT,
     control_of,
 )
@@ -44,12 +46,16 @@ class Arm(NamedTuple):
     """Models of several sizes with one initialisation that learn alike: students from the teacher,
     controls from gold answers alone."""
 
-    role: str
+    name: str
     init: str
     sizes: Sequence[int | str]
     stages: Sequence[Mapping]
     targets: str
-    title: str
+
+    @property
+    def role(self) -> str:
+        """Of its models."""
+        return CONTROL if self.name == CONTROL else STUDENT
 
     def called(self, written: int | str) -> dict[str, Any]:
         """What a model of it is called in tables; `steps` are those of all students that it was cut
@@ -57,7 +63,8 @@ class Arm(NamedTuple):
         learnt = taught(self.stages, self.targets)
         teacher = GOLD_ONLY if self.role == CONTROL else FINE_TUNED
         steps = core_sizes.size(written).stages * learnt["steps"]
-        return {"role": self.role, "teacher": teacher, "init": self.init, **learnt, "steps": steps}
+        named = {"role": self.role, "arm": self.name, "teacher": teacher, "init": self.init}
+        return named | learnt | {"steps": steps}
 
 
 class CapacityGap(Experiment):
@@ -142,7 +149,7 @@ class CapacityGap(Experiment):
             for arm in self._arms():
                 for written in _sizes_of(arm, family):
                     model = models[arm.role, arm.init, written] = _model(family, arm, written)
-                    if arm.title == STUDENT:
+                    if arm.name == STUDENT:
                         family.inits[arm.init, str(written)] = model
                     _add(plan, family, model, arm.called(written), written)
             for written in self.teacher_sizes[1:]:
@@ -163,13 +170,13 @@ class CapacityGap(Experiment):
             BASE: self.from_base,
         }
         for init, sizes in inits.items():
-            yield Arm(STUDENT, init, sizes, training.stages, training.targets, STUDENT)
-            yield Arm(CONTROL, init, sizes, training.gold, gold, CONTROL)
+            yield Arm(STUDENT, init, sizes, training.stages, training.targets)
+            yield Arm(CONTROL, init, sizes, training.gold, gold)
         if self.alternative is not None:
-            stages, title = self.alternative.stages, "student by other losses"
+            stages = self.alternative.stages
             for init, known in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
                 sizes = [size for size in self.alternative.sizes if size in known]
-                yield Arm(STUDENT, init, sizes, stages, training.targets, title)
+                yield Arm(OTHER_LOSSES, init, sizes, stages, training.targets)
 
     def _taught_by_control(
         self, plan: Plan, family: Family, control: Run, written: int | str
@@ -179,7 +186,8 @@ class CapacityGap(Experiment):
         supervision = family.supervised_by(f"{written} control", control, self.train_prompt)
         how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
         model = family.student(FINE_TUNED, student, [supervision], **how, title=f"teacher {name}")
-        called = {"role": STUDENT, "init": FINE_TUNED, "teacher": name} | taught(**how)
+        called = {"role": STUDENT, "arm": SMALLER_TEACHER, "init": FINE_TUNED, "teacher": name}
+        called |= taught(**how)
         _add(plan, family, model, called, student)
 
     def _ask_bases(self, plan: Plan) -> None:
@@ -209,7 +217,7 @@ def _sizes_of(arm: Arm, family: Family) -> list[int | str]:
 
 
 def _model(family: Family, arm: Arm, written: int | str) -> Run:
-    how: dict[str, Any] = {"stages": arm.stages, "targets": arm.targets, "title": arm.title}
+    how: dict[str, Any] = {"stages": arm.stages, "targets": arm.targets, "title": arm.name}
     return family.student(arm.init, written, [family.supervision], **how)
 
 

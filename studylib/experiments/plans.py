@@ -108,6 +108,17 @@ class Plan:
         return kinds.answers.plan(model, test, self.train, **how, label=label)
 
     @property
+    def arms(self) -> dict[tuple[str, str, str], str]:
+        """The arm of every trained model, by its role, its teacher and its objective: that which it
+        was called by, or else its role."""
+        return {
+            (called["role"], called["teacher"], called["objective"]): called.get(
+                "arm", called["role"]
+            )
+            for _, called in self.trained
+        }
+
+    @property
     def names(self) -> set[str]:
         """All that someone has named in it: families, siblings, test sets."""
         return {test.label for test in self.tests} | {

@@ -6,6 +6,7 @@ import pytest
 from miniatures import FACTS, chosen, planned, prompted, stages, students
 
 from studylib.core.errors import StudyError
+from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 from studylib.runs import planning
 from studylib.store.run import Input
 
@@ -195,6 +196,11 @@ def test_other_losses_and_smaller_teachers_are_all_that_some_students_differ_in(
     }
     assert swept.parameters == student.parameters and swept.needs["init"] is student.needs["init"]
     assert swept.needs["teacher"] is control is swept.needs["states"].needs["teacher"]
+    assert {arm for arm in plan.arms.values()} == {
+        *("teacher", "student", "control", OTHER_LOSSES, SMALLER_TEACHER)
+    }
+    assert plan.arms["student", "fine-tuned", "0.5 taid"] == OTHER_LOSSES
+    assert plan.arms["student", "control of 3", "forward_kl"] == SMALLER_TEACHER
     costs = {id(run.needs["model"]) for run in plan.runs if run.kind == "cost"}
     assert costs == {
         id(arms["student", name, "fine-tuned", "forward_kl"]) for name in ("mini-3", "mini-2")

@@ -40,19 +40,18 @@ def _models(axis: Axes, group: pd.DataFrame, measure: str) -> None:
     share = group.time if timed else 100 * group[measure] / group[f"teacher_{measure}"]
     group = group.assign(share=share)
     students = group[group.role != "teacher"]
-    kinds = roles.kinds(students)
-    for (role, init), points in students.groupby([kinds, "init"], sort=False):
+    for (arm, init), points in students.groupby([roles.arms(students), "init"], sort=False):
         axis.errorbar(
             points.share,
             points.f1,
             xerr=look.reach(points, "time", ("time_low", "time_high")) if timed else None,
             yerr=look.reach(points),
-            fmt=look.LOOKS[role, init][0],
+            fmt=look.LOOKS[arm, init][0],
             elinewidth=look.BARS["elinewidth"],
-            color=look.PALETTE[list(look.LOOKS).index((role, init))],
-            fillstyle="full" if role == "student" else "none",
-            markersize=4 if role == "student" else 7,
-            label=f"{role}, {init} init",
+            color=look.PALETTE[list(look.LOOKS).index((arm, init))],
+            fillstyle="full" if arm == "student" else "none",
+            markersize=4 if arm == "student" else 7,
+            label=f"{arm}, {init} init",
         )
     if timed:
         front = group[group.front].sort_values("share")

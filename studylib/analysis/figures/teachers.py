@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from studylib.analysis import formats, roles
 from studylib.analysis.figures import look
 from studylib.analysis.retention import SETTING
+from studylib.core.labels import OTHER_LOSSES
 
 PANEL = ["family", "test_set", "eval_prompt"]
 
@@ -29,7 +30,7 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         axis.plot(group.ratio, group.teacher_f1, "s:", **teacher)
         each = seeds.merge(group[[*SETTING, "student", "teacher", "ratio"]])
         each = each[(each.init == "fine-tuned") & (each.role == "student")]
-        each = each[roles.kinds(each) != roles.OTHER_LOSSES]
+        each = each[roles.arms(each) != OTHER_LOSSES]
         look.seed_dots(axis, each, each.ratio, each.f1)
         most = group[["f1", "f1_high", "teacher_f1"]].max().max()
         axis.set(xlabel="parameters of teacher / student", ylabel="F1")
