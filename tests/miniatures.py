@@ -128,7 +128,8 @@ def chosen(raw: str, **changes) -> plans.Plan:
 def prompted(raw: str, **changes) -> plans.Plan:
     """Ways of prompting for a miniature model."""
     own = {"families": {"mini": raw}, "size": 2, "train_prompts": ["zero-shot", "one-shot"]}
-    return _plan("prompting_mode", SETTINGS | own | changes)
+    shared = {name: value for name, value in SETTINGS.items() if name != "train_prompt"}
+    return _plan("prompting_mode", shared | own | changes)
 
 
 def compared(raw: str, **changes) -> plans.Plan:

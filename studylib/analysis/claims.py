@@ -26,11 +26,11 @@ class Claim:
     passed: Mapping | None
 
 
-def headline(kept: pd.DataFrame, asked: str) -> pd.DataFrame:
-    """The lines that the claim is about: students and controls, asked so, of which is known what
-    they keep, with the way in which they were cut, from the largest to the smallest."""
+def headline(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
+    """The lines that the claim is about: students and controls with this eval prompt, as far as it
+    is known what they keep. `way` says how they were cut."""
     main = kept.init.isin(HEAD_INITS) & roles.main(kept) & (kept.role != TEACHER)
-    models = kept[(kept.eval_prompt == asked) & main].dropna(subset="retention_f1")
+    models = kept[(kept.eval_prompt == eval_prompt) & main].dropna(subset="retention_f1")
     return models.assign(way=[sizes.named(name).way for name in models.student])
 
 

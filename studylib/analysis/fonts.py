@@ -48,13 +48,11 @@ def advice(text: str) -> str:
 
 def lacking(text: str, families: Sequence[str] = ()) -> set[str]:
     """The characters that neither the usual font nor these have."""
-    there = (
+    fonts = (
         [_characters(findfont(name)) for name in (BASE, *families)] if not text.isascii() else []
     )
     return {
-        char
-        for char in text
-        if not char.isascii() and not any(ord(char) in known for known in there)
+        char for char in text if not char.isascii() and not any(ord(char) in font for font in fonts)
     }
 
 
@@ -71,14 +69,15 @@ def _families(characters: set[str]) -> list[str]:
         else []
     )
     files = {entry.name: entry.fname for entry in entries if not entry.name.startswith(LAST_RESORT)}
-    known = {name: _characters(file) & left for name, file in sorted(files.items())}
+    candidates = {name: _characters(file) & left for name, file in sorted(files.items())}
     while (
         left
-        and known
-        and known[best := max(known, key=lambda name: len(known[name] & left))] & left
+        and candidates
+        and candidates[best := max(candidates, key=lambda name: len(candidates[name] & left))]
+        & left
     ):
         chosen.append(best)
-        left -= known.pop(best)
+        left -= candidates.pop(best)
     return chosen
 
 

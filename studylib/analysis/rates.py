@@ -56,12 +56,12 @@ def differences(rates: pd.DataFrame) -> str:
     students, controls = (rates[arms == arm] for arm in (STUDENT, CONTROL))
     pairs = students.merge(controls, on=PAIR, suffixes=("", "_control"))
     weights = pairs.loc[pairs.weights != pairs.weights_control, ["weights", "weights_control"]]
-    known = pairs.dropna(subset=["lr", "lr_control"])
+    recorded = pairs.dropna(subset=["lr", "lr_control"])
     return prose.render(
         "rates",
         pairs=len(pairs),
         weights=weights.drop_duplicates().to_dict("records"),
         searched=((rates if pairs.empty else pairs).tried != "").any(),
-        known=len(known),
-        same=(known.lr == known.lr_control).sum(),
+        recorded=len(recorded),
+        same=(recorded.lr == recorded.lr_control).sum(),
     )

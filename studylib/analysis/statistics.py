@@ -123,11 +123,11 @@ def sign_flip(
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number, step down (Holm, 1979): in the given order, never above
     1."""
-    found, worst = [0.0] * len(p_values), 0.0
+    corrected, worst = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        found[index] = worst
-    return found
+        corrected[index] = worst
+    return corrected
 
 
 def detectable(
@@ -171,7 +171,7 @@ def calibration_error(
 
     Guo et al. (2017), §2, from memory.
     """
-    said, was = np.asarray(probabilities), np.asarray(right)
-    which = np.minimum((said * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, said - was, bins)  # a bin's size cancels out
-    return float(np.abs(gaps).sum() / len(said))
+    stated, true = np.asarray(probabilities), np.asarray(right)
+    which = np.minimum((stated * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, stated - true, bins)  # a bin's size cancels out
+    return float(np.abs(gaps).sum() / len(stated))

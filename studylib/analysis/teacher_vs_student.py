@@ -26,18 +26,26 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     rows, lines = pairing.distinct(rows), []
     for setting, students in rows[rows.role == STUDENT].groupby(GROUP, sort=False):
         identity = dict(zip(GROUP, setting, strict=True))
-        asked = rows[(rows.family == identity["family"]) & (rows.test_set == identity["test_set"])]
+        answers = rows[
+            (rows.family == identity["family"]) & (rows.test_set == identity["test_set"])
+        ]
         pairs = {
             name: (teacher, student)
             for name, student in students.groupby("teacher", sort=False)
-            if len(teacher := _teacher(name, asked, student))
+            if len(teacher := _teacher(name, answers, student))
         }
-        fine_tuned = {name: pair for name, pair in pairs.items() if not name.startswith(BASE)}
+        fine_tuned = {name: pair for name, pair in pairs.items() if is_fine_tuned(name)}
         among = _correlated(fine_tuned)[0] if 0 < len(fine_tuned) < len(pairs) else {}
         fine_tuned_r = {f"fine_tuned_{name}": among.get(name, np.nan) for name in R}
         lines += [identity | line | fine_tuned_r for line in _correlated(pairs)]
     columns = [*GROUP, "teacher", "teacher_f1", "student_f1", *R]
     return pd.DataFrame(lines, columns=[*columns, *(f"fine_tuned_{name}" for name in R), "runs"])
+
+
+def is_fine_tuned(teacher: str) -> bool:
+    """Whether the teacher of this name was fine-tuned: all are but the base model, however it is
+    asked."""
+    return not teacher.startswith(BASE)
 
 
 def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
@@ -48,10 +56,8 @@ def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFra
         same = (rows.student == student.student.iloc[0]) & (rows.init == student.init.iloc[0])
         models = rows[(rows.role == CONTROL) & same]
     others = (models.role == TEACHER) & (models.teacher != FINE_TUNED)
-    own = models.role.isin((TEACHER, CONTROL)) & (
-        models.eval_prompt == student.train_prompt.iloc[0]
-    )
-    return models[others | own]
+    trained_so = models.eval_prompt == student.train_prompt.iloc[0]
+    return models[others | (models.role.isin((TEACHER, CONTROL)) & trained_so)]
 
 
 def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:

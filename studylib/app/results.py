@@ -99,8 +99,8 @@ class Source:
 
     @cached_property
     def origin(self) -> summary.Origin:
-        known = origin.of(self.plan, self.runs)
-        return replace(known, rates=self._with_arms(known.rates))
+        without = origin.of(self.plan, self.runs)
+        return replace(without, rates=self._with_arms(without.rates))
 
     @cached_property
     def kept(self) -> pd.DataFrame:

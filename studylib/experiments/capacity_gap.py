@@ -19,9 +19,9 @@ from studylib.core.labels import (
     control_of,
 )
 from studylib.experiments.config import (
-    Experiment,
     Part,
     Prompt,
+    SinglePrompt,
     Size,
     Stages,
     check_distributions,
@@ -67,7 +67,7 @@ class Arm(NamedTuple):
         return named | learnt | {"steps": steps}
 
 
-class CapacityGap(Experiment):
+class CapacityGap(SinglePrompt):
     """How much of its teacher a student of each size keeps: per family and seed a fine-tuned
     teacher; students cut from it (`sizes`, as `core.sizes` reads them) and from the base model
     (`from_base`), and the family's siblings; beside each its control. Of several `lrs` each takes
@@ -106,10 +106,14 @@ class CapacityGap(Experiment):
         return list(dict.fromkeys(name for smaller in self.siblings.values() for name in smaller))
 
     def _check_alternative(self) -> None:
-        """Raise StudyError for other losses that take another number of steps, or students of them
-        that are cut in stages."""
+        """Raise StudyError for other losses of no size, or that take another number of steps, and
+        for students of them that are cut in stages."""
         if self.alternative is None:
             return
+        if not self.alternative.sizes:
+            raise StudyError(
+                "alternative.sizes is empty: name at least one, or leave `alternative` out."
+            )
         steps = method_stages.steps(method_stages.parse(self.alternative.stages))
         if steps != self.training.steps:
             raise StudyError(
@@ -125,11 +129,17 @@ class CapacityGap(Experiment):
                 raise StudyError(f"alternative: {written} is cut in stages: leave it out.")
 
     def _check_teacher_sizes(self) -> None:
-        """Raise StudyError for a student of the sweep that is no smaller than its teachers."""
+        """Raise StudyError for a sweep without a teacher, or with one that is no larger than the
+        student."""
         if not self.teacher_sizes:
             return
         check_distributions(self.training)
         student, *teachers = self.teacher_sizes
+        if not teachers:
+            raise StudyError(
+                f"teacher_sizes names {student} alone: name the sizes of its teachers after it, or"
+                " leave it empty."
+            )
         for written in self.teacher_sizes:
             if core_sizes.size(written).cut_from:
                 raise StudyError(f"teacher_sizes: {written} is cut in stages: leave it out.")
@@ -144,7 +154,7 @@ class CapacityGap(Experiment):
         """Every run of it."""
         plan = self.begin()
         self._ask_bases(plan)
-        for family in families(self, plan):
+        for family in families(self, plan, self.train_prompt):
             models = {}
             for arm in self._arms():
                 for written in _sizes_of(arm, family):
@@ -174,8 +184,8 @@ class CapacityGap(Experiment):
             yield Arm(CONTROL, init, sizes, training.gold, gold)
         if self.alternative is not None:
             stages = self.alternative.stages
-            for init, known in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
-                sizes = [size for size in self.alternative.sizes if size in known]
+            for init, main in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
+                sizes = [size for size in self.alternative.sizes if size in main]
                 yield Arm(OTHER_LOSSES, init, sizes, stages, training.targets)
 
     def _taught_by_control(
@@ -239,8 +249,8 @@ def _check_sizes(
         if written not in sizes and not (name == "alternative" and written in siblings):
             raise StudyError(f"{name} names {written}, which `sizes` does not: add it there.")
         before = core_sizes.size(written).cut_from
-        known = before in map(str, chosen[:number]) or name not in ("sizes", "from_base")
-        if before and not known:
+        named = before in map(str, chosen[:number]) or name not in ("sizes", "from_base")
+        if before and not named:
             raise StudyError(
                 f"{name}: {written} is cut from the student of {before}: name that before it."
             )

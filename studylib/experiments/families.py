@@ -20,11 +20,10 @@ FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is 
 class Family:
     """The fine-tuned teacher of one family and seed, in the plan, and students of it."""
 
-    def __init__(self, experiment: Experiment, plan: Plan, name: str, seed: int):
+    def __init__(self, experiment: Experiment, plan: Plan, train_prompt: str, name: str, seed: int):
         self.experiment, self.training = experiment, experiment.training
-        self.setting = experiment.setting(plan, seed)
-        mode = experiment.train_prompt
-        self.label = f"{name} s{seed}" + ("" if mode == "zero-shot" else f" {mode}")
+        self.setting = experiment.setting(plan, train_prompt, seed)
+        self.label = f"{name} s{seed}" + ("" if train_prompt == "zero-shot" else f" {train_prompt}")
         self.base = planning.base_model(experiment.families[name])
         self.siblings = experiment.sibling_models(name)
         self.teacher = self._teacher()
@@ -38,7 +37,7 @@ class Family:
             "family": name,
             "teacher": FINE_TUNED,
             "student": "",
-            "train_prompt": mode,
+            "train_prompt": train_prompt,
             "seed": seed,
         }
         called = {"role": TEACHER, "init": BASE} | taught(
@@ -51,7 +50,7 @@ class Family:
         }
         self.cuts: dict[tuple[str, str], Run] = {}
         self.supervision = supervision.Supervision(
-            self.teacher, self.setting, mode, f"{self.label} teacher"
+            self.teacher, self.setting, train_prompt, f"{self.label} teacher"
         )
 
     def _teacher(self) -> Run:
@@ -136,10 +135,10 @@ class Family:
         return self.student(init, written, [], stages=gold, targets="gold", title="control")
 
 
-def families(experiment: Experiment, plan: Plan) -> Iterator[Family]:
-    """Every family with every seed, its teacher in the plan."""
+def families(experiment: Experiment, plan: Plan, train_prompt: str) -> Iterator[Family]:
+    """Every family with every seed, its teacher, trained with this prompt, in the plan."""
     for name, seed in product(experiment.families, experiment.seeds):
-        yield Family(experiment, plan, name, seed)
+        yield Family(experiment, plan, train_prompt, name, seed)
 
 
 def taught(stages: Sequence[Mapping], targets: str = "gold") -> dict:

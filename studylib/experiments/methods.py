@@ -10,13 +10,13 @@ from pydantic import model_validator
 from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError
 from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, STUDENT
-from studylib.experiments.config import Experiment, Size
+from studylib.experiments.config import SinglePrompt, Size
 from studylib.experiments.families import Family, families, taught
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
 
-class Methods(Experiment):
+class Methods(SinglePrompt):
     """What each of the `methods` (all that are known, if none is named) adds to the student of this
     `size` that is cut from the fine-tuned teacher: beside its control, trained for each of
     `control_steps` too, and beside plain distillation, the `stages`."""
@@ -27,13 +27,13 @@ class Methods(Experiment):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        known = method_stages.known()
+        methods = method_stages.known()
         for name in self.methods:
-            if name not in known:
-                near = get_close_matches(str(name), known, 1)
+            if name not in methods:
+                near = get_close_matches(str(name), methods, 1)
                 raise StudyError(
                     f"methods names {name!r}, which is none:"
-                    f" {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(known)}."
+                    f" {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(methods)}."
                 )
         if self.methods:
             check_lists(methods=self.methods)
@@ -41,15 +41,15 @@ class Methods(Experiment):
 
     def plan(self) -> Plan:
         """Every run of it."""
-        plan, known, steps = self.begin(), method_stages.known(), self.training.steps
-        for family in families(self, plan):
+        plan, methods, steps = self.begin(), method_stages.known(), self.training.steps
+        for family in families(self, plan, self.train_prompt):
             for count in sorted({steps, *self.control_steps}):
                 gold = method_stages.gold(count)
                 self._add(plan, family, gold, CONTROL, _title(gold))
             plain = self.training.stages
             self._add(plan, family, plain, STUDENT, _title(plain))
-            for name in self.methods or known:
-                self._add(plan, family, known[name].recipe(steps), STUDENT, name)
+            for name in self.methods or methods:
+                self._add(plan, family, methods[name].recipe(steps), STUDENT, name)
         return plan
 
     def _add(

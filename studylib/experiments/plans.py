@@ -49,8 +49,9 @@ class Plan:
         self.trained.append((model, called))
         added = []
         for test, mode in product(self.tests, modes):
-            own = self._answers(model, test, mode, called, f"{model.label}: {test.label} {mode}")
-            added.append(Asked(_named(called, test, mode), own, model))
+            label = f"{model.label}: {test.label} {mode}"
+            answers = self._answers(model, test, mode, called, label)
+            added.append(Asked(_named(called, test, mode), answers, model))
         self.asked += added
         return added
 
@@ -58,14 +59,13 @@ class Plan:
         """Add a student or control, asked what its teacher was asked; it answers in a `way` of its
         method."""
         self.trained.append((model, called))
-        for theirs in teacher:
-            test, mode = theirs.answers.needs["test"], theirs.called["eval_prompt"]
+        for reference in teacher:
+            test, mode = reference.answers.needs["test"], reference.called["eval_prompt"]
             label = f"{model.label}: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label, way)
-            loyal = kinds.loyalty.plan(own, theirs.answers, label=f"{label}, loyalty")
-            self.asked.append(
-                Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal)
-            )
+            answers = self._answers(model, test, mode, called, label, way)
+            loyalty = kinds.loyalty.plan(answers, reference.answers, label=f"{label}, loyalty")
+            named = _named(called, test, mode)
+            self.asked.append(Asked(named, answers, model, reference, loyalty))
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
         """Add what a student's answers cost beside its teacher's, asked as it was trained; measured
@@ -90,16 +90,16 @@ class Plan:
         """Add a model as it comes from outside, asked on every test set in every mode."""
         for test, mode in product(self.tests, modes):
             label = f"{called['student'] or called['family']} as shipped: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label)
-            self.asked.append(Asked(_named(called, test, mode), own, model))
+            answers = self._answers(model, test, mode, called, label)
+            self.asked.append(Asked(_named(called, test, mode), answers, model))
 
     def other_teacher(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
         """Add a model that teaches besides the fine-tuned teacher, asked as it teaches; `counted`
         knows its parameters."""
         for test in self.tests:
             label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label)
-            self.asked.append(Asked(_named(called, test, mode), own, counted))
+            answers = self._answers(model, test, mode, called, label)
+            self.asked.append(Asked(_named(called, test, mode), answers, counted))
 
     def _answers(
         self, model: Run | Input, test: Input, mode: str, called: dict, label: str, way: str = ""
@@ -129,7 +129,7 @@ class Plan:
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
         answered = [
-            run for one in self.asked for run in (one.answers, one.loyalty) if run is not None
+            run for asked in self.asked for run in (asked.answers, asked.loyalty) if run is not None
         ]
         return planning.each_run([*answered, *(run for run, _ in self.costs)])
 

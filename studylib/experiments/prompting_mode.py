@@ -36,8 +36,8 @@ class PromptingMode(Experiment):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
-        ways = [self.model_copy(update={"train_prompt": mode}) for mode in self.train_prompts]
-        for several in zip(*(families(way, plan) for way in ways), strict=True):
+        ways = (families(self, plan, prompt) for prompt in self.train_prompts)
+        for several in zip(*ways, strict=True):
             first, last = several[0], several[-1]
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
             for family, supervision, name in [*supervised, (first, last.supervision, TUNED_SHOWN)]:

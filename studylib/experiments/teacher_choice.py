@@ -20,14 +20,14 @@ from studylib.core.labels import (
     STUDENT,
     TEACHER,
 )
-from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
+from studylib.experiments.config import Prompt, SinglePrompt, Size, check_distributions
 from studylib.experiments.families import Family, families, taught
 from studylib.experiments.plans import Plan
 from studylib.runs.supervision import Supervision
 from studylib.store.run import Input, Run
 
 
-class TeacherChoice(Experiment):
+class TeacherChoice(SinglePrompt):
     """Whom a student of this `size`, cut from the base model, should learn from: same
     initialisation, data, order and steps for every teacher; of several `lrs` each student takes the
     one that its own search finds best.
@@ -59,7 +59,7 @@ class TeacherChoice(Experiment):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
-        for family in families(self, plan):
+        for family in families(self, plan, self.train_prompt):
             control = family.control(BASE, self.size)
             called = family.named | {
                 "init": family.init(BASE, self.size),
@@ -72,8 +72,8 @@ class TeacherChoice(Experiment):
                 student = family.student(
                     BASE, self.size, supervisions, **how, title=f"teacher {name}"
                 )
-                about = {"role": STUDENT, "teacher": name} | taught(**how)
-                plan.student(student, called | about, family.asked)
+                named = {"role": STUDENT, "teacher": name} | taught(**how)
+                plan.student(student, called | named, family.asked)
         return plan
 
     def _supervisions(

@@ -4,7 +4,7 @@ output head; counts and precision."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from transformers import (
 from studylib.core.errors import StudyError
 from studylib.data.packing import Batch
 
-PRECISIONS = ("fp32", "bf16")  # of matrix products
+Precision = Literal["fp32", "bf16"]  # of matrix products
+PRECISIONS = get_args(Precision)
 
 
 def parameters(model: PreTrainedModel) -> dict[str, int]:

@@ -106,6 +106,8 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"sizes": ["24x"]}, "'24x' is no size"),
         ({"sizes": [True]}, "True is no size"),
         ({"alternative": alternative(4, taid=1.0)}, "alternative names 4"),
+        ({"alternative": alternative(taid=1.0)}, "alternative.sizes is empty"),
+        ({"teacher_sizes": [2]}, "teacher_sizes names 2 alone"),
         ({"alternative": alternative(2, taaid=1.0)}, "taaid"),
         ({"teacher_sizes": [2, 4]}, "teacher_sizes names 4"),
         (
@@ -327,6 +329,7 @@ def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
         ({"train_prompts": ["zero-shot", "zero-shot"]}, "twice"),
         ({"train_prompts": ["zero-shot"]}, "two ways"),
         ({"eval_prompts": ["zero-shot"]}, "two ways"),
+        ({"train_prompt": "zero-shot"}, "'train_prompt' is unknown, did you mean 'train_prompts'"),
         ({"stages": stages(forward_kl={"tokens": "all"})}, "tokens: all"),
     ],
 )
