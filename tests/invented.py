@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import contrasts, retention
+from studylib.analysis import contrasts, retention, statistics
 from studylib.core.filesystem import digest
 from studylib.core.labels import (
     BASE,
@@ -125,6 +125,15 @@ def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, ques
     likeness = {"probability": 0.5, "agreement": 0.25, "loyalty": 0.75}
     model |= {"run": digest(SHARED | model | {name: str(value) for name, value in more.items()})}
     return table.assign(exact_match=values / 2, rouge_l=values, **SHARED | likeness | model | more)
+
+
+def resampled_means(
+    values: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int
+) -> np.ndarray:
+    """Two-level bootstrap: means (repeats, ...) of values (..., S, n), by draws of this generator
+    that all leading entries share."""
+    drawn = statistics.draws(values.shape[-2], len(set(clusters)), rng, repeats)
+    return statistics.means_of(values, clusters, drawn)
 
 
 def marked(role: str, f1: float, other: float, *, column: str, value: bool, **more) -> pd.DataFrame:

@@ -68,6 +68,11 @@ def packs(mode: str = "zero-shot", paragraphs: int = 5) -> list[packing.Pack]:
     return [packing.pack(prompt) for prompt in built(mode, paragraphs)]
 
 
+def unpack(prompt: prompts.Prompt) -> list[packing.Pack]:
+    """The same prompt with one question per row: what packing is compared with."""
+    return [packing.pack(prompts.Prompt(prompt.prefix, [branch])) for branch in prompt.branches]
+
+
 def stages(**losses) -> list[dict]:
     """Two steps on these losses."""
     return [{"steps": 2, "losses": losses}]

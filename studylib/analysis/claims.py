@@ -18,8 +18,8 @@ from studylib.core.labels import TEACHER
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed of models, lines of a comparison from the largest to the smallest: whether
-    intervals test it, and the smallest model that passes, if any does."""
+    """What is claimed of models, which are lines of a comparison from the largest to the smallest.
+    It says whether intervals test it, and names the smallest model that passes, if any does."""
 
     models: Sequence[Mapping]
     tested: bool

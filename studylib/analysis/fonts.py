@@ -1,7 +1,7 @@
 """Fonts for the names in figures: the one that matplotlib brings, then whatever this machine has
 for other scripts.
 
-A drawing (SVG) keeps the names as text, which a viewer draws by its own fonts; a picture (PNG)
+A drawing (SVG) keeps the names as text, which a viewer draws by its own fonts. A picture (PNG)
 needs a font where it is made. What no font here has is drawn as an escape. Try it: python -c "from
 studylib.analysis.fonts import advice; print(advice('学生'))"
 """
@@ -18,8 +18,8 @@ LAST_RESORT = "Last Resort"  # begins the names of fonts that have a box for eve
 
 
 def fit(texts: Iterable[Text]) -> list[str]:
-    """Have these texts of a figure drawn by the fonts that have their characters, and return those
-    beside the usual one, what no font has among them as escapes."""
+    """Have these texts of a figure drawn by the fonts that have their characters. Return those
+    fonts beside the usual one, and what no font has as escapes."""
     strange = {text: missing for text in texts if (missing := lacking(text.get_text()))}
     families = _families(set().union(*strange.values()))
     unknown = lacking("".join(map(Text.get_text, strange)), families)

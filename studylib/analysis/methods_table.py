@@ -20,9 +20,9 @@ BESIDE = ("difference", "low", "high", "p", "detectable")
 
 
 def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """A line per family, prompting, test set and model: F1, EM and loyalty of 0 to 100, F1 minus
-    that of the control and of plain distillation with interval, p (Holm's over all methods) and
-    detectable difference, and the FLOPs of `costs` (`training_cost.of`)."""
+    """A line per family, prompting, test set and model: F1, EM and loyalty of 0 to 100, and the
+    FLOPs of `costs` (`training_cost.of`). F1 minus that of the control and of plain distillation
+    has an interval, p (Holm's over all methods) and detectable difference."""
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
     for other in (CONTROL, PLAIN):
         table[f"{other}_p_holm"] = table[f"{other}_p"]
@@ -120,7 +120,7 @@ def answer(table: pd.DataFrame) -> str:
 
 
 def conclusion(table: pd.DataFrame) -> str:
-    """The answer, and which methods bring the student nearer to its teacher than the control: one
+    """The answer, and which methods bring the student nearer to its teacher than the control. One
     that does not move it cannot help it by the teacher."""
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):

@@ -42,12 +42,12 @@ BINS = 10  # of probability, for the calibration error
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions,
-    and how like its teacher it is, in percent.
+    """A line per setting and model, in percent: mean scores over its seeds, retention, reductions,
+    and how like its teacher it is.
 
     `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of
-    scores and retention, missing where questions or articles are too few (`statistics.enough`);
-    retention is missing where the teacher is below 20 F1.
+    scores and retention. They are missing where questions or articles are too few
+    (`statistics.enough`). Retention is missing where the teacher is below 20 F1.
     """
     lines, rows, identity = [], pairing.distinct(roles.compared(rows)), [*MODEL, "arm"]
     for setting, group in rows.groupby(SETTING, sort=False):
@@ -59,9 +59,9 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """The comparison (`kept`, of the same rows) on untouched questions alone, on which claims rest:
-    of test sets with questions that were looked at while choices were made, compared anew; of the
-    others as it is."""
+    """The comparison (`kept`, of the same rows) on untouched questions alone, on which claims rest.
+    Test sets with questions that were looked at while choices were made are compared anew. The
+    others stay as they are."""
     looked_at = rows.test_set.isin(rows.test_set[~rows.untouched])
     if not looked_at.any():
         return kept

@@ -24,22 +24,25 @@ SWEEP = [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", *SCORE
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """A student under ever larger teachers: a line per setting and teacher, with the `ratio` of
-    their parameters, both scores and the interval of the student's; cut students under the controls
-    of larger sizes, on the seeds that they have, and siblings that learn from several families,
-    whose name stands for their family and the families' for their teachers'."""
+    """A student under ever larger teachers, a line per setting and teacher. It has the `ratio` of
+    their parameters, both scores and the interval of the student's.
+
+    Students are cut ones under the controls of larger sizes, on the seeds that they have, and
+    siblings that learn from several families. A sibling's name stands for its family, and the
+    families' names for its teachers'.
+    """
     return pd.concat([_under_controls(rows), _under_families(rows)], ignore_index=True)
 
 
 def law(rows: pd.DataFrame) -> pd.DataFrame:
-    """Under how large a teacher a sibling does best: a line per sibling that learns in at least
-    `FEW_TEACHERS` families, way of asking and test set, with the `ratio` of parameters where a
-    parabola in its logarithm, through the students' F1, is highest, from `low` to `high`.
+    """Under how large a teacher a sibling does best, a line per sibling, way of asking and test
+    set. Siblings that learn in fewer than `FEW_TEACHERS` families are left out.
 
-    The ratio is missing where the parabola has no summit between the smallest and the largest
-    teacher, `least` to `most`; `within` is the share of draws of the bootstrap in which it has one,
-    and the interval is over those. After Zhang et al. (2025, arXiv:2311.07052), who find 2.5 by
-    such curves; their fit is not known here.
+    A parabola in the logarithm of the `ratio` of parameters is fitted to the students' F1. The line
+    has the ratio where it is highest, from `low` to `high`. That is missing where the parabola has
+    no summit between the smallest and the largest teacher, `least` to `most`. `within` is the share
+    of draws of the bootstrap in which it has one. The interval is over those. After Zhang et al.
+    (2025, arXiv:2311.07052), who find 2.5 by such curves; their fit is not known here.
     """
     rows, names, lines = pairing.distinct(rows), ["student", *retention.SETTING[1:]], []
     students = rows[(roles.arms(rows) == STUDENT) & (rows.init == PRETRAINED)]

@@ -14,11 +14,12 @@ GROUP = [*retention.SETTING, "init", "student"]
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """F1 of teachers and of the students that they taught, equal but for them and the learning rate
-    that each searched, a line per setting and teacher, in percent; and over the teachers of a
-    setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles
-    or teachers are too few), once more over those that were fine-tuned, where others are among
-    them.
+    """F1 of teachers and of the students that they taught, in percent, a line per setting and
+    teacher. Students are equal but for their teacher and the learning rate that each searched.
+
+    Over the teachers of a setting it has the correlation of both (Pearson's `r`, with `r_low` to
+    `r_high`). That is missing where articles or teachers are too few. Where others are among them,
+    it has it once more over those that were fine-tuned.
 
     A teacher's score is that in the prompting in which it taught; teachers that are asked together
     have none. The interval draws articles: it is for these teachers, and says nothing of others.
@@ -49,8 +50,8 @@ def is_fine_tuned(teacher: str) -> bool:
 
 
 def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a student's teacher: one that was asked as it taught; the fine-tuned teacher or
-    the student's own control in the prompting that both were trained in."""
+    """The rows of a student's teacher, asked as it taught. The fine-tuned teacher and the student's
+    own control were asked in the prompting that both were trained in."""
     models = rows[rows.teacher == name]
     if name == SELF:
         same = (rows.student == student.student.iloc[0]) & (rows.init == student.init.iloc[0])

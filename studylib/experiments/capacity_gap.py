@@ -26,7 +26,7 @@ from studylib.experiments.config import (
     Stages,
     check_distributions,
 )
-from studylib.experiments.families import Family, families, taught
+from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.runs import planning
@@ -52,26 +52,25 @@ class Arm(NamedTuple):
     stages: Sequence[Mapping]
     targets: str
 
-    @property
-    def role(self) -> str:
-        """Of its models."""
-        return CONTROL if self.name == CONTROL else STUDENT
-
-    def called(self, written: int | str) -> dict[str, Any]:
-        """What a model of it is called in tables; `steps` are those of all students that it was cut
-        from, too."""
-        learnt = taught(self.stages, self.targets)
-        teacher = GOLD_ONLY if self.role == CONTROL else FINE_TUNED
-        steps = core_sizes.size(written).stages * learnt["steps"]
-        named = {"role": self.role, "arm": self.name, "teacher": teacher, "init": self.init}
-        return named | learnt | {"steps": steps}
+    def add(self, plan: Plan, family: Family, written: int | str) -> Run:
+        """Put its model of this size into the plan. Its `steps` are those of all students that it
+        was cut from, too."""
+        how: dict[str, Any] = {"stages": self.stages, "targets": self.targets}
+        model = family.student(self.init, written, [family.supervision], **how, title=self.name)
+        role, teacher = (STUDENT, FINE_TUNED) if self.name != CONTROL else (CONTROL, GOLD_ONLY)
+        called = family.called(role, teacher, self.init, written, **how) | {"arm": self.name}
+        called["steps"] *= core_sizes.size(written).stages
+        _add(plan, family, model, called)
+        return model
 
 
 class CapacityGap(SinglePrompt):
-    """How much of its teacher a student of each size keeps: per family and seed a fine-tuned
-    teacher; students cut from it (`sizes`, as `core.sizes` reads them) and from the base model
-    (`from_base`), and the family's siblings; beside each its control. Of several `lrs` each takes
-    the one that its own search finds best.
+    """How much of its teacher a student of each size keeps.
+
+    Each family and seed has a fine-tuned teacher. Students are cut from it (`sizes`, as
+    `core.sizes` reads them), from the base model (`from_base`), or are the family's siblings.
+    Beside each stands its control. Of several `lrs` each takes the one that its own search finds
+    best.
 
     Some learn by other losses, too (`alternative`). The first of `teacher_sizes` is also taught by
     the controls of the others, not by the whole teacher. Families and siblings are asked as they
@@ -158,10 +157,9 @@ class CapacityGap(SinglePrompt):
             models = {}
             for arm in self._arms():
                 for written in _sizes_of(arm, family):
-                    model = models[arm.role, arm.init, written] = _model(family, arm, written)
+                    model = models[arm.name, arm.init, written] = arm.add(plan, family, written)
                     if arm.name == STUDENT:
                         family.inits[arm.init, str(written)] = model
-                    _add(plan, family, model, arm.called(written), written)
             for written in self.teacher_sizes[1:]:
                 self._taught_by_control(plan, family, models[CONTROL, FINE_TUNED, written], written)
         return plan
@@ -196,9 +194,8 @@ class CapacityGap(SinglePrompt):
         supervision = family.supervised_by(f"{written} control", control, self.train_prompt)
         how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
         model = family.student(FINE_TUNED, student, [supervision], **how, title=f"teacher {name}")
-        called = {"role": STUDENT, "arm": SMALLER_TEACHER, "init": FINE_TUNED, "teacher": name}
-        called |= taught(**how)
-        _add(plan, family, model, called, student)
+        called = family.called(STUDENT, name, FINE_TUNED, student, **how)
+        _add(plan, family, model, called | {"arm": SMALLER_TEACHER})
 
     def _ask_bases(self, plan: Plan) -> None:
         """Put every family and sibling as it comes from outside into the plan, asked with the first
@@ -226,14 +223,8 @@ def _sizes_of(arm: Arm, family: Family) -> list[int | str]:
     ]
 
 
-def _model(family: Family, arm: Arm, written: int | str) -> Run:
-    how: dict[str, Any] = {"stages": arm.stages, "targets": arm.targets, "title": arm.name}
-    return family.student(arm.init, written, [family.supervision], **how)
-
-
-def _add(plan: Plan, family: Family, model: Run, called: dict, written: int | str) -> None:
-    """Put a student of this size into the plan, what it costs included."""
-    called = family.named | called | {"student": family.name(written)}
+def _add(plan: Plan, family: Family, model: Run, called: dict) -> None:
+    """Put a student or a control into the plan, what it costs included."""
     plan.student(model, called, family.asked)
     plan.cost(model, family.teacher, called)
 

@@ -83,10 +83,24 @@ class Family:
         pretraining."""
         return PRETRAINED if core_sizes.size(written).sibling else cut_from
 
+    def called(
+        self,
+        role: str,
+        teacher: str,
+        init: str,
+        written: int | str,
+        *,
+        stages: Sequence[Mapping],
+        targets: str = "gold",
+    ) -> dict[str, Any]:
+        """What a student or a control of this size is called in tables."""
+        named = {"role": role, "teacher": teacher, "init": self.init(init, written)}
+        return self.named | named | {"student": self.name(written)} | taught(stages, targets)
+
     def begin(self, init: str, written: int | str) -> Run | Input:
-        """The model of this size that students start as: cut from the fine-tuned teacher, the base
-        model or, in stages, a student; or a sibling as it is. Raises StudyError for a sibling that
-        is not named."""
+        """The model of this size that students start as: a sibling as it is, or cut. It is cut from
+        the fine-tuned teacher, the base model or, in stages, a student. Raises StudyError for a
+        sibling that is not named."""
         size, key = core_sizes.size(self.size(written)), (init, str(written))
         if size.sibling:
             if size.sibling not in self.siblings:

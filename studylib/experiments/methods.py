@@ -11,15 +11,15 @@ from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError
 from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, STUDENT
 from studylib.experiments.config import SinglePrompt, Size
-from studylib.experiments.families import Family, families, taught
+from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
 
 class Methods(SinglePrompt):
-    """What each of the `methods` (all that are known, if none is named) adds to the student of this
-    `size` that is cut from the fine-tuned teacher: beside its control, trained for each of
-    `control_steps` too, and beside plain distillation, the `stages`."""
+    """What each of the `methods` adds to one student; none named means all that are known. The
+    student has this `size` and is cut from the fine-tuned teacher. It is compared with its control,
+    also trained for each of `control_steps`, and with plain distillation, the `stages`."""
 
     size: Size
     methods: list[str] = []
@@ -64,13 +64,9 @@ class Methods(SinglePrompt):
         }
         supervisions = [] if gold else [family.supervision]
         model = family.student(FINE_TUNED, self.size, supervisions, **how, title=objective)
-        called = family.named | {
-            "role": role,
-            "student": family.name(self.size),
-            "init": family.init(FINE_TUNED, self.size),
-            "teacher": GOLD_ONLY if gold else FINE_TUNED,
-        }
-        called |= taught(**how) | {"objective": objective}
+        teacher = GOLD_ONLY if gold else FINE_TUNED
+        called = family.called(role, teacher, FINE_TUNED, self.size, **how)
+        called["objective"] = objective
         plan.student(model, called, family.asked)
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):
             named = {"objective": f"{objective}, {way}"}

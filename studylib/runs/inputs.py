@@ -57,7 +57,8 @@ def load(store: Store, source: Run | Input) -> tuple[PreTrainedModel, PreTrained
         _as_planned(source.value, loading.fingerprint(source.value), source.digest)
     else:
         model, tokenizer = loading.load_folder(store.path(source, "model"))
-    return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
+    # What wraps `to` hides its arguments.
+    return model.to(prepared), tokenizer  # type: ignore[arg-type]
 
 
 def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:

@@ -7,7 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from miniatures import FACTS, chosen, model, packs, planned, prompted, stages, students, tokenizer
+from miniatures import (
+    FACTS,
+    chosen,
+    model,
+    packs,
+    planned,
+    prompted,
+    stages,
+    students,
+    tokenizer,
+    unpack,
+)
 
 from studylib.analysis import (
     contrasts,
@@ -24,7 +35,7 @@ from studylib.app import origin, study
 from studylib.core import labels, versions
 from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
-from studylib.data import packing, prompts, sources
+from studylib.data import prompts, sources
 from studylib.data import squad as data_squad
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
@@ -384,7 +395,7 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
     found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
     asked = inputs.prompted(one.answers, "test", words, own.config)
     with torch.no_grad():
-        for row in (row for prompt in asked for row in packing.unpack(prompt)):
+        for row in (row for prompt in asked for row in unpack(prompt)):
             logits = [
                 parts.head(net, teachers.answer_states(net, row), len(words))
                 for net in (own.eval(), theirs.eval())

@@ -15,10 +15,12 @@ LABEL = (
 
 
 def cost_figure(costs: pd.DataFrame) -> Figure:
-    """F1 against what an answer costs in time (from the fastest round to the slowest), memory and
-    disk, all in percent of the teacher's, a row per family and test set; those that no other beats
-    in both time and F1 on a line, the teacher as a line with a band (`cost.pareto`, with the
-    bounds of F1)."""
+    """F1 against what an answer costs in time, memory and disk, in percent of the teacher's. There
+    is a row per family and test set (`cost.pareto`, with the bounds of F1).
+
+    Time reaches from the fastest round to the slowest. Models that no other beats in both time and
+    F1 are joined by a line. The teacher is a line with a band.
+    """
     panels = list(costs.groupby(["family", "test_set"], sort=False))
     drawn = look.figure(2.4 * len(panels) + 0.6, LABEL)
     rows = drawn.subplots(len(panels), len(COSTS), sharey="row", sharex=True, squeeze=False)

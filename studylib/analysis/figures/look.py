@@ -108,8 +108,8 @@ def legend_columns(labels: Collection[str]) -> int:
 
 
 def save(drawn: Figure, folder: Path, name: str) -> None:
-    """Write `name`.svg, of the size of a paper's two columns, and `name`.png, of that of a slide,
-    into `folder`, both with what they show in words (the figure's label)."""
+    """Write a figure into `folder`: `name`.svg of the size of a paper's two columns, `name`.png of
+    that of a slide. Both have what they show in words (the figure's label)."""
     folder.mkdir(parents=True, exist_ok=True)
     words = {"Description": drawn.get_label()}
     with warnings.catch_warnings():  # whoever looks at a drawing has fonts
