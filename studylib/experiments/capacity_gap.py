@@ -1,7 +1,7 @@
 """Capacity gap: how much of its teacher a student of each size keeps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from pydantic import model_validator
 
@@ -55,12 +55,19 @@ class Arm(NamedTuple):
     def add(self, plan: Plan, family: Family, written: int | str) -> Run:
         """Put its model of this size into the plan. Its `steps` are those of all students that it
         was cut from, too."""
-        how: dict[str, Any] = {"stages": self.stages, "targets": self.targets}
-        model = family.student(self.init, written, [family.supervision], **how, title=self.name)
         role, teacher = (STUDENT, FINE_TUNED) if self.name != CONTROL else (CONTROL, GOLD_ONLY)
-        called = family.called(role, teacher, self.init, written, **how) | {"arm": self.name}
-        called["steps"] *= core_sizes.size(written).stages
-        _add(plan, family, model, called)
+        model, called = family.trained(
+            role,
+            teacher,
+            self.init,
+            written,
+            [family.supervision],
+            stages=self.stages,
+            targets=self.targets,
+            title=self.name,
+        )
+        steps = called["steps"] * core_sizes.size(written).stages
+        _add(plan, family, model, called | {"arm": self.name, "steps": steps})
         return model
 
 
@@ -106,7 +113,7 @@ class CapacityGap(SinglePrompt):
 
     def _check_alternative(self) -> None:
         """Raise StudyError for other losses of no size, or that take another number of steps, and
-        for students of them that are cut in stages."""
+        for the same losses."""
         if self.alternative is None:
             return
         if not self.alternative.sizes:
@@ -123,9 +130,6 @@ class CapacityGap(SinglePrompt):
         titles = {method_stages.title(method_stages.parse(stages)) for stages in both}
         if len(titles) == 1:
             raise StudyError("alternative: its losses are those of `training`: name other ones.")
-        for written in self.alternative.sizes:
-            if core_sizes.size(written).cut_from:
-                raise StudyError(f"alternative: {written} is cut in stages: leave it out.")
 
     def _check_teacher_sizes(self) -> None:
         """Raise StudyError for a sweep without a teacher, or with one that is no larger than the
@@ -139,9 +143,6 @@ class CapacityGap(SinglePrompt):
                 f"teacher_sizes names {student} alone: name the sizes of its teachers after it, or"
                 " leave it empty."
             )
-        for written in self.teacher_sizes:
-            if core_sizes.size(written).cut_from:
-                raise StudyError(f"teacher_sizes: {written} is cut in stages: leave it out.")
         for written in teachers:
             larger, smaller = core_sizes.size(written), core_sizes.size(student)
             if not larger.holds(smaller) or larger == smaller:
@@ -192,9 +193,15 @@ class CapacityGap(SinglePrompt):
         """Put the student of the sweep under the control of a larger size into the plan."""
         student, name = self.teacher_sizes[0], control_of(written)
         supervision = family.supervised_by(f"{written} control", control, self.train_prompt)
-        how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
-        model = family.student(FINE_TUNED, student, [supervision], **how, title=f"teacher {name}")
-        called = family.called(STUDENT, name, FINE_TUNED, student, **how)
+        model, called = family.trained(
+            STUDENT,
+            name,
+            FINE_TUNED,
+            student,
+            [supervision],
+            stages=self.training.stages,
+            title=f"teacher {name}",
+        )
         _add(plan, family, model, called | {"arm": SMALLER_TEACHER})
 
     def _ask_bases(self, plan: Plan) -> None:
@@ -232,16 +239,17 @@ def _add(plan: Plan, family: Family, model: Run, called: dict) -> None:
 def _check_sizes(
     name: str, chosen: Sizes, sizes: Sequence[int | str], siblings: Sequence[str]
 ) -> None:
-    """Raise StudyError for a size that is named twice, is not among `sizes` (or siblings), or
-    stands before what it is cut from."""
+    """Raise StudyError for a size that is named twice or is not among `sizes` (or siblings), and
+    for one that is cut in stages where it may not be or before what it is cut from."""
     if len({core_sizes.size(size) for size in chosen}) < len(chosen):
         raise StudyError(f"{name} names a size twice.")
     for number, written in enumerate(chosen):
         if written not in sizes and not (name == "alternative" and written in siblings):
             raise StudyError(f"{name} names {written}, which `sizes` does not: add it there.")
         before = core_sizes.size(written).cut_from
-        named = before in map(str, chosen[:number]) or name not in ("sizes", "from_base")
-        if before and not named:
+        if before and name not in ("sizes", "from_base"):
+            raise StudyError(f"{name}: {written} is cut in stages: leave it out.")
+        if before and before not in map(str, chosen[:number]):
             raise StudyError(
                 f"{name}: {written} is cut from the student of {before}: name that before it."
             )

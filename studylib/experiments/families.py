@@ -83,20 +83,6 @@ class Family:
         pretraining."""
         return PRETRAINED if core_sizes.size(written).sibling else cut_from
 
-    def called(
-        self,
-        role: str,
-        teacher: str,
-        init: str,
-        written: int | str,
-        *,
-        stages: Sequence[Mapping],
-        targets: str = "gold",
-    ) -> dict[str, Any]:
-        """What a student or a control of this size is called in tables."""
-        named = {"role": role, "teacher": teacher, "init": self.init(init, written)}
-        return self.named | named | {"student": self.name(written)} | taught(stages, targets)
-
     def begin(self, init: str, written: int | str) -> Run | Input:
         """The model of this size that students start as: a sibling as it is, or cut. It is cut from
         the fine-tuned teacher, the base model or, in stages, a student. Raises StudyError for a
@@ -142,6 +128,24 @@ class Family:
             lr_search_steps=self.training.lr_search_steps,
             label=f"{self.label} {size}, {self.init(init, written)} init, {title}",
         )
+
+    def trained(
+        self,
+        role: str,
+        teacher: str,
+        init: str,
+        written: int | str,
+        supervisions: Sequence[supervision.Supervision],
+        *,
+        stages: Sequence[Mapping],
+        targets: str = "gold",
+        title: str,
+    ) -> tuple[Run, dict[str, Any]]:
+        """Such a student or control, with what it is called in tables."""
+        how: dict[str, Any] = {"stages": stages, "targets": targets}
+        named = {"role": role, "teacher": teacher, "init": self.init(init, written)}
+        called = self.named | named | {"student": self.name(written)} | taught(**how)
+        return self.student(init, written, supervisions, **how, title=title), called
 
     def control(self, init: str, written: int | str) -> Run:
         """The control of a student: as many steps, on gold answers alone."""

@@ -3,7 +3,7 @@ equal steps."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -58,14 +58,16 @@ class Methods(SinglePrompt):
         """Put a student or a control into the plan, asked in every way that its method answers
         by."""
         gold = role == CONTROL
-        how: dict[str, Any] = {
-            "stages": stages,
-            "targets": "gold" if gold else self.training.targets,
-        }
-        supervisions = [] if gold else [family.supervision]
-        model = family.student(FINE_TUNED, self.size, supervisions, **how, title=objective)
-        teacher = GOLD_ONLY if gold else FINE_TUNED
-        called = family.called(role, teacher, FINE_TUNED, self.size, **how)
+        model, called = family.trained(
+            role,
+            GOLD_ONLY if gold else FINE_TUNED,
+            FINE_TUNED,
+            self.size,
+            [] if gold else [family.supervision],
+            stages=stages,
+            targets="gold" if gold else self.training.targets,
+            title=objective,
+        )
         called["objective"] = objective
         plan.student(model, called, family.asked)
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):

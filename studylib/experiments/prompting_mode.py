@@ -1,6 +1,6 @@
 """Prompting mode: what a demonstration before the text is worth."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -43,13 +43,15 @@ class PromptingMode(Experiment):
             first, last = several[0], several[-1]
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
             for family, supervision, name in [*supervised, (first, last.supervision, TUNED_SHOWN)]:
-                how: dict[str, Any] = {
-                    "stages": self.training.stages,
-                    "targets": self.training.targets,
-                }
-                student = family.student(
-                    FINE_TUNED, self.size, [supervision], **how, title=f"teacher {name}"
+                student, called = family.trained(
+                    STUDENT,
+                    name,
+                    FINE_TUNED,
+                    self.size,
+                    [supervision],
+                    stages=self.training.stages,
+                    targets=self.training.targets,
+                    title=f"teacher {name}",
                 )
-                called = family.called(STUDENT, name, FINE_TUNED, self.size, **how)
                 plan.student(student, called, family.asked)
         return plan

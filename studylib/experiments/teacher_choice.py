@@ -1,7 +1,7 @@
 """Teacher choice: whom a student should learn from."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -61,16 +61,26 @@ class TeacherChoice(SinglePrompt):
         """Every run of it."""
         plan = self.begin()
         for family in families(self, plan, self.train_prompt):
-            control = family.control(BASE, self.size)
-            gold = self.training.gold
-            called = family.called(CONTROL, GOLD_ONLY, BASE, self.size, stages=gold)
+            control, called = family.trained(
+                CONTROL,
+                GOLD_ONLY,
+                BASE,
+                self.size,
+                [],
+                stages=self.training.gold,
+                title="control",
+            )
             plan.student(control, called, family.asked)
             for name, supervisions in self._supervisions(family, plan, control).items():
-                how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
-                student = family.student(
-                    BASE, self.size, supervisions, **how, title=f"teacher {name}"
+                student, called = family.trained(
+                    STUDENT,
+                    name,
+                    BASE,
+                    self.size,
+                    supervisions,
+                    stages=self.training.stages,
+                    title=f"teacher {name}",
                 )
-                called = family.called(STUDENT, name, BASE, self.size, **how)
                 plan.student(student, called, family.asked)
         return plan
 
