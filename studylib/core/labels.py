@@ -6,6 +6,7 @@ TEACHER, STUDENT, CONTROL = "teacher", "student", "control"  # roles
 BASE, FINE_TUNED, PRETRAINED = "base", "fine-tuned", "pretrained"  # base: as from outside, too
 # Arms: a role's main models are called like their role; other students are these.
 OTHER_LOSSES, SMALLER_TEACHER = "student (other losses)", "student (smaller teacher)"
+METHOD = "student (method)"
 GOLD_ONLY = "none (gold only)"
 BASE_SHOWN = "base with a demonstration"
 SMALLER_TUNED, SMALLER_DISTILLED = "smaller, fine-tuned", "smaller, distilled"

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError
-from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, STUDENT
+from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, METHOD, STUDENT
 from studylib.experiments.config import SinglePrompt, Size
 from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
@@ -49,17 +49,17 @@ class Methods(SinglePrompt):
             plain = self.training.stages
             self._add(plan, family, plain, STUDENT, _title(plain))
             for name in self.methods or methods:
-                self._add(plan, family, methods[name].recipe(steps), STUDENT, name)
+                self._add(plan, family, methods[name].recipe(steps), METHOD, name)
         return plan
 
     def _add(
-        self, plan: Plan, family: Family, stages: Sequence[Mapping], role: str, objective: str
+        self, plan: Plan, family: Family, stages: Sequence[Mapping], arm: str, objective: str
     ) -> None:
         """Put a student or a control into the plan, asked in every way that its method answers
         by."""
-        gold = role == CONTROL
+        gold = arm == CONTROL
         model, called = family.trained(
-            role,
+            CONTROL if gold else STUDENT,
             GOLD_ONLY if gold else FINE_TUNED,
             FINE_TUNED,
             self.size,
@@ -68,7 +68,7 @@ class Methods(SinglePrompt):
             targets="gold" if gold else self.training.targets,
             title=objective,
         )
-        called["objective"] = objective
+        called |= {"objective": objective, "arm": arm}
         plan.student(model, called, family.asked)
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):
             named = {"objective": f"{objective}, {way}"}
