@@ -3,13 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import contrasts, retention, roles
+from studylib.analysis import contrasts, retention, statistics
 from studylib.core.filesystem import digest
 from studylib.core.labels import (
     BASE,
     CONTROL,
     FINE_TUNED,
     GOLD_ONLY,
+    OTHER_LOSSES,
+    SMALLER_TEACHER,
     SMALLER_TUNED,
     STUDENT,
     TEACHER,
@@ -19,12 +21,12 @@ from studylib.core.labels import (
 FREE = pd.DataFrame(
     columns=["family", "test_set", "role", "init", "student", "teacher", "objective"]
 ).assign(time=0.0, time_low=0.0, time_high=0.0)  # no costs were measured
-KINDS = {  # of models, by `roles.kinds`: what tells them from a main student
+ARMS = {  # of models: what tells them from a main student
     TEACHER: {"role": TEACHER},
     STUDENT: {},
     CONTROL: {"role": CONTROL, "teacher": GOLD_ONLY},
-    roles.OTHER_LOSSES: {"objective": "taid"},
-    roles.SMALLER_TEACHER: {"teacher": control_of(5)},
+    OTHER_LOSSES: {"objective": "taid"},
+    SMALLER_TEACHER: {"teacher": control_of(5)},
 }
 SHARED = dict(
     family="f",
@@ -45,15 +47,15 @@ SHARED = dict(
 
 
 def compared(scores, teacher=0.8, articles=4):
-    """A teacher compared with students, and these with their controls: {(kind, depth): F1 of every
+    """A teacher compared with students, and these with their controls: {(arm, depth): F1 of every
     question}, 25 questions an article."""
     frames = []
-    for (kind, depth), value in {(TEACHER, 10): teacher, **scores}.items():
+    for (arm, depth), value in {(TEACHER, 10): teacher, **scores}.items():
         size = float(str(depth).replace("x", "."))  # a little larger with neurons cut, too
-        model = SHARED | KINDS[kind]
+        model = SHARED | ARMS[arm] | {"arm": arm}
         model |= {
-            "student": "" if kind == TEACHER else f"f-{depth}",
-            "run": f"{kind}{depth}",
+            "student": "" if arm == TEACHER else f"f-{depth}",
+            "run": f"{arm}{depth}",
             "parameters_total": 100 + 10 * size,
             "parameters_nonembedding": 10 * size,
         }
@@ -113,6 +115,7 @@ def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, ques
     )
     model = {
         "role": role,
+        "arm": role,
         "student": "" if role == TEACHER else f"f-{depth}",
         "seed": seed,
         "test_set": test_set,
@@ -122,6 +125,15 @@ def rows(role, f1, *, depth=10, seed=0, test_set="near", articles=5, per=4, ques
     likeness = {"probability": 0.5, "agreement": 0.25, "loyalty": 0.75}
     model |= {"run": digest(SHARED | model | {name: str(value) for name, value in more.items()})}
     return table.assign(exact_match=values / 2, rouge_l=values, **SHARED | likeness | model | more)
+
+
+def resampled_means(
+    values: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int
+) -> np.ndarray:
+    """Two-level bootstrap: means (repeats, ...) of values (..., S, n), by draws of this generator
+    that all leading entries share."""
+    drawn = statistics.draws(values.shape[-2], len(set(clusters)), rng, repeats)
+    return statistics.means_of(values, clusters, drawn)
 
 
 def marked(role: str, f1: float, other: float, *, column: str, value: bool, **more) -> pd.DataFrame:

@@ -73,6 +73,11 @@ def packs(mode: str = "zero-shot", paragraphs: int = 5) -> list[packing.Pack]:
     return [packing.pack(prompt) for prompt in built(mode, paragraphs)]
 
 
+def unpack(prompt: prompts.Prompt) -> list[packing.Pack]:
+    """The same prompt with one question per row: what packing is compared with."""
+    return [packing.pack(prompts.Prompt(prompt.prefix, [branch])) for branch in prompt.branches]
+
+
 def stages(**losses) -> list[dict]:
     """Two steps on these losses."""
     return [{"steps": 2, "losses": losses}]
@@ -133,7 +138,8 @@ def chosen(raw: str, **changes) -> plans.Plan:
 def prompted(raw: str, **changes) -> plans.Plan:
     """Ways of prompting for a miniature model."""
     own = {"families": {"mini": raw}, "size": 2, "train_prompts": ["zero-shot", "one-shot"]}
-    return _plan("prompting_mode", SETTINGS | own | changes)
+    shared = {name: value for name, value in SETTINGS.items() if name != "train_prompt"}
+    return _plan("prompting_mode", shared | own | changes)
 
 
 def compared(raw: str, **changes) -> plans.Plan:

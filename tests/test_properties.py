@@ -15,6 +15,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from invented import resampled_means
+from miniatures import unpack
 from scipy import stats
 
 from studylib.analysis import statistics
@@ -223,7 +225,7 @@ def prompts(draw: st.DrawFn) -> Prompt:
 
 @given(prompt=prompts())
 def test_a_row_has_every_branch_once_and_each_as_if_it_were_alone(prompt: Prompt):
-    row, alone = packing.pack(prompt), packing.unpack(prompt)
+    row, alone = packing.pack(prompt), unpack(prompt)
     assert len(row.ids) == len(prompt.prefix) + sum(
         len(one.ids) - len(prompt.prefix) for one in alone
     )
@@ -259,9 +261,7 @@ def test_a_branch_sees_the_prefix_and_itself_only(several: list[Prompt]):
                 key for key in range(query + 1) if row.branches[key] in (0, row.branches[query])
             }
             assert set(seen[query].nonzero()[:, 0].tolist()) == allowed
-        for one, branch in zip(
-            packing.unpack(prompt), range(1, len(prompt.branches) + 1), strict=True
-        ):
+        for one, branch in zip(unpack(prompt), range(1, len(prompt.branches) + 1), strict=True):
             mine = [place for place in range(width) if row.branches[place] in (0, branch)]
             assert torch.equal(seen[mine][:, mine], packing.collate([one]).mask[0, 0])
         assert (
@@ -449,16 +449,14 @@ def drawn(seed: int) -> np.random.Generator:
 )
 def test_the_bootstrap_of_a_constant_is_that_constant(value: float, sizes: list[int], seeds: int):
     clusters = np.repeat(np.arange(len(sizes)), sizes)
-    means = statistics.resampled_means(
-        np.full((seeds, len(clusters)), value), clusters, drawn(0), 50
-    )
+    means = resampled_means(np.full((seeds, len(clusters)), value), clusters, drawn(0), 50)
     assert means == pytest.approx(np.full(50, value))
 
 
 @given(both=clustered())
 def test_the_bootstrap_stays_within_the_values_and_an_interval_in_its_order(both: tuple):
     values, clusters = both
-    means = statistics.resampled_means(values[None], clusters, drawn(0), 200)
+    means = resampled_means(values[None], clusters, drawn(0), 200)
     assert (
         means.shape == (200,)
         and values.min() - 1e-9 <= means.min()

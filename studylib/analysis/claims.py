@@ -18,19 +18,19 @@ from studylib.core.labels import TEACHER
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed of models, lines of a comparison from the largest to the smallest: whether
-    intervals test it, and the smallest model that passes, if any does."""
+    """What is claimed of models, which are lines of a comparison from the largest to the smallest.
+    It says whether intervals test it, and names the smallest model that passes, if any does."""
 
     models: Sequence[Mapping]
     tested: bool
     passed: Mapping | None
 
 
-def headline(kept: pd.DataFrame, asked: str) -> pd.DataFrame:
-    """The lines that the claim is about: students and controls, asked so, of which is known what
-    they keep, with the way in which they were cut, from the largest to the smallest."""
+def headline(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
+    """The lines that the claim is about: students and controls with this eval prompt, as far as it
+    is known what they keep. `way` says how they were cut."""
     main = kept.init.isin(HEAD_INITS) & roles.main(kept) & (kept.role != TEACHER)
-    models = kept[(kept.eval_prompt == asked) & main].dropna(subset="retention_f1")
+    models = kept[(kept.eval_prompt == eval_prompt) & main].dropna(subset="retention_f1")
     return models.assign(way=[sizes.named(name).way for name in models.student])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import pairing, retention, roles, run_ids, statistics
+from studylib.core import labels
 from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT
 
 PAIR = ["contrast", "init", "student", "teacher", "objective"]
@@ -16,8 +17,8 @@ ADDED = "student − control"
 OTHER_LOSSES, SMALLER_TEACHER = "other losses − main losses", "smaller teacher − uncut teacher"
 AGAINST = {
     ADDED: (STUDENT, CONTROL),
-    OTHER_LOSSES: (roles.OTHER_LOSSES, STUDENT),
-    SMALLER_TEACHER: (roles.SMALLER_TEACHER, STUDENT),
+    OTHER_LOSSES: (labels.OTHER_LOSSES, STUDENT),
+    SMALLER_TEACHER: (labels.SMALLER_TEACHER, STUDENT),
 }
 INHERITED = {
     STUDENT: "fine-tuned − base init, students",
@@ -31,18 +32,18 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     """What models of one size differ by in points of F1, a line per setting, contrast, start, size,
     teacher and objective.
 
-    Student minus control is what the teacher adds while training; other losses or a smaller teacher
-    minus the student, what these do; fine-tuned minus base init, what is inherited through weights.
-    Where several learning rates are searched, each side has the one that is best for it, and loss
-    weights may add up to different sums (`rates.differences`).
+    Student minus control is what the teacher adds while training. Other losses or a smaller teacher
+    are compared with the student. Fine-tuned minus base init is what is inherited through weights.
+    Each side has the learning rate that is best for it. Loss weights may add up to different sums
+    (`rates.differences`).
 
-    The `primary` lines are of untouched questions alone, the others of all. `low` to `high` is the
-    95 % interval; `p` the article-level sign-flip test on means over seeds, `p_holm` the same after
-    Holm over all lines but the `primary` ones, declared beforehand: by the teacher of that name,
-    asked as was trained, on the first test set; `detectable` the least difference that would be
-    found in four cases of five: with enough seeds to draw from (`statistics.SEEDS`) the spread of
-    the seeds is in it; with fewer it is, like interval and test, for these seeds. All missing where
-    questions or articles are too few.
+    The `primary` lines were declared beforehand: by the teacher of that name, asked as was trained,
+    on the first test set. They are of untouched questions alone, the others of all. `low` to `high`
+    is the 95 % interval. `p` is the article-level sign-flip test on means over seeds. `p_holm` is
+    the same after Holm over all lines but the primary ones. `detectable` is the least difference
+    that would be found in four cases of five. With enough seeds to draw from (`statistics.SEEDS`)
+    it has the spread of the seeds in it. With fewer it is, like interval and test, for these seeds.
+    All are missing where questions or articles are too few.
     """
     rows = pairing.distinct(rows)
     table, first = _contrasts(rows), rows.test_set.iloc[0]
@@ -56,9 +57,9 @@ def tested(
     rows: pd.DataFrame,
     compare_rows: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> pd.DataFrame:
-    """The lines that `compare_rows` gives of `rows`, those that are `primary` made anew from
-    untouched questions (missing where none is); with `p_holm`, Holm's over all other lines, and
-    with what can be detected by his first step, the strictest."""
+    """The lines that `compare_rows` gives of `rows`. Those that are `primary` are made anew from
+    untouched questions, and missing where none is. `p_holm` is Holm's over all other lines. What
+    can be detected is by his first step, the strictest."""
     if not rows.untouched.all() and primary.any():
         names = [name for name in table if name not in DIFFERENCE]
         lines, fresh = table.loc[primary, names], compare_rows(rows[rows.untouched])
@@ -72,8 +73,8 @@ def tested(
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """The lines with what is `tested` at all, and `significant`: by the test, corrected for the
-    number of lines, and by an interval that leaves out 0."""
+    """The lines with what is `tested` at all, and `significant`. That is by the test, corrected for
+    the number of lines, and by an interval that leaves out 0."""
     around_zero = (table.low <= 0) & (table.high >= 0)
     significant = (table.p_holm <= statistics.LEVEL) & ~around_zero
     return table.assign(tested=table.p_holm.notna(), significant=significant)
@@ -102,7 +103,6 @@ def difference(model: pd.DataFrame, other: pd.DataFrame) -> dict:
 def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     """Those lines, not yet corrected for their number."""
     models, lines = roles.compared(rows[rows.student != ""]), []
-    models = models.assign(kind=roles.kinds(models))
     for setting, group in models.groupby([*retention.SETTING, "student"], sort=False):
         for name, model, other in _pairs(group):
             if set(model.seed) & set(other.seed):
@@ -115,10 +115,10 @@ def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """The contrasts among models of one setting and size, by name, with the rows of both sides."""
     for _, group in models.groupby("init", sort=False):
-        for name, (kind, against) in AGAINST.items():
-            other = group[group.kind == against]
-            for _, model in group[group.kind == kind].groupby(["teacher", "objective"], sort=False):
+        for name, (arm, against) in AGAINST.items():
+            other = group[group.arm == against]
+            for _, model in group[group.arm == arm].groupby(["teacher", "objective"], sort=False):
                 yield name, model, other
-    for kind, name in INHERITED.items():
-        side = models[models.kind == kind]
+    for arm, name in INHERITED.items():
+        side = models[models.arm == arm]
         yield name, side[side.init == FINE_TUNED], side[side.init == BASE]

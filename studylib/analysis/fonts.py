@@ -1,7 +1,7 @@
 """Fonts for the names in figures: the one that matplotlib brings, then whatever this machine has
 for other scripts.
 
-A drawing (SVG) keeps the names as text, which a viewer draws by its own fonts; a picture (PNG)
+A drawing (SVG) keeps the names as text, which a viewer draws by its own fonts. A picture (PNG)
 needs a font where it is made. What no font here has is drawn as an escape. Try it: python -c "from
 studylib.analysis.fonts import advice; print(advice('学生'))"
 """
@@ -18,8 +18,8 @@ LAST_RESORT = "Last Resort"  # begins the names of fonts that have a box for eve
 
 
 def fit(texts: Iterable[Text]) -> list[str]:
-    """Have these texts of a figure drawn by the fonts that have their characters, and return those
-    beside the usual one, what no font has among them as escapes."""
+    """Have these texts of a figure drawn by the fonts that have their characters. Return those
+    fonts beside the usual one, and what no font has as escapes."""
     strange = {text: missing for text in texts if (missing := lacking(text.get_text()))}
     families = _families(set().union(*strange.values()))
     unknown = lacking("".join(map(Text.get_text, strange)), families)
@@ -48,13 +48,11 @@ def advice(text: str) -> str:
 
 def lacking(text: str, families: Sequence[str] = ()) -> set[str]:
     """The characters that neither the usual font nor these have."""
-    there = (
+    fonts = (
         [_characters(findfont(name)) for name in (BASE, *families)] if not text.isascii() else []
     )
     return {
-        char
-        for char in text
-        if not char.isascii() and not any(ord(char) in known for known in there)
+        char for char in text if not char.isascii() and not any(ord(char) in font for font in fonts)
     }
 
 
@@ -71,14 +69,15 @@ def _families(characters: set[str]) -> list[str]:
         else []
     )
     files = {entry.name: entry.fname for entry in entries if not entry.name.startswith(LAST_RESORT)}
-    known = {name: _characters(file) & left for name, file in sorted(files.items())}
+    candidates = {name: _characters(file) & left for name, file in sorted(files.items())}
     while (
         left
-        and known
-        and known[best := max(known, key=lambda name: len(known[name] & left))] & left
+        and candidates
+        and candidates[best := max(candidates, key=lambda name: len(candidates[name] & left))]
+        & left
     ):
         chosen.append(best)
-        left -= known.pop(best)
+        left -= candidates.pop(best)
     return chosen
 
 

@@ -38,8 +38,8 @@ def measured(row: Mapping | pd.Series, name: str) -> str:
 
 def extent(values: Iterable[float], form: Callable[[float], str] = number) -> str:
     """From the least to the largest of these values, or the one that all are."""
-    known = pd.Series(list(values), dtype=float)
-    low, high = form(known.min()), form(known.max())
+    numbers = pd.Series(list(values), dtype=float)
+    low, high = form(numbers.min()), form(numbers.max())
     return low if low == high else f"{low} to {high}"
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib.analysis import contrasts, pairing, prose, statistics, tables
+from studylib.analysis import contrasts, pairing, prose, roles, statistics, tables
 from studylib.analysis.figures import look
 from studylib.analysis.formats import number, probability, signed, span
-from studylib.core.labels import CONTROL, STUDENT
+from studylib.core.labels import CONTROL, METHOD, STUDENT
 
 SETTING = ["family", "eval_prompt", "test_set"]
-MODEL = ["role", "objective", "steps"]
+MODEL = ["role", "arm", "objective", "steps"]
 COST = ["training_flops", "answer_flops"]
 PLAIN = "plain"
 SCORES = ("f1", "exact_match", "loyalty")
@@ -20,9 +20,10 @@ BESIDE = ("difference", "low", "high", "p", "detectable")
 
 
 def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """A line per family, prompting, test set and model: F1, EM and loyalty of 0 to 100, F1 minus
-    that of the control and of plain distillation with interval, p (Holm's over all methods) and
-    detectable difference, and the FLOPs of `costs` (`training_cost.of`)."""
+    """A line per family, prompting, test set and model: F1, EM and loyalty of 0 to 100, and the
+    FLOPs of `costs` (`training_cost.of`). F1 minus that of the control and of plain distillation
+    has an interval, p (Holm's over all methods) and detectable difference."""
+    rows = rows.assign(arm=roles.arms(rows))
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
     for other in (CONTROL, PLAIN):
         table[f"{other}_p_holm"] = table[f"{other}_p"]
@@ -37,13 +38,15 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
     for setting, part in rows.groupby(SETTING, sort=False):
         students = part[part.role.isin([STUDENT, CONTROL])]
         models = {key: model for key, model in students.groupby(MODEL, sort=False)}
-        plain = next(key for key in models if key[0] == STUDENT)  # planned before all methods
-        control = next(key for key in models if key[0] == CONTROL and key[2] == plain[2])
+        steps = students.steps[students.role == STUDENT].max()
+        plain = next((key for key in models if key[1] == STUDENT), None)
+        control = next((key for key in models if key[0] == CONTROL and key[-1] == steps), None)
         for key, model in models.items():
             line = dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True))
             line |= {name: 100 * model[name].mean() for name in SCORES}
             for name, other in ((CONTROL, control), (PLAIN, plain)):
-                beside = contrasts.difference(model, models[other]) if key != other else {}
+                compared = other is not None and other != key
+                beside = contrasts.difference(model, models[other]) if compared else {}
                 line |= {f"{name}_{each}": float(beside.get(each, "nan")) for each in BESIDE}
             yield line
 
@@ -90,19 +93,12 @@ def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return figure, table[[*SETTING, *MODEL, "f1", "training_flops"]]
 
 
-def _students(part: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Plain distillation, which is planned before all methods, and the methods."""
-    students = part[part.role == STUDENT]
-    return students[:1], students[1:]
-
-
 def answer(table: pd.DataFrame) -> str:
     """How many methods differ from the control, and the best one, a sentence per test set."""
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
-        plain, methods = _students(part)
+        students, methods = part[part.role == STUDENT], part[part.arm == METHOD]
         significant = methods[methods.control_p_holm < statistics.LEVEL]
-        students = pd.concat([plain, methods])
         best = students.loc[students.f1.idxmax()]
         settings.append(
             {
@@ -120,11 +116,11 @@ def answer(table: pd.DataFrame) -> str:
 
 
 def conclusion(table: pd.DataFrame) -> str:
-    """The answer, and which methods bring the student nearer to its teacher than the control: one
+    """The answer, and which methods bring the student nearer to its teacher than the control. One
     that does not move it cannot help it by the teacher."""
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
-        students = pd.concat(_students(part))
+        students = part[part.role == STUDENT]
         controls = part[(part.role == CONTROL) & (part.steps == students.steps.max())]
         reference = controls.loyalty.max()
         nearer = students.loyalty > reference

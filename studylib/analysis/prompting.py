@@ -20,12 +20,12 @@ APART = ("apart", "apart_low", "apart_high")
 def prompting(
     rows: pd.DataFrame, train_prompts: Sequence[str], eval_prompts: Sequence[str]
 ) -> pd.DataFrame:
-    """What ways of prompting are worth in points of F1: a line per family, test set, role and two
-    ways of training and asking, with the `contrast` that they belong to.
+    """What ways of prompting are worth in points of F1, a line per family, test set, role and two
+    ways of training and asking. `contrast` says what the two are compared for.
 
-    Of the ways of training the first is plain and the last shows a demonstration. Columns as in
-    `contrasts.contrasts`; the comparison of whole ways, of students on the first test set, was
-    declared beforehand and is not corrected, the others by Holm over all of them.
+    Of the ways of training the first is plain and the last shows a demonstration. Columns are as in
+    `contrasts.contrasts`. The comparison of whole ways, of students on the first test set, was
+    declared beforehand and is not corrected. The others are, by Holm over all of them.
     """
     rows = pairing.distinct(rows)
     table, first = _prompting(rows, train_prompts, eval_prompts), rows.test_set.iloc[0]
@@ -46,10 +46,13 @@ def declared(train_prompts: Sequence[str]) -> str:
 
 def by_trait(rows: pd.DataFrame, train_prompts: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and
-    asking minus that of the one that never is, a line per family, test set, trait of the question
-    and its value, with 95 % intervals, and how far (`apart`) that is above the other questions' on
-    the same test set; nothing is tested here. Where some values on a test set have questions enough
-    for an interval, those that have not are left out."""
+    asking minus that of the one that never is. There is a line per family, test set, trait of the
+    question and its value, with 95 % intervals.
+
+    `apart` is how far a difference is above the other questions' on the same test set. Nothing is
+    tested here. Where some values on a test set have questions enough for an interval, those that
+    have not are left out.
+    """
     rows, lines = pairing.distinct(rows), []
     students = rows[(rows.role == "student") & (rows.teacher == FINE_TUNED)]
     for (family, test), group in students.groupby(["family", "test_set"], sort=False):
@@ -132,8 +135,8 @@ def _apart(shown: pd.DataFrame, plain: pd.DataFrame, questions: set) -> dict[str
 
 
 def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Traits of questions (`prompts.traits`), numbers in classes; of many questions words that few
-    ask with are other words, and those of languages but English are none."""
+    """Traits of questions (`prompts.traits`), numbers in classes. Of many questions, words that few
+    ask with become other words. Those of languages but English are none."""
     asks = rows.asks.where(rows.language == "en")
     if rows.question.nunique() >= statistics.QUESTIONS:
         common = rows.groupby(asks).question.nunique() >= statistics.QUESTIONS

@@ -52,16 +52,16 @@ def cells(rates: pd.DataFrame) -> pd.DataFrame:
 def differences(rates: pd.DataFrame) -> str:
     """What students and their controls differ in besides the teacher, in sentences; where there are
     no such pairs, whether learning rates were searched."""
-    kinds = roles.kinds(rates)
-    students, controls = (rates[kinds == role] for role in (STUDENT, CONTROL))
+    arms = roles.arms(rates)
+    students, controls = (rates[arms == arm] for arm in (STUDENT, CONTROL))
     pairs = students.merge(controls, on=PAIR, suffixes=("", "_control"))
     weights = pairs.loc[pairs.weights != pairs.weights_control, ["weights", "weights_control"]]
-    known = pairs.dropna(subset=["lr", "lr_control"])
+    recorded = pairs.dropna(subset=["lr", "lr_control"])
     return prose.render(
         "rates",
         pairs=len(pairs),
         weights=weights.drop_duplicates().to_dict("records"),
         searched=((rates if pairs.empty else pairs).tried != "").any(),
-        known=len(known),
-        same=(known.lr == known.lr_control).sum(),
+        recorded=len(recorded),
+        same=(recorded.lr == recorded.lr_control).sum(),
     )

@@ -42,26 +42,26 @@ BINS = 10  # of probability, for the calibration error
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per setting and model: mean scores over its seeds, retention of F1 and EM, reductions,
-    and how like its teacher it is, in percent.
+    """A line per setting and model, in percent: mean scores over its seeds, retention, reductions,
+    and how like its teacher it is.
 
     `SPREAD` names the standard deviations of scores over seeds, `BOUNDS` the 95 % intervals of
-    scores and retention, missing where questions or articles are too few (`statistics.enough`);
-    retention is missing where the teacher is below 20 F1.
+    scores and retention. They are missing where questions or articles are too few
+    (`statistics.enough`). Retention is missing where the teacher is below 20 F1.
     """
-    lines, rows = [], pairing.distinct(roles.compared(rows))
+    lines, rows, identity = [], pairing.distinct(roles.compared(rows)), [*MODEL, "arm"]
     for setting, group in rows.groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
-        for name, model in group[group.seed.isin(teacher.seed)].groupby(MODEL, sort=False):
-            identity = zip([*SETTING, *MODEL], [*setting, *name], strict=True)
-            lines.append(dict(identity) | _line(model, teacher))
-    return pd.DataFrame(lines, columns=[*SETTING, *MODEL, *LINE])
+        for name, model in group[group.seed.isin(teacher.seed)].groupby(identity, sort=False):
+            line = dict(zip([*SETTING, *identity], [*setting, *name], strict=True))
+            lines.append(line | _line(model, teacher))
+    return pd.DataFrame(lines, columns=[*SETTING, *identity, *LINE])
 
 
 def on_untouched(rows: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """The comparison (`kept`, of the same rows) on untouched questions alone, on which claims rest:
-    of test sets with questions that were looked at while choices were made, compared anew; of the
-    others as it is."""
+    """The comparison (`kept`, of the same rows) on untouched questions alone, on which claims rest.
+    Test sets with questions that were looked at while choices were made are compared anew. The
+    others stay as they are."""
     looked_at = rows.test_set.isin(rows.test_set[~rows.untouched])
     if not looked_at.any():
         return kept
@@ -73,7 +73,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting, model and seed: F1, and retention of F1 (missing where the teacher is
     below 20 F1), in percent."""
     rows = pairing.distinct(roles.compared(rows))
-    models = rows.groupby([*SETTING, *MODEL, "seed"], sort=False)
+    models = rows.groupby([*SETTING, *MODEL, "arm", "seed"], sort=False)
     scores = {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
     seeds = pd.DataFrame(scores).reset_index()
     teachers = seeds[seeds.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]]

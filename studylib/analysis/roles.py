@@ -1,35 +1,27 @@
-"""Which students are the main ones, and which learn by other losses or from a smaller teacher.
+"""Which lines are of main models, and which of what else was tried on students.
 
-kept[roles.main(kept)]     teachers, students and controls, without what else was tried on students
+kept[roles.main(kept)]     teachers, main students and controls
 """
 
 import pandas as pd
 
-from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT, TEACHER, control_of
-
-OTHER_LOSSES, SMALLER_TEACHER = "student (other losses)", "student (smaller teacher)"
+from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT, TEACHER
 
 
-def kinds(table: pd.DataFrame) -> pd.Series:
-    """The role of every line. A student by other losses than the main ones is `OTHER_LOSSES`; one
-    whose teacher is the control of another size is `SMALLER_TEACHER`.
-
-    The first student of the table names the main losses, since a plan has main students first: that
-    is only so where one of them has answered."""
-    students = table.role == STUDENT
-    smaller = students & table.teacher.str.startswith(control_of(""))
-    main = table.objective[students & ~smaller].head(1)
-    other = students & ~smaller & ~table.objective.isin(main)
-    return table.role.mask(smaller, SMALLER_TEACHER).mask(other, OTHER_LOSSES)
+def arms(table: pd.DataFrame) -> pd.Series:
+    """The arm of every line, as the plan states it (column `arm`). Without that column all models
+    are main ones: their arm is their role."""
+    return table.get("arm", table.role)
 
 
 def main(table: pd.DataFrame) -> pd.Series:
     """Which lines are of teachers, main students and controls."""
-    return kinds(table).isin((TEACHER, STUDENT, CONTROL))
+    return arms(table).isin((TEACHER, STUDENT, CONTROL))
 
 
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of fine-tuned teachers and of what is compared with them: without other teachers and
-    models as they come from outside."""
+    """The rows of fine-tuned teachers and of what is compared with them, with their arms. Other
+    teachers and models as they come from outside are left out."""
     others = (rows.role == TEACHER) & (rows.teacher != FINE_TUNED)
+    rows = rows.assign(arm=arms(rows))
     return rows[~others & (rows.role != BASE)]

@@ -53,20 +53,13 @@ def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
     ) ** 2
 
 
-def resampled_means(
-    values: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS
-) -> np.ndarray:
-    """Two-level bootstrap: values (..., S, n) -> means (repeats, ...) over seeds and then clusters
+def bootstrap(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Two-level bootstrap: means (repeats, ...) of values (..., S, n). Seeds and then clusters are
     drawn with replacement.
 
-    All leading entries share their draws, so that differences and ratios of them are paired.
+    All leading entries share their draws, always the same ones, so that differences and ratios are
+    paired. Fewer than `SEEDS` seeds are not drawn, but averaged.
     """
-    return means_of(values, clusters, draws(values.shape[-2], len(set(clusters)), rng, repeats))
-
-
-def bootstrap(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Means (repeats, ...) of values (..., S, n), always by the same draws; fewer than `SEEDS`
-    seeds are not drawn, but averaged."""
     values = values.mean(-2, keepdims=True) if values.shape[-2] < SEEDS else values
     return means_of(values, clusters, _same_draws(values.shape[-2], len(set(clusters))))
 
@@ -91,10 +84,8 @@ def means_of(
     values: np.ndarray, clusters: np.ndarray, drawn: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     """The means (repeats, ...) of values (..., S, n) in such draws."""
-    (drawn_seeds, drawn_groups), (sums, sizes) = (
-        drawn,
-        _by_cluster(values, clusters),
-    )  # sums (..., S, G)
+    drawn_seeds, drawn_groups = drawn
+    sums, sizes = _by_cluster(values, clusters)  # (..., S, G) and (G,)
     totals = np.einsum("bs,...sg,bg->b...", drawn_seeds, sums, drawn_groups, optimize=True)
     return totals / (drawn_groups @ sizes).reshape(-1, *[1] * (values.ndim - 2))
 
@@ -123,11 +114,11 @@ def sign_flip(
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number, step down (Holm, 1979): in the given order, never above
     1."""
-    found, worst = [0.0] * len(p_values), 0.0
+    corrected, worst = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        found[index] = worst
-    return found
+        corrected[index] = worst
+    return corrected
 
 
 def detectable(
@@ -171,7 +162,7 @@ def calibration_error(
 
     Guo et al. (2017), §2, from memory.
     """
-    said, was = np.asarray(probabilities), np.asarray(right)
-    which = np.minimum((said * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, said - was, bins)  # a bin's size cancels out
-    return float(np.abs(gaps).sum() / len(said))
+    stated, true = np.asarray(probabilities), np.asarray(right)
+    which = np.minimum((stated * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, stated - true, bins)  # a bin's size cancels out
+    return float(np.abs(gaps).sum() / len(stated))

@@ -17,9 +17,10 @@ from studylib.analysis import (
     retention,
     roles,
     tables,
+    teacher_vs_student,
 )
 from studylib.core import sizes
-from studylib.core.labels import BASE, FINE_TUNED, STUDENT
+from studylib.core.labels import FINE_TUNED, STUDENT
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ def choice_conclusion(
 
 def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores of teachers and students with whether the teacher was fine-tuned."""
-    return scores.assign(fine_tuned=[not name.startswith(BASE) for name in scores.teacher])
+    return scores.assign(fine_tuned=scores.teacher.map(teacher_vs_student.is_fine_tuned))
 
 
 def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:

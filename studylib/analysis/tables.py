@@ -67,7 +67,7 @@ def table(
     measures: Sequence[str] = tuple(MEASURES),
 ) -> str:
     """The comparison in Markdown: of what identifies and measures models, what is `named` and in
-    `measures`; what is the same in every line is said once, below it."""
+    `measures`. What is the same in every line stands once, below it."""
     models = _models(kept)
     values = models.nunique()
     shared = [f"{IDENTITY[name]} {models[name].iloc[0]}" for name in values.index[values == 1]]
@@ -111,8 +111,8 @@ def _measured(row: Mapping, name: str) -> str:
 
 
 def notes_on(table: pd.DataFrame, differences: pd.DataFrame | None = None) -> str:
-    """Of which questions a comparison or contrasts are, what their intervals are, and why there are
-    none where there are none; and what could have been detected of `differences`."""
+    """Of which questions a comparison or contrasts are, and what their intervals are, or why there
+    are none. Of `differences` it adds what could have been detected."""
     enough = [statistics.enough(row.n, row.articles) for row in table.itertuples()]
     few, sets = table[~np.array(enough, bool)], table[table.untouched < table.n]
     return prose.render(

@@ -5,7 +5,15 @@ import pandas as pd
 
 from studylib.analysis import pairing, retention, roles, run_ids, statistics
 from studylib.core import sizes
-from studylib.core.labels import CONTROL, FINE_TUNED, PRETRAINED, STUDENT, TEACHER, control_of
+from studylib.core.labels import (
+    CONTROL,
+    FINE_TUNED,
+    PRETRAINED,
+    SMALLER_TEACHER,
+    STUDENT,
+    TEACHER,
+    control_of,
+)
 
 FEW_TEACHERS = 4  # of fewer no correlation is given
 # Parameters of the best teacher over its student's (Zhang et al., 2025, arXiv:2311.07052, in
@@ -16,25 +24,28 @@ SWEEP = [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", *SCORE
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """A student under ever larger teachers: a line per setting and teacher, with the `ratio` of
-    their parameters, both scores and the interval of the student's; cut students under the controls
-    of larger sizes, on the seeds that they have, and siblings that learn from several families,
-    whose name stands for their family and the families' for their teachers'."""
+    """A student under ever larger teachers, a line per setting and teacher. It has the `ratio` of
+    their parameters, both scores and the interval of the student's.
+
+    Students are cut ones under the controls of larger sizes, on the seeds that they have, and
+    siblings that learn from several families. A sibling's name stands for its family, and the
+    families' names for its teachers'.
+    """
     return pd.concat([_under_controls(rows), _under_families(rows)], ignore_index=True)
 
 
 def law(rows: pd.DataFrame) -> pd.DataFrame:
-    """Under how large a teacher a sibling does best: a line per sibling that learns in at least
-    `FEW_TEACHERS` families, way of asking and test set, with the `ratio` of parameters where a
-    parabola in its logarithm, through the students' F1, is highest, from `low` to `high`.
+    """Under how large a teacher a sibling does best, a line per sibling, way of asking and test
+    set. Siblings that learn in fewer than `FEW_TEACHERS` families are left out.
 
-    The ratio is missing where the parabola has no summit between the smallest and the largest
-    teacher, `least` to `most`; `within` is the share of draws of the bootstrap in which it has one,
-    and the interval is over those. After Zhang et al. (2025, arXiv:2311.07052), who find 2.5 by
-    such curves; their fit is not known here.
+    A parabola in the logarithm of the `ratio` of parameters is fitted to the students' F1. The line
+    has the ratio where it is highest, from `low` to `high`. That is missing where the parabola has
+    no summit between the smallest and the largest teacher, `least` to `most`. `within` is the share
+    of draws of the bootstrap in which it has one. The interval is over those. After Zhang et al.
+    (2025, arXiv:2311.07052), who find 2.5 by such curves; their fit is not known here.
     """
     rows, names, lines = pairing.distinct(rows), ["student", *retention.SETTING[1:]], []
-    students = rows[(roles.kinds(rows) == STUDENT) & (rows.init == PRETRAINED)]
+    students = rows[(roles.arms(rows) == STUDENT) & (rows.init == PRETRAINED)]
     groups = students.groupby(
         [students.student.map(sizes.written), *retention.SETTING[1:]], sort=False
     )
@@ -81,7 +92,7 @@ def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
     """Siblings that are students in several families, under these families' teachers."""
     if not (rows.init == PRETRAINED).any():
         return pd.DataFrame(columns=SWEEP)
-    kept = retention.compare(rows[roles.kinds(rows).isin((TEACHER, STUDENT))])
+    kept = retention.compare(rows[roles.arms(rows).isin((TEACHER, STUDENT))])
     teachers = kept[kept.role == TEACHER].set_index(retention.SETTING).f1.rename("teacher_f1")
     students = kept[(kept.role == STUDENT) & (kept.init == PRETRAINED)]
     names = students.student.map(sizes.written)
@@ -99,17 +110,16 @@ def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
 def _under_controls(rows: pd.DataFrame) -> pd.DataFrame:
     """Cut students under the controls of larger sizes and under the uncut teacher, on the seeds
     that the smaller teachers' students have."""
-    smaller = roles.kinds(rows) == roles.SMALLER_TEACHER
+    smaller = roles.arms(rows) == SMALLER_TEACHER
     shared, lines = rows[rows.seed.isin(rows.seed[smaller])], []
     if shared.empty:
         return pd.DataFrame(columns=SWEEP)
     for _, group in retention.compare(shared).groupby(retention.SETTING, sort=False):
-        kinds = roles.kinds(group)
-        controls = group[(kinds == CONTROL) & (group.init == FINE_TUNED)]
-        swept = group[kinds == roles.SMALLER_TEACHER]
+        controls = group[(group.arm == CONTROL) & (group.init == FINE_TUNED)]
+        swept = group[group.arm == SMALLER_TEACHER]
         names = [*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
-        teachers = pd.concat([controls, group[kinds == TEACHER]]).assign(teacher=names)
-        main = (kinds == STUDENT) & (group.init == FINE_TUNED)
+        teachers = pd.concat([controls, group[group.arm == TEACHER]]).assign(teacher=names)
+        main = (group.arm == STUDENT) & (group.init == FINE_TUNED)
         students = group[main & group.student.isin(swept.student)]
         pairs = pd.concat([swept, students]).merge(
             teachers, on=[*retention.SETTING, "teacher"], suffixes=("", "_teacher")

@@ -14,11 +14,12 @@ GROUP = [*retention.SETTING, "init", "student"]
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """F1 of teachers and of the students that they taught, equal but for them and the learning rate
-    that each searched, a line per setting and teacher, in percent; and over the teachers of a
-    setting the correlation of both (Pearson's `r`, with `r_low` to `r_high`, missing where articles
-    or teachers are too few), once more over those that were fine-tuned, where others are among
-    them.
+    """F1 of teachers and of the students that they taught, in percent, a line per setting and
+    teacher. Students are equal but for their teacher and the learning rate that each searched.
+
+    Over the teachers of a setting it has the correlation of both (Pearson's `r`, with `r_low` to
+    `r_high`). That is missing where articles or teachers are too few. Where others are among them,
+    it has it once more over those that were fine-tuned.
 
     A teacher's score is that in the prompting in which it taught; teachers that are asked together
     have none. The interval draws articles: it is for these teachers, and says nothing of others.
@@ -26,13 +27,15 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     rows, lines = pairing.distinct(rows), []
     for setting, students in rows[rows.role == STUDENT].groupby(GROUP, sort=False):
         identity = dict(zip(GROUP, setting, strict=True))
-        asked = rows[(rows.family == identity["family"]) & (rows.test_set == identity["test_set"])]
+        answers = rows[
+            (rows.family == identity["family"]) & (rows.test_set == identity["test_set"])
+        ]
         pairs = {
             name: (teacher, student)
             for name, student in students.groupby("teacher", sort=False)
-            if len(teacher := _teacher(name, asked, student))
+            if len(teacher := _teacher(name, answers, student))
         }
-        fine_tuned = {name: pair for name, pair in pairs.items() if not name.startswith(BASE)}
+        fine_tuned = {name: pair for name, pair in pairs.items() if is_fine_tuned(name)}
         among = _correlated(fine_tuned)[0] if 0 < len(fine_tuned) < len(pairs) else {}
         fine_tuned_r = {f"fine_tuned_{name}": among.get(name, np.nan) for name in R}
         lines += [identity | line | fine_tuned_r for line in _correlated(pairs)]
@@ -40,18 +43,22 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*columns, *(f"fine_tuned_{name}" for name in R), "runs"])
 
 
+def is_fine_tuned(teacher: str) -> bool:
+    """Whether the teacher of this name was fine-tuned: all are but the base model, however it is
+    asked."""
+    return not teacher.startswith(BASE)
+
+
 def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a student's teacher: one that was asked as it taught; the fine-tuned teacher or
-    the student's own control in the prompting that both were trained in."""
+    """The rows of a student's teacher, asked as it taught. The fine-tuned teacher and the student's
+    own control were asked in the prompting that both were trained in."""
     models = rows[rows.teacher == name]
     if name == SELF:
         same = (rows.student == student.student.iloc[0]) & (rows.init == student.init.iloc[0])
         models = rows[(rows.role == CONTROL) & same]
     others = (models.role == TEACHER) & (models.teacher != FINE_TUNED)
-    own = models.role.isin((TEACHER, CONTROL)) & (
-        models.eval_prompt == student.train_prompt.iloc[0]
-    )
-    return models[others | own]
+    trained_so = models.eval_prompt == student.train_prompt.iloc[0]
+    return models[others | (models.role.isin((TEACHER, CONTROL)) & trained_so)]
 
 
 def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:

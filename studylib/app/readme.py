@@ -16,7 +16,6 @@ from studylib.core.project import root
 from studylib.experiments.experiments import EXPERIMENTS
 from studylib.store import exports
 
-
 ANSWERED = (
     ("How much does a pretrained sibling keep (Qwen2.5-Coder)?", "qwen", "capacity_gap"),
     ("How much does a pruned SmolLM2-135M keep?", "small", "capacity_gap"),

@@ -1,10 +1,11 @@
 """What a notebook shows: tables, sentences and figures, computed from the rows of its plan.
 
-found = results.of("capacity_gap", plan, folder); found.figure("retention")
+shown = results.of("capacity_gap", plan, folder); shown.figure("retention")
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -27,28 +28,32 @@ from studylib.app import origin, study, training_cost
 from studylib.core import labels
 from studylib.experiments.plans import Plan
 
+Tables = dict[str, pd.DataFrame]
 
-@dataclass
+
+@dataclass(frozen=True)
 class Results:
-    """Rows of answers; `tables` of numbers, `cells` of text to read, `texts` in Markdown, and
-    figures with what they draw, all by name."""
+    """Rows of answers; `tables` of numbers, `texts` in Markdown, figures with what they draw, and
+    `cells` of text to read, all by name."""
 
     folder: Path
     rows: pd.DataFrame
-    tables: dict[str, pd.DataFrame]
+    tables: Tables
     texts: dict[str, str]
     figures: figures.Drawn
-    cells: dict[str, pd.DataFrame] = field(default_factory=dict)
+    cells: Tables
 
     def export(self) -> "Results":
-        """Write all of it into the folder."""
-        study.export(self.folder, self.rows, self.tables, self.texts, self.figures)
+        """Write all of it into the folder, but for the arms, which the plan states."""
+        kept = {name: _without_arms(table) for name, table in self.tables.items()}
+        drawn = {name: (drawn, _without_arms(of)) for name, (drawn, of) in self.figures.items()}
+        study.export(self.folder, _without_arms(self.rows), kept, self.texts, drawn)
         return self
 
     def table(self, name: str) -> pd.DataFrame | Markdown:
         """A table to read and to filter, or a word where there is none."""
-        none = Markdown("There is nothing to show yet.")
-        return self.cells.get(name, none) if len(self.cells.get(name, ())) else none
+        cells = self.cells.get(name, pd.DataFrame())
+        return cells if len(cells) else Markdown("There is nothing to show yet.")
 
     def text(self, *names: str) -> Markdown:
         """Sentences."""
@@ -65,80 +70,130 @@ class Results:
 
 def of(name: str, plan: Plan, folder: Path) -> Results:
     """The results of an experiment, exported. Raises StudyError where no answers are there."""
-    rows = study.rows(plan, folder=folder)
-    kept = {
-        "learning": study.curves(plan, folder=folder),
-        "runs": study.origins(plan, folder=folder),
-    }
-    return EXPERIMENTS[name](plan, rows, kept, folder).export()
+    return EXPERIMENTS[name](Source(plan, folder)).export()
 
 
-def _capacity_gap(
-    plan: Plan, rows: pd.DataFrame, kept: dict[str, pd.DataFrame], folder: Path
-) -> Results:
-    compared, gained = retention.compare(rows), contrasts.contrasts(rows)
-    timing, shipped = study.timing(plan, rows, folder=folder), retention.bases(rows)
-    sweep, costs = teacher_sizes.sweep(rows), cost.pareto(timing)
-    untouched, seeds = retention.on_untouched(rows, compared), retention.by_seed(rows)
-    kept |= {"timing": timing, "seeds": seeds, "contrasts": gained, "untouched": untouched}
-    kept |= {"bases": shipped} if len(shipped) else {}
-    made, mode = origin.of(plan, kept["runs"]), _train_prompts(plan)[0]
-    texts = summary.capacity_gap(
-        compared, gained, costs, teacher_sizes.law(rows), shipped, mode, made, untouched
+@dataclass(frozen=True)
+class Source:
+    """What is there of a plan, every line with its arm, and what several experiments compute of
+    it."""
+
+    plan: Plan
+    folder: Path
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        return self._with_arms(study.rows(self.plan, folder=self.folder))
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        return self._with_arms(study.curves(self.plan, folder=self.folder))
+
+    @cached_property
+    def timing(self) -> pd.DataFrame:
+        return self._with_arms(study.timing(self.plan, self.rows, folder=self.folder))
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        return study.origins(self.plan, folder=self.folder)
+
+    @cached_property
+    def origin(self) -> summary.Origin:
+        without = origin.of(self.plan, self.runs)
+        return replace(without, rates=self._with_arms(without.rates))
+
+    @cached_property
+    def kept(self) -> pd.DataFrame:
+        return retention.compare(self.rows)
+
+    @cached_property
+    def seeds(self) -> pd.DataFrame:
+        return retention.by_seed(self.rows)
+
+    @cached_property
+    def train_prompts(self) -> list[str]:
+        """In the plan's order."""
+        return list(dict.fromkeys(called["train_prompt"] for _, called in self.plan.trained))
+
+    def results(
+        self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
+    ) -> Results:
+        """These results with the curves and the runs that they come from."""
+        numbers = {"learning": self.curves, "runs": self.runs} | numbers
+        return Results(self.folder, self.rows, numbers, texts, drawn, cells)
+
+    def compared(
+        self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
+    ) -> Results:
+        """These results with the comparison with the teacher and the learning rates."""
+        common = {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)}
+        return self.results({"seeds": self.seeds} | numbers, texts, drawn, common | cells)
+
+    def _with_arms(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Lines with the arm that the plan states for their models, or else their role."""
+        arms = self.plan.arms
+        models = table[["role", "teacher", "objective"]].itertuples(index=False, name=None)
+        return table.assign(arm=[arms.get(model, model[0]) for model in models])
+
+
+def _without_arms(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="arm", errors="ignore")
+
+
+def _capacity_gap(source: Source) -> Results:
+    rows, kept, mode = source.rows, source.kept, source.train_prompts[0]
+    gained, bases = contrasts.contrasts(rows), retention.bases(rows)
+    untouched, costs = retention.on_untouched(rows, kept), cost.pareto(source.timing)
+    numbers = {"timing": source.timing, "contrasts": gained, "untouched": untouched}
+    law = teacher_sizes.law(rows)
+    sweep = teacher_sizes.sweep(rows)
+    return source.compared(
+        numbers | ({"bases": bases} if len(bases) else {}),
+        summary.capacity_gap(kept, gained, costs, law, bases, mode, source.origin, untouched),
+        figures.capacity_gap(kept, source.seeds, costs, sweep, source.curves, mode),
+        {"contrasts": tables.contrast_cells(gained), "bases": tables.base_cells(bases)},
     )
-    drawn = figures.capacity_gap(compared, seeds, costs, sweep, kept["learning"], mode)
-    cells = {"table": tables.cells(compared), "contrasts": tables.contrast_cells(gained)}
-    cells |= {"bases": tables.base_cells(shipped), "rates": rates.cells(made.rates)}
-    return Results(folder, rows, kept, texts, drawn, cells)
 
 
-def _teacher_choice(
-    plan: Plan, rows: pd.DataFrame, kept: dict[str, pd.DataFrame], folder: Path
-) -> Results:
-    compared, gained = retention.compare(rows), contrasts.contrasts(rows, labels.FINE_TUNED)
-    scores, seeds = teacher_vs_student.compare(rows), retention.by_seed(rows)
-    kept |= {"seeds": seeds, "contrasts": gained}
-    made, mode = origin.of(plan, kept["runs"]), _train_prompts(plan)[0]
-    texts = summary.teacher_choice(compared, gained, scores, mode, made)
-    drawn = figures.teacher_choice(compared, seeds, scores, kept["learning"])
-    cells = {"table": tables.cells(compared), "contrasts": tables.contrast_cells(gained)}
-    return Results(folder, rows, kept, texts, drawn, cells | {"rates": rates.cells(made.rates)})
+def _teacher_choice(source: Source) -> Results:
+    kept, mode = source.kept, source.train_prompts[0]
+    gained = contrasts.contrasts(source.rows, labels.FINE_TUNED)
+    scores = teacher_vs_student.compare(source.rows)
+    return source.compared(
+        {"contrasts": gained},
+        summary.teacher_choice(kept, gained, scores, mode, source.origin),
+        figures.teacher_choice(kept, source.seeds, scores, source.curves),
+        {"contrasts": tables.contrast_cells(gained)},
+    )
 
 
-def _prompting_mode(
-    plan: Plan, rows: pd.DataFrame, kept: dict[str, pd.DataFrame], folder: Path
-) -> Results:
-    modes, made = _train_prompts(plan), origin.of(plan, kept["runs"])
-    asked = list(dict.fromkeys(one.called["eval_prompt"] for one in plan.asked))
-    compared, seeds = retention.compare(rows), retention.by_seed(rows)
-    worth, traits = prompting.prompting(rows, modes, asked), prompting.by_trait(rows, modes)
-    texts = summary.prompting_mode(compared, worth, traits, modes, made)
-    drawn = figures.prompting_mode(compared, seeds, traits)
-    cells = {"table": tables.cells(compared), "comparisons": tables.prompting_cells(worth)}
-    cells |= {"rates": rates.cells(made.rates)}
-    return Results(folder, rows, kept | {"seeds": seeds, "comparisons": worth}, texts, drawn, cells)
+def _prompting_mode(source: Source) -> Results:
+    kept, modes = source.kept, source.train_prompts
+    eval_prompts = list(
+        dict.fromkeys(answers.called["eval_prompt"] for answers in source.plan.asked)
+    )
+    worth = prompting.prompting(source.rows, modes, eval_prompts)
+    traits = prompting.by_trait(source.rows, modes)
+    return source.compared(
+        {"comparisons": worth},
+        summary.prompting_mode(kept, worth, traits, modes, source.origin),
+        figures.prompting_mode(kept, source.seeds, traits),
+        {"comparisons": tables.prompting_cells(worth)},
+    )
 
 
-def _methods(
-    plan: Plan, rows: pd.DataFrame, kept: dict[str, pd.DataFrame], folder: Path
-) -> Results:
-    table = methods_table.compare(rows, training_cost.of(plan))
+def _methods(source: Source) -> Results:
+    table = methods_table.compare(source.rows, training_cost.of(source.plan))
     texts = {
         "table": methods_table.markdown(table),
         "answer": methods_table.answer(table),
         "conclusion": methods_table.conclusion(table),
     }
     drawn = {"frontier": methods_table.frontier(table)}
-    cells = {"table": methods_table.shown(table)}
-    return Results(folder, rows, kept | {"methods": table}, texts, drawn, cells)
+    return source.results({"methods": table}, texts, drawn, {"table": methods_table.shown(table)})
 
 
-def _train_prompts(plan: Plan) -> list[str]:
-    """The ways of prompting in which models were trained, in the plan's order."""
-    return list(dict.fromkeys(called["train_prompt"] for _, called in plan.trained))
-
-
-EXPERIMENTS: Mapping[str, Callable[..., Results]] = {
+EXPERIMENTS: Mapping[str, Callable[[Source], Results]] = {
     "capacity_gap": _capacity_gap,
     "teacher_choice": _teacher_choice,
     "prompting_mode": _prompting_mode,

@@ -1,6 +1,6 @@
 """Where and how runs are computed."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,15 +10,14 @@ from studylib.core.checks import Count
 class Machine(BaseModel):
     """Where runs are computed; no part of their keys.
 
-    By which engine (local, ray, slurm) and with which of its options, on which device (cpu, cuda;
-    auto: cuda where there is one), in how many threads, and by how many processes together, one per
-    GPU, where a model is trained or asked.
+    By which engine and with which of its options; on which device (auto: cuda where there is one);
+    in how many threads. Several processes, one per GPU, train or ask a model together.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    engine: str = "local"
+    engine: Literal["local", "ray", "slurm"] = "local"
     engine_options: dict[str, Any] = {}
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 2
     processes: Count = 1

@@ -156,8 +156,8 @@ def shards(folder: Path) -> list[str]:
     if not index.exists():
         return ["model.safetensors"]
     told = model_files.read_json(index)
-    try:
-        names = sorted({str(name) for name in told["weight_map"].values()})  # type: ignore[index]  # whatever it is
+    try:  # whatever it is
+        names = sorted({str(name) for name in told["weight_map"].values()})  # type: ignore[index]
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it."

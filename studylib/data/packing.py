@@ -93,11 +93,6 @@ def select(row: Pack, chosen: Iterable[int]) -> Pack:
     return pack(Prompt(prefix, [row.asked[number] for number in chosen]))
 
 
-def unpack(prompt: Prompt) -> list[Pack]:
-    """The same prompt with one question per row: what packing is compared with."""
-    return [pack(Prompt(prompt.prefix, [branch])) for branch in prompt.branches]
-
-
 @dataclass(frozen=True)
 class Batch:
     """Rows padded on the right: ids, positions and branches (B, T), these -1 on padding, the places

@@ -126,10 +126,8 @@ class Processes(Executor):
 
 
 def check(machine: Machine) -> None:
-    """Raise StudyError for an engine, an option or a device that is unknown, and for one that is
-    not there."""
-    if machine.engine not in OPTIONS:
-        raise StudyError(f"engine {machine.engine!r} is unknown: use {', '.join(OPTIONS)}.")
+    """Raise StudyError for an option that is unknown, and for an engine or a device that is not
+    there."""
     known = OPTIONS[machine.engine]
     if known is not None and (unknown := sorted(set(machine.engine_options) - known)):
         raise StudyError(

@@ -278,7 +278,8 @@ class _Decoder:
         no answer sees the gold ones in its pack."""
         model, (cache, begun) = self.model, self._begin(prompts[0])
         given = collate([pack(prompt) for prompt in prompts]).to(model.device)
-        cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))  # type: ignore[arg-type]  # is a LongTensor
+        first = torch.zeros(len(prompts), dtype=torch.long, device=model.device)
+        cache.reorder_cache(first)  # type: ignore[arg-type]  # is a LongTensor
         hidden = _forward(
             model, cache, given.ids[:, begun:], given.positions[:, begun:], given.mask[:, :, begun:]
         )  # (G, T, d)

@@ -1,7 +1,7 @@
 """Capacity gap: how much of its teacher a student of each size keeps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from pydantic import model_validator
 
@@ -12,19 +12,21 @@ from studylib.core.labels import (
     CONTROL,
     FINE_TUNED,
     GOLD_ONLY,
+    OTHER_LOSSES,
     PRETRAINED,
+    SMALLER_TEACHER,
     STUDENT,
     control_of,
 )
 from studylib.experiments.config import (
-    Experiment,
     Part,
     Prompt,
+    SinglePrompt,
     Size,
     Stages,
     check_distributions,
 )
-from studylib.experiments.families import Family, families, taught
+from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.runs import planning
@@ -44,27 +46,38 @@ class Arm(NamedTuple):
     """Models of several sizes with one initialisation that learn alike: students from the teacher,
     controls from gold answers alone."""
 
-    role: str
+    name: str
     init: str
     sizes: Sequence[int | str]
     stages: Sequence[Mapping]
     targets: str
-    title: str
 
-    def called(self, written: int | str) -> dict[str, Any]:
-        """What a model of it is called in tables; `steps` are those of all students that it was cut
-        from, too."""
-        learnt = taught(self.stages, self.targets)
-        teacher = GOLD_ONLY if self.role == CONTROL else FINE_TUNED
-        steps = core_sizes.size(written).stages * learnt["steps"]
-        return {"role": self.role, "teacher": teacher, "init": self.init, **learnt, "steps": steps}
+    def add(self, plan: Plan, family: Family, written: int | str) -> Run:
+        """Put its model of this size into the plan. Its `steps` are those of all students that it
+        was cut from, too."""
+        role, teacher = (STUDENT, FINE_TUNED) if self.name != CONTROL else (CONTROL, GOLD_ONLY)
+        model, called = family.trained(
+            role,
+            teacher,
+            self.init,
+            written,
+            [family.supervision],
+            stages=self.stages,
+            targets=self.targets,
+            title=self.name,
+        )
+        steps = called["steps"] * core_sizes.size(written).stages
+        _add(plan, family, model, called | {"arm": self.name, "steps": steps})
+        return model
 
 
-class CapacityGap(Experiment):
-    """How much of its teacher a student of each size keeps: per family and seed a fine-tuned
-    teacher; students cut from it (`sizes`, as `core.sizes` reads them) and from the base model
-    (`from_base`), and the family's siblings; beside each its control. Of several `lrs` each takes
-    the one that its own search finds best.
+class CapacityGap(SinglePrompt):
+    """How much of its teacher a student of each size keeps.
+
+    Each family and seed has a fine-tuned teacher. Students are cut from it (`sizes`, as
+    `core.sizes` reads them), from the base model (`from_base`), or are the family's siblings.
+    Beside each stands its control. Of several `lrs` each takes the one that its own search finds
+    best.
 
     Some learn by other losses, too (`alternative`). The first of `teacher_sizes` is also taught by
     the controls of the others, not by the whole teacher. Families and siblings are asked as they
@@ -99,10 +112,14 @@ class CapacityGap(Experiment):
         return list(dict.fromkeys(name for smaller in self.siblings.values() for name in smaller))
 
     def _check_alternative(self) -> None:
-        """Raise StudyError for other losses that take another number of steps, or students of them
-        that are cut in stages."""
+        """Raise StudyError for other losses of no size, or that take another number of steps, and
+        for the same losses."""
         if self.alternative is None:
             return
+        if not self.alternative.sizes:
+            raise StudyError(
+                "alternative.sizes is empty: name at least one, or leave `alternative` out."
+            )
         steps = method_stages.steps(method_stages.parse(self.alternative.stages))
         if steps != self.training.steps:
             raise StudyError(
@@ -113,19 +130,19 @@ class CapacityGap(Experiment):
         titles = {method_stages.title(method_stages.parse(stages)) for stages in both}
         if len(titles) == 1:
             raise StudyError("alternative: its losses are those of `training`: name other ones.")
-        for written in self.alternative.sizes:
-            if core_sizes.size(written).cut_from:
-                raise StudyError(f"alternative: {written} is cut in stages: leave it out.")
 
     def _check_teacher_sizes(self) -> None:
-        """Raise StudyError for a student of the sweep that is no smaller than its teachers."""
+        """Raise StudyError for a sweep without a teacher, or with one that is no larger than the
+        student."""
         if not self.teacher_sizes:
             return
         check_distributions(self.training)
         student, *teachers = self.teacher_sizes
-        for written in self.teacher_sizes:
-            if core_sizes.size(written).cut_from:
-                raise StudyError(f"teacher_sizes: {written} is cut in stages: leave it out.")
+        if not teachers:
+            raise StudyError(
+                f"teacher_sizes names {student} alone: name the sizes of its teachers after it, or"
+                " leave it empty."
+            )
         for written in teachers:
             larger, smaller = core_sizes.size(written), core_sizes.size(student)
             if not larger.holds(smaller) or larger == smaller:
@@ -137,14 +154,13 @@ class CapacityGap(Experiment):
         """Every run of it."""
         plan = self.begin()
         self._ask_bases(plan)
-        for family in families(self, plan):
+        for family in families(self, plan, self.train_prompt):
             models = {}
             for arm in self._arms():
                 for written in _sizes_of(arm, family):
-                    model = models[arm.role, arm.init, written] = _model(family, arm, written)
-                    if arm.title == STUDENT:
+                    model = models[arm.name, arm.init, written] = arm.add(plan, family, written)
+                    if arm.name == STUDENT:
                         family.inits[arm.init, str(written)] = model
-                    _add(plan, family, model, arm.called(written), written)
             for written in self.teacher_sizes[1:]:
                 self._taught_by_control(plan, family, models[CONTROL, FINE_TUNED, written], written)
         return plan
@@ -163,13 +179,13 @@ class CapacityGap(Experiment):
             BASE: self.from_base,
         }
         for init, sizes in inits.items():
-            yield Arm(STUDENT, init, sizes, training.stages, training.targets, STUDENT)
-            yield Arm(CONTROL, init, sizes, training.gold, gold, CONTROL)
+            yield Arm(STUDENT, init, sizes, training.stages, training.targets)
+            yield Arm(CONTROL, init, sizes, training.gold, gold)
         if self.alternative is not None:
-            stages, title = self.alternative.stages, "student by other losses"
-            for init, known in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
-                sizes = [size for size in self.alternative.sizes if size in known]
-                yield Arm(STUDENT, init, sizes, stages, training.targets, title)
+            stages = self.alternative.stages
+            for init, main in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
+                sizes = [size for size in self.alternative.sizes if size in main]
+                yield Arm(OTHER_LOSSES, init, sizes, stages, training.targets)
 
     def _taught_by_control(
         self, plan: Plan, family: Family, control: Run, written: int | str
@@ -177,10 +193,16 @@ class CapacityGap(Experiment):
         """Put the student of the sweep under the control of a larger size into the plan."""
         student, name = self.teacher_sizes[0], control_of(written)
         supervision = family.supervised_by(f"{written} control", control, self.train_prompt)
-        how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
-        model = family.student(FINE_TUNED, student, [supervision], **how, title=f"teacher {name}")
-        called = {"role": STUDENT, "init": FINE_TUNED, "teacher": name} | taught(**how)
-        _add(plan, family, model, called, student)
+        model, called = family.trained(
+            STUDENT,
+            name,
+            FINE_TUNED,
+            student,
+            [supervision],
+            stages=self.training.stages,
+            title=f"teacher {name}",
+        )
+        _add(plan, family, model, called | {"arm": SMALLER_TEACHER})
 
     def _ask_bases(self, plan: Plan) -> None:
         """Put every family and sibling as it comes from outside into the plan, asked with the first
@@ -208,14 +230,8 @@ def _sizes_of(arm: Arm, family: Family) -> list[int | str]:
     ]
 
 
-def _model(family: Family, arm: Arm, written: int | str) -> Run:
-    how: dict[str, Any] = {"stages": arm.stages, "targets": arm.targets, "title": arm.title}
-    return family.student(arm.init, written, [family.supervision], **how)
-
-
-def _add(plan: Plan, family: Family, model: Run, called: dict, written: int | str) -> None:
-    """Put a student of this size into the plan, what it costs included."""
-    called = family.named | called | {"student": family.name(written)}
+def _add(plan: Plan, family: Family, model: Run, called: dict) -> None:
+    """Put a student or a control into the plan, what it costs included."""
     plan.student(model, called, family.asked)
     plan.cost(model, family.teacher, called)
 
@@ -223,16 +239,17 @@ def _add(plan: Plan, family: Family, model: Run, called: dict, written: int | st
 def _check_sizes(
     name: str, chosen: Sizes, sizes: Sequence[int | str], siblings: Sequence[str]
 ) -> None:
-    """Raise StudyError for a size that is named twice, is not among `sizes` (or siblings), or
-    stands before what it is cut from."""
+    """Raise StudyError for a size that is named twice or is not among `sizes` (or siblings), and
+    for one that is cut in stages where it may not be or before what it is cut from."""
     if len({core_sizes.size(size) for size in chosen}) < len(chosen):
         raise StudyError(f"{name} names a size twice.")
     for number, written in enumerate(chosen):
         if written not in sizes and not (name == "alternative" and written in siblings):
             raise StudyError(f"{name} names {written}, which `sizes` does not: add it there.")
         before = core_sizes.size(written).cut_from
-        known = before in map(str, chosen[:number]) or name not in ("sizes", "from_base")
-        if before and not known:
+        if before and name not in ("sizes", "from_base"):
+            raise StudyError(f"{name}: {written} is cut in stages: leave it out.")
+        if before and before not in map(str, chosen[:number]):
             raise StudyError(
                 f"{name}: {written} is cut from the student of {before}: name that before it."
             )

@@ -5,7 +5,7 @@
 """
 
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -16,7 +16,7 @@ from studylib.core.machine import Machine
 from studylib.data import prompts, sources
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
-from studylib.models.parts import PRECISIONS
+from studylib.models.parts import Precision
 from studylib.runs import planning
 from studylib.store.run import Input
 from studylib.training.config import Recipe
@@ -38,8 +38,6 @@ def _size(written: int | str) -> int | str:
 Prompt = Annotated[str, AfterValidator(_prompt)]
 Size = Annotated[int | str, BeforeValidator(_size)]
 Stages = list[dict[str, Any]]
-Precision = Literal["fp32", "bf16"]
-assert set(PRECISIONS) == {"fp32", "bf16"}
 
 
 class Part(BaseModel):
@@ -81,7 +79,7 @@ class Training(Part):
     """What students learn, how long and how precisely; by default as in the smoke profile."""
 
     stages: Stages = [{"steps": 6, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}]
-    targets: str = "gold"  # the text that students learn: see `planning.TARGETS`
+    targets: planning.Targets = "gold"  # the text that students learn
     pruning_contexts: Count = 8  # on which the layers that can go are found
     calibration_contexts: Count = 16  # on which a pruned model is reconstructed in closed form
     teacher_steps: Count = 12
@@ -98,11 +96,6 @@ class Training(Part):
     def _values(self) -> "Training":
         check_lists(lrs=self.lrs)
         method_stages.parse(self.stages)
-        if self.targets not in planning.TARGETS:
-            known = [repr(name) for name in planning.TARGETS]
-            raise StudyError(
-                f"targets must be {', '.join(known[:-1])} or {known[-1]}, not {self.targets!r}."
-            )
         return self
 
     @property
@@ -121,7 +114,6 @@ class Experiment(Part):
 
     families: dict[str, str]  # family -> base model
     siblings: dict[str, dict[str, str]] = {}  # family -> {name: model}: smaller pretrained models
-    train_prompt: Prompt = "zero-shot"
     eval_prompts: list[Prompt] = ["zero-shot"]
     seeds: Annotated[list[Number], Field(max_length=MOST_SEEDS)] = [0]
     data: Data = Data()
@@ -181,13 +173,13 @@ class Experiment(Part):
         )
         return Plan(self.machine, train, dev, tests, self.training.precision.answers)
 
-    def setting(self, plan: Plan, seed: int) -> planning.Setting:
-        """What all runs of one seed share."""
+    def setting(self, plan: Plan, train_prompt: str, seed: int) -> planning.Setting:
+        """What all runs of one way of prompting and seed share."""
         training = self.training
         return planning.Setting(
             plan.train,
             plan.dev,
-            self.train_prompt,
+            train_prompt,
             seed,
             training.batch_size,
             training.micro_batch_size,
@@ -200,6 +192,12 @@ class Experiment(Part):
         """The siblings of a family, by name."""
         smaller = self.siblings.get(family, {})
         return {name: planning.base_model(reference) for name, reference in smaller.items()}
+
+
+class SinglePrompt(Experiment):
+    """An experiment all of whose models are trained with one prompt."""
+
+    train_prompt: Prompt = "zero-shot"
 
 
 def check_distributions(training: Training) -> None:

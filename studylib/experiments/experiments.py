@@ -26,8 +26,8 @@ def configured(name: str, values: Mapping[str, Any]) -> Experiment:
     """The experiment of this name with its parameters among these values. Raises StudyError for
     values that cannot be."""
     kind = EXPERIMENTS[name]
-    known = {field: values[field] for field in kind.model_fields if field in values}
-    return checked(kind, known)
+    given = {field: values[field] for field in kind.model_fields if field in values}
+    return checked(kind, given)
 
 
 def plan(name: str, values: Mapping[str, Any]) -> Plan:

@@ -20,11 +20,10 @@ FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is 
 class Family:
     """The fine-tuned teacher of one family and seed, in the plan, and students of it."""
 
-    def __init__(self, experiment: Experiment, plan: Plan, name: str, seed: int):
+    def __init__(self, experiment: Experiment, plan: Plan, train_prompt: str, name: str, seed: int):
         self.experiment, self.training = experiment, experiment.training
-        self.setting = experiment.setting(plan, seed)
-        mode = experiment.train_prompt
-        self.label = f"{name} s{seed}" + ("" if mode == "zero-shot" else f" {mode}")
+        self.setting = experiment.setting(plan, train_prompt, seed)
+        self.label = f"{name} s{seed}" + ("" if train_prompt == "zero-shot" else f" {train_prompt}")
         self.base = planning.base_model(experiment.families[name])
         self.siblings = experiment.sibling_models(name)
         self.teacher = self._teacher()
@@ -38,7 +37,7 @@ class Family:
             "family": name,
             "teacher": FINE_TUNED,
             "student": "",
-            "train_prompt": mode,
+            "train_prompt": train_prompt,
             "seed": seed,
         }
         called = {"role": TEACHER, "init": BASE} | taught(
@@ -51,7 +50,7 @@ class Family:
         }
         self.cuts: dict[tuple[str, str], Run] = {}
         self.supervision = supervision.Supervision(
-            self.teacher, self.setting, mode, f"{self.label} teacher"
+            self.teacher, self.setting, train_prompt, f"{self.label} teacher"
         )
 
     def _teacher(self) -> Run:
@@ -85,9 +84,9 @@ class Family:
         return PRETRAINED if core_sizes.size(written).sibling else cut_from
 
     def begin(self, init: str, written: int | str) -> Run | Input:
-        """The model of this size that students start as: cut from the fine-tuned teacher, the base
-        model or, in stages, a student; or a sibling as it is. Raises StudyError for a sibling that
-        is not named."""
+        """The model of this size that students start as: a sibling as it is, or cut. It is cut from
+        the fine-tuned teacher, the base model or, in stages, a student. Raises StudyError for a
+        sibling that is not named."""
         size, key = core_sizes.size(self.size(written)), (init, str(written))
         if size.sibling:
             if size.sibling not in self.siblings:
@@ -130,16 +129,34 @@ class Family:
             label=f"{self.label} {size}, {self.init(init, written)} init, {title}",
         )
 
+    def trained(
+        self,
+        role: str,
+        teacher: str,
+        init: str,
+        written: int | str,
+        supervisions: Sequence[supervision.Supervision],
+        *,
+        stages: Sequence[Mapping],
+        targets: str = "gold",
+        title: str,
+    ) -> tuple[Run, dict[str, Any]]:
+        """Such a student or control, with what it is called in tables."""
+        how: dict[str, Any] = {"stages": stages, "targets": targets}
+        named = {"role": role, "teacher": teacher, "init": self.init(init, written)}
+        called = self.named | named | {"student": self.name(written)} | taught(**how)
+        return self.student(init, written, supervisions, **how, title=title), called
+
     def control(self, init: str, written: int | str) -> Run:
         """The control of a student: as many steps, on gold answers alone."""
         gold = self.training.gold
         return self.student(init, written, [], stages=gold, targets="gold", title="control")
 
 
-def families(experiment: Experiment, plan: Plan) -> Iterator[Family]:
-    """Every family with every seed, its teacher in the plan."""
+def families(experiment: Experiment, plan: Plan, train_prompt: str) -> Iterator[Family]:
+    """Every family with every seed, its teacher, trained with this prompt, in the plan."""
     for name, seed in product(experiment.families, experiment.seeds):
-        yield Family(experiment, plan, name, seed)
+        yield Family(experiment, plan, train_prompt, name, seed)
 
 
 def taught(stages: Sequence[Mapping], targets: str = "gold") -> dict:

@@ -3,23 +3,23 @@ equal steps."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
 from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError
-from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, STUDENT
-from studylib.experiments.config import Experiment, Size
-from studylib.experiments.families import Family, families, taught
+from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, METHOD, STUDENT
+from studylib.experiments.config import SinglePrompt, Size
+from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
 
-class Methods(Experiment):
-    """What each of the `methods` (all that are known, if none is named) adds to the student of this
-    `size` that is cut from the fine-tuned teacher: beside its control, trained for each of
-    `control_steps` too, and beside plain distillation, the `stages`."""
+class Methods(SinglePrompt):
+    """What each of the `methods` adds to one student; none named means all that are known. The
+    student has this `size` and is cut from the fine-tuned teacher. It is compared with its control,
+    also trained for each of `control_steps`, and with plain distillation, the `stages`."""
 
     size: Size
     methods: list[str] = []
@@ -27,13 +27,13 @@ class Methods(Experiment):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        known = method_stages.known()
+        methods = method_stages.known()
         for name in self.methods:
-            if name not in known:
-                near = get_close_matches(str(name), known, 1)
+            if name not in methods:
+                near = get_close_matches(str(name), methods, 1)
                 raise StudyError(
                     f"methods names {name!r}, which is none:"
-                    f" {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(known)}."
+                    f" {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(methods)}."
                 )
         if self.methods:
             check_lists(methods=self.methods)
@@ -41,36 +41,34 @@ class Methods(Experiment):
 
     def plan(self) -> Plan:
         """Every run of it."""
-        plan, known, steps = self.begin(), method_stages.known(), self.training.steps
-        for family in families(self, plan):
+        plan, methods, steps = self.begin(), method_stages.known(), self.training.steps
+        for family in families(self, plan, self.train_prompt):
             for count in sorted({steps, *self.control_steps}):
                 gold = method_stages.gold(count)
                 self._add(plan, family, gold, CONTROL, _title(gold))
             plain = self.training.stages
             self._add(plan, family, plain, STUDENT, _title(plain))
-            for name in self.methods or known:
-                self._add(plan, family, known[name].recipe(steps), STUDENT, name)
+            for name in self.methods or methods:
+                self._add(plan, family, methods[name].recipe(steps), METHOD, name)
         return plan
 
     def _add(
-        self, plan: Plan, family: Family, stages: Sequence[Mapping], role: str, objective: str
+        self, plan: Plan, family: Family, stages: Sequence[Mapping], arm: str, objective: str
     ) -> None:
         """Put a student or a control into the plan, asked in every way that its method answers
         by."""
-        gold = role == CONTROL
-        how: dict[str, Any] = {
-            "stages": stages,
-            "targets": "gold" if gold else self.training.targets,
-        }
-        supervisions = [] if gold else [family.supervision]
-        model = family.student(FINE_TUNED, self.size, supervisions, **how, title=objective)
-        called = family.named | {
-            "role": role,
-            "student": family.name(self.size),
-            "init": family.init(FINE_TUNED, self.size),
-            "teacher": GOLD_ONLY if gold else FINE_TUNED,
-        }
-        called |= taught(**how) | {"objective": objective}
+        gold = arm == CONTROL
+        model, called = family.trained(
+            CONTROL if gold else STUDENT,
+            GOLD_ONLY if gold else FINE_TUNED,
+            FINE_TUNED,
+            self.size,
+            [] if gold else [family.supervision],
+            stages=stages,
+            targets="gold" if gold else self.training.targets,
+            title=objective,
+        )
+        called |= {"objective": objective, "arm": arm}
         plan.student(model, called, family.asked)
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):
             named = {"objective": f"{objective}, {way}"}

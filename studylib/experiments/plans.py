@@ -13,9 +13,9 @@ from studylib.store.run import Input, Run
 
 @dataclass(frozen=True)
 class Asked:
-    """A model's answers to one test set in one mode, with what they are called in tables, and the
-    run that counted its parameters, or the model from outside; for a student what it is compared
-    with."""
+    """A model's answers to one test set in one mode, with what they are called in tables. `counted`
+    is the run that counted its parameters, or the model from outside. A student has the `teacher`
+    that it is compared with."""
 
     called: dict
     answers: Run
@@ -47,65 +47,83 @@ class Plan:
         """Add a teacher, asked on every test set in every mode; return what its students are to be
         compared with."""
         self.trained.append((model, called))
-        added = []
-        for test, mode in product(self.tests, modes):
-            own = self._answers(model, test, mode, called, f"{model.label}: {test.label} {mode}")
-            added.append(Asked(_named(called, test, mode), own, model))
-        self.asked += added
-        return added
+        return [
+            self._ask(model, called, test, mode, model.label)
+            for test, mode in product(self.tests, modes)
+        ]
 
     def student(self, model: Run, called: dict, teacher: Sequence[Asked], way: str = "") -> None:
-        """Add a student or control, asked what its teacher was asked; it answers in a `way` of its
+        """Add a student or control, asked what its teacher was asked. It answers in a `way` of its
         method."""
         self.trained.append((model, called))
-        for theirs in teacher:
-            test, mode = theirs.answers.needs["test"], theirs.called["eval_prompt"]
-            label = f"{model.label}: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label, way)
-            loyal = kinds.loyalty.plan(own, theirs.answers, label=f"{label}, loyalty")
-            self.asked.append(
-                Asked(_named(called, test, mode), own, model, teacher=theirs, loyalty=loyal)
-            )
+        for reference in teacher:
+            test, mode = reference.answers.needs["test"], reference.called["eval_prompt"]
+            self._ask(model, called, test, mode, model.label, teacher=reference, way=way)
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
         """Add what a student's answers cost beside its teacher's, asked as it was trained; measured
         once for all of its size and seed."""
-        how = dict(
-            eval_prompt=called["train_prompt"], seed=called["seed"], precision=self.answer_precision
-        )
-        run = next(
-            (
-                run
-                for run, other in self.costs
-                if all(other[name] == called[name] for name in ("student", "train_prompt", "seed"))
-            ),
-            None,
-        )
-        run = run or kinds.cost.plan(
-            model, teacher, self.dev, self.train, **how, label=f"{model.label}, cost"
+        same = ("student", "train_prompt", "seed")
+        measured = {tuple(other[name] for name in same): run for run, other in self.costs}
+        run = measured.get(tuple(called[name] for name in same)) or kinds.cost.plan(
+            model,
+            teacher,
+            self.dev,
+            self.train,
+            eval_prompt=called["train_prompt"],
+            seed=called["seed"],
+            precision=self.answer_precision,
+            label=f"{model.label}, cost",
         )
         self.costs.append((run, called))
 
     def base(self, model: Input, called: dict, modes: Sequence[str]) -> None:
         """Add a model as it comes from outside, asked on every test set in every mode."""
+        title = f"{called['student'] or called['family']} as shipped"
         for test, mode in product(self.tests, modes):
-            label = f"{called['student'] or called['family']} as shipped: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label)
-            self.asked.append(Asked(_named(called, test, mode), own, model))
+            self._ask(model, called, test, mode, title)
 
     def other_teacher(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
-        """Add a model that teaches besides the fine-tuned teacher, asked as it teaches; `counted`
+        """Add a model that teaches besides the fine-tuned teacher, asked as it teaches. `counted`
         knows its parameters."""
+        title = f"{called['teacher']} of {counted.label}"
         for test in self.tests:
-            label = f"{called['teacher']} of {counted.label}: {test.label} {mode}"
-            own = self._answers(model, test, mode, called, label)
-            self.asked.append(Asked(_named(called, test, mode), own, counted))
+            self._ask(model, called, test, mode, title, counted=counted)
 
-    def _answers(
-        self, model: Run | Input, test: Input, mode: str, called: dict, label: str, way: str = ""
-    ) -> Run:
+    def _ask(
+        self,
+        model: Run | Input,
+        called: dict,
+        test: Input,
+        mode: str,
+        title: str,
+        *,
+        counted: Run | None = None,
+        teacher: Asked | None = None,
+        way: str = "",
+    ) -> Asked:
+        """Add a model's answers to one test set in one mode, compared with those of its teacher."""
+        label = f"{title}: {test.label} {mode}"
         how = dict(eval_prompt=mode, seed=called["seed"], precision=self.answer_precision, way=way)
-        return kinds.answers.plan(model, test, self.train, **how, label=label)
+        answers = kinds.answers.plan(model, test, self.train, **how, label=label)
+        loyalty = None
+        if teacher is not None:
+            compared = f"{label}, loyalty"
+            loyalty = kinds.loyalty.plan(answers, teacher.answers, label=compared)
+        named = called | {"eval_prompt": mode, "test_set": test.label}
+        self.asked.append(Asked(named, answers, counted or model, teacher, loyalty))
+        return self.asked[-1]
+
+    @property
+    def arms(self) -> dict[tuple[str, str, str], str]:
+        """The arm of every trained model, by its role, its teacher and its objective: that which it
+        was called by, or else its role."""
+        return {
+            (called["role"], called["teacher"], called["objective"]): called.get(
+                "arm", called["role"]
+            )
+            for _, called in self.trained
+        }
 
     @property
     def names(self) -> set[str]:
@@ -118,10 +136,6 @@ class Plan:
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
         answered = [
-            run for one in self.asked for run in (one.answers, one.loyalty) if run is not None
+            run for asked in self.asked for run in (asked.answers, asked.loyalty) if run is not None
         ]
         return planning.each_run([*answered, *(run for run, _ in self.costs)])
-
-
-def _named(called: dict, test: Input, mode: str) -> dict:
-    return called | {"eval_prompt": mode, "test_set": test.label}

@@ -1,6 +1,6 @@
 """Prompting mode: what a demonstration before the text is worth."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -8,15 +8,17 @@ from studylib.core.checks import check_lists
 from studylib.core.errors import StudyError
 from studylib.core.labels import FINE_TUNED, STUDENT, TUNED_SHOWN
 from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
-from studylib.experiments.families import families, taught
+from studylib.experiments.families import families
 from studylib.experiments.plans import Plan
 
 
 class PromptingMode(Experiment):
-    """What a demonstration before the text is worth: teacher and student of this `size`, each
-    trained in every way of `train_prompts` and asked in every way of `eval_prompts`; and, by
-    context distillation, a student that is trained in the first way to say what the teacher of the
-    last way says in that way."""
+    """What a demonstration before the text is worth. Teacher and student of this `size` are trained
+    in every way of `train_prompts` and asked in every way of `eval_prompts`.
+
+    By context distillation a student that is trained in the first way learns what the teacher of
+    the last way says in that way.
+    """
 
     size: Size
     train_prompts: list[Prompt]
@@ -36,23 +38,20 @@ class PromptingMode(Experiment):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
-        ways = [self.model_copy(update={"train_prompt": mode}) for mode in self.train_prompts]
-        for several in zip(*(families(way, plan) for way in ways), strict=True):
+        ways = (families(self, plan, prompt) for prompt in self.train_prompts)
+        for several in zip(*ways, strict=True):
             first, last = several[0], several[-1]
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
             for family, supervision, name in [*supervised, (first, last.supervision, TUNED_SHOWN)]:
-                how: dict[str, Any] = {
-                    "stages": self.training.stages,
-                    "targets": self.training.targets,
-                }
-                student = family.student(
-                    FINE_TUNED, self.size, [supervision], **how, title=f"teacher {name}"
+                student, called = family.trained(
+                    STUDENT,
+                    name,
+                    FINE_TUNED,
+                    self.size,
+                    [supervision],
+                    stages=self.training.stages,
+                    targets=self.training.targets,
+                    title=f"teacher {name}",
                 )
-                called = {
-                    "role": STUDENT,
-                    "student": family.name(self.size),
-                    "init": family.init(FINE_TUNED, self.size),
-                    "teacher": name,
-                }
-                plan.student(student, family.named | called | taught(**how), family.asked)
+                plan.student(student, called, family.asked)
         return plan

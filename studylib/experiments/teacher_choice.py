@@ -1,7 +1,7 @@
 """Teacher choice: whom a student should learn from."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -20,21 +20,22 @@ from studylib.core.labels import (
     STUDENT,
     TEACHER,
 )
-from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
-from studylib.experiments.families import Family, families, taught
+from studylib.experiments.config import Prompt, SinglePrompt, Size, check_distributions
+from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
 from studylib.runs.supervision import Supervision
 from studylib.store.run import Input, Run
 
 
-class TeacherChoice(Experiment):
-    """Whom a student of this `size`, cut from the base model, should learn from: same
-    initialisation, data, order and steps for every teacher; of several `lrs` each student takes the
+class TeacherChoice(SinglePrompt):
+    """Whom a student of this `size`, cut from the base model, should learn from. Initialisation,
+    data, order and steps are the same for every teacher. Of several `lrs` each student takes the
     one that its own search finds best.
 
-    Teachers are the base model, asked like the student or with a `demonstration`; the fine-tuned
-    one; a `smaller` one fine-tuned on gold answers, or distilled from the fine-tuned one; an
-    ensemble of the fine-tuned one and that smaller one; the student's own control; and none.
+    Teachers are the base model, asked like the student or with a `demonstration`, and the
+    fine-tuned one. A `smaller` one is fine-tuned on gold answers, or distilled from the fine-tuned
+    one. There are also an ensemble of the fine-tuned and the smaller one, the student's own
+    control, and none.
     """
 
     size: Size
@@ -59,21 +60,28 @@ class TeacherChoice(Experiment):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
-        for family in families(self, plan):
-            control = family.control(BASE, self.size)
-            called = family.named | {
-                "init": family.init(BASE, self.size),
-                "student": family.name(self.size),
-            }
-            gold_only = {"role": CONTROL, "teacher": GOLD_ONLY} | taught(self.training.gold)
-            plan.student(control, called | gold_only, family.asked)
+        for family in families(self, plan, self.train_prompt):
+            control, called = family.trained(
+                CONTROL,
+                GOLD_ONLY,
+                BASE,
+                self.size,
+                [],
+                stages=self.training.gold,
+                title="control",
+            )
+            plan.student(control, called, family.asked)
             for name, supervisions in self._supervisions(family, plan, control).items():
-                how: dict[str, Any] = {"stages": self.training.stages, "targets": "gold"}
-                student = family.student(
-                    BASE, self.size, supervisions, **how, title=f"teacher {name}"
+                student, called = family.trained(
+                    STUDENT,
+                    name,
+                    BASE,
+                    self.size,
+                    supervisions,
+                    stages=self.training.stages,
+                    title=f"teacher {name}",
                 )
-                about = {"role": STUDENT, "teacher": name} | taught(**how)
-                plan.student(student, called | about, family.asked)
+                plan.student(student, called, family.asked)
         return plan
 
     def _supervisions(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import transformers
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from studylib.core.errors import StudyError
 from studylib.data.packing import Batch
 
-PRECISIONS = ("fp32", "bf16")  # of matrix products
+Precision = Literal["fp32", "bf16"]  # of matrix products
+PRECISIONS = get_args(Precision)
 
 
 def parameters(model: transformers.PreTrainedModel) -> dict[str, int]:

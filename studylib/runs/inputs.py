@@ -61,7 +61,8 @@ def load(
         _as_planned(source.value, loading.fingerprint(source.value), source.digest)
     else:
         model, tokenizer = loading.load_folder(store.path(source, "model"))
-    return model.to(prepared), tokenizer  # type: ignore[arg-type]  # what wraps `to` hides its arguments
+    # What wraps `to` hides its arguments.
+    return model.to(prepared), tokenizer  # type: ignore[arg-type]
 
 
 def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
@@ -89,19 +90,9 @@ def prompted(
 
     Demonstrations come from its training questions.
     """
-    pool = loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled
-    own, seed = (
-        run.parameters["eval_prompt" if "eval_prompt" in run.parameters else "train_prompt"],
-        run.parameters["seed"],
-    )
-    shared = dict(mode=mode or own, pool=pool, seed=seed, longest=config.max_position_embeddings)
+    build = builder(run, tokenizer, config, mode, training=learnt is not None)
     with model_files.panics(tokenizer.name_or_path):
-        return prompts.build(
-            questions(run.needs[need]) if learnt is None else learnt,
-            tokenizer,
-            **shared,
-            training=learnt is not None,
-        )
+        return build(questions(run.needs[need]) if learnt is None else learnt)
 
 
 def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
@@ -206,14 +197,8 @@ def check(runs: Iterable[Run]) -> Read:
             if base.digest not in read:
                 read[base.digest] = loading.reading(base.value)
                 loading.check_weights(base.value)
-        if (
-            len({base.digest for base in alike}) > 1
-            and len({loading.vocabulary_digest(read[base.digest][0]) for base in alike}) > 1
-        ):
-            raise StudyError(
-                f"{run.label}: teacher and student have different vocabularies; take models of one"
-                " family."
-            )
+        if len(digests := {base.digest for base in alike}) > 1:
+            check_vocabularies(run, *(read[digest][0] for digest in digests))
         if run.kind == "cut":
             prune.check_size(
                 read[alike[0].digest][1],
@@ -224,18 +209,34 @@ def check(runs: Iterable[Run]) -> Read:
     return read
 
 
+def check_vocabularies(run: Run, *tokenizers: transformers.PreTrainedTokenizerBase) -> None:
+    """Raise StudyError for models of different vocabularies, which a run would compare."""
+    if len(set(map(loading.vocabulary_digest, tokenizers))) > 1:
+        raise StudyError(
+            f"{run.label}: teacher and student have different vocabularies; take models of one"
+            " family."
+        )
+
+
 def builder(
-    run: Run, tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig
+    run: Run,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    config: transformers.PretrainedConfig,
+    mode: str = "",
+    *,
+    training: bool = True,
 ) -> Callable[[Sequence[Question]], list[prompts.Prompt]]:
-    """Makes prompts to train on of any questions, in the mode that a run trains in."""
+    """Makes prompts of any questions, to train on or to ask, in the mode that a run trains or asks
+    in unless another is named."""
+    planned = run.parameters["eval_prompt" if "eval_prompt" in run.parameters else "train_prompt"]
     return partial(
         prompts.build,
         tokenizer=tokenizer,
-        mode=run.parameters["train_prompt"],
-        pool=loaded(run.needs["train"]).labelled,
+        mode=mode or planned,
+        pool=loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled,
         seed=run.parameters["seed"],
         longest=config.max_position_embeddings,
-        training=True,
+        training=training,
     )
 
 

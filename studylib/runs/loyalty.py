@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from studylib.core.errors import StudyError
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.evaluation import metrics
-from studylib.models import loading, parts
+from studylib.models import parts
 from studylib.runs import budget, inputs, planning
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -32,11 +31,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     (student, tokenizer), (teacher, words) = (
         inputs.load(store, run.needs[whose].needs["model"]) for whose in ("student", "teacher's")
     )
-    if loading.vocabulary_digest(tokenizer) != loading.vocabulary_digest(words):
-        raise StudyError(
-            f"{run.label}: teacher and student have different vocabularies; take models of one"
-            " family."
-        )
+    inputs.check_vocabularies(run, tokenizer, words)
     states, theirs = (
         load_file(store.path(run.needs[whose], "gold.safetensors"))
         for whose in ("student", "teacher's")

@@ -3,12 +3,12 @@ is named."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from studylib.core import versions
 from studylib.data import sources
-from studylib.methods import stages as method_stages
 from studylib.models import loading
 from studylib.store.run import Input, Run, ordered
 
@@ -67,13 +67,6 @@ def asking(mode: str, seed: int, precision: str) -> dict:
     )
 
 
-def objective_title(stages: Sequence[Mapping], targets: str = "gold") -> str:
-    """An objective's name in tables: its losses, and the text to learn unless that is gold."""
-    return method_stages.title(method_stages.parse(stages)) + (
-        "" if targets == "gold" else f" on {targets} targets"
-    )
-
-
 def versions_of(mode: str, *names: str) -> dict[str, int]:
     """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is
     named.
@@ -86,8 +79,9 @@ def versions_of(mode: str, *names: str) -> dict[str, int]:
     return versions.of("kinds", "sources", "prompts", "packing", "models", *finding, *names)
 
 
-FILTERED, WITHHELD = "filtered", "gold, sequence_kd where withheld"
-TARGETS = ("gold", "sequence_kd", FILTERED, WITHHELD)  # the text to learn
+# The text to learn.
+Targets = Literal["gold", "sequence_kd", "filtered", "gold, sequence_kd where withheld"]
+_, _, FILTERED, WITHHELD = get_args(Targets)
 
 
 def base_of(run: Run) -> Input:

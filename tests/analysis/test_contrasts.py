@@ -8,6 +8,7 @@ import pytest
 from invented import rows
 
 from studylib.analysis import contrasts, statistics
+from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 
 
 def test_a_difference_in_closed_form():
@@ -132,8 +133,8 @@ def test_contrasts_change_one_thing_at_a_time():
         rows("control", 0.5, teacher="none (gold only)", **size),
     ]
     frames += [
-        rows("student", 0.65, objective="other", **size),
-        rows("student", 0.55, teacher="control of 7", **size),
+        rows("student", 0.65, objective="other", arm=OTHER_LOSSES, **size),
+        rows("student", 0.55, teacher="control of 7", arm=SMALLER_TEACHER, **size),
     ]
     frames += [
         rows("student", 0.3, init="base", **size),
@@ -149,6 +150,13 @@ def test_contrasts_change_one_thing_at_a_time():
         ("fine-tuned − base init, controls", "fine-tuned"): 35,
     }
     assert found.to_dict() == pytest.approx(expected)
+
+
+def test_a_student_by_other_losses_is_no_main_student_where_it_alone_has_answered():
+    size = dict(depth=5, articles=12)
+    other = rows("student", 0.6, objective="other", arm=OTHER_LOSSES, **size)
+    control = rows("control", 0.5, teacher="none (gold only)", **size)
+    assert contrasts.contrasts(pd.concat([other, control])).empty
 
 
 def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():

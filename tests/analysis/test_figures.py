@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studylib.analysis import cost, figures, retention, roles, teacher_vs_student
+from studylib.analysis import cost, figures, retention, teacher_vs_student
 from studylib.analysis.figures.retention import SIDES
+from studylib.core.labels import SMALLER_TEACHER
 from studylib.core.project import root
 from studylib.store import exports
 
@@ -211,7 +212,7 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
 def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
     kept, _ = compared(
         {("student", 5): 0.6, ("student", 2): 0.4, ("control", 5): 0.3}
-        | {(roles.SMALLER_TEACHER, 2): 0.5}
+        | {(SMALLER_TEACHER, 2): 0.5}
     )
     costs = timed(kept).merge(kept[["role", "student", "teacher", *retention.BOUNDS["f1"]]])
     figures.save(figures.cost_figure(costs), tmp_path, "cost")

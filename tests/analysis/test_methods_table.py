@@ -5,7 +5,7 @@ import pytest
 from invented import rows
 
 from studylib.analysis import methods_table, statistics
-from studylib.core.labels import CONTROL, GOLD_ONLY, STUDENT
+from studylib.core.labels import CONTROL, GOLD_ONLY, METHOD, STUDENT
 
 PLAIN, METHODS = "forward_kl", {"better": 0.7, "worse": 0.4}
 COSTS = pd.DataFrame(
@@ -21,7 +21,10 @@ def answered() -> pd.DataFrame:
     """A control of 50 F1, plain distillation of 60, a method of 70 and another of 40."""
     control = {"teacher": GOLD_ONLY, "objective": "cross_entropy"}
     frames = [rows(CONTROL, 0.5, articles=40, **control), rows(STUDENT, 0.6, articles=40)]
-    frames += [rows(STUDENT, score, articles=40, objective=name) for name, score in METHODS.items()]
+    frames += [
+        rows(STUDENT, score, articles=40, objective=name, arm=METHOD)
+        for name, score in METHODS.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -52,6 +55,12 @@ def test_the_answer_counts_methods_and_names_the_best_student(answered):
     )
     few = methods_table.compare(answered[~answered.objective.isin(METHODS)], COSTS)
     assert "no method but plain distillation has answered yet" in methods_table.answer(few)
+
+
+def test_no_method_stands_in_for_plain_distillation_that_has_not_answered(answered):
+    table = methods_table.compare(answered[answered.objective != PLAIN], COSTS)
+    assert table.plain_difference.isna().all() and table.control_difference.notna().sum() == 2
+    assert "1 of 2 methods" in methods_table.answer(table)
 
 
 def test_the_conclusion_tells_who_is_nearer_to_the_teacher(answered):

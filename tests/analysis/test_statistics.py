@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from invented import resampled_means
 from scipy import stats
 
 from studylib.analysis import statistics
@@ -55,7 +56,7 @@ def test_the_bootstrap_has_the_spread_of_a_nested_sampling(rng):
     with the variances as drawn."""
     seeds, articles = rng.normal(size=6), rng.normal(size=30)
     values, clusters = seeds[:, None] + np.repeat(articles, 5), np.repeat(np.arange(30), 5)
-    means = statistics.resampled_means(values, clusters, rng, 40_000)
+    means = resampled_means(values, clusters, rng, 40_000)
     assert means.mean() == pytest.approx(values.mean(), abs=0.01)
     assert means.std() == pytest.approx(np.sqrt(seeds.var() / 6 + articles.var() / 30), rel=0.02)
 
@@ -119,7 +120,7 @@ def test_articles_and_questions_must_be_enough_for_an_interval():
 def test_models_share_their_draws(rng):
     values, clusters = rng.random((2, 3, 60)), rng.integers(0, 12, 60)
     values[1] = values[0] - 0.25
-    means = statistics.resampled_means(values, clusters, rng, 500)
+    means = resampled_means(values, clusters, rng, 500)
     assert means.shape == (500, 2)
     np.testing.assert_allclose(means[:, 0] - means[:, 1], 0.25)
 
@@ -127,7 +128,7 @@ def test_models_share_their_draws(rng):
 def test_draws_are_as_if_rows_had_been_drawn(rng):
     """Against the plain way: index seeds and articles, average what comes up."""
     values, clusters = rng.random((3, 40)), np.repeat(np.arange(8), [2, 8, 5, 5, 1, 9, 4, 6])
-    means = statistics.resampled_means(values, clusters, rng, 20_000)
+    means = resampled_means(values, clusters, rng, 20_000)
     plain = []
     for _ in range(20_000):
         columns = np.concatenate([np.flatnonzero(clusters == g) for g in rng.integers(0, 8, 8)])
@@ -235,9 +236,7 @@ def test_intervals_cover_and_the_test_rejects_as_often_as_they_say(rng):
         article = np.repeat(rng.normal(0, sd * np.sqrt(0.1), articles), per)
         question = article + rng.normal(0, sd * np.sqrt(0.9), articles * per)
         differences = question + rng.normal(0, 0.005, (seeds, 1))
-        low, high = statistics.interval(
-            statistics.resampled_means(differences, clusters, rng, 1_000)
-        )
+        low, high = statistics.interval(resampled_means(differences, clusters, rng, 1_000))
         covered += low <= 0 <= high
         rejected += statistics.sign_flip(differences.mean(0), clusters, rng, 1_000) < 0.05
     assert 0.93 <= covered / studies <= 0.97
@@ -259,7 +258,7 @@ def test_the_interval_of_what_is_kept_covers_as_often_as_it_says(rng):
             teacher * (rng.random(articles * per) < 0.8),
             rng.random(articles * per) < 0.8 * ease,
         )
-        drawn = statistics.resampled_means(
+        drawn = resampled_means(
             np.stack([student, teacher]).astype(float)[:, None], clusters, rng, 1_000
         )
         low, high = statistics.interval(drawn[:, 0] / drawn[:, 1])

@@ -10,12 +10,11 @@ from studylib.analysis import (
     figures,
     prompting,
     retention,
-    roles,
     summary,
     tables,
     teacher_vs_student,
 )
-from studylib.core.labels import TUNED_SHOWN
+from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER, TUNED_SHOWN
 
 # F1 of students by who taught them
 TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-distillation": 0.45}
@@ -300,8 +299,8 @@ def test_the_conclusion_names_what_is_compared_besides():
         {
             ("student", 5): 0.6,
             ("student", 2): 0.4,
-            (roles.OTHER_LOSSES, 5): 0.7,
-            (roles.SMALLER_TEACHER, 2): 0.3,
+            (OTHER_LOSSES, 5): 0.7,
+            (SMALLER_TEACHER, 2): 0.3,
             ("control", 5): 0.4,
         },
         articles=40,

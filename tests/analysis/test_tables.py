@@ -3,7 +3,8 @@
 import pandas as pd
 from invented import compared
 
-from studylib.analysis import roles, tables
+from studylib.analysis import tables
+from studylib.core.labels import SMALLER_TEACHER
 
 
 def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
@@ -40,7 +41,7 @@ def test_every_test_set_says_why_it_has_no_intervals():
 
 
 def test_the_headline_has_the_main_models_in_every_way_they_are_asked():
-    kept, _ = compared({("student", 5): 0.6, ("control", 5): 0.4, (roles.SMALLER_TEACHER, 5): 0.5})
+    kept, _ = compared({("student", 5): 0.6, ("control", 5): 0.4, (SMALLER_TEACHER, 5): 0.5})
     more = pd.concat(
         [
             kept,

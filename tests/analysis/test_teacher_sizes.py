@@ -6,6 +6,7 @@ import pytest
 from invented import rows
 
 from studylib.analysis import teacher_sizes
+from studylib.core.labels import SMALLER_TEACHER
 
 
 def test_a_sweep_has_a_student_s_teachers_by_their_size():
@@ -15,7 +16,7 @@ def test_a_sweep_has_a_student_s_teachers_by_their_size():
         rows("student", 0.3, depth=2),
     ]
     frames += [
-        rows("student", 0.4, depth=2, teacher="control of 5"),
+        rows("student", 0.4, depth=2, teacher="control of 5", arm=SMALLER_TEACHER),
         rows("student", 0.6, depth=5),
         rows("student", 0.1, depth=2, init="base"),
     ]

@@ -43,8 +43,7 @@ def planned(tmp_path: Path):
 def test_the_notebook_has_the_parameters_of_its_experiment_and_a_profile():
     for name, kind in experiments.EXPERIMENTS.items():
         defaults = parameters.defaults(NOTEBOOK.with_name(f"{name}.ipynb"))
-        several = {"train_prompt"} if "train_prompts" in kind.model_fields else set()
-        assert set(defaults) == {"profile", "compute", *kind.model_fields} - several
+        assert set(defaults) == {"profile", "compute", *kind.model_fields}
 
 
 def test_values_are_read_as_they_are_and_nothing_is_added(read):

@@ -6,7 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from miniatures import FACTS, chosen, model, packs, planned, prompted, stages, students, tokenizer
+from miniatures import (
+    FACTS,
+    chosen,
+    model,
+    packs,
+    planned,
+    prompted,
+    stages,
+    students,
+    tokenizer,
+    unpack,
+)
 
 from studylib.analysis import (
     prompting,
@@ -15,7 +26,7 @@ from studylib.analysis import (
 )
 from studylib.app import study
 from studylib.core.errors import StudyError
-from studylib.data import packing, prompts
+from studylib.data import prompts
 from studylib.evaluation import generate, metrics
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
@@ -169,7 +180,7 @@ def test_loyalty_is_that_of_both_models_side_by_side(finished):
     found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
     asked = inputs.prompted(one.answers, "test", words, own.config)
     with torch.no_grad():
-        for row in (row for prompt in asked for row in packing.unpack(prompt)):
+        for row in (row for prompt in asked for row in unpack(prompt)):
             logits = [
                 parts.head(net, teachers.answer_states(net, row), len(words))
                 for net in (own.eval(), theirs.eval())

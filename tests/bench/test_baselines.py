@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from miniatures import built, model, tokenizer
+from miniatures import built, model, tokenizer, unpack
 from torch.utils.flop_counter import FlopCounterMode
 
 from studylib.bench import baselines, speed
@@ -50,7 +50,7 @@ def test_trls_loss_is_ours_and_the_teacher_is_left_as_it_was(
 def test_rows_of_one_question_hold_what_packs_hold():
     chosen = built()[:3]
     ids, real, labels = baselines.padded(baselines.alone(chosen))
-    for row, pack in enumerate(pack for prompt in chosen for pack in packing.unpack(prompt)):
+    for row, pack in enumerate(pack for prompt in chosen for pack in unpack(prompt)):
         assert ids[row][real[row].bool()].tolist()[:-1] == pack.ids
         learnt = (labels[row] != -100).nonzero().flatten()
         assert (learnt - 1).tolist() == pack.answers.at and labels[row][

@@ -1,4 +1,4 @@
-"""What no formatter checks: a function fits on one screen."""
+"""What no formatter checks: a function fits on one screen, and every line on it."""
 
 import ast
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 import studylib
 
+COLUMNS = 100
 LINES = 40  # of a function at most, its docstring included
 PACKAGE = Path(studylib.__file__).parent
 MODULES = sorted(file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py"))
@@ -25,6 +26,18 @@ def lengths(source: str) -> dict[str, int]:
 def test_functions_are_short(module):
     found = lengths((PACKAGE / module).read_text(encoding="utf-8"))
     assert {name: lines for name, lines in found.items() if lines > LINES} == {}
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, Path(__file__).parents[1]], ids=lambda path: path.name)
+def test_lines_are_short(folder):
+    """Also those that ruff lets pass, for a mark or an address at their end."""
+    long = [
+        f"{file.relative_to(folder)}, line {number}"
+        for file in folder.rglob("*.py")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > COLUMNS
+    ]
+    assert long == []
 
 
 def test_all_lines_count_and_methods_and_inner_functions_are_functions():

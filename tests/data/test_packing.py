@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from miniatures import FAMILIES, built, model, packs, tokenizer
+from miniatures import FAMILIES, built, model, packs, tokenizer, unpack
 
 from studylib.data import packing
 from studylib.methods import objective
@@ -25,7 +25,7 @@ GOLD = Objective(losses={"cross_entropy": 1.0})
 def rows_of(mode):
     """All prompts packed, and the same questions one per row, in the same order of questions."""
     prompts = built(mode, 2)
-    return [packing.pack(p) for p in prompts], [row for p in prompts for row in packing.unpack(p)]
+    return [packing.pack(p) for p in prompts], [row for p in prompts for row in unpack(p)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -73,7 +73,7 @@ def test_packed_gradients_equal_one_question_per_row(family, mode):
 def test_the_loss_is_that_of_the_next_token_right_after_the_question():
     """Against transformers' own shifted loss with everything but the answer masked by -100."""
     net = model("gpt_neox")
-    (row,) = packing.unpack(built()[0])[:1]
+    (row,) = unpack(built()[0])[:1]
     ids = torch.tensor([[*row.ids, row.answers.targets[-1]]])
     labels = torch.full_like(ids, -100)
     labels[0, -len(row.answers.targets) :] = torch.tensor(row.answers.targets)

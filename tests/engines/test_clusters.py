@@ -80,7 +80,7 @@ def test_a_scheduler_that_refuses_jobs_ends_the_study(graph, submitit, tmp_path)
         complete(graph[0], tmp_path, machine("slurm"))
 
 
-def test_a_scheduler_that_fails_while_jobs_go_on_ends_the_study(graph, submitit, tmp_path):  # noqa: F811
+def test_a_scheduler_that_fails_between_jobs_ends_it_all(graph, submitit, tmp_path):  # noqa: F811
     submitit.submit = lambda task: Job(OSError("no more processes"))
     with pytest.raises(StudyError, match=r"^engine slurm: no more processes: see "):
         complete(graph[0], tmp_path, machine("slurm"))

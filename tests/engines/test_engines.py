@@ -101,10 +101,10 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": "sge"}, "engine 'sge' is unknown: use local, ray, slurm"),
+        ({"engine": "sge"}, "machine.engine must be 'local', 'ray' or 'slurm', not 'sge'"),
         ({"engine_options": {"speed": 2}}, "local has no option 'speed': it knows workers"),
         ({"engine_options": {"workers": 0}}, "workers must be a whole number of at least 1, not 0"),
-        ({"device": "tpu"}, "device 'tpu' is unknown: use auto, cpu or cuda"),
+        ({"device": "tpu"}, "machine.device must be 'auto', 'cpu' or 'cuda', not 'tpu'"),
         (
             {"engine": "ray", "engine_options": {"address": "ray://elsewhere:10001"}},
             "address must be auto: set RAY_ADDRESS",

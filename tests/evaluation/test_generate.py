@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from miniatures import FAMILIES, built, model, tokenizer
+from miniatures import FAMILIES, built, model, tokenizer, unpack
 
 from studylib.app import forecast, notebooks
-from studylib.data import archives, packing, prompts, squad
+from studylib.data import archives, prompts, squad
 from studylib.evaluation import generate
 from studylib.models import bases, parts
 from studylib.runs import inputs
@@ -123,7 +123,7 @@ def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_o
         assert one.text != other.text or one.log_probability == pytest.approx(
             other.log_probability, abs=1e-3
         )
-    rows = [row for prompt in asked for row in packing.unpack(prompt)]
+    rows = [row for prompt in asked for row in unpack(prompt)]
     for one, row in zip(beside, rows, strict=True):
         torch.testing.assert_close(one.gold, teachers.answer_states(net, row), atol=1e-4, rtol=1e-4)
 

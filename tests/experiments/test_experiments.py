@@ -6,6 +6,7 @@ import pytest
 from miniatures import FACTS, chosen, planned, prompted, stages, students
 
 from studylib.core.errors import StudyError
+from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 from studylib.runs import planning
 from studylib.store.run import Input
 
@@ -105,6 +106,8 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"sizes": ["24x"]}, "'24x' is no size"),
         ({"sizes": [True]}, "True is no size"),
         ({"alternative": alternative(4, taid=1.0)}, "alternative names 4"),
+        ({"alternative": alternative(taid=1.0)}, "alternative.sizes is empty"),
+        ({"teacher_sizes": [2]}, "teacher_sizes names 2 alone"),
         ({"alternative": alternative(2, taaid=1.0)}, "taaid"),
         ({"teacher_sizes": [2, 4]}, "teacher_sizes names 4"),
         (
@@ -195,6 +198,11 @@ def test_other_losses_and_smaller_teachers_are_all_that_some_students_differ_in(
     }
     assert swept.parameters == student.parameters and swept.needs["init"] is student.needs["init"]
     assert swept.needs["teacher"] is control is swept.needs["states"].needs["teacher"]
+    assert {arm for arm in plan.arms.values()} == {
+        *("teacher", "student", "control", OTHER_LOSSES, SMALLER_TEACHER)
+    }
+    assert plan.arms["student", "fine-tuned", "0.5 taid"] == OTHER_LOSSES
+    assert plan.arms["student", "control of 3", "forward_kl"] == SMALLER_TEACHER
     costs = {id(run.needs["model"]) for run in plan.runs if run.kind == "cost"}
     assert costs == {
         id(arms["student", name, "fine-tuned", "forward_kl"]) for name in ("mini-3", "mini-2")
@@ -321,6 +329,7 @@ def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
         ({"train_prompts": ["zero-shot", "zero-shot"]}, "twice"),
         ({"train_prompts": ["zero-shot"]}, "two ways"),
         ({"eval_prompts": ["zero-shot"]}, "two ways"),
+        ({"train_prompt": "zero-shot"}, "'train_prompt' is unknown, did you mean 'train_prompts'"),
         ({"stages": stages(forward_kl={"tokens": "all"})}, "tokens: all"),
     ],
 )

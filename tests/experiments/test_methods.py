@@ -7,6 +7,7 @@ from miniatures import compared
 
 from studylib.analysis import methods_table
 from studylib.app import study, training_cost
+from studylib.app.results import Source
 from studylib.core.errors import StudyError
 from studylib.methods import stages
 from studylib.methods.multi_exit import MultiExit
@@ -72,7 +73,7 @@ def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
     plan, store = compared(raw, methods=["redi", "ddk", "multi_exit", "step_by_step"]), Store()
     study.complete(plan, store)
-    rows = study.rows(plan, store)
+    rows = Source(plan, tmp_path / "shown" / "methods").rows
     table = methods_table.compare(rows, training_cost.of(plan))
     assert len(table) == 2 + 1 + 4 + 3, "controls, plain distillation, methods, exits"
     assert table[["f1", "exact_match", "training_flops", "answer_flops"]].notna().all(axis=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import FAMILIES, SHAPE, built, model, tokenizer
+from miniatures import FAMILIES, SHAPE, built, model, tokenizer, unpack
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -189,7 +189,7 @@ def check_computes_as(folder: Path, reference: torch.nn.Module) -> None:
     prompts = built("zero-shot", 1)[:2]
     packed = packing.collate([packing.pack(prompt) for prompt in prompts])
     states = parts.hidden_states(net, packed).flatten(0, 1)[packed.answers.at]
-    rows = [row for prompt in prompts for row in packing.unpack(prompt)]
+    rows = [row for prompt in prompts for row in unpack(prompt)]
     plain = [
         reference.base_model(input_ids=torch.tensor([row.ids])).last_hidden_state[0, row.answers.at]
         for row in rows

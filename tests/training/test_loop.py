@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import FAMILIES, built, model, packs, tokenizer
+from miniatures import FAMILIES, built, model, packs, tokenizer, unpack
 
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
@@ -572,7 +572,7 @@ def test_all_tokens_weigh_as_in_a_row_of_their_own():
     net, prompt = model("llama"), next(prompt for prompt in built() if len(prompt.branches) > 1)
     every = {"cross_entropy": {"tokens": "all"}}
     packed = summed(net, [packing.pack(prompt)], every)["cross_entropy"].item()
-    alone = [summed(net, [row], every)["cross_entropy"].item() for row in packing.unpack(prompt)]
+    alone = [summed(net, [row], every)["cross_entropy"].item() for row in unpack(prompt)]
     ids = torch.tensor([prompt.prefix])
     with torch.no_grad():
         logs = net(input_ids=ids).logits[0, :-1, :VOCABULARY].log_softmax(-1)

@@ -32,11 +32,11 @@ def capacity_gap(
     costs: pd.DataFrame,
     sweep: pd.DataFrame,
     curves: pd.DataFrame,
-    asked: str,
+    eval_prompt: str,
 ) -> Drawn:
     """The figures of that notebook for which there is something to draw."""
     return _drawn(
-        retention=(kept, lambda table: retention_figure(table, seeds, asked)),
+        retention=(kept, lambda table: retention_figure(table, seeds, eval_prompt)),
         teacher_sizes=(sweep, lambda table: teacher_sizes_figure(table, seeds)),
         cost=(_bounded(costs, kept[kept.eval_prompt == kept.train_prompt]), cost_figure),
         learning=(curves, learning_figure),

@@ -15,10 +15,12 @@ LABEL = (
 
 
 def cost_figure(costs: pd.DataFrame) -> Figure:
-    """F1 against what an answer costs in time (from the fastest round to the slowest), memory and
-    disk, all in percent of the teacher's, a row per family and test set; those that no other beats
-    in both time and F1 on a line, the teacher as a line with a band (`cost.pareto`, with the
-    bounds of F1)."""
+    """F1 against what an answer costs in time, memory and disk, in percent of the teacher's. There
+    is a row per family and test set (`cost.pareto`, with the bounds of F1).
+
+    Time reaches from the fastest round to the slowest. Models that no other beats in both time and
+    F1 are joined by a line. The teacher is a line with a band.
+    """
     panels = list(costs.groupby(["family", "test_set"], sort=False))
     drawn = look.figure(2.4 * len(panels) + 0.6, LABEL)
     rows = drawn.subplots(len(panels), len(COSTS), sharey="row", sharex=True, squeeze=False)
@@ -40,19 +42,18 @@ def _models(axis: Axes, group: pd.DataFrame, measure: str) -> None:
     share = group.time if timed else 100 * group[measure] / group[f"teacher_{measure}"]
     group = group.assign(share=share)
     students = group[group.role != "teacher"]
-    kinds = roles.kinds(students)
-    for (role, init), points in students.groupby([kinds, "init"], sort=False):
+    for (arm, init), points in students.groupby([roles.arms(students), "init"], sort=False):
         axis.errorbar(
             points.share,
             points.f1,
             xerr=look.reach(points, "time", ("time_low", "time_high")) if timed else None,
             yerr=look.reach(points),
-            fmt=look.LOOKS[role, init][0],
+            fmt=look.LOOKS[arm, init][0],
             elinewidth=look.BARS["elinewidth"],
-            color=look.PALETTE[list(look.LOOKS).index((role, init))],
-            fillstyle="full" if role == "student" else "none",
-            markersize=4 if role == "student" else 7,
-            label=f"{role}, {init} init",
+            color=look.PALETTE[list(look.LOOKS).index((arm, init))],
+            fillstyle="full" if arm == "student" else "none",
+            markersize=4 if arm == "student" else 7,
+            label=f"{arm}, {init} init",
         )
     if timed:
         front = group[group.front].sort_values("share")

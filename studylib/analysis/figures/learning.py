@@ -81,8 +81,8 @@ def _logarithmic(axis: Axes) -> None:
 
 
 def _labels(curves: pd.DataFrame) -> pd.Series:
-    """What a curve is called beside its family and role: by size, prompting and teacher, each where
-    there are several, and by size where nothing else differs."""
+    """What a curve is called beside its family and role: its size, prompting and teacher, each
+    where there are several. The size also stands where nothing else differs."""
     uncut = curves.role == "teacher"
     names = curves.student.map(lambda name: sizes.named(name).title if name else UNCUT)
     parts = []

@@ -15,23 +15,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studylib.analysis import fonts, roles
+from studylib.analysis import fonts
 from studylib.analysis.retention import BOUNDS
+from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vPX"
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 2}  # of intervals
-# Markers and lines of students and controls, by kind (`roles.kinds`) and initialisation.
+# Markers and lines of students and controls, by arm (`roles.arms`) and initialisation.
 LOOKS = {
     ("student", "fine-tuned"): ("o", "-"),
     ("control", "fine-tuned"): ("s", "--"),
     ("student", "base"): ("^", "-."),
     ("control", "base"): ("v", ":"),
-    (roles.OTHER_LOSSES, "fine-tuned"): ("D", "-"),
-    (roles.SMALLER_TEACHER, "fine-tuned"): ("P", "-"),
+    (OTHER_LOSSES, "fine-tuned"): ("D", "-"),
+    (SMALLER_TEACHER, "fine-tuned"): ("P", "-"),
     ("student", "pretrained"): ("h", "-"),
     ("control", "pretrained"): ("X", "--"),
-    (roles.OTHER_LOSSES, "pretrained"): ("d", "-"),
+    (OTHER_LOSSES, "pretrained"): ("d", "-"),
 }
 SETTINGS = {
     "axes.grid": True,
@@ -107,8 +108,8 @@ def legend_columns(labels: Collection[str]) -> int:
 
 
 def save(drawn: Figure, folder: Path, name: str) -> None:
-    """Write `name`.svg, of the size of a paper's two columns, and `name`.png, of that of a slide,
-    into `folder`, both with what they show in words (the figure's label)."""
+    """Write a figure into `folder`: `name`.svg of the size of a paper's two columns, `name`.png of
+    that of a slide. Both have what they show in words (the figure's label)."""
     folder.mkdir(parents=True, exist_ok=True)
     words = {"Description": drawn.get_label()}
     with warnings.catch_warnings():  # whoever looks at a drawing has fonts

@@ -14,8 +14,8 @@ from studylib.core.labels import FINE_TUNED
 
 
 def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """F1 by how a model is asked, a colour per way of training, with intervals and a dot per seed
-    where there are several; a panel per family, test set and role."""
+    """F1 by how a model is asked, a colour per way of training, with intervals. There is a panel
+    per family, test set and role, and a dot per seed where there are several."""
     distilled = np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
     kept = kept.assign(way="trained " + kept.train_prompt + distilled)
     panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
@@ -59,7 +59,8 @@ def _ways(
 
 def traits_figure(table: pd.DataFrame) -> Figure:
     """Differences in F1 by a demonstration with intervals around a line at 0
-    (`prompting.by_trait`), a panel per family and test set, a line per trait of the questions."""
+    (`prompting.by_trait`). There is a panel per family and test set, and a line per trait of the
+    questions."""
     panels = list(table.groupby(["family", "test_set"], sort=False))
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
     groups = names.groupby(table.trait, sort=False)

@@ -32,13 +32,14 @@ LABEL = (
 )
 
 
-def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, asked: str) -> Figure:
-    """F1 kept against reduction, both kinds, a panel per test set, a curve per family, role, init
-    and what was cut, with intervals, and a dot per seed where there are several
-    (`retention.by_seed`); the 90 % line and the 57.1 % mark, the teachers with their intervals.
-    Models are `asked` in this way, or if none was in the first. What has the same reduction is
-    drawn side by side."""
-    mode = asked if asked in set(kept.eval_prompt) else kept.eval_prompt.iloc[0]
+def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, eval_prompt: str) -> Figure:
+    """F1 kept against reduction, both kinds, a panel per test set.
+
+    There is a curve per family, role, init and what was cut, with intervals, and a dot per seed
+    where there are several (`retention.by_seed`). The 90 % line and the 57.1 % mark are drawn, and
+    the teachers with their intervals. All are of this eval prompt, or of the first if it has no
+    lines. Points of the same reduction stand side by side."""
+    mode = eval_prompt if eval_prompt in set(kept.eval_prompt) else kept.eval_prompt.iloc[0]
     kept, seeds = (table[table.eval_prompt == mode] for table in (kept, seeds))
     kept = kept[roles.main(kept)]
     students = kept[kept.role != "teacher"]

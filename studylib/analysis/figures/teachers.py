@@ -8,14 +8,15 @@ from matplotlib.figure import Figure
 from studylib.analysis import formats, roles
 from studylib.analysis.figures import look
 from studylib.analysis.retention import SETTING
+from studylib.core.labels import OTHER_LOSSES
 
 PANEL = ["family", "test_set", "eval_prompt"]
 
 
 def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """F1 of one student under ever larger teachers, with intervals and a dot per seed where there
-    are several (`retention.by_seed`), against the ratio of their parameters, and the teachers'
-    own; a panel per family, test set and prompting."""
+    """F1 of one student under ever larger teachers, and the teachers' own, against the ratio of
+    their parameters. There is a panel per family, test set and prompting. Intervals are shown, and
+    a dot per seed where there are several (`retention.by_seed`)."""
     panels = list(sweep.groupby(PANEL, sort=False))
     label = (
         "F1 of one student against the size of its teacher, with intervals, and the teachers' own"
@@ -29,7 +30,7 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         axis.plot(group.ratio, group.teacher_f1, "s:", **teacher)
         each = seeds.merge(group[[*SETTING, "student", "teacher", "ratio"]])
         each = each[(each.init == "fine-tuned") & (each.role == "student")]
-        each = each[roles.kinds(each) != roles.OTHER_LOSSES]
+        each = each[roles.arms(each) != OTHER_LOSSES]
         look.seed_dots(axis, each, each.ratio, each.f1)
         most = group[["f1", "f1_high", "teacher_f1"]].max().max()
         axis.set(xlabel="parameters of teacher / student", ylabel="F1")
@@ -39,9 +40,9 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
 
 
 def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """F1 of a student by who taught it, the best on top, with intervals, and a dot per seed where
-    there are several (`retention.by_seed`), a panel per test set and prompting; the fine-tuned
-    teacher as a line with a band."""
+    """F1 of a student by who taught it, the best on top, with intervals. There is a panel per test
+    set and prompting, and a dot per seed where there are several (`retention.by_seed`). The
+    fine-tuned teacher is a line with a band."""
     students, seeds = (table[table.role != "teacher"] for table in (kept, seeds))
     best_last = list(students.drop_duplicates("teacher").sort_values("f1").teacher)  # first asked
     panels = list(students.groupby(PANEL, sort=False))
