@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -47,22 +48,22 @@ class Ray(Executor):
     def __init__(self, machine: Machine, address: str | None = None, retries: int = 3):
         import ray
 
-        self.ray, self.own = ray, not ray.is_initialized()
-        if self.own:
+        self.ray, self.owns_cluster = ray, not ray.is_initialized()
+        if self.owns_cluster:
             _check_cluster(address)
             ray.init(address=address, **QUIET_RAY)
         cards = machine.processes if on_cards(machine) else 0
         _wait_for_node(
             ray, {"CPU": machine.threads, "GPU": cards}, NODE_SECONDS if _named(address) else 0
         )
-        told = {name: os.environ[name] for name in PASSED if name in os.environ} | {
+        environment = {name: os.environ[name] for name in PASSED if name in os.environ} | {
             "OMP_NUM_THREADS": str(machine.threads)
         }
         how = {
             "num_cpus": machine.threads,
             "num_gpus": cards,
             "max_retries": retries,
-            "runtime_env": {"env_vars": told},
+            "runtime_env": {"env_vars": environment},
         }
         self.call = ray.remote(_call).options(**how)
 
@@ -72,7 +73,7 @@ class Ray(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster; what was begun there is stopped."""
-        if self.own:
+        if self.owns_cluster:
             self.ray.shutdown()
 
 
@@ -109,15 +110,15 @@ def _wait_for_node(ray: Any, needed: Mapping[str, int], seconds: float) -> None:
     StudyError where none comes."""
     end, waits = time.monotonic() + seconds, False
     while not any(_fits(node, needed) for node in ray.nodes()):
-        asked = f"no node with {needed['CPU']} processors and {needed['GPU']} GPUs"
+        shortage = f"no node with {needed['CPU']} processors and {needed['GPU']} GPUs"
         if time.monotonic() >= end:
             raise EngineFailure(
-                f"engine ray: the cluster has {asked}: lower `threads` or `processes`, or add such"
-                " a node."
+                f"engine ray: the cluster has {shortage}: lower `threads` or `processes`, or add"
+                " such a node."
             )
         if not waits:
             say(
-                f"The Ray cluster has {asked} yet: waiting up to {seconds / 60:.0f} minutes for"
+                f"The Ray cluster has {shortage} yet: waiting up to {seconds / 60:.0f} minutes for"
                 " one."
             )
         waits = True
@@ -170,7 +171,7 @@ class Slurm(Executor):
     ):
         import submitit
 
-        own = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
+        gpus = {"gpus_per_node": machine.processes} if on_cards(machine) else {}
         self.most, self.ended = jobs, Event()
         self.waiting: list[tuple[Future, Callable[[], None]]] = []
         self.running: dict[submitit.Job, list[Future]] = {}
@@ -178,7 +179,7 @@ class Slurm(Executor):
             self.jobs = submitit.AutoExecutor(home() / "slurm", cluster=cluster)
             self.jobs.update_parameters(
                 **{"cpus_per_task": machine.threads * machine.processes, "name": "study"}
-                | own
+                | gpus
                 | parameters
             )
         except (NameError, TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -214,9 +215,8 @@ class Slurm(Executor):
             )
             with self.lock:
                 self.failure = failure
-                futures = [future for future, _ in self.waiting] + [
-                    one for each in self.running.values() for one in each
-                ]
+                futures = [future for future, _ in self.waiting]
+                futures += chain.from_iterable(self.running.values())
             for future in futures:
                 if not future.done():
                     future.set_exception(failure)
@@ -228,19 +228,19 @@ class Slurm(Executor):
             return
         dealt = [waiting[start::free] for start in range(min(free, len(waiting)))]
         with self.jobs.batch():
-            made = [
+            submitted = [
                 (
-                    self.jobs.submit(Several([task for _, task in own])),
-                    [future for future, _ in own],
+                    self.jobs.submit(Several([task for _, task in share])),
+                    [future for future, _ in share],
                 )
-                for own in dealt
+                for share in dealt
             ]
-        self.running |= dict(made)
+        self.running |= dict(submitted)
         with self.lock:
             del self.waiting[: len(waiting)]
         say(
-            f"{len(made)} jobs are submitted; `squeue` tells what they wait for, {self.jobs.folder}"
-            " has their logs."
+            f"{len(submitted)} jobs are submitted; `squeue` tells what they wait for,"
+            f" {self.jobs.folder} has their logs."
         )
 
     def _collect(self) -> None:
@@ -248,9 +248,9 @@ class Slurm(Executor):
         for job, futures in list(self.running.items()):
             if job.done():
                 died = job.exception()
-                each = [died] * len(futures) if died else job.result()
+                errors = [died] * len(futures) if died else job.result()
                 del self.running[job]
-                for future, error in zip(futures, each, strict=True):
+                for future, error in zip(futures, errors, strict=True):
                     future.set_exception(error) if error else future.set_result(None)
             else:
                 self._check_known(job)
@@ -279,12 +279,12 @@ class Slurm(Executor):
 def _queued(job: str) -> bool:
     """Whether `squeue` lists a job; clusters that keep no accounts have nothing else to ask."""
     try:
-        asked = subprocess.run(
+        listing = subprocess.run(
             ["squeue", "--noheader", "--jobs", job], capture_output=True, timeout=COMMAND_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return bool(asked.stdout.strip())
+    return bool(listing.stdout.strip())
 
 
 def _first_line(error: BaseException) -> str:

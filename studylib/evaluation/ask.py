@@ -39,7 +39,9 @@ class Models:
         """Student and teachers on some rows, without gradients."""
         size = vocabulary.size(self.tokenizer)
         student = student_view(self.models["student"], rows, size, False, trained=False)
-        return student, [each.view(rows, student.batch, self.online) for each in self.teachers]
+        return student, [
+            teacher.view(rows, student.batch, self.online) for teacher in self.teachers
+        ]
 
     def answers(
         self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0
@@ -62,11 +64,11 @@ class Models:
 
     def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
         """log p of each example's target with its end, in nats."""
-        found: dict[str, float] = {}
+        log_likelihoods: dict[str, float] = {}
         size = vocabulary.size(self.tokenizer)
         for prompt in self.build(examples):
             row = packing.pack(prompt)
             view = student_view(self.models[model].eval(), [row], size, False, trained=False)
             sums = view.per_sequence(view.log_probs).tolist()
-            found |= dict(zip(row.question_ids, sums, strict=True))
-        return [found[example.id] for example in examples]
+            log_likelihoods |= dict(zip(row.question_ids, sums, strict=True))
+        return [log_likelihoods[example.id] for example in examples]

@@ -29,8 +29,9 @@ from studylib.data.packing import branch_mask, collate, pack, padded, visible
 from studylib.data.prompts import Prompt, longest_answer
 from studylib.models import parts
 
-ALIKE = 1.05  # times the length of the shortest of a batch: padding costs like text
-ALIKE_BF16 = 1.3  # where that is cheap, beside reading all weights for each token that a batch says
+LENGTH_RATIO = 1.05  # times the length of the shortest of a batch: padding costs like text
+# where padding is cheap, beside reading all weights for each token that a batch says
+LENGTH_RATIO_BF16 = 1.3
 PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees
 
@@ -71,12 +72,12 @@ class Sampling:
         """The random numbers of a question."""
         return Random(f"{self.seed} {self.number} {question_id}")
 
-    def draw(self, logits: Tensor, asked: Sequence[_Asked]) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, logits: Tensor, questions: Sequence["_Asked"]) -> tuple[Tensor, Tensor, Tensor]:
         """A token of each question (R,) by its logits (R, V), its logit, and the best other's."""
         up_to = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
-        draws = [question.random.random() for question in asked]
-        wanted = torch.tensor(draws, dtype=up_to.dtype, device=up_to.device)[:, None]
-        tokens = torch.searchsorted(up_to, wanted * up_to[:, -1:], right=True)
+        draws = [question.random.random() for question in questions]
+        thresholds = torch.tensor(draws, dtype=up_to.dtype, device=up_to.device)[:, None]
+        tokens = torch.searchsorted(up_to, thresholds * up_to[:, -1:], right=True)
         tokens = tokens.clamp_max(logits.shape[1] - 1)
         others = logits.scatter(1, tokens, -torch.inf).max(-1).values
         return tokens[:, 0], logits.gather(1, tokens)[:, 0], others
@@ -91,12 +92,12 @@ def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def best(answers: Iterable[Answer]) -> dict[str, Answer]:
     """Per question the answer of the highest mean log-probability a token: one, where a context was
     asked in windows."""
-    found: dict[str, Answer] = {}
-    for one in answers:
-        held = found.setdefault(one.question_id, one)
-        if one.log_probability / one.tokens > held.log_probability / held.tokens:
-            found[one.question_id] = one
-    return found
+    best_answers: dict[str, Answer] = {}
+    for answer in answers:
+        held = best_answers.setdefault(answer.question_id, answer)
+        if answer.log_probability / answer.tokens > held.log_probability / held.tokens:
+            best_answers[answer.question_id] = answer
+    return best_answers
 
 
 def clean(text: str) -> str:
@@ -112,7 +113,7 @@ def answer(
     prompts: Sequence[Prompt],
     *,
     batch: int = 32,
-    alike: float = ALIKE,
+    length_ratio: float = LENGTH_RATIO,
     longest: int | None = None,
     gold: bool = False,
     shared: bool = False,
@@ -123,8 +124,8 @@ def answer(
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the
     prompts.
 
-    Contexts of a batch are at most `alike` times as long as its shortest. An answer has at most
-    `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the
+    Contexts of a batch are at most `length_ratio` times as long as its shortest. An answer has at
+    most `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the
     states at gold answers, too. Answers are greedy, or drawn by `sampling`. `shared`: several
     processes answer some of the batches each. From time to time what was said is kept in `work`,
     from where it goes on.
@@ -136,9 +137,10 @@ def answer(
             replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
         ]
     decoder, kept = _Decoder(model, tokenizer, longest, sampling), _Kept(work)
-    batches = _batched(prompts, batch, alike)
-    own = parallel.share(batches) if shared else batches
-    for chosen in progress([chosen for chosen in own if not kept.answers.keys() >= set(chosen)]):
+    batches = _batched(prompts, batch, length_ratio)
+    local_batches = parallel.share(batches) if shared else batches
+    open_batches = [batch for batch in local_batches if not kept.answers.keys() >= set(batch)]
+    for chosen in progress(open_batches):
         answers = iter(decoder.answers([prompts[i] for i in chosen]))
         kept.add({i: [next(answers) for _ in prompts[i].branches] for i in chosen})
     every: dict[int, list[Answer]] = {}
@@ -166,41 +168,42 @@ class _Kept:
 def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
     """Keep answers, by the number of their prompt, in a file that is named by its digest."""
     tensors = {
-        f"{i} {n}": one.gold.cpu()
-        for i, said in answers.items()
-        for n, one in enumerate(said)
-        if one.gold is not None
+        f"{i} {n}": answer.gold.cpu()
+        for i, prompt_answers in answers.items()
+        for n, answer in enumerate(prompt_answers)
+        if answer.gold is not None
     }
-    told = {
-        i: [[getattr(one, name) for name in PLAIN] for one in said] for i, said in answers.items()
+    records = {
+        i: [[getattr(answer, name) for name in PLAIN] for answer in prompt_answers]
+        for i, prompt_answers in answers.items()
     }
     work.mkdir(parents=True, exist_ok=True)
     draft = work / f"{min(answers)}.draft"
-    save_file(tensors, draft, {"answers": json.dumps(told)})
+    save_file(tensors, draft, {"answers": json.dumps(records)})
     filesystem.settle(draft)
     draft.replace(work / f"{filesystem.file_digest(draft)}.safetensors")
 
 
 def _kept(work: Path | None) -> dict[int, list[Answer]]:
     """The answers that were kept; those of a file that was changed are not."""
-    found: dict[int, list[Answer]] = {}
+    answers: dict[int, list[Answer]] = {}
     for file in sorted(work.glob("*.safetensors")) if work is not None else ():
         if filesystem.file_digest(file) == file.stem:
             with safe_open(file, "pt") as kept:
                 held = set(kept.keys())
-                for i, said in json.loads(kept.metadata()["answers"]).items():
+                for i, records in json.loads(kept.metadata()["answers"]).items():
                     golds = [
                         kept.get_tensor(name) if (name := f"{i} {n}") in held else None
-                        for n in range(len(said))
+                        for n in range(len(records))
                     ]
-                    found[int(i)] = [
-                        Answer(**dict(zip(PLAIN, one, strict=True)), gold=gold)
-                        for one, gold in zip(said, golds, strict=True)
+                    answers[int(i)] = [
+                        Answer(**dict(zip(PLAIN, record, strict=True)), gold=gold)
+                        for record, gold in zip(records, golds, strict=True)
                     ]
-    return found
+    return answers
 
 
-def _batched(prompts: Sequence[Prompt], most: int, alike: float) -> list[list[int]]:
+def _batched(prompts: Sequence[Prompt], most: int, length_ratio: float) -> list[list[int]]:
     """The numbers of prompts that are answered together: they share a beginning and are alike in
     length."""
     beginnings = [tuple(p.prefix[: p.shared]) for p in prompts]
@@ -210,30 +213,30 @@ def _batched(prompts: Sequence[Prompt], most: int, alike: float) -> list[list[in
     }
     order = sorted(lengths, key=lambda i: (beginnings[i], lengths[i]))
     groups = (group for _, group in groupby(order, key=beginnings.__getitem__))
-    return [chosen for group in groups for chosen in _batches(group, lengths, most, alike)]
+    return [chosen for group in groups for chosen in _batches(group, lengths, most, length_ratio)]
 
 
 def _batches(
-    order: Iterable[int], lengths: Mapping[int, int], most: int, alike: float
+    order: Iterable[int], lengths: Mapping[int, int], most: int, length_ratio: float
 ) -> list[list[int]]:
     """What is given in the order of its lengths, in batches of at most so many that are alike in
     length."""
     batches: list[list[int]] = []
-    for one in order:
+    for number in order:
         if (
             not batches
             or len(batches[-1]) == most
-            or lengths[one] > alike * lengths[batches[-1][0]]
+            or lengths[number] > length_ratio * lengths[batches[-1][0]]
         ):
             batches.append([])
-        batches[-1].append(one)
+        batches[-1].append(number)
     return batches
 
 
 @dataclass
 class _Asked:
     """A question while it is answered: its context's row, its branch there, the position of its
-    next token; and what is said."""
+    next token; and the tokens of its answer."""
 
     question_id: str
     row: int
@@ -241,16 +244,16 @@ class _Asked:
     position: int
     gold: Tensor
     random: Random
-    said: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
     count: int = 0
     margin: float = math.inf
     log_probability: float = 0.0
 
     def answer(self, tokenizer: transformers.PreTrainedTokenizerBase) -> Answer:
-        """What was said."""
+        """The answer as it ended."""
         return Answer(
             self.question_id,
-            clean(vocabulary.text(tokenizer, self.said)),
+            clean(vocabulary.text(tokenizer, self.tokens)),
             self.margin,
             self.log_probability,
             self.count,
@@ -296,15 +299,15 @@ class _Decoder:
         following = (given.positions[rows, places][first] + 1).tolist()
         states = hidden[rows, places - begun]
         random = self.sampling.random if self.sampling else Random
-        asked = [
+        questions = [
             _Asked(*name, position, gold, random(name[0]))
             for name, position, gold in zip(named, following, states.split(counts), strict=True)
         ]
         keys = given.branches.clone()
         keys[rows, places] = HIDDEN
         keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
-        self._decode(cache, asked, states[first], keys)
-        return [question.answer(self.tokenizer) for question in asked]
+        self._decode(cache, questions, states[first], keys)
+        return [question.answer(self.tokenizer) for question in questions]
 
     def _begin(self, prompt: Prompt) -> tuple[transformers.DynamicCache, int]:
         """The keys and values of the tokens that many prompts begin with, computed once for all
@@ -320,12 +323,12 @@ class _Decoder:
         return deepcopy(self.begun[beginning]), len(beginning)
 
     def _decode(
-        self, cache: transformers.DynamicCache, asked: Sequence[_Asked], last: Tensor, keys: Tensor
+        self, cache: transformers.DynamicCache, questions: Sequence[_Asked], last: Tensor, keys: Tensor
     ) -> None:
         """Say the answers to the end. `last` (R, d) are the hidden states that the first tokens
         come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it when
         its last question has ended."""
-        going, held, device = asked, list(range(len(keys))), self.model.device
+        going, held, device = questions, list(range(len(keys))), self.model.device
         while going := self._say(going, last):
             rows = [list(group) for _, group in groupby(going, key=lambda question: question.row)]
             if len(rows) < len(held):
@@ -333,24 +336,24 @@ class _Decoder:
                 cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
                 keys, held = keys[kept], [row[0].row for row in rows]
             branches = padded([[q.branch for q in row] for row in rows], -1).to(device)  # (G, W)
-            positions = padded([[q.position + len(q.said) - 1 for q in row] for row in rows])
-            ids = padded([[q.said[-1] for q in row] for row in rows]).to(device)
+            positions = padded([[q.position + len(q.tokens) - 1 for q in row] for row in rows])
+            ids = padded([[q.tokens[-1] for q in row] for row in rows]).to(device)
             keys = torch.cat([keys, branches], 1)
             mask = visible(branches, keys)
             last = _forward(self.model, cache, ids, positions.to(device), mask)[branches > 0]
 
-    def _say(self, asked: Sequence[_Asked], last: Tensor) -> list[_Asked]:
+    def _say(self, questions: Sequence[_Asked], last: Tensor) -> list[_Asked]:
         """Say a token of each question by hidden states (R, d), and return the questions whose
         answers go on."""
         with torch.autocast(
             last.device.type, enabled=False
         ):  # of all matrix products the head's alone stays in float32
             logits = self.model.get_output_embeddings()(last.float())[:, : self.size]
-        choice = self.sampling.draw(logits, asked) if self.sampling else _likeliest(logits)
+        choice = self.sampling.draw(logits, questions) if self.sampling else _likeliest(logits)
         noted = (values.tolist() for values in (*choice, logits.logsumexp(-1)))  # (R,) each
         return [
             question
-            for question, *token in zip(asked, *noted, strict=True)
+            for question, *token in zip(questions, *noted, strict=True)
             if self._hear(question, *token)
         ]
 
@@ -364,8 +367,8 @@ class _Decoder:
         question.count += 1
         if token in self.ends:  # a chat's turn may end in another one than EOS
             return False
-        question.said.append(token)
-        text = vocabulary.text(self.tokenizer, question.said).lstrip()
+        question.tokens.append(token)
+        text = vocabulary.text(self.tokenizer, question.tokens).lstrip()
         return "\n" not in text and question.count < self.longest
 
 

@@ -3,8 +3,8 @@
 >>> import evaluate
 >>> from studylib.evaluation import hf_metric
 >>> metric = evaluate.load(hf_metric.__file__)
->>> asked = dict(predictions=["ein Haus"], references=[["Haus", "Hütte"]])
->>> metric.compute(**asked, language="de", rules="mlqa")
+>>> answers = dict(predictions=["ein Haus"], references=[["Haus", "Hütte"]])
+>>> metric.compute(**answers, language="de", rules="mlqa")
 {'exact_match': 100.0, 'f1': 100.0, 'rouge_l': 66.66666666666667}
 """
 
@@ -43,11 +43,11 @@ class QuestionAnswering(evaluate.Metric):
     ) -> dict[str, float]:
         if not predictions:
             raise StudyError("There is no prediction to score: give at least one.")
-        found = [
+        scores = [
             metrics.score(prediction, golds, language=language, rules=rules)
             for prediction, golds in zip(predictions, references, strict=True)
         ]
         return {
-            metric: 100 * sum(one[metric] for one in found) / len(found)
+            metric: 100 * sum(score[metric] for score in scores) / len(scores)
             for metric in labels.METRICS
         }

@@ -21,9 +21,9 @@ def exact_match(
     prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad"
 ) -> float:
     """1 if the words of the prediction and of any gold answer are the same."""
-    said = words(prediction, language=language, rules=rules)
+    predicted = words(prediction, language=language, rules=rules)
     _check(golds)
-    return float(any(said == words(gold, language=language, rules=rules) for gold in golds))
+    return float(any(predicted == words(gold, language=language, rules=rules) for gold in golds))
 
 
 def f1(
@@ -31,9 +31,9 @@ def f1(
 ) -> float:
     """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are
     empty."""
-    said = words(prediction, language=language, rules=rules)
+    predicted = words(prediction, language=language, rules=rules)
     _check(golds)
-    return max(_f1(said, words(gold, language=language, rules=rules)) for gold in golds)
+    return max(_f1(predicted, words(gold, language=language, rules=rules)) for gold in golds)
 
 
 def _check(golds: Sequence[str]) -> None:
@@ -74,18 +74,18 @@ def score(
     prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad"
 ) -> dict[str, float]:
     """All metrics of one answer; exact match and F1 by the mended rules, too."""
-    found = {
+    scores = {
         "exact_match": exact_match(prediction, golds, language=language, rules=rules),
         "f1": f1(prediction, golds, language=language, rules=rules),
         "rouge_l": rouge_l(prediction, golds, language=language),
     }
     if rules == "mlqa" and language == "ar":
         mended = {"language": language, "rules": "mlqa_mended"}
-        return found | {
+        return scores | {
             "exact_match_mended": exact_match(prediction, golds, **mended),
             "f1_mended": f1(prediction, golds, **mended),
         }
-    return found | {"exact_match_mended": found["exact_match"], "f1_mended": found["f1"]}
+    return scores | {"exact_match_mended": scores["exact_match"], "f1_mended": scores["f1"]}
 
 
 def agreement(

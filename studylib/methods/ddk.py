@@ -59,16 +59,20 @@ class Ddk(Method):
 
     def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
         """As many contexts as in every training, each with its questions of one domain."""
-        inside = [_by_domain(row, ask) for row in sampler.rows]
+        branches = [_by_domain(row, ask) for row in sampler.rows]
         if sampler.step % self.every == 0:
             self.factors.copy_(domain_factors(self.factors, *self._perplexities(ask), self.alpha))
-        present = [number for number in range(len(DOMAINS)) if any(number in of for of in inside)]
+        present = [
+            number
+            for number in range(len(DOMAINS))
+            if any(number in domains for domains in branches)
+        ]
         chances = self.factors[present].numpy()
         random, rows = sampler.random(), []
         for _ in sampler.next():
             domain = random.choice(present, p=chances / chances.sum())
-            row = random.choice([n for n, of in enumerate(inside) if domain in of])
-            rows.append(select(sampler.rows[row], inside[row][domain]))
+            row = random.choice([n for n, domains in enumerate(branches) if domain in domains])
+            rows.append(select(sampler.rows[row], branches[row][domain]))
         return rows
 
     def _perplexities(self, ask: Ask) -> tuple[Tensor, Tensor]:
@@ -81,8 +85,8 @@ class Ddk(Method):
                 losses = -view.per_sequence(view.log_probs).cpu().double()
                 sums[number].index_add_(0, domains, losses)
             counts.index_add_(0, domains, student.lengths.cpu().double())
-        own, target = (sums / counts.clamp_min(1)).exp()
-        return own, target
+        student_perplexity, teacher_perplexity = (sums / counts.clamp_min(1)).exp()
+        return student_perplexity, teacher_perplexity
 
 
 def domain_factors(factors: Tensor, student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
@@ -97,7 +101,7 @@ def _domain(ask: Ask, question: str) -> int:
 
 def _by_domain(row: Pack, ask: Ask) -> dict[int, list[int]]:
     """The branches of a row by the domain of their questions."""
-    found: dict[int, list[int]] = {}
+    branches: dict[int, list[int]] = {}
     for number, question in enumerate(row.question_ids):
-        found.setdefault(_domain(ask, question), []).append(number)
-    return found
+        branches.setdefault(_domain(ask, question), []).append(number)
+    return branches

@@ -37,8 +37,8 @@ def token_relation(student: Tensor, teacher: Tensor) -> Tensor:
     After relational distillation (Park et al., 2019, RKD; Tung and Mori, 2019,
     similarity-preserving), from memory.
     """
-    ours, theirs = (normalize(states.float(), dim=-1) for states in (student, teacher))
-    return (ours @ ours.T - theirs @ theirs.T).square().mean(-1)
+    student, teacher = (normalize(states.float(), dim=-1) for states in (student, teacher))
+    return (student @ student.T - teacher @ teacher.T).square().mean(-1)
 
 
 def mi_alpha(
@@ -52,8 +52,8 @@ def mi_alpha(
     interpolated bound of Poole et al. (2019); both from memory. Assumed here: cosine critic,
     baseline 1, the row's tokens as the product's sample.
     """
-    ours, theirs = (normalize(states.float(), dim=-1) for states in (student, teacher))
-    critic = ours @ theirs.T / temperature  # (T, T)
+    student, teacher = (normalize(states.float(), dim=-1) for states in (student, teacher))
+    critic = student @ teacher.T / temperature  # (T, T)
     count = math.log(len(critic))
     baseline = math.log(1 - alpha) if alpha < 1 else -math.inf
     partition = torch.logaddexp(

@@ -191,19 +191,19 @@ class Objective(Method):
             return GOLD[term.name](at.logits, at.targets)
         if term.name in FEATURES:
             return self._on_states(term, at, teachers[0].at(term.tokens))
-        those = [teacher.at(term.tokens) for teacher in teachers]
+        views = [teacher.at(term.tokens) for teacher in teachers]
         if term.name in self.methods:
             method: Any = self.methods[term.name]
-            (values,) = method.loss(at, those).values()
+            (values,) = method.loss(at, views).values()
             return values
-        return DIVERGENCES[term.name](at.logits, mean_logits(those), **term.options)
+        return DIVERGENCES[term.name](at.logits, mean_logits(views), **term.options)
 
     def _on_states(self, term: Term, student: View, teacher: View) -> Tensor:
         """A loss on hidden states, row by row, summed over tokens and averaged over layers."""
         per_layer: list[Any] = [
             sum(
-                self.on_row(term, layer, own, target).sum()
-                for own, target in zip(
+                self.on_row(term, layer, states, target).sum()
+                for states, target in zip(
                     student.hidden_rows(layer + 1), teacher.hidden_rows(block + 1), strict=True
                 )
             )
@@ -223,7 +223,7 @@ class Objective(Method):
 
     def count(self, term: str, rows: Sequence[Pack]) -> float:
         """The tokens that a loss looks at."""
-        tokens = next(each.tokens for each in self.terms if each.name == term)
+        tokens = next(loss.tokens for loss in self.terms if loss.name == term)
         if term in FEATURES and tokens == "all":
             return sum(len(row.ids) for row in rows)
         return sum(len(getattr(row, tokens).at) for row in rows)
@@ -235,11 +235,10 @@ class Objective(Method):
             method.update(step, steps, logged)
 
 
-def _projection(own: int, target: int) -> nn.Linear:
+def _projection(student_width: int, teacher_width: int) -> nn.Linear:
     """The same start whatever was drawn before: random numbers of its own."""
-    projection = nn.utils.skip_init(nn.Linear, own, target, bias=False)
+    projection = nn.utils.skip_init(nn.Linear, student_width, teacher_width, bias=False)
+    generator = torch.Generator().manual_seed(student_width * 65536 + teacher_width)
     with torch.no_grad():
-        projection.weight.normal_(
-            0, own**-0.5, generator=torch.Generator().manual_seed(own * 65536 + target)
-        )
+        projection.weight.normal_(0, student_width**-0.5, generator=generator)
     return projection

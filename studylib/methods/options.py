@@ -24,7 +24,9 @@ Switch = StrictBool
 def of(owner: Callable) -> dict[str, inspect.Parameter]:
     """The options of a function or class: its keyword-only arguments."""
     arguments = inspect.signature(owner).parameters.values()
-    return {each.name: each for each in arguments if each.kind is each.KEYWORD_ONLY}
+    return {
+        argument.name: argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY
+    }
 
 
 def check(

@@ -38,12 +38,12 @@ def known() -> dict[str, type[Method]]:
         if file.name not in ("base", "objective")
     ]
     return {
-        module.__name__.rpartition(".")[2]: each
+        module.__name__.rpartition(".")[2]: member
         for module in modules
-        for each in vars(module).values()
-        if isinstance(each, type)
-        and issubclass(each, Method)
-        and each.__module__ == module.__name__
+        for member in vars(module).values()
+        if isinstance(member, type)
+        and issubclass(member, Method)
+        and member.__module__ == module.__name__
     }
 
 

@@ -61,12 +61,14 @@ class StepByStep(Method):
                 best[number] = score, candidate.context
         explained = []
         for number, example in enumerate(examples):
-            named = {"id": f"{example.id} {RATIONALE}", "role": RATIONALE}
-            asked = {"question": EXPLAIN + example.question}
-            explained += [
+            rationale = data_examples.with_target(
                 example,
-                data_examples.with_target(example, best[number][1], **named, **asked),
-            ]
+                best[number][1],
+                id=f"{example.id} {RATIONALE}",
+                role=RATIONALE,
+                question=EXPLAIN + example.question,
+            )
+            explained += [example, rationale]
         return explained
 
     def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
@@ -81,8 +83,8 @@ class StepByStep(Method):
         return sum(
             length
             for row in rows
-            for length, each in zip(row.target_lengths, row.roles, strict=True)
-            if each == role
+            for length, sequence_role in zip(row.target_lengths, row.roles, strict=True)
+            if sequence_role == role
         )
 
 

@@ -58,12 +58,12 @@ class Taid(Method):
 
     def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
         """KL(p_t ‖ q) per token."""
-        own, target, t = student.logits, mean_logits(teachers), self.t.item()
+        logits, target, t = student.logits, mean_logits(teachers), self.t.item()
         if torch.is_grad_enabled():
-            soft = divergences.soft_cross_entropy(own.detach(), target, t=t)
+            soft = divergences.soft_cross_entropy(logits.detach(), target, t=t)
             self.total += soft.sum().item()
-            self.tokens += len(own)
-        return {"taid": divergences.interpolated_kl(own, target, t=t)}
+            self.tokens += len(logits)
+        return {"taid": divergences.interpolated_kl(logits, target, t=t)}
 
     def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
         """Move t: by the schedule, or by how much the loss fell, if that is more."""

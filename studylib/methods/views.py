@@ -53,8 +53,8 @@ class View:
         """The same model on the same rows, at other positions; nothing is computed twice."""
         self._others.setdefault(self.tokens, self)
         if tokens not in self._others:
-            about = {name: getattr(self, name) for name in self.__dataclass_fields__}
-            self._others[tokens] = View(**about | {"tokens": tokens})
+            fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+            self._others[tokens] = View(**fields | {"tokens": tokens})
         return self._others[tokens]
 
     @property
@@ -127,7 +127,7 @@ class View:
 
     def where(self, role: str) -> Tensor:
         """(S,) True on the sequences of a role."""
-        roles = [each == role for row in self.rows for each in row.roles]
+        roles = [sequence_role == role for row in self.rows for sequence_role in row.roles]
         return torch.tensor(roles, device=self.batch.ids.device)
 
     def _layers(self) -> tuple[Tensor, ...]:
@@ -172,10 +172,11 @@ class Teacher:
         """Its logits by cached states, (N, V)."""
         served = self.states
         assert served is not None, "a teacher that does not run has states"
-        each = [(served(row), getattr(row, tokens).at) for row in rows]
-        return self.head(
-            torch.cat([states if served.tokens == "answers" else states[at] for states, at in each])
-        )
+        states = [
+            served(row) if served.tokens == "answers" else served(row)[getattr(row, tokens).at]
+            for row in rows
+        ]
+        return self.head(torch.cat(states))
 
 
 def student_view(

@@ -45,31 +45,34 @@ def plan(
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Answer all questions; several processes share the contexts."""
     model, tokenizer = inputs.load(store, run.needs["model"])
-    asked = inputs.prompted(run, "test", tokenizer, model.config)
+    prompts = inputs.prompted(run, "test", tokenizer, model.config)
     how: dict[str, Any] = dict(shared=True, progress=bar.over, work=folder / "work")
-    every = answered(run, model, tokenizer, asked, **how)
-    said = generate.best(every)
+    answers = answered(run, model, tokenizer, prompts, **how)
+    best = generate.best(answers)
     inputs.note(
         folder / "answers.json",
-        {key: {"text": one.text, "probability": one.probability} for key, one in said.items()},
+        {
+            key: {"text": answer.text, "probability": answer.probability}
+            for key, answer in best.items()
+        },
     )
     if parallel.first():
         save_file(
             {
-                f"{number} {one.question_id}": one.gold.cpu()
-                for number, one in enumerate(every)
-                if one.gold is not None
+                f"{number} {answer.question_id}": answer.gold.cpu()
+                for number, answer in enumerate(answers)
+                if answer.gold is not None
             },
             folder / "gold.safetensors",
         )
-    return {"questions": len(said)}
+    return {"questions": len(best)}
 
 
 def answered(
     run: Run,
     model: transformers.PreTrainedModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
-    asked: Sequence[Prompt],
+    prompts: Sequence[Prompt],
     **how: Any,
 ) -> list[generate.Answer]:
     """The model's answers to some of a run's prompts, in its precision and way, with the hidden
@@ -78,7 +81,7 @@ def answered(
     parts.round_frozen(model.requires_grad_(False), precision)
 
     def plain(current: transformers.PreTrainedModel) -> list[generate.Answer]:
-        return ask(current, tokenizer, asked, precision, gold=True, **how)
+        return ask(current, tokenizer, prompts, precision, gold=True, **how)
 
     return _method(run).answer(model, way, plain) if way else plain(model)
 
@@ -97,31 +100,31 @@ def ask(
 ) -> list[generate.Answer]:
     """The answers of a model that multiplies in a precision, which also decides how alike in length
     the contexts of a batch must be; `how` goes to `generate.answer`."""
-    alike = generate.ALIKE_BF16 if precision == "bf16" else generate.ALIKE
+    length_ratio = generate.LENGTH_RATIO_BF16 if precision == "bf16" else generate.LENGTH_RATIO
     with parts.precision(model, precision):
-        return generate.answer(model, tokenizer, prompts, alike=alike, **how)
+        return generate.answer(model, tokenizer, prompts, length_ratio=length_ratio, **how)
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Each context is read once, then a token of each question after the other."""
-    own, text = work.shape(run.needs["model"]), work.text(run, "test")
+    shape, text = work.shape(run.needs["model"]), work.text(run, "test")
     way = run.parameters.get("way", "")
     share = _method(run).share(way) if way else 1.0
     longest = max(text.lengths)
-    kept = 2 * budget.FLOAT * own.kept * own.layers * budget.BATCH * longest  # keys and values
-    gold = budget.FLOAT * own.hidden * text.answers * text.rows
+    kept = 2 * budget.FLOAT * shape.kept * shape.layers * budget.BATCH * longest  # keys and values
+    gold = budget.FLOAT * shape.hidden * text.answers * text.rows
     memory = (
-        budget.FLOAT * own.total
+        budget.FLOAT * shape.total
         + kept
         + budget.BATCH * longest * longest
-        + 3 * budget.FLOAT * budget.BATCH * longest * own.hidden
+        + 3 * budget.FLOAT * budget.BATCH * longest * shape.hidden
         + gold
     )  # as it is loaded
     return budget.took(
         run,
-        own,
+        shape,
         text.rows * text.tokens,
-        {"answering": share * budget.answering(own, text)},
+        {"answering": share * budget.answering(shape, text)},
         memory,
         gold,
         gold,

@@ -107,8 +107,8 @@ class Shape:
         """That of a model on the meta device."""
         config, counts = model.config, parts.parameters(model)
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        maps = [one for one in parts.layers(model).modules() if isinstance(one, nn.Linear)]
-        frozen = sum(one.weight.numel() for one in maps if not one.weight.requires_grad)
+        maps = [module for module in parts.layers(model).modules() if isinstance(module, nn.Linear)]
+        frozen = sum(linear.weight.numel() for linear in maps if not linear.weight.requires_grad)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
         whole, sizes = (counts["total"], counts["nonembedding"]), (kept, config.hidden_size)
@@ -173,39 +173,40 @@ class Work:
 
     def longest(self, run: Run) -> int:
         """Tokens of the longest row that a training meets."""
-        wanted = run.parameters
-        steps = method_stages.steps(method_stages.parse(wanted["stages"]))
-        key = (*_read(run, "train", True), wanted["batch_size"], steps, wanted["seed"])
+        parameters = run.parameters
+        steps = method_stages.steps(method_stages.parse(parameters["stages"]))
+        key = (*_read(run, "train", True), parameters["batch_size"], steps, parameters["seed"])
         if key not in self.lengths:
             lengths = self.text(run, "train", True).lengths
             order = packing.schedule(
-                lengths, size=wanted["batch_size"], steps=steps, seed=wanted["seed"]
+                lengths, size=parameters["batch_size"], steps=steps, seed=parameters["seed"]
             )
             self.lengths[key] = max(lengths[row] for step in order for row in step)
         return self.lengths[key]
 
     def saved(self, run: Run) -> float:
         """Bytes that the backward pass of a run's longest micro-batch needs."""
-        wanted, text = run.parameters, self.text(run, "train", True)
+        parameters, text = run.parameters, self.text(run, "train", True)
         base, depth, neurons = size_of(run)
-        length, rows = self.longest(run), wanted["micro_batch_size"] or wanted["batch_size"]
+        length, rows = self.longest(run), parameters["micro_batch_size"] or parameters["batch_size"]
         key = (
             base.digest,
             depth,
             neurons,
             length,
             rows,
-            wanted["precision"],
-            wanted.get("lora", 0),
+            parameters["precision"],
+            parameters.get("lora", 0),
         )
         if key not in self.steps:
             config = loading.config(base.value)
             per_row = max(1, round(text.questions))
             whole = depth or config.num_hidden_layers
-            one, two = (
-                _saved(config, some, neurons, length, rows, per_row, wanted) for some in (1, 2)
+            one_block, two_blocks = (
+                _saved(config, blocks, neurons, length, rows, per_row, parameters)
+                for blocks in (1, 2)
             )
-            self.steps[key] = one + (two - one) * (whole - 1)  # blocks are alike
+            self.steps[key] = one_block + (two_blocks - one_block) * (whole - 1)  # blocks are alike
         return self.steps[key]
 
 
@@ -213,7 +214,8 @@ def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
     local = all(
-        not str(one["source"]).startswith("hub:") and not sources.to_fetch(one) for one in sets
+        not str(description["source"]).startswith("hub:") and not sources.to_fetch(description)
+        for description in sets
     )
     return local and not loading.to_fetch(planning.base_of(run).value)
 
@@ -251,25 +253,27 @@ def _counted(run: Run, need: str, learning: bool) -> Text:
         run, need, tokenizer, config, learnt=inputs.learnable(run) if learning else None
     )
     lengths: list[int] = []
-    answers, asked, seen = 0, 0, 0.0
+    answers, questions, seen = 0, 0, 0.0
     for row in map(
         packing.pack, built
     ):  # one at a time: a row takes many times the memory of its prompt
         lengths.append(len(row.ids))
-        answers, asked, seen = (
+        answers, questions, seen = (
             answers + len(row.answers.at),
-            asked + len(row.question_ids),
+            questions + len(row.question_ids),
             seen + pairs(Counter(row.branches)),
         )
     count = len(lengths)
-    return Text(count, sum(lengths) / count, seen / count, answers / count, asked / count, lengths)
+    return Text(
+        count, sum(lengths) / count, seen / count, answers / count, questions / count, lengths
+    )
 
 
 def pairs(branches: Mapping[int, int]) -> float:
     """Pairs of places that see each other in a row, of the number of tokens by branch."""
     prefix = branches[0]
     return prefix * (prefix + 1) / 2 + sum(
-        own * prefix + own * (own + 1) / 2 for branch, own in branches.items() if branch
+        length * prefix + length * (length + 1) / 2 for branch, length in branches.items() if branch
     )
 
 
@@ -282,21 +286,21 @@ def _estimated(source: Input, mode: str) -> Text:
         if described["source"].startswith("archive:")
         else described["source"].partition(":")[2]
     )
-    count, asked = SETS.get(
+    count, questions = SETS.get(
         (name.partition("@")[0], described.get("split", "")), SETS["rajpurkar/squad", "validation"]
     )
     if official := sources.official(described):
-        count, asked = round(official / A_CONTEXT), official
-    each, count = asked / count, min(count, described.get("paragraphs", count))
+        count, questions = round(official / A_CONTEXT), official
+    per_row, count = questions / count, min(count, described.get("paragraphs", count))
     prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), BRANCH
-    tokens = prefix + each * branch
-    seen = pairs({0: prefix} | dict.fromkeys(range(1, round(each) + 1), branch))
+    tokens = prefix + per_row * branch
+    seen = pairs({0: prefix} | dict.fromkeys(range(1, round(per_row) + 1), branch))
     return Text(
         count,
         tokens,
         seen,
-        each * TARGET,
-        each,
+        per_row * TARGET,
+        per_row,
         [round(SPREAD * tokens)] + [round(tokens)] * (count - 1),
     )
 
@@ -307,14 +311,14 @@ def _saved(
     neurons: int | None,
     length: int,
     rows: int,
-    asked: int,
-    wanted: Mapping,
+    questions: int,
+    parameters: Mapping,
 ) -> float:
     """Bytes of what a micro-batch of `rows` rows of this length keeps for its backward pass,
     weights left out."""
-    row, model, kept = example(length, asked), prune.hollow(config, depth, neurons), {}
-    if "lora" in wanted:
-        lora.attach(model, wanted["lora"], wanted["precision"], 0)
+    row, model, kept = example(length, questions), prune.hollow(config, depth, neurons), {}
+    if "lora" in parameters:
+        lora.attach(model, parameters["lora"], parameters["precision"], 0)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _fake(model)
         weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
@@ -327,7 +331,7 @@ def _saved(
 
         with (
             saved_tensors_hooks(keep, lambda tensor: tensor),
-            parts.precision(model, wanted["precision"]),
+            parts.precision(model, parameters["precision"]),
         ):
             batch = packing.collate([row] * rows)
             hidden = parts.hidden_states(model, batch).flatten(0, 1)
@@ -343,39 +347,39 @@ def _saved(
 def _fake(model: transformers.PreTrainedModel) -> None:
     """Put fake tensors on the processor in the place of a hollow model's parameters and buffers,
     within a `FakeTensorMode`."""
-    made: dict[int, torch.Tensor] = {}  # tied weights stay one
+    fakes: dict[int, torch.Tensor] = {}  # tied weights stay one
     for module in model.modules():
         for name, weight in module._parameters.items():
             if weight is not None:
-                fake = made.setdefault(id(weight), torch.empty(weight.shape, dtype=weight.dtype))
+                fake = fakes.setdefault(id(weight), torch.empty(weight.shape, dtype=weight.dtype))
                 module._parameters[name] = nn.Parameter(fake, weight.requires_grad)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def example(length: int, asked: int) -> packing.Pack:
+def example(length: int, questions: int) -> packing.Pack:
     """A row of so many tokens with so many questions, of which nothing but the size counts."""
-    branch = min(BRANCH, length // (asked + 1))
-    branches = [0] * (length - asked * branch) + [
-        number for number in range(1, asked + 1) for _ in range(branch)
+    branch = min(BRANCH, length // (questions + 1))
+    branches = [0] * (length - questions * branch) + [
+        number for number in range(1, questions + 1) for _ in range(branch)
     ]
-    places = packing.Places([0] * (asked * TARGET), [0] * (asked * TARGET))
+    places = packing.Places([0] * (questions * TARGET), [0] * (questions * TARGET))
     positions = list(range(length))
-    branches_asked = (Branch(Question("", "", "", "", ()), [], [0] * TARGET),) * asked
+    branches_asked = (Branch(Question("", "", "", "", ()), [], [0] * TARGET),) * questions
     return packing.Pack([0] * length, positions, branches, places, places, branches_asked)
 
 
-def answering(own: Shape, text: Text) -> float:
+def answering(shape: Shape, text: Text) -> float:
     """FLOPs of answering all questions of a text: each row read once, then a token of each question
     after the other."""
-    said = (SAID - 1) * text.questions * own.forward.flops(1, text.tokens, 1)
-    return text.rows * (own.forward.flops(text.tokens, text.pairs, text.questions) + said)
+    decoding = (SAID - 1) * text.questions * shape.forward.flops(1, text.tokens, 1)
+    return text.rows * (shape.forward.flops(text.tokens, text.pairs, text.questions) + decoding)
 
 
 def took(
     run: Run,
-    own: Shape,
+    shape: Shape,
     tokens: float,
     done: Mapping[str, float],
     memory: float,
@@ -390,4 +394,4 @@ def took(
         for need in ("train", "dev", "test")
     ]
     estimated = any(need in step.needs and not at_hand(step, need) for step, need in needs)
-    return Took(own.total, tokens, dict(done), memory, going, kept, estimated)
+    return Took(shape.total, tokens, dict(done), memory, going, kept, estimated)

@@ -41,8 +41,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     `time` that of the student's in percent of its teacher's in the same round, from `time_low` to
     `time_high`; memory is that of weights, keys and values, disk that of the model's folder, both
     in megabytes."""
-    wanted, asked = run.parameters, {}
-    precision = wanted.get("precision", "fp32")
+    parameters, prompts = run.parameters, {}
+    precision = parameters.get("precision", "fp32")
     timed: dict[str, list[float]] = {"model": [], "teacher": []}
     both = {whose: inputs.load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
@@ -53,26 +53,27 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             reverse=True,
         )
         # of all lengths, the longest among them
-        asked[whose] = built[:: -(-len(built) // wanted["contexts"])]
-    for whose in bar.over(list(timed) * wanted["rounds"]):
+        prompts[whose] = built[:: -(-len(built) // parameters["contexts"])]
+    for whose in bar.over(list(timed) * parameters["rounds"]):
         model, tokenizer = both[whose]
         started = time.perf_counter()
-        said = answers.ask(model, tokenizer, asked[whose], precision)
-        timed[whose].append(1000 * (time.perf_counter() - started) / len(said))
-    found = {
+        questions = len(answers.ask(model, tokenizer, prompts[whose], precision))
+        timed[whose].append(1000 * (time.perf_counter() - started) / questions)
+    costs = {
         whose: {
             "milliseconds": median(timed[whose]),
-            "memory": _memory(model, asked[whose][0], precision),
+            "memory": _memory(model, prompts[whose][0], precision),
             "disk": sum(map(_size, store.path(run.needs[whose], "model").iterdir())),
         }
         for whose, (model, _) in both.items()
     }
     shares = [
-        100 * own / theirs for own, theirs in zip(timed["model"], timed["teacher"], strict=True)
+        100 * student / teacher
+        for student, teacher in zip(timed["model"], timed["teacher"], strict=True)
     ]
-    found["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
-    write_json(folder / "cost.json", found)
-    return found
+    costs["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
+    write_json(folder / "cost.json", costs)
+    return costs
 
 
 def _memory(model: transformers.PreTrainedModel, longest: Prompt, precision: str) -> float:
@@ -88,15 +89,12 @@ def _size(file: Path) -> float:
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Some contexts, by both models in turns."""
-    both, text, wanted = (
-        [work.shape(run.needs[whose]) for whose in ("model", "teacher")],
-        work.text(run, "test"),
-        run.parameters,
-    )
-    share = wanted["contexts"] * wanted["rounds"] / text.rows
+    shapes = [work.shape(run.needs[whose]) for whose in ("model", "teacher")]
+    text, parameters = work.text(run, "test"), run.parameters
+    share = parameters["contexts"] * parameters["rounds"] / text.rows
     memory = budget.FLOAT * sum(
-        2 * own.kept * own.layers * wanted["contexts"] * max(text.lengths) + own.total
-        for own in both
+        2 * shape.kept * shape.layers * parameters["contexts"] * max(text.lengths) + shape.total
+        for shape in shapes
     )
-    done = {"answering": share * sum(budget.answering(own, text) for own in both)}
-    return budget.took(run, both[0], share * text.rows * text.tokens, done, memory, 0, 0, work)
+    done = {"answering": share * sum(budget.answering(shape, text) for shape in shapes)}
+    return budget.took(run, shapes[0], share * text.rows * text.tokens, done, memory, 0, 0, work)

@@ -42,22 +42,21 @@ def plan(
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Prune, then reconstruct block after block on some training rows."""
-    wanted, found = (
-        run.parameters,
-        json.loads(store.path(run.needs["layers"], "order.json").read_text()),
-    )
-    gone = {block for block, _ in found["order"][: found["depth"] - wanted["depth"]]}
-    keep, there = (
-        [block for block in range(found["depth"]) if block not in gone],
-        list(range(found["depth"])),
-    )
+    parameters = run.parameters
+    removal = json.loads(store.path(run.needs["layers"], "order.json").read_text())
+    gone = {block for block, _ in removal["order"][: removal["depth"] - parameters["depth"]]}
+    there = list(range(removal["depth"]))
+    keep = [block for block in there if block not in gone]
     begin, tokenizer = inputs.load(store, run.needs["init"])
     reference = begin
     if "reference" in run.needs:
         there = json.loads(store.path(run.needs["init"].needs["init"], "layers.json").read_text())
         reference, _ = inputs.load(store, run.needs["reference"])
     batches = inputs.some(
-        inputs.rows(run, store, tokenizer, begin), wanted["calibration_contexts"], 4, wanted["seed"]
+        inputs.rows(run, store, tokenizer, begin),
+        parameters["calibration_contexts"],
+        4,
+        parameters["seed"],
     )
     student, left = prune.cut(begin, [there.index(block) for block in keep]), []
 
@@ -66,9 +65,9 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         bar.step(step, gap=gap)
 
     bar.total(len(keep))
-    with parts.precision(student, wanted["precision"]):
+    with parts.precision(student, parameters["precision"]):
         reconstruct.blocks(
-            student, reference, keep, batches, neurons=wanted["neurons"], report=report
+            student, reference, keep, batches, neurons=parameters["neurons"], report=report
         )
     loading.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
@@ -78,22 +77,22 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """The uncut model once; for each block two passes, sums of what it reads as dear as one, and
     what is left to be made good for."""
-    own, whole = work.shape(run), work.shape(planning.base_of(run))
+    shape, whole = work.shape(run), work.shape(planning.base_of(run))
     text, rows = work.text(run, "train", True), run.parameters["calibration_contexts"]
-    passes = 1 + 4 * own.layers / whole.layers
+    passes = 1 + 4 * shape.layers / whole.layers
     held = (2 if "reference" not in run.needs else 3) * whole.total
     streams = (
-        6 * rows * text.tokens * own.hidden
+        6 * rows * text.tokens * shape.hidden
     )  # of both models: at the start, before and after a block
     memory = budget.FLOAT * (held + streams) + budget.HALF * whole.total
     done = {"reconstruction": rows * passes * whole.forward.flops(text.tokens, text.pairs, 0)}
     return budget.took(
         run,
-        own,
+        shape,
         rows * text.tokens,
         done,
         memory,
-        budget.FLOAT * own.total,
-        budget.FLOAT * own.total,
+        budget.FLOAT * shape.total,
+        budget.FLOAT * shape.total,
         work,
     )

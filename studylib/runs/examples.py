@@ -37,17 +37,17 @@ def plan(
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Ask teacher and student what the method wants to know."""
-    wanted = run.parameters
-    stage = {"steps": 1, "method": wanted["method"], "options": wanted["options"]}
+    parameters = run.parameters
+    stage = {"steps": 1, "method": parameters["method"], "options": parameters["options"]}
     (parsed,) = method_stages.parse([stage])
     models = {name: inputs.load(store, run.needs[need]) for name, need in MODELS.items()}
     model, tokenizer = models["teacher"]
-    named = {name: each for name, (each, _) in models.items()}
-    ask = Models(named, tokenizer, wanted["seed"], inputs.builder(run, tokenizer, model.config))
+    named = {name: network for name, (network, _) in models.items()}
+    ask = Models(named, tokenizer, parameters["seed"], inputs.builder(run, tokenizer, model.config))
     learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
-    made = parsed.method().data(learnt, ask)
-    write_json(folder / "examples.json", [example.to_json() for example in made])
-    return {"examples": len(made)}
+    examples = parsed.method().data(learnt, ask)
+    write_json(folder / "examples.json", [example.to_json() for example in examples])
+    return {"examples": len(examples)}
 
 
 MODELS = {"teacher": "teacher", "student": "init"}
@@ -55,9 +55,9 @@ MODELS = {"teacher": "teacher", "student": "init"}
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """As much as the teacher's answers to the training questions, as often as it samples."""
-    own, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
+    shape, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
     times = run.parameters["options"].get("samples", 1)
-    done = {"answering": times * budget.answering(own, text)}
-    held = budget.FLOAT * (own.total + work.shape(run.needs["init"]).total)
-    memory = held + budget.FLOAT * own.hidden * budget.BATCH * max(text.lengths)
-    return budget.took(run, own, times * text.rows * text.tokens, done, memory, 0, 0, work)
+    done = {"answering": times * budget.answering(shape, text)}
+    held = budget.FLOAT * (shape.total + work.shape(run.needs["init"]).total)
+    memory = held + budget.FLOAT * shape.hidden * budget.BATCH * max(text.lengths)
+    return budget.took(run, shape, times * text.rows * text.tokens, done, memory, 0, 0, work)

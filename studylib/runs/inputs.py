@@ -27,14 +27,14 @@ from studylib.store.store import Store
 @lru_cache(maxsize=8)
 def _loaded(description: bytes, content: str) -> squad.Loaded:
     described = json.loads(description)
-    found = squad.load(described)
+    dataset = squad.load(described)
     _as_planned(described["source"], sources.fingerprint(described), content)
-    return found
+    return dataset
 
 
-def _as_planned(what: str, found: str, planned: str) -> None:
+def _as_planned(what: str, actual: str, planned: str) -> None:
     """Raise StudyError for a file from outside that was changed since its digest went into keys."""
-    if found != planned:
+    if actual != planned:
         raise StudyError(
             f"{what} has changed since the runs that need it were planned: run again, which plans"
             " them anew."
@@ -72,8 +72,8 @@ def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
         result = store.result(model)
         assert result is not None, "only finished models are counted"
         return result["facts"]["parameters"]
-    about = loading.config(model.value)
-    return parts.parameters(prune.hollow(about, about.num_hidden_layers, None))
+    config = loading.config(model.value)
+    return parts.parameters(prune.hollow(config, config.num_hidden_layers, None))
 
 
 def prompted(
@@ -110,7 +110,7 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     source = loaded(run.needs[need])
     if need != "train" or "teacher_answers" not in run.needs:
         return source.labelled
-    said = json.loads(
+    teacher_answers = json.loads(
         store.path(run.needs["teacher_answers"], "answers.json").read_text(encoding="utf-8")
     )
     if run.parameters["targets"] in ("sequence_kd", planning.WITHHELD):
@@ -120,12 +120,15 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
             else set()
         )
         return [
-            q if q.id in gold else prompts.answered(q, said[q.id]["text"]) for q in source.questions
+            q if q.id in gold else prompts.answered(q, teacher_answers[q.id]["text"])
+            for q in source.questions
         ]
     right = [
         q
         for q in source.labelled
-        if metrics.exact_match(said[q.id]["text"], [text for text, _ in q.answers], **judged(q))
+        if metrics.exact_match(
+            teacher_answers[q.id]["text"], [text for text, _ in q.answers], **judged(q)
+        )
     ]
     if not right:
         raise StudyError(
@@ -190,18 +193,18 @@ def check(runs: Iterable[Run]) -> Read:
     """
     read: Read = {}
     for run in runs:
-        alike = [
-            planning.base_of(one) for one in (run, *run.needs.values()) if isinstance(one, Run)
+        bases = [
+            planning.base_of(step) for step in (run, *run.needs.values()) if isinstance(step, Run)
         ]
-        for base in alike:
+        for base in bases:
             if base.digest not in read:
                 read[base.digest] = loading.reading(base.value)
                 loading.check_weights(base.value)
-        if len(digests := {base.digest for base in alike}) > 1:
+        if len(digests := {base.digest for base in bases}) > 1:
             check_vocabularies(run, *(read[digest][0] for digest in digests))
         if run.kind == "cut":
             prune.check_size(
-                read[alike[0].digest][1],
+                read[bases[0].digest][1],
                 run.parameters["depth"],
                 run.parameters["neurons"],
                 run.label,

@@ -42,9 +42,9 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     kept = folder / "work" / "order.json"
     begun = (read_sealed(kept) or {"found": []})["found"]
 
-    def report(found: list[tuple[int, float]]) -> None:
-        bar.step(len(found), loss=found[-1][1])
-        write_sealed(kept, {"found": found})
+    def report(removed: list[tuple[int, float]]) -> None:
+        bar.step(len(removed), loss=removed[-1][1])
+        write_sealed(kept, {"found": removed})
 
     how = dict(count=count, vocabulary=vocabulary.size(tokenizer), begun=begun, report=report)
     order = prune.removal_order(model, batch, objective.cross_entropy, **how)
@@ -54,14 +54,11 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Without each block that is left, from the place where it stood on, until one is left."""
-    own, text, rows = (
-        work.shape(run.needs["teacher"]),
-        work.text(run, "train", True),
-        run.parameters["pruning_contexts"],
+    shape, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
+    rows = run.parameters["pruning_contexts"]
+    passes = sum(left * left / 2 for left in range(2, shape.layers + 1)) / shape.layers
+    memory = budget.FLOAT * shape.total + budget.FLOAT * rows * max(text.lengths) * (
+        8 * shape.hidden + text.questions
     )
-    passes = sum(left * left / 2 for left in range(2, own.layers + 1)) / own.layers
-    memory = budget.FLOAT * own.total + budget.FLOAT * rows * max(text.lengths) * (
-        8 * own.hidden + text.questions
-    )
-    done = {"comparing": rows * passes * own.forward.flops(text.tokens, text.pairs, 0)}
-    return budget.took(run, own, rows * text.tokens, done, memory, 0, 0, work)
+    done = {"comparing": rows * passes * shape.forward.flops(text.tokens, text.pairs, 0)}
+    return budget.took(run, shape, rows * text.tokens, done, memory, 0, 0, work)

@@ -32,36 +32,40 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         inputs.load(store, run.needs[whose].needs["model"]) for whose in ("student", "teacher's")
     )
     inputs.check_vocabularies(run, tokenizer, words)
-    states, theirs = (
+    student_states, teacher_states = (
         load_file(store.path(run.needs[whose], "gold.safetensors"))
         for whose in ("student", "teacher's")
     )
     names, size = (
-        sorted(states, key=lambda name: int(name.partition(" ")[0])),
+        sorted(student_states, key=lambda name: int(name.partition(" ")[0])),
         vocabulary.size(tokenizer),
     )
-    found: dict[str, list[float]] = {}
-    for some in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
-        both = (torch.cat([kept[name] for name in some]) for kept in (states, theirs))
+    loyalties: dict[str, list[float]] = {}
+    for batch in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
+        both = (
+            torch.cat([kept[name] for name in batch]) for kept in (student_states, teacher_states)
+        )
         logits = (
             parts.head(model, hidden, size)
             for model, hidden in zip((student, teacher), both, strict=True)
         )
         values = iter(metrics.probability_loyalty(*logits).tolist())
-        for name in some:
-            found.setdefault(name.partition(" ")[2], []).extend(islice(values, len(states[name])))
+        for name in batch:
+            loyalties.setdefault(name.partition(" ")[2], []).extend(
+                islice(values, len(student_states[name]))
+            )
     write_json(
         folder / "loyalty.json",
-        {question: sum(values) / len(values) for question, values in found.items()},
+        {question: sum(values) / len(values) for question, values in loyalties.items()},
     )
-    return {"questions": len(found)}
+    return {"questions": len(loyalties)}
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Both models' output heads at all gold answers."""
-    both = [work.shape(run.needs[whose].needs["model"]) for whose in ("student", "teacher's")]
+    shapes = [work.shape(run.needs[whose].needs["model"]) for whose in ("student", "teacher's")]
     text = work.text(run.needs["student"], "test")
     looked = text.rows * text.answers
-    done = {"comparing": sum(own.forward.flops(0, 0, looked) for own in both)}
-    memory = budget.FLOAT * sum(own.total + own.hidden * looked for own in both)
-    return budget.took(run, both[0], looked, done, memory, 0, 0, work)
+    done = {"comparing": sum(shape.forward.flops(0, 0, looked) for shape in shapes)}
+    memory = budget.FLOAT * sum(shape.total + shape.hidden * looked for shape in shapes)
+    return budget.took(run, shapes[0], looked, done, memory, 0, 0, work)

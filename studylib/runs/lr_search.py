@@ -84,13 +84,13 @@ def _trial(
     given: supervision.TrainingInputs, model: transformers.PreTrainedModel, how: Mapping
 ) -> float | None:
     """The loss of gold answers on dev after a training; None where it is no number."""
-    wanted, loss = given.run.parameters, math.nan
+    parameters, loss = given.run.parameters, math.nan
 
     def measure() -> None:
         nonlocal loss
         gold, size = Objective(losses={"cross_entropy": 1.0}), vocabulary.size(given.tokenizer)
-        micro = wanted["micro_batch_size"] or wanted["batch_size"]
-        with torch.no_grad(), parts.precision(model, wanted["precision"]):
+        micro = parameters["micro_batch_size"] or parameters["batch_size"]
+        with torch.no_grad(), parts.precision(model, parameters["precision"]):
             loss = loop.backward(model, given.dev, gold, (), size, micro)["loss"]
 
     with suppress(Diverged):

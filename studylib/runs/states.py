@@ -50,10 +50,10 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Each row is read once."""
-    own, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
+    shape, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
     stored = text.tokens if run.parameters["tokens"] == "all" else text.answers
-    disk = budget.FLOAT * own.hidden * stored * text.rows
-    held = budget.FLOAT * own.hidden * stored * min(text.rows, teachers.SHARD)
-    memory = budget.FLOAT * (own.total + 8 * own.hidden * max(text.lengths)) + held
-    done = {"reading": text.rows * own.forward.flops(text.tokens, text.pairs, 0)}
-    return budget.took(run, own, text.rows * text.tokens, done, memory, disk, disk, work)
+    disk = budget.FLOAT * shape.hidden * stored * text.rows
+    held = budget.FLOAT * shape.hidden * stored * min(text.rows, teachers.SHARD)
+    memory = budget.FLOAT * (shape.total + 8 * shape.hidden * max(text.lengths)) + held
+    done = {"reading": text.rows * shape.forward.flops(text.tokens, text.pairs, 0)}
+    return budget.took(run, shape, text.rows * text.tokens, done, memory, disk, disk, work)

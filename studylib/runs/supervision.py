@@ -81,8 +81,8 @@ def _teachers(
     """What a run is taught by, on its training rows (by stored states) and on those it is watched
     by, `dev` (computed now)."""
     names = [name.removeprefix("teacher") for name in _teacher_needs(run)]
-    each = [_teacher(run, store, tokenizer, dev, name) for name in names]
-    return [teacher for teacher, _ in each], [watching for _, watching in each]
+    pairs = [_teacher(run, store, tokenizer, dev, name) for name in names]
+    return [teacher for teacher, _ in pairs], [watching for _, watching in pairs]
 
 
 def _teacher_needs(run: Run) -> list[str]:
@@ -99,8 +99,8 @@ def _teacher(
 ) -> tuple[Teacher, Teacher]:
     """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared
     does it stay: else its states and the head that makes logits of them are all that is needed."""
-    model, own = inputs.load(store, run.needs[f"teacher{which}"])
-    if loading.vocabulary_digest(own) != loading.vocabulary_digest(tokenizer):
+    model, teacher_tokenizer = inputs.load(store, run.needs[f"teacher{which}"])
+    if loading.vocabulary_digest(teacher_tokenizer) != loading.vocabulary_digest(tokenizer):
         raise StudyError(
             f"{run.label}: teacher and student have different vocabularies; take models of one"
             " family."
@@ -141,8 +141,8 @@ def _cached(
     if not reprompted and not any(stage.prototype.overrides("batch") for stage in stages):
         return stored, teachers.ComputedStates(model, dev, tokens, precision)
     rows = [inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")]
-    asked = rows[1] if dev and reprompted else dev
-    served: list[Served] = [stored, teachers.ComputedStates(model, asked, tokens, precision)]
+    dev_rows = rows[1] if dev and reprompted else dev
+    served: list[Served] = [stored, teachers.ComputedStates(model, dev_rows, tokens, precision)]
     return [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
 
 
@@ -179,8 +179,8 @@ class TrainingInputs:
             for number, stage in enumerate(self.stages)
             if stage.makes_data
         }
-        asked = any(stage.prototype.overrides("batch") for stage in self.stages)
-        watched = self.dev if asked or "num_evals" in run.parameters else []
+        custom_batches = any(stage.prototype.overrides("batch") for stage in self.stages)
+        watched = self.dev if custom_batches or "num_evals" in run.parameters else []
         self.teachers, self.watching = _teachers(run, store, tokenizer, watched)
 
     def ask(self, model: transformers.PreTrainedModel) -> Models:
@@ -199,10 +199,13 @@ class TrainingInputs:
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
-        wanted = self.run.parameters
+        parameters = self.run.parameters
         recipe = Recipe(
             lr=rate,
-            **{key: wanted[key] for key in ("batch_size", "seed", "micro_batch_size", "precision")},
+            **{
+                key: parameters[key]
+                for key in ("batch_size", "seed", "micro_batch_size", "precision")
+            },
         )
         return {
             "recipe": recipe,
@@ -214,20 +217,22 @@ class TrainingInputs:
 
     def watched(self, model: transformers.PreTrainedModel) -> loop.Dev:
         """Loss and F1 on the dev questions."""
-        wanted, asked = self.run.parameters, inputs.questions(self.run.needs["dev"])
+        parameters, questions = self.run.parameters, inputs.questions(self.run.needs["dev"])
         built = inputs.prompted(self.run, "dev", self.tokenizer, model.config)
         # frozen maps are in the precision of the training
-        precision = wanted["precision"] if "lora" in wanted else "fp32"
+        precision = parameters["precision"] if "lora" in parameters else "fp32"
 
         def score(current: transformers.PreTrainedModel) -> dict[str, float]:
-            said = generate.best(answers.ask(current, self.tokenizer, built, precision))
-            found = [
-                metrics.f1(said[q.id].text, [text for text, _ in q.answers], **inputs.judged(q))
-                for q in asked
+            predictions = generate.best(answers.ask(current, self.tokenizer, built, precision))
+            scores = [
+                metrics.f1(
+                    predictions[q.id].text, [text for text, _ in q.answers], **inputs.judged(q)
+                )
+                for q in questions
             ]
-            return {"dev_f1": 100 * sum(found) / len(found)}
+            return {"dev_f1": 100 * sum(scores) / len(scores)}
 
-        return loop.Dev(self.dev, self.watching, score, wanted["num_evals"])
+        return loop.Dev(self.dev, self.watching, score, parameters["num_evals"])
 
 
 def train(
@@ -275,44 +280,46 @@ def train(
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Steps forward and backward, a teacher's reading beside (of stored states its output head's
     alone), and what the training is watched by."""
-    wanted, stages = run.parameters, method_stages.parse(run.parameters["stages"])
-    own, whole = work.shape(run, wanted.get("lora", 0)), work.shape(run)
+    parameters, stages = run.parameters, method_stages.parse(run.parameters["stages"])
+    shape, whole = work.shape(run, parameters.get("lora", 0)), work.shape(run)
     train, dev = work.text(run, "train", True), work.text(run, "dev")
-    trials = len(wanted["lr"]) if run.kind == "lr_search" else 1
+    trials = len(parameters["lr"]) if run.kind == "lr_search" else 1
     chosen = (
-        method_stages.shortened(stages, wanted["lr_search_steps"])
+        method_stages.shortened(stages, parameters["lr_search_steps"])
         if run.kind == "lr_search"
         else stages
     )
-    rows = trials * method_stages.steps(chosen) * wanted["batch_size"]
+    rows = trials * method_stages.steps(chosen) * parameters["batch_size"]
     taught = [work.shape(run.needs[name]) for name in _teacher_needs(run)]
     beside, everywhere = (
         any(stage.online for stage in stages),
         method_stages.logits_everywhere(stages),
     )
     looked = train.tokens if everywhere else train.answers
-    times = trials if run.kind == "lr_search" else 1 + wanted["num_evals"]
-    reading = times * dev.rows * own.forward.flops(dev.tokens, dev.pairs, dev.answers)
+    times = trials if run.kind == "lr_search" else 1 + parameters["num_evals"]
+    reading = times * dev.rows * shape.forward.flops(dev.tokens, dev.pairs, dev.answers)
     for teacher in taught:
         reading += rows * teacher.forward.flops(beside * train.tokens, beside * train.pairs, looked)
-    training = rows * own.training.flops(train.tokens, train.pairs, looked)
-    answering = times * budget.answering(own, dev) if run.kind != "lr_search" else 0.0
+    training = rows * shape.training.flops(train.tokens, train.pairs, looked)
+    answering = times * budget.answering(shape, dev) if run.kind != "lr_search" else 0.0
     done = {"training": training, "reading": reading, "answering": answering}
-    held = budget.FLOAT * (budget.TRAINED - 1) * own.trained  # what a checkpoint is written from
+    held = budget.FLOAT * (budget.TRAINED - 1) * shape.trained  # what a checkpoint is written from
     kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
-    heads = sum(each.total if beside else each.hidden * each.vocabulary for each in taught)
-    together = wanted["micro_batch_size"] or wanted["batch_size"]
-    logits = (3 + len(taught)) * together * looked * own.vocabulary
-    weights = budget.FLOAT * (budget.TRAINED * own.trained + heads) + _frozen(own, wanted)
+    heads = sum(
+        teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught
+    )
+    together = parameters["micro_batch_size"] or parameters["batch_size"]
+    logits = (3 + len(taught)) * together * looked * shape.vocabulary
+    weights = budget.FLOAT * (budget.TRAINED * shape.trained + heads) + _frozen(shape, parameters)
     memory = weights + held + budget.FLOAT * logits + budget.BACKWARD * work.saved(run)
-    if "lora" in wanted:  # adapters are added to the weights that they were made for
+    if "lora" in parameters:  # adapters are added to the weights that they were made for
         memory = max(memory, weights + budget.FLOAT * whole.total)
     return budget.took(run, whole, read, done, memory, kept + held, kept, work)
 
 
-def _frozen(own: budget.Shape, wanted: Mapping) -> float:
+def _frozen(shape: budget.Shape, parameters: Mapping) -> float:
     """Bytes of the weights that are not trained: linear maps of blocks in the training's precision,
     the others in float32."""
-    rounded = own.maps if wanted["precision"] == "bf16" else 0
-    return budget.FLOAT * (own.total - own.trained - rounded) + budget.HALF * rounded
+    rounded = shape.maps if parameters["precision"] == "bf16" else 0
+    return budget.FLOAT * (shape.total - shape.trained - rounded) + budget.HALF * rounded

@@ -65,11 +65,11 @@ def backward(
     whose unit is the step takes all rows at once. Several processes have a part of the step's rows
     each, and `whole` of the weights.
     """
-    own = rows if whole is None else parallel.share(rows)
+    local_rows = rows if whole is None else parallel.share(rows)
     logged: dict[str, float] = {}
-    size = len(own) if method.unit == "step" else micro_batch_size or len(own)
-    for start in range(0, len(own), size):
-        given = (model, own[start : start + size], method, teachers, vocabulary)
+    size = len(local_rows) if method.unit == "step" else micro_batch_size or len(local_rows)
+    for start in range(0, len(local_rows), size):
+        given = (model, local_rows[start : start + size], method, teachers, vocabulary)
         sums = losses(*given) if whole is None else whole(losses, *given)
         counts = {name: max(1, method.count(name, rows)) for name in sums}
         weights = {name: method.weights.get(name, 1.0) for name in sums}
@@ -197,7 +197,10 @@ def _samplers(
 
 def _data(samplers: Sequence[Sampler]) -> str:
     """Names the rows and their order."""
-    parts = {id(each.rows): [each.order, [row.digest for row in each.rows]] for each in samplers}
+    parts = {
+        id(sampler.rows): [sampler.order, [row.digest for row in sampler.rows]]
+        for sampler in samplers
+    }
     return digest(*parts.values() if len(parts) == 1 else [list(parts.values())])
 
 

@@ -131,17 +131,17 @@ class Reprompted:
                 self.where[question] = (row, slice(start, start := start + length))
 
     def __call__(self, pack: Pack) -> Tensor:
-        found = [self.where[question] for question in pack.question_ids if question in self.where]
+        matches = [self.where[question] for question in pack.question_ids if question in self.where]
         if (
-            len(found) < len(pack.question_ids)
-            or [token for row, part in found for token in row.answers.targets[part]]
+            len(matches) < len(pack.question_ids)
+            or [token for row, part in matches for token in row.answers.targets[part]]
             != pack.answers.targets
         ):
             raise StudyError(
                 f"question {pack.question_ids[0]!r}: the teacher was not asked it and its context's"
                 " others for the same answers."
             )
-        return torch.cat([self.states(row)[part] for row, part in found])
+        return torch.cat([self.states(row)[part] for row, part in matches])
 
 
 class ComputedStates:

@@ -304,7 +304,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
     }
 
     def answer(
-        model, tokenizer, built, alike=1, gold=False, shared=False, progress=iter, work=None
+        model, tokenizer, built, length_ratio=1, gold=False, shared=False, progress=iter, work=None
     ):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [
@@ -363,7 +363,7 @@ def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_
     } == {0}
 
     def answer(
-        model, tokenizer, built, alike=1, gold=False, shared=False, progress=iter, work=None
+        model, tokenizer, built, length_ratio=1, gold=False, shared=False, progress=iter, work=None
     ):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [

@@ -96,17 +96,17 @@ def test_what_is_submitted_after_a_failure_fails_at_once(submitit):
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_job_that_slurm_does_not_know_is_given_up(listed, submitit, monkeypatch):
     """Unless `squeue` lists it: a cluster may keep no accounts."""
-    asked: list[str] = []
+    queries: list[str] = []
     monkeypatch.setattr(clusters, "LOST", 0.0)
     monkeypatch.setattr(
-        clusters, "_queued", lambda job: listed and len(asked) < 3 and not asked.append(job)
+        clusters, "_queued", lambda job: listed and len(queries) < 3 and not queries.append(job)
     )
     pool = clusters.Slurm(machine("slurm"))
     sentence = str(pool.submit(print).exception(60))
     assert sentence.startswith(
         "engine slurm: job 7 left no result, and Slurm has not known it for 0 minutes: see "
     )
-    assert asked == ["7"] * (3 if listed else 0)
+    assert queries == ["7"] * (3 if listed else 0)
 
 
 @pytest.fixture

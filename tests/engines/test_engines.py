@@ -34,47 +34,46 @@ def graph(monkeypatch: pytest.MonkeyPatch):
     a, alone = number("a"), number("alone")
     b, c = number("b", a=a), number("c", a=a)
     d = number("d", b=b, c=c)
-    made: list[str] = []
+    labels: list[str] = []
 
     def make(run: Run, folder: Path) -> dict:
         if run.label == "b" and "b" in failing:
             raise failing["b"]
-        made.append(run.label)
+        labels.append(run.label)
         (folder / "value.txt").write_text(run.label)
         return {}
 
     failing: dict[str, Exception] = {}
     monkeypatch.setattr(kinds, "make", lambda store, progress: make)
-    return [a, b, c, d, alone, number("d", b=b, c=c)], made, failing
+    return [a, b, c, d, alone, number("d", b=b, c=c)], labels, failing
 
 
 @pytest.mark.parametrize("pool", [engines.Here(), ThreadPoolExecutor(4)], ids=["here", "threads"])
 def test_every_run_is_made_once_after_all_that_it_needs(graph, pool, tmp_path):
-    runs, made, _ = graph
-    told: list[str] = []
+    runs, labels, _ = graph
+    reports: list[str] = []
     store = Store(tmp_path)
-    engines.complete(runs, store, MACHINE, pool, lambda run: told.append(run.label))
-    assert sorted(made) == sorted(told) == ["a", "alone", "b", "c", "d"]
-    assert told.index("a") < min(told.index("b"), told.index("c")) and made.index("d") > max(
-        made.index("b"), made.index("c")
-    )
+    engines.complete(runs, store, MACHINE, pool, lambda run: reports.append(run.label))
+    assert sorted(labels) == sorted(reports) == ["a", "alone", "b", "c", "d"]
+    assert reports.index("a") < min(reports.index("b"), reports.index("c"))
+    assert labels.index("d") > max(labels.index("b"), labels.index("c"))
     engines.complete(runs, store, MACHINE, pool, lambda run: pytest.fail("made twice"))
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (StudyError("The cat\n sat on it."), r"b \(The cat\\n sat on it\)"),
         (ValueError("odd"), r"b \(ValueError: odd\)"),
     ],
 )
-def test_a_failed_run_stops_those_that_need_it_alone_and_is_named(graph, error, said, tmp_path):
-    runs, made, failing = graph
+def test_a_failed_run_stops_those_that_need_it_alone_and_is_named(graph, error, message, tmp_path):
+    runs, labels, failing = graph
     failing["b"] = error
     store = Store(tmp_path)
-    with pytest.raises(StudyError, match=said + "; 1 runs that need it were not tried"):
+    with pytest.raises(StudyError, match=message + "; 1 runs that need it were not tried"):
         engines.complete(runs, store, MACHINE, engines.Here(), lambda run: None)
-    assert set(made) == {"a", "c", "alone"}
+    assert set(labels) == {"a", "c", "alone"}
     assert "in make" in json.loads((store.folder(runs[1]) / "error.json").read_text())["traceback"]
     failing.clear()
     engines.complete(runs, store, MACHINE, engines.Here(), lambda run: None)
@@ -99,7 +98,7 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"engine": "sge"}, "machine.engine must be 'local', 'ray' or 'slurm', not 'sge'"),
         ({"engine_options": {"speed": 2}}, "local has no option 'speed': it knows workers"),
@@ -139,12 +138,14 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
         ),
     ],
 )
-def test_engines_that_cannot_be_are_refused_before_anything_starts(changes, said, tmp_path, capsys):
+def test_engines_that_cannot_be_are_refused_before_anything_starts(
+    changes, message, tmp_path, capsys
+):
     (tmp_path / "capacity_gap.yaml").write_text(
         json.dumps({"profile": "refused", "machine": changes})
     )
     assert cli.main(["run", str(tmp_path / "capacity_gap.yaml")]) == 2
-    assert said in capsys.readouterr().err and not list(tmp_path.glob("home/runs/*"))
+    assert message in capsys.readouterr().err and not list(tmp_path.glob("home/runs/*"))
 
 
 def test_a_missing_extra_is_named(monkeypatch):
@@ -194,10 +195,10 @@ def here(raw, tmp_path_factory):
 
 
 def test_two_processes_make_the_same_bits(here, raw, tmp_path):
-    made, rows, threads = by(
+    results, rows, threads = by(
         planned(raw, sizes=[3], from_base=[]), tmp_path, "local", {"workers": 2}
     )
-    assert made == here[0] and threads == {1}
+    assert results == here[0] and threads == {1}
     assert rows.equals(here[1])
 
 
@@ -216,7 +217,7 @@ def test_a_process_that_dies_is_named_and_loses_nothing_else(tmp_path):
 
 
 def test_a_run_whose_process_dies_every_time_fails_by_name(graph, tmp_path):
-    runs, made, _ = graph
+    runs, labels, _ = graph
 
     class Deadly(engines.Here):
         def submit(self, task, /, *args, **kwargs) -> Future:
@@ -233,7 +234,7 @@ def test_a_run_whose_process_dies_every_time_fails_by_name(graph, tmp_path):
         match=r"b \(its process died: the system ends one that takes more memory than there is",
     ):
         engines.complete(runs, Store(tmp_path), MACHINE, Deadly(), lambda run: None)
-    assert set(made) == {"a", "c", "alone"} and len(died) == engines.TRIES
+    assert set(labels) == {"a", "c", "alone"} and len(died) == engines.TRIES
 
 
 def smoke():
@@ -273,12 +274,12 @@ def test_three_nodes_make_the_same_bits_while_one_is_killed(smoked, tmp_path):
     watcher = threading.Thread(target=kill)
     watcher.start()
     try:
-        made, rows, threads = by(smoke(), tmp_path, "ray", {"address": "auto"})
+        results, rows, threads = by(smoke(), tmp_path, "ray", {"address": "auto"})
         watcher.join()
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert killed and made == smoked[0] and rows.equals(smoked[1]) and threads == {1}
+    assert killed and results == smoked[0] and rows.equals(smoked[1]) and threads == {1}
 
 
 def test_a_job_that_slurm_takes_back_is_submitted_again_as_it_was(graph, tmp_path):
@@ -300,8 +301,8 @@ def test_a_task_that_fails_does_not_stop_the_others_of_its_job():
 def test_submitit_makes_the_same_bits(smoked, tmp_path, monkeypatch):
     pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
-    made, rows, threads = by(
+    results, rows, threads = by(
         smoke(), tmp_path, "slurm", {"cluster": "local", "jobs": 2, "timeout_min": 30}
     )
-    assert made == smoked[0] and rows.equals(smoked[1]) and threads == {1}
+    assert results == smoked[0] and rows.equals(smoked[1]) and threads == {1}
     assert list(tmp_path.glob("slurm/*_submitted.pkl"))

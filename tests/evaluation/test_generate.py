@@ -32,12 +32,14 @@ def generated(net, prompt, branch, longest):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot"])
 def test_answers_are_those_of_generate(family, mode):
-    net, asked = model(family), built(mode, 2)
-    expected = [generated(net, prompt, branch, 6) for prompt in asked for branch in prompt.branches]
-    found = generate.answer(net, tokenizer(), asked, batch=3, longest=6)
-    close = [a.margin < 1e-3 for a in found]
+    net, prompts = model(family), built(mode, 2)
+    expected = [
+        generated(net, prompt, branch, 6) for prompt in prompts for branch in prompt.branches
+    ]
+    answers = generate.answer(net, tokenizer(), prompts, batch=3, longest=6)
+    close = [a.margin < 1e-3 for a in answers]
     assert sum(close) < len(close) / 4
-    assert [a.text for a, skip in zip(found, close, strict=True) if not skip] == [
+    assert [a.text for a, skip in zip(answers, close, strict=True) if not skip] == [
         e for e, skip in zip(expected, close, strict=True) if not skip
     ]
 
@@ -46,37 +48,38 @@ def test_answers_are_those_of_generate(family, mode):
 def test_answers_that_end_at_unlike_times_are_those_of_generate(family):
     """A head that likes to end: within a context and between contexts some questions are answered
     long before others."""
-    net, asked = model(family, tie_word_embeddings=False), built("zero-shot", 4)
+    net, prompts = model(family, tie_word_embeddings=False), built("zero-shot", 4)
     with torch.no_grad():
         net.get_output_embeddings().weight[tokenizer().eos_token_id] *= 16
-    found = generate.answer(net, tokenizer(), asked, batch=4, longest=12)
-    each = iter(found)
-    counts = [[next(each).tokens for _ in prompt.branches] for prompt in asked]
-    assert any(min(own) < 3 and max(own) > 5 for own in counts) and any(
-        max(own) < 3 for own in counts
+    answers = generate.answer(net, tokenizer(), prompts, batch=4, longest=12)
+    remaining = iter(answers)
+    counts = [[next(remaining).tokens for _ in prompt.branches] for prompt in prompts]
+    assert any(min(lengths) < 3 and max(lengths) > 5 for lengths in counts) and any(
+        max(lengths) < 3 for lengths in counts
     )
-    for one, (prompt, branch) in zip(
-        found, ((p, b) for p in asked for b in p.branches), strict=True
+    for answer, (prompt, branch) in zip(
+        answers, ((p, b) for p in prompts for b in p.branches), strict=True
     ):
-        assert one.text == generated(net, prompt, branch, 12) or one.margin < 1e-3
+        assert answer.text == generated(net, prompt, branch, 12) or answer.margin < 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_demonstration_computed_once_changes_no_answer(family):
     """The same prompts with their common beginning read anew for every context."""
-    net, asked = model(family), built("one-shot", 3)
+    net, prompts = model(family), built("one-shot", 3)
     assert (
-        sorted(prompt.shared for prompt in asked)[1] > 20
+        sorted(prompt.shared for prompt in prompts)[1] > 20
     )  # all but the one of the demonstration's own article
-    apart = [replace(prompt, shared=0) for prompt in asked]
+    apart = [replace(prompt, shared=0) for prompt in prompts]
     once, anew = (
-        generate.answer(net, tokenizer(), some, batch=4, longest=6) for some in (asked, apart)
+        generate.answer(net, tokenizer(), variant, batch=4, longest=6)
+        for variant in (prompts, apart)
     )
-    for one, other in zip(once, anew, strict=True):
-        assert one.question_id == other.question_id
-        assert one.text == other.text or min(one.margin, other.margin) < 1e-3
-        assert one.text != other.text or one.log_probability == pytest.approx(
-            other.log_probability, abs=1e-3
+    for first, second in zip(once, anew, strict=True):
+        assert first.question_id == second.question_id
+        assert first.text == second.text or min(first.margin, second.margin) < 1e-3
+        assert first.text != second.text or first.log_probability == pytest.approx(
+            second.log_probability, abs=1e-3
         )
 
 
@@ -85,25 +88,27 @@ def test_a_demonstration_computed_once_changes_no_answer(family):
 def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_those_in_float32(
     family,
 ):
-    net, rounded, asked = model(family), model(family).requires_grad_(False), built("one-shot", 3)
-    exact = generate.answer(net, tokenizer(), asked, batch=4, longest=6, gold=True)
+    net, rounded, prompts = model(family), model(family).requires_grad_(False), built("one-shot", 3)
+    exact = generate.answer(net, tokenizer(), prompts, batch=4, longest=6, gold=True)
     parts.round_frozen(rounded, "bf16")
-    found = []
-    for each in (net, rounded):
-        with parts.precision(each, "bf16"):
-            found.append(generate.answer(each, tokenizer(), asked, batch=4, longest=6, gold=True))
-    assert found[0] == found[1] != exact
+    rounded_answers = []
+    for variant in (net, rounded):
+        with parts.precision(variant, "bf16"):
+            rounded_answers.append(
+                generate.answer(variant, tokenizer(), prompts, batch=4, longest=6, gold=True)
+            )
+    assert rounded_answers[0] == rounded_answers[1] != exact
     assert all(
-        torch.equal(one.gold, other.gold) and one.gold.dtype == torch.float32
-        for one, other in zip(*found, strict=True)
+        torch.equal(first.gold, second.gold) and first.gold.dtype == torch.float32
+        for first, second in zip(*rounded_answers, strict=True)
     )
-    for one, other in zip(exact, found[1], strict=True):
-        assert one.text == other.text or one.margin < 0.1
+    for first, second in zip(exact, rounded_answers[1], strict=True):
+        assert first.text == second.text or first.margin < 0.1
         assert (
-            one.text != other.text
-            or abs(one.log_probability - other.log_probability) < 0.05 * one.tokens
+            first.text != second.text
+            or abs(first.log_probability - second.log_probability) < 0.05 * first.tokens
         )
-        assert torch.nn.functional.cosine_similarity(one.gold, other.gold).min() > 0.99
+        assert torch.nn.functional.cosine_similarity(first.gold, second.gold).min() > 0.99
 
 
 @torch.no_grad()
@@ -112,20 +117,22 @@ def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_thos
 def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_of_their_own(
     family, mode
 ):
-    net, asked = model(family), built(mode, 3)
+    net, prompts = model(family), built(mode, 3)
     without, beside = (
-        generate.answer(net, tokenizer(), asked, batch=4, longest=6, gold=gold)
+        generate.answer(net, tokenizer(), prompts, batch=4, longest=6, gold=gold)
         for gold in (False, True)
     )
-    for one, other in zip(without, beside, strict=True):
-        assert one.question_id == other.question_id
-        assert one.text == other.text or min(one.margin, other.margin) < 1e-3
-        assert one.text != other.text or one.log_probability == pytest.approx(
-            other.log_probability, abs=1e-3
+    for first, second in zip(without, beside, strict=True):
+        assert first.question_id == second.question_id
+        assert first.text == second.text or min(first.margin, second.margin) < 1e-3
+        assert first.text != second.text or first.log_probability == pytest.approx(
+            second.log_probability, abs=1e-3
         )
-    rows = [row for prompt in asked for row in unpack(prompt)]
-    for one, row in zip(beside, rows, strict=True):
-        torch.testing.assert_close(one.gold, teachers.answer_states(net, row), atol=1e-4, rtol=1e-4)
+    rows = [row for prompt in prompts for row in unpack(prompt)]
+    for answer, row in zip(beside, rows, strict=True):
+        torch.testing.assert_close(
+            answer.gold, teachers.answer_states(net, row), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_contexts_of_a_batch_are_alike_in_length():
@@ -135,17 +142,17 @@ def test_contexts_of_a_batch_are_alike_in_length():
 
 
 def test_a_demonstration_is_read_once(monkeypatch):
-    net, asked, seen = model("llama"), built("one-shot", 3), []
+    net, prompts, seen = model("llama"), built("one-shot", 3), []
     forward = generate._forward
     monkeypatch.setattr(
         generate, "_forward", lambda *given: seen.append(given[2].shape) or forward(*given)
     )
-    generate.answer(net, tokenizer(), asked, batch=1, longest=1)
-    starts = {tuple(p.prefix[: p.shared]) for p in asked}
-    own = [
-        len(p.prefix) - p.shared + sum(len(branch.given) for branch in p.branches) for p in asked
+    generate.answer(net, tokenizer(), prompts, batch=1, longest=1)
+    starts = {tuple(p.prefix[: p.shared]) for p in prompts}
+    lengths = [
+        len(p.prefix) - p.shared + sum(len(branch.given) for branch in p.branches) for p in prompts
     ]
-    assert len(starts) > 1 and sum(shape.numel() for shape in seen) == sum(own) + sum(
+    assert len(starts) > 1 and sum(shape.numel() for shape in seen) == sum(lengths) + sum(
         map(len, starts)
     )
 
@@ -155,20 +162,20 @@ def test_a_demonstration_is_read_once(monkeypatch):
 def test_the_log_probability_is_that_of_the_answer_said_whole(family):
     """Against one forward pass over prompt and answer; three tokens of a random model, which never
     ends."""
-    net, asked = model(family), built("zero-shot", 2)
-    found = iter(generate.answer(net, tokenizer(), asked, longest=3))
-    for prompt in asked:
+    net, prompts = model(family), built("zero-shot", 2)
+    answers = iter(generate.answer(net, tokenizer(), prompts, longest=3))
+    for prompt in prompts:
         for branch in prompt.branches:
-            given, own = [*prompt.prefix, *branch.given], next(found)
-            said: list[int] = []
+            given, answer = [*prompt.prefix, *branch.given], next(answers)
+            tokens: list[int] = []
             total = 0.0
-            for _ in range(own.tokens):
-                logits = net(input_ids=torch.tensor([given + said])).logits[0, -1].log_softmax(-1)
-                said.append(int(logits.argmax()))
+            for _ in range(answer.tokens):
+                logits = net(input_ids=torch.tensor([given + tokens])).logits[0, -1].log_softmax(-1)
+                tokens.append(int(logits.argmax()))
                 total += float(logits.max())
-            if own.margin > 1e-3:
-                assert own.log_probability == pytest.approx(total, abs=1e-3)
-                assert own.probability == pytest.approx(math.exp(total), rel=1e-2)
+            if answer.margin > 1e-3:
+                assert answer.log_probability == pytest.approx(total, abs=1e-3)
+                assert answer.probability == pytest.approx(math.exp(total), rel=1e-2)
 
 
 def test_of_several_windows_the_surest_answer_a_token_counts():
@@ -177,7 +184,7 @@ def test_of_several_windows_the_surest_answer_a_token_counts():
         generate.Answer("q", "short", 1.0, -1.5, 1),
         generate.Answer("p", "only", 1.0, -9.0, 1),
     ]
-    assert {name: one.text for name, one in generate.best(answers).items()} == {
+    assert {name: answer.text for name, answer in generate.best(answers).items()} == {
         "q": "long",
         "p": "only",
     }
@@ -185,18 +192,18 @@ def test_of_several_windows_the_surest_answer_a_token_counts():
 
 @pytest.mark.parametrize("size", [4, 16])
 def test_the_batch_changes_no_answer(size):
-    net, asked = model("qwen2"), built("zero-shot", 4)
+    net, prompts = model("qwen2"), built("zero-shot", 4)
     alone, together = (
-        generate.answer(net, tokenizer(), asked, batch=contexts, longest=5)
+        generate.answer(net, tokenizer(), prompts, batch=contexts, longest=5)
         for contexts in (1, size)
     )
     assert (
         [a.question_id for a in alone]
         == [a.question_id for a in together]
-        == [b.question.id for p in asked for b in p.branches]
+        == [b.question.id for p in prompts for b in p.branches]
     )
-    for one, other in zip(alone, together, strict=True):
-        assert one.text == other.text or min(one.margin, other.margin) < 1e-3
+    for first, second in zip(alone, together, strict=True):
+        assert first.text == second.text or min(first.margin, second.margin) < 1e-3
 
 
 def test_an_answer_ends_at_eos():
@@ -205,9 +212,9 @@ def test_an_answer_ends_at_eos():
     prompt = built()[:1]
     with torch.no_grad():
         net.model.norm.weight.zero_()  # all logits equal: the first token wins
-    said = generate.answer(net, tokenizer(), prompt, longest=7)
-    assert all(len(tokenizer()(a.text)["input_ids"]) <= 7 for a in said) and all(
-        a.margin == 0 for a in said
+    answers = generate.answer(net, tokenizer(), prompt, longest=7)
+    assert all(len(tokenizer()(a.text)["input_ids"]) <= 7 for a in answers) and all(
+        a.margin == 0 for a in answers
     )
     net.lm_head = torch.nn.Linear(32, len(tokenizer()))
     with torch.no_grad():
@@ -220,11 +227,11 @@ def test_an_answer_ends_at_eos():
 
 def test_a_long_answer_is_said_whole():
     """As many tokens as the longest answer to learn, not a number made for English."""
-    asked = built()[:1]
-    branch = asked[0].branches[0]
-    wide = replace(asked[0], branches=[replace(branch, target=[5] * 50)])
+    short = built()[:1]
+    branch = short[0].branches[0]
+    wide = replace(short[0], branches=[replace(branch, target=[5] * 50)])
     net = model("llama", tie_word_embeddings=False)
-    for prompts_asked, tokens in ((asked, 32), ([wide], 50)):
+    for prompts_asked, tokens in ((short, 32), ([wide], 50)):
         net.set_output_embeddings(Script(" ba" * 100, end=False))
         assert generate.answer(net, tokenizer(), prompts_asked)[0].tokens == tokens
     assert generate.answer(net, tokenizer(), []) == []
@@ -252,7 +259,7 @@ class Script(torch.nn.Module):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("text", "end", "said", "read"),
+    ("text", "end", "expected", "read"),
     [
         (" Paris", True, "Paris", " Paris"),
         ("\nParis", True, "Paris", "\nParis"),
@@ -264,11 +271,13 @@ class Script(torch.nn.Module):
         (" ", True, "", " "),
     ],
 )
-def test_leading_newlines_stops_and_empty_answers_in_every_family(family, text, end, said, read):
+def test_leading_newlines_stops_and_empty_answers_in_every_family(
+    family, text, end, expected, read
+):
     net, script = model(family, tie_word_embeddings=False), Script(text, end)
     net.set_output_embeddings(script)
     first, *_ = answers = generate.answer(net, tokenizer(), built()[:1])
-    assert {one.text for one in answers} == {said} and first.tokens == script.steps
+    assert {answer.text for answer in answers} == {expected} and first.tokens == script.steps
     heard = tokenizer().decode(script.tokens[: script.steps], skip_special_tokens=True)
     assert heard.startswith(read) and len(heard) <= len(read) + 1  # two newlines may be one token
 
@@ -283,15 +292,15 @@ def test_a_turn_that_ends_in_another_special_token_than_eos_ends_the_answer(fami
     script.tokens = [*script.tokens, words.convert_tokens_to_ids("<|im_end|>"), *script.tokens]
     script.width = len(words)
     net.set_output_embeddings(script)
-    said, *_ = generate.answer(net, words, built()[:1])
+    answer, *_ = generate.answer(net, words, built()[:1])
     assert (
-        said.text == "Paris"
-        and said.tokens == script.tokens.index(words.convert_tokens_to_ids("<|im_end|>")) + 1
+        answer.text == "Paris"
+        and answer.tokens == script.tokens.index(words.convert_tokens_to_ids("<|im_end|>")) + 1
     )
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("text", "expected"),
     [
         (" Paris", "Paris"),
         ("\nParis\n\nQuestion: Who", "Paris"),
@@ -301,8 +310,8 @@ def test_a_turn_that_ends_in_another_special_token_than_eos_ends_the_answer(fami
         ("Paris\nLyon", "Paris"),
     ],
 )
-def test_a_leading_newline_is_no_empty_answer(said, expected):
-    assert generate.clean(said) == expected
+def test_a_leading_newline_is_no_empty_answer(text, expected):
+    assert generate.clean(text) == expected
 
 
 @pytest.mark.small
@@ -313,14 +322,14 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
     Asks the tuned teacher of the `small` profile where there is one, else the raw model.
     """
     plan, store = notebooks.jobs("small")[0].plan, Store()
-    asked, teacher = plan.tests[0], plan.trained[0][0]
+    test_set, teacher = plan.tests[0], plan.trained[0][0]
     tuned = store.result(teacher) is not None
-    if archives.missing(asked.value["source"].removeprefix("archive:")) or (
+    if archives.missing(test_set.value["source"].removeprefix("archive:")) or (
         not tuned and forecast.download(plan)
     ):
         pytest.skip("needs the archives of the small profile: `study run small` fetches them")
     net, words = inputs.load(store, teacher if tuned else teacher.needs["raw"])
-    questions = squad.load({"source": asked.value["source"], "paragraphs": 60}).questions
+    questions = squad.load({"source": test_set.value["source"], "paragraphs": 60}).questions
     built_prompts = prompts.build(questions, words, mode="zero-shot")
     answers = {size: generate.answer(net, words, built_prompts, batch=size) for size in (1, 4, 16)}
     for size in (4, 16):
@@ -348,16 +357,16 @@ def test_rows_of_the_head_that_are_no_tokens_are_never_said(family):
         strict=False,
     )
     with torch.no_grad():
-        for own, other in (
+        for wide, narrow in (
             (padded.get_input_embeddings(), plain.get_input_embeddings()),
             (padded.get_output_embeddings(), plain.get_output_embeddings()),
         ):
-            own.weight[: len(tokenizer())] = other.weight
+            wide.weight[: len(tokenizer())] = narrow.weight
         padded.get_output_embeddings().weight[len(tokenizer()) :] = (
             50.0 * plain.get_output_embeddings().weight[:64]
         )
-    said = [
+    texts = [
         [a.text for a in generate.answer(net, tokenizer(), built("zero-shot", 2), longest=4)]
         for net in (plain, padded)
     ]
-    assert said[0] == said[1]
+    assert texts[0] == texts[1]

@@ -99,16 +99,18 @@ def test_exact_match_and_f1_as_torchmetrics_has_them():
     both_empty = set()
     for prediction, golds in generated(400):
         answers = {"answer_start": [0] * len(golds), "text": golds}
-        theirs = squad({"prediction_text": prediction, "id": "q"}, {"answers": answers, "id": "q"})
+        reference = squad(
+            {"prediction_text": prediction, "id": "q"}, {"answers": answers, "id": "q"}
+        )
         assert 100 * metrics.exact_match(prediction, golds) == pytest.approx(
-            theirs["exact_match"].item()
+            reference["exact_match"].item()
         )
         if segmentation.words(prediction) or all(map(segmentation.words, golds)):
             assert 100 * metrics.f1(prediction, golds) == pytest.approx(
-                theirs["f1"].item(), abs=1e-3
+                reference["f1"].item(), abs=1e-3
             )
         else:
-            both_empty.add((metrics.f1(prediction, golds), theirs["f1"].item()))
+            both_empty.add((metrics.f1(prediction, golds), reference["f1"].item()))
     assert both_empty == {(0.0, 100.0)}
 
 
@@ -153,7 +155,7 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
 
 
 @pytest.mark.parametrize(
-    ("text", "language", "found"),
+    ("text", "language", "expected"),
     [
         ("The “Tiru”, a RIVER!", "en", "the tiru a river"),
         ("Das Ufer – des Flusses", "de", "das ufer des flusses"),
@@ -162,8 +164,8 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
         ("البيت؟", "ar", "البيت"),
     ],
 )
-def test_tokens_are_words_with_their_articles(text: str, language: str, found: str):
-    assert segmentation.tokens(text, language) == found.split()
+def test_tokens_are_words_with_their_articles(text: str, language: str, expected: str):
+    assert segmentation.tokens(text, language) == expected.split()
 
 
 def test_score_holds_all_metrics():
@@ -271,22 +273,22 @@ def test_score_says_of_each_metric_what_its_function_says():
         ("zh", "mlqa"),
         ("ar", "mlqa_mended"),
     ):
-        for said, golds in (
+        for prediction, golds in (
             ("das Haus – am طالب", ["Haus am طالب"]),
             ("den 北京大学", ["大学", "الكتاب"]),
             ("الكتاب", ["كتاب"]),
         ):
-            given, found = (
+            given, scores = (
                 {"language": language, "rules": rules},
-                metrics.score(said, golds, language=language, rules=rules),
+                metrics.score(prediction, golds, language=language, rules=rules),
             )
             mended = given if rules != "mlqa" else {"language": language, "rules": "mlqa_mended"}
-            assert found == {
-                "exact_match": metrics.exact_match(said, golds, **given),
-                "f1": metrics.f1(said, golds, **given),
-                "rouge_l": metrics.rouge_l(said, golds, language=language),
-                "exact_match_mended": metrics.exact_match(said, golds, **mended),
-                "f1_mended": metrics.f1(said, golds, **mended),
+            assert scores == {
+                "exact_match": metrics.exact_match(prediction, golds, **given),
+                "f1": metrics.f1(prediction, golds, **given),
+                "rouge_l": metrics.rouge_l(prediction, golds, language=language),
+                "exact_match_mended": metrics.exact_match(prediction, golds, **mended),
+                "f1_mended": metrics.f1(prediction, golds, **mended),
             }
 
 
@@ -332,10 +334,10 @@ def test_probability_loyalty_goes_from_zero_to_one_and_takes_both_sides_alike():
 def test_probability_loyalty_stays_within_its_ends_where_rounding_would_leave_them():
     """Of the same distributions and of such as share nothing."""
     logits = 40 * torch.randn(2_000, 16, generator=torch.Generator().manual_seed(2))
-    for other, end in ((logits + 3, 1), (-logits, 0), (logits.roll(1, 0), 0)):
-        found = metrics.probability_loyalty(logits, other)
-        assert found.isfinite().all() and (found >= 0).all() and (found <= 1).all()
-        assert found.median().item() == pytest.approx(end, abs=1e-3)
+    for teacher, end in ((logits + 3, 1), (-logits, 0), (logits.roll(1, 0), 0)):
+        loyalty = metrics.probability_loyalty(logits, teacher)
+        assert loyalty.isfinite().all() and (loyalty >= 0).all() and (loyalty <= 1).all()
+        assert loyalty.median().item() == pytest.approx(end, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -376,35 +378,39 @@ def test_calibration_error_is_that_of_torchmetrics():
 
 
 def test_mended_scores_differ_in_arabic_only():
-    said, gold = "طالب ذكي", ["طالب"]
-    arabic = metrics.score(said, gold, language="ar", rules="mlqa")
+    prediction, gold = "طالب ذكي", ["طالب"]
+    arabic = metrics.score(prediction, gold, language="ar", rules="mlqa")
     assert arabic["f1"] != arabic["f1_mended"] == pytest.approx(2 / 3)
     for language in ("de", "en", "zh"):
-        found = metrics.score(said, gold, language=language, rules="mlqa")
-        assert (found["f1"], found["exact_match"]) == (
-            found["f1_mended"],
-            found["exact_match_mended"],
+        scores = metrics.score(prediction, gold, language=language, rules="mlqa")
+        assert (scores["f1"], scores["exact_match"]) == (
+            scores["f1_mended"],
+            scores["exact_match_mended"],
         )
 
 
 def test_the_metric_for_evaluate_is_the_mean_of_the_scores():
     """Loaded by path, without a network, as a notebook does."""
     metric = evaluate.load(hf_metric.__file__)
-    said, golds = ["ein Haus", "Hütte", ""], [["Haus", "Hütte"], ["die Hütte im Wald"], ["Wald"]]
-    found = metric.compute(predictions=said, references=golds, language="de", rules="mlqa")
-    each = [
-        metrics.score(one, gold, language="de", rules="mlqa")
-        for one, gold in zip(said, golds, strict=True)
+    predictions, golds = (
+        ["ein Haus", "Hütte", ""],
+        [["Haus", "Hütte"], ["die Hütte im Wald"], ["Wald"]],
+    )
+    means = metric.compute(predictions=predictions, references=golds, language="de", rules="mlqa")
+    scores = [
+        metrics.score(prediction, gold, language="de", rules="mlqa")
+        for prediction, gold in zip(predictions, golds, strict=True)
     ]
-    assert found == {
-        name: pytest.approx(100 * sum(one[name] for one in each) / 3) for name in labels.METRICS
+    assert means == {
+        name: pytest.approx(100 * sum(score[name] for score in scores) / 3)
+        for name in labels.METRICS
     }
     with pytest.raises(StudyError, match="do not score language 'de'"):
-        metric.compute(predictions=said, references=golds, language="de")
+        metric.compute(predictions=predictions, references=golds, language="de")
 
 
 def test_mlqa_is_scored_by_its_own_rules_in_english_too():
-    assert [segmentation.usual_rules(one) for one in ("en", "de", "zh")] == [
+    assert [segmentation.usual_rules(language) for language in ("en", "de", "zh")] == [
         "squad",
         "mlqa",
         "mlqa",

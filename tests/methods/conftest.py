@@ -45,10 +45,12 @@ def rows_of(method: Method, seed: int = 0) -> list[packing.Pack]:
     if not method.overrides("data"):
         return packs()
     learnt = [examples.of(branch.question) for prompt in built() for branch in prompt.branches]
-    made = method.data(learnt, asker(method, seed=seed))
-    assert all(isinstance(each, Example) for each in made)
-    assert len({each.id for each in made}) == len(made), "each has an id of its own"
-    return [packing.pack(prompt) for prompt in build(made)]
+    method_examples = method.data(learnt, asker(method, seed=seed))
+    assert all(isinstance(example, Example) for example in method_examples)
+    assert len({example.id for example in method_examples}) == len(method_examples), (
+        "each has an id of its own"
+    )
+    return [packing.pack(prompt) for prompt in build(method_examples)]
 
 
 @pytest.fixture(params=[*stages.known(), "objective"])

@@ -17,9 +17,9 @@ def test_factors_follow_the_published_update():
     """By hand, for two domains: the student is twice as perplexed as its teacher in the second."""
     student, teacher = torch.tensor([3.0, 8.0]), torch.tensor([3.0, 4.0])
     first, second = 0.5 * 2.718281828, 0.5 * 2.718281828**2
-    expected = [0.6 * each / (first + second) + 0.2 for each in (first, second)]
-    found = domain_factors(torch.tensor([0.5, 0.5]), student, teacher, 0.6)
-    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+    expected = [0.6 * psi / (first + second) + 0.2 for psi in (first, second)]
+    factors = domain_factors(torch.tensor([0.5, 0.5]), student, teacher, 0.6)
+    assert factors.tolist() == pytest.approx(expected, rel=1e-6)
     even = domain_factors(torch.tensor([0.9, 0.1]), teacher, teacher, 0.0)
     assert even.tolist() == pytest.approx([0.5, 0.5])
 
@@ -80,20 +80,26 @@ def test_perplexities_are_those_of_dev_by_domain():
     student, teacher = method._perplexities(ask)
     losses: dict = {word: [] for word in DOMAINS}
     for row in ask.dev:
-        view, (other,) = ask.views([row])
-        for each, mine, right in zip(
+        student_view, (teacher_view,) = ask.views([row])
+        for branch, student_logs, teacher_logs in zip(
             row.asked,
-            view.log_probs.split(list(row.target_lengths)),
-            other.log_probs.split(list(row.target_lengths)),
+            student_view.log_probs.split(list(row.target_lengths)),
+            teacher_view.log_probs.split(list(row.target_lengths)),
             strict=True,
         ):
-            (word,) = words(replace(row, asked=(each,)))
-            losses[word] += [*zip(mine.tolist(), right.tolist(), strict=True)]
+            (word,) = words(replace(row, asked=(branch,)))
+            losses[word] += [*zip(student_logs.tolist(), teacher_logs.tolist(), strict=True)]
     for number, word in enumerate(DOMAINS):
         if losses[word]:
-            own, target = (torch.tensor(each) for each in zip(*losses[word], strict=True))
-            assert student[number].item() == pytest.approx((-own).mean().exp().item(), rel=1e-4)
-            assert teacher[number].item() == pytest.approx((-target).mean().exp().item(), rel=1e-4)
+            student_logs, teacher_logs = (
+                torch.tensor(logs) for logs in zip(*losses[word], strict=True)
+            )
+            assert student[number].item() == pytest.approx(
+                (-student_logs).mean().exp().item(), rel=1e-4
+            )
+            assert teacher[number].item() == pytest.approx(
+                (-teacher_logs).mean().exp().item(), rel=1e-4
+            )
         else:
             assert student[number] == teacher[number] == 1
 

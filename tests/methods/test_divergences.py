@@ -26,13 +26,13 @@ DIVERGENCES = {
     "top_p_kl of all": lambda s, t: divergences.top_p_kl(s, t, mass=1.0),
     "interpolated_kl": lambda s, t: divergences.interpolated_kl(s, t, t=0.3),
 }
-OWN = {
-    name: one
-    for name, one in vars(divergences).items()
-    if inspect.isfunction(one) and one.__module__ == divergences.__name__
+FUNCTIONS = {
+    name: function
+    for name, function in vars(divergences).items()
+    if inspect.isfunction(function) and function.__module__ == divergences.__name__
 }
 PUBLIC = [
-    loss for name, loss in OWN.items() if not name.startswith("_") and "__mutmut_" not in name
+    loss for name, loss in FUNCTIONS.items() if not name.startswith("_") and "__mutmut_" not in name
 ]  # as in mutation testing
 each_divergence = pytest.mark.parametrize("loss", DIVERGENCES.values(), ids=DIVERGENCES)
 
@@ -118,10 +118,8 @@ def test_temperature_softens_both_sides_and_is_squared_into_the_value(loss):
     ("beta", "end"), [(0.0, divergences.forward_kl), (1.0, divergences.reverse_kl)]
 )
 def test_jsd_is_exact_at_both_ends(beta, end, temperature):
-    found = divergences.jsd(STUDENT, TEACHER, beta=beta, temperature=temperature)
-    torch.testing.assert_close(
-        found, end(STUDENT, TEACHER, temperature=temperature), rtol=0, atol=0
-    )
+    loss = divergences.jsd(STUDENT, TEACHER, beta=beta, temperature=temperature)
+    torch.testing.assert_close(loss, end(STUDENT, TEACHER, temperature=temperature), rtol=0, atol=0)
 
 
 def test_jsd_is_symmetric_in_the_middle():
@@ -198,13 +196,13 @@ def test_the_likeliest_are_the_fewest_that_hold_the_mass():
 
 @pytest.mark.parametrize("k", [1, 3, 10, 11, 64])
 def test_top_k_with_a_tail_bucket_lies_between_zero_and_the_full_kl(k):
-    found, full = (
+    bucketed, full = (
         divergences.top_k_kl(STUDENT, TEACHER, k=k),
         divergences.forward_kl(STUDENT, TEACHER),
     )
-    assert (found > 0).all() and (found <= full + 1e-6).all()
+    assert (bucketed > 0).all() and (bucketed <= full + 1e-6).all()
     if k >= 10:  # a bucket of one token is that token
-        torch.testing.assert_close(found, full)
+        torch.testing.assert_close(bucketed, full)
 
 
 def test_bucketed_kl_equals_a_loop_over_its_outcomes():
@@ -222,9 +220,9 @@ def test_top_p_keeps_what_holds_the_mass():
     order = P.sort(descending=True).values
     just_three = (order[:, :3].sum(-1) + order[:, :2].sum(-1)) / 2
     for row, mass in enumerate(just_three.tolist()):
-        found = divergences.top_p_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], mass=mass)
+        loss = divergences.top_p_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], mass=mass)
         torch.testing.assert_close(
-            found, divergences.top_k_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], k=3)
+            loss, divergences.top_k_kl(STUDENT[row : row + 1], TEACHER[row : row + 1], k=3)
         )
 
 
@@ -257,12 +255,12 @@ def test_the_soft_cross_entropy_is_against_the_teacher_unless_it_is_said_otherwi
 
 
 def test_the_interpolated_kl_has_the_gradient_of_the_soft_cross_entropy():
-    found = []
+    gradients = []
     for loss in (divergences.interpolated_kl, divergences.soft_cross_entropy):
         student = STUDENT.clone().requires_grad_()
         loss(student, TEACHER, t=0.4).sum().backward()
-        found.append(student.grad)
-    torch.testing.assert_close(*found)
+        gradients.append(student.grad)
+    torch.testing.assert_close(*gradients)
 
 
 def test_unlike_vocabularies_are_refused():

@@ -55,13 +55,13 @@ def step(method, rows, micro, student=None):
 def test_its_losses_and_gradients_are_finite_and_do_not_depend_on_micro_batches(method):
     rows = rows_of(method)[:4]
     values, gradient = step(method, rows, 0)
-    assert gradient and all(torch.isfinite(each).all() for each in gradient.values())
+    assert gradient and all(torch.isfinite(grad).all() for grad in gradient.values())
     assert torch.isfinite(torch.tensor(list(values.values()))).all()
     for micro in (1, 2) if method.unit != "step" else ():
-        parts, other = step(method, rows, micro)
-        assert parts == pytest.approx(values, rel=1e-4, abs=1e-6)
+        micro_values, micro_gradient = step(method, rows, micro)
+        assert micro_values == pytest.approx(values, rel=1e-4, abs=1e-6)
         for name, expected in gradient.items():
-            torch.testing.assert_close(other[name], expected, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(micro_gradient[name], expected, rtol=1e-3, atol=1e-5)
 
 
 def trained(method_stages, rows, work, *, report=lambda step, values: None, seed=0):

@@ -45,10 +45,10 @@ def test_hidden_mse_is_relative_to_the_teachers_size():
 
 
 def test_hidden_cosine_sees_direction_and_not_size():
-    found = features.hidden_cosine(
+    distances = features.hidden_cosine(
         torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]), torch.tensor([[5.0, 0.0]] * 3)
     )
-    torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 2.0]))
+    torch.testing.assert_close(distances, torch.tensor([0.0, 1.0, 2.0]))
 
 
 def test_token_relation_equals_a_loop_over_pairs_and_needs_no_equal_widths():
@@ -98,8 +98,8 @@ def test_mi_alpha_follows_its_bound(alpha):
 
 def test_mi_alpha_tells_tokens_apart():
     """Log T where all tokens are alike, near 0 where each finds its own."""
-    alike = torch.ones(5, 8)
-    torch.testing.assert_close(features.mi_alpha(alike, alike), torch.full((5,), math.log(5)))
+    constant = torch.ones(5, 8)
+    torch.testing.assert_close(features.mi_alpha(constant, constant), torch.full((5,), math.log(5)))
     apart = torch.eye(5, 8)
     assert features.mi_alpha(apart, apart).max() < 0.001
     assert features.mi_alpha(apart, apart.roll(1, 0)).min() > 5

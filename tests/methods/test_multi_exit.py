@@ -39,8 +39,8 @@ def test_the_last_exit_answers_as_the_plain_model_and_an_earlier_one_as_the_cut_
 
     def plain(current):
         return [
-            (each.question_id, each.text, each.log_probability)
-            for each in generate.answer(current, tokenizer(), prompts, longest=4)
+            (answer.question_id, answer.text, answer.log_probability)
+            for answer in generate.answer(current, tokenizer(), prompts, longest=4)
         ]
 
     method = MultiExit()

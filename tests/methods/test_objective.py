@@ -29,11 +29,11 @@ class Fixed:
 
 def values(method, student, teacher, targets=None):
     """The values of a method's only loss."""
-    (found,) = method.loss(Fixed(student, targets), [Fixed(teacher)]).values()
-    return found
+    (loss,) = method.loss(Fixed(student, targets), [Fixed(teacher)]).values()
+    return loss
 
 
-def one(losses, steps=1):
+def single_stage(losses, steps=1):
     return stages.parse([{"steps": steps, "losses": losses}])
 
 
@@ -46,7 +46,7 @@ def test_cross_entropy_is_minus_the_log_probability():
 
 @pytest.mark.parametrize("name", objective.LOSSES)
 def test_every_loss_can_be_named_and_says_where_it_is_from(name):
-    (stage,) = one({name: 1})
+    (stage,) = single_stage({name: 1})
     tokens = "all" if name in objective.FEATURES else "answers"
     assert stage.prototype.terms == (Term(name, 1.0, tokens),)
     assert stage.uses_teacher == (name != "cross_entropy")
@@ -153,7 +153,7 @@ def test_what_is_no_list_of_stages_is_refused(given, word):
 )
 def test_what_is_no_loss_is_refused(losses, word):
     with pytest.raises(StudyError, match=word):
-        one(losses)
+        single_stage(losses)
 
 
 @pytest.mark.parametrize(
@@ -172,17 +172,17 @@ def test_what_is_no_loss_is_refused(losses, word):
     ],
 )
 def test_the_ends_of_what_an_option_may_be_are_taken(name, given):
-    (stage,) = one({name: given})
+    (stage,) = single_stage({name: given})
     assert stage.prototype.terms == (Term(name, 1.0, "answers", given),)
 
 
 def test_options_reach_the_loss():
-    found = values(Objective(losses={"jsd": {"beta": 0.2}}), STUDENT, TEACHER)
-    torch.testing.assert_close(found, divergences.jsd(STUDENT, TEACHER, beta=0.2), rtol=0, atol=0)
+    loss = values(Objective(losses={"jsd": {"beta": 0.2}}), STUDENT, TEACHER)
+    torch.testing.assert_close(loss, divergences.jsd(STUDENT, TEACHER, beta=0.2), rtol=0, atol=0)
 
 
 def test_a_step_finds_its_stage():
-    curriculum = stages.Curriculum(one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4))
+    curriculum = stages.Curriculum(single_stage({"forward_kl": 1}, 2) + single_stage({"jsd": 1}, 4))
     assert [curriculum.at(step) for step in range(6)] == [
         *((0, step) for step in range(2)),
         *((1, step) for step in range(4)),
@@ -208,7 +208,7 @@ def test_a_step_finds_its_stage():
     ],
 )
 def test_states_are_cached_for_stages_that_compare_logits_alone(several, tokens):
-    assert stages.cached([stage for losses in several for stage in one(losses)]) == tokens
+    assert stages.cached([stage for losses in several for stage in single_stage(losses)]) == tokens
 
 
 @pytest.mark.parametrize(
@@ -221,42 +221,45 @@ def test_states_are_cached_for_stages_that_compare_logits_alone(several, tokens)
     ],
 )
 def test_logits_of_all_tokens_are_looked_at_where_a_loss_on_logits_says_so(losses, everywhere):
-    assert stages.logits_everywhere(one({"cross_entropy": 1}) + one(losses)) == everywhere
+    assert (
+        stages.logits_everywhere(single_stage({"cross_entropy": 1}) + single_stage(losses))
+        == everywhere
+    )
 
 
 def test_learning_from_text_is_cross_entropy_alone():
-    assert stages.parse(stages.gold(7)) == one({"cross_entropy": 1}, 7)
+    assert stages.parse(stages.gold(7)) == single_stage({"cross_entropy": 1}, 7)
 
 
 def test_shortened_stages_keep_their_shares():
-    two = one({"forward_kl": 1}, 2) + one({"jsd": 1}, 4)
+    both = single_stage({"forward_kl": 1}, 2) + single_stage({"jsd": 1}, 4)
     for count, expected in ((1, [1, 1]), (3, [1, 2]), (6, [2, 4]), (9, [2, 4])):
-        assert [stage.steps for stage in stages.shortened(two, count)] == expected
+        assert [stage.steps for stage in stages.shortened(both, count)] == expected
 
 
 def projected(losses, widths, layers):
     """An objective whose student and teacher have these widths."""
-    made = Objective(losses=losses)
-    made.project(widths, layers)
-    return made
+    method = Objective(losses=losses)
+    method.project(widths, layers)
+    return method
 
 
 @pytest.mark.parametrize("name", objective.FEATURES)
 def test_losses_on_states_stay_in_single_precision_within_autocast(name):
     """Also their products of matrices, and a projection's."""
     student, teacher = torch.randn(5, 8), torch.randn(5, 12)
-    made = projected({name: 1}, (8, 12), 1)
-    expected = made.on_row(made.terms[0], 0, student, teacher)
+    method = projected({name: 1}, (8, 12), 1)
+    expected = method.on_row(method.terms[0], 0, student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
-        found = made.on_row(made.terms[0], 0, student, teacher)
-    assert found.dtype == torch.float32 and torch.equal(found, expected)
+        loss = method.on_row(method.terms[0], 0, student, teacher)
+    assert loss.dtype == torch.float32 and torch.equal(loss, expected)
 
 
 def test_projections_are_there_where_widths_differ_and_only_there():
     losses = {"hidden_mse": 1, "token_relation": 1, "forward_kl": 1}
     assert not list(projected(losses, (8, 8), 3).parameters())
     projections = projected(losses, (8, 12), 3).projections
-    assert {name: len(each) for name, each in projections.items()} == {"hidden_mse": 3}
+    assert {name: len(layers) for name, layers in projections.items()} == {"hidden_mse": 3}
     again = projected(losses, (8, 12), 3).projections
     assert torch.equal(projections["hidden_mse"][0].weight, again["hidden_mse"][0].weight)
 
@@ -285,28 +288,28 @@ def test_projections_start_as_in_committed_results_whatever_was_drawn_before():
 
 
 def test_states_of_one_width_are_compared_as_they_are():
-    made, (student, teacher) = Objective(losses={"hidden_mse": 1}), torch.randn(2, 5, 8)
-    found = made.on_row(made.terms[0], 0, student, teacher)
-    torch.testing.assert_close(found, features.hidden_mse(student, teacher))
+    method, (student, teacher) = Objective(losses={"hidden_mse": 1}), torch.randn(2, 5, 8)
+    loss = method.on_row(method.terms[0], 0, student, teacher)
+    torch.testing.assert_close(loss, features.hidden_mse(student, teacher))
 
 
 def test_each_layer_has_a_projection_of_its_own():
-    made = projected({"hidden_mse": 1}, (8, 12), 2)
+    method = projected({"hidden_mse": 1}, (8, 12), 2)
     student, teacher = torch.randn(5, 8), torch.randn(5, 12)
-    first, second = made.projections["hidden_mse"]
+    first, second = method.projections["hidden_mse"]
     with torch.no_grad():
         second.weight.mul_(2)
     for layer, projection in enumerate((first, second)):
-        found = made.on_row(made.terms[0], layer, student, teacher)
+        loss = method.on_row(method.terms[0], layer, student, teacher)
         expected = features.hidden_mse(student @ projection.weight.T, teacher)
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(loss, expected)
 
 
 def test_options_reach_a_loss_on_states():
-    made = Objective(losses={"mi_alpha": {"alpha": 0.3}})
+    method = Objective(losses={"mi_alpha": {"alpha": 0.3}})
     student, teacher = torch.randn(2, 5, 8)
-    found = made.on_row(made.terms[0], 0, student, teacher)
-    torch.testing.assert_close(found, features.mi_alpha(student, teacher, alpha=0.3))
+    loss = method.on_row(method.terms[0], 0, student, teacher)
+    torch.testing.assert_close(loss, features.mi_alpha(student, teacher, alpha=0.3))
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ def test_the_loss_is_that_of_the_paper():
         with torch.no_grad():
             logs = student_view(net, [row], VOCABULARY, False).logits.log_softmax(-1)
         logs = logs[torch.arange(len(logs)), torch.tensor(row.answers.targets)]
-        for role, each in zip(row.roles, logs.split(list(row.target_lengths)), strict=True):
-            means[role].append(each.mean().item())
+        for role, answer_logs in zip(row.roles, logs.split(list(row.target_lengths)), strict=True):
+            means[role].append(answer_logs.mean().item())
     values = loop.backward(net, rows, method, (), VOCABULARY, 2)
-    chosen, rejected = (sum(each) / len(each) for each in means.values())
+    chosen, rejected = (sum(role_means) / len(role_means) for role_means in means.values())
     assert values[CHOSEN] == pytest.approx(-chosen, rel=1e-4)
     assert values[REJECTED] == pytest.approx(rejected, rel=1e-4)
     assert values["loss"] == pytest.approx(-chosen + 0.3 * rejected, rel=1e-4)
@@ -34,7 +34,7 @@ class Scripted:
     def __init__(self, answers):
         self.given = answers
 
-    def answers(self, asked, *, model, number, temperature):
+    def answers(self, questions, *, model, number, temperature):
         assert (model, number, temperature) == ("teacher", 3, 0.7)
         return self.given
 
@@ -46,19 +46,22 @@ def test_the_first_wrong_answer_is_rejected_and_none_where_there_is_none():
         examples.of(branch.question) for prompt in built()[:3] for branch in prompt.branches[:1]
     )
     gold = first.answers[0][0]
-    made = Redi(samples=3, temperature=0.7).data(
+    pairs = Redi(samples=3, temperature=0.7).data(
         [first, second, third],
         Scripted([[gold.upper(), "", "wrong"], [second.answers[0][0]] * 3, ["bad", "worse", ""]]),
     )
-    assert [(each.role, each.group) for each in made] == [
+    assert [(example.role, example.group) for example in pairs] == [
         (CHOSEN, first.id),
         (REJECTED, first.id),
         (CHOSEN, second.id),
         (CHOSEN, third.id),
         (REJECTED, third.id),
     ]
-    assert [each.answers[0][0] for each in made if each.role == REJECTED] == ["wrong", "bad"]
-    assert made[0].answers == first.answers
+    assert [example.answers[0][0] for example in pairs if example.role == REJECTED] == [
+        "wrong",
+        "bad",
+    ]
+    assert pairs[0].answers == first.answers
 
 
 def test_chosen_and_rejected_answers_are_branches_of_one_row():

@@ -17,28 +17,31 @@ def test_the_loss_is_alpha_of_answers_and_the_rest_of_rationales():
     for row in rows:
         with torch.no_grad():
             logs = student_view(net, [row], VOCABULARY, False).log_probs
-        for role, each in zip(row.roles, logs.split(list(row.target_lengths)), strict=True):
-            values[role] += (-each).tolist()
-    label, rationale = (sum(each) / len(each) for each in values.values())
-    found = loop.backward(net, rows, method, (), VOCABULARY, 2)
-    assert found["label"] == pytest.approx(label, rel=1e-4)
-    assert found[RATIONALE] == pytest.approx(rationale, rel=1e-4)
-    assert found["loss"] == pytest.approx(0.3 * label + 0.7 * rationale, rel=1e-4)
+        for role, losses in zip(row.roles, logs.split(list(row.target_lengths)), strict=True):
+            values[role] += (-losses).tolist()
+    label, rationale = (sum(losses) / len(losses) for losses in values.values())
+    logged = loop.backward(net, rows, method, (), VOCABULARY, 2)
+    assert logged["label"] == pytest.approx(label, rel=1e-4)
+    assert logged[RATIONALE] == pytest.approx(rationale, rel=1e-4)
+    assert logged["loss"] == pytest.approx(0.3 * label + 0.7 * rationale, rel=1e-4)
 
 
 class Reader:
     """A teacher that finds answers likely where the sentence holds them."""
 
-    def log_likelihood(self, asked, *, model):
+    def log_likelihood(self, candidates, *, model):
         assert model == "teacher"
-        return [0.0 if each.answers[0][0] in each.context else -9.0 for each in asked]
+        return [
+            0.0 if candidate.answers[0][0] in candidate.context else -9.0
+            for candidate in candidates
+        ]
 
 
 def test_the_rationale_is_the_sentence_that_makes_the_answer_likely():
-    asked = [examples.of(b.question) for prompt in built() for b in prompt.branches]
-    made = StepByStep().data(asked, Reader())
-    assert [each.id for each in made[::2]] == [each.id for each in asked]
-    for example, rationale in zip(made[::2], made[1::2], strict=True):
+    originals = [examples.of(b.question) for prompt in built() for b in prompt.branches]
+    explained = StepByStep().data(originals, Reader())
+    assert [example.id for example in explained[::2]] == [example.id for example in originals]
+    for example, rationale in zip(explained[::2], explained[1::2], strict=True):
         text = rationale.answers[0][0]
         assert rationale.role == RATIONALE and rationale.group == example.id
         assert rationale.question == EXPLAIN + example.question

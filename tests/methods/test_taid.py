@@ -80,8 +80,8 @@ def test_taids_t_rises_by_the_published_schedule():
 def test_taid_at_its_end_is_forward_kl_to_the_teacher():
     method = Taid()
     method.t.fill_(1.0)
-    found = values(method, STUDENT, TEACHER)
-    torch.testing.assert_close(found, divergences.forward_kl(STUDENT, TEACHER))
+    loss = values(method, STUDENT, TEACHER)
+    torch.testing.assert_close(loss, divergences.forward_kl(STUDENT, TEACHER))
 
 
 def test_looking_at_dev_does_not_move_taid():
@@ -93,12 +93,15 @@ def test_looking_at_dev_does_not_move_taid():
 
 def test_as_a_term_of_an_objective_it_is_itself():
     """The same values, and t moves with the objective."""
-    alone, made = Taid(start=0.1), Objective(losses={"taid": {"start": 0.1}, "cross_entropy": 1})
+    alone, combined = (
+        Taid(start=0.1),
+        Objective(losses={"taid": {"start": 0.1}, "cross_entropy": 1}),
+    )
     targets = torch.arange(7)
     for step in range(2):
         expected = values(alone, STUDENT, TEACHER)
-        found = made.loss(Fixed(STUDENT, targets), [Fixed(TEACHER)])["taid"]
-        assert torch.equal(found, expected)
+        loss = combined.loss(Fixed(STUDENT, targets), [Fixed(TEACHER)])["taid"]
+        assert torch.equal(loss, expected)
         alone.update(step, 2, {})
-        made.update(step, 2, {})
-    assert alone.t.item() == made.methods["taid"].t.item() == 0.55
+        combined.update(step, 2, {})
+    assert alone.t.item() == combined.methods["taid"].t.item() == 0.55

@@ -60,8 +60,8 @@ def test_a_text_is_counted_as_it_is_read(raw):
     run = plan.runs[0]
     words, config = loading.reading(raw)
     rows = [
-        packing.pack(one)
-        for one in inputs.prompted(
+        packing.pack(prompt)
+        for prompt in inputs.prompted(
             run, "train", words, config, learnt=inputs.questions(run.needs["train"])
         )
     ]
@@ -78,7 +78,7 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
     """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all
     weights or of adapters."""
     net = model("llama").train(False)
-    wanted = {"stages": method_stages.gold(1), "precision": precision} | (
+    parameters = {"stages": method_stages.gold(1), "precision": precision} | (
         {"lora": rank} if rank else {}
     )
     if rank:
@@ -96,7 +96,7 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
         gold = Objective(losses={"cross_entropy": 1.0})
         loss = loop.losses(net, [row, row], gold, (), net.config.vocab_size)
     assert loss["cross_entropy"].requires_grad
-    ours = budget._saved(net.config, 4, None, 60, 2, 2, wanted)
+    ours = budget._saved(net.config, 4, None, 60, 2, 2, parameters)
     assert ours == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.05)
 
 

@@ -24,8 +24,10 @@ def test_a_batch_moves_whole():
     CPU."""
     moved = packing.collate(packs()[:3]).to(torch.device("meta"))
     tensors = (moved.ids, moved.positions, moved.branches, moved.mask, moved.real)
-    places = [one for of in (moved.answers, moved.all) for one in (of.at, of.targets)]
-    assert {tensor.device.type for tensor in (*tensors, *places)} == {
+    indices = [
+        tensor for places in (moved.answers, moved.all) for tensor in (places.at, places.targets)
+    ]
+    assert {tensor.device.type for tensor in (*tensors, *indices)} == {
         "meta"
     } and moved.lengths == packing.collate(packs()[:3]).lengths
 
@@ -43,25 +45,25 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_finds_the_losses_of_the_cpu(family):
-    found = []
+    losses = []
     for device in ("cpu", "cuda"):
         student, net = (model(family, seed=seed).to(device) for seed in (0, 1))
         method = Objective(losses={"forward_kl": 1.0, "hidden_mse": 1.0})
         guide = Teacher(parts.output_of(net, len(tokenizer())), None, net, [0, 1, 2, 3])
-        found.append(loop.backward(student, packs()[:4], method, [guide], len(tokenizer())))
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+        losses.append(loop.backward(student, packs()[:4], method, [guide], len(tokenizer())))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @gpu
 @needs_gpu
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_gives_the_answers_of_the_cpu(family):
-    said = [
+    answers = [
         generate.answer(model(family).to(device), tokenizer(), built())
         for device in ("cpu", "cuda")
     ]
-    sure = [(one.text, other.text) for one, other in zip(*said, strict=True) if one.margin > 1e-3]
-    assert len(sure) > 10 and all(one == other for one, other in sure)
+    sure = [(cpu.text, gpu.text) for cpu, gpu in zip(*answers, strict=True) if cpu.margin > 1e-3]
+    assert len(sure) > 10 and all(cpu_text == gpu_text for cpu_text, gpu_text in sure)
 
 
 @gpu
@@ -83,4 +85,6 @@ def test_a_checkpoint_of_a_gpu_goes_on_on_the_cpu(tmp_path, monkeypatch):
         loop.train(model("llama").to("cuda"), packs(), **how, report=stop)
     curve = loop.train(model("llama"), packs(), **how)
     whole = loop.train(model("llama"), packs(), **how | {"work": tmp_path / "whole"})
-    assert [one["loss"] for one in curve] == pytest.approx([one["loss"] for one in whole], rel=1e-3)
+    assert [entry["loss"] for entry in curve] == pytest.approx(
+        [entry["loss"] for entry in whole], rel=1e-3
+    )

@@ -74,14 +74,14 @@ MIXTURES = [
 
 @pytest.mark.parametrize("weights", MIXTURES)
 def test_the_gradient_does_not_depend_on_micro_batches(weights):
-    rows, guide, found = packs()[:8], teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), []
+    rows, guide, steps = packs()[:8], teacher_of(model("llama", seed=1), aligned=[0, 1, 2, 3]), []
     for micro in (0, 1, 2, 4, 3):
         net = model("llama")
         values = loop.backward(net, rows, mixture(weights), [guide], VOCABULARY, micro)
-        found.append((values["loss"], gradients(net)))
-    for loss, gradient in found[1:]:
-        assert loss == pytest.approx(found[0][0], rel=1e-5)
-        for name, expected in found[0][1].items():
+        steps.append((values["loss"], gradients(net)))
+    for loss, gradient in steps[1:]:
+        assert loss == pytest.approx(steps[0][0], rel=1e-5)
+        for name, expected in steps[0][1].items():
             torch.testing.assert_close(gradient[name], expected, rtol=1e-3, atol=1e-6)
 
 
@@ -111,10 +111,12 @@ def test_a_stopped_training_ends_with_the_same_bits(
     to a wider teacher are part of what goes on."""
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
     recipe = Recipe(batch_size=3, lr=1e-3, seed=5, micro_batch_size=2, precision=precision)
-    two = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
+    both_stages = stages(weights, 3) + stages({"cross_entropy": 1.0} | weights, 3)
     guide = teacher_of(model("qwen2", seed=1, hidden_size=width), aligned=[0, 1, 2, 3])
     watched = loop.Dev(packs()[:2], [guide], lambda current: {"dev_f1": 1.0}, times=3)
-    fixed = dict(stages=two, recipe=recipe, vocabulary=VOCABULARY, teachers=[guide], dev=watched)
+    fixed = dict(
+        stages=both_stages, recipe=recipe, vocabulary=VOCABULARY, teachers=[guide], dev=watched
+    )
 
     undisturbed = model("qwen2")
     curve = loop.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
@@ -139,10 +141,10 @@ def test_a_stopped_training_ends_with_the_same_bits(
         == curve
     )
     assert steps[0] == stop_after + 1, "it goes on, and does not begin again"
-    for (name, expected), (_, found) in zip(
+    for (name, expected), (_, weight) in zip(
         undisturbed.named_parameters(), resumed.named_parameters(), strict=True
     ):
-        assert torch.equal(expected, found), name
+        assert torch.equal(expected, weight), name
 
 
 @pytest.mark.parametrize(
@@ -245,8 +247,8 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(
 def test_nothing_is_left_to_learn_where_the_student_is_the_teacher(family):
     net = model(family)
     guide = teacher_of(model(family), aligned=[0, 1, 2, 3])
-    found = summed(net, packs()[:4], {"forward_kl": 1.0, "hidden_mse": 1.0}, guide)
-    for name, value in found.items():
+    losses = summed(net, packs()[:4], {"forward_kl": 1.0, "hidden_mse": 1.0}, guide)
+    for name, value in losses.items():
         assert value.item() == pytest.approx(0, abs=1e-4), name
 
 
@@ -279,29 +281,31 @@ def test_feature_losses_do_not_see_the_padding():
     net, rows = prune.cut(teacher, [0, 2]), packs()[:6]
     guide = teacher_of(teacher, aligned=[1, 3])
     joint = summed(net, rows, {"hidden_mse": 1.0}, guide)["hidden_mse"].item()
-    each = [summed(net, [row], {"hidden_mse": 1.0}, guide)["hidden_mse"].item() for row in rows]
-    assert joint == pytest.approx(sum(each), rel=1e-4)
+    per_row = [summed(net, [row], {"hidden_mse": 1.0}, guide)["hidden_mse"].item() for row in rows]
+    assert joint == pytest.approx(sum(per_row), rel=1e-4)
 
 
 def test_padded_vocabularies_give_the_same_losses():
     """Teacher and student whose heads have 0, 27 and 155 rows more than the tokenizer, filled so
     that they would win."""
-    plain, found = (model("qwen2", seed=1), model("qwen2", seed=2)), []
+    plain, losses = (model("qwen2", seed=1), model("qwen2", seed=2)), []
     for padding in (0, 27, 155):
         pair = [model("qwen2", padding=padding) for _ in plain]
         for padded, source in zip(pair, plain, strict=True):
-            for (name, own), value in zip(
+            for (name, weight), value in zip(
                 padded.named_parameters(), source.parameters(), strict=True
             ):
                 with torch.no_grad():
-                    own.fill_(3.0)[tuple(slice(size) for size in value.shape)] = value
+                    weight.fill_(3.0)[tuple(slice(size) for size in value.shape)] = value
                 assert (
-                    padding == 0 or own.shape == value.shape or own.shape[0] == VOCABULARY + padding
+                    padding == 0
+                    or weight.shape == value.shape
+                    or weight.shape[0] == VOCABULARY + padding
                 ), name
         values = summed(pair[1], packs()[:4], DISTIL, teacher_of(pair[0]))
-        found.append({name: value.item() for name, value in values.items()})
-    assert found[1] == pytest.approx(found[0], rel=1e-5) and found[2] == pytest.approx(
-        found[0], rel=1e-5
+        losses.append({name: value.item() for name, value in values.items()})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5) and losses[2] == pytest.approx(
+        losses[0], rel=1e-5
     )
 
 
@@ -513,7 +517,7 @@ def test_random_numbers_go_on_from_a_checkpoint(tmp_path, monkeypatch):
 
 def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
     teacher = model("llama", seed=1)
-    two = method_stages.parse(
+    both_stages = method_stages.parse(
         [
             {"steps": 2, "losses": {"hidden_mse": 1}},
             {"steps": 3, "losses": {"taid": 1, "cross_entropy": 0.5}},
@@ -524,7 +528,7 @@ def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
         vocabulary=VOCABULARY,
         teachers=[teacher_of(teacher, aligned=[0, 1, 2, 3])],
     )
-    curve = loop.train(model("llama"), packs(), stages=two, work=tmp_path, **fixed)
+    curve = loop.train(model("llama"), packs(), stages=both_stages, work=tmp_path, **fixed)
     assert [sorted(set(entry) - {"step", "loss"}) for entry in curve] == 2 * [
         ["hidden_mse"]
     ] + 3 * [["cross_entropy", "taid"]]
@@ -549,14 +553,14 @@ def test_a_narrower_student_learns_a_wider_teachers_states(tmp_path, weights):
 
 
 def test_losses_at_all_tokens_need_states_at_all_tokens_and_give_the_same_from_disk(tmp_path):
-    teacher, rows, found = model("qwen2", seed=1), packs()[:4], []
+    teacher, rows, losses = model("qwen2", seed=1), packs()[:4], []
     training_teachers.store(teacher, rows, tmp_path, iter, "all")
     weights = {"forward_kl": {"tokens": "all"}, "reverse_kl": 1.0}
     for served in (
         Live(teacher, "all"),
         training_teachers.StoredStates(tmp_path.glob("*.safetensors"), "all"),
     ):
-        found.append(
+        losses.append(
             {
                 name: value.item()
                 for name, value in summed(
@@ -564,7 +568,7 @@ def test_losses_at_all_tokens_need_states_at_all_tokens_and_give_the_same_from_d
                 ).items()
             }
         )
-    assert found[0] == found[1]
+    assert losses[0] == losses[1]
 
 
 def test_all_tokens_weigh_as_in_a_row_of_their_own():
@@ -582,21 +586,21 @@ def test_all_tokens_weigh_as_in_a_row_of_their_own():
 
 @torch.no_grad()
 def test_of_several_teachers_the_mean_probability_is_learnt():
-    one, other, net, rows = (
+    first, second, net, rows = (
         model("llama", seed=1),
         model("llama", seed=2),
         model("llama"),
         packs()[:3],
     )
-    for teachers in ((one, other), (one, one)):
-        found = summed(net, rows, {"forward_kl": 1.0}, *(teacher_of(each) for each in teachers))[
-            "forward_kl"
-        ]
-        p = sum(teacher_of(each).logits(rows, "answers").softmax(-1) for each in teachers) / 2
+    for teachers in ((first, second), (first, first)):
+        loss = summed(
+            net, rows, {"forward_kl": 1.0}, *(teacher_of(teacher) for teacher in teachers)
+        )["forward_kl"]
+        p = sum(teacher_of(teacher).logits(rows, "answers").softmax(-1) for teacher in teachers) / 2
         q = torch.cat(
             [parts.head(net, training_teachers.answer_states(net, row), VOCABULARY) for row in rows]
         ).log_softmax(-1)
-        assert found == pytest.approx((p * (p.log() - q)).sum().item(), rel=1e-4)
+        assert loss == pytest.approx((p * (p.log() - q)).sum().item(), rel=1e-4)
 
 
 def test_hidden_states_are_learnt_from_one_teacher_that_runs_beside():
@@ -613,7 +617,7 @@ def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_qu
     served = training_teachers.Reprompted(
         Live(net), [packing.pack(prompt) for prompt in shown[:-1]]
     )
-    theirs = {
+    single_rows = {
         branch.question.id: packing.pack(replace(prompt, branches=[branch]))
         for prompt in shown
         for branch in prompt.branches
@@ -621,7 +625,7 @@ def test_states_of_a_teacher_that_is_prompted_otherwise_are_those_of_the_same_qu
     for prompt, row in list(zip(built(), packs(), strict=True))[:-1]:
         expected = torch.cat(
             [
-                training_teachers.answer_states(net, theirs[branch.question.id])
+                training_teachers.answer_states(net, single_rows[branch.question.id])
                 for branch in prompt.branches
             ]
         )

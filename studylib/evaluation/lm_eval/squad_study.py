@@ -11,8 +11,8 @@ from studylib.evaluation import generate, metrics
 def prompt(row: Mapping) -> str:
     """The question as the study asks it, zero-shot and plain."""
     segments = prompts.plain(None, None)
-    asked = Question(row["id"], "", row["context"], row["question"], ())
-    return segments.prefix(asked.context) + segments.given(asked)
+    question = Question(row["id"], "", row["context"], row["question"], ())
+    return segments.prefix(question.context) + segments.given(question)
 
 
 def target(row: Mapping) -> str:
@@ -20,7 +20,7 @@ def target(row: Mapping) -> str:
     return row["answers"]["text"][0]
 
 
-def scores(row: Mapping, said: Sequence[str]) -> dict[str, float]:
+def scores(row: Mapping, responses: Sequence[str]) -> dict[str, float]:
     """EM and F1 of 0 to 1 by SQuAD's rules, of the first line that says something."""
-    found = metrics.score(generate.clean(said[0]), row["answers"]["text"])
-    return {name: found[name] for name in ("exact_match", "f1")}
+    values = metrics.score(generate.clean(responses[0]), row["answers"]["text"])
+    return {name: values[name] for name in ("exact_match", "f1")}
