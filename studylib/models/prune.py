@@ -23,12 +23,12 @@ GROUP = 8  # neurons taken out at a time: fewer at a time take longer
 def check_size(config: PretrainedConfig, depth: int, neurons: int | None, label: str) -> None:
     """Raise StudyError if a model of this configuration cannot be cut to so many layers and
     neurons."""
-    for wanted, there, part in (
+    for requested, available, part in (
         (depth, config.num_hidden_layers, "layers"),
         (neurons or 0, config.intermediate_size, "neurons a layer"),
     ):
-        if wanted > there:
-            raise StudyError(f"{label}: the model has {there} {part} only: lower its size.")
+        if requested > available:
+            raise StudyError(f"{label}: the model has {available} {part} only: lower its size.")
 
 
 def hollow(
