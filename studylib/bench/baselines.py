@@ -119,11 +119,13 @@ class PlainLoop:
         ids, real, labels = padded(alone(prompts))
         with model_parts.precision(self.model, self.match.precision):
             with torch.no_grad():
-                theirs = self.match.teacher(input_ids=ids, attention_mask=real).logits
-            own = self.model(input_ids=ids, attention_mask=real).logits
-            each = forward_kl(own[:, :-1].flatten(0, 1), theirs[:, :-1].flatten(0, 1))
-            wanted = labels[:, 1:].flatten() != -100
-            loss = (each * wanted).sum() / wanted.sum()
+                teacher_logits = self.match.teacher(input_ids=ids, attention_mask=real).logits
+            student_logits = self.model(input_ids=ids, attention_mask=real).logits
+            losses = forward_kl(
+                student_logits[:, :-1].flatten(0, 1), teacher_logits[:, :-1].flatten(0, 1)
+            )
+            mask = labels[:, 1:].flatten() != -100
+            loss = (losses * mask).sum() / mask.sum()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -163,7 +165,7 @@ class Gkd:
         rows, clock = alone(prompts), Clock()
 
         def collated(picked: Sequence[dict]) -> dict[str, Tensor]:
-            ids, real, labels = padded([rows[one["row"]] for one in picked])
+            ids, real, labels = padded([rows[item["row"]] for item in picked])
             return {"input_ids": ids, "attention_mask": real, "labels": labels, "prompts": ids}
 
         trainer = self.trainer(
@@ -214,7 +216,8 @@ class Gkd:
 def answer(match: Match, prompts: Sequence[Prompt]) -> list[str]:
     """Our answers: a context's keys and values once."""
     return [
-        found.text for found in evaluation_generate.answer(match.teacher, match.tokenizer, prompts)
+        result.text
+        for result in evaluation_generate.answer(match.teacher, match.tokenizer, prompts)
     ]
 
 
@@ -223,7 +226,7 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
     time."""
     longest = longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
     rows = [prompt.prefix + branch.given for prompt in prompts for branch in prompt.branches]
-    order, said = sorted(range(len(rows)), key=lambda row: len(rows[row])), {}
+    order, texts = sorted(range(len(rows)), key=lambda row: len(rows[row])), {}
     ends = set(match.tokenizer.all_special_ids)
     teacher: Any = match.teacher  # a model that generates, too
     for start in range(0, len(order), size):
@@ -244,10 +247,10 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
                 stopping_criteria=match.line_end,
             )
         for row, tokens in zip(picked, out[:, width:].tolist(), strict=True):
-            said[row] = evaluation_generate.clean(
+            texts[row] = evaluation_generate.clean(
                 vocabulary.text(match.tokenizer, [token for token in tokens if token not in ends])
             )
-    return [said[row] for row in range(len(rows))]
+    return [texts[row] for row in range(len(rows))]
 
 
 def alone(prompts: Iterable[Prompt]) -> list[tuple[list[int], list[int]]]:

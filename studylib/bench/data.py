@@ -88,15 +88,15 @@ def _article(number: int) -> dict:
 
 def _paragraph(rng: Random, number: int) -> dict:
     words = _text(rng, WORDS).split(" ")
-    asked = []
-    for question in range(number * QUESTIONS // CONTEXTS, (number + 1) * QUESTIONS // CONTEXTS):
+    questions = []
+    for index in range(number * QUESTIONS // CONTEXTS, (number + 1) * QUESTIONS // CONTEXTS):
         first = rng.randrange(len(words) - ANSWERED)
         start = len(" ".join(words[:first])) + (first > 0)
         answer = {"text": " ".join(words[first : first + ANSWERED]), "answer_start": start}
-        asked.append(
-            {"id": f"q{question}", "question": _text(rng, ASKED) + "?", "answers": [answer]}
+        questions.append(
+            {"id": f"q{index}", "question": _text(rng, ASKED) + "?", "answers": [answer]}
         )
-    return {"context": " ".join(words), "qas": asked}
+    return {"context": " ".join(words), "qas": questions}
 
 
 def _text(rng: Random, words: int) -> str:

@@ -41,26 +41,26 @@ def speed(name: str, say: Callable[[str], None]) -> list[dict]:
         f" {ROWS} rows a step, {MICRO} at a time"
     )
     say(f"{'model':32} {'tokens/s':>9} {'TFLOP/s':>8} {'of peak':>8} {'GB':>6}")
-    found = []
-    for model, about in _each():
-        if FLOAT * TRAINED * about["parameters"] > 0.9 * room:
+    lines = []
+    for model, entry in _each():
+        if FLOAT * TRAINED * entry["parameters"] > 0.9 * room:
             say(
                 f"{model:32} does not fit: weights, gradients and moments alone are"
-                f" {FLOAT * TRAINED * about['parameters'] / 1e9:.0f} GB"
+                f" {FLOAT * TRAINED * entry['parameters'] / 1e9:.0f} GB"
             )
             continue
-        one: dict[str, Any] = {"model": model} | _measured(model, device, peak)
+        line: dict[str, Any] = {"model": model} | _measured(model, device, peak)
         say(
-            f"{model:32} {one['tokens']:9.0f} {one['flops'] / 1e12:8.2f} {one['share']:8.1%}"
-            f" {one['memory'] / 1e9:6.1f}"
+            f"{model:32} {line['tokens']:9.0f} {line['flops'] / 1e12:8.2f} {line['share']:8.1%}"
+            f" {line['memory'] / 1e9:6.1f}"
         )
-        found.append(one)
-    return found
+        lines.append(line)
+    return lines
 
 
 def _each() -> Iterator[tuple[str, dict]]:
     """The base models that are known, each size once, from the smallest on."""
-    base = {name: about for name, about in hub.known().items() if "Instruct" not in name}
+    base = {name: entry for name, entry in hub.known().items() if "Instruct" not in name}
     yield from sorted(base.items(), key=lambda pair: pair[1]["parameters"])
 
 
@@ -119,11 +119,11 @@ def _wait(device: torch.device) -> None:
 def _peak(device: torch.device) -> float:
     """FLOP/s of the best of a few large matrix products in bf16."""
     size = LARGE if device.type == "cuda" else LARGE // 4
-    one, other = torch.randn(2, size, size, device=device).to(torch.bfloat16)
+    left, right = torch.randn(2, size, size, device=device).to(torch.bfloat16)
     took = []
     for _ in range(6):
         started = time.perf_counter()
-        one @ other
+        left @ right
         _wait(device)
         took.append(time.perf_counter() - started)
     return 2 * size**3 / min(took)

@@ -74,33 +74,40 @@ def speed(plan: Plan, say: Callable[[str], None]) -> dict:
     """Run all comparisons on the first teacher of a plan; returns what was measured, with its
     `ratios`."""
     match, pool, state = prepared(plan)
-    found = {"machine": machine(match, state), "peak": peak()}
-    say(f"best matrix product: {found['peak']['gigaflops']:.0f} GFLOP/s ({found['peak']['of']})")
+    results = {"machine": machine(match, state), "peak": peak()}
+    say(
+        f"best matrix product: {results['peak']['gigaflops']:.0f} GFLOP/s ({results['peak']['of']})"
+    )
     with TemporaryDirectory() as folder:
-        found |= distilling(match, pool, Path(folder), say)
-        found["share"] = share_of_peak(match, pool, Path(folder), found["peak"]["gigaflops"], say)
-        found["scaling"] = scaling(match, pool, Path(folder), say)
-        found["states"] = states(match, pool, Path(folder), say)
-    found["answering"] = answering_speed(match, pool, say)
-    found["memory"] = memory(plan, found["distilling"]["micro-batches of TRL"], say)
-    found["ratios"] = ratios(found)
-    return found
+        results |= distilling(match, pool, Path(folder), say)
+        results["share"] = share_of_peak(
+            match, pool, Path(folder), results["peak"]["gigaflops"], say
+        )
+        results["scaling"] = scaling(match, pool, Path(folder), say)
+        results["states"] = states(match, pool, Path(folder), say)
+    results["answering"] = answering_speed(match, pool, say)
+    results["memory"] = memory(plan, results["distilling"]["micro-batches of TRL"], say)
+    results["ratios"] = ratios(results)
+    return results
 
 
 def machine(match: Match, state: str) -> dict:
     """What the numbers were measured on."""
-    made = provenance.present()
-    about = {"processor": made["machine"]["processor_name"], "threads": torch.get_num_threads()}
+    environment = provenance.present()
+    hardware = {
+        "processor": environment["machine"]["processor_name"],
+        "threads": torch.get_num_threads(),
+    }
     versions = {
         name: version
-        for name, version in made["versions"].items()
+        for name, version in environment["versions"].items()
         if name in ("torch", "transformers")
     }
     layers = {
         "teacher layers": match.teacher.config.num_hidden_layers,
         "student layers": match.depth,
     }
-    return about | versions | layers | {"precision": match.precision, "teacher": state}
+    return hardware | versions | layers | {"precision": match.precision, "teacher": state}
 
 
 def peak() -> dict:
@@ -114,7 +121,7 @@ def peak() -> dict:
             best = max(
                 best,
                 {"gigaflops": rate, "of": f"{size} by {size}, {str(dtype).removeprefix('torch.')}"},
-                key=lambda one: one["gigaflops"],
+                key=lambda product: product["gigaflops"],
             )
     return best
 
@@ -171,7 +178,7 @@ def distilling(
         )
     return {
         "distilling": {
-            "questions": [questions(one) for one in chosen],
+            "questions": [questions(contexts) for contexts in chosen],
             "seconds": seconds,
             "micro-batches of TRL": parts,
         }
@@ -218,20 +225,21 @@ def scaling(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[s
     ]
     depths, (base,) = {}, steps(pool, 1)
     for depth in DEPTHS:
-        one = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
-        one.store(base)
-        one.distil(base)
-        depths[depth] = median(timed(one.distil, base) for _ in range(3))
+        packed = Packed(replace(match, depth=depth), folder / f"depth-{depth}")
+        packed.store(base)
+        packed.distil(base)
+        depths[depth] = median(timed(packed.distil, base) for _ in range(3))
     say(
         f"1 to {max(SCALES)} times the questions: exponent {median(exponents):.3f}; seconds a step"
         f" by layers: {depths}"
     )
-    about = {
+    return {
         "questions": [questions(contexts) for contexts in chosen],
         "seconds": seconds,
         "exponents": exponents,
+        "seconds a step by layers": depths,
+        "questions a step": questions(base),
     }
-    return about | {"seconds a step by layers": depths, "questions a step": questions(base)}
 
 
 def _distil_all(ours: Packed, prompts: Sequence[Prompt]) -> None:
@@ -258,13 +266,13 @@ def states(match: Match, pool: Sequence[Prompt], folder: Path, say: Callable[[st
             served(pack).sum()
 
     size = sum(file.stat().st_size for file in ours.folder.glob("*.safetensors"))
-    found = {
+    costs = {
         "bytes a question": size / count,
         "seconds to store a question": stored / count,
         "seconds to read a question": timed(read) / count,
     }
-    say("states: " + ", ".join(f"{value:.4g} {name}" for name, value in found.items()))
-    return found
+    say("states: " + ", ".join(f"{value:.4g} {name}" for name, value in costs.items()))
+    return costs
 
 
 def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], None]) -> dict:
@@ -278,10 +286,12 @@ def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], N
     seconds: dict[str, list[float]] = {"ours": [], "generate": []}
     same = 0
     for contexts in chosen[1:]:
-        said: list[list[str]] = []
-        seconds["ours"].append(timed(_noted, said, baselines.answer, match, contexts))
-        seconds["generate"].append(timed(_noted, said, baselines.generate, match, contexts, best))
-        same += sum(a == b for a, b in zip(*said, strict=True))
+        answers: list[list[str]] = []
+        seconds["ours"].append(timed(_noted, answers, baselines.answer, match, contexts))
+        seconds["generate"].append(
+            timed(_noted, answers, baselines.generate, match, contexts, best)
+        )
+        same += sum(a == b for a, b in zip(*answers, strict=True))
         say(
             f"answering {questions(contexts)} questions: ours {seconds['ours'][-1]:.1f} s, generate"
             f" {seconds['generate'][-1]:.1f} s"
@@ -298,7 +308,7 @@ def answering_speed(match: Match, pool: Sequence[Prompt], say: Callable[[str], N
 def memory(plan: Plan, parts: int, say: Callable[[str], None]) -> dict:
     """Peak megabytes of a process that does one step, for each contestant; of one that stores the
     states, or reads them; and of one that only loads the model."""
-    found = {}
+    peaks = {}
     with TemporaryDirectory() as folder:
         for name in (
             "nothing",
@@ -309,9 +319,9 @@ def memory(plan: Plan, parts: int, say: Callable[[str], None]) -> dict:
             "plain loop",
         ):  # a later student's states are there
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-                found[name] = alone.submit(_peak_memory, plan, name, Path(folder), parts).result()
-            say(f"peak memory, {name}: {found[name]:.0f} MB")
-    return found
+                peaks[name] = alone.submit(_peak_memory, plan, name, Path(folder), parts).result()
+            say(f"peak memory, {name}: {peaks[name]:.0f} MB")
+    return peaks
 
 
 def _peak_memory(plan: Plan, name: str, folder: Path, parts: int) -> float:
@@ -332,23 +342,23 @@ def _peak_memory(plan: Plan, name: str, folder: Path, parts: int) -> float:
     return megabytes()
 
 
-def _noted(said: list[list[str]], ask: Callable[..., list[str]], *given: object) -> None:
-    said.append(ask(*given))
+def _noted(answers: list[list[str]], ask: Callable[..., list[str]], *given: object) -> None:
+    answers.append(ask(*given))
 
 
-def ratios(found: dict) -> dict:
+def ratios(results: dict) -> dict:
     """Each ratio with its median and its least and greatest value over the rounds."""
-    seconds, answered = found["distilling"]["seconds"], found["answering"]["seconds"]
+    seconds, answered = results["distilling"]["seconds"], results["answering"]["seconds"]
     first = [later + store for later, store in zip(seconds["ours"], seconds["store"], strict=True)]
-    used = found["memory"]
+    used = results["memory"]
     return {
         "distill_vs_trl_later_student": _over(seconds["trl"], seconds["ours"]),
         "distill_vs_trl_first_student": _over(seconds["trl"], first),
         "memory_vs_trl": _spread([used["ours"] / used["trl"]]),
         "distill_vs_plain_loop": _over(seconds["plain loop"], seconds["ours"]),
-        "share_of_peak": _spread(found["share"]["rounds"]),
+        "share_of_peak": _spread(results["share"]["rounds"]),
         "answers_vs_generate": _over(answered["generate"], answered["ours"]),
-        "scaling_exponent": _spread(found["scaling"]["exponents"]),
+        "scaling_exponent": _spread(results["scaling"]["exponents"]),
     }
 
 
@@ -389,29 +399,29 @@ def wrote(file: Path) -> bool:
     return False
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     """The ratios and what they come from as Markdown tables, with the machine that they were
     measured on."""
     lines = ["| ratio | median | least to greatest | goal |", "| --- | --- | --- | --- |"]
-    for name, value in found["ratios"].items():
+    for name, value in results["ratios"].items():
         spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
         lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
     lines += [
         "",
         "| measured | |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in measured(found).items()),
+        *(f"| {name} | {value} |" for name, value in measured(results).items()),
     ]
-    about, parts = found["machine"], found["distilling"]["micro-batches of TRL"]
-    said = [
+    hardware, parts = results["machine"], results["distilling"]["micro-batches of TRL"]
+    notes = [
         (
-            f"{about['processor']}, {about['threads']} threads, torch {about['torch']},"
-            f" transformers {about['transformers']}, {about['precision']}"
+            f"{hardware['processor']}, {hardware['threads']} threads, torch {hardware['torch']},"
+            f" transformers {hardware['transformers']}, {hardware['precision']}"
         ),
-        f"best matrix product {found['peak']['gigaflops']:.0f} GFLOP/s",
+        f"best matrix product {results['peak']['gigaflops']:.0f} GFLOP/s",
         (
-            f"{about['teacher']} teacher of {about['teacher layers']} layers, student of"
-            f" {about['student layers']}"
+            f"{hardware['teacher']} teacher of {hardware['teacher layers']} layers, student of"
+            f" {hardware['student layers']}"
         ),
         (
             f"distilling in {ROUNDS} rounds of {CONTEXTS} contexts, alike in length, a step, by TRL"
@@ -419,43 +429,43 @@ def table(found: dict) -> str:
         ),
         (
             f"answering in {ROUNDS} rounds of {ASKED} contexts, by `generate`"
-            f" {found['answering']['batch of generate']} questions at a time"
+            f" {results['answering']['batch of generate']} questions at a time"
         ),
         (
-            f"{PASSES} passes over {', '.join(map(str, found['scaling']['questions']))} questions"
+            f"{PASSES} passes over {', '.join(map(str, results['scaling']['questions']))} questions"
             " for the exponent."
         ),
     ]
-    return "\n".join([*lines, "", "; ".join(said)]) + "\n"
+    return "\n".join([*lines, "", "; ".join(notes)]) + "\n"
 
 
-def measured(found: dict) -> dict[str, str]:
+def measured(results: dict) -> dict[str, str]:
     """What the ratios come from. Seconds, unlike ratios, cannot be compared between machines."""
-    asked, seconds = found["distilling"]["questions"], found["distilling"]["seconds"]
+    counts, seconds = results["distilling"]["questions"], results["distilling"]["seconds"]
     first = {
         "ours, first student": [
             a + b for a, b in zip(seconds["ours"], seconds["store"], strict=True)
         ]
     }
     names = {"ours": "ours, later students", "trl": "TRL", "plain loop": "plain loop"}
-    each = first | {said: seconds[name] for name, said in names.items()}
+    series = first | {title: seconds[name] for name, title in names.items()}
     rates = {
-        name: median(q / took for q, took in zip(asked, values, strict=True))
-        for name, values in each.items()
+        name: median(q / took for q, took in zip(counts, values, strict=True))
+        for name, values in series.items()
     }
     lines = {f"questions distilled a second, {name}": f"{rate:.2f}" for name, rate in rates.items()}
-    per_layer = found["scaling"]["seconds a step by layers"].items()
+    per_layer = results["scaling"]["seconds a step by layers"].items()
     lines["seconds a step by layers"] = ", ".join(
         f"{layers}: {took:.2f}" for layers, took in per_layer
     )
     lines |= {
         f"states, {name}": f"{value:,.0f}" if value > 1 else f"{value:.2g}"
-        for name, value in found["states"].items()
+        for name, value in results["states"].items()
     }
     lines["peak memory, MB"] = ", ".join(
-        f"{name} {size:.0f}" for name, size in found["memory"].items()
+        f"{name} {size:.0f}" for name, size in results["memory"].items()
     )
     lines["answers that are the same as those of `generate`, %"] = (
-        f"{100 * found['answering']['same answers']:.1f}"
+        f"{100 * results['answering']['same answers']:.1f}"
     )
     return lines

@@ -70,6 +70,8 @@ def _fields(kind: type[BaseModel], place: list[str]) -> list[str]:
     """The names that a part of a kind knows; a part may be optional."""
     for name in place:
         written = kind.model_fields[name].annotation
-        kinds = (each for each in (written, *get_args(written)) if isinstance(each, type))
-        kind = next(each for each in kinds if issubclass(each, BaseModel))
+        kinds = (
+            candidate for candidate in (written, *get_args(written)) if isinstance(candidate, type)
+        )
+        kind = next(candidate for candidate in kinds if issubclass(candidate, BaseModel))
     return list(kind.model_fields)

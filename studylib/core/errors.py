@@ -46,6 +46,10 @@ def _tokens() -> set[str]:
     from huggingface_hub import constants  # which read the environment when they are imported
 
     file = Path(constants.HF_TOKEN_PATH)
-    kept = file.read_text(encoding="utf-8") if file.is_file() else ""
-    found = (os.environ.get("HF_TOKEN", ""), os.environ.get("HUGGING_FACE_HUB_TOKEN", ""), kept)
-    return {token.strip() for token in found if len(token.strip()) > SHORT}
+    stored = file.read_text(encoding="utf-8") if file.is_file() else ""
+    candidates = (
+        os.environ.get("HF_TOKEN", ""),
+        os.environ.get("HUGGING_FACE_HUB_TOKEN", ""),
+        stored,
+    )
+    return {token.strip() for token in candidates if len(token.strip()) > SHORT}

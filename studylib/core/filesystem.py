@@ -93,14 +93,14 @@ def settle(*paths: Path) -> None:
             os.close(place)
 
 
-def seal(told: Mapping) -> str:
+def seal(content: Mapping) -> str:
     """Digest of all that a mapping says but for its own seal."""
-    return digest({name: value for name, value in told.items() if name != "seal"})
+    return digest({name: value for name, value in content.items() if name != "seal"})
 
 
-def write_sealed(path: Path, told: Mapping) -> dict:
+def write_sealed(path: Path, content: Mapping) -> dict:
     """Write JSON with a seal over all of it, and return what was written."""
-    sealed = {**told, "seal": seal(told)}
+    sealed = {**content, "seal": seal(content)}
     write_json(path, sealed)
     return sealed
 
@@ -108,8 +108,8 @@ def write_sealed(path: Path, told: Mapping) -> dict:
 def read_sealed(path: Path) -> dict | None:
     """What was written so, or None if there is no such file or it is not what was written."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return told if told["seal"] == seal(told) else None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if content["seal"] == seal(content) else None
     except FileNotFoundError:
         return None
     except (
@@ -143,11 +143,11 @@ def room(place: Path, what: str, needed: Callable[[], float] | None = None) -> I
                 f"{place} has no room left for {what} ({inodes:.0f} inodes are free, one of which"
                 " every file takes): delete files and run again, or move the store (STUDY_HOME)."
             ) from error
-        about = f"{free(place) / 1e6:.0f} MB are free" + (
+        space = f"{free(place) / 1e6:.0f} MB are free" + (
             f", about {needed() / 1e6:.0f} MB are needed" if needed else ""
         )
         raise NoRoom(
-            f"{place} has no room left for {what} ({about}): make room and run again, or move the"
+            f"{place} has no room left for {what} ({space}): make room and run again, or move the"
             " store (STUDY_HOME)."
         ) from error
 
@@ -162,8 +162,8 @@ def free_inodes(place: Path) -> float:
     file system does not count them."""
     if not hasattr(os, "statvfs"):  # Windows
         return math.inf
-    about = os.statvfs(_there(place))
-    return about.f_favail if about.f_files else math.inf
+    stats = os.statvfs(_there(place))
+    return stats.f_favail if stats.f_files else math.inf
 
 
 def _there(place: Path) -> Path:

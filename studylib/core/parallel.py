@@ -45,12 +45,12 @@ def summed(values: Sequence[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
-def joined(own: object) -> list:
+def joined(value: object) -> list:
     """What all have, in their order."""
     if count() == 1:
-        return [own]
+        return [value]
     every: list = [None] * count()
-    dist.all_gather_object(every, own)
+    dist.all_gather_object(every, value)
     return every
 
 

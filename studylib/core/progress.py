@@ -50,7 +50,7 @@ class Runs(AbstractContextManager):
         self.title, self.waiting = title, Counter(kinds)
         self.took: dict[str, list[float]] = defaultdict(list)
         self.count = self.waiting.total()
-        self.started = self.said = time.monotonic()
+        self.started = self.logged = time.monotonic()
         self.bar = _bar(desc=str(self), total=self.count, bar_format=RUNS, disable=not watched())
         self.below = _bar(bar_format=STEPS, leave=False, disable=not watched())
         Runs.shown = self
@@ -67,8 +67,8 @@ class Runs(AbstractContextManager):
         self.took[kind].append(seconds)
         self.bar.set_description_str(str(self), refresh=False)
         self.bar.update()
-        if self.bar.disable and (self._parts() > parts or now - self.said > LOG_SECONDS):
-            self.said = now
+        if self.bar.disable and (self._parts() > parts or now - self.logged > LOG_SECONDS):
+            self.logged = now
             print(self, flush=True)
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Runs(AbstractContextManager):
 
     def _left(self) -> float:
         """Seconds that the others take, if as many are made at once as before."""
-        every = [seconds for each in self.took.values() for seconds in each]
+        every = [seconds for times in self.took.values() for seconds in times]
         expected = sum(
             count * mean(self.took.get(kind, every)) for kind, count in self.waiting.items()
         )
@@ -101,10 +101,10 @@ class Progress:
         """The bar of one run, below that of all; in a log a line every few minutes."""
         self.label, self.count = label, 0
         self.first: int | None = None
-        self.started = self.said = time.monotonic()
+        self.started = self.logged = time.monotonic()
         line = 1 if parent_process() else None  # another process has the bar of all
-        about = dict(bar_format=STEPS, leave=False, disable=self.quiet or not watched())
-        with nullcontext(Runs.shown.below) if Runs.shown else _bar(position=line, **about) as bar:
+        options = dict(bar_format=STEPS, leave=False, disable=self.quiet or not watched())
+        with nullcontext(Runs.shown.below) if Runs.shown else _bar(position=line, **options) as bar:
             self.bar = bar
             self.bar.set_description_str(label)
             yield self
@@ -127,8 +127,8 @@ class Progress:
         text = f"{', '.join(every)}, {spoken(left)} left"
         self.bar.set_description_str(f"{text}: {self.label}", refresh=False)
         self.bar.update(number - self.bar.n)
-        if self.bar.disable and not self.quiet and now - self.said > LOG_SECONDS:
-            self.said = now
+        if self.bar.disable and not self.quiet and now - self.logged > LOG_SECONDS:
+            self.logged = now
             print(f"{self.label}: {text}", flush=True)
 
     def over(self, items: Sequence) -> Iterable:

@@ -39,9 +39,9 @@ def profiles(profile: str) -> list[Path]:
 
 def notebook(file: Path) -> Path:
     """The notebook that a YAML file is named after. Raises StudyError if there is none."""
-    found = sorted((root() / "notebooks").glob("*.ipynb"))
-    if file.stem not in (path.stem for path in found):
-        known = ", ".join(path.stem for path in found)
+    notebooks = sorted((root() / "notebooks").glob("*.ipynb"))
+    if file.stem not in (path.stem for path in notebooks):
+        known = ", ".join(path.stem for path in notebooks)
         raise StudyError(
             f"{file}: there is no notebook {file.stem}: name the file after one of {known}."
         )

@@ -68,14 +68,14 @@ def size(written: int | str) -> Size:
     if isinstance(written, str) and naming.is_sibling(written):
         return Size(sibling=written)
     before, _, last = str(written).rpartition(">")
-    found = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
-    if isinstance(written, bool) or not found:
+    match = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", last)
+    if isinstance(written, bool) or not match:
         raise StudyError(
             f"{written!r} is no size of a student: write 20 for 20 layers, 24x768 for 24 layers of"
             " 768 neurons each, 20>15 for 15 layers cut from the student of 20, or the name of a"
             " sibling, of letters, digits, dots and blanks."
         )
-    smaller = Size(int(found[1]), int(found[2]) if found[2] else None, before)
+    smaller = Size(int(match[1]), int(match[2]) if match[2] else None, before)
     if before and not size(before).holds(smaller):
         raise StudyError(
             f"{written!r}: {last} cannot be cut from {before}, which has fewer layers or neurons."

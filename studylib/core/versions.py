@@ -46,12 +46,12 @@ def written(numbers: Mapping[str, str]) -> str:
     return ", ".join(f"{module} {number}" for module, number in numbers.items())
 
 
-def outdated(made: str, today: str) -> str:
+def outdated(stored: str, today: str) -> str:
     """How the versions that something was made with differ from today's, in words; nothing where
     they do not."""
-    if not made:
+    if not stored:
         return UNKNOWN
-    before, now = _numbers(made), _numbers(today)
+    before, now = _numbers(stored), _numbers(today)
     unlike = [
         module
         for module in sorted(before.keys() | now.keys())

@@ -115,9 +115,9 @@ def digest_of(path: Path, expected: str) -> str | None:
 
 def check(path: Path, expected: str, advice: str = "delete it and run again") -> None:
     """Raise StudyError, naming the file, unless its sha256 is the one expected."""
-    if (found := file_digest(path)) != expected:
+    if (actual := file_digest(path)) != expected:
         raise StudyError(
-            f"{path} has sha256 {found[:12]}… where {expected[:12]}… was expected: {advice}."
+            f"{path} has sha256 {actual[:12]}… where {expected[:12]}… was expected: {advice}."
         )
 
 
@@ -232,9 +232,9 @@ def _address(archive: str) -> str:
         raise StudyError(
             f"The package index has no {archive}: check the network, or {by_hand(archive)}."
         )
-    found = urlsplit(package.link.url)
-    return found._replace(
-        netloc=found.netloc.rpartition("@")[2], fragment=""
+    url = urlsplit(package.link.url)
+    return url._replace(
+        netloc=url.netloc.rpartition("@")[2], fragment=""
     ).geturl()  # no password goes where the archive lies
 
 
@@ -251,10 +251,10 @@ def indexes() -> list[str]:
             f"`pip config list` did not end within {PIP_SECONDS} seconds: mend pip, or set"
             " PIP_INDEX_URL."
         ) from error
-    found = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
+    settings = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
     for key in ("global.index-url", "user.index-url", "site.index-url"):
-        if key in found:
-            return [literal_eval(found[key])]
+        if key in settings:
+            return [literal_eval(settings[key])]
     try:
         from pip._internal.models.index import PyPI  # pip keeps its default index nowhere public
     except ImportError as error:

@@ -27,19 +27,19 @@ class Example(Question):
 
 def of(question: Question) -> Example:
     """A question with its gold answers, as an example."""
-    about = {each.name: getattr(question, each.name) for each in fields(Question)}
-    return Example(**about, group=question.id)
+    values = {field.name: getattr(question, field.name) for field in fields(Question)}
+    return Example(**values, group=question.id)
 
 
 def with_target(source: Question, target: str, **changes: Any) -> Example:
     """An example of a question whose answer to learn is another text."""
-    about = vars(of(source)) | {"answers": ((target, max(0, source.context.find(target))),)}
-    return Example(**about | changes)
+    values = vars(of(source)) | {"answers": ((target, max(0, source.context.find(target))),)}
+    return Example(**values | changes)
 
 
-def from_json(kept: Iterable[Mapping[str, Any]]) -> list[Example]:
+def from_json(items: Iterable[Mapping[str, Any]]) -> list[Example]:
     """Examples that were written by `to_json`."""
     return [
-        Example(**{**each, "answers": tuple((text, start) for text, start in each["answers"])})
-        for each in kept
+        Example(**{**item, "answers": tuple((text, start) for text, start in item["answers"])})
+        for item in items
     ]

@@ -68,7 +68,7 @@ def pinned(rest: str, commits: Mapping[str, str], what: str) -> tuple[str, str]:
 
 def model(rest: str) -> tuple[str, str]:
     """A model's repository and commit. Raises StudyError for one that is not pinned."""
-    return pinned(rest, {name: about["commit"] for name, about in known().items()}, "models")
+    return pinned(rest, {name: entry["commit"] for name, entry in known().items()}, "models")
 
 
 def folder(rest: str, weights: bool = True) -> Path:
@@ -80,11 +80,11 @@ def folder(rest: str, weights: bool = True) -> Path:
     """
     from huggingface_hub import snapshot_download  # slow to import
 
-    there, wanted = at_hand(rest, weights), SMALL + ["*.safetensors"] * weights
+    there, patterns = at_hand(rest, weights), SMALL + ["*.safetensors"] * weights
     if there is None:
         name, commit = model(rest)
         try:
-            there = Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+            there = Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
         # whatever the hub, the network or the disk may do; what it says of requests may hold a
         # token
         except Exception as error:
@@ -92,7 +92,7 @@ def folder(rest: str, weights: bool = True) -> Path:
             raise StudyError(
                 f"hub:{rest} could not be fetched ({reason}): check the network, or HF_HOME."
             ) from None
-    check(file for pattern in wanted for file in sorted(there.glob(pattern)))
+    check(file for pattern in patterns for file in sorted(there.glob(pattern)))
     return there
 
 
@@ -143,10 +143,10 @@ def at_hand(rest: str, weights: bool = True) -> Path | None:
         place = Path(snapshot_download(name, revision=commit, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    wanted = ["config.json", "tokenizer.json"]
+    files = ["config.json", "tokenizer.json"]
     if weights:
-        wanted += shards(place)
-    return place if all((place / file).exists() for file in wanted) else None
+        files += shards(place)
+    return place if all((place / file).exists() for file in files) else None
 
 
 def shards(folder: Path) -> list[str]:
@@ -155,9 +155,9 @@ def shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]
-    told = model_files.read_json(index)
-    try:  # whatever it is
-        names = sorted({str(name) for name in told["weight_map"].values()})  # type: ignore[index]
+    content = model_files.read_json(index)
+    try:
+        names = sorted({str(name) for name in content["weight_map"].values()})  # type: ignore[index]  # whatever it is
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it."
@@ -207,14 +207,14 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     model_files.check_files(folder)
     model_files.check_numbers(folder)
     try:
-        found = transformers.AutoConfig.from_pretrained(
+        configuration = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # whatever transformers makes of a file from outside
         raise damaged(folder, error) from error
     sent_for = {
-        "an attention of the hub's": "/" in (found._attn_implementation or ""),
-        "transformers_weights": hasattr(found, "transformers_weights"),
+        "an attention of the hub's": "/" in (configuration._attn_implementation or ""),
+        "transformers_weights": hasattr(configuration, "transformers_weights"),
     }
     sent_for["an adapter"] = (folder / "adapter_config.json").exists()
     if others := [what for what, there in sent_for.items() if there]:
@@ -222,7 +222,7 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
             f"{folder} sends for {others[0]}, which is not loaded here: take that out of its"
             " configuration."
         )
-    return found
+    return configuration
 
 
 def damaged(folder: Path, error: Exception) -> StudyError:

@@ -45,17 +45,17 @@ def check_files(folder: Path) -> None:
     templates = folder / TEMPLATES
     for path in (*inside, *(islice(templates.iterdir(), ENTRIES) if templates.is_dir() else ())):
         try:
-            about = path.stat()
+            info = path.stat()
         except FileNotFoundError:  # a link to nothing
             continue
-        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+        if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
             raise StudyError(
                 f"{path} is neither a file nor a folder: take it out of the model's folder."
             )
         bound = CONFIGURATION if path.name == "config.json" else LARGEST
-        if path.suffix in (".json", ".txt", ".model", ".jinja") and about.st_size > bound:
+        if path.suffix in (".json", ".txt", ".model", ".jinja") and info.st_size > bound:
             raise StudyError(
-                f"{path} has {about.st_size / 1e6:.0f} MB: files beside the weights are read up to"
+                f"{path} has {info.st_size / 1e6:.0f} MB: files beside the weights are read up to"
                 f" {bound / 1e6:.0f} MB."
             )
 
@@ -112,11 +112,13 @@ def check_tokenizer(folder: Path) -> None:
     """Raise StudyError for a tokenizer whose replacements, one after the other, make a long text of
     a short one."""
     file = folder / "tokenizer.json"
-    told = read_json(file) if file.is_file() else {}
+    content = read_json(file) if file.is_file() else {}
     for part in ("normalizer", "decoder"):
         growth = math.prod(
-            _growth(one)
-            for one in _replacements(told.get(part) if isinstance(told, dict) else None)
+            _growth(replacement)
+            for replacement in _replacements(
+                content.get(part) if isinstance(content, dict) else None
+            )
         )
         if growth > GROWTH:
             raise StudyError(

@@ -75,9 +75,9 @@ PINNED = {
     "MLQA_V1": Archive(
         "246e8089933d13007fe80684d5c5c0713d6834cf8b3b4a0ec7c66f0a0d2baac8",
         {
-            f"{split}-context-{one}-question-{one}.json": ""
+            f"{split}-context-{language}-question-{language}.json": ""
             for split in ("dev", "test")
-            for one in ("en", "de", "es", "ar", "hi", "vi", "zh")
+            for language in ("en", "de", "es", "ar", "hi", "vi", "zh")
         },
         76,
         "https://dl.fbaipublicfiles.com/MLQA/MLQA_V1.zip",

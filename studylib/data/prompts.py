@@ -219,12 +219,12 @@ def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict
 FORMS = ("", "chat ")
 
 
-def none(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
+def none(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
     """No demonstration."""
-    return [None] * len(asked)
+    return [None] * len(questions)
 
 
-def fixed(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+def fixed(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
     """The seed's demonstration: the same for every context but those of its own article.
 
     Drawn among the shorter half of the pool's questions by context; the shortest other one if all
@@ -234,19 +234,19 @@ def fixed(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> lis
     shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
     Random(seed).shuffle(shorter)
     order = [*shorter, *longer]
-    return [_apart(order, question) for question in asked]
+    return [_apart(order, question) for question in questions]
 
 
-def drawn(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+def drawn(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
     """One at random for each context, whichever other contexts are asked."""
-    found = []
-    for question in asked:
+    shown = []
+    for question in questions:
         rng = Random(f"{seed} {question.context}")
-        found.append(_apart((rng.choice(pool) for _ in range(100 * len(pool))), question))
-    return found
+        shown.append(_apart((rng.choice(pool) for _ in range(100 * len(pool))), question))
+    return shown
 
 
-def retrieved(asked: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
+def retrieved(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
     """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza,
     2009, §3.2, from memory)."""
     import bm25s  # slow to import
@@ -255,12 +255,12 @@ def retrieved(asked: Sequence[Question], pool: Sequence[Question], seed: int) ->
     index, texts = bm25s.BM25(), [tokens(question.context, question.language) for question in first]
     if any(texts):
         index.index(texts, show_progress=False)
-    found = []
-    for question in asked:
+    shown = []
+    for question in questions:
         words = tokens(question.context, question.language)
         scores = index.get_scores(words) if words and any(texts) else np.zeros(len(first))
-        found.append(_apart((first[i] for i in np.argsort(-scores, kind="stable")), question))
-    return found
+        shown.append(_apart((first[i] for i in np.argsort(-scores, kind="stable")), question))
+    return shown
 
 
 DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int], list]] = {
@@ -272,14 +272,15 @@ DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int]
 MODES = tuple(form + shots for form in FORMS for shots in DEMONSTRATIONS)
 
 
-def _apart(candidates: Iterable[Question], asked: Question) -> Question:
+def _apart(candidates: Iterable[Question], question: Question) -> Question:
     """The first candidate that is not of the asked question's article. Raises StudyError if there
     is none."""
     for candidate in candidates:
-        if candidate.article != asked.article and candidate.context != asked.context:
+        if candidate.article != question.article and candidate.context != question.context:
             return candidate
     raise StudyError(
-        f"No demonstration for article {asked.article!r}: the training set needs a second article."
+        f"No demonstration for article {question.article!r}: the training set needs a second"
+        " article."
     )
 
 
@@ -290,12 +291,12 @@ def check(mode: str) -> None:
 
 
 def demonstrations(
-    asked: Sequence[Question], mode: str, pool: Sequence[Question], seed: int
+    questions: Sequence[Question], mode: str, pool: Sequence[Question], seed: int
 ) -> list[Question | None]:
     """For each question's context the demonstration that is shown with it, chosen from `pool`.
     Raises StudyError for an unknown mode."""
     check(mode)
-    return DEMONSTRATIONS[mode.removeprefix("chat ")](asked, pool, seed)
+    return DEMONSTRATIONS[mode.removeprefix("chat ")](questions, pool, seed)
 
 
 def segments(
@@ -306,10 +307,10 @@ def segments(
     texts = (
         chat(tokenizer, distinct)
         if mode.startswith("chat ")
-        else [plain(tokenizer, each) for each in distinct]
+        else [plain(tokenizer, demonstration) for demonstration in distinct]
     )
     around = dict(zip(distinct, texts, strict=True))
-    return [around[each] for each in shown]
+    return [around[demonstration] for demonstration in shown]
 
 
 def build(
@@ -336,16 +337,18 @@ def build(
         return []
     whole = _tokenised(groups, texts, tokenizer)
     free = 0 if training else longest_answer(b.target for prompt in whole for b in prompt.branches)
-    made: list[list[Prompt]] = []
+    prompt_groups: list[list[Prompt]] = []
     for text, prompt in zip(texts, whole, strict=True):
         room = max(len(b.given) + max(len(b.target), free) for b in prompt.branches)
         if longest is None or len(prompt.prefix) + room <= longest:
-            made.append([prompt])
+            prompt_groups.append([prompt])
         else:
-            made.append(_windowed(text, prompt.branches, tokenizer, longest - room, training))
+            prompt_groups.append(
+                _windowed(text, prompt.branches, tokenizer, longest - room, training)
+            )
     if mode.endswith("one-shot"):
-        made = _sharing(made, shown)
-    return [prompt for prompts in made for prompt in prompts]
+        prompt_groups = _sharing(prompt_groups, shown)
+    return [prompt for prompts in prompt_groups for prompt in prompts]
 
 
 def _tokenised(
@@ -355,15 +358,15 @@ def _tokenised(
 ) -> list[Prompt]:
     """The prompt of each whole context, however long: all texts are tokenised in three calls."""
     ids = partial(texts[0].ids, tokenizer)  # the same for all of a way of prompting
-    asked = [(text, q) for text, group in zip(texts, groups, strict=True) for q in group]
+    pairs = [(text, q) for text, group in zip(texts, groups, strict=True) for q in group]
     prefixes = ids(
         [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]
     )
-    given = ids([text.given(q) for text, q in asked])
-    targets = ids([text.answer(q) for text, q in asked])
+    given = ids([text.given(q) for text, q in pairs])
+    targets = ids([text.answer(q) for text, q in pairs])
     branches = (
         Branch(q, before, [*target, tokenizer.eos_token_id])
-        for (_, q), before, target in zip(asked, given, targets, strict=True)
+        for (_, q), before, target in zip(pairs, given, targets, strict=True)
     )
     return [
         Prompt(prefix, list(islice(branches, len(group))))
@@ -377,16 +380,18 @@ def longest_answer(targets: Iterable[list[int]]) -> int:
     return max([ROOM, *map(len, targets)])
 
 
-def _sharing(made: list[list[Prompt]], shown: Sequence[Question | None]) -> list[list[Prompt]]:
+def _sharing(
+    prompt_groups: list[list[Prompt]], shown: Sequence[Question | None]
+) -> list[list[Prompt]]:
     """The prompts of each context, told how many tokens they begin with that all of the same
     demonstration do."""
-    alike: dict[Question | None, list[list[int]]] = {}
-    for prompts, example in zip(made, shown, strict=True):
-        alike.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
-    shared = {example: _common(prefixes) for example, prefixes in alike.items()}
+    by_example: dict[Question | None, list[list[int]]] = {}
+    for prompts, example in zip(prompt_groups, shown, strict=True):
+        by_example.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
+    shared = {example: _common(prefixes) for example, prefixes in by_example.items()}
     return [
         [replace(prompt, shared=shared[example]) for prompt in prompts]
-        for prompts, example in zip(made, shown, strict=True)
+        for prompts, example in zip(prompt_groups, shown, strict=True)
     ]
 
 

@@ -105,11 +105,12 @@ def fingerprint(dataset: Mapping) -> str:
 
     Raises StudyError for an unknown source or key, or a local file that is not there.
     """
-    about = _identified(dataset)
+    description = _identified(dataset)
     made_by = recipe(dataset)
     version = f" {made_by['facts']}" if "facts" in made_by else ""
     return digest(
-        about | {"identity": f"{about['identity']}{version}", "recipe": made_by["sources"]}
+        description
+        | {"identity": f"{description['identity']}{version}", "recipe": made_by["sources"]}
     )
 
 
@@ -238,7 +239,7 @@ def _check_facts(split: str, languages: object, count: int) -> None:
     if (
         not isinstance(languages, list)
         or not languages
-        or any(one not in list(synthetic.LANGUAGES) for one in languages)
+        or any(language not in list(synthetic.LANGUAGES) for language in languages)
     ):
         raise StudyError(
             f"facts:{split}: languages must be a list of {', '.join(synthetic.LANGUAGES)}, not"
@@ -259,7 +260,7 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
     if not watched():
         datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(
+        rows = datasets.load_dataset(
             name, revision=commit, data_dir=dataset.get("folder"), split=dataset["split"]
         )
     # whatever the hub, the network or the files may do; what it says of requests may hold a token
@@ -271,19 +272,20 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
     try:
         hub.check((hub.cache_of(name, "dataset") / "snapshots" / commit).rglob("*"))
     except StudyError:
-        for file in found.cache_files:  # made of what was fetched
+        for file in rows.cache_files:  # made of what was fetched
             shutil.rmtree(Path(file["filename"]).parent, ignore_errors=True)
         raise
-    return found
+    return rows
 
 
 def _generated(split: str, dataset: Mapping) -> list[dict]:
-    wanted = dict(
+    return synthetic.paragraphs(
+        split,
         contexts=dataset.get("paragraphs", 100),
         facts=dataset.get("facts", 5),
         seed=dataset.get("seed", 0),
+        languages=dataset.get("languages", ["en"]),
     )
-    return synthetic.paragraphs(split, **wanted, languages=dataset.get("languages", ["en"]))
 
 
 def _local(kind: str, rest: str, dataset: Mapping) -> Path:
@@ -332,14 +334,14 @@ def _read(path: Path) -> object:
 
 def _mapping(pairs: list[tuple[str, object]]) -> dict:
     """A JSON object, none of whose keys may come twice: which of them was meant?"""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = Counter(name for name, _ in pairs)
         raise ValueError(
             f"the key {next(name for name, count in names.items() if count > 1)!r} twice in one"
             " object"
         )
-    return found
+    return mapping
 
 
 def _article(item: Any, name: str) -> dict:

@@ -78,11 +78,13 @@ def load(dataset: Mapping) -> Loaded:
             f"{name} holds {len(loaded.questions)} questions, the official set {expected}: fetch it"
             " again."
         )
-    found = loaded.questions
+    questions = loaded.questions
     if dataset.get("articles") == "contexts":
-        found = [replace(question, article=_shuffled(question.context)) for question in found]
+        questions = [
+            replace(question, article=_shuffled(question.context)) for question in questions
+        ]
     selected = Loaded(
-        _select(found, dataset),
+        _select(questions, dataset),
         loaded.shifted,
         dataset.get("skip_paragraphs", 0),
         dataset.get("labelled_paragraphs"),
@@ -241,12 +243,12 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
     order = _drawn(questions)
     last = len(order) if count is None else skipped + count
     if last > len(order) or skipped == len(order):
-        wanted = (
+        request = (
             f"{skipped} to be skipped and " * bool(skipped)
             + f"{'the rest' if count is None else count} were asked for"
         )
         raise StudyError(
-            f"{dataset['source']} has {len(order)} paragraphs, {wanted}: lower"
+            f"{dataset['source']} has {len(order)} paragraphs, {request}: lower"
             f" `paragraphs`{' or `skip_paragraphs`' * bool(skipped)}."
         )
     return [question for group in order[skipped:last] for question in group]
@@ -266,11 +268,11 @@ def _drawn(questions: Sequence[Question]) -> list[list[Question]]:
 
 def _repeats(paragraph: Sequence[Question]) -> Iterator[Question]:
     """The second and later questions of one paragraph that ask the same."""
-    asked: set[str] = set()
+    seen: set[str] = set()
     for question in paragraph:
-        if (text := _plain(question.question)) in asked:
+        if (text := _plain(question.question)) in seen:
             yield question
-        asked.add(text)
+        seen.add(text)
 
 
 def _shuffled(text: str) -> str:

@@ -196,11 +196,11 @@ def split_of(name: str) -> int:
 
 def name(rng: Random, split: str, language: str = "en") -> str:
     """An invented name of `language` that belongs to `split`, e.g. 'Kamo Tiru'."""
-    made = LANGUAGES[language]
+    grammar = LANGUAGES[language]
     while True:
         words = [
-            "".join(rng.choice(made.syllables) for _ in range(rng.choice(made.word)))
-            for _ in range(rng.choice(made.words))
+            "".join(rng.choice(grammar.syllables) for _ in range(rng.choice(grammar.word)))
+            for _ in range(rng.choice(grammar.words))
         ]
         candidate = " ".join(word.capitalize() for word in words)
         if split_of(candidate) in SPLITS[split]:
@@ -238,31 +238,31 @@ def _names(rng: Random, split: str, language: str, count: int) -> list[str]:
 
 
 def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> dict:
-    rng, title, made = (
+    rng, title, grammar = (
         Random(f"{split}/{seed}/{index}"),
         f"{split}-{seed}-{index}",
         LANGUAGES[language],
     )
     names = _names(rng, split, language, 2 * facts)
-    context, statements, asked = "", [], []
+    context, statements, questions = "", [], []
     for a, b in zip(names[::2], names[1::2], strict=True):
         statement, question = rng.choice(
-            made.out_of_domain if split == "out-of-domain" else made.in_domain
+            grammar.out_of_domain if split == "out-of-domain" else grammar.in_domain
         )
-        context += made.blank if context else ""
-        asked.append(
+        context += grammar.blank if context else ""
+        questions.append(
             (question.format(a=a), b, len(context) + len(statement.partition("{b}")[0].format(a=a)))
         )
         statements.append(statement.format(a=a, b=b))
         context += statements[-1]
-    rng.shuffle(asked)
+    rng.shuffle(questions)
     qas = [
         {
             "id": f"{title}-{number}",
             "question": question,
             "answers": [{"text": text, "answer_start": start}],
         }
-        for number, (question, text, start) in enumerate(asked)
+        for number, (question, text, start) in enumerate(questions)
     ]
     return {
         "title": title,

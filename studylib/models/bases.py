@@ -238,8 +238,8 @@ def _rate(peak: float, step: int, steps: int) -> float:
 def _loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The weighted mean of the next-token losses of rows (count, length)."""
     logits = model(input_ids=ids[:, :-1]).logits
-    each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return (each @ weights[:, 1:].flatten()) / weights[:, 1:].sum()
+    losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (losses @ weights[:, 1:].flatten()) / weights[:, 1:].sum()
 
 
 @torch.no_grad()
@@ -248,7 +248,7 @@ def recall(
 ) -> dict[str, float]:
     """Per language, the share of answers' first telling tokens named rightly, on `count` held-out
     documents of five facts."""
-    found = {}
+    shares = {}
     for language in synthetic.LANGUAGES:
         right = total = 0
         for paragraph in synthetic.paragraphs(
@@ -265,8 +265,8 @@ def recall(
                 at = next(i for i, (_, stop) in enumerate(coded["offset_mapping"]) if stop > end)
                 right += int(best[at - 1] == coded["input_ids"][at])
                 total += 1
-        found[language] = right / total
-    return found
+        shares[language] = right / total
+    return shares
 
 
 def save(model: PreTrainedModel, tokenize: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -81,7 +81,7 @@ def _counted(model: transformers.PreTrainedModel) -> Passes:
     state = torch.empty(1, model.config.hidden_size, device="meta", requires_grad=True)
     head = _products(partial(part.get_output_embeddings(), state))["Global"]
     passes = np.stack([short / TOKENS - TOKENS * pair, pair, head], 1)
-    return Passes(*(Pass(*each) for each in passes.tolist()))
+    return Passes(*(Pass(*row) for row in passes.tolist()))
 
 
 def _row(model: transformers.PreTrainedModel, tokens: int, times: Sequence[int]) -> np.ndarray:
@@ -102,5 +102,6 @@ def _products(forward: Callable[[], Tensor]) -> dict[str, np.ndarray]:
         result.sum().backward()
     counts = (reading, counter.get_flop_counts())
     return {
-        name: np.array([sum(each.get(name, {}).values()) for each in counts]) for name in counts[1]
+        name: np.array([sum(count.get(name, {}).values()) for count in counts])
+        for name in counts[1]
     }

@@ -137,9 +137,9 @@ def reading(
 
     Raises StudyError where they are damaged or do not belong together.
     """
-    words, about = tokenizer(reference), config(reference)
-    _check_words(words, about, reference)
-    return words, about
+    words, configuration = tokenizer(reference), config(reference)
+    _check_words(words, configuration, reference)
+    return words, configuration
 
 
 def check_weights(reference: str) -> None:
@@ -162,9 +162,11 @@ def config(reference: str) -> transformers.PretrainedConfig:
     published = PINNED[archives.pinned(rest)[0]]
     if published.shape and archives.missing(rest):
         return _known(hub.known_config(published.shape), reference)
-    about = copy.deepcopy(_gguf_config(archives.member(rest), reference))
-    about.tie_word_embeddings = about.tie_word_embeddings or published.parameters > 0
-    return about
+    configuration = copy.deepcopy(_gguf_config(archives.member(rest), reference))
+    configuration.tie_word_embeddings = (
+        configuration.tie_word_embeddings or published.parameters > 0
+    )
+    return configuration
 
 
 @lru_cache(maxsize=4)
@@ -203,8 +205,8 @@ def load_folder(
     Raises StudyError naming the folder when it is damaged, incomplete or of an architecture that is
     not known here.
     """
-    about, tokenizer = config_of(folder), tokenizer_of(folder)
-    _check_words(tokenizer, about, folder)
+    configuration, tokenizer = config_of(folder), tokenizer_of(folder)
+    _check_words(tokenizer, configuration, folder)
     model = _weights(folder)
     model.generation_config = greedy(tokenizer)
     return model, tokenizer
@@ -213,10 +215,15 @@ def load_folder(
 def config_of(folder: Path) -> transformers.PretrainedConfig:
     """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the
     study cannot compute."""
-    found = _known(hub.read_config(folder), folder)
-    sizes = (found.vocab_size, found.hidden_size, found.intermediate_size, found.num_hidden_layers)
+    configuration = _known(hub.read_config(folder), folder)
+    sizes = (
+        configuration.vocab_size,
+        configuration.hidden_size,
+        configuration.intermediate_size,
+        configuration.num_hidden_layers,
+    )
     model_files.check_weights(folder, *sizes)
-    return found
+    return configuration
 
 
 def _known(config: transformers.PretrainedConfig, name: object) -> transformers.PretrainedConfig:
@@ -285,19 +292,17 @@ def _weights(folder: Path, **how: object) -> transformers.PreTrainedModel:
 
 
 def _check_words(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    about: transformers.PretrainedConfig,
-    name: object,
+    tokenizer: transformers.PreTrainedTokenizerBase, configuration: transformers.PretrainedConfig, name: object
 ) -> None:
     """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
         raise StudyError(
             f"the tokenizer in {name} has no end-of-sequence token: answers need one to end in."
         )
-    if (rows := vocabulary.size(tokenizer)) > about.vocab_size:
+    if (rows := vocabulary.size(tokenizer)) > configuration.vocab_size:
         raise StudyError(
-            f"the tokenizer in {name} has {rows} tokens, its model only {about.vocab_size}: take"
-            " its own tokenizer."
+            f"the tokenizer in {name} has {rows} tokens, its model only"
+            f" {configuration.vocab_size}: take its own tokenizer."
         )
 
 
@@ -316,10 +321,10 @@ def tokenizer_of(folder: Path) -> transformers.PreTrainedTokenizerBase:
             if settings.exists()
             else None
         )
-        own = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        tokenizer = (
-            transformers.PreTrainedTokenizerFast if own else transformers.AutoTokenizer
-        ).from_pretrained(folder, **LOCAL)
+        generic = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+        tokenizer = (transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer).from_pretrained(
+            folder, **LOCAL
+        )
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
     return vocabulary.complete(tokenizer, folder)

@@ -27,12 +27,12 @@ def check_size(
 ) -> None:
     """Raise StudyError if a model of this configuration cannot be cut to so many layers and
     neurons."""
-    for wanted, there, part in (
+    for requested, available, part in (
         (depth, config.num_hidden_layers, "layers"),
         (neurons or 0, config.intermediate_size, "neurons a layer"),
     ):
-        if wanted > there:
-            raise StudyError(f"{label}: the model has {there} {part} only: lower its size.")
+        if requested > available:
+            raise StudyError(f"{label}: the model has {available} {part} only: lower its size.")
 
 
 def hollow(

@@ -51,12 +51,12 @@ def blocks(
     walks = [Walk(model, batch) for batch in batches]
     # its embeddings are others than the model's if it was trained
     streams = [Walk(student, batch).start for batch in batches]
-    wanted, reached = [walk.start for walk in walks], 0
+    targets, reached = [walk.start for walk in walks], 0
     blocks = zip(layers(student), keep, readers(keep, model), strict=True)
     for done, (block, number, reader) in enumerate(blocks, start=1):
         for passed in range(reached, reader):
-            wanted = _through(layers(model)[passed], passed, walks, wanted)
-        reached, rows = reader, list(zip(walks, streams, wanted, batches, strict=True))
+            targets = _through(layers(model)[passed], passed, walks, targets)
+        reached, rows = reader, list(zip(walks, streams, targets, batches, strict=True))
         left = _fit(block, number, rows, missing=reader > number + 1, neurons=neurons)
         streams = _through(block, number, walks, streams)
         report(done, left)
@@ -119,9 +119,9 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
     curvature = gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * (
         RIDGE * gram.diagonal().mean() + torch.finfo(torch.float32).tiny
     )
-    found = torch.cholesky_solve(cross, torch.linalg.cholesky(curvature))
-    left = size - 2 * (found * cross).sum().item() + (found * (gram @ found)).sum().item()
-    return found.float(), curvature, max(0.0, left) / rows
+    solution = torch.cholesky_solve(cross, torch.linalg.cholesky(curvature))
+    left = size - 2 * (solution * cross).sum().item() + (solution * (gram @ solution)).sum().item()
+    return solution.float(), curvature, max(0.0, left) / rows
 
 
 def _gap(
@@ -137,8 +137,8 @@ def _gap(
     size of what is wanted."""
     read: list[Tensor] = []
     hooks = [
-        one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
-        for one in maps
+        linear.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
+        for linear in maps
     ]
     lacking = (target - walk.through(block, stream, number))[batch.real]
     for hook in hooks:

@@ -89,11 +89,11 @@ def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
         for place in sorted(folder.parent.glob("*/"))
         if place != folder and not place.name.startswith(".")
     ]
-    found: dict[str, pd.DataFrame] = {}
+    rows: dict[str, pd.DataFrame] = {}
     for place in (*others, folder):
         for table in reversed(tables(place, name)):
-            found |= grouped(table)
-    return found
+            rows |= grouped(table)
+    return rows
 
 
 def tables(folder: Path, name: str, columns: Sequence[str] | None = None) -> list[pd.DataFrame]:
@@ -103,14 +103,14 @@ def tables(folder: Path, name: str, columns: Sequence[str] | None = None) -> lis
     In this order nothing is missed while another process merges parts into the table: only when it
     is written, they are deleted.
     """
-    found = []
+    frames = []
     for file in appended(folder, name):
         try:
-            found.append(read(file, columns))
+            frames.append(read(file, columns))
         except StudyError:
             if file.exists():
                 raise
-    return [*found, read(folder / name, columns)] if (folder / name).exists() else found
+    return [*frames, read(folder / name, columns)] if (folder / name).exists() else frames
 
 
 def appended(folder: Path, name: str) -> list[Path]:
@@ -195,11 +195,11 @@ def timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     (`runs`)."""
     if "runs" not in kept:
         return dict(kept)
-    made = kept["runs"]
+    runs = kept["runs"]
     return {
         **kept,
-        "runs": made.drop(columns=WHEN, errors="ignore"),
-        "times": made[["label", "key", "planned", *WHEN]],
+        "runs": runs.drop(columns=WHEN, errors="ignore"),
+        "times": runs[["label", "key", "planned", *WHEN]],
     }
 
 
@@ -222,16 +222,16 @@ def draft(folder: Path) -> Iterator[Path]:
     ):
         (Path(place) / MARK).touch()
         yield Path(place)
-        made = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]
-        _refuse_foreign([folder / file.name for file in made])
-        _replace(folder, made)
+        files = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]
+        _refuse_foreign([folder / file.name for file in files])
+        _replace(folder, files)
 
 
-def _replace(folder: Path, made: Sequence[Path]) -> None:
+def _replace(folder: Path, files: Sequence[Path]) -> None:
     """Let files take the places of those in a folder. While they do, the digests of both are
     listed."""
-    filesystem.settle(*made)
-    digests = {file.name: [filesystem.file_digest(file)] for file in made}
+    filesystem.settle(*files)
+    digests = {file.name: [filesystem.file_digest(file)] for file in files}
     before = {
         name: [filesystem.file_digest(folder / name)]
         for name in digests
@@ -244,7 +244,7 @@ def _replace(folder: Path, made: Sequence[Path]) -> None:
     }
     either = {name: before.get(name, []) + known for name, known in digests.items()}
     filesystem.write_sealed(folder / DIGESTS, {"files": others | either})
-    for file in made:
+    for file in files:
         file.replace(folder / file.name)
     filesystem.settle(folder)
     filesystem.write_sealed(folder / DIGESTS, {"files": others | digests})
@@ -306,9 +306,9 @@ def append(folder: Path, name: str, added: Mapping[str, pd.DataFrame]) -> None:
     place = folder / PARTS / name
     with alone(folder):
         place.mkdir(parents=True, exist_ok=True)
-        with draft(place) as made:
+        with draft(place) as scratch:
             for file, table in added.items():
-                save(table, made / file)
+                save(table, scratch / file)
 
 
 def merge(folder: Path, written: Mapping[str, pd.DataFrame], into: Path) -> None:
@@ -361,7 +361,7 @@ def merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
     for there in tables(folder, name):
         others.append([part for part in grouped(there).values() if not known & _called(part)])
         known |= {called for part in others[-1] for called in _called(part)}
-    every = [table, *(part for each in reversed(others) for part in each)]
+    every = [table, *(part for group in reversed(others) for part in group)]
     return pd.concat([part for part in every if len(part.columns)] or every, ignore_index=True)
 
 

@@ -71,7 +71,7 @@ class Run:
             for module, number in (pair for part in parts for pair in part.recipe.items()):
                 numbers.setdefault(module, set()).add(number)
         return {
-            module: "/".join(map(str, sorted(each))) for module, each in sorted(numbers.items())
+            module: "/".join(map(str, sorted(values))) for module, values in sorted(numbers.items())
         }
 
     def ancestry(self) -> Iterator["Run"]:

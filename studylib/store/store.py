@@ -104,8 +104,8 @@ class Store:
         """Digest of what a need of a manifest holds now."""
         if "key" not in need:
             return need["digest"]
-        made = self.finished(self.root / need["kind"] / str(need["key"]))
-        return made["digest"] if made else None
+        result = self.finished(self.root / need["kind"] / str(need["key"]))
+        return result["digest"] if result else None
 
     def state(self, run: Run) -> tuple[str, str]:
         """('done' | 'damaged' | 'failed' | 'started' | 'missing', why)."""
@@ -173,8 +173,8 @@ class Store:
         """
         folder, called = self.folder(run), run.label or run.kind
         with filesystem.room(self.root, called, needed), self._held(run, folder):
-            if (found := self.result(run)) is not None:
-                return found
+            if (result := self.result(run)) is not None:
+                return result
             self._clear(run, folder)
             filesystem.write_json(folder / "manifest.json", self._manifest(run))
             started = time.time()
@@ -222,15 +222,15 @@ class Store:
     def find(self, key: str) -> Path:
         """The folder of the run whose key starts with `key`. Raises StudyError unless there is
         exactly one."""
-        found = (
+        folders = (
             [p.parent for p in self.root.glob(f"*/{key}*/manifest.json")] if key.isalnum() else []
         )
-        if len(found) != 1:
+        if len(folders) != 1:
             raise StudyError(
-                f"{len(found)} runs in {self.root} have a key that starts with {key!r}: `study"
+                f"{len(folders)} runs in {self.root} have a key that starts with {key!r}: `study"
                 " status` lists them."
             )
-        return found[0]
+        return folders[0]
 
     def _manifest(self, run: Run) -> dict:
         needs = {
@@ -314,9 +314,9 @@ def _error(error: Exception) -> dict:
 
 def _result(folder: Path, facts: Mapping, seconds: float) -> dict:
     """What `result.json` is to say of the files that a run has made."""
-    made = _made(folder)
-    filesystem.settle(*made)
-    files = {path.relative_to(folder).as_posix(): filesystem.file_digest(path) for path in made}
+    paths = _made(folder)
+    filesystem.settle(*paths)
+    files = {path.relative_to(folder).as_posix(): filesystem.file_digest(path) for path in paths}
     return {
         "digest": filesystem.digest(files),
         "files": files,
@@ -335,13 +335,15 @@ def _changed(path: Path, folder: Path) -> StudyError:
 def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not what is said of it, not work in progress, not what was
     left half-written."""
-    found, others = (
-        sorted(
-            path for path in folder.rglob("*") if path.is_file() and path.suffix != filesystem.DRAFT
-        ),
-        {folder / name for name in SAID},
-    )
-    return [path for path in found if path not in others and folder / "work" not in path.parents]
+    described = {folder / name for name in SAID}
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.suffix != filesystem.DRAFT
+        and path not in described
+        and folder / "work" not in path.parents
+    ]
 
 
 def _within(file: str, name: str) -> bool:

@@ -20,24 +20,24 @@ def test_the_synthetic_set_has_the_size_it_says(smaller: None, tmp_path):
     (tmp_path / "a.json").write_text(
         json.dumps({"data": [bench_data._article(number) for number in range(3)]})
     )
-    found = squad.load({"source": f"path:{tmp_path}/a.json", "official": "squad-train"})
-    assert len(found.questions) == 90 and len(squad.by_context(found.questions)) == 20
-    assert len({question.article for question in found.questions}) == 3 and found.shifted == 0
-    assert {len(question.context.split()) for question in found.questions} == {bench_data.WORDS}
+    loaded = squad.load({"source": f"path:{tmp_path}/a.json", "official": "squad-train"})
+    assert len(loaded.questions) == 90 and len(squad.by_context(loaded.questions)) == 20
+    assert len({question.article for question in loaded.questions}) == 3 and loaded.shifted == 0
+    assert {len(question.context.split()) for question in loaded.questions} == {bench_data.WORDS}
 
 
 def test_loading_packing_and_batching_are_each_told_and_packing_saves(smaller: None):
-    said: list[str] = []
-    bench_data.data_speed(said.append)
-    assert [line.partition(" ")[0] for line in said] == [
+    lines: list[str] = []
+    bench_data.data_speed(lines.append)
+    assert [line.partition(" ")[0] for line in lines] == [
         "loading",
         "packing",
         "batching",
         "Together",
         "One",
     ]
-    assert "90 questions" in said[0] and "20 rows" in said[1] and "s and " in said[3]
-    assert float(said[4].rpartition(", ")[2].split()[0]) > 1.5
+    assert "90 questions" in lines[0] and "20 rows" in lines[1] and "s and " in lines[3]
+    assert float(lines[4].rpartition(", ")[2].split()[0]) > 1.5
 
 
 def test_over_the_limit_is_refused(smaller: None, monkeypatch: pytest.MonkeyPatch):

@@ -56,22 +56,22 @@ def test_a_steps_contexts_are_alike_in_length_and_of_the_pool():
     lengths = sorted(len(packing.pack(prompt).ids) for prompt in pool)
     assert len(set(lengths)) > 10
     for contexts in chosen:  # one after the other in the order of length
-        own = sorted(len(packing.pack(prompt).ids) for prompt in contexts)
-        assert own in [lengths[at : at + speed.CONTEXTS] for at in range(len(lengths))]
+        sizes = sorted(len(packing.pack(prompt).ids) for prompt in contexts)
+        assert sizes in [lengths[at : at + speed.CONTEXTS] for at in range(len(lengths))]
 
 
 def test_ratios_are_taken_round_by_round():
-    found = speed.ratios(FOUND)
-    assert found["distill_vs_trl_later_student"] == {
+    ratios = speed.ratios(FOUND)
+    assert ratios["distill_vs_trl_later_student"] == {
         "median": 20.0,
         "least": 20.0,
         "greatest": 30.0,
         "rounds": 3,
     }
-    assert found["distill_vs_trl_first_student"]["median"] == pytest.approx(40 / 3)
-    assert found["memory_vs_trl"]["median"] == 0.2 and found["share_of_peak"]["median"] == 0.6
-    assert found["answers_vs_generate"]["median"] == 4.0
-    assert list(found) == list(speed.GOALS)
+    assert ratios["distill_vs_trl_first_student"]["median"] == pytest.approx(40 / 3)
+    assert ratios["memory_vs_trl"]["median"] == 0.2 and ratios["share_of_peak"]["median"] == 0.6
+    assert ratios["answers_vs_generate"]["median"] == 4.0
+    assert list(ratios) == list(speed.GOALS)
 
 
 def test_the_table_has_a_line_per_ratio_and_names_the_machine():
@@ -128,13 +128,15 @@ def test_the_whole_bench_runs_and_writes_its_table(miniature, monkeypatch, tmp_p
     monkeypatch.setattr(speed, "peak", lambda: {"gigaflops": 100.0, "of": "nothing"})
     out = tmp_path / "speed.json"
     assert cli.main(["bench", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())
-    assert set(found["ratios"]) == set(speed.GOALS)
+    results = json.loads(out.read_text())
+    assert set(results["ratios"]) == set(speed.GOALS)
     assert all(
-        entry["median"] > 0 for name, entry in found["ratios"].items() if name != "scaling_exponent"
+        entry["median"] > 0
+        for name, entry in results["ratios"].items()
+        if name != "scaling_exponent"
     )  # of moments, this is noise
-    assert found["answering"]["same answers"] == 1.0
-    assert found["states"]["bytes a question"] > 4 * 32
+    assert results["answering"]["same answers"] == 1.0
+    assert results["states"]["bytes a question"] > 4 * 32
     assert out.with_suffix(".md").read_text() in capsys.readouterr().out
 
 
@@ -166,5 +168,5 @@ def test_a_file_of_somebody_s_own_beside_the_measurements_is_not_replaced(
             f"{tmp_path / 'speed.md'} would be replaced, and is not the table of"
             in capsys.readouterr().err
         )
-    monkeypatch.setattr(speed, "table", lambda found: "my notes")
+    monkeypatch.setattr(speed, "table", lambda results: "my notes")
     assert speed.wrote(tmp_path / "speed.md"), "as its table is"

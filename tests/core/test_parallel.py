@@ -23,7 +23,7 @@ from studylib.store.store import Store
 ALONE = "one"
 
 
-def by_two(folder: Path, *wanted: str) -> dict[str, list]:
+def by_two(folder: Path, *names: str) -> dict[str, list]:
     """What two processes find, by what was wanted."""
     command = [
         sys.executable,
@@ -35,12 +35,12 @@ def by_two(folder: Path, *wanted: str) -> dict[str, list]:
         shared_work.__file__,
         str(folder),
     ]
-    files = [folder / f"{what}.json" for what in wanted]
+    files = [folder / f"{what}.json" for what in names]
     for file in files:
         file.unlink(missing_ok=True)
-    done = subprocess.run([*command, *wanted], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *names], capture_output=True, text=True, timeout=300)
     assert all(file.exists() for file in files), done.stderr[-3000:]
-    return {what: json.loads((folder / f"{what}.json").read_text()) for what in wanted}
+    return {what: json.loads((folder / f"{what}.json").read_text()) for what in names}
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def alone(tmp_path_factory) -> tuple[Path, dict]:
     """The same by this process: a folder, and what it finds; trainings stopped after their third
     step among it."""
     folder = tmp_path_factory.mktemp("alone")
-    wanted = [*(f"curve: {name}" for name in CASES), "states", "answers"]
+    names = [*(f"curve: {name}" for name in CASES), "states", "answers"]
     before = torch.get_num_threads(), filesystem.CHECKPOINT_SECONDS
     torch.set_num_threads(1)
-    shared_work.main(folder, wanted)
+    shared_work.main(folder, names)
     shared_work.main(folder, [f"stop: {name}" for name in CASES])
     torch.set_num_threads(before[0])
     filesystem.CHECKPOINT_SECONDS = before[1]
-    return folder, {what: json.loads((folder / f"{what}.json").read_text()) for what in wanted}
+    return folder, {what: json.loads((folder / f"{what}.json").read_text()) for what in names}
 
 
 @pytest.fixture(scope="module")
@@ -80,24 +80,24 @@ def both(alone, tmp_path_factory) -> tuple[Path, dict]:
     return folder, going | fresh
 
 
-def alike(curve: list[dict], other: list[dict]) -> bool:
+def same_curves(curve: list[dict], other: list[dict]) -> bool:
     """Whether two curves are the same to 1e-5 in all that they hold."""
     assert len(curve) == len(other) == 4
     return all(
-        one.keys() == two.keys()
-        and all(abs(one[key] - two[key]) <= 1e-5 * max(1, abs(one[key])) for key in one)
-        for one, two in zip(curve, other, strict=True)
+        step.keys() == other_step.keys()
+        and all(abs(step[key] - other_step[key]) <= 1e-5 * max(1, abs(step[key])) for key in step)
+        for step, other_step in zip(curve, other, strict=True)
     )
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_loss_curve_of_two_is_that_of_one(name, alone, both):
-    assert alike(alone[1][f"curve: {name}"], both[1][f"curve: {name}"])
+    assert same_curves(alone[1][f"curve: {name}"], both[1][f"curve: {name}"])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_go_on_from_the_checkpoint_of_one(name, alone, both):
-    assert alike(alone[1][f"curve: {name}"], both[1][f"go on: {name}"])
+    assert same_curves(alone[1][f"curve: {name}"], both[1][f"go on: {name}"])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -106,7 +106,7 @@ def test_one_goes_on_from_the_checkpoint_of_two(name, alone, both, monkeypatch):
     assert len(list(checkpoint.glob("*.safetensors"))) == 2  # each has written its own part
     monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", 1e9)
     shared_work.main(both[0], [f"go on: {name}"])
-    assert alike(
+    assert same_curves(
         alone[1][f"curve: {name}"], json.loads((both[0] / f"go on: {name}.json").read_text())
     )
 
@@ -153,13 +153,13 @@ def test_a_teacher_is_fine_tuned_and_answers_by_two_processes(raw, tmp_path):
     )
     other = Store(tmp_path / "alone")
     distributed.make(teacher, other)
-    ours, theirs = (
-        json.loads((each.folder(teacher) / "curve.json").read_text()) for each in (store, other)
+    curve, reference = (
+        json.loads((place.folder(teacher) / "curve.json").read_text()) for place in (store, other)
     )
-    assert [one["loss"] for one in ours[1:]] == pytest.approx(
-        [one["loss"] for one in theirs[1:]], rel=1e-5
+    assert [entry["loss"] for entry in curve[1:]] == pytest.approx(
+        [entry["loss"] for entry in reference[1:]], rel=1e-5
     )
-    assert [one.get("dev_f1") for one in ours] == [one.get("dev_f1") for one in theirs]
+    assert [entry.get("dev_f1") for entry in curve] == [entry.get("dev_f1") for entry in reference]
     with pytest.raises(StudyError, match="2 contexts a step cannot be shared by 3 processes"):
         distributed.complete(teacher, Store(tmp_path / "three"), machine(3))
 
@@ -167,17 +167,17 @@ def test_a_teacher_is_fine_tuned_and_answers_by_two_processes(raw, tmp_path):
 @pytest.mark.slow
 def test_an_engine_makes_runs_by_two_processes_as_by_one(raw, tmp_path):
     """A teacher and its answers, each by processes of its own."""
-    wanted, said = chain(raw).runs[:2], {}
-    assert [run.kind for run in wanted] == ["teacher", "answers"]
+    runs, answers = chain(raw).runs[:2], {}
+    assert [run.kind for run in runs] == ["teacher", "answers"]
     for count in (1, 2):
         store = Store(tmp_path / str(count))
         with engines.opened(machine(count)) as pool:
-            engines.complete(wanted, store, machine(count), pool, lambda run: None)
-        said[count] = json.loads(store.path(wanted[1], "answers.json").read_text())
-    assert {key: one["text"] for key, one in said[1].items()} == {
-        key: one["text"] for key, one in said[2].items()
+            engines.complete(runs, store, machine(count), pool, lambda run: None)
+        answers[count] = json.loads(store.path(runs[1], "answers.json").read_text())
+    assert {key: answer["text"] for key, answer in answers[1].items()} == {
+        key: answer["text"] for key, answer in answers[2].items()
     }
-    both = ([one["probability"] for one in said[count].values()] for count in (1, 2))
+    both = ([answer["probability"] for answer in answers[count].values()] for count in (1, 2))
     assert next(both) == pytest.approx(next(both), abs=1e-3)
 
 

@@ -45,9 +45,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def lines(capsys: pytest.CaptureFixture) -> list[str]:
     """What a log has, which is nothing but lines."""
-    said = capsys.readouterr()
-    assert said.err == "" and "\r" not in said.out and "\x1b" not in said.out
-    return said.out.splitlines()
+    captured = capsys.readouterr()
+    assert captured.err == "" and "\r" not in captured.out and "\x1b" not in captured.out
+    return captured.out.splitlines()
 
 
 def test_a_log_of_many_short_runs_has_a_line_for_each_fifth(clock: Clock, capsys):
@@ -55,10 +55,10 @@ def test_a_log_of_many_short_runs_has_a_line_for_each_fifth(clock: Clock, capsys
     with Runs("capacity_gap (tiny)", kinds) as runs:
         for number, kind in enumerate(kinds):
             clock.make(runs, kind, f"run {number}", seconds=4.0, steps=30)
-    said = lines(capsys)
-    assert len(said) == 5
-    assert said[0] == "capacity_gap (tiny): 26/127 runs, about 7 minutes left"
-    assert said[-1] == "capacity_gap (tiny): 127/127 runs"
+    log = lines(capsys)
+    assert len(log) == 5
+    assert log[0] == "capacity_gap (tiny): 26/127 runs, about 7 minutes left"
+    assert log[-1] == "capacity_gap (tiny): 127/127 runs"
 
 
 def test_a_log_of_a_long_training_has_a_line_every_few_minutes(clock: Clock, capsys):
@@ -70,14 +70,14 @@ def test_a_log_of_a_long_training_has_a_line_every_few_minutes(clock: Clock, cap
     assert last == "capacity_gap (qwen): 1/40 runs", "how long the others take is not known yet"
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(3.0, 4), (400.0, 99)])
+@pytest.mark.parametrize(("seconds", "count"), [(3.0, 4), (400.0, 99)])
 def test_a_log_has_a_line_for_a_run_that_ends_after_minutes(
-    seconds: float, said: int, clock: Clock, capsys
+    seconds: float, count: int, clock: Clock, capsys
 ):
     with Runs("all", ["answers"] * 100) as runs:
         for number in range(99):
             clock.make(runs, "answers", str(number), seconds, steps=1)
-    assert len([line for line in lines(capsys) if line.startswith("all: ")]) == said
+    assert len([line for line in lines(capsys) if line.startswith("all: ")]) == count
 
 
 def test_time_left_is_that_of_runs_of_the_same_kinds(clock: Clock, capsys):
@@ -138,23 +138,23 @@ with Runs("capacity_gap (tiny)", ["student"] * 3) as runs:
 @pytest.fixture
 def screen() -> Iterator[Callable[[], str]]:
     """Runs the study in a terminal, and returns what it writes there."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
 
     def read() -> str:
-        done = subprocess.Popen([sys.executable, "-c", STUDY], stdout=theirs, stderr=theirs)
-        os.close(theirs)
+        done = subprocess.Popen([sys.executable, "-c", STUDY], stdout=terminal, stderr=terminal)
+        os.close(terminal)
         written = b""
         try:
             for _ in itertools.count():
-                written += os.read(ours, 65536)
+                written += os.read(controller, 65536)
         except OSError:  # the other end is closed
             pass
         assert done.wait() == 0
         return written.decode()
 
     yield read
-    os.close(ours)
+    os.close(controller)
 
 
 def test_a_terminal_shows_one_bar_and_below_it_the_run_that_goes_on(screen: Callable[[], str]):

@@ -24,8 +24,8 @@ def lengths(source: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_functions_are_short(module):
-    found = lengths((PACKAGE / module).read_text(encoding="utf-8"))
-    assert {name: lines for name, lines in found.items() if lines > LINES} == {}
+    functions = lengths((PACKAGE / module).read_text(encoding="utf-8"))
+    assert {name: lines for name, lines in functions.items() if lines > LINES} == {}
 
 
 @pytest.mark.parametrize("folder", [PACKAGE, Path(__file__).parents[1]], ids=lambda path: path.name)

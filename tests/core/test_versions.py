@@ -15,7 +15,7 @@ COMMITTED = [name for name in ("small", "qwen") if (root() / "figures" / name).i
 
 
 @pytest.mark.parametrize(
-    ("made", "today", "how"),
+    ("stored", "today", "how"),
     [
         ("kinds 1, training 3", "kinds 1, training 3", ""),
         ("kinds 1, training 3", "kinds 1, training 4", "made with training 3, today 4"),
@@ -29,8 +29,8 @@ COMMITTED = [name for name in ("small", "qwen") if (root() / "figures" / name).i
         ("", "kinds 1", "made with unknown versions"),
     ],
 )
-def test_what_differs_is_named(made: str, today: str, how: str):
-    assert versions.outdated(made, today) == how
+def test_what_differs_is_named(stored: str, today: str, how: str):
+    assert versions.outdated(stored, today) == how
 
 
 def test_versions_are_those_of_all_that_a_run_builds_on():

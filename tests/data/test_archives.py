@@ -209,10 +209,10 @@ class Cutting(BaseHTTPRequestHandler):
     content, most, ranges, asked = b"", 1 << 30, True, []
 
     def do_GET(self) -> None:
-        wanted = self.headers.get("Range", "")
-        type(self).asked.append(wanted)
+        header = self.headers.get("Range", "")
+        type(self).asked.append(header)
         start = (
-            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+            int(header.removeprefix("bytes=").removesuffix("-")) if header and self.ranges else 0
         )
         if start and start >= len(self.content):
             self.send_error(416)
@@ -286,7 +286,7 @@ def test_whatever_part_is_there_the_archive_is_whole_in_the_end(
     part.write_bytes(there(cutting.content))
     cutting.ranges = ranges
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
-    assert cutting.asked == [one.format(len(cutting.content) + 4) for one in asked]
+    assert cutting.asked == [pattern.format(len(cutting.content) + 4) for pattern in asked]
 
 
 def test_a_damaged_part_is_found_by_the_checksum_and_not_kept(cutting: type[Cutting], home: Path):

@@ -48,17 +48,17 @@ def test_what_is_not_pinned_is_refused():
         ):
             hub.model(reference)
     assert hub.model(f"someone/something@{'a1' * 20}") == ("someone/something", "a1" * 20)
-    assert all(len(bytes.fromhex(about["commit"])) == 20 for about in hub.known().values())
+    assert all(len(bytes.fromhex(entry["commit"])) == 20 for entry in hub.known().values())
 
 
 def test_a_commit_names_what_is_learnt_from():
     """Another commit is another model; the pinned one may be left out."""
-    one = loading.fingerprint("hub:Qwen/Qwen2.5-0.5B")
-    assert one == loading.fingerprint(
+    fingerprint = loading.fingerprint("hub:Qwen/Qwen2.5-0.5B")
+    assert fingerprint == loading.fingerprint(
         f"hub:Qwen/Qwen2.5-0.5B@{hub.known()['Qwen/Qwen2.5-0.5B']['commit']}"
     )
     assert (
-        one
+        fingerprint
         != loading.fingerprint(f"hub:Qwen/Qwen2.5-0.5B@{'0' * 40}")
         != loading.fingerprint("hub:Qwen/Qwen2.5-1.5B")
     )

@@ -33,11 +33,11 @@ def test_packed_hidden_states_equal_one_question_per_row(family, mode):
     packed, single = (packing.collate(rows) for rows in rows_of(mode))
     net = model(family)
     with torch.no_grad():
-        ours, theirs = (
+        packed_states, single_states = (
             parts.hidden_states(net, b).flatten(0, 1)[b.answers.at] for b in (packed, single)
         )
     assert torch.equal(packed.answers.targets, single.answers.targets)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(packed_states, single_states, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,10 +133,10 @@ def test_every_next_token_is_learnt_once_a_branch_and_that_of_the_prefix_once():
         assert pairs[: start - 1] == list(enumerate(prompt.prefix[1:]))
         del pairs[: start - 1]
         for number, branch in enumerate(prompt.branches, start=1):
-            own = [place for place, of in enumerate(row.branches) if of == number]
+            places = [place for place, of in enumerate(row.branches) if of == number]
             alone = branch.given + branch.target
-            assert pairs[: len(alone)] == list(zip([start - 1, *own], alone, strict=True))
-            assert [row.ids[place] for place in own] == alone[:-1]
+            assert pairs[: len(alone)] == list(zip([start - 1, *places], alone, strict=True))
+            assert [row.ids[place] for place in places] == alone[:-1]
             del pairs[: len(alone)]
         assert not pairs
 
@@ -152,7 +152,10 @@ def test_a_row_is_named_by_its_questions_inputs_and_targets():
         replace(row, answers=packing.Places(row.answers.at, row.answers.targets[::-1])),
         replace(row, answers=packing.Places([0, *row.answers.at[1:]], row.answers.targets)),
     ]
-    assert replace(row).digest == row.digest and len({one.digest for one in [row, *others]}) == 6
+    assert (
+        replace(row).digest == row.digest
+        and len({variant.digest for variant in [row, *others]}) == 6
+    )
 
 
 def test_rows_are_filled_up_on_the_right_and_places_count_through_them():
@@ -213,12 +216,12 @@ def test_branch_mask_by_hand():
 def test_positions_go_on_from_the_prefix_in_every_branch():
     for prompt, row in zip(built(), packs(), strict=True):
         for number in range(1, len(prompt.branches) + 1):
-            own = [
+            positions = [
                 position
                 for position, branch in zip(row.positions, row.branches, strict=True)
                 if branch == number
             ]
-            assert own == list(range(len(prompt.prefix), len(prompt.prefix) + len(own)))
+            assert positions == list(range(len(prompt.prefix), len(prompt.prefix) + len(positions)))
 
 
 def test_a_schedule_goes_over_everything_once_an_epoch_and_depends_on_its_seed():
@@ -241,8 +244,8 @@ def test_an_epoch_goes_through_all_windows(window):
 
 def test_rows_are_sorted_within_sixteen_batches_and_no_further():
     for batches, sorted_through in ((16, True), (17, False)):
-        found = packing.schedule(range(4 * batches), size=4, steps=batches, seed=0)
-        assert all(max(batch) - min(batch) == 3 for batch in found) == sorted_through
+        schedule = packing.schedule(range(4 * batches), size=4, steps=batches, seed=0)
+        assert all(max(batch) - min(batch) == 3 for batch in schedule) == sorted_through
 
 
 def test_rows_of_one_length_keep_to_their_order_within_a_window():

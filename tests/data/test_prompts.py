@@ -146,11 +146,11 @@ def test_no_demonstration_comes_from_the_asked_article(
     shown: dict[str, set[str]] = {}
     for prompt in prompts.build(asked, tokenizer, mode="one-shot", pool=asked, seed=seed):
         article = prompt.branches[0].question.article
-        before, _, own = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")
-        assert article in own
+        before, _, after = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")
+        assert article in after
         assert article not in before
         shown.setdefault(article, set()).add(before)
-    assert all(len(found) == 1 for found in shown.values())
+    assert all(len(texts) == 1 for texts in shown.values())
     assert sorted(
         len([article for article in shown if demonstration in shown[article]])
         for demonstration in set.union(*shown.values())
@@ -158,20 +158,20 @@ def test_no_demonstration_comes_from_the_asked_article(
 
 
 def fixed(pool: list[Question], seed: int, asked: Question) -> Question:
-    (found,) = prompts.fixed([asked], pool, seed)
-    return found
+    (demonstration,) = prompts.fixed([asked], pool, seed)
+    return demonstration
 
 
 def test_demonstration_follows_its_seed():
     pool, asked = library(20), question("q")
-    found = [fixed(pool, seed, asked) for seed in range(8)]
-    assert [fixed(list(reversed(pool)), seed, asked) for seed in range(8)] == found
-    assert len({one.id for one in found}) > 4
+    shown = [fixed(pool, seed, asked) for seed in range(8)]
+    assert [fixed(list(reversed(pool)), seed, asked) for seed in range(8)] == shown
+    assert len({example.id for example in shown}) > 4
 
 
 def test_demonstrations_are_short():
     pool = library(4, contexts=4)
-    shorter = sorted(len(one.context) for one in pool)[len(pool) // 2 - 1]
+    shorter = sorted(len(candidate.context) for candidate in pool)[len(pool) // 2 - 1]
     assert all(len(fixed(pool, seed, question("q")).context) <= shorter for seed in range(30))
 
 
@@ -190,10 +190,11 @@ def test_a_long_demonstration_is_better_than_none():
 
 def test_a_random_demonstration_is_one_a_context_and_follows_its_seed():
     asked = [group[0] for group in by_context(library(6))]
-    found = prompts.drawn(asked, library(6), 3)
-    assert prompts.drawn(asked[4:], library(6), 3) == found[4:]  # whichever others are asked
-    assert len({one.id for one in found}) > 6 and found != prompts.drawn(asked, library(6), 4)
-    assert all(shown.article != one.article for shown, one in zip(found, asked, strict=True))
+    shown = prompts.drawn(asked, library(6), 3)
+    assert prompts.drawn(asked[4:], library(6), 3) == shown[4:]  # whichever others are asked
+    assert len({example.id for example in shown}) > 6
+    assert shown != prompts.drawn(asked, library(6), 4)
+    assert all(a.article != b.article for a, b in zip(shown, asked, strict=True))
 
 
 WORDS = ["river", "bridge", "poem", "engine", "harbour", "valley"]
@@ -206,8 +207,8 @@ def about(*words: str, article: str) -> Question:
 def test_the_retrieved_demonstration_is_the_nearest_by_words_of_another_article():
     pool = [about(a, b, article=f"{a}-{b}") for a in WORDS for b in WORDS if a < b]
     asked = about("poem", "engine", "engine", article="mine")
-    (found,) = prompts.retrieved([asked], pool, 0)
-    assert found.article == "engine-poem"
+    (nearest,) = prompts.retrieved([asked], pool, 0)
+    assert nearest.article == "engine-poem"
     (next_best,) = prompts.retrieved([replace(asked, article="engine-poem")], pool, 0)
     assert "engine" in next_best.article and next_best.article != "engine-poem"
 
@@ -220,7 +221,7 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
         about(*rng.choices(WORDS, k=rng.randint(1, 9)), article=f"a{number}")
         for number in range(40)
     ]
-    texts = [one.context.split() for one in pool]
+    texts = [candidate.context.split() for candidate in pool]
     mean = sum(map(len, texts)) / len(texts)
 
     def score(asked: list[str], text: list[str]) -> float:
@@ -237,13 +238,13 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
 
     for number in range(10):
         asked = about(*rng.choices(WORDS, k=4), article="mine")
-        (found,) = prompts.retrieved([asked], pool, 0)
+        (nearest,) = prompts.retrieved([asked], pool, 0)
         best = max(
             score(asked.context.split(), text)
-            for text, one in zip(texts, pool, strict=True)
-            if one.context != asked.context
+            for text, candidate in zip(texts, pool, strict=True)
+            if candidate.context != asked.context
         )
-        assert score(asked.context.split(), found.context.split()) == pytest.approx(
+        assert score(asked.context.split(), nearest.context.split()) == pytest.approx(
             best, rel=1e-5
         ), number
 
@@ -267,10 +268,10 @@ def test_contexts_are_compared_by_words_in_every_script(
     def context(name: str, text: str) -> Question:
         return Question(name, name, text, "?", ((text[:2], 0),), language)
 
-    (found,) = prompts.retrieved(
+    (nearest,) = prompts.retrieved(
         [context("q", asked)], [context("other", other), context("near", near)], 0
     )
-    assert found.id == "near"
+    assert nearest.id == "near"
 
 
 @pytest.mark.parametrize("wordless", ["...", "$ ।", "—"])
@@ -290,9 +291,9 @@ def test_contexts_without_words_have_a_demonstration_as_well(wordless: str):
 def test_no_one_shot_shows_the_asked_article(mode: str, tokenizer: PreTrainedTokenizerFast):
     asked = library(4)
     for prompt in prompts.build(asked, tokenizer, mode=mode, pool=asked, seed=1):
-        before, _, own = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")
+        before, _, after = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")
         assert (
-            prompt.branches[0].question.article in own
+            prompt.branches[0].question.article in after
             and prompt.branches[0].question.article not in before
         )
         assert before.count("\n\nText: ") == 1
@@ -306,22 +307,22 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def chatting() -> PreTrainedTokenizerFast:
-    found = bases.tokenizer()
-    found.chat_template = TEMPLATE
-    return found
+    words = bases.tokenizer()
+    words.chat_template = TEMPLATE
+    return words
 
 
 def test_chat_text_to_the_letter(chatting: PreTrainedTokenizerFast):
     shown = question("p", "B", "Belu wrote Sado.", "Who wrote Sado?", ("Belu",))
-    (zero,) = prompts.build([question("q")], chatting, mode="chat zero-shot")
+    (zero_shot,) = prompts.build([question("q")], chatting, mode="chat zero-shot")
     assert (
-        text(chatting, zero)
+        text(chatting, zero_shot)
         == "<|user|>\nAnswer the question with words from the text.\n\nText: Kamo lives in Tiru."
         "\n\nQuestion: Where?<|endoftext|>\n<|assistant|>\nTiru"
     )
-    (one,) = prompts.build([question("q")], chatting, mode="chat one-shot", pool=[shown])
+    (one_shot,) = prompts.build([question("q")], chatting, mode="chat one-shot", pool=[shown])
     assert (
-        text(chatting, one)
+        text(chatting, one_shot)
         == "<|user|>\nAnswer the question with words from the text.\n\nText: Belu wrote"
         " Sado.\n\nQuestion: Who wrote"
         " Sado?<|endoftext|>\n<|assistant|>\nBelu<|endoftext|>\n<|user|>\nText: Kamo lives in"
@@ -339,12 +340,12 @@ def test_chat_tokens_are_those_of_the_template_itself(mode: str, chatting: PreTr
             if mode == "chat one-shot":
                 turns = [f"Text: {shown.context}\n\nQuestion: {shown.question}", "Belu", *turns]
             turns[0] = f"{prompts.INSTRUCTIONS}\n\n{turns[0]}"
-            said = [
+            messages = [
                 {"role": ("user", "assistant")[i % 2], "content": turn}
                 for i, turn in enumerate(turns)
             ]
             whole = chatting.apply_chat_template(
-                said, add_generation_prompt=True, return_dict=False
+                messages, add_generation_prompt=True, return_dict=False
             )
             assert prompt.prefix + branch.given == whole
             assert branch.target[-1] == chatting.eos_token_id
@@ -408,8 +409,8 @@ def test_a_context_that_fits_is_one_window_and_one_token_less_makes_more(
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot"])
 def test_windows_cut_nothing_silently(longest: int, mode: str, tokenizer: PreTrainedTokenizerFast):
     asked, pool = long(0, 13, 21, 39), [question("p", "B", "Belu wrote Sado.", "Who?", ("Belu",))]
-    wanted = dict(mode=mode, pool=pool, longest=longest)
-    built = prompts.build(asked, tokenizer, **wanted)
+    options = dict(mode=mode, pool=pool, longest=longest)
+    built = prompts.build(asked, tokenizer, **options)
     contexts = [tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2] for prompt in built]
     assert all(context in LONG for context in contexts)
     places = [LONG.index(context) for context in contexts]
@@ -421,9 +422,9 @@ def test_windows_cut_nothing_silently(longest: int, mode: str, tokenizer: PreTra
         len(p.prefix) + len(b.given) + prompts.ROOM <= longest for p in built for b in p.branches
     )
 
-    trained = prompts.build(asked, tokenizer, **wanted, training=True)
+    trained = prompts.build(asked, tokenizer, **options, training=True)
     assert sorted(branch.question.id for prompt in trained for branch in prompt.branches) == sorted(
-        one.id for one in asked
+        question.id for question in asked
     )
     for prompt in trained:
         context = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2]
@@ -561,7 +562,9 @@ def test_an_answer_with_line_breaks_is_learnt_in_one_line(
     answers: tuple, target: str, tokenizer: PreTrainedTokenizerFast
 ):
     """An answer ends with its line, so nothing else could be heard."""
-    asked = Question("q", "A", "By\n" + " ".join(answers), "?", tuple((one, 3) for one in answers))
+    asked = Question(
+        "q", "A", "By\n" + " ".join(answers), "?", tuple((answer, 3) for answer in answers)
+    )
     assert prompts.target_of(asked) == target and prompts.traits(asked)["answer_words"] == len(
         target.split()
     )

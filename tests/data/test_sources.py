@@ -43,7 +43,7 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "message"),
     [
         ({"source": "path:no/such.json"}, "There is no file .*no/such.json"),
         (
@@ -101,10 +101,10 @@ def test_what_is_no_json_is_refused_by_name(content: bytes, tmp_path: Path):
         ({"source": "facts:train", "seed": True}, "seed must be a whole number"),
     ],
 )
-def test_a_wrong_description_is_refused_before_anything_is_read(dataset: object, said: str):
-    with pytest.raises(StudyError, match=said):
+def test_a_wrong_description_is_refused_before_anything_is_read(dataset: object, message: str):
+    with pytest.raises(StudyError, match=message):
         sources.fingerprint(dataset)
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         data_squad.load(dataset)
 
 
@@ -170,7 +170,7 @@ def test_fingerprint_of_generated_facts_says_split_and_selection():
         for split in synthetic.SPLITS
         for more in ({}, {"paragraphs": 3}, {"facts": 3}, {"seed": 3}, {"languages": ["en", "zh"]})
     ]
-    assert len({sources.fingerprint(one) for one in described}) == 5 * len(synthetic.SPLITS)
+    assert len({sources.fingerprint(dataset) for dataset in described}) == 5 * len(synthetic.SPLITS)
 
 
 def test_archive_members_are_read_as_files(
@@ -196,30 +196,30 @@ def lines(path: Path, *items: dict) -> list[Question]:
 
 
 def test_json_lines_are_read_in_both_forms_of_answers(tmp_path: Path):
-    other = LINE | {
+    line = LINE | {
         "id": "2",
         "answers": {"text": ["Belu", "Belu wrote"], "answer_start": [0, 0]},
         "title": "Belu",
     }
-    one, two = lines(tmp_path / "mine.jsonl", LINE, other)
-    assert one == Question(
-        "1", one.article, LINE["context"], LINE["question"], (("Belu", 0),), "es"
+    first, second = lines(tmp_path / "mine.jsonl", LINE, line)
+    assert first == Question(
+        "1", first.article, LINE["context"], LINE["question"], (("Belu", 0),), "es"
     )
-    assert two.answers == (("Belu", 0), ("Belu wrote", 0)) and two.article == "Belu"
+    assert second.answers == (("Belu", 0), ("Belu wrote", 0)) and second.article == "Belu"
 
 
 def test_without_a_title_a_context_is_its_own_article(tmp_path: Path):
-    found = lines(
+    questions = lines(
         tmp_path / "mine.jsonl",
         LINE,
         LINE | {"id": "2"},
         LINE | {"id": "3", "context": "Belu wrote Kamo."},
     )
-    assert found[0].article == found[1].article != found[2].article
+    assert questions[0].article == questions[1].article != questions[2].article
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"answers": None}, "is not in SQuAD format"),
         (
@@ -233,8 +233,10 @@ def test_without_a_title_a_context_is_its_own_article(tmp_path: Path):
         ),
     ],
 )
-def test_a_damaged_line_is_refused_by_the_name_of_its_file(change: dict, said: str, tmp_path: Path):
-    with pytest.raises(StudyError, match=said) as refused:
+def test_a_damaged_line_is_refused_by_the_name_of_its_file(
+    change: dict, message: str, tmp_path: Path
+):
+    with pytest.raises(StudyError, match=message) as refused:
         lines(tmp_path / "mine.jsonl", LINE | change)
     assert "mine.jsonl" in str(refused.value)
 
@@ -264,8 +266,8 @@ def mlqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]
 
 
 def test_mlqa_is_read_from_its_folder_in_the_language_of_the_context(mlqa: Callable):
-    found = data_squad.load(mlqa("dev", "de", "de", 512)).questions
-    assert len(found) == 512 and {question.language for question in found} == {"de"}
+    questions = data_squad.load(mlqa("dev", "de", "de", 512)).questions
+    assert len(questions) == 512 and {question.language for question in questions} == {"de"}
     assert {
         question.language for question in data_squad.load(mlqa("test", "zh", "hi", 3)).questions
     } == {"zh"}
@@ -294,10 +296,12 @@ def test_a_part_of_mlqa_that_is_not_there_is_refused(key: str, value: object, ml
 def test_xquad_is_read_whole_in_every_script(language: str):
     if not XQUAD.is_dir():
         pytest.skip("needs the XQuAD files")
-    found = data_squad.load({"source": f"path:{XQUAD}/xquad.{language}.json", "language": language})
+    loaded = data_squad.load(
+        {"source": f"path:{XQUAD}/xquad.{language}.json", "language": language}
+    )
     assert (
-        len(found.questions) == 1190
-        and len({question.article for question in found.questions}) == 48
+        len(loaded.questions) == 1190
+        and len({question.article for question in loaded.questions}) == 48
     )
 
 
@@ -320,34 +324,34 @@ def test_published_files_are_read_whole(name: str, count: int, shifted: int):
 def test_a_line_may_hold_signs_that_end_lines_elsewhere(tmp_path: Path):
     """JSON allows U+2028 and U+0085 inside a text as they are; `str.splitlines` would tear it
     apart."""
-    (one,) = lines(
+    (question,) = lines(
         tmp_path / "mine.jsonl", LINE | {"context": "Belu wrote Sado.\u2028And\x85 more."}
     )
-    assert one.context == "Belu wrote Sado.\u2028And\x85 more."
+    assert question.context == "Belu wrote Sado.\u2028And\x85 more."
 
 
 def test_texts_are_kept_as_they_are(tmp_path: Path):
     """No normalisation: a decomposed accent stays decomposed, and the answer is found by its own
     characters."""
-    (one,) = lines(
+    (question,) = lines(
         tmp_path / "mine.jsonl",
         LINE | {"context": "Cafe\u0301 Belu", "answers": [{"text": "e\u0301", "answer_start": 3}]},
     )
-    assert one.context == "Cafe\u0301 Belu" and one.answers == (("e\u0301", 3),)
+    assert question.context == "Cafe\u0301 Belu" and question.answers == (("e\u0301", 3),)
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "message"),
     [(5, "holds 5 questions, the official set 10570"), (10571, "holds 10571 questions")],
 )
-def test_a_set_that_is_declared_official_is_counted(count: int, said: str, save: Callable):
+def test_a_set_that_is_declared_official_is_counted(count: int, message: str, save: Callable):
     qas = [
         {"id": str(i), "question": "?", "answers": [{"text": "Belu", "answer_start": 0}]}
         for i in range(count)
     ]
     path = save({"data": [{"title": "t", "paragraphs": [{"context": "Belu.", "qas": qas}]}]})
     assert len(data_squad.load({"source": f"path:{path}"}).questions) == count
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         data_squad.load({"source": f"path:{path}", "official": "squad-dev"})
 
 
@@ -355,7 +359,8 @@ def test_official_counts_are_mlqas_and_squads():
     """All that the two projects publish: SQuAD v1.1 and MLQA's README."""
     assert sources.OFFICIAL["squad-train"] == 87599 and sources.OFFICIAL["squad-dev"] == 10570
     assert [
-        sources.OFFICIAL[f"mlqa-dev-{one}"] for one in ("en", "de", "es", "ar", "zh", "vi", "hi")
+        sources.OFFICIAL[f"mlqa-dev-{language}"]
+        for language in ("en", "de", "es", "ar", "zh", "vi", "hi")
     ] == [
         1148,
         512,
@@ -366,7 +371,8 @@ def test_official_counts_are_mlqas_and_squads():
         507,
     ]
     tests = [
-        sources.OFFICIAL[f"mlqa-test-{one}"] for one in ("en", "de", "es", "ar", "zh", "vi", "hi")
+        sources.OFFICIAL[f"mlqa-test-{language}"]
+        for language in ("en", "de", "es", "ar", "zh", "vi", "hi")
     ]
     assert tests == [11590, 4517, 5254, 5335, 5137, 5495, 4918]
 
@@ -380,7 +386,7 @@ def test_all_pairs_of_mlqa_can_be_described(mlqa: Callable):
 
 def test_contexts_can_be_their_own_articles(save: Callable):
     """A file that keeps everything under one title, as SQuADShifts' Reddit does."""
-    asked = [
+    qas = [
         {"id": str(i), "question": "?", "answers": [{"text": "Belu", "answer_start": 0}]}
         for i in range(4)
     ]
@@ -390,17 +396,17 @@ def test_contexts_can_be_their_own_articles(save: Callable):
                 {
                     "title": "all",
                     "paragraphs": [
-                        {"context": f"Belu {i}", "qas": asked[2 * i : 2 * i + 2]} for i in range(2)
+                        {"context": f"Belu {i}", "qas": qas[2 * i : 2 * i + 2]} for i in range(2)
                     ],
                 }
             ]
         }
     )
     assert len({q.article for q in data_squad.load({"source": f"path:{path}"}).questions}) == 1
-    found = data_squad.load(
+    held_out = data_squad.load(
         {"source": f"path:{path}", "articles": "contexts", "part": "dev", "dev_articles": 1}
     ).questions
-    assert len(found) == 2 and found[0].article == found[1].article
+    assert len(held_out) == 2 and held_out[0].article == held_out[1].article
 
 
 @pytest.mark.parametrize(
@@ -483,7 +489,7 @@ class _Hub(BaseHTTPRequestHandler):
                     {
                         "id": repository,
                         "sha": commit,
-                        "siblings": [{"rfilename": one} for one in files],
+                        "siblings": [{"rfilename": file} for file in files],
                     }
                 ).encode()
             )
@@ -507,17 +513,19 @@ class _Hub(BaseHTTPRequestHandler):
         ]
         start = f"{folder}/" if folder else ""
         if "recursive=true" in self.path.lower():
-            found = dict.fromkeys(below, "file")
+            kinds = dict.fromkeys(below, "file")
         else:
-            found = {one.partition("/")[0]: "directory" if "/" in one else "file" for one in below}
+            kinds = {
+                place.partition("/")[0]: "directory" if "/" in place else "file" for place in below
+            }
         return [
             {
                 "type": kind,
-                "path": start + one,
-                "size": len(files.get(start + one, b"")),
+                "path": start + place,
+                "size": len(files.get(start + place, b"")),
                 "oid": "0" * 40,
             }
-            for one, kind in found.items()
+            for place, kind in kinds.items()
         ]
 
     def reply(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
@@ -534,12 +542,12 @@ def hub(tmp_path: Path) -> Iterator[dict]:
     """The environment of a process that takes this machine for the hub."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        found = {
+        environment = {
             "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
             "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_OFFLINE": "0",
         }
-        yield os.environ | found
+        yield os.environ | environment
         server.shutdown()
 
 
@@ -572,9 +580,9 @@ def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
         text=True,
         timeout=300,
     )
-    one, two, counted, refused = run.stdout.splitlines()
-    assert json.loads(one) == [["1", "Sado", "en", [["Belu", 0]]]]
-    assert [(i, language) for i, _, language, _ in json.loads(two)] == [("1", "de"), ("2", "de")]
+    first, second, counted, refused = run.stdout.splitlines()
+    assert json.loads(first) == [["1", "Sado", "en", [["Belu", 0]]]]
+    assert [(i, language) for i, _, language, _ in json.loads(second)] == [("1", "de"), ("2", "de")]
     assert (
         counted == "hub:rajpurkar/squad holds 1 questions, the official set 87599: fetch it again."
     )
@@ -594,10 +602,10 @@ def test_what_is_not_what_the_hub_published_is_refused_and_nothing_made_of_it_is
         text=True,
         timeout=300,
     )
-    said = run.stdout.splitlines()
-    assert len(said) == 2 and all(
-        "0000.parquet is not what the hub published (its digest differs): delete " in one
-        for one in said
+    messages = run.stdout.splitlines()
+    assert len(messages) == 2 and all(
+        "0000.parquet is not what the hub published (its digest differs): delete " in message
+        for message in messages
     )
     assert not list((Path(hub["HF_HOME"]) / "datasets").rglob("*.arrow"))
 

@@ -120,7 +120,7 @@ def change(**fields) -> Callable[[dict], None]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (change(id="q2"), "has question 'q2' twice"),
         (change(answers=[]), "question 'q1' has no answer"),
@@ -158,11 +158,11 @@ def change(**fields) -> Callable[[dict], None]:
     ],
 )
 def test_a_damaged_file_is_refused_by_name(
-    damage: Callable, said: str, squad: dict, save: Callable
+    damage: Callable, message: str, squad: dict, save: Callable
 ):
     damage(squad)
     path = save(squad)
-    with pytest.raises(StudyError, match=f"{path}.*{said}"):
+    with pytest.raises(StudyError, match=f"{path}.*{message}"):
         data_squad.load({"source": f"path:{path}"})
 
 
@@ -188,8 +188,8 @@ def test_questions_of_one_context_stand_together():
 def test_selection_takes_whole_paragraphs_of_all_articles(save: Callable):
     path = save(library(articles=40, paragraphs=10))
     chosen = {count: ids(path, paragraphs=count) for count in (40, 100, 300)}
-    for count, found in chosen.items():
-        paragraphs = Counter(name.rpartition("-")[0] for name in found)
+    for count, names in chosen.items():
+        paragraphs = Counter(name.rpartition("-")[0] for name in names)
         assert set(paragraphs.values()) == {3}
         assert len(paragraphs) == count
         articles = Counter(name.partition("-")[0] for name in paragraphs)
@@ -212,7 +212,7 @@ def test_selection_depends_on_the_texts_and_not_on_their_order(save: Callable):
 def test_parts_split_whole_articles(save: Callable):
     path = save(library(articles=12, paragraphs=2))
     parts = {part: ids(path, part=part, dev_articles=5) for part in ("train", "dev")}
-    articles = {part: {name.partition("-")[0] for name in found} for part, found in parts.items()}
+    articles = {part: {name.partition("-")[0] for name in names} for part, names in parts.items()}
     assert (len(articles["train"]), len(articles["dev"])) == (7, 5)
     assert not articles["train"] & articles["dev"]
     assert sorted(parts["train"] + parts["dev"]) == sorted(ids(path))
@@ -310,7 +310,7 @@ def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save
 
 
 @pytest.mark.parametrize(
-    ("selection", "said"),
+    ("selection", "message"),
     [
         (
             {"skip_paragraphs": 24},
@@ -338,9 +338,9 @@ def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save
         ({"paragraphs": -3}, "paragraphs"),
     ],
 )
-def test_a_selection_that_cannot_be_is_refused(selection: dict, said: str, save: Callable):
+def test_a_selection_that_cannot_be_is_refused(selection: dict, message: str, save: Callable):
     path = save(library(articles=12, paragraphs=2))
-    with pytest.raises(StudyError, match=f"{path}.*{said}"):
+    with pytest.raises(StudyError, match=f"{path}.*{message}"):
         ids(path, **selection)
 
 

@@ -23,12 +23,14 @@ def stated(
     for paragraph in synthetic.paragraphs(
         split, contexts=contexts, facts=number, seed=seed, languages=[language]
     ):
-        found = []
-        for asked in paragraph["qas"]:
-            (answer,) = asked["answers"]
-            (sentence,) = [one for one in paragraph["statements"] if answer["text"] in one]
-            found.append((asked["question"], answer["text"], sentence))
-        yield paragraph, found
+        triples = []
+        for question in paragraph["qas"]:
+            (answer,) = question["answers"]
+            (sentence,) = [
+                statement for statement in paragraph["statements"] if answer["text"] in statement
+            ]
+            triples.append((question["question"], answer["text"], sentence))
+        yield paragraph, triples
 
 
 def name_in(question: str, templates: tuple[tuple[str, str], ...]) -> tuple[str, str]:
@@ -60,12 +62,12 @@ def test_generated_facts_follow_their_seed():
 
 
 def test_languages_take_turns():
-    found = squad.load(
+    questions = squad.load(
         {"source": "facts:train", "paragraphs": 14, "facts": 2, "languages": LANGUAGES}
     ).questions
-    assert {one: sum(q.language == one for q in found) for one in LANGUAGES} == dict.fromkeys(
-        LANGUAGES, 4
-    )
+    assert {
+        language: sum(q.language == language for q in questions) for language in LANGUAGES
+    } == dict.fromkeys(LANGUAGES, 4)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -84,11 +86,11 @@ def test_answers_stand_at_their_offsets_and_nowhere_else(split: str, language: s
 def test_a_question_is_answered_by_the_sentence_that_names_what_it_asks_about(
     split: str, language: str
 ):
-    made = synthetic.LANGUAGES[language]
-    templates = made.out_of_domain if split == "out-of-domain" else made.in_domain
-    for paragraph, found in stated(split, 40, language):
+    grammar = synthetic.LANGUAGES[language]
+    templates = grammar.out_of_domain if split == "out-of-domain" else grammar.in_domain
+    for paragraph, triples in stated(split, 40, language):
         names = set()
-        for question, answer, sentence in found:
+        for question, answer, sentence in triples:
             name, statement = name_in(question, templates)
             assert statement.format(a=name, b=answer) == sentence
             assert paragraph["context"].count(name) == 1
@@ -100,42 +102,46 @@ def test_a_question_is_answered_by_the_sentence_that_names_what_it_asks_about(
 def test_splits_share_no_name(language: str):
     names: dict[str, set[str]] = {}
     for split in synthetic.SPLITS:
-        made = synthetic.LANGUAGES[language]
-        templates = made.out_of_domain if split == "out-of-domain" else made.in_domain
-        found = [one for _, triples in stated(split, 100, language) for one in triples]
-        names[split] = {answer for _, answer, _ in found} | {
-            name_in(question, templates)[0] for question, _, _ in found
+        grammar = synthetic.LANGUAGES[language]
+        templates = grammar.out_of_domain if split == "out-of-domain" else grammar.in_domain
+        facts = [fact for _, triples in stated(split, 100, language) for fact in triples]
+        names[split] = {answer for _, answer, _ in facts} | {
+            name_in(question, templates)[0] for question, _, _ in facts
         }
-    assert all(len(found) > 100 for found in names.values())
+    assert all(len(split_names) > 100 for split_names in names.values())
     assert len(set.union(*names.values())) == sum(map(len, names.values()))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_far_test_shares_no_template(language: str):
-    made = synthetic.LANGUAGES[language]
-    assert not {text for pair in made.in_domain for text in pair} & {
-        text for pair in made.out_of_domain for text in pair
+    grammar = synthetic.LANGUAGES[language]
+    assert not {text for pair in grammar.in_domain for text in pair} & {
+        text for pair in grammar.out_of_domain for text in pair
     }
     assert all(
-        text.count("{a}") == 1 for pair in made.in_domain + made.out_of_domain for text in pair
+        text.count("{a}") == 1
+        for pair in grammar.in_domain + grammar.out_of_domain
+        for text in pair
     )
     assert all(
         statement.count("{b}") == 1 and "{b}" not in question
-        for statement, question in made.in_domain + made.out_of_domain
+        for statement, question in grammar.in_domain + grammar.out_of_domain
     )
 
 
 def test_the_languages_are_those_that_mlqa_scores_and_every_scorer_is_exercised():
     assert set(LANGUAGES) == set(segmentation.ARTICLES)
-    found = squad.load(
+    questions = squad.load(
         {"source": "facts:test", "paragraphs": 700, "facts": 5, "languages": LANGUAGES}
     ).questions
     for language in LANGUAGES:
-        answers = [q.answers[0][0] for q in found if q.language == language]
-        assert all(metrics.f1(one, [one], language=language, rules="mlqa") == 1 for one in answers)
-    arabic = [q.answers[0][0] for q in found if q.language == "ar"]
+        answers = [q.answers[0][0] for q in questions if q.language == language]
+        assert all(
+            metrics.f1(answer, [answer], language=language, rules="mlqa") == 1 for answer in answers
+        )
+    arabic = [q.answers[0][0] for q in questions if q.language == "ar"]
     official, mended = (
-        [segmentation.words(one, language="ar", rules=rules) for one in arabic]
+        [segmentation.words(answer, language="ar", rules=rules) for answer in arabic]
         for rules in ("mlqa", "mlqa_mended")
     )
     assert official != mended  # names that hold the two letters of the article

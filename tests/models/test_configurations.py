@@ -199,9 +199,9 @@ def check_computes_as(folder: Path, reference: torch.nn.Module) -> None:
     answers = generate.answer(net, words, prompts, longest=5)
     for answer, row in zip(answers, rows, strict=True):
         ids = torch.tensor([row.ids[: row.answers.at[0] + 1]])
-        said = net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5)
+        generated = net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5)
         assert answer.margin < 1e-3 or answer.text == generate.clean(
-            words.decode(said[0, ids.shape[1] :], skip_special_tokens=True)
+            words.decode(generated[0, ids.shape[1] :], skip_special_tokens=True)
         )
 
 
@@ -227,10 +227,10 @@ def test_what_would_need_another_mask_or_other_weights_is_refused(
     what: str, family: str, sound: Path, tmp_path: Path
 ):
     folder = shutil.copytree(sound / family, tmp_path / family)
-    values, said = REFUSED[what]
+    values, message = REFUSED[what]
     configured(folder, **values)
     for read in (loading.load, loading.config, loading.check_weights):
-        with pytest.raises(StudyError, match=rf"{folder}: its configuration says .*{said}"):
+        with pytest.raises(StudyError, match=rf"{folder}: its configuration says .*{message}"):
             read(f"path:{folder}")
 
 

@@ -52,7 +52,7 @@ def test_plain_training_takes_three_times_the_closed_form_of_a_forward_pass(name
     config = hub.known_config({"small": "HuggingFaceTB/SmolLM2-135M-Instruct"}.get(name, name))
     passes = flops.counted(prune.hollow(config, config.num_hidden_layers, None))
     assert astuple(passes.forward) == forward(config)
-    assert astuple(passes.training) == tuple(3 * each for each in forward(config))
+    assert astuple(passes.training) == tuple(3 * value for value in forward(config))
     token, pair, logit = forward(config)
     assert passes.training.flops(200, 9000, 30) == 3 * (200 * token + 9000 * pair + 30 * logit)
 

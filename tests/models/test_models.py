@@ -77,21 +77,21 @@ def test_pickled_weights_are_no_model(tmp_path):
 
 
 def test_a_fingerprint_covers_weights_configuration_and_tokenizer(tmp_path):
-    def made(weight=1.0, configuration="{}", words="{}", template="{{ messages }}"):
+    def fingerprint(weight=1.0, configuration="{}", words="{}", template="{{ messages }}"):
         (tmp_path / "config.json").write_text(configuration)
         (tmp_path / "tokenizer.json").write_text(words)
         (tmp_path / "chat_template.jinja").write_text(template)
         save_file({"w": torch.full((2,), weight)}, tmp_path / "model.safetensors")
         return loading.fingerprint(f"path:{tmp_path}")
 
-    found = [
-        made(),
-        made(weight=2.0),
-        made(configuration='{"eps": 1}'),
-        made(words='{"a": 0}'),
-        made(template=""),
+    fingerprints = [
+        fingerprint(),
+        fingerprint(weight=2.0),
+        fingerprint(configuration='{"eps": 1}'),
+        fingerprint(words='{"a": 0}'),
+        fingerprint(template=""),
     ]
-    assert len(set(found)) == 5 and made() == found[0]
+    assert len(set(fingerprints)) == 5 and fingerprint() == fingerprints[0]
 
 
 def test_folders_that_do_not_fit_are_refused_in_a_sentence(tmp_path):

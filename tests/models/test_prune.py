@@ -21,8 +21,8 @@ def test_a_cut_model_computes_only_the_blocks_that_were_kept(family):
         for gone in (1, 3):
             layer = parts.layers(net)[gone]
             layer.forward = lambda hidden, *_, **__: hidden
-        expected, found = parts.hidden_states(net, batch), parts.hidden_states(student, batch)
-    torch.testing.assert_close(found[batch.real], expected[batch.real])
+        expected, states = parts.hidden_states(net, batch), parts.hidden_states(student, batch)
+    torch.testing.assert_close(states[batch.real], expected[batch.real])
     assert student.config.num_hidden_layers == 2 and len(parts.layers(student)) == 2
 
 
@@ -46,14 +46,14 @@ def test_a_cut_model_is_saved_and_loaded_and_generates(tmp_path, family):
     ids = torch.tensor([packs()[0].ids[:20]])
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, student(input_ids=ids).logits)
-    made = loaded.generate(
+    generated = loaded.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=4,
         do_sample=False,
         pad_token_id=words.pad_token_id,
     )
-    assert made.shape[1] <= 24
+    assert generated.shape[1] <= 24
     assert loading.vocabulary_digest(words) == loading.vocabulary_digest(tokenizer())
 
 
@@ -82,11 +82,11 @@ def inner_states(net, batch):
 
 def gap(student, net, batch):
     """Mean |s − t|² / |t|² per token of what leaves the last block."""
-    found, wanted = (
+    states, targets = (
         inner_states(student, batch)[-1][batch.real],
         inner_states(net, batch)[-1][batch.real],
     )
-    return features.hidden_mse(found, wanted).mean().item()
+    return features.hidden_mse(states, targets).mean().item()
 
 
 def reconstructed(net, keep, batches):
@@ -101,8 +101,8 @@ def test_ridge_is_least_squares_with_rows_for_the_penalty():
     expected = torch.linalg.lstsq(
         torch.cat([x, penalty * torch.eye(6)]), torch.cat([y, torch.zeros(6, 3)])
     ).solution
-    found, curvature, left = reconstruct.ridge([(x[:20], y[:20]), (x[20:], y[20:])])
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    solution, curvature, left = reconstruct.ridge([(x[:20], y[:20]), (x[20:], y[20:])])
+    torch.testing.assert_close(solution, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         curvature.float(), x.T @ x + penalty**2 * torch.eye(6), rtol=1e-4, atol=1e-4
     )
@@ -130,11 +130,14 @@ def test_surgery_takes_out_what_a_search_over_single_inputs_would(monkeypatch, c
     stays = list(range(6))
     while len(stays) > count:
         stays.remove(
-            min(stays, key=lambda one: least([other for other in stays if other != one])[0])
+            min(
+                stays,
+                key=lambda candidate: least([other for other in stays if other != candidate])[0],
+            )
         )
-    kept, found = prune.surgery(weights.float(), curvature, count)
+    kept, solution = prune.surgery(weights.float(), curvature, count)
     assert kept.tolist() == stays
-    torch.testing.assert_close(found, least(stays)[1].float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(solution, least(stays)[1].float(), rtol=1e-4, atol=1e-5)
 
 
 def test_surgery_is_the_same_within_autocast():
@@ -142,8 +145,8 @@ def test_surgery_is_the_same_within_autocast():
     weights, curvature = torch.randn(24, 5, generator=torch.Generator().manual_seed(1)), x.T @ x
     expected = prune.surgery(weights, curvature, 9)
     with torch.autocast("cpu", torch.bfloat16):
-        found = prune.surgery(weights, curvature, 9)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        result = prune.surgery(weights, curvature, 9)
+    assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 def test_more_neurons_than_there_are_are_refused():
@@ -202,15 +205,15 @@ def gap_regression(net, student, place, following, maps, batch):
     models."""
     read = []
     hooks = [
-        one.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
-        for one in maps
+        linear.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
+        for linear in maps
     ]
-    given = inner_states(student, batch)[place + 1][batch.real]
+    state = inner_states(student, batch)[place + 1][batch.real]
     for hook in hooks:
         hook.remove()
-    wanted = inner_states(net, batch)[following][batch.real]
-    size = wanted.norm(dim=-1, keepdim=True)
-    return reconstruct.ridge([(torch.cat(read, -1) / size, (wanted - given) / size)])[0].T
+    target = inner_states(net, batch)[following][batch.real]
+    size = target.norm(dim=-1, keepdim=True)
+    return reconstruct.ridge([(torch.cat(read, -1) / size, (target - state) / size)])[0].T
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -226,10 +229,10 @@ def test_blocks_are_moved_by_the_ridge_solutions(family):
         forward.weight += gap_regression(net, expected, 1, 3, (forward,), batch)
         last = prune.writers(parts.layers(expected)[2])[1]
         last.weight += gap_regression(net, expected, 2, 4, (last,), batch)
-    for (name, found), wanted in zip(
+    for (name, weight), reference in zip(
         student.named_parameters(), expected.parameters(), strict=True
     ):
-        torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-3, msg=name)
+        torch.testing.assert_close(weight, reference, rtol=1e-2, atol=1e-3, msg=name)
     for (name, before), after in zip(
         parts.layers(net)[0].named_parameters(), parts.layers(student)[0].parameters(), strict=True
     ):
@@ -327,11 +330,15 @@ def test_layers_go_in_the_order_of_a_plain_greedy_search(family):
         kept.remove(block)
     seen = []
     how = dict(count=3, vocabulary=VOCABULARY, report=lambda order: seen.append(list(order)))
-    found = prune.removal_order(net, batch, objective.cross_entropy, **how)
-    assert found == expected and seen == [found[:1], found[:2], found]
+    removed = prune.removal_order(net, batch, objective.cross_entropy, **how)
+    assert removed == expected and seen == [removed[:1], removed[:2], removed]
     assert (
         prune.removal_order(
-            net, batch, objective.cross_entropy, begun=[list(one) for one in found[:1]], **how
+            net,
+            batch,
+            objective.cross_entropy,
+            begun=[list(removal) for removal in removed[:1]],
+            **how,
         )
-        == found
+        == removed
     ), "goes on"

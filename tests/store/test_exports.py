@@ -49,19 +49,19 @@ def test_all_files_are_replaced_or_none_is_and_nothing_is_left_over(tmp_path: Pa
 
 def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: Path):
     exported(tmp_path, runs=table(a1=1), cost=table(b1=2))
-    own = {
+    foreign = {
         "my_plot.svg": "<svg/>",
         "my_plot.csv": "x",
         f"{exports.DRAFT}notes/a.txt": "mine",
         f"{exports.PARTS}/mine/a.txt": "mine",
     }
-    for name, text in own.items():
+    for name, text in foreign.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     exported(tmp_path, runs=table(a1=3))
     exports.clear_parts(tmp_path)
     exports.drop(tmp_path, ["my_plot.svg", "my_plot.csv", "cost.csv", "none.csv"])
-    assert {name: (tmp_path / name).read_text() for name in own} == own
+    assert {name: (tmp_path / name).read_text() for name in foreign} == foreign
     assert not (tmp_path / "cost.csv").exists() and set(exports.listed(tmp_path)) == {"runs.csv"}
     (tmp_path / "cost.csv").write_text("mine")
     with pytest.raises(
@@ -162,9 +162,9 @@ def test_a_table_does_not_grow_when_the_same_is_merged_again(text: str, tmp_path
 def exported(place: Path, **tables_: pd.DataFrame) -> None:
     """Write tables of these names into the folder."""
     place.mkdir(parents=True, exist_ok=True)
-    with exports.draft(place) as made:
+    with exports.draft(place) as scratch:
         for name, lines in tables_.items():
-            exports.save(lines, made / f"{name}.csv")
+            exports.save(lines, scratch / f"{name}.csv")
 
 
 def test_a_table_that_was_edited_is_refused_and_others_are_not(tmp_path: Path):
@@ -210,14 +210,14 @@ def test_whenever_it_is_killed_no_table_is_refused(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", counted)
         exported(place, runs=table(a2=3), learning=table(a2=4))
-    found = {
+    planned = {
         name: next(iter(exports.parts(place / f"{name}.csv"))) for name in ("runs", "learning")
     }
-    assert found in (
+    assert planned in (
         {"runs": runs, "learning": learning}
         for runs, learning in (("a1", "a1"), ("a1", "a2"), ("a2", "a2"))
     )
-    assert sum(name == "a2" for name in found.values()) == max(0, after - 1)
+    assert sum(name == "a2" for name in planned.values()) == max(0, after - 1)
     exported(place, runs=table(a3=5), learning=table(a3=6))
     assert list(exports.parts(place / "runs.csv")) == ["a3"]
 
@@ -236,8 +236,8 @@ def test_what_was_planned_alike_is_found_in_a_folder_beside_it_and_first_of_all_
     for place, value in (("first", 1), ("own", 2), ("third", 3)):
         (tmp_path / place).mkdir()
         exports.save(table(shared=value, **{place: 0}), tmp_path / place / "runs.csv")
-    found = exports.exported(tmp_path / "own", "runs.csv")
-    assert set(found) == {"shared", "first", "own", "third"} and list(found["shared"].value) == [2]
+    rows = exports.exported(tmp_path / "own", "runs.csv")
+    assert set(rows) == {"shared", "first", "own", "third"} and list(rows["shared"].value) == [2]
     assert exports.exported(None, "runs.csv") == {}
 
 
@@ -262,9 +262,9 @@ def merge(place: Path, **tables_: pd.DataFrame) -> None:
 
 def seen(place: Path, name: str = "runs.csv") -> dict[str, int]:
     """What readers see of a table, by what was planned: each once."""
-    found = exports.exported(place, name)
-    assert all(len(lines) == 1 for lines in found.values())
-    return {planned: int(lines.value.iloc[0]) for planned, lines in found.items()}
+    rows = exports.exported(place, name)
+    assert all(len(lines) == 1 for lines in rows.values())
+    return {planned: int(lines.value.iloc[0]) for planned, lines in rows.items()}
 
 
 def test_what_was_appended_is_seen_and_merged_into_the_table(tmp_path: Path):
@@ -401,10 +401,10 @@ def _add(place: Path, name: str) -> None:
 def test_what_several_processes_add_is_all_there(tmp_path: Path):
     names = ["a", "b", "c", "d"]
     context = multiprocessing.get_context("spawn")
-    each = [context.Process(target=_add, args=(tmp_path / "shown", name)) for name in names]
-    for process in each:
+    processes = [context.Process(target=_add, args=(tmp_path / "shown", name)) for name in names]
+    for process in processes:
         process.start()
-    for process in each:
+    for process in processes:
         process.join(120)
-    assert [process.exitcode for process in each] == [0] * len(names)
+    assert [process.exitcode for process in processes] == [0] * len(names)
     assert set(exports.exported(tmp_path / "shown", "runs.csv")) == set(names)

@@ -110,10 +110,10 @@ def test_ancestry_is_deepest_first():
 
 def test_complete_computes_once():
     store = Store()
-    made = store.complete(number(), write)
-    assert made["facts"] == {"value": 3}
+    result = store.complete(number(), write)
+    assert result["facts"] == {"value": 3}
     assert store.state(number()) == ("done", "")
-    assert Store().complete(number(label="another name"), refuse) == made
+    assert Store().complete(number(label="another name"), refuse) == result
 
 
 def test_result_holds_the_digest_of_every_file():
@@ -262,27 +262,29 @@ def slow(run: Run, folder: Path) -> dict:
 
 
 def compute(
-    root: Path, together: "multiprocessing.Barrier", told: "multiprocessing.SimpleQueue"
+    root: Path, together: "multiprocessing.Barrier", results: "multiprocessing.SimpleQueue"
 ) -> None:
     together.wait(PATIENCE)
-    told.put(Store(root).complete(number(), slow)["facts"]["by"])
+    results.put(Store(root).complete(number(), slow)["facts"]["by"])
 
 
 def test_two_processes_compute_once(tmp_path: Path):
     fresh = multiprocessing.get_context("spawn")
-    together, told = fresh.Barrier(2), fresh.SimpleQueue()
-    processes = [fresh.Process(target=compute, args=(tmp_path, together, told)) for _ in range(2)]
+    together, results = fresh.Barrier(2), fresh.SimpleQueue()
+    processes = [
+        fresh.Process(target=compute, args=(tmp_path, together, results)) for _ in range(2)
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(PATIENCE)
     assert [process.exitcode for process in processes] == [0, 0]
-    made = [
+    ids = [
         int(path.name.removeprefix("made-"))
         for path in (tmp_path / "runs" / "number").glob("made-*")
     ]
-    assert len(made) == 1
-    assert [told.get(), told.get()] == made * 2
+    assert len(ids) == 1
+    assert [results.get(), results.get()] == ids * 2
 
 
 OWNER = """
@@ -320,11 +322,11 @@ def test_find_by_the_first_digits_of_a_key():
     for value in range(17):  # more than there are first digits: two keys begin alike
         store.complete(number(value), write)
     keys = [store.key(number(value)) for value in range(17)]
-    alike = next(
+    prefix = next(
         first for first in "0123456789abcdef" if sum(key.startswith(first) for key in keys) > 1
     )
     assert store.find(keys[0]) == store.find(keys[0][:16]) == store.folder(number(0))
-    for unclear in (alike, "nothing", "../number"):
+    for unclear in (prefix, "nothing", "../number"):
         with pytest.raises(StudyError, match="have a key that starts with"):
             store.find(unclear)
 
@@ -392,7 +394,7 @@ def test_drafts_that_a_killed_process_left_go_when_the_run_is_made(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("files", "left", "said"),
+    ("files", "left", "message"),
     [
         (
             1000,
@@ -408,13 +410,13 @@ def test_drafts_that_a_killed_process_left_go_when_the_run_is_made(tmp_path: Pat
     ],
 )
 def test_a_file_system_without_inodes_is_not_told_to_lack_bytes(
-    files: int, left: int, said: str, tmp_path: Path, monkeypatch
+    files: int, left: int, message: str, tmp_path: Path, monkeypatch
 ):
     def full(run: Run, folder: Path) -> dict:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     real = os.statvfs(tmp_path)
-    about = SimpleNamespace(
+    stats = SimpleNamespace(
         f_files=files,
         f_favail=left,
         f_bavail=real.f_bavail,
@@ -422,18 +424,18 @@ def test_a_file_system_without_inodes_is_not_told_to_lack_bytes(
         f_bfree=real.f_bfree,
         f_frsize=1,
     )
-    monkeypatch.setattr(os, "statvfs", lambda place: about)
-    with pytest.raises(filesystem.NoRoom, match=said):
+    monkeypatch.setattr(os, "statvfs", lambda place: stats)
+    with pytest.raises(filesystem.NoRoom, match=message):
         Store(tmp_path).complete(number(), full, lambda: 20e6)
 
 
 def chain(length: int) -> list[Run]:
     """Runs that each build twice on the one before and on the first, as students do that are cut
     from students."""
-    made = [number(0)]
+    runs = [number(0)]
     for value in range(1, length):
-        made.append(number(value, needs={"init": made[-1], "teacher": made[-1], "first": made[0]}))
-    return made
+        runs.append(number(value, needs={"init": runs[-1], "teacher": runs[-1], "first": runs[0]}))
+    return runs
 
 
 @pytest.mark.parametrize("length", [40, 400])
@@ -474,6 +476,6 @@ def test_what_is_planned_is_the_same_whatever_the_versions_of_code():
         "scoring": "1",
         "training": "1",
     }
-    assert len({one.planned for one in (run(1), run(1, source="t"), run(1, value=4))}) == 3
+    assert len({variant.planned for variant in (run(1), run(1, source="t"), run(1, value=4))}) == 3
     two = Run("pair", {}, {"a": run(1), "b": run(2)}, {"training": 2})
     assert two.versions == {"facts": "1/2", "scoring": "1", "training": "1/2"}
