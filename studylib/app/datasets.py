@@ -4,6 +4,7 @@ A set is called by its profile and its name there, `small/squad`; without a prof
 meant.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from studylib.app import parameters
@@ -16,6 +17,8 @@ from studylib.evaluation import generate, metrics
 from studylib.experiments import experiments
 from studylib.experiments.config import Experiment
 from studylib.models import loading
+
+SET = re.compile(r"(?:(.+?\.ya?ml|[^/]+)/)?(.+)")  # a profile or YAML, and a name with any slashes
 
 
 def settings(profile: str) -> Experiment:
@@ -179,7 +182,8 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
 
     Raises StudyError for an unknown set.
     """
-    profile, _, short = name.rpartition("/")
+    named = SET.fullmatch(name)
+    profile, short = named.groups() if named else (None, name)
     experiment = settings(profile or "tiny")
     described = sets(experiment)
     if short not in described:
