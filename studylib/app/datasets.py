@@ -183,13 +183,12 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     Raises StudyError for an unknown set.
     """
     named = SET.fullmatch(name)
-    profile, short = named.groups() if named else (None, name)
-    experiment = settings(profile or "tiny")
+    profile, short = (named[1] or "tiny", named[2]) if named else ("tiny", name)
+    experiment = settings(profile)
     described = sets(experiment)
     if short not in described:
         raise StudyError(
-            f"There is no data set {short!r} in {profile or 'tiny'}: known are"
-            f" {', '.join(described)}."
+            f"There is no data set {short!r} in {profile}: known are {', '.join(described)}."
         )
     tokenizer, config = loading.reading(next(iter(experiment.families.values())))
     pool, seed = squad.load(described["train"]).questions, experiment.seeds[0]
