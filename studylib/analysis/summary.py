@@ -154,7 +154,7 @@ def _nearest(students: pd.DataFrame) -> dict[str, Any]:
     """Of the first test set the student whose reduction is nearest to the paper's."""
     first = students[students.test_set == students.test_set.iloc[0]] if len(students) else students
     distance = (first.reduction_total - retention.REPORTED).abs()
-    return next(iter(first.assign(distance=distance).nsmallest(1, "distance").to_dict("records")), {})
+    return next(iter(first.loc[distance.nsmallest(1).index].to_dict("records")), {})
 
 
 def conclusion(

@@ -6,6 +6,7 @@ meant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import transformers
@@ -20,6 +21,8 @@ from studylib.evaluation import generate, metrics
 from studylib.experiments import experiments
 from studylib.experiments.config import Experiment
 from studylib.models import loading
+
+SET = re.compile(r"(?:(.+?\.ya?ml|[^/]+)/)?(.+)")  # a profile or YAML, and a name with any slashes
 
 
 def settings(profile: str) -> Experiment:
@@ -183,13 +186,13 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
 
     Raises StudyError for an unknown set.
     """
-    profile, _, short = name.rpartition("/")
-    experiment = settings(profile or "tiny")
+    named = SET.fullmatch(name)
+    profile, short = (named[1] or "tiny", named[2]) if named else ("tiny", name)
+    experiment = settings(profile)
     described = sets(experiment)
     if short not in described:
         raise StudyError(
-            f"There is no data set {short!r} in {profile or 'tiny'}: known are"
-            f" {', '.join(described)}."
+            f"There is no data set {short!r} in {profile}: known are {', '.join(described)}."
         )
     tokenizer, config = loading.reading(next(iter(experiment.families.values())))
     pool, seed = squad.load(described["train"]).questions, experiment.seeds[0]

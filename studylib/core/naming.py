@@ -4,16 +4,19 @@ A name is shown in tables (Markdown and CSV), figures, a page and the terminal, 
 plain text in all of them. Try it: python -m pytest -q tests/core/test_naming.py
 """
 
+import re
 from unicodedata import category
 
 from studylib.core.errors import StudyError
 
 LONGEST = 100  # characters
 FOLDER = 200  # bytes of a folder's name
-MARKS = "|<>[]*`$"  # which mean something in Markdown or in a figure
+MARKS = "|<>[]*`$\\~"  # which mean something in Markdown or in a figure
+# What also does in Markdown: emphasis by _ around words, HTML entities, web addresses.
+MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|&#?\w+;|://|\bwww\.")
 RULE = (
     f"write up to {LONGEST} visible characters, a letter or digit first and no blank last, without"
-    f" {' '.join(MARKS)} and line breaks"
+    f" {' '.join(MARKS)} and line breaks, _ around words, entities of HTML and web addresses"
 )
 
 
@@ -21,7 +24,7 @@ def check(name: str, what: str) -> None:
     """Raise StudyError for a name that could not be told from other text, or would be more than
     text: what begins with = + - @ is a formula in a spreadsheet, and matplotlib leaves what begins
     with _ out of legends."""
-    if not _is_plain(name) or set(name) & set(MARKS):
+    if not _is_plain(name) or set(name) & set(MARKS) or MARKUP.search(name):
         raise StudyError(f"{what}: {name!r} cannot be a name in tables: {RULE}.")
 
 
@@ -51,6 +54,7 @@ def is_sibling(name: str) -> bool:
         _is_plain(name)
         and category(name[0])[0] == "L"
         and all(_is_letter(char) or char in "_. " for char in name)
+        and not MARKUP.search(name)
     )
 
 

@@ -11,6 +11,7 @@ The process is this file, run as a script: it needs transformers alone.
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ SECONDS = 10  # of computing, whatever else the machine does
 CONVERSATIONS_A_SECOND = 100  # at least: the more there are, the longer it may take
 MEMORY = 1 << 30  # bytes, beside what the libraries take
 LONGEST = 1 << 20  # characters of one conversation beside its messages
+ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of something that a template prints and never calls
 PATIENCE = 600  # seconds, after which a process that neither computes nor ends is given up
 DATE = datetime(
     2024, 7, 26
@@ -119,6 +121,10 @@ def _rendered(
         (text,) = rendered[0]
         if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):
             raise ValueError(f"it prints {len(text)} characters")
+        if len(ADDRESS.findall(text)) > sum(
+            len(ADDRESS.findall(turn["content"])) for turn in conversation
+        ):
+            raise ValueError("it prints an address in memory, which is another one each time")
         texts.append(text)
     return texts
 

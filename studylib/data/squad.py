@@ -3,13 +3,14 @@ training."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 from studylib.core.errors import StudyError
+from studylib.core.segmentation import composed
 from studylib.data import sources
 
 
@@ -172,15 +173,15 @@ SHARED = ("articles", "contexts", "questions")
 
 def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, list[str]]:
     """What a test set has in common with the training questions, and should not: articles,
-    contexts, questions, by their text."""
+    contexts, questions, by their text in NFC, in which models see it."""
+    texts: dict[str, Callable[[Question], str]] = {
+        "articles": lambda q: composed(q.article),
+        "contexts": lambda q: _plain(composed(q.context)),
+        "questions": lambda q: _plain(composed(q.question)),
+    }
     return {
-        "articles": sorted({q.article for q in test} & {q.article for q in training}),
-        "contexts": sorted(
-            {_plain(q.context) for q in test} & {_plain(q.context) for q in training}
-        ),
-        "questions": sorted(
-            {_plain(q.question) for q in test} & {_plain(q.question) for q in training}
-        ),
+        what: sorted(set(map(text, test)) & set(map(text, training)))
+        for what, text in texts.items()
     }
 
 

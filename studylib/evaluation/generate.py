@@ -72,7 +72,7 @@ class Sampling:
         """The random numbers of a question."""
         return Random(f"{self.seed} {self.number} {question_id}")
 
-    def draw(self, logits: Tensor, questions: Sequence["_Asked"]) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, logits: Tensor, questions: Sequence[_Asked]) -> tuple[Tensor, Tensor, Tensor]:
         """A token of each question (R,) by its logits (R, V), its logit, and the best other's."""
         up_to = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
         draws = [question.random.random() for question in questions]
@@ -323,7 +323,11 @@ class _Decoder:
         return deepcopy(self.begun[beginning]), len(beginning)
 
     def _decode(
-        self, cache: transformers.DynamicCache, questions: Sequence[_Asked], last: Tensor, keys: Tensor
+        self,
+        cache: transformers.DynamicCache,
+        questions: Sequence[_Asked],
+        last: Tensor,
+        keys: Tensor,
     ) -> None:
         """Say the answers to the end. `last` (R, d) are the hidden states that the first tokens
         come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it when

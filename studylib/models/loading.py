@@ -292,7 +292,9 @@ def _weights(folder: Path, **how: object) -> transformers.PreTrainedModel:
 
 
 def _check_words(
-    tokenizer: transformers.PreTrainedTokenizerBase, configuration: transformers.PretrainedConfig, name: object
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    configuration: transformers.PretrainedConfig,
+    name: object,
 ) -> None:
     """Raise StudyError for a tokenizer with which the model cannot be asked."""
     if tokenizer.eos_token_id is None:
@@ -322,9 +324,9 @@ def tokenizer_of(folder: Path) -> transformers.PreTrainedTokenizerBase:
             else None
         )
         generic = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        tokenizer = (transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer).from_pretrained(
-            folder, **LOCAL
-        )
+        tokenizer = (
+            transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer
+        ).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
     return vocabulary.complete(tokenizer, folder)

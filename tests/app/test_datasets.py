@@ -131,6 +131,15 @@ def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
     assert shown.rstrip().endswith("<|endoftext|>")
 
 
+def test_a_set_whose_name_holds_a_slash_is_shown(mine: str, save: Callable):
+    values = json.loads(Path(mine).read_text(encoding="utf-8"))
+    values["data"]["tests"] = {"in/out": values["data"]["dev"]}
+    path = save(values, "capacity_gap.yaml")
+    assert [*datasets.shown(f"{path}/in/out", 1, "zero-shot")] == [
+        *datasets.shown(f"{path}/dev", 1, "zero-shot")
+    ]
+
+
 def test_an_unknown_set_is_refused_and_the_known_are_named():
     with pytest.raises(
         StudyError,

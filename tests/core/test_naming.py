@@ -18,6 +18,8 @@ SCRIPTS = [
     "001",
     "NA",
     "a: b",
+    "in/out",
+    "R&D snake_case_name",
     "x" * 100,
 ]
 REFUSED = {
@@ -43,6 +45,14 @@ REFUSED = {
     "a blank first": " a",
     "a blank last": "a ",
     "a sign of Markdown": "a|b",
+    "an escape of Markdown": "a\\.b",
+    "emphasis": "a _b_ c",
+    "strong emphasis at its end": "a __b__",
+    "struck text": "a ~~b~~",
+    "an entity": "a &amp; b",
+    "a numbered entity": "a&#124;b",
+    "an address": "a http://elsewhere.example",
+    "an address that Markdown completes": "a www.elsewhere.example",
     "mathematics": "$x$",
     "an accent alone": "\u0301a",
     "more than can be read": "x" * 101,

@@ -906,6 +906,11 @@ TEMPLATES = [
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "cannot be used (RecursionError: ",
     ),
+    (
+        "that prints what is elsewhere in memory each time",
+        "{{ messages | map(attribute='content') }}{{ messages[0].content }}",
+        "cannot be used (ValueError: it prints an address in memory",
+    ),
     ("that shows nothing of it", "plain {{ 3 }}", "does not show what it is given, once"),
     (
         "that shows it twice",
