@@ -6,8 +6,8 @@ from studylib.analysis import retention, run_ids
 
 
 def pareto(costs: pd.DataFrame) -> pd.DataFrame:
-    """The costs (`study.timing`), means over seeds. A model of at least 20 F1 is on the `front` if
-    none of its family and test set has a higher F1 in as little time."""
+    """The costs (`study.timing`), means over seeds. A model of at least 20 F1 is on the `front`
+    where no other of its family and test set is as fast and better."""
     costs = costs.drop(columns=["seed", "planned"])
     measured = costs.select_dtypes("number").columns.difference(["steps"])
     models = costs.groupby([name for name in costs if name not in (*measured, "runs")], sort=False)

@@ -46,7 +46,9 @@ class Results:
     def export(self) -> "Results":
         """Write all of it into the folder, but for the arms, which the plan states."""
         kept = {name: _without_arms(table) for name, table in self.tables.items()}
-        drawn = {name: (drawn, _without_arms(of)) for name, (drawn, of) in self.figures.items()}
+        drawn = {
+            name: (figure, _without_arms(table)) for name, (figure, table) in self.figures.items()
+        }
         study.export(self.folder, _without_arms(self.rows), kept, self.texts, drawn)
         return self
 

@@ -239,8 +239,9 @@ def _add(plan: Plan, family: Family, model: Run, called: dict) -> None:
 def _check_sizes(
     name: str, chosen: Sizes, sizes: Sequence[int | str], siblings: Sequence[str]
 ) -> None:
-    """Raise StudyError for a size that is named twice or is not among `sizes` (or siblings), and
-    for one that is cut in stages where it may not be or before what it is cut from."""
+    """Raise StudyError for a size that is named twice or is not among `sizes` (or siblings).
+
+    A size that is cut in stages is refused where it may not be, and before what it is cut from."""
     if len({core_sizes.size(size) for size in chosen}) < len(chosen):
         raise StudyError(f"{name} names a size twice.")
     for number, written in enumerate(chosen):
