@@ -43,7 +43,7 @@ from studylib.app import origins as app_origins
 from studylib.app.cli import main
 from studylib.app.notebooks import Job
 from studylib.core import project
-from studylib.core.errors import HIDDEN, StudyError, said
+from studylib.core.errors import HIDDEN, StudyError, sentence_of
 from studylib.core.escaping import printable
 from studylib.core.project import root
 from studylib.data import archives, hub
@@ -1227,12 +1227,12 @@ def test_what_a_worker_says_of_its_failure_holds_no_token(tmp_path: Path):
     ],
 )
 def test_what_looks_like_a_secret_is_hidden_and_all_else_is_told(text: str, rest: str):
-    assert said(ValueError(text)) == rest
+    assert sentence_of(ValueError(text)) == rest
 
 
 def test_this_machines_token_is_hidden_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", " secretsecret\n")
-    assert said(ValueError("it was secretsecret.")) == f"it was {HIDDEN}"
+    assert sentence_of(ValueError("it was secretsecret.")) == f"it was {HIDDEN}"
 
 
 def cached(name: str, place: Path) -> Path:

@@ -1,5 +1,6 @@
 """One vocabulary, the field's: words that it has replaced stand nowhere."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ REPLACED = (
 )
 NAMES = {"asked", "trained", "start", "learn", "packs", "micro", "rate", "rates", "search_steps"}
 NAMES |= {"evaluations", "variant", "xquad", "near", "far"}  # of parameters and columns
+FILLERS = {"one", "own", "found", "said", "told", "made", "wanted", "about", "alike", "theirs"}
 KEPT = {"key_names.py"}  # which tells what keys call things
 CHECKED = ("*.md", "studylib/**/*", "params/**/*", "notebooks/*.ipynb", "figures/*/**/*.md")
 TEXT = {".py", ".md", ".yaml", ".j2", ".html", ".ipynb"}
@@ -35,6 +37,17 @@ def test_no_file_has_a_word_that_was_replaced():
         for match in re.finditer(REPLACED, file.read_text(encoding="utf-8"), re.IGNORECASE)
     ]
     assert len(FILES) > 150 and found == []
+
+
+@pytest.mark.parametrize("file", sorted((root() / "studylib").rglob("*.py")), ids=str)
+def test_no_variable_has_a_name_that_says_nothing(file: Path):
+    """Of variables, arguments and loops."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    names = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    names |= {
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    assert not names & FILLERS
 
 
 def named(values: object) -> set[str]:

@@ -48,8 +48,8 @@ def verb(arguments: Mapping[str, Mapping]) -> Callable[[Callable[..., None]], Ca
     def add(call: Callable[..., None]) -> Callable[..., None]:
         parser = VERBS.add_parser(call.__name__, help=call.__doc__, description=call.__doc__)
         parser.set_defaults(call=call)
-        for name, about in arguments.items():
-            parser.add_argument(name, **about)
+        for name, options in arguments.items():
+            parser.add_argument(name, **options)
         return call
 
     return add
@@ -157,7 +157,7 @@ def plan(profile: str, device: str | None, out: Path | None) -> None:
     jobs, work = notebooks.jobs(profile), budget.Work()
     chosen = card or app_plan.here([job.plan for job in jobs], work)
     table = app_plan.runs(jobs, chosen, work)
-    for line in app_plan.said(table, chosen):
+    for line in app_plan.lines_of(table, chosen):
         print(line)
     if out is not None:
         table.to_csv(out, index=False)
@@ -312,11 +312,11 @@ def bench(what: str, device: str | None, out: Path | None) -> None:
     _check_place(out)
     beside = speed.beside(out) if out else None
     (job,) = [job for job in notebooks.jobs("small") if job.notebook.stem == "capacity_gap"]
-    found = speed.speed(job.plan, say)
-    table = speed.table(found)
+    measured = speed.speed(job.plan, say)
+    table = speed.table(measured)
     say(f"\n{table}")
     if out and beside:
-        write_json(out, found)
+        write_json(out, measured)
         beside.write_text(table, encoding="utf-8")
 
 

@@ -49,8 +49,8 @@ def listed(profile: str | None) -> Iterator[str]:
         for line in overview(each):
             head = f"{line.pop('set')} ({line.pop('language')}), {printable(line.pop('source'))}"
             yield head
-            about = "; ".join(_spelt(name, value) for name, value in line.items() if value != "")
-            yield f"  {line.get('missing') or about}"
+            summary = "; ".join(_spelt(name, value) for name, value in line.items() if value != "")
+            yield f"  {line.get('missing') or summary}"
 
 
 def _spelt(name: str, value: object) -> str:

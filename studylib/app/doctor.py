@@ -76,7 +76,7 @@ def environment() -> Iterator[str]:
     were made with, or not there."""
     try:
         files = (root() / "figures" / "small").glob("*/runs.csv")
-        recorded = {made for file in files for made in exports.read(file, ["python"]).python}
+        recorded = {release for file in files for release in exports.read(file, ["python"]).python}
     except StudyError as error:
         yield str(error)
     else:
@@ -86,14 +86,14 @@ def environment() -> Iterator[str]:
                 f" {' and '.join(sorted(recorded))}"
             )
     expected, same = pinned(), 0
-    for name, wanted in expected.items():
+    for name, required in expected.items():
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
-            yield f"{name} is not installed: constraints.txt has {wanted}"
+            yield f"{name} is not installed: constraints.txt has {required}"
             continue
-        if found.partition("+")[0] != wanted:
-            yield f"{name} {found}: constraints.txt has {wanted}"
+        if installed.partition("+")[0] != required:
+            yield f"{name} {installed}: constraints.txt has {required}"
         else:
             same += 1
     yield f"{same} of {len(expected)} packages are as in constraints.txt"
@@ -189,8 +189,8 @@ def faults(store: Store) -> Iterator[tuple[Path, str]]:
         _folders(store), desc="checking digests", disable=not watched()
     ):  # what other processes make now is left out
         try:
-            if said := _fault(store, folder):
-                yield folder, said
+            if fault := _fault(store, folder):
+                yield folder, fault
         except StudyError as error:
             yield folder, str(error)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -225,10 +225,10 @@ def downloads() -> Iterator[tuple[Path, str]]:
     for name, archive in archives.PINNED.items():
         for member, expected in archive.members.items():
             path = home() / "downloads" / name / member
-            wanted = archives.digest_of(path, expected or "/")
-            if path.exists() and wanted is not None:
+            digest = archives.digest_of(path, expected or "/")
+            if path.exists() and digest is not None:
                 try:
-                    archives.check(path, wanted)
+                    archives.check(path, digest)
                 except (StudyError, OSError) as error:
                     yield path, str(error)
 

@@ -14,7 +14,7 @@ from nbclient.exceptions import DeadKernelError
 from traitlets import default
 
 from studylib.app.notebooks import Job
-from studylib.core.errors import StudyError, told
+from studylib.core.errors import StudyError, redacted
 from studylib.core.filesystem import room, write_text
 from studylib.store.store import Store
 
@@ -75,7 +75,7 @@ def _by_papermill(job: Job, compute: bool) -> None:
             kernel_manager_class=InterpreterKernel,
         )
     except papermill.PapermillExecutionError as error:
-        reason = told(" ".join(error.evalue.split())).rstrip(".")
+        reason = redacted(" ".join(error.evalue.split())).rstrip(".")
         raise StudyError(
             f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {job.executed}."
         ) from error

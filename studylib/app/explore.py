@@ -39,7 +39,7 @@ class Token:
 
 
 @torch.no_grad()
-def told(
+def by_token(
     both: Mapping[str, PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     question: Question,
@@ -141,13 +141,13 @@ def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
     """The students and controls that are there with their fine-tuned teachers, by name."""
     store = store or Store()
     there = (
-        one
-        for one in plan.asked
-        if one.teacher is not None and isinstance(one.counted, Run) and store.result(one.counted)
+        pair
+        for pair in plan.asked
+        if pair.teacher is not None and isinstance(pair.counted, Run) and store.result(pair.counted)
     )
     return {
-        f"{one.counted.label}, {one.called['eval_prompt']}, {one.called['test_set']}": one
-        for one in there
+        f"{pair.counted.label}, {pair.called['eval_prompt']}, {pair.called['test_set']}": pair
+        for pair in there
     }
 
 
@@ -193,8 +193,8 @@ class Panel:
         self.context.value, self.question.value = self._chosen().context, self._chosen().question
 
     def _models(self) -> tuple[dict[str, PreTrainedModel], PreTrainedTokenizerBase]:
-        one = self.there[self.pair.value]
-        for name, each in (("teacher", one.teacher), ("student", one)):
+        pair = self.there[self.pair.value]
+        for name, each in (("teacher", pair.teacher), ("student", pair)):
             if each and (name not in self.loaded or self.loaded[name][0] is not each.counted):
                 self.loaded[name] = (each.counted, *inputs.load(self.store, each.counted))
         return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][
@@ -215,7 +215,7 @@ class Panel:
     def ask(self) -> str:
         """Ask both models what stands in the form and return their answers as Markdown. Raises
         StudyError for what cannot be asked."""
-        one = self.there[self.pair.value]
+        pair = self.there[self.pair.value]
         both, tokenizer = self._models()
         asked = replace(
             self._chosen(),
@@ -223,12 +223,12 @@ class Panel:
             question=self.question.value,
             answers=(("", 0),),
         )
-        answers = told(
+        answers = by_token(
             both,
             tokenizer,
             asked,
-            mode=one.called["eval_prompt"],
+            mode=pair.called["eval_prompt"],
             pool=inputs.loaded(self.plan.train).labelled,
-            seed=one.called["seed"],
+            seed=pair.called["seed"],
         )
         return table(answers)

@@ -160,7 +160,7 @@ def _metadata(name: str, models: Sequence[str], measured: Sequence[Score]) -> Mo
     hosted = [reference for reference in models if reference.startswith("hub:")]
     return ModelCardData(
         license=_shared(licence(reference) for reference in models),
-        base_model=[one.partition(":")[2].partition("@")[0] for one in hosted] or None,
+        base_model=[reference.partition(":")[2].partition("@")[0] for reference in hosted] or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["question-answering", "knowledge-distillation"],

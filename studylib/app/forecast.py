@@ -41,8 +41,12 @@ def download(plan: Plan) -> int:
         need.value["source"] if isinstance(need.value, dict) else need.value
         for need in _inputs(plan.runs)
     }
-    archived = {one.removeprefix("archive:") for one in references if one.startswith("archive:")}
-    wanted = {
+    archived = {
+        reference.removeprefix("archive:")
+        for reference in references
+        if reference.startswith("archive:")
+    }
+    megabytes = {
         archives.pinned(reference)[0]: archives.missing(reference)
         for reference in sorted(archived, key=archives.missing)
     }
@@ -51,7 +55,7 @@ def download(plan: Plan) -> int:
         for need in _inputs(plan.runs)
         if isinstance(need.value, str) and need.value.startswith("hub:")
     }
-    return sum(wanted.values()) + sum(loading.to_fetch(reference) for reference in named)
+    return sum(megabytes.values()) + sum(loading.to_fetch(reference) for reference in named)
 
 
 def datasets(plan: Plan) -> list[str]:
@@ -59,23 +63,23 @@ def datasets(plan: Plan) -> list[str]:
     of it leaks from training."""
     lines, leaks = [], leakage(plan).set_index("set")
     for need in (plan.train, plan.dev, *plan.tests):
-        found = inputs.loaded(need)
-        said = (
-            f"{need.label}: {len(found.questions)} questions on"
-            f" {len(squad.by_context(found.questions))} contexts"
+        dataset = inputs.loaded(need)
+        line = (
+            f"{need.label}: {len(dataset.questions)} questions on"
+            f" {len(squad.by_context(dataset.questions))} contexts"
         )
-        if found.shifted:
-            said += f", {found.shifted} answers of the file shifted to where they stand"
+        if dataset.shifted:
+            line += f", {dataset.shifted} answers of the file shifted to where they stand"
         if need is not plan.train:
             leaked = ", ".join(
                 f"{count} {what}" for what, count in leaks.loc[need.label].items() if count
             )
-            said += (
+            line += (
                 f"; LEAK: {leaked} in common with train"
                 if leaked
                 else "; no article, context or question of it in train"
             )
-        lines.append(f"{said}.")
+        lines.append(f"{line}.")
     return lines
 
 
@@ -104,7 +108,7 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
         base = planning.base_of(run).digest
         if base not in paces:
             paces[base] = _pace(
-                [one for one in plan.runs if planning.base_of(one).digest == base],
+                [other for other in plan.runs if planning.base_of(other).digest == base],
                 plan,
                 work,
                 store,
@@ -134,8 +138,8 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
     inputs.prepare(plan.machine)
     training_ones = [run for run in runs if run.kind in ("teacher", "student")]
     run = max(
-        training_ones or [one for one in plan.runs if one.kind == "teacher"],
-        key=lambda one: work.shape(one).total,
+        training_ones or [candidate for candidate in plan.runs if candidate.kind == "teacher"],
+        key=lambda candidate: work.shape(candidate).total,
     )
     shape, text = work.shape(run), work.text(run, "train", True)
     whole = 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4
@@ -152,22 +156,28 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
     of which warms up; and seconds until the model was there."""
-    wanted, started = run.parameters, time.monotonic()
+    parameters, started = run.parameters, time.monotonic()
     model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
-    rows = [example(round(text.tokens), round(text.questions))] * wanted["batch_size"]
+    rows = [example(round(text.tokens), round(text.questions))] * parameters["batch_size"]
     method = Objective(losses={"cross_entropy": 1.0})
     learner = Learner(
         model,
         method,
-        Recipe(wanted["batch_size"], 1e-6, 0, wanted["micro_batch_size"], wanted["precision"]),
+        Recipe(
+            parameters["batch_size"],
+            1e-6,
+            0,
+            parameters["micro_batch_size"],
+            parameters["precision"],
+        ),
         "",
     )
     took = []
     for _ in range(2):
         started = time.monotonic()
-        with parts.precision(model, wanted["precision"]):
-            loop.backward(model, rows, method, (), vocabulary, wanted["micro_batch_size"])
+        with parts.precision(model, parameters["precision"]):
+            loop.backward(model, rows, method, (), vocabulary, parameters["micro_batch_size"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
     training = flops.counted(model).training.flops(text.tokens, text.pairs, text.answers)

@@ -58,8 +58,8 @@ class Job:
         """That of all that the notebook's tables and figures come from, and of these."""
         store, code = Store().snapshot(), Path(studylib.__file__).parent
         results = {run.planned: store.result(run) for run in self.plan.runs}
-        made = [store.folder(run) for run in self.plan.runs if results[run.planned]]
-        read = [folder / name for folder in made for name in READ]
+        folders = [store.folder(run) for run in self.plan.runs if results[run.planned]]
+        read = [folder / name for folder in folders for name in READ]
         files = [self.notebook, self.executed, *code.rglob("*.py"), *self.folder.rglob("*"), *read]
         return filesystem.digest(
             {
@@ -131,7 +131,9 @@ def _refuse_taken(job: Job, file: Path) -> None:
         or not shown.exists()
     ):
         return
-    if not set(exports.read(shown, ["planned"]).planned) <= {one.planned for one in job.plan.asked}:
+    if not set(exports.read(shown, ["planned"]).planned) <= {
+        asked.planned for asked in job.plan.asked
+    }:
         raise StudyError(
             f"profile {job.profile!r} is that of params/{job.profile}, whose tables are in"
             f" {shown.parent}: name another."

@@ -16,17 +16,17 @@ from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
 
-def of(plan: Plan, made: pd.DataFrame) -> Origin:
-    """All of it, of the runs of a plan that were `made` (`origins`)."""
+def of(plan: Plan, done: pd.DataFrame) -> Origin:
+    """All of it, of the runs of a plan that were `done` (`origins`)."""
     return Origin(
-        rates(plan, made), computed(made), missing(plan, made), outdated=superseded(plan, made)
+        rates(plan, done), computed(done), missing(plan, done), outdated=superseded(plan, done)
     )
 
 
-def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
-    """A line per trained model of the plan among the runs that were `made` (`origins`); see
+def rates(plan: Plan, done: pd.DataFrame) -> pd.DataFrame:
+    """A line per trained model of the plan among the runs that were `done` (`origins`); see
     `analysis.rates`."""
-    known = dict(zip(made.planned, made.get("lr", [np.nan] * len(made)), strict=True))
+    known = dict(zip(done.planned, done.get("lr", [np.nan] * len(done)), strict=True))
     lines = []
     for run, called in plan.trained:
         if run.planned in known:
@@ -36,12 +36,12 @@ def rates(plan: Plan, made: pd.DataFrame) -> pd.DataFrame:
             ]
             search = run.needs.get("lr_search")
             searched = search.parameters["lr"] if search is not None else []
-            about = {
+            line = {
                 name: called[name]
                 for name in (*analysis_rates.PAIR, "role", "teacher", "targets", "objective")
             }
             lines.append(
-                about
+                line
                 | {
                     "weights": _listed(weights),
                     "tried": _listed(searched),
@@ -55,14 +55,14 @@ def _listed(numbers: list[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
 
 
-def superseded(plan: Plan, made: pd.DataFrame) -> str:
+def superseded(plan: Plan, done: pd.DataFrame) -> str:
     """Which models' answers were made with other versions of the code than today's, in a paragraph;
     nothing where none were."""
-    how, models = origins.outdated(plan, made), dict[str, dict[str, None]]()
-    for one in plan.asked:
-        for run in (one.answers, one.loyalty):
+    how, models = origins.outdated(plan, done), dict[str, dict[str, None]]()
+    for asked in plan.asked:
+        for run in (asked.answers, asked.loyalty):
             if run is not None and run.planned in how:
-                models.setdefault(how[run.planned], {})[one.counted.label] = None
+                models.setdefault(how[run.planned], {})[asked.counted.label] = None
     if not models:
         return ""
     each = "; ".join(f"{versions}: {', '.join(labels)}" for versions, labels in models.items())
@@ -71,25 +71,25 @@ def superseded(plan: Plan, made: pd.DataFrame) -> str:
     )
 
 
-def missing(plan: Plan, made: pd.DataFrame) -> str:
-    """How many answers of a plan are not among the runs that were `made`, in a sentence; nothing
+def missing(plan: Plan, done: pd.DataFrame) -> str:
+    """How many answers of a plan are not among the runs that were `done`, in a sentence; nothing
     where none are missing."""
-    count = sum(answers.answers.planned not in set(made.planned) for answers in plan.asked)
+    count = sum(answers.answers.planned not in set(done.planned) for answers in plan.asked)
     return f"Still missing: {count} of {len(plan.asked)} planned sets of answers." if count else ""
 
 
-def computed(made: pd.DataFrame) -> str:
+def computed(done: pd.DataFrame) -> str:
     """What computing runs (`origins`) took, in a sentence; nothing where none is known."""
-    if made.empty:
+    if done.empty:
         return ""
     computers = (
         f"{run.system} {run.processor}, {run.threads:.0f} threads, torch {run.torch}"
-        for run in made.itertuples()
+        for run in done.itertuples()
     )
     machines = sorted({markdown(computer) for computer in computers})
-    students = made.seconds[made.kind == "student"]
+    students = done.seconds[done.kind == "student"]
     longest = f"; training a student took up to {spoken(students.max())}" if len(students) else ""
     return (
-        f"{len(made)} runs, those that other experiments need, too, among them, took"
-        f" {spoken(made.seconds.sum())} ({'; '.join(machines)}){longest}."
+        f"{len(done)} runs, those that other experiments need, too, among them, took"
+        f" {spoken(done.seconds.sum())} ({'; '.join(machines)}){longest}."
     )

@@ -65,10 +65,10 @@ def _origin(run: Run, store: Store, result: Mapping) -> dict:
     }
 
 
-def outdated(plan: Plan, made: pd.DataFrame) -> dict[str, str]:
+def outdated(plan: Plan, done: pd.DataFrame) -> dict[str, str]:
     """The runs whose versions (in `origins`) are not today's, and how, in words, by what was
     planned."""
-    lines = exports.grouped(made)
+    lines = exports.grouped(done)
     changes = {
         run.planned: change(run, lines[run.planned]) for run in plan.runs if run.planned in lines
     }

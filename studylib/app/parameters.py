@@ -82,9 +82,9 @@ def _values(node: yaml.Node, counted: dict[int, int]) -> int:
         inside = (
             node.value
             if isinstance(node, yaml.SequenceNode)
-            else [one for pair in node.value for one in pair]
+            else [child for pair in node.value for child in pair]
         )
-        counted[id(node)] = 1 + sum(_values(one, counted) for one in inside)
+        counted[id(node)] = 1 + sum(_values(child, counted) for child in inside)
     return counted[id(node)]
 
 

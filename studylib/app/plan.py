@@ -64,12 +64,12 @@ class Card:
     def seconds(self, run: Run, took: Took) -> float:
         """At an assumed share of its peak; comparing is in fp32 always, and answering where a
         training is watched."""
-        own = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
-        answering = own if run.kind in ("answers", "cost") else self.fp32
+        peak = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
+        answering = peak if run.kind in ("answers", "cost") else self.fp32
         peaks = {
-            "training": own,
-            "reading": own,
-            "reconstruction": own,
+            "training": peak,
+            "reading": peak,
+            "reconstruction": peak,
             "answering": answering,
             "comparing": self.fp32,
         }
@@ -104,8 +104,8 @@ def named(device: str) -> Card:
     anything else."""
     if device in DEVICES:
         return Card(device, *DEVICES[device])
-    if found := re.fullmatch(r"([0-9.]+(?:e[0-9]+)?):([0-9.]+)", device):
-        return Card(device, float(found[1]), float(found[1]), 1e9 * float(found[2]))
+    if match := re.fullmatch(r"([0-9.]+(?:e[0-9]+)?):([0-9.]+)", device):
+        return Card(device, float(match[1]), float(match[1]), 1e9 * float(match[2]))
     raise StudyError(
         f"device {device!r} is unknown: use {', '.join(DEVICES)}, or its FLOP/s and gigabytes as in"
         " 165e12:24."
@@ -129,49 +129,49 @@ def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
             if run.planned not in lines:
                 took = kinds.took(work, run)
                 memory = _needed(run, took, job.plan, device.taken)
-                about: dict[str, object] = {
+                line: dict[str, object] = {
                     "notebook": job.notebook.stem,
                     "kind": run.kind,
                     "run": run.label,
                     "state": state,
                 }
-                about |= {
+                line |= {
                     "parameters": took.parameters,
                     "tokens": took.tokens,
                     "flops": took.flops,
                     "memory": memory,
                 }
-                about |= {
+                line |= {
                     "disk": took.disk,
                     "beside": took.work,
                     "seconds": device.seconds(run, took),
                 }
-                about |= {"fits": memory <= device.memory, "estimated": took.estimated}
-                lines[run.planned] = about | {"planned": run.planned}
+                line |= {"fits": memory <= device.memory, "estimated": took.estimated}
+                lines[run.planned] = line | {"planned": run.planned}
     return pd.DataFrame(lines.values())
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """The runs that differ in their seed alone in one line, with their number, numbers as means."""
-    alike = table.assign(run=table.run.str.replace(r" s\d+", "", n=1, regex=True))
-    means = alike.groupby(["notebook", "kind", "run", "state"], sort=False)[COLUMNS].mean()
+    unseeded = table.assign(run=table.run.str.replace(r" s\d+", "", n=1, regex=True))
+    means = unseeded.groupby(["notebook", "kind", "run", "state"], sort=False)[COLUMNS].mean()
     return means.assign(
-        count=alike.groupby(["notebook", "kind", "run", "state"], sort=False).size()
+        count=unseeded.groupby(["notebook", "kind", "run", "state"], sort=False).size()
     ).reset_index()
 
 
-def said(table: pd.DataFrame, device: Device) -> Iterator[str]:
+def lines_of(table: pd.DataFrame, device: Device) -> Iterator[str]:
     """The table line by line, totals, and what will not fit."""
     yield (
         f"{'runs':>4} {'state':8} {'kind':8} {'parameters':>10} {'tokens':>8} {'FLOP':>8}"
         f" {'memory GB':>9} {'disk GB':>8} {'time':>11}  run"
     )
-    for one in grouped(table).itertuples():
-        size, read = f"{one.parameters / 1e6:9.1f}M", f"{one.tokens / 1e6:7.2f}M"
-        room = f"{one.memory / 1e9:9.1f} {one.disk / 1e9:8.2f}"
+    for run in grouped(table).itertuples():
+        size, read = f"{run.parameters / 1e6:9.1f}M", f"{run.tokens / 1e6:7.2f}M"
+        room = f"{run.memory / 1e9:9.1f} {run.disk / 1e9:8.2f}"
         yield (
-            f"{one.count:4} {one.state:8} {one.kind:8} {size} {read} {one.flops:8.1e} {room}"
-            f" {spoken(one.seconds):>11}  {one.run}"
+            f"{run.count:4} {run.state:8} {run.kind:8} {size} {read} {run.flops:8.1e} {room}"
+            f" {spoken(run.seconds):>11}  {run.run}"
         )
     left = table[table.state != "done"]
     yield ""
@@ -225,8 +225,8 @@ def _needed(run: Run, took: Took, plan: Plan, taken: float) -> float:
 
 def unfit(table: pd.DataFrame, device: Device) -> Iterator[str]:
     """A warning for each kind of model that will not fit."""
-    for one in grouped(table[~table.fits]).itertuples() if len(table) else ():
+    for run in grouped(table[~table.fits]).itertuples() if len(table) else ():
         yield (
-            f"WARNING: {one.kind} {one.run} takes about {one.memory / 1e9:.1f} GB of memory,"
+            f"WARNING: {run.kind} {run.run} takes about {run.memory / 1e9:.1f} GB of memory,"
             f" {device.name} has {device.memory / 1e9:.1f} GB."
         )

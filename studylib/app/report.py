@@ -23,7 +23,7 @@ from studylib.analysis import run_ids, tables
 from studylib.app import origin, parameters
 from studylib.app import origins as app_origins
 from studylib.app.notebooks import Job
-from studylib.core.errors import StudyError, said
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.escaping import printable
 from studylib.core.filesystem import write_text
 from studylib.core.labels import FINE_TUNED, TEACHER
@@ -68,7 +68,7 @@ def write(jobs: Sequence[Job], store: Store | None = None) -> Path:
         page = _page(shown, store)
     except DAMAGE as error:
         raise StudyError(
-            f"{target.parent} is not what notebooks write ({said(error)}): `study verify"
+            f"{target.parent} is not what notebooks write ({sentence_of(error)}): `study verify"
             f" {shown[0].profile}` says what."
         ) from error
     write_text(target, page)

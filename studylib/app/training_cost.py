@@ -19,10 +19,10 @@ def of(plan: Plan) -> pd.DataFrame:
         model = asked.answers.needs["model"]
         if asked.teacher is None or not isinstance(model, Run):
             continue
-        about = {name: asked.called[name] for name in ("family", "seed", "objective", "steps")}
+        group = {name: asked.called[name] for name in ("family", "seed", "objective", "steps")}
         answering = kinds.took(work, asked.answers).flops
         lines.append(
-            about
+            group
             | {
                 "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
                 "answer_flops": answering / len(inputs.questions(asked.answers.needs["test"])),
@@ -34,14 +34,14 @@ def of(plan: Plan) -> pd.DataFrame:
 
 def _made_by(model: Run) -> list[Run]:
     """The runs that make a student of its init and its teacher."""
-    made, waiting = [], [model]
+    sources, waiting = [], [model]
     while waiting:
         run = waiting.pop()
-        if run not in made:
-            made.append(run)
+        if run not in sources:
+            sources.append(run)
             waiting += [
                 need
                 for name, need in run.needs.items()
                 if isinstance(need, Run) and need.kind in OWN and name != "init"
             ]
-    return made
+    return sources

@@ -23,7 +23,7 @@ import pandas as pd
 from studylib.app import curves, execution, origins, rows, timing, weights
 from studylib.app.notebooks import Job
 from studylib.core import labels
-from studylib.core.errors import StudyError, said
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.filesystem import home, read_sealed
 from studylib.core.project import root
 from studylib.data import prompts
@@ -44,10 +44,10 @@ TOLERANCE = 1e-4  # of scores and probabilities of 0 to 1 that are computed agai
 
 
 @dataclass(frozen=True)
-class Found:
+class Difference:
     """What was found, in a sentence, whether it is `wrong`, and whether all of it was `seen`."""
 
-    said: str
+    sentence: str
     wrong: bool = True
     seen: bool = True
 
@@ -76,25 +76,25 @@ def verify(
     with _copied(shown) as place:
         for job in shown:
             say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
-            for found in list(_differences(job, place, store, random, sample)):
-                say(f"  {found.said}")
-                findings.append(found)
+            for difference in list(_differences(job, place, store, random, sample)):
+                say(f"  {difference.sentence}")
+                findings.append(difference)
     say(_count(shown, findings))
     given = "" if seed is None else ", which was given and so could be known beforehand"
     say(f"Drawn by seed {drawn_by}{given}: --seed {drawn_by} again.")
     say(_meaning(sample))
-    if wrong := sum(found.wrong for found in findings):
+    if wrong := sum(difference.wrong for difference in findings):
         raise StudyError(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong}"
             " found, see above): restore it, or run again."
         )
 
 
-def _count(jobs: Sequence[Job], findings: Sequence[Found]) -> str:
+def _count(jobs: Sequence[Job], findings: Sequence[Difference]) -> str:
     """How many files were looked at and how many differences were found."""
     files = sum(len(_files(job.folder)) for job in jobs)
-    unseen = sum(not found.seen for found in findings)
-    wrong = sum(found.wrong for found in findings)
+    unseen = sum(not difference.seen for difference in findings)
+    wrong = sum(difference.wrong for difference in findings)
     return (
         f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
         f" differences: {wrong or 'none'}."
@@ -103,11 +103,11 @@ def _count(jobs: Sequence[Job], findings: Sequence[Found]) -> str:
 
 def _differences(
     job: Job, place: Path, store: Store, random: Random, sample: int
-) -> Iterator[Found]:
+) -> Iterator[Difference]:
     """What differs in what a notebook exported, redrawn in a copy of the project, and in the
     store."""
     if not (job.folder / "rows.parquet").exists():
-        yield Found("rows.parquet is missing")
+        yield Difference("rows.parquet is missing")
         return
     yield from _redrawn(job, place)
     yield from _stored(job, store, random, sample)
@@ -171,95 +171,101 @@ def _working(place: Path) -> Iterator[None]:
         os.environ |= {"STUDY_HOME": before} if before is not None else {}
 
 
-def _redrawn(job: Job, place: Path) -> Iterator[Found]:
+def _redrawn(job: Job, place: Path) -> Iterator[Difference]:
     """What differs between the files that a notebook exported and those that it writes in the copy
     of the project."""
-    shown, made = job.folder, place / "figures" / job.profile / job.notebook.stem
+    shown, redrawn = job.folder, place / "figures" / job.profile / job.notebook.stem
     try:
         with _working(place):
             execution.execute(
                 replace(job, notebook=place / "notebooks" / job.notebook.name), compute=False
             )
     except StudyError as error:
-        yield Found(str(error))
+        yield Difference(str(error))
         return
-    for name in sorted({*_files(shown), *_files(made)}):
+    for name in sorted({*_files(shown), *_files(redrawn)}):
         if not (shown / name).exists():
-            yield Found(f"{name} is missing")
-        elif not (made / name).exists():
+            yield Difference(f"{name} is missing")
+        elif not (redrawn / name).exists():
             foreign = name not in exports.listed(shown)
-            about = (
+            meaning = (
                 "is not the study's: left alone"
                 if foreign
                 else "is none of the files that the notebook writes"
             )
-            yield Found(f"{name} {about}", wrong=not foreign, seen=not foreign)
-        elif (found := differing(shown / name, made / name)) is not None and found.wrong:
-            yield found
+            yield Difference(f"{name} {meaning}", wrong=not foreign, seen=not foreign)
+        elif (
+            difference := differing(shown / name, redrawn / name)
+        ) is not None and difference.wrong:
+            yield difference
         elif not exports.as_written(shown / name):
-            yield Found(f"{name} is not what was written (digest differs)")
-        elif found is not None:
-            yield found
+            yield Difference(f"{name} is not what was written (digest differs)")
+        elif difference is not None:
+            yield difference
     if read_sealed(shown / exports.DIGESTS) is None:
-        yield Found(f"{exports.DIGESTS} is missing, or not what was written")
+        yield Difference(f"{exports.DIGESTS} is missing, or not what was written")
 
 
-def differing(shown: Path, made: Path) -> Found | None:
+def differing(shown: Path, redrawn: Path) -> Difference | None:
     """The first place where a file differs from the one that follows from the rows."""
-    if shown.read_bytes() == made.read_bytes():
+    if shown.read_bytes() == redrawn.read_bytes():
         return None
     try:
-        return _unlike(shown, made)
+        return _unlike(shown, redrawn)
     except (OSError, ValueError, csv.Error) as error:  # pyarrow's own are among them
-        return Found(f"{shown.name} is damaged ({type(error).__name__})")
+        return Difference(f"{shown.name} is damaged ({type(error).__name__})")
 
 
-def _unlike(shown: Path, made: Path) -> Found | None:
+def _unlike(shown: Path, redrawn: Path) -> Difference | None:
     """The same, of files that can be read and are not the same bytes."""
     if shown.suffix == ".parquet":
-        return _table(shown, made)
+        return _table(shown, redrawn)
     if shown.suffix in PICTURES:
         text = f"{shown.name}: not compared, another drawing of the numbers of {shown.stem}.csv"
-        return Found(text, wrong=False, seen=False)
-    lines = [file.read_text(encoding="utf-8").splitlines() for file in (shown, made)]
+        return Difference(text, wrong=False, seen=False)
+    lines = [file.read_text(encoding="utf-8").splitlines() for file in (shown, redrawn)]
     if shown.suffix == ".csv":
         return _cells(shown.name, lines)
-    for number, (one, other) in enumerate(zip(*lines, strict=False), start=1):
-        if one != other:
-            return Found(
-                f"{shown.name}, line {number}: {one[:120]!r} is shown, {other[:120]!r} follows from"
-                " the rows"
+    for number, (line, other) in enumerate(zip(*lines, strict=False), start=1):
+        if line != other:
+            return Difference(
+                f"{shown.name}, line {number}: {line[:120]!r} is shown, {other[:120]!r} follows"
+                " from the rows"
             )
-    return Found(f"{shown.name} has {len(lines[0])} lines, {len(lines[1])} follow from the rows")
+    return Difference(
+        f"{shown.name} has {len(lines[0])} lines, {len(lines[1])} follow from the rows"
+    )
 
 
-def _table(shown: Path, made: Path) -> Found | None:
-    one, other = pd.read_parquet(shown), pd.read_parquet(made)
-    if list(one) != list(other) or len(one) != len(other):
-        return Found(
-            f"{shown.name} has other columns or lines ({len(one)}) than the notebook writes"
+def _table(shown: Path, redrawn: Path) -> Difference | None:
+    table, other = pd.read_parquet(shown), pd.read_parquet(redrawn)
+    if list(table) != list(other) or len(table) != len(other):
+        return Difference(
+            f"{shown.name} has other columns or lines ({len(table)}) than the notebook writes"
             f" ({len(other)})"
         )
-    unlike = [name for name in one if not one[name].equals(other[name])]
-    return Found(f"{shown.name}: {unlike[0]} is not what the notebook writes") if unlike else None
+    unlike = [name for name in table if not table[name].equals(other[name])]
+    return (
+        Difference(f"{shown.name}: {unlike[0]} is not what the notebook writes") if unlike else None
+    )
 
 
-def _cells(name: str, lines: Sequence[Sequence[str]]) -> Found | None:
+def _cells(name: str, lines: Sequence[Sequence[str]]) -> Difference | None:
     """The first cell that differs, or that some do in their last digits alone."""
-    (heads, *shown), (others, *made) = ([*csv.reader(each)] or [[]] for each in lines)
-    if heads != others or list(map(len, shown)) != list(map(len, made)):
-        return Found(
+    (heads, *shown), (others, *redrawn) = ([*csv.reader(each)] or [[]] for each in lines)
+    if heads != others or list(map(len, shown)) != list(map(len, redrawn)):
+        return Difference(
             f"{name} has other columns or lines ({len(shown)}) than follow from the rows"
-            f" ({len(made)})"
+            f" ({len(redrawn)})"
         )
-    for number, (one, other) in enumerate(zip(shown, made, strict=True), start=2):
-        for head, a, b in zip(heads, one, other, strict=True):
+    for number, (line, other) in enumerate(zip(shown, redrawn, strict=True), start=2):
+        for head, a, b in zip(heads, line, other, strict=True):
             if a != b and not _close(a, b):
-                return Found(
+                return Difference(
                     f"{name}, line {number}, {head}: {a or 'nothing'} is shown, {b or 'nothing'}"
                     " follows from the rows"
                 )
-    return Found(
+    return Difference(
         f"{name}: the same numbers but for their last digits (another processor or number of"
         " threads)",
         wrong=False,
@@ -273,12 +279,12 @@ def _close(a: str, b: str) -> bool:
         return False
 
 
-def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
+def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
     """What differs in the models and answers that the store has."""
     if store.root.exists():
-        yield from map(Found, weights.differences(job.plan, store))
+        yield from map(Difference, weights.differences(job.plan, store))
         for reference in sorted(weights.unknown(job.plan)):
-            yield Found(
+            yield Difference(
                 f"{reference} is not fetched: the sizes of its students are not compared with the"
                 " plan",
                 wrong=False,
@@ -286,16 +292,16 @@ def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Fou
     yield from _asked(job, store, random, sample)
 
 
-def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Found]:
+def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
     """What differs in a few sets of answers that the store has, and whose models and questions are
     at hand."""
     there = [
-        one
-        for one in job.plan.asked
-        if rows.is_answered(one, store) and budget.at_hand(one.answers, "test")
+        asked
+        for asked in job.plan.asked
+        if rows.is_answered(asked, store) and budget.at_hand(asked.answers, "test")
     ]
     if lacking := len(job.plan.asked) - len(there):
-        yield Found(
+        yield Difference(
             f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only"
             " rows were looked at",
             wrong=False,
@@ -305,99 +311,104 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Foun
     try:
         yield from _fingerprints(job, store)
     except DAMAGE as error:
-        yield Found(
-            f"the tables of {job.notebook.stem} cannot be compared with the store ({said(error)})"
+        yield Difference(
+            f"the tables of {job.notebook.stem} cannot be compared with the store"
+            f" ({sentence_of(error)})"
         )
         return
     inputs.prepare(job.plan.machine)
     drawn = random.sample(there, min(SETS, len(there)))
-    yield Found(f"{len(drawn)} of {len(job.plan.asked)} sets of answers are drawn", wrong=False)
-    for one in drawn:
+    yield Difference(
+        f"{len(drawn)} of {len(job.plan.asked)} sets of answers are drawn", wrong=False
+    )
+    for asked in drawn:
         try:
-            wrong = [*_scored(job, one, store), *_again(one, store, random, sample)]
+            wrong = [*_scored(job, asked, store), *_again(asked, store, random, sample)]
         except DAMAGE as error:
-            wrong = [Found(f"{one.answers.label}: {said(error)}")]
+            wrong = [Difference(f"{asked.answers.label}: {sentence_of(error)}")]
         yield from wrong or [
-            Found(
-                f"{one.answers.label}: rows, and at least {sample} questions asked again, are as"
+            Difference(
+                f"{asked.answers.label}: rows, and at least {sample} questions asked again, are as"
                 " they were",
                 wrong=False,
             )
         ]
 
 
-def _fingerprints(job: Job, store: Store) -> Iterator[Found]:
+def _fingerprints(job: Job, store: Store) -> Iterator[Difference]:
     """Where the tables that are only kept, not computed from rows, differ from what the store has
     of the same runs: what each run is, how it learnt, what its answers cost."""
-    made = {
+    stored = {
         f"{name}.csv": table
         for name, table in exports.timed({"runs": origins.origins(job.plan, store)}).items()
     }
     if any(store.result(run) is not None for run, _ in job.plan.trained):
-        made["learning.csv"] = curves.curves(job.plan, store)
+        stored["learning.csv"] = curves.curves(job.plan, store)
     if job.plan.costs:
-        made["timing.csv"] = timing.timing(
+        stored["timing.csv"] = timing.timing(
             job.plan, pd.read_parquet(job.folder / "rows.parquet"), store
         )
-    for name, table in made.items():
+    for name, table in stored.items():
         if (job.folder / name).exists():
             yield from _kept(job, name, table)
 
 
-def _kept(job: Job, name: str, made: pd.DataFrame) -> Iterator[Found]:
+def _kept(job: Job, name: str, stored: pd.DataFrame) -> Iterator[Difference]:
     """Where a kept table differs in lines of the runs that the store has, number for number."""
     with TemporaryDirectory() as place:
-        exports.save(made, Path(place) / name)
+        exports.save(stored, Path(place) / name)
         by_run = exports.parts(Path(place) / name)
     shown = exports.parts(job.folder / name)
     for planned, lines in by_run.items():
         there = shown.get(planned)
         same = [column for column in lines if column != "label"]
         if there is None or len(there) != len(lines) or not set(same) <= set(there):
-            yield Found(f"{name}: not the lines or columns that the store has of {planned}")
+            yield Difference(f"{name}: not the lines or columns that the store has of {planned}")
         elif unlike := [column for column in same if not _equal(there[column], lines[column])]:
-            yield Found(
+            yield Difference(
                 f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown,"
                 f" {lines[unlike[0]].iloc[0]} is stored ({planned})"
             )
 
 
-def _equal(shown: pd.Series, made: pd.Series) -> bool:
+def _equal(shown: pd.Series, stored: pd.Series) -> bool:
     """Whether two columns as they stand in a table are the same, but for last digits."""
-    return all(a == b or _close(a, b) for a, b in zip(map(str, shown), map(str, made), strict=True))
+    return all(
+        a == b or _close(a, b) for a, b in zip(map(str, shown), map(str, stored), strict=True)
+    )
 
 
-def _scored(job: Job, one: Asked, store: Store) -> Iterator[Found]:
+def _scored(job: Job, asked: Asked, store: Store) -> Iterator[Difference]:
     """Where rows differ from what the stored answers score."""
     every = pd.read_parquet(job.folder / "rows.parquet")
-    shown = every[every.planned == one.planned].set_index("question").sort_index()
-    made = (
-        rows.rows(replace(job.plan, asked=[one], trained=[]), store)
+    shown = every[every.planned == asked.planned].set_index("question").sort_index()
+    stored = (
+        rows.rows(replace(job.plan, asked=[asked], trained=[]), store)
         .set_index("question")
         .sort_index()
     )
-    if list(shown.index) != list(made.index):
-        yield Found(
-            f"{one.answers.label}: rows.parquet has rows of other questions than were answered"
+    if list(shown.index) != list(stored.index):
+        yield Difference(
+            f"{asked.answers.label}: rows.parquet has rows of other questions than were answered"
         )
         return
     numbers = [*labels.METRICS, *labels.MENDED, *question_scores.BESIDE]
-    unlike = (shown[numbers] - made[numbers]).abs() > TOLERANCE
-    unlike |= shown[numbers].isna() != made[numbers].isna()
-    for name in (name for name in made if name not in numbers):
-        unlike[name] = shown[name].map(str) != made[name].map(str)
+    unlike = (shown[numbers] - stored[numbers]).abs() > TOLERANCE
+    unlike |= shown[numbers].isna() != stored[numbers].isna()
+    for name in (name for name in stored if name not in numbers):
+        unlike[name] = shown[name].map(str) != stored[name].map(str)
     for question, column in unlike.stack()[lambda wrong: wrong].index[:1]:
-        a, b = shown.loc[question, column], made.loc[question, column]
-        yield Found(
-            f"{one.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the"
+        a, b = shown.loc[question, column], stored.loc[question, column]
+        yield Difference(
+            f"{asked.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the"
             " stored answer"
         )
 
 
-def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Found]:
+def _again(asked: Asked, store: Store, random: Random, sample: int) -> Iterator[Difference]:
     """Where answers differ from the stored ones when some contexts with all their questions are
     asked again."""
-    run = one.answers
+    run = asked.answers
     stored = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
     model, tokenizer = inputs.load(store, run.needs["model"])
     built = inputs.prompted(run, "test", tokenizer, model.config)
@@ -416,12 +427,12 @@ def _again(one: Asked, store: Store, random: Random, sample: int) -> Iterator[Fo
         before = stored[question]
         if now.text != before["text"]:
             lead = f"(the first choice led by {now.margin:.1g})"
-            yield Found(
+            yield Difference(
                 f"{run.label}, question {question}: {before['text']!r} is stored, the model says"
                 f" {now.text!r} {lead}"
             )
         elif abs(now.probability - before["probability"]) > TOLERANCE:
-            yield Found(
+            yield Difference(
                 f"{run.label}, question {question}: probability {before['probability']:.6f} is"
                 f" stored, now {now.probability:.6f}"
             )

@@ -48,15 +48,15 @@ def _named(profile: str, name: str) -> tuple[Run, Machine]:
         for pair in every
         if name == pair[0].label or (len(name) > 5 and (store.key(pair[0]) or "").startswith(name))
     ]
-    found = list(
+    matches = list(
         {run.planned: (run, machine) for run, machine in named}.values()
     )  # what several notebooks need is one
-    if len(found) != 1:
+    if len(matches) != 1:
         raise StudyError(
-            f"{len(found)} runs of {profile} are called {name!r}: `study status {profile}` lists"
+            f"{len(matches)} runs of {profile} are called {name!r}: `study status {profile}` lists"
             " them."
         )
-    return found[0]
+    return matches[0]
 
 
 if __name__ == "__main__":

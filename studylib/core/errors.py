@@ -28,12 +28,12 @@ class StudyError(Exception):
         super().__init__(printable(sentence))
 
 
-def said(error: BaseException) -> str:
+def sentence_of(error: BaseException) -> str:
     """What an error of others says, in one line without a full stop, and without secrets."""
-    return told(" ".join(str(error).split())).rstrip(".")
+    return redacted(" ".join(str(error).split())).rstrip(".")
 
 
-def told(text: str) -> str:
+def redacted(text: str) -> str:
     """A text of others without this machine's token of the hub and without passwords in
     addresses."""
     for token in _tokens():

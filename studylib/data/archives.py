@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from studylib.core.errors import StudyError, said
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.filesystem import (
     FULL,
     file_digest,
@@ -276,7 +276,7 @@ def _download(url: str, path: Path, title: str) -> None:
         except (OSError, HTTPException) as error:
             if getattr(error, "errno", None) in FULL:
                 raise
-            reason = said(error)
+            reason = sentence_of(error)
         if _size(path) <= had:
             break
     kept = (

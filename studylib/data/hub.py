@@ -17,7 +17,7 @@ from pathlib import Path
 
 import transformers
 
-from studylib.core.errors import StudyError, said, told
+from studylib.core.errors import StudyError, redacted, sentence_of
 from studylib.core.filesystem import file_digest
 from studylib.data import model_files
 
@@ -29,7 +29,7 @@ GIT = 40  # digits of the digest that names a file in git; larger files are name
 def _hide(record: logging.LogRecord) -> bool:
     """Let a message through without secrets: the hub's library tells what a server warns of,
     whatever that is."""
-    record.msg, record.args = told(record.getMessage()), ()
+    record.msg, record.args = redacted(record.getMessage()), ()
     return True
 
 
@@ -88,7 +88,7 @@ def folder(rest: str, weights: bool = True) -> Path:
         # whatever the hub, the network or the disk may do; what it says of requests may hold a
         # token
         except Exception as error:
-            reason = f"{type(error).__name__}: {said(error)}"
+            reason = f"{type(error).__name__}: {sentence_of(error)}"
             raise StudyError(
                 f"hub:{rest} could not be fetched ({reason}): check the network, or HF_HOME."
             ) from None
@@ -227,7 +227,9 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
 
 def damaged(folder: Path, error: Exception) -> StudyError:
     """What to say of a model's folder that cannot be loaded."""
-    return StudyError(f"{folder} cannot be loaded ({said(error)[:200]}): mend or replace it.")
+    return StudyError(
+        f"{folder} cannot be loaded ({sentence_of(error)[:200]}): mend or replace it."
+    )
 
 
 def known_config(name: str) -> transformers.PretrainedConfig:

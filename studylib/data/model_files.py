@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from studylib.core.errors import StudyError, said
+from studylib.core.errors import StudyError, sentence_of
 
 ENTRIES = 10_000  # of a folder; models of 400 billion parameters have 200
 LARGEST = 256 << 20  # bytes of any file but weights; tokenizers of a million words have 40 MB
@@ -67,7 +67,7 @@ def read_json(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(
-            f"{path.parent} cannot be loaded ({path.name}: {said(error)[:200]}): mend or"
+            f"{path.parent} cannot be loaded ({path.name}: {sentence_of(error)[:200]}): mend or"
             " replace it."
         ) from error
 
@@ -158,5 +158,5 @@ def panics(name: str) -> Iterator[None]:
         if type(error).__name__ != "PanicException":
             raise
         raise StudyError(
-            f"the tokenizer of {name} fails on a text ({said(error)[:200]}): take another."
+            f"the tokenizer of {name} fails on a text ({sentence_of(error)[:200]}): take another."
         ) from error

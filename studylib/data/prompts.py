@@ -27,7 +27,7 @@ from random import Random
 import numpy as np
 import transformers
 
-from studylib.core.errors import StudyError, said
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.segmentation import composed, tokens
 from studylib.data import chat_templates, vocabulary
 from studylib.data.squad import Question, by_context
@@ -190,11 +190,11 @@ def chat(
         ValueError
     ) as error:  # several templates, none of which is the default; or one that draws at random
         raise StudyError(
-            f"The chat template of {whose} cannot be used ({said(error)[:200]}): {PLAIN}."
+            f"The chat template of {whose} cannot be used ({sentence_of(error)[:200]}): {PLAIN}."
         ) from error
     except chat_templates.TemplateFailure as error:
         raise StudyError(
-            f"The chat template of {whose} cannot be used ({said(error)[:300]}): {PLAIN}."
+            f"The chat template of {whose} cannot be used ({sentence_of(error)[:300]}): {PLAIN}."
         ) from None
     if any(text.count(HERE) != 1 for text in texts):
         raise StudyError(

@@ -35,7 +35,7 @@ from typing import Any
 import psutil
 
 from studylib.core import versions
-from studylib.core.errors import StudyError, said
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.filesystem import digest, file_digest
 from studylib.core.progress import watched
 from studylib.core.project import root
@@ -265,7 +265,7 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
         )
     # whatever the hub, the network or the files may do; what it says of requests may hold a token
     except Exception as error:
-        reason = f"{type(error).__name__}: {said(error)}"
+        reason = f"{type(error).__name__}: {sentence_of(error)}"
         raise StudyError(
             f"hub:{rest} could not be read ({reason}): check the network, split and folder."
         ) from None

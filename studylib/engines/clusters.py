@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from studylib.core.errors import StudyError, said, told
+from studylib.core.errors import StudyError, redacted, sentence_of
 from studylib.core.filesystem import home
 from studylib.core.machine import Machine
 from studylib.core.progress import say
@@ -184,7 +184,7 @@ class Slurm(Executor):
             )
         except (NameError, TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise StudyError(
-                f"engine_options: submitit does not take them ({said(error)}): see its"
+                f"engine_options: submitit does not take them ({sentence_of(error)}): see its"
                 " AutoExecutor."
             ) from error
         self.failure: EngineFailure | None = None
@@ -290,7 +290,7 @@ def _queued(job: str) -> bool:
 def _first_line(error: BaseException) -> str:
     """What an error of others says, without the commands and traces that follow."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
-    return told(lines[0] if lines else type(error).__name__).rstrip(".")
+    return redacted(lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def on_cards(machine: Machine) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from studylib.core import parallel
-from studylib.core.errors import StudyError, told
+from studylib.core.errors import StudyError, redacted
 from studylib.core.filesystem import NoRoom
 from studylib.core.machine import Machine
 from studylib.core.progress import Progress, watched
@@ -256,7 +256,7 @@ def _reason(run: Run, error: BaseException, store: Store) -> str:
         why = (
             str(error)
             if isinstance(error, StudyError)
-            else told(f"{type(error).__name__}: {error}")
+            else redacted(f"{type(error).__name__}: {error}")
         )
     if any(sign in why for sign in MEMORY):
         why = (

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from studylib.core import filesystem, key_names, provenance
-from studylib.core.errors import StudyError, told
+from studylib.core.errors import StudyError, redacted
 from studylib.core.progress import say
 from studylib.store.run import Input, Run, ordered
 
@@ -309,7 +309,7 @@ def _error(error: Exception) -> dict:
     """What `error.json` is to say of an error that is being handled."""
     ours = isinstance(error, StudyError)
     why = str(error) if ours else f"{type(error).__name__}: {error}"
-    return {"error": told(why), "traceback": told(traceback.format_exc())}
+    return {"error": redacted(why), "traceback": redacted(traceback.format_exc())}
 
 
 def _result(folder: Path, facts: Mapping, seconds: float) -> dict:

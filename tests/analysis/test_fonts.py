@@ -130,7 +130,12 @@ def test_pictures_made_with_other_fonts_are_not_compared(
     made = drawn(HAN, tmp_path / "made")
     assert (shown / "a.svg").read_bytes() == (made / "a.svg").read_bytes()
     found = verify.differing(shown / "a.png", made / "a.png")
-    assert found is not None and not found.wrong and not found.seen and "not compared" in found.said
+    assert (
+        found is not None
+        and not found.wrong
+        and not found.seen
+        and "not compared" in found.sentence
+    )
 
 
 def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(

@@ -22,7 +22,7 @@ def test_an_answer_is_told_with_the_probabilities_of_both():
         family: loading.load(f"tiny:{family}")[0] for family in ("gpt_neox", "qwen2")
     }  # of one vocabulary
     asked = questions()[0]
-    found = explore.told(both, tokenizer(), asked, mode="zero-shot")
+    found = explore.by_token(both, tokenizer(), asked, mode="zero-shot")
     for name, one in both.items():
         (said,) = generate.answer(
             one, tokenizer(), prompts.build([asked], tokenizer(), mode="zero-shot")

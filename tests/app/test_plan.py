@@ -33,7 +33,7 @@ def test_paper_is_planned_with_nothing_at_hand(paper):
 def test_what_does_not_fit_is_said(paper):
     small = app_plan.named("8e12:16")
     table = app_plan.runs(notebooks.jobs("paper")[:1], small, Work())
-    said = list(app_plan.said(table, small))
+    said = list(app_plan.lines_of(table, small))
     warnings = [line for line in said if line.startswith("WARNING")]
     assert any(
         "teacher Qwen2.5 7B teacher takes about" in line and "16.0 GB" in line for line in warnings
@@ -93,7 +93,7 @@ def test_what_is_done_is_named_and_counts_no_more(raw, tmp_path, home):
     assert set(table.state) == {"done"}
     assert any(
         line.startswith(f"{len(table)} runs, 0 not done")
-        for line in app_plan.said(table, app_plan.named("t4"))
+        for line in app_plan.lines_of(table, app_plan.named("t4"))
     )
 
 

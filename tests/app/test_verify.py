@@ -492,7 +492,7 @@ def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wron
         file.write_text(text, encoding="utf-8", errors="surrogateescape")
     found = verify.differing(*files)
     assert (found is None) == (not said)
-    assert found is None or (said in found.said and found.wrong == wrong)
+    assert found is None or (said in found.sentence and found.wrong == wrong)
     assert verify.differing(files[0], files[0]) is None
 
 
@@ -513,8 +513,8 @@ def test_of_a_figure_the_numbers_are_compared(tmp_path, ending):
     assert verify.differing(shown, made) is None
     shutil.copy(drawn(tmp_path / "other", 2.0) / shown.name, shown)
     found = verify.differing(shown, made)
-    assert f"{shown.name}: not compared, another drawing" in found.said
+    assert f"{shown.name}: not compared, another drawing" in found.sentence
     assert not found.wrong and not found.seen
     shutil.copy(tmp_path / "other" / "a.csv", sides[0] / "a.csv")
     numbers = verify.differing(sides[0] / "a.csv", sides[1] / "a.csv")
-    assert numbers.wrong and "2.0 is shown, 1.0 follows" in numbers.said
+    assert numbers.wrong and "2.0 is shown, 1.0 follows" in numbers.sentence
