@@ -163,5 +163,9 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
     assert (
         line["f1"] == pytest.approx(100 * rows.f1.mean()) and line["n"] == rows.question.nunique()
     )
-    assert (folder / "answer.md").read_text() == "Nothing to compare was answered yet.\n"
+    missing = sum(asked.called["role"] != "base" for asked in plan.asked)
+    assert (folder / "answer.md").read_text() == (
+        f"Nothing to compare was answered yet. Still missing: {missing} of {len(plan.asked)}"
+        " planned sets of answers.\n"
+    )
     assert f"{rows.parameters_total.iloc[0]:,}" in (folder / "bases.md").read_text()
