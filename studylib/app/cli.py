@@ -280,34 +280,24 @@ def data(profile: str | None, set: str | None, n: int, prompt: str) -> None:
 
 @verb(
     {
-        "what": {
-            "nargs": "?",
-            "default": "models",
-            "choices": ["models", "data"],
-            "help": "models (the default): distilling and answering, on the model and data of"
-            " `small`, against TRL, transformers and a plain loop; data: loading, packing and"
-            " batching as many questions as SQuAD has",
-        },
         "--device": {
             "help": "instead: tokens a second, share of peak and memory of training known sizes"
             " there: cuda, cpu or auto"
         },
         "--out": {
             "type": Path,
-            "help": "of models: a JSON file for all that was measured, and its table beside it as"
-            " .md",
+            "help": "a JSON file for all that was measured, and its table beside it as .md",
         },
     }
 )
-def bench(what: str, device: str | None, out: Path | None) -> None:
+def bench(device: str | None, out: Path | None) -> None:
     """Measure speed on this machine."""
     from studylib.app import notebooks
-    from studylib.bench import data as bench_data
     from studylib.bench import device as bench_device
     from studylib.bench import speed
 
-    if device or what == "data":
-        bench_device.speed(device, say) if device else bench_data.data_speed(say)
+    if device:
+        bench_device.speed(device, say)
         return
     _check_place(out)
     beside = speed.beside(out) if out else None

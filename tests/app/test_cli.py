@@ -90,7 +90,7 @@ def test_a_wrong_parameter_is_refused_at_once(
         (["show"], "the following arguments are required: key: see `study show --help`."),
         (["verify", "--sample", "x"], "argument --sample: invalid int value: 'x': see `study ver"),
         (["verify", "--seed"], "argument --seed: expected one argument"),
-        (["bench", "speed"], "argument what: invalid choice: 'speed' (choose from "),
+        (["bench", "speed"], "unrecognized arguments: speed"),
     ],
 )
 def test_a_wrong_argument_is_refused_in_one_sentence(
