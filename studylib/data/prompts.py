@@ -15,6 +15,7 @@ its line.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections import Counter
@@ -419,7 +420,10 @@ def _windowed(
     them, else all in each."""
     context = branches[0].question.context
     spans = windows(
-        context, tokenizer, lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room
+        context,
+        tokenizer,
+        lambda part: len(text.ids(tokenizer, [text.prefix(part)])[0]) <= room,
+        2 * room,
     )
     if not spans:
         raise StudyError(
@@ -446,10 +450,13 @@ def _windowed(
 
 
 def windows(
-    text: str, tokenizer: transformers.PreTrainedTokenizerBase, fits: Callable[[str], bool]
+    text: str,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    fits: Callable[[str], bool],
+    longest: float = math.inf,
 ) -> list[tuple[int, int]]:
     """Spans of characters, as many tokens each as fit, each overlapping the next by half; none if
-    not even four tokens fit."""
+    not even four tokens fit. Whether more than the `longest` number of tokens fit is not asked."""
     coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
     size = count = len(coded["input_ids"])
     while size >= 4:
@@ -459,7 +466,7 @@ def windows(
             (coded.token_to_chars(start).start, coded.token_to_chars(end).end)
             for start, end in zip(starts, ends, strict=True)
         ]
-        if all(fits(text[begin:end]) for begin, end in spans):
+        if size <= longest and all(fits(text[begin:end]) for begin, end in spans):
             return spans
         size -= max(1, size // 16)
     return []

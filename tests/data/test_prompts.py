@@ -667,6 +667,21 @@ def test_windows_are_where_the_tokenizer_says_that_tokens_stand(tokenizer: PreTr
     assert prompts.windows("", tokenizer, lambda part: True) == []
 
 
+def test_windows_of_a_long_text_are_the_same_where_larger_ones_are_not_tried(
+    tokenizer: PreTrainedTokenizerFast,
+):
+    text, tried = "Kämo lives in 你好 Tiru. Belu said “Sado”. " * 50, []
+
+    def fits(part: str) -> bool:
+        tried.append(len(tokenizer(part, add_special_tokens=False)["input_ids"]))
+        return tried[-1] <= 30
+
+    every = prompts.windows(text, tokenizer, fits)
+    largest, tried[:] = max(tried), []
+    assert prompts.windows(text, tokenizer, fits, 60) == every
+    assert max(tried) <= 60 < largest
+
+
 def test_memory_for_a_context_grows_by_a_few_bytes_a_character(tokenizer: PreTrainedTokenizerFast):
     """Windows of 512 positions, in each of which a character stands twice; rows of them are counted
     one by one."""
