@@ -86,7 +86,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path) -> Callable[..., str]:
+def params_file(tmp_path: Path) -> Callable[..., str]:
     """Writes a YAML named after its notebook, like SMALL but for the changes, each in its group,
     and returns its path."""
     from miniatures import grouped

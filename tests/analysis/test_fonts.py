@@ -139,14 +139,17 @@ def test_pictures_made_with_other_fonts_are_not_compared(
 
 
 def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(
-    usual: None, wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    usual: None,
+    params_file: Callable,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(completion, "complete", interrupted)
-    assert main(["run", wanted(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
+    assert main(["run", params_file(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
     assert (
         f"No font here has {HAN}: PNG figures show such characters as escapes (\\u5b66)"
         in capsys.readouterr().out

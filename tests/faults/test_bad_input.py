@@ -228,9 +228,9 @@ PARAMETERS = [
 
 @pytest.mark.parametrize(("changes", "said"), cases(PARAMETERS))
 def test_parameters_that_cannot_be_are_refused(
-    changes: dict, said: str, wanted: Callable, refused: Callable
+    changes: dict, said: str, params_file: Callable, refused: Callable
 ):
-    assert said in refused("run", wanted(**changes))
+    assert said in refused("run", params_file(**changes))
 
 
 def bomb(innermost: str, around: str) -> bytes:
@@ -435,10 +435,15 @@ DAMAGED = [
 
 @pytest.mark.parametrize(("damage", "said"), cases(DAMAGED))
 def test_a_damaged_squad_file_is_refused_by_name(
-    damage: Callable, said: str, squad: dict, save: Callable, wanted: Callable, refused: Callable
+    damage: Callable,
+    said: str,
+    squad: dict,
+    save: Callable,
+    params_file: Callable,
+    refused: Callable,
 ):
     damage(squad)
-    sentence = refused("run", wanted(**near(source=f"path:{save(squad)}")))
+    sentence = refused("run", params_file(**near(source=f"path:{save(squad)}")))
     assert said in sentence and str(save(squad)) in sentence
 
 
@@ -509,10 +514,15 @@ BYTES: list[tuple[str, Callable[[bytes], bytes], str]] = [
 
 @pytest.mark.parametrize(("damage", "said"), cases(BYTES))
 def test_bytes_that_are_no_squad_file_are_refused_by_name(
-    damage: Callable, said: str, squad: dict, tmp_path: Path, wanted: Callable, refused: Callable
+    damage: Callable,
+    said: str,
+    squad: dict,
+    tmp_path: Path,
+    params_file: Callable,
+    refused: Callable,
 ):
     (path := tmp_path / "mine.json").write_bytes(damage(json.dumps(squad).encode()))
-    sentence = refused("run", wanted(**near(source=f"path:{path}")))
+    sentence = refused("run", params_file(**near(source=f"path:{path}")))
     assert said in sentence and str(path) in sentence
 
 
@@ -569,10 +579,10 @@ LINES = [
 
 @pytest.mark.parametrize(("content", "said"), cases(LINES))
 def test_damaged_json_lines_are_refused_by_line_or_question(
-    content: str, said: str, tmp_path: Path, wanted: Callable, refused: Callable
+    content: str, said: str, tmp_path: Path, params_file: Callable, refused: Callable
 ):
     (path := tmp_path / "mine.jsonl").write_text(content, encoding="utf-8")
-    sentence = refused("run", wanted(**near(source=f"path:{path}")))
+    sentence = refused("run", params_file(**near(source=f"path:{path}")))
     assert said in sentence and str(path) in sentence
 
 
@@ -602,7 +612,7 @@ def test_a_damaged_mlqa_folder_is_refused_by_file_or_key(
     said: str,
     squad: dict,
     tmp_path: Path,
-    wanted: Callable,
+    params_file: Callable,
     refused: Callable,
 ):
     folder = tmp_path / "MLQA_V1"
@@ -617,7 +627,7 @@ def test_a_damaged_mlqa_folder_is_refused_by_file_or_key(
         "context": "de",
         "question": "de",
     } | changes
-    assert said.format(folder=folder) in refused("run", wanted(**near(**described)))
+    assert said.format(folder=folder) in refused("run", params_file(**near(**described)))
 
 
 def rewritten(file: str, content: str | bytes) -> Callable[[Path], object]:
@@ -922,7 +932,12 @@ TEMPLATES = [
 
 @pytest.mark.parametrize(("template", "said"), cases(TEMPLATES))
 def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
-    template: object, said: str, sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+    template: object,
+    said: str,
+    sound: Path,
+    tmp_path: Path,
+    params_file: Callable,
+    refused: Callable,
 ):
     folder = shutil.copytree(sound, tmp_path / "model")
     file = folder / "tokenizer_config.json"
@@ -932,7 +947,9 @@ def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
     )
     sentence = refused(
         "run",
-        wanted(families={"mini": f"path:{folder}"}, sizes=[3], eval_prompts=["chat zero-shot"]),
+        params_file(
+            families={"mini": f"path:{folder}"}, sizes=[3], eval_prompts=["chat zero-shot"]
+        ),
     )
     assert f"The chat template of {folder} {said}" in sentence
 
@@ -946,16 +963,21 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("damage", "said"), cases(FOLDERS))
 def test_a_damaged_model_folder_is_refused_by_name(
-    damage: Callable, said: str, sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+    damage: Callable,
+    said: str,
+    sound: Path,
+    tmp_path: Path,
+    params_file: Callable,
+    refused: Callable,
 ):
     folder = shutil.copytree(sound, tmp_path / "model")
     damage(folder)
-    sentence = refused("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3]))
+    sentence = refused("run", params_file(families={"mini": f"path:{folder}"}, sizes=[3]))
     assert said in sentence and ("question '" in sentence or str(folder) in sentence)
 
 
 def test_models_of_different_vocabularies_are_refused_before_anything_is_made(
-    sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+    sound: Path, tmp_path: Path, params_file: Callable, refused: Callable
 ):
     """As many tokens, but another two of them are one."""
     other = shutil.copytree(sound, tmp_path / "other")
@@ -966,7 +988,7 @@ def test_models_of_different_vocabularies_are_refused_before_anything_is_made(
     (other / "tokenizer.json").write_text(json.dumps(words), encoding="utf-8")
     said = refused(
         "run",
-        wanted(
+        params_file(
             families={"mini": f"path:{sound}"},
             siblings={"mini": {"other": f"path:{other}"}},
             sizes=[3],
@@ -1018,13 +1040,13 @@ def test_a_store_that_cannot_be_written_is_refused_by_its_path(
     place: Callable,
     said: str,
     tmp_path: Path,
-    wanted: Callable,
+    params_file: Callable,
     refused: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ):
     home = place(tmp_path / "there")
     monkeypatch.setenv("STUDY_HOME", str(home))
-    sentence = refused("run", wanted())
+    sentence = refused("run", params_file())
     assert any(f"cannot be read or written ({one})" in sentence for one in said.split("|")), (
         sentence
     )
@@ -1032,25 +1054,27 @@ def test_a_store_that_cannot_be_written_is_refused_by_its_path(
 
 
 def test_a_store_of_an_unknown_user_is_refused(
-    wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("STUDY_HOME", "~no-such-user/home")
-    assert "STUDY_HOME ~no-such-user/home names a user who is not known" in refused("run", wanted())
+    assert "STUDY_HOME ~no-such-user/home names a user who is not known" in refused(
+        "run", params_file()
+    )
 
 
 @pytest.mark.parametrize("verb", ["status", "plan", "show", "export"])
 def test_other_verbs_refuse_a_store_path_that_cannot_be(
-    verb: str, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+    verb: str, params_file: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("STUDY_HOME", "/" + "x" * 300)
-    arguments = {"show": ["0123"], "export": ["0123", "/nowhere"]}.get(verb, [wanted()])
+    arguments = {"show": ["0123"], "export": ["0123", "/nowhere"]}.get(verb, [params_file()])
     assert "x" * 300 in refused(verb, *arguments)
 
 
-def told(path: Path, capsys: pytest.CaptureFixture, wanted: Callable) -> str:
+def told(path: Path, capsys: pytest.CaptureFixture, params_file: Callable) -> str:
     """What `study data` says of a test set: its size and shifted answers, not its name or
     fingerprint."""
-    assert main(["data", wanted(**near(source=f"path:{path}"))]) == 0
+    assert main(["data", params_file(**near(source=f"path:{path}"))]) == 0
     return (
         capsys.readouterr()
         .out.partition("/near (en)")[2]
@@ -1072,7 +1096,11 @@ ODD = [
 @pytest.mark.parametrize("context", cases(ODD))
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["escaped", "as it is"])
 def test_odd_but_sound_texts_are_kept_as_they_are(
-    context: str, ascii_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable
+    context: str,
+    ascii_only: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    params_file: Callable,
 ):
     """All that is asked is answered at its offset, whatever a terminal would make of it."""
     spans = [
@@ -1095,12 +1123,12 @@ def test_odd_but_sound_texts_are_kept_as_they_are(
     (question,) = data_squad.load({"source": f"path:{path}"}).questions
     assert (question.id, question.article, question.context, question.question) == (context,) * 4
     assert question.answers == tuple((context[start:end], start) for start, end in spans)
-    assert "1 questions; 1 contexts; 1 articles; answer tokens" in told(path, capsys, wanted)
+    assert "1 questions; 1 contexts; 1 articles; answer tokens" in told(path, capsys, params_file)
 
 
 @pytest.mark.faults
 def test_a_line_of_100_megabytes_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable
+    tmp_path: Path, capsys: pytest.CaptureFixture, params_file: Callable
 ):
     (plain := tmp_path / "plain.jsonl").write_text(SOUND + "\n" + line(id="2"))
     (long := tmp_path / "long.jsonl").write_text(
@@ -1109,7 +1137,7 @@ def test_a_line_of_100_megabytes_is_read(
     assert data_squad.load({"source": f"path:{long}"}) == data_squad.load(
         {"source": f"path:{plain}"}
     )
-    assert told(long, capsys, wanted) == told(plain, capsys, wanted) != ""
+    assert told(long, capsys, params_file) == told(plain, capsys, params_file) != ""
 
 
 def strange(place: Path, name: str) -> Path:
@@ -1231,11 +1259,11 @@ def in_a_terminal(*arguments: str, **environment: str) -> subprocess.CompletedPr
     ],
 )
 def test_nothing_else_is_said_in_a_terminal_of_a_damaged_model(
-    damage: Callable, sound: Path, tmp_path: Path, wanted: Callable, home: Path
+    damage: Callable, sound: Path, tmp_path: Path, params_file: Callable, home: Path
 ):
     """Nor by the libraries that load it."""
     damage(folder := shutil.copytree(sound, tmp_path / "model"))
-    done = in_a_terminal("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3]))
+    done = in_a_terminal("run", params_file(families={"mini": f"path:{folder}"}, sizes=[3]))
     check_refusal(done.returncode, done.stdout, done.stderr, home)
     assert str(folder) in done.stderr
 
@@ -1254,7 +1282,7 @@ def test_nothing_unprintable_reaches_a_terminal(sentence: str, tmp_path: Path, h
 
 
 @pytest.mark.faults
-def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, wanted: Callable):
+def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, params_file: Callable):
     """Also for one who may write everywhere: a read-only mount, for this process alone."""
     (disk := tmp_path / "disk").mkdir()
     mounted = f"mount --bind '{disk}' '{disk}' && mount -o remount,ro,bind '{disk}'"
@@ -1271,7 +1299,7 @@ def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, wanted: Callabl
         "-c",
         COMMAND,
         "run",
-        wanted(),
+        params_file(),
     ]
     there = os.environ | {"STUDY_HOME": str(disk / "home")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=there)
