@@ -107,10 +107,10 @@ def refused(capsys: pytest.CaptureFixture, home: Path) -> Callable[..., str]:
     def run(*arguments: str) -> str:
         before = exported()
         code = main(arguments)
-        said = capsys.readouterr()
-        check_refusal(code, said.out, said.err, home)
+        output = capsys.readouterr()
+        check_refusal(code, output.out, output.err, home)
         assert exported() == before
-        return said.err
+        return output.err
 
     return run
 
