@@ -86,7 +86,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path) -> Callable[..., str]:
+def params_file(tmp_path: Path) -> Callable[..., str]:
     """Writes a YAML named after its notebook, like SMALL but for the changes, each in its group,
     and returns its path."""
     from miniatures import grouped
@@ -107,10 +107,10 @@ def refused(capsys: pytest.CaptureFixture, home: Path) -> Callable[..., str]:
     def run(*arguments: str) -> str:
         before = exported()
         code = main(arguments)
-        said = capsys.readouterr()
-        check_refusal(code, said.out, said.err, home)
+        output = capsys.readouterr()
+        check_refusal(code, output.out, output.err, home)
         assert exported() == before
-        return said.err
+        return output.err
 
     return run
 

@@ -56,12 +56,12 @@ def model(family: str, *, padding: int = 0, seed: int = 0, **changes) -> PreTrai
 @cache
 def questions(paragraphs: int = 5) -> tuple[squad.Question, ...]:
     """Paragraphs of one to three facts: contexts, questions and answers of unlike lengths."""
-    found: list[squad.Question] = []
+    pool: list[squad.Question] = []
     for facts in (1, 2, 3):
-        found += squad.load(
+        pool += squad.load(
             {"source": "facts:train", "paragraphs": paragraphs, "facts": facts, "seed": facts}
         ).questions
-    return tuple(found)
+    return tuple(pool)
 
 
 def built(mode: str = "zero-shot", paragraphs: int = 5) -> list[prompts.Prompt]:
@@ -119,39 +119,39 @@ def _plan(name: str, values: dict) -> plans.Plan:
 
 def planned(raw: str, **changes) -> plans.Plan:
     """A capacity gap of a miniature model, whose reference is `raw`."""
-    own = {"families": {"mini": raw}, "sizes": [3, 2], "from_base": [3]}
-    return _plan("capacity_gap", SETTINGS | own | changes)
+    defaults = {"families": {"mini": raw}, "sizes": [3, 2], "from_base": [3]}
+    return _plan("capacity_gap", SETTINGS | defaults | changes)
 
 
 def chosen(raw: str, **changes) -> plans.Plan:
     """A choice of teachers for a miniature model."""
-    own = {
+    defaults = {
         "families": {"mini": raw},
         "size": 2,
         "smaller": 3,
         "demonstration": "one-shot",
         "eval_prompts": ["zero-shot"],
     }
-    return _plan("teacher_choice", SETTINGS | own | changes)
+    return _plan("teacher_choice", SETTINGS | defaults | changes)
 
 
 def prompted(raw: str, **changes) -> plans.Plan:
     """Ways of prompting for a miniature model."""
-    own = {"families": {"mini": raw}, "size": 2, "train_prompts": ["zero-shot", "one-shot"]}
+    defaults = {"families": {"mini": raw}, "size": 2, "train_prompts": ["zero-shot", "one-shot"]}
     shared = {name: value for name, value in SETTINGS.items() if name != "train_prompt"}
-    return _plan("prompting_mode", shared | own | changes)
+    return _plan("prompting_mode", shared | defaults | changes)
 
 
 def compared(raw: str, **changes) -> plans.Plan:
     """Methods for a miniature model."""
-    own = {
+    defaults = {
         "families": {"mini": raw},
         "size": 2,
         "control_steps": [4],
         "eval_prompts": ["zero-shot"],
         "stages": stages(forward_kl=1.0, cross_entropy=0.5),
     }
-    return _plan("methods", SETTINGS | own | changes)
+    return _plan("methods", SETTINGS | defaults | changes)
 
 
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:

@@ -21,13 +21,13 @@ def every(modules: list[str]) -> dict[str, str]:
     from mutmut.mutation.file_mutation import mutate_file_contents
     from mutmut.utils.format_utils import get_mutant_name
 
-    made = {
+    mutants = {
         module: mutate_file_contents(module, Path(module).read_text(encoding="utf-8")).mutant_names
         for module in modules
     }
     return {
         get_mutant_name(Path(module), name): module
-        for module, names in made.items()
+        for module, names in mutants.items()
         for name in names
     }
 

@@ -23,10 +23,10 @@ SMALL = {
 def exported() -> set[Path]:
     """What lies in figures/, but for what notebooks write there that are run as tests at the same
     time."""
-    found = (project.root() / "figures").glob("*/*")
+    places = (project.root() / "figures").glob("*/*")
     return {
         place
-        for place in found
+        for place in places
         if place.parent.name != "smoke" and not place.parent.name.startswith("test-")
     }
 

@@ -74,29 +74,29 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
         return []
 
 
-def main(folder: Path, wanted: list[str]) -> None:
-    """Do what is wanted: `curve CASE`, `stop CASE`, `go on CASE`, `states`, `answers`."""
-    for what in wanted:
+def main(folder: Path, tasks: list[str]) -> None:
+    """Do these tasks: `curve CASE`, `stop CASE`, `go on CASE`, `states`, `answers`."""
+    for what in tasks:
         verb, _, name = what.partition(": ")
         if verb in ("curve", "stop", "go on"):
-            found: object = train(folder, name, verb == "stop")
+            result: object = train(folder, name, verb == "stop")
         elif verb == "states":
             teachers.SHARD = 4
             (folder / "states").mkdir(exist_ok=True)
             teachers.store(model("llama"), packs(), folder / "states", iter)
-            found = []
+            result = []
         else:
             every = generate.answer(
                 model("llama"), tokenizer(), built("one-shot"), batch=2, gold=True, shared=True
             )
-            found = [[one.question_id, one.text, one.log_probability] for one in every]
+            result = [[answer.question_id, answer.text, answer.log_probability] for answer in every]
             if parallel.first():
                 save_file(
-                    {f"{number}": one.gold for number, one in enumerate(every)},
+                    {f"{number}": answer.gold for number, answer in enumerate(every)},
                     folder / "gold.safetensors",
                 )
         if parallel.first():
-            (folder / f"{what}.json").write_text(json.dumps(found))
+            (folder / f"{what}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def test_an_objective_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch):
         SimpleNamespace(logits=logits, at=lambda tokens, n=n: views[n])
         for n, logits in enumerate((student, teacher))
     ]
-    (found,) = stage.method().loss(views[0], views[1:]).values()
-    assert torch.allclose(found, 0.25 * divergences.forward_kl(student, teacher))
+    (loss,) = stage.method().loss(views[0], views[1:]).values()
+    assert torch.allclose(loss, 0.25 * divergences.forward_kl(student, teacher))
     assert stage.prototype.weights == {"half_forward_kl": 2}
     assert "half_forward_kl" in stages.title(both)
 
@@ -88,14 +88,14 @@ def test_a_data_set_in_an_archive_is_a_line(
     monkeypatch.setitem(
         archives.PINNED, "mine==1.0", Archive("0" * 64, {"mine.json": file_digest(file)}, 1)
     )
-    wanted = tmp_path / "capacity_gap.yaml"
-    wanted.write_text(
+    params_file = tmp_path / "capacity_gap.yaml"
+    params_file.write_text(
         yaml.safe_dump(
             grouped(SMALL | {"tests": {"mine": {"source": "archive:mine==1.0/mine.json"}}})
         ),
         encoding="utf-8",
     )
-    assert main(["data", str(wanted)]) == 0
+    assert main(["data", str(params_file)]) == 0
     assert "mine (en), archive:mine==1.0/mine.json\n  2 questions" in capsys.readouterr().out
 
 

@@ -172,7 +172,7 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
             assert file.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
         elif file.suffix in kinds:
             pd.testing.assert_frame_equal(
-                *(kinds[file.suffix](one) for one in (file, committed)), obj=file.name
+                *(kinds[file.suffix](path) for path in (file, committed)), obj=file.name
             )
     assert read_sealed(folder / exports.DIGESTS)["files"].keys() == {
         file.name for file in folder.iterdir()

@@ -30,30 +30,30 @@ def words(family: str) -> PreTrainedTokenizerFast:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: number for number, letter in enumerate([END, *letters])}
     vocabulary |= {f"<unused {number}>": number for number in range(len(vocabulary), WORDS[family])}
-    made = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
-    made.pre_tokenizer, made.decoder = (
+    built = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
+    built.pre_tokenizer, built.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
         decoding.ByteLevel(),
     )
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END)
+    return PreTrainedTokenizerFast(tokenizer_object=built, eos_token=END)
 
 
 def fetched(name: str) -> Path:
     """A miniature of two layers of a model of the hub, where the hub's library would have put the
     model itself."""
-    about = hub.known()[name]
-    family, rows = about["config"]["model_type"], about["config"]["vocab_size"]
+    entry = hub.known()[name]
+    family, rows = entry["config"]["model_type"], entry["config"]["vocab_size"]
     cache_folder = Path(os.environ["HF_HOME"]) / "hub" / f"models--{name.replace('/', '--')}"
-    folder = cache_folder / "snapshots" / about["commit"]
+    folder = cache_folder / "snapshots" / entry["commit"]
     if not folder.exists():
         wide = 8 * (1 + list(hub.known()).index(name) % 2)  # siblings have unlike widths
         shape = dict(
             hidden_size=wide, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
         )
-        tied = {"tie_word_embeddings": about["config"]["tie_word_embeddings"]}
+        tied = {"tie_word_embeddings": entry["config"]["tie_word_embeddings"]}
         loading.save(model(family, vocab_size=rows, **shape, **tied), words(family), folder)
         (cache_folder / "refs").mkdir()
-        (cache_folder / "refs" / "main").write_text(about["commit"])
+        (cache_folder / "refs" / "main").write_text(entry["commit"])
     return folder
 
 
@@ -81,10 +81,10 @@ def test_the_paper_profile_is_what_the_paper_ran_and_more():
         if called["role"] == "student"
     }
     pythia = {("2.8B", "1.4B"), ("6.9B", "2.8B"), ("1B", "410M"), ("410M", "160M")}
-    assert {(f"Pythia {one}", f"Pythia {other}") for one, other in pythia} <= pairs
+    assert {(f"Pythia {teacher}", f"Pythia {student}") for teacher, student in pythia} <= pairs
     assert {
-        (f"Qwen2.5 {one}", f"Qwen2.5 {other}")
-        for one, other in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}
+        (f"Qwen2.5 {teacher}", f"Qwen2.5 {student}")
+        for teacher, student in {("7B", "3B"), ("3B", "1.5B"), ("1.5B", "0.5B")}
     } <= pairs
     assert {family for family, student in pairs if student == "Pythia 410M"} == {
         f"Pythia {size}" for size in ("6.9B", "2.8B", "1.4B", "1B")
@@ -95,7 +95,7 @@ def test_the_paper_profile_is_what_the_paper_ran_and_more():
     assert {called["seed"] for _, called in job.plan.trained} == set(range(5))
     assert [test.label for test in job.plan.tests] == [
         "squad",
-        *(f"mlqa {one}" for one in ("en", "de", "es", "ar", "hi", "vi", "zh")),
+        *(f"mlqa {language}" for language in ("en", "de", "es", "ar", "hi", "vi", "zh")),
     ]
     controls = {
         (called["family"], sizes.written(called["student"]))
@@ -103,7 +103,7 @@ def test_the_paper_profile_is_what_the_paper_ran_and_more():
         if called["role"] == "control"
     }
     assert controls == pairs  # no student without its control
-    taught_by = {one.called["teacher"] for one in notebooks.jobs("paper")[1].plan.asked}
+    taught_by = {asked.called["teacher"] for asked in notebooks.jobs("paper")[1].plan.asked}
     assert {"base", "fine-tuned", "none (gold only)"} <= taught_by
 
 
@@ -156,7 +156,7 @@ def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(
     folder = study.folder("test-paper", name)
     (job,) = notebooks.jobs(str(tmp_path / f"{name}.yaml"))
     rows = study.rows(job.plan, folder=folder)
-    assert set(rows.planned) == {one.planned for one in job.plan.asked}
+    assert set(rows.planned) == {asked.planned for asked in job.plan.asked}
     assert (folder / "table.md").exists() and "Qwen2.5 3B" in (folder / "table.md").read_text()
 
 

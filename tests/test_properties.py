@@ -173,13 +173,13 @@ def test_whatever_a_question_holds_is_read_as_it_was_written(
         if context[start : start + length].strip()
     ]
     assume(answers)
-    said = [{"text": text, "answer_start": start} for text, start in answers]
+    entries = [{"text": text, "answer_start": start} for text, start in answers]
     row = {
         "id": identity,
         "title": title,
         "context": context,
         "question": question,
-        "answers": said,
+        "answers": entries,
     }
     path: Path = tmp_path_factory.getbasetemp() / "one.jsonl"
     for ascii_only in (True, False):
@@ -208,9 +208,15 @@ def test_any_description_of_a_data_set_is_taken_or_refused(description: object):
 
 @given(quoted=st.text(st.characters(exclude_categories=()), max_size=3 * LONGEST))
 def test_a_refusal_is_one_line_that_can_be_read(quoted: str):
-    said = str(StudyError(f"mine.json: {quoted!s}: mend it."))
-    assert said.isprintable() and said.startswith("mine.json: ") and said.endswith(": mend it.")
-    assert len(said) <= 10 * LONGEST and (not quoted.isprintable() or len(said) <= LONGEST + 3)
+    message = str(StudyError(f"mine.json: {quoted!s}: mend it."))
+    assert (
+        message.isprintable()
+        and message.startswith("mine.json: ")
+        and message.endswith(": mend it.")
+    )
+    assert len(message) <= 10 * LONGEST and (
+        not quoted.isprintable() or len(message) <= LONGEST + 3
+    )
 
 
 TOKENS = st.lists(st.integers(0, 99), min_size=1, max_size=6)
@@ -227,13 +233,15 @@ def prompts(draw: st.DrawFn) -> Prompt:
 def test_a_row_has_every_branch_once_and_each_as_if_it_were_alone(prompt: Prompt):
     row, alone = packing.pack(prompt), unpack(prompt)
     assert len(row.ids) == len(prompt.prefix) + sum(
-        len(one.ids) - len(prompt.prefix) for one in alone
+        len(single.ids) - len(prompt.prefix) for single in alone
     )
-    for number, one in enumerate(alone, start=1):
+    for number, single in enumerate(alone, start=1):
         mine = [place for place, branch in enumerate(row.branches) if branch in (0, number)]
-        assert [row.ids[place] for place in mine] == one.ids
+        assert [row.ids[place] for place in mine] == single.ids
         assert (
-            [row.positions[place] for place in mine] == one.positions == list(range(len(one.ids)))
+            [row.positions[place] for place in mine]
+            == single.positions
+            == list(range(len(single.ids)))
         )
         learnt = {
             mine.index(at): target
@@ -241,9 +249,9 @@ def test_a_row_has_every_branch_once_and_each_as_if_it_were_alone(prompt: Prompt
             if at in mine[len(prompt.prefix) :]
         }
         assert len(prompt.branches[number - 1].given) == 0 or learnt == dict(
-            zip(one.answers.at, one.answers.targets, strict=True)
+            zip(single.answers.at, single.answers.targets, strict=True)
         )
-    assert row.answers.targets == [target for one in alone for target in one.answers.targets]
+    assert row.answers.targets == [target for single in alone for target in single.answers.targets]
     assert Counter(row.all.targets) == Counter(prompt.prefix[1:]) + Counter(
         t for b in prompt.branches for t in b.given + b.target
     )
@@ -261,9 +269,9 @@ def test_a_branch_sees_the_prefix_and_itself_only(several: list[Prompt]):
                 key for key in range(query + 1) if row.branches[key] in (0, row.branches[query])
             }
             assert set(seen[query].nonzero()[:, 0].tolist()) == allowed
-        for one, branch in zip(unpack(prompt), range(1, len(prompt.branches) + 1), strict=True):
+        for single, branch in zip(unpack(prompt), range(1, len(prompt.branches) + 1), strict=True):
             mine = [place for place in range(width) if row.branches[place] in (0, branch)]
-            assert torch.equal(seen[mine][:, mine], packing.collate([one]).mask[0, 0])
+            assert torch.equal(seen[mine][:, mine], packing.collate([single]).mask[0, 0])
         assert (
             not seen[:width, width:].any() and seen.any(dim=1).all()
         )  # nobody sees padding but padding
@@ -317,11 +325,11 @@ def official(text: str) -> list[str]:
 
 def official_f1(prediction: str, gold: str) -> float:
     """The same script's f1_score."""
-    ours, theirs = official(prediction), official(gold)
-    same = sum((Counter(ours) & Counter(theirs)).values())
+    predicted, expected = official(prediction), official(gold)
+    same = sum((Counter(predicted) & Counter(expected)).values())
     if same == 0:
         return 0.0
-    precision, recall = same / len(ours), same / len(theirs)
+    precision, recall = same / len(predicted), same / len(expected)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -361,30 +369,32 @@ def test_squads_scores_are_those_of_the_official_script(prediction: str, golds: 
 
 @given(prediction=ANSWERS, golds=GOLDS, language=st.sampled_from(LANGUAGES))
 def test_every_score_is_a_share_in_every_language(prediction: str, golds: list[str], language: str):
-    found = metrics.score(prediction, golds, language=language, rules="mlqa")
-    assert set(found) == {*labels.METRICS, *labels.MENDED} and all(
-        0 <= value <= 1 for value in found.values()
+    scores = metrics.score(prediction, golds, language=language, rules="mlqa")
+    assert set(scores) == {*labels.METRICS, *labels.MENDED} and all(
+        0 <= value <= 1 for value in scores.values()
     )
-    assert found["exact_match"] in (0, 1) and found["exact_match_mended"] in (0, 1)
-    if found["exact_match"] and segmentation.words(prediction, language=language, rules="mlqa"):
-        assert found["f1"] == 1
+    assert scores["exact_match"] in (0, 1) and scores["exact_match_mended"] in (0, 1)
+    if scores["exact_match"] and segmentation.words(prediction, language=language, rules="mlqa"):
+        assert scores["f1"] == 1
     more = metrics.score(prediction, [*golds, prediction], language=language, rules="mlqa")
-    assert more["exact_match"] == 1 and all(more[name] >= found[name] for name in found)
+    assert more["exact_match"] == 1 and all(more[name] >= scores[name] for name in scores)
 
 
-@given(one=ANSWERS, two=ANSWERS, language=st.sampled_from(LANGUAGES))
-def test_scores_of_two_answers_do_not_ask_which_of_them_is_gold(one: str, two: str, language: str):
+@given(first=ANSWERS, second=ANSWERS, language=st.sampled_from(LANGUAGES))
+def test_scores_of_two_answers_do_not_ask_which_of_them_is_gold(
+    first: str, second: str, language: str
+):
     ways = dict(language=language, rules="mlqa")
     for metric in (metrics.exact_match, metrics.f1, metrics.agreement):
-        theirs = (one, two) if metric is metrics.agreement else ([one], [two])
-        assert metric(one, theirs[1], **ways) == metric(two, theirs[0], **ways)
-    assert metrics.rouge_l(one, [two], language=language) == pytest.approx(
-        metrics.rouge_l(two, [one], language=language)
+        golds = (first, second) if metric is metrics.agreement else ([first], [second])
+        assert metric(first, golds[1], **ways) == metric(second, golds[0], **ways)
+    assert metrics.rouge_l(first, [second], language=language) == pytest.approx(
+        metrics.rouge_l(second, [first], language=language)
     )
-    if segmentation.tokens(one, language):
-        assert metrics.rouge_l(one, [one], language=language) == metrics.f1(
-            one, [one], **ways
-        ) or not segmentation.words(one, **ways)
+    if segmentation.tokens(first, language):
+        assert metrics.rouge_l(first, [first], language=language) == metrics.f1(
+            first, [first], **ways
+        ) or not segmentation.words(first, **ways)
 
 
 @given(
@@ -407,24 +417,27 @@ def test_case_punctuation_and_articles_change_no_score(
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
-@given(found=P_VALUES)
-def test_holms_p_values_are_above_the_raw_ones_and_in_their_order(found: list[float]):
-    corrected = statistics.holm(found)
-    assert all(raw <= one <= 1 for raw, one in zip(found, corrected, strict=True))
-    ranked = [one for _, one in sorted(zip(found, corrected, strict=True))]
+@given(p_values=P_VALUES)
+def test_holms_p_values_are_above_the_raw_ones_and_in_their_order(p_values: list[float]):
+    corrected = statistics.holm(p_values)
+    assert all(raw <= value <= 1 for raw, value in zip(p_values, corrected, strict=True))
+    ranked = [value for _, value in sorted(zip(p_values, corrected, strict=True))]
     assert all(before <= after for before, after in pairwise(ranked))
-    assert corrected[found.index(min(found))] == min(1.0, len(found) * min(found))
+    assert corrected[p_values.index(min(p_values))] == min(1.0, len(p_values) * min(p_values))
 
 
-@given(found=P_VALUES)
-def test_holms_p_values_are_those_of_his_closed_form(found: list[float]):
+@given(p_values=P_VALUES)
+def test_holms_p_values_are_those_of_his_closed_form(p_values: list[float]):
     """max over j ≤ i of (m − j + 1) p_(j), at most 1; his test rejects at a level just those that
     are below it."""
-    order = np.argsort(found, kind="stable")
+    order = np.argsort(p_values, kind="stable")
     steps = np.minimum(
-        1, np.maximum.accumulate((len(found) - np.arange(len(found))) * np.asarray(found)[order])
+        1,
+        np.maximum.accumulate(
+            (len(p_values) - np.arange(len(p_values))) * np.asarray(p_values)[order]
+        ),
     )
-    assert np.asarray(statistics.holm(found))[order] == pytest.approx(steps)
+    assert np.asarray(statistics.holm(p_values))[order] == pytest.approx(steps)
 
 
 @st.composite

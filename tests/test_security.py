@@ -120,12 +120,12 @@ def forbidden(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (
-                f"import {one.name}"
-                for one in node.names
-                if one.name.partition(".")[0] in FORBIDDEN
+                f"import {alias.name}"
+                for alias in node.names
+                if alias.name.partition(".")[0] in FORBIDDEN
             )
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{one.name}" for one in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (
                 name for name in names if name.partition(".")[0] in FORBIDDEN or name in METHODS
             )
@@ -142,7 +142,7 @@ def forbidden(source: str) -> Iterator[str]:
                 ):
                     yield f"{given_.arg}={ast.unparse(given_.value)}"
             if called.endswith("from_pretrained") and not any(
-                one.arg in (None, "local_files_only") for one in node.keywords
+                keyword.arg in (None, "local_files_only") for keyword in node.keywords
             ):
                 yield f"{called} without local_files_only"
 
@@ -407,8 +407,8 @@ def test_code_and_pickles_beside_sound_weights_stay_where_they_are(
         loading.tokenizer(f"path:{folder}")
     ) == len(words)
     assert all(
-        torch.equal(one, other)
-        for one, other in zip(net.parameters(), model("llama").parameters(), strict=True)
+        torch.equal(parameter, other)
+        for parameter, other in zip(net.parameters(), model("llama").parameters(), strict=True)
     )
     assert not sprung.exists() and "evil" not in sys.modules
 
@@ -464,15 +464,15 @@ def hostile(
     """A package index of one source archive, which holds what is wanted among all that could do
     harm."""
     place, address = served
-    trap, wanted = code(sprung).encode(), json.dumps(squad).encode()
+    trap, member = code(sprung).encode(), json.dumps(squad).encode()
     secret = tmp_path / "secret.json"
     secret.write_text('{"secret": "told"}')
     build = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     files = {
         "toy-1.0/pyproject.toml": build,
-        f"{tmp_path}/evil.json": wanted,
+        f"{tmp_path}/evil.json": member,
         "/wanted.txt": b"other",
-        "../../../evil/evil.json": wanted,
+        "../../../evil/evil.json": member,
     }
     scripts = (
         "setup.py",
@@ -501,7 +501,7 @@ def hostile(
             entry.type, entry.linkname = kind, target
             packed.addfile(entry)
         for name, content in (
-            ("../../../../wanted.json", wanted),
+            ("../../../../wanted.json", member),
             ("toy-1.0/wanted.json", b'{"data": "another"}'),
         ):
             entry = tarfile.TarInfo(name)
@@ -514,7 +514,7 @@ def hostile(
         f"<!DOCTYPE html><html><body>{link}</body></html>"
     )
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
-    members = {"wanted.json": hashlib.sha256(wanted).hexdigest()}
+    members = {"wanted.json": hashlib.sha256(member).hexdigest()}
     monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive(whole, members, 1)})
     return place
 
@@ -523,7 +523,7 @@ def every(place: Path, *but: Path) -> set[Path]:
     return {
         path
         for path in place.rglob("*")
-        if not any(path == one or one in path.parents for one in but)
+        if not any(path == exception or exception in path.parents for exception in but)
     }
 
 
@@ -759,10 +759,10 @@ def test_a_profile_stays_under_figures(profile: str, tmp_path: Path, home: Path,
     (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump({"profile": profile}))
     for verb in ("run", "status", "report"):
         assert main([verb, str(tmp_path / "capacity_gap.yaml")]) == 2
-        told = capsys.readouterr()
+        output = capsys.readouterr()
         assert (
-            one_sentence(told.err)
-            and f"profile {profile!r} names a folder under figures/" in told.err
+            one_sentence(output.err)
+            and f"profile {profile!r} names a folder under figures/" in output.err
         )
     assert not home.exists()
 
@@ -876,7 +876,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(generate, "clean", lambda *_: EVIL)
         study.complete(plan, store)
         patch.setattr(project, "figures_folder", lambda profile, notebook: place / notebook)
-        rows, learned, made = (
+        rows, learned, origins = (
             study.rows(plan, store),
             study.curves(plan, store),
             study.origins(plan, store),
@@ -893,7 +893,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             teacher_sizes.law(rows),
             rows[:0],
             "zero-shot",
-            origin.of(plan, made),
+            origin.of(plan, origins),
         )
         drawn = (
             kept,
@@ -904,14 +904,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "zero-shot",
         )
         for column in ("python", "processor_name", "label"):
-            made[column] = EVIL
-        exported = {"learning": learned, "runs": made, "timing": timing, "contrasts": gained}
+            origins[column] = EVIL
+        exported = {"learning": learned, "runs": origins, "timing": timing, "contrasts": gained}
         study.export(where, rows, exported, texts, figures.capacity_gap(*drawn))
         lines = pd.read_csv(where / "retention.csv")
         lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
         (where / exports.DIGESTS).unlink()  # as a folder is that someone else has made
         job = Job(NOTEBOOK, NAMED, {"families": {NAMED: EVIL}, "tests": tests}, plan)
-        patch.setattr(app_origins, "origins", lambda *_: made)
+        patch.setattr(app_origins, "origins", lambda *_: origins)
         report.write([job], store)
         student = next(run for run in plan.runs if run.kind == "student")
         patch.setenv("STUDY_HOME", str(place / "home"))
@@ -956,23 +956,23 @@ def test_nothing_in_the_page_steers_what_is_written_beside_it(reported: Path):
 def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
     """The part that the page's program reads: nothing in it ends the element early, and JSON gives
     back every character."""
-    (said_,) = [
+    (element,) = [
         line
         for line in (reported / "report.html").read_text(encoding="utf-8").splitlines()
         if 'id="said"' in line
     ]
-    held = said_.partition('id="said">')[2].partition("</script>")[0]
-    assert not set("<>&'\u2028\u2029") & set(held) and said_.endswith(f"{held}</script>")
-    found = json.loads(held)
-    (asked,) = found["questions"]
+    held = element.partition('id="said">')[2].partition("</script>")[0]
+    assert not set("<>&'\u2028\u2029") & set(held) and element.endswith(f"{held}</script>")
+    content = json.loads(held)
+    (asked,) = content["questions"]
     assert (
-        found["contexts"] == [f"Tiru {EVIL} Kamo."]
+        content["contexts"] == [f"Tiru {EVIL} Kamo."]
         and asked["article"] == EVIL
         and asked["gold"] == [EVIL]
     )
     assert asked["question"] == f"Where? {EVIL}" and asked["set"].startswith(NAMED)
     assert {answer for _, answer in asked["said"]} == {EVIL} and all(
-        NAMED in name for name in found["models"]
+        NAMED in name for name in content["models"]
     )
 
 
@@ -991,8 +991,8 @@ def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(
     ):
         (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(what))
         assert main(["status", str(tmp_path / "capacity_gap.yaml")]) == 2
-        told = capsys.readouterr().err
-        assert one_sentence(told) and "cannot be a name in tables" in told
+        message = capsys.readouterr().err
+        assert one_sentence(message) and "cannot be a name in tables" in message
 
 
 def test_a_figure_holds_names_as_text(reported: Path):
@@ -1066,11 +1066,11 @@ class Echo(BaseHTTPRequestHandler):
     status = 401
 
     def do_GET(self) -> None:
-        told = f"refused: {self.headers.get('Authorization')} {CANARY}"
-        body = json.dumps({"error": told, "errors": [{"message": told}]}).encode()
+        reply = f"refused: {self.headers.get('Authorization')} {CANARY}"
+        body = json.dumps({"error": reply, "errors": [{"message": reply}]}).encode()
         self.send_response(self.status)
         for name in ("X-Error-Message", "X-HF-Warning", "X-Request-Id", "WWW-Authenticate"):
-            self.send_header(name, told)
+            self.send_header(name, reply)
         self.send_header("X-Error-Code", "Refused")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -1205,9 +1205,9 @@ def test_no_manifest_table_figure_page_or_model_card_holds_the_token(reported: P
 
 
 def test_what_a_worker_says_of_its_failure_holds_no_token(tmp_path: Path):
-    wanted = Run("answers", {}, label="Some answers")
+    run = Run("answers", {}, label="Some answers")
     assert (
-        engines._reason(wanted, RuntimeError(f"refused: {CANARY}"), Store(tmp_path))
+        engines._reason(run, RuntimeError(f"refused: {CANARY}"), Store(tmp_path))
         == f"RuntimeError: refused: {HIDDEN}"
     )
 

@@ -35,9 +35,9 @@ def test_the_paragraphs_that_were_asked_while_choices_were_made_are_declared():
     """By the history: 100 paragraphs of both sets were asked before sizes, losses and rates were
     settled, 300 only afterwards."""
     assert all(
-        one["seen_paragraphs"] == 100 and one["paragraphs"] == 300
+        test["seen_paragraphs"] == 100 and test["paragraphs"] == 300
         for tests in TESTS.values()
-        for one in tests.values()
+        for test in tests.values()
     )
 
 
@@ -46,13 +46,13 @@ def test_committed_rows_mark_what_was_looked_at_and_what_repeats(name: str):
     rows = pd.read_parquet(SMALL / name / "rows.parquet").drop_duplicates(["test_set", "question"])
     assert rows.untouched.dtype == rows.repeat.dtype == bool
     for test, questions, looked_at, repeats in (("squad", 1551, 512, 8), ("nyt", 1504, 486, 33)):
-        own = rows[rows.test_set == test]
-        assert (len(own), (~own.untouched).sum(), own.repeat.sum()) == (
+        table = rows[rows.test_set == test]
+        assert (len(table), (~table.untouched).sum(), table.repeat.sum()) == (
             questions,
             looked_at,
             repeats,
         )
-        assert (own.untouched == (own.paragraph >= 100)).all() and set(own.paragraph) == set(
+        assert (table.untouched == (table.paragraph >= 100)).all() and set(table.paragraph) == set(
             range(300)
         )
 
@@ -60,8 +60,11 @@ def test_committed_rows_mark_what_was_looked_at_and_what_repeats(name: str):
 def test_untouched_questions_of_squad_are_of_the_same_articles_and_of_nyt_of_others():
     rows = pd.read_parquet(SMALL / "capacity_gap" / "rows.parquet")
     for test, shared in (("squad", 48), ("nyt", 0)):
-        own = rows[rows.test_set == test]
-        assert len(set(own.article[own.untouched]) & set(own.article[~own.untouched])) == shared
+        table = rows[rows.test_set == test]
+        assert (
+            len(set(table.article[table.untouched]) & set(table.article[~table.untouched]))
+            == shared
+        )
 
 
 @pytest.mark.skipif(not SHIFTS.exists(), reason="the published sets are not at hand")
@@ -69,20 +72,23 @@ def test_untouched_questions_of_squad_are_of_the_same_articles_and_of_nyt_of_oth
 def test_marks_are_those_of_the_published_sets(test: str):
     loaded = squad.load({"source": f"path:{SHIFTS / FILES[test]}", "paragraphs": 300})
     drawn = {
-        one.id
-        for one in squad.load(
+        question.id
+        for question in squad.load(
             {"source": f"path:{SHIFTS / FILES[test]}", "paragraphs": 100}
         ).questions
     }
     rows = pd.read_parquet(SMALL / "capacity_gap" / "rows.parquet")
-    own = rows[rows.test_set == test].drop_duplicates("question").set_index("question")
-    assert own.paragraph.to_dict() == loaded.paragraphs
-    assert set(own.index[own.repeat]) == loaded.repeats and set(own.index[~own.untouched]) == drawn
+    table = rows[rows.test_set == test].drop_duplicates("question").set_index("question")
+    assert table.paragraph.to_dict() == loaded.paragraphs
+    assert (
+        set(table.index[table.repeat]) == loaded.repeats
+        and set(table.index[~table.untouched]) == drawn
+    )
 
 
 def kept(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """What the largest student and its control keep, with lower bounds, of F1 and EM."""
-    found = retention.compare(
+    comparison = retention.compare(
         rows[(rows.student == "") | rows.student.str.endswith("27x1000")]
     ).set_index("role")
     names = (
@@ -91,28 +97,33 @@ def kept(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
         "retention_exact_match",
         "retention_exact_match_low",
     )
-    return {role: tuple(found.loc[role, name] for name in names) for role in ("student", "control")}
+    return {
+        role: tuple(comparison.loc[role, name] for name in names) for role in ("student", "control")
+    }
 
 
 def test_ninety_percent_are_shown_for_the_control_and_not_for_the_student(rows: pd.DataFrame):
     """Also with repeats, as they were counted before: on the other 1,039 questions of squad."""
-    own = rows[(rows.test_set == "squad") & rows.untouched]
-    found = kept(own.assign(repeat=False))
-    assert found["student"] == pytest.approx((94.7, 92.1, 92.6, 89.1), abs=0.06)
-    assert found["control"] == pytest.approx((96.3, 93.7, 94.4, 90.7), abs=0.06)
-    found = kept(own)
-    assert found["student"][3] < retention.MARGIN and min(found["control"]) > retention.MARGIN
+    squad_rows = rows[(rows.test_set == "squad") & rows.untouched]
+    shares = kept(squad_rows.assign(repeat=False))
+    assert shares["student"] == pytest.approx((94.7, 92.1, 92.6, 89.1), abs=0.06)
+    assert shares["control"] == pytest.approx((96.3, 93.7, 94.4, 90.7), abs=0.06)
+    shares = kept(squad_rows)
+    assert shares["student"][3] < retention.MARGIN and min(shares["control"]) > retention.MARGIN
 
 
 def test_repeats_were_most_of_a_difference(rows: pd.DataFrame):
     """24 layers of 768 neurons on New York Times, student minus control: one paragraph holds four
     questions eight times."""
-    own = rows[
+    nyt_rows = rows[
         (rows.test_set == "nyt")
         & rows.student.str.endswith("24x768")
         & rows.role.isin(("student", "control"))
     ]
-    for table, expected, questions in ((own.assign(repeat=False), -0.97, 1504), (own, -0.28, 1471)):
+    for table, expected, questions in (
+        (nyt_rows.assign(repeat=False), -0.97, 1504),
+        (nyt_rows, -0.28, 1471),
+    ):
         (line,) = contrasts.contrasts(table).to_dict("records")
         assert (round(line["difference"], 2), line["n"]) == (expected, questions)
 
@@ -141,11 +152,11 @@ def test_no_text_claims_another_order_of_decisions_or_more_sameness():
         *SMALL.rglob("*.md"),
         root() / "studylib" / "app" / "report.html",
     ]
-    said = " ".join(" ".join(file.read_text(encoding="utf-8").split()) for file in texts)
+    text = " ".join(" ".join(file.read_text(encoding="utf-8").split()) for file in texts)
     for sentence in (
         "only when all of that was settled",
         "before any number was seen",
         "differ in nothing but",
         "all else alike",
     ):
-        assert sentence not in said
+        assert sentence not in text

@@ -20,17 +20,17 @@ def test_a_difference_in_closed_form():
             rows("control", 0.5, depth=5, articles=40),
         ]
     )
-    found = contrasts.contrasts(table).iloc[0]
-    assert found.difference == pytest.approx(10) and (found.n, found.articles, found.seeds) == (
+    line = contrasts.contrasts(table).iloc[0]
+    assert line.difference == pytest.approx(10) and (line.n, line.articles, line.seeds) == (
         160,
         40,
         1,
     )
     error = 100 * statistics.clustered_error(gain, np.repeat(np.arange(40), 4))[1]
-    assert (found.low, found.high) == pytest.approx((10 - 1.96 * error, 10 + 1.96 * error), abs=0.3)
-    assert found.p < 0.001 and found.p_holm == found.p
+    assert (line.low, line.high) == pytest.approx((10 - 1.96 * error, 10 + 1.96 * error), abs=0.3)
+    assert line.p < 0.001 and line.p_holm == line.p
     effect = statistics.design_effect(gain, np.repeat(np.arange(40), 4))
-    assert found.detectable == pytest.approx(
+    assert line.detectable == pytest.approx(
         statistics.detectable(100 * gain.std(ddof=1), 160, effect)
     )
 
@@ -42,16 +42,16 @@ def test_differences_are_corrected_for_their_number_and_never_shown_on_little():
         for depth in (5, 4, 3)
         for role in ("student", "control")
     ]
-    found = contrasts.contrasts(pd.concat(models))
-    assert list(found.student) == ["f-5", "f-4", "f-3"]
-    assert list(found.p_holm) == pytest.approx(statistics.holm(list(found.p)))
+    lines = contrasts.contrasts(pd.concat(models))
+    assert list(lines.student) == ["f-5", "f-4", "f-3"]
+    assert list(lines.p_holm) == pytest.approx(statistics.holm(list(lines.p)))
     alone = [
         contrasts.contrasts(pd.concat(models[2 * i : 2 * i + 2])).detectable.iloc[0]
         for i in range(3)
     ]
     normal = NormalDist().inv_cdf
     by_holm = (normal(1 - 0.05 / 6) + normal(0.8)) / (normal(1 - 0.05 / 2) + normal(0.8))
-    assert list(found.detectable) == pytest.approx([by_holm * one for one in alone]), (
+    assert list(lines.detectable) == pytest.approx([by_holm * value for value in alone]), (
         "a stricter test finds less"
     )
     few = contrasts.contrasts(
@@ -73,8 +73,8 @@ def test_two_models_that_say_the_same_differ_by_nothing_at_all():
     same = [
         rows(role, np.tile([0.2, 0.9], 80), depth=5, articles=40) for role in ("student", "control")
     ]
-    found = contrasts.contrasts(pd.concat(same)).iloc[0]
-    assert (found.difference, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)
+    line = contrasts.contrasts(pd.concat(same)).iloc[0]
+    assert (line.difference, line.low, line.high, line.p, line.detectable) == (0, 0, 0, 1, 0)
 
 
 def test_the_spread_of_seeds_is_in_what_can_be_detected():
@@ -85,9 +85,9 @@ def test_the_spread_of_seeds_is_in_what_can_be_detected():
             rows("student", 0.5 + shift + noise, depth=5, seed=seed, articles=40),
             rows("control", 0.5, depth=5, seed=seed, articles=40),
         ]
-    found = contrasts.contrasts(pd.concat(frames)).iloc[0]
+    line = contrasts.contrasts(pd.concat(frames)).iloc[0]
     spread = 100 * np.std([-0.08, -0.03, 0.0, 0.04, 0.05], ddof=1)
-    assert found.detectable > statistics.detectable(spread, 5) * 0.8 > abs(found.difference)
+    assert line.detectable > statistics.detectable(spread, 5) * 0.8 > abs(line.difference)
 
 
 @pytest.mark.parametrize("seeds", [2, 4])
@@ -99,9 +99,9 @@ def test_with_few_seeds_what_can_be_detected_is_of_the_test_that_is_made(seeds):
             rows("student", 0.5 + 0.02 * seed + noise, depth=5, seed=seed, articles=40),
             rows("control", 0.5, depth=5, seed=seed, articles=40),
         ]
-    found = contrasts.contrasts(pd.concat(frames)).iloc[0]
+    line = contrasts.contrasts(pd.concat(frames)).iloc[0]
     effect = statistics.design_effect(noise, np.repeat(np.arange(40), 4))
-    assert found.detectable == pytest.approx(
+    assert line.detectable == pytest.approx(
         statistics.detectable(100 * noise.std(ddof=1), 160, effect)
     )
 
@@ -112,16 +112,16 @@ def test_each_teacher_has_a_line_and_the_primary_one_is_not_corrected():
         rows("student", rng.random(160), depth=5, articles=40, teacher=name)
         for name in ("fine-tuned", "base", "self-distillation")
     ]
-    found = contrasts.contrasts(
+    lines = contrasts.contrasts(
         pd.concat(
             [*models, rows("control", 0.5, depth=5, articles=40, teacher="none (gold only)")]
         ),
         "fine-tuned",
     ).set_index("teacher")
-    assert set(found.index) == {"fine-tuned", "base", "self-distillation"}
-    assert found.p_holm["fine-tuned"] == found.p["fine-tuned"]
-    assert list(found.p_holm[["base", "self-distillation"]]) == pytest.approx(
-        statistics.holm(list(found.p[["base", "self-distillation"]]))
+    assert set(lines.index) == {"fine-tuned", "base", "self-distillation"}
+    assert lines.p_holm["fine-tuned"] == lines.p["fine-tuned"]
+    assert list(lines.p_holm[["base", "self-distillation"]]) == pytest.approx(
+        statistics.holm(list(lines.p[["base", "self-distillation"]]))
     )
 
 
@@ -140,7 +140,7 @@ def test_contrasts_change_one_thing_at_a_time():
         rows("student", 0.3, init="base", **size),
         rows("control", 0.15, init="base", teacher="none (gold only)", **size),
     ]
-    found = contrasts.contrasts(pd.concat(frames)).set_index(["contrast", "init"]).difference
+    differences = contrasts.contrasts(pd.concat(frames)).set_index(["contrast", "init"]).difference
     expected = {
         ("student − control", "fine-tuned"): 10,
         ("student − control", "base"): 15,
@@ -149,7 +149,7 @@ def test_contrasts_change_one_thing_at_a_time():
         ("fine-tuned − base init, students", "fine-tuned"): 30,
         ("fine-tuned − base init, controls", "fine-tuned"): 35,
     }
-    assert found.to_dict() == pytest.approx(expected)
+    assert differences.to_dict() == pytest.approx(expected)
 
 
 def test_a_student_by_other_losses_is_no_main_student_where_it_alone_has_answered():
@@ -175,18 +175,18 @@ def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():
         for asked in ("zero-shot", "one-shot")
     ]
     table = pd.concat(frames)
-    found, every, fresh = (
+    lines, every, fresh = (
         contrasts.contrasts(some, "fine-tuned")
         for some in (table, table.assign(untouched=True), table[table.untouched])
     )
     numbers = ["n", "articles", "difference", "low", "high", "p"]
-    assert found[found.primary][numbers].equals(fresh[fresh.primary][numbers]) and found[
-        found.primary
+    assert lines[lines.primary][numbers].equals(fresh[fresh.primary][numbers]) and lines[
+        lines.primary
     ].n.tolist() == [80]
-    assert found[~found.primary][numbers].equals(every[~every.primary][numbers]) and list(
-        found.columns
+    assert lines[~lines.primary][numbers].equals(every[~every.primary][numbers]) and list(
+        lines.columns
     ) == list(every.columns)
-    assert list(found.eval_prompt) == list(every.eval_prompt)
+    assert list(lines.eval_prompt) == list(every.eval_prompt)
 
 
 def test_only_the_first_test_set_has_a_primary_line():
@@ -201,8 +201,8 @@ def test_only_the_first_test_set_has_a_primary_line():
         for test in ("near", "far")
         for asked in ("zero-shot", "one-shot")
     ]
-    found = contrasts.contrasts(pd.concat(frames), "fine-tuned")
-    assert found[found.primary][["test_set", "eval_prompt", "teacher"]].to_numpy().tolist() == [
+    lines = contrasts.contrasts(pd.concat(frames), "fine-tuned")
+    assert lines[lines.primary][["test_set", "eval_prompt", "teacher"]].to_numpy().tolist() == [
         ["near", "zero-shot", "fine-tuned"]
     ]
-    assert len(found) == 8 and not contrasts.contrasts(pd.concat(frames)).primary.any()
+    assert len(lines) == 8 and not contrasts.contrasts(pd.concat(frames)).primary.any()

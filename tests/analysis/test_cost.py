@@ -18,7 +18,7 @@ def test_the_front_are_those_that_none_beats_in_time_and_score():
     table = pd.DataFrame(
         [*lines, ("useless", 5, 19, 0)], columns=["student", "time", "f1", "expected"]
     ).sample(frac=1, random_state=0)
-    about = {
+    setting = {
         "family": "f",
         "train_prompt": "zero-shot",
         "test_set": "near",
@@ -27,9 +27,9 @@ def test_the_front_are_those_that_none_beats_in_time_and_score():
         "runs": "r",
     }
     seeds = [
-        table.assign(seed=seed, time=table.time + more, f1=table.f1 - more, **about)
+        table.assign(seed=seed, time=table.time + more, f1=table.f1 - more, **setting)
         for seed, more in ((0, -1), (1, 1))
     ]
-    found = cost.pareto(pd.concat(seeds, ignore_index=True))
-    assert len(found) == len(table) and (found.front == found.expected).all()
-    assert found.set_index("student").time["a"] == 10 and found.set_index("student").f1["g"] == 70
+    costs = cost.pareto(pd.concat(seeds, ignore_index=True))
+    assert len(costs) == len(table) and (costs.front == costs.expected).all()
+    assert costs.set_index("student").time["a"] == 10 and costs.set_index("student").f1["g"] == 70

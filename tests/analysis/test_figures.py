@@ -74,17 +74,17 @@ def test_figures_are_the_same_bytes_twice_and_show_every_student(tmp_path):
 
 def drawn_bars(axis):
     """What an axis shows as points with bars: label -> (x, y, lower ends, upper ends)."""
-    found = {}
+    series = {}
     for bars in axis.containers:
         points, _, lines = bars
         ends = [np.array(segment) for several in lines for segment in several.get_segments()]
         upright = [segment for segment in ends if segment[0, 0] == segment[1, 0]]
-        found[bars.get_label()] = (
+        series[bars.get_label()] = (
             *points.get_data(),
-            [one[:, 1].min() for one in upright],
-            [one[:, 1].max() for one in upright],
+            [segment[:, 1].min() for segment in upright],
+            [segment[:, 1].max() for segment in upright],
         )
-    return found
+    return series
 
 
 def test_retention_is_drawn_where_the_comparison_has_it():
@@ -98,11 +98,13 @@ def test_retention_is_drawn_where_the_comparison_has_it():
     axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
     for axis, side in zip(axes, SIDES, strict=True):
         for role, name, beside in (("student", "student", -0.6), ("control", "control", 0.6)):
-            own = kept[kept.role == role].sort_values(side)
+            models = kept[kept.role == role].sort_values(side)
             x, y, low, high = drawn_bars(axis)[f"{name}, fine-tuned init"]
-            assert x == pytest.approx(own[side] + beside) and y == pytest.approx(own.retention_f1)
-            assert low == pytest.approx(own.retention_f1_low) and high == pytest.approx(
-                own.retention_f1_high
+            assert x == pytest.approx(models[side] + beside) and y == pytest.approx(
+                models.retention_f1
+            )
+            assert low == pytest.approx(models.retention_f1_low) and high == pytest.approx(
+                models.retention_f1_high
             )
         lines = {line.get_ydata()[0] for line in axis.lines if len(set(line.get_ydata())) == 1}
         assert {90.0, 100.0} <= lines and 57.1 in np.hstack(
@@ -131,7 +133,7 @@ def timed(kept):
 
 def learned():
     """A curve of one step."""
-    about = {
+    setting = {
         "family": "f",
         "student": "",
         "role": "teacher",
@@ -141,7 +143,7 @@ def learned():
         "train_prompt": "zero-shot",
         "seed": 0,
     }
-    return pd.DataFrame([about | {"step": 1, "loss": 1.0, "dev_loss": 1.0, "dev_f1": 5.0}])
+    return pd.DataFrame([setting | {"step": 1, "loss": 1.0, "dev_loss": 1.0, "dev_f1": 5.0}])
 
 
 def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
@@ -151,16 +153,16 @@ def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
         kept, kept.assign(seed=0), timed(kept), pd.DataFrame(), learned(), "zero-shot"
     )["cost"]
     x, y, low, high = drawn_bars(figure.axes[0])["student, fine-tuned init"]
-    own = costs[costs.role == "student"]
+    students = costs[costs.role == "student"]
     assert (
-        x == pytest.approx(own.time)
-        and y == pytest.approx(own.f1)
+        x == pytest.approx(students.time)
+        and y == pytest.approx(students.f1)
         and sorted(y) == pytest.approx([40, 60])
     )
     assert (
-        low == pytest.approx(own.f1_low)
+        low == pytest.approx(students.f1_low)
         and low == pytest.approx(y - 3)
-        and high == pytest.approx(own.f1_high)
+        and high == pytest.approx(students.f1_high)
     )
     rows = choice(**TAUGHT)
     kept = retention.compare(rows)
@@ -169,11 +171,11 @@ def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
         kept, retention.by_seed(rows), teacher_vs_student.compare(rows), learned()
     )["teacher_vs_student"]
     bars = drawn_bars(figure.axes[0])
-    for one in scores.itertuples():
-        assert np.hstack(bars[one.teacher]) == pytest.approx(
-            [one.teacher_f1, one.student_f1, one.student_f1 - 3, one.student_f1 + 2]
+    for line in scores.itertuples():
+        assert np.hstack(bars[line.teacher]) == pytest.approx(
+            [line.teacher_f1, line.student_f1, line.student_f1 - 3, line.student_f1 + 2]
         )
-        assert one.f1_low == pytest.approx(one.student_f1 - 3)
+        assert line.f1_low == pytest.approx(line.student_f1 - 3)
 
 
 def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
@@ -185,7 +187,7 @@ def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
 
 def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
     step = {"step": [0, 5], "loss": [2.0, 1.0], "dev_loss": [2.0, 1.0], "dev_f1": [0.0, 50.0]}
-    about = {
+    setting = {
         "family": "f",
         "train_prompt": "zero-shot",
         "init": "base",
@@ -195,14 +197,14 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
     names = [("teacher", "fine-tuned", ""), ("control", "none (gold only)", "f-5")]
     names += [("student", f"a teacher of a long name, {number}", "f-5") for number in range(9)]
     curves = [
-        pd.DataFrame(step).assign(**about, role=role, teacher=teacher, student=student)
+        pd.DataFrame(step).assign(**setting, role=role, teacher=teacher, student=student)
         for role, teacher, student in names
     ]
     drawn = figures.learning_figure(pd.concat(curves))
     drawn.draw_without_rendering()
     assert min(axis.get_window_extent().height for axis in drawn.axes) > 0.7 * drawn.dpi
-    said = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert said[:3] == [
+    entries = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert entries[:3] == [
         "uncut",
         "teacher: none (gold only)",
         "teacher: a teacher of a long name, 0",
@@ -216,11 +218,11 @@ def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
     )
     costs = timed(kept).merge(kept[["role", "student", "teacher", *retention.BOUNDS["f1"]]])
     figures.save(figures.cost_figure(costs), tmp_path, "cost")
-    own = kept[kept.student == "f-2"]
-    sweep = own.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[
+    students = kept[kept.student == "f-2"]
+    sweep = students.assign(ratio=[1.7, 1.2], teacher_f1=[80.0, 30.0])[
         [*retention.SETTING, "student", "teacher", "ratio", "teacher_f1", "f1"]
     ]
-    each = pd.concat([own.assign(seed=seed) for seed in (0, 1, 2)])
+    each = pd.concat([students.assign(seed=seed) for seed in (0, 1, 2)])
     drawn = figures.teacher_sizes_figure(sweep.assign(f1_low=45.0, f1_high=55.0), each)
     figures.save(drawn, tmp_path, "teacher_sizes")
     (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
@@ -229,8 +231,8 @@ def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
         "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", "front"],
         "teacher_sizes": ["its teacher"],
     }
-    for name, said in words.items():
-        assert all(f">{word}<" in (tmp_path / f"{name}.svg").read_text() for word in said), name
+    for name, labels in words.items():
+        assert all(f">{word}<" in (tmp_path / f"{name}.svg").read_text() for word in labels), name
 
 
 def test_a_png_fills_a_slide_in_one_direction(tmp_path):
@@ -376,4 +378,4 @@ def test_the_marks_are_named_where_nothing_is_drawn(monkeypatch):
     assert sorted(text.get_text() for text in marks) == ["57.1 %", "90 %"]
     for axis in figure.axes:
         for text in axis.texts:
-            assert not any(text.get_window_extent().overlaps(one.bbox) for one in figure.axes)
+            assert not any(text.get_window_extent().overlaps(panel.bbox) for panel in figure.axes)

@@ -101,14 +101,16 @@ def test_what_no_font_has_is_shown_as_escapes_and_said_once(
     fonts._print_once.cache_clear()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        one, other = (
+        folder, other = (
             drawn(f"a {LINEAR_B}", tmp_path / "one"),
             drawn(f"b {LINEAR_B}", tmp_path / "other"),
         )
         same = drawn(r"a \U00010080", tmp_path / "same")
     assert not [message for message in warned if "Glyph" in str(message.message)]
-    assert (matplotlib.image.imread(one / "a.png") == matplotlib.image.imread(same / "a.png")).all()
-    assert LINEAR_B in (one / "a.svg").read_text(encoding="utf-8")
+    assert (
+        matplotlib.image.imread(folder / "a.png") == matplotlib.image.imread(same / "a.png")
+    ).all()
+    assert LINEAR_B in (folder / "a.svg").read_text(encoding="utf-8")
     sentence = (
         f"No font here has {LINEAR_B}: PNG figures show such characters as escapes (\\U00010080);"
         " install a font that has them.\n"
@@ -127,26 +129,29 @@ def test_pictures_made_with_other_fonts_are_not_compared(
     monkeypatch.setattr(
         fontManager, "ttflist", [entry for entry in fontManager.ttflist if entry.name != han]
     )
-    made = drawn(HAN, tmp_path / "made")
-    assert (shown / "a.svg").read_bytes() == (made / "a.svg").read_bytes()
-    found = verify.differing(shown / "a.png", made / "a.png")
+    redrawn = drawn(HAN, tmp_path / "made")
+    assert (shown / "a.svg").read_bytes() == (redrawn / "a.svg").read_bytes()
+    difference = verify.differing(shown / "a.png", redrawn / "a.png")
     assert (
-        found is not None
-        and not found.wrong
-        and not found.seen
-        and "not compared" in found.sentence
+        difference is not None
+        and not difference.wrong
+        and not difference.seen
+        and "not compared" in difference.sentence
     )
 
 
 def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(
-    usual: None, wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    usual: None,
+    params_file: Callable,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(completion, "complete", interrupted)
-    assert main(["run", wanted(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
+    assert main(["run", params_file(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
     assert (
         f"No font here has {HAN}: PNG figures show such characters as escapes (\\u5b66)"
         in capsys.readouterr().out

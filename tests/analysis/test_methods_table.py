@@ -65,9 +65,9 @@ def test_no_method_stands_in_for_plain_distillation_that_has_not_answered(answer
 
 def test_the_conclusion_tells_who_is_nearer_to_the_teacher(answered):
     near = answered.assign(loyalty=answered.objective.map({"better": 0.9}).fillna(0.6))
-    said = methods_table.conclusion(methods_table.compare(near, COSTS))
-    assert "the control's loyalty to the teacher is 60.0. Nearer to the teacher are better." in said
-    assert "Not nearer are forward_kl, worse." in said
+    text = methods_table.conclusion(methods_table.compare(near, COSTS))
+    assert "the control's loyalty to the teacher is 60.0. Nearer to the teacher are better." in text
+    assert "Not nearer are forward_kl, worse." in text
 
 
 def test_the_frontier_draws_every_model(answered):

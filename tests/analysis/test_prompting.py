@@ -60,8 +60,8 @@ def test_values_of_a_trait_with_too_few_questions_for_an_interval_are_left_out()
     assert set(traits.value) == {"who", "1 word", "second third"} and traits.low.notna().all()
     assert traits.difference.tolist() == pytest.approx(3 * [20.0])
     little = both[both.question.isin(["q0", "q1", "q2"])].assign(test_set="little")
-    found = prompting.by_trait(pd.concat([both, little]), modes)
-    assert {"whose", "who"} <= set(found.value[found.test_set == "little"]), (
+    kinds = prompting.by_trait(pd.concat([both, little]), modes)
+    assert {"whose", "who"} <= set(kinds.value[kinds.test_set == "little"]), (
         "what one test set has too little of another still shows"
     )
 
@@ -75,8 +75,8 @@ def test_rare_question_words_are_taken_together_and_only_english_ones_are_read()
     both = pd.concat(each, ignore_index=True).assign(answer_words=1, answer_place=0.5)
     number = both.question.str[1:].astype(int)
     both["asks"] = np.select([number < 60, number < 120], ["whose", "why"], "who")
-    found = prompting.by_trait(both, modes)
-    assert dict(found[found.trait == "asks"][["value", "n"]].to_numpy()) == {
+    kinds = prompting.by_trait(both, modes)
+    assert dict(kinds[kinds.trait == "asks"][["value", "n"]].to_numpy()) == {
         "other": 120,
         "who": 120,
     }
@@ -98,12 +98,12 @@ def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others
     rng = np.random.default_rng(2)
     gain = 0.2 + 0.1 * (both.asks == "what") + rng.normal(0, 0.05, 240)[number]
     both["f1"] += gain * (both.train_prompt == "one-shot")
-    found = prompting.by_trait(both, modes).set_index("value")
+    kinds = prompting.by_trait(both, modes).set_index("value")
     per_kind = 100 * gain[both.train_prompt == "one-shot"].groupby(both.asks).mean()
     assert (
-        found.apart["what"]
+        kinds.apart["what"]
         == pytest.approx(per_kind["what"] - per_kind["who"])
-        == -found.apart["who"]
+        == -kinds.apart["who"]
     )
-    assert found.apart_low["what"] < 10 < found.apart_high["what"] < found.apart_low["what"] + 4
-    assert np.isnan(found.apart["1 word"]), "there are no others"
+    assert kinds.apart_low["what"] < 10 < kinds.apart_high["what"] < kinds.apart_low["what"] + 4
+    assert np.isnan(kinds.apart["1 word"]), "there are no others"

@@ -38,11 +38,11 @@ def test_what_differs_besides_the_teacher_is_said(taken: dict, words: str):
         " to 1.5, the control's to 1 (gradients are clipped to a norm of 1). Each takes the"
         f" learning rate that its own search finds best, {words}."
     )
-    said = rates.markdown(table)
-    assert ("–: the learning rate that the search chose was not recorded." in said) == (
+    text = rates.markdown(table)
+    assert ("–: the learning rate that the search chose was not recorded." in text) == (
         len(taken) < 2
     )
-    assert "| 0.001, 0.005 |" in said
+    assert "| 0.001, 0.005 |" in text
 
 
 def test_of_models_without_a_control_only_the_search_is_said():

@@ -70,10 +70,10 @@ def repeating() -> pd.DataFrame:
 
 
 def test_a_repeated_question_counts_once():
-    found = retention.compare(repeating()).set_index("role")
-    assert found.f1.to_dict() == pytest.approx(
+    kept = retention.compare(repeating()).set_index("role")
+    assert kept.f1.to_dict() == pytest.approx(
         {"teacher": 80, "student": 60, "control": 40}
-    ) and set(found.n) == {80}
+    ) and set(kept.n) == {80}
     (gained,) = contrasts.contrasts(repeating()).to_dict("records")
     assert gained["difference"] == pytest.approx(20) and (gained["n"], gained["articles"]) == (
         80,
@@ -156,11 +156,12 @@ def test_intervals_are_the_statistics_ones_whatever_the_order_of_rows():
     )
     columns = ["f1_low", "f1_high", "retention_f1_low", "retention_f1_high"]
     a, b = (
-        found.set_index("role").loc["student", columns].astype(float) for found in (kept, shuffled)
+        comparison.set_index("role").loc["student", columns].astype(float)
+        for comparison in (kept, shuffled)
     )
     pd.testing.assert_series_equal(a, b)
-    own = table[table.role == "student"]
-    mean, error = statistics.clustered_error(own.f1.to_numpy(), own.article.to_numpy())
+    student = table[table.role == "student"]
+    mean, error = statistics.clustered_error(student.f1.to_numpy(), student.article.to_numpy())
     assert (a.f1_low, a.f1_high) == pytest.approx(
         (100 * (mean - 1.96 * error), 100 * (mean + 1.96 * error)), abs=0.6
     )
@@ -247,8 +248,8 @@ def test_every_measure_has_its_interval():
     kept = retention.compare(table).set_index("role")
     for name, (low, high) in retention.BOUNDS.items():
         assert kept[low]["student"] < kept[name]["student"] < kept[high]["student"], name
-    own = table[table.role == "student"]
-    mean, error = statistics.clustered_error(own.loyalty.to_numpy(), own.article.to_numpy())
+    student = table[table.role == "student"]
+    mean, error = statistics.clustered_error(student.loyalty.to_numpy(), student.article.to_numpy())
     assert kept.loyalty_low["student"] == pytest.approx(100 * (mean - 1.96 * error), abs=0.6)
     assert kept.loc["teacher", ["agreement_low", "loyalty_low", "retention_f1_low"]].isna().all()
 
@@ -263,10 +264,13 @@ def test_the_interval_of_the_calibration_error_is_that_of_the_error_drawn_again(
     )
     table["exact_match"], table["probability"] = table.f1, rng.random(len(table))
     kept = retention.compare(table).set_index("role").loc["student"]
-    own = table[table.role == "student"]
-    groups = [group for _, group in own.groupby("article")]
+    student = table[table.role == "student"]
+    groups = [group for _, group in student.groupby("article")]
     again = [pd.concat([groups[i] for i in rng.integers(0, 40, 40)]) for _ in range(400)]
-    errors = [100 * statistics.calibration_error(one.probability, one.exact_match) for one in again]
+    errors = [
+        100 * statistics.calibration_error(sample.probability, sample.exact_match)
+        for sample in again
+    ]
     assert (kept.calibration_error_low, kept.calibration_error_high) == pytest.approx(
         np.quantile(errors, [0.025, 0.975]), abs=1.5
     )
@@ -281,10 +285,10 @@ def test_each_seed_has_its_own_score_and_its_own_teacher():
         ("teacher", 2): 0.1,
         ("student", 2): 0.1,
     }
-    found = retention.by_seed(
+    seeds = retention.by_seed(
         pd.concat([rows(role, f1, seed=seed, depth=5) for (role, seed), f1 in scores.items()])
     )
-    students = found[found.role == "student"].set_index("seed")
+    students = seeds[seeds.role == "student"].set_index("seed")
     assert students.f1.to_dict() == pytest.approx({0: 60, 1: 40, 2: 10})
     assert students.retention_f1[[0, 1]].to_dict() == pytest.approx({0: 75, 1: 80}) and np.isnan(
         students.retention_f1[2]

@@ -24,13 +24,13 @@ def test_every_number_of_a_committed_table_leads_to_runs_that_are_listed(file: P
         )
 
 
-def first(table: pd.DataFrame, about: list[str]) -> pd.DataFrame:
+def first(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """The first line of each kind of model or difference on the last test set."""
-    return table[table.test_set == table.test_set.iloc[-1]].drop_duplicates(about)
+    return table[table.test_set == table.test_set.iloc[-1]].drop_duplicates(columns)
 
 
 @pytest.mark.parametrize(
-    ("made", "about"),
+    ("analysis", "columns"),
     [
         (retention.compare, ["role", "init"]),
         (retention.by_seed, ["role", "init"]),
@@ -39,21 +39,21 @@ def first(table: pd.DataFrame, about: list[str]) -> pd.DataFrame:
     ids=["compare", "by seed", "contrasts"],
 )
 def test_the_rows_of_the_runs_that_a_line_names_are_all_that_it_needs(
-    made: Callable, about: list[str]
+    analysis: Callable, columns: list[str]
 ):
     """But for the correction for the other lines."""
     rows = pd.read_parquet(root() / "figures" / "small" / "capacity_gap" / "rows.parquet")
-    whole, short = made(rows), rows.run.str[: run_ids.DIGITS]
-    lines = first(whole, about).drop(columns=["p_holm", "detectable", "primary"], errors="ignore")
+    whole, short = analysis(rows), rows.run.str[: run_ids.DIGITS]
+    lines = first(whole, columns).drop(columns=["p_holm", "detectable", "primary"], errors="ignore")
     assert len(lines) > 2
     for line in lines.to_dict("records"):
-        alone = made(rows[short.isin(line["runs"].split())])
-        found = alone[
+        alone = analysis(rows[short.isin(line["runs"].split())])
+        matches = alone[
             (alone[list(line)[:6]] == list(line.values())[:6]).all(axis=1)
             & (alone.runs == line["runs"])
         ]
         pd.testing.assert_frame_equal(
-            found[list(line)].reset_index(drop=True),
+            matches[list(line)].reset_index(drop=True),
             pd.DataFrame([line]),
             rtol=1e-12,
             check_dtype=False,
@@ -61,9 +61,9 @@ def test_the_rows_of_the_runs_that_a_line_names_are_all_that_it_needs(
 
 
 def test_keys_are_short_sorted_and_named_once():
-    one, other = "b" * 24, "a" * 24
-    assert run_ids.joined([one, f"{other} {one}"]) == f"{'a' * 12} {'b' * 12}"
+    key, other = "b" * 24, "a" * 24
+    assert run_ids.joined([key, f"{other} {key}"]) == f"{'a' * 12} {'b' * 12}"
     assert run_ids.of(
-        pd.DataFrame({"run": [one, one]}), pd.DataFrame({"run": [other]})
-    ) == run_ids.joined([other, one])
+        pd.DataFrame({"run": [key, key]}), pd.DataFrame({"run": [other]})
+    ) == run_ids.joined([other, key])
     assert run_ids.joined([]) == ""

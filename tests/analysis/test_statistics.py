@@ -85,13 +85,13 @@ def test_means_of_given_draws_are_means_over_the_rows_drawn(rng):
         np.array([[0.25, 0.5, 0, 0.25], [1.0, 0, 0, 0]]),
         np.array([[2.0, 0, 1], [1, 1, 1]]),
     )
-    found = statistics.means_of(values, clusters, (seeds, groups))
-    assert found.shape == (2, 2, 3)
+    means = statistics.means_of(values, clusters, (seeds, groups))
+    assert means.shape == (2, 2, 3)
     for draw in range(2):
         weights = groups[draw][[("abc").index(name) for name in clusters]]
         for model, measure in np.ndindex(2, 3):
             expected = np.average(seeds[draw] @ values[model, measure], weights=weights)
-            assert found[draw, model, measure] == pytest.approx(expected)
+            assert means[draw, model, measure] == pytest.approx(expected)
 
 
 def test_an_interval_leaves_as_much_out_on_both_sides():

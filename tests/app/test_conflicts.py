@@ -36,13 +36,13 @@ def test_a_plan_with_nothing_of_what_a_folder_shows_is_refused(finished, raw, tm
         planned(raw, families={"other": raw}, sizes=[3], from_base=[]),
         Store(tmp_path / "empty"),
     )
-    said = (
+    message = (
         rf"{tmp_path / 'shown'} shows other models and test sets, none of those of this plan: give"
         r" the plan a `profile` of its own\."
     )
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         study.complete(other, nothing, tmp_path / "shown")
     assert not nothing.root.exists()
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         study.export(tmp_path / "shown", study.rows(plan, store).assign(family="other"), {}, {}, {})
     assert {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()} == written

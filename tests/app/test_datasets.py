@@ -72,7 +72,7 @@ def test_every_set_is_counted_and_compared_with_training(
     assert dev["shared with train"] == {"articles": 0, "contexts": 0, "questions": 0}
     assert same["shared with train"] == {"articles": 2, "contexts": 2, "questions": 3}
     assert far["missing"] == "not fetched yet: 7 MB with its archive" and "questions" not in far
-    assert [one["repeated questions"] for one in (train, dev, same)] == [0, 0, 0]
+    assert [dataset["repeated questions"] for dataset in (train, dev, same)] == [0, 0, 0]
     assert (
         same["questions seen while choices were made"] == 3
         and "questions seen while choices were made" not in train

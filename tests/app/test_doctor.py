@@ -31,13 +31,13 @@ TWO = Run("sum", {}, {"first": ONE}, label="two")
 @pytest.fixture
 def store(home: Path) -> Store:
     """Two finished runs, the second of which builds on the first."""
-    made = Store(home)
+    built = Store(home)
     for run in (ONE, TWO):
-        made.complete(
+        built.complete(
             run,
             lambda run, folder: write_json(folder / "value.json", run.parameters) or {"fact": 1},
         )
-    return made
+    return built
 
 
 def fail(run: Run, folder: Path) -> dict:
@@ -77,15 +77,15 @@ CASES = {
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "a result without files": (
-        lambda store: edited(store, "result.json", lambda made: {"digest": "0"}),
+        lambda store: edited(store, "result.json", lambda result: {"digest": "0"}),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "an edited digest": (
-        lambda store: edited(store, "result.json", lambda made: made | {"digest": "0"}),
+        lambda store: edited(store, "result.json", lambda result: result | {"digest": "0"}),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "an edited list of files": (
-        lambda store: edited(store, "result.json", lambda made: made | {"files": {}}),
+        lambda store: edited(store, "result.json", lambda result: result | {"files": {}}),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "bytes that are no text": (
@@ -98,7 +98,9 @@ CASES = {
     ),
     "a result without its seal": (
         lambda store: edited(
-            store, "result.json", lambda made: {name: made[name] for name in made if name != "seal"}
+            store,
+            "result.json",
+            lambda result: {name: result[name] for name in result if name != "seal"},
         ),
         "its result.json is not what was written: run again, and it is made anew",
     ),
@@ -124,12 +126,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), CASES.values(), ids=CASES)
-def test_what_is_wrong_in_the_store_is_named(store: Store, change: Callable, said: str):
+@pytest.mark.parametrize(("change", "message"), CASES.values(), ids=CASES)
+def test_what_is_wrong_in_the_store_is_named(store: Store, change: Callable, message: str):
     assert list(doctor.faults(store)) == []
     change(store)
     ((folder, why),) = doctor.faults(store)
-    assert said in why and folder.parent.parent == store.root
+    assert message in why and folder.parent.parent == store.root
 
 
 def test_work_and_drafts_are_said_with_their_size_and_are_no_fault(store: Store):
@@ -203,12 +205,12 @@ def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(
     monkeypatch.setattr(doctor, "_answering", lambda what, *_: f"{what} was not asked")
     monkeypatch.setattr(doctor, "pinned", lambda: {"numpy": "0.0", "no-such-package": "1.0"})
     assert cli.main(["doctor"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"numpy {version('numpy')}: constraints.txt has 0.0" in said
-        and "no-such-package is not installed" in said
+        f"numpy {version('numpy')}: constraints.txt has 0.0" in output
+        and "no-such-package is not installed" in output
     )
-    assert "0 of 2 packages are as in constraints.txt" in said and "nothing wrong" in said
+    assert "0 of 2 packages are as in constraints.txt" in output and "nothing wrong" in output
     for what in (
         "cores",
         "threads",
@@ -221,19 +223,19 @@ def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(
         "ray",
         "trl",
     ):
-        assert what in said
+        assert what in output
     (store.folder(ONE) / "value.json").write_text("{}")
     assert cli.main(["doctor"]) == 2
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert (
-        f"WRONG: {store.folder(ONE)}: " in said.out
-        and "is not sound (1 found, see above)" in said.err
-        and "Traceback" not in said.err
+        f"WRONG: {store.folder(ONE)}: " in output.out
+        and "is not sound (1 found, see above)" in output.err
+        and "Traceback" not in output.err
     )
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "answer"),
     [
         ("http://someone:secret@127.0.0.1:{port}/simple/", "place: 127.0.0.1 answers"),
         ("http://127.0.0.1:{port}/nothing-here", "place: 127.0.0.1 answers"),
@@ -245,10 +247,10 @@ def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(
     ],
 )
 def test_a_server_is_at_hand_if_it_answers_and_its_password_is_never_shown(
-    served, address: str, said: str
+    served, address: str, answer: str
 ):
     _, here = served
-    assert doctor._answering("place", address.format(port=here.rpartition(":")[2]), "it") == said
+    assert doctor._answering("place", address.format(port=here.rpartition(":")[2]), "it") == answer
 
 
 def test_an_offline_hub_and_a_missing_index_are_said(monkeypatch: pytest.MonkeyPatch):
@@ -275,10 +277,10 @@ def numbers(written: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_constraints_are_the_versions_that_the_committed_results_were_made_with(name: str):
-    made = {one.partition("+")[0] for runs in RUNS for one in runs[name]}
-    assert doctor.pinned()[name] == max(made, key=numbers)
-    assert len(made) == 1 or all(
-        one in (root() / "constraints.txt").read_text(encoding="utf-8") for one in made
+    releases = {release.partition("+")[0] for runs in RUNS for release in runs[name]}
+    assert doctor.pinned()[name] == max(releases, key=numbers)
+    assert len(releases) == 1 or all(
+        release in (root() / "constraints.txt").read_text(encoding="utf-8") for release in releases
     )
 
 
@@ -290,7 +292,9 @@ def test_constraints_say_the_python_of_the_committed_results():
 def test_constraints_name_exactly_one_version_of_all_that_an_installation_brings():
     """Here, but for what the tests need: from each package to those that it requires."""
     pins, seen = doctor.pinned(), set()
-    waiting = [one for one in requires("studylib") or [] if "extra ==" not in one]
+    waiting = [
+        requirement for requirement in requires("studylib") or [] if "extra ==" not in requirement
+    ]
     while waiting:
         need = Requirement(waiting.pop())
         name = canonicalize_name(need.name)
@@ -300,5 +304,9 @@ def test_constraints_name_exactly_one_version_of_all_that_an_installation_brings
                 f"{name} is not in constraints.txt"
             )
             assert numbers(pins[name]) and need.specifier.contains(pins[name])
-            waiting += [one for one in requires(need.name) or [] if "extra ==" not in one]
+            waiting += [
+                requirement
+                for requirement in requires(need.name) or []
+                if "extra ==" not in requirement
+            ]
     assert not {"pytest", "ruff", "mypy", "hypothesis"} & pins.keys()

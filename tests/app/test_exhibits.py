@@ -46,9 +46,9 @@ def test_results_are_the_means_of_the_rows_in_percent(finished):
         "probability",
     }  # it has no teacher to be like
     for line in tidy.itertuples():
-        own = rows[(rows.run == line.run) & (rows.language == line.language)]
-        assert line.n == len(own) and line.value == pytest.approx(
-            100 * own[line.metric].mean(), abs=1e-4
+        subset = rows[(rows.run == line.run) & (rows.language == line.language)]
+        assert line.n == len(subset) and line.value == pytest.approx(
+            100 * subset[line.metric].mean(), abs=1e-4
         )
 
 
@@ -65,10 +65,10 @@ def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, t
         (chosen(raw), ("teacher", "base")),
         (prompted(raw), ("student", "fine-tuned")),
     ):
-        store, models = Store(tmp_path), [_model(one.called) for one in plan.asked]
+        store, models = Store(tmp_path), [_model(asked.called) for asked in plan.asked]
         there = plan.asked[: models.index(last) + 1]
         for run in planning.each_run(
-            run for one in there for run in (one.answers, one.loyalty) if run is not None
+            run for asked in there for run in (asked.answers, asked.loyalty) if run is not None
         ):
             if store.result(run) is None:
                 store.complete(run, kinds.make(store, Progress()))
@@ -114,20 +114,20 @@ def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_p
 def test_figures_of_somebody_s_own_stay(finished, tmp_path):
     plan, store = finished
     exported(plan, store, tmp_path / "shown")
-    own = {f"my_plot.{ending}": f"my {ending}" for ending in ("svg", "png", "csv")}
-    for name, text in own.items():
+    plots = {f"my_plot.{ending}": f"my {ending}" for ending in ("svg", "png", "csv")}
+    for name, text in plots.items():
         (tmp_path / "shown" / name).write_text(text)
     study.export(tmp_path / "shown", study.rows(plan, store), {}, {}, {})
     left = {file.name for file in (tmp_path / "shown").iterdir()}
     assert left == {
-        *own,
+        *plots,
         *exports.KEPT,
         "results.csv",
         "seeds.csv",
         "table.md",
         exports.DIGESTS,
     }, "all figures of the study are gone"
-    assert {name: (tmp_path / "shown" / name).read_text() for name in own} == own
+    assert {name: (tmp_path / "shown" / name).read_text() for name in plots} == plots
 
 
 def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teacher(raw, tmp_path):

@@ -22,35 +22,37 @@ def test_an_answer_is_told_with_the_probabilities_of_both():
         family: loading.load(f"tiny:{family}")[0] for family in ("gpt_neox", "qwen2")
     }  # of one vocabulary
     asked = questions()[0]
-    found = explore.by_token(both, tokenizer(), asked, mode="zero-shot")
-    for name, one in both.items():
-        (said,) = generate.answer(
-            one, tokenizer(), prompts.build([asked], tokenizer(), mode="zero-shot")
+    tokens = explore.by_token(both, tokenizer(), asked, mode="zero-shot")
+    for name, net in both.items():
+        (answer,) = generate.answer(
+            net, tokenizer(), prompts.build([asked], tokenizer(), mode="zero-shot")
         )
-        assert "".join(token.text for token in found[name][:-1]).strip() == said.text
-        learnt = [replace(asked, answers=((said.text, 0),))]
+        assert "".join(token.text for token in tokens[name][:-1]).strip() == answer.text
+        learnt = [replace(asked, answers=((answer.text, 0),))]
         (prompt,) = prompts.build(learnt, tokenizer(), mode="zero-shot", training=True)
         given, target = prompt.prefix + prompt.branches[0].given, prompt.branches[0].target
         for other, model in both.items():
-            wanted = (
+            expected = (
                 model(torch.tensor([given + target]))
                 .logits[0, len(given) - 1 : -1, : len(tokenizer())]
                 .softmax(-1)
             )
-            own = [token.probabilities[other] for token in found[name]]
-            assert own == pytest.approx(wanted[range(len(target)), target].tolist(), abs=1e-5)
-            assert [token.likeliest[other] for token in found[name]] == [
-                tokenizer().decode(best) for best in wanted.argmax(-1).tolist()
+            probabilities = [token.probabilities[other] for token in tokens[name]]
+            assert probabilities == pytest.approx(
+                expected[range(len(target)), target].tolist(), abs=1e-5
+            )
+            assert [token.likeliest[other] for token in tokens[name]] == [
+                tokenizer().decode(best) for best in expected.argmax(-1).tolist()
             ]
 
 
 def test_they_part_where_their_likeliest_tokens_first_differ():
-    def token(one: str, other: str, *numbers: int) -> explore.Token:
+    def token(text: str, other: str, *numbers: int) -> explore.Token:
         return explore.Token(
-            one,
+            text,
             {"a": 0.5, "b": 0.25},
-            dict(zip("ab", numbers or (ord(one[0]), ord(other[0])), strict=True)),
-            {"a": one, "b": other},
+            dict(zip("ab", numbers or (ord(text[0]), ord(other[0])), strict=True)),
+            {"a": text, "b": other},
         )
 
     assert explore.parting([token("x", "x"), token("y", "|"), token("z", "n")]) == 1
@@ -58,8 +60,10 @@ def test_they_part_where_their_likeliest_tokens_first_differ():
         "unlike parts of characters have the same text"
     )
     assert explore.parting([token("x", "x")]) is None
-    said = explore.table({"a": [token("x", "x"), token("y", "|")], "b": [token("x`", "x`")]})
-    assert "| `y` ← here they part | 50 % | `y` | 25 % | `¦` |" in said and said.count("part") == 1
+    table = explore.table({"a": [token("x", "x"), token("y", "|")], "b": [token("x`", "x`")]})
+    assert (
+        "| `y` ← here they part | 50 % | `y` | 25 % | `¦` |" in table and table.count("part") == 1
+    )
 
 
 def test_the_form_asks_what_stands_in_it(raw, tmp_path, capsys):

@@ -57,7 +57,7 @@ def alone(folder: Path, questions: list, work: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def made(request, tmp_path_factory):
+def miniature(request, tmp_path_factory):
     """A miniature study of an architecture: its plan and store."""
     folder = tmp_path_factory.mktemp(request.param)
     loading.save(model(request.param), tokenizer(), folder)
@@ -74,9 +74,9 @@ def made(request, tmp_path_factory):
 
 
 @pytest.fixture
-def there(made, monkeypatch):
+def there(miniature, monkeypatch):
     """The same as the user's store: the plan, and the key of its student."""
-    plan, store = made
+    plan, store = miniature
     monkeypatch.setenv("STUDY_HOME", str(store.root.parent))
     student = next(run for run, called in plan.trained if called["role"] == "student")
     return plan, store, student
@@ -85,10 +85,14 @@ def there(made, monkeypatch):
 def test_a_folder_alone_answers_as_the_study_does(there, tmp_path):
     plan, store, student = there
     assert cli.main(["export", store.key(student), str(tmp_path / "taken")]) == 0
-    answered = next(one.answers for one in plan.asked if one.answers.needs["model"] is student)
-    said = json.loads(store.path(answered, "answers.json").read_text())
+    answered = next(
+        asked.answers for asked in plan.asked if asked.answers.needs["model"] is student
+    )
+    answers = json.loads(store.path(answered, "answers.json").read_text())
     questions = inputs.questions(plan.tests[0])
-    assert alone(tmp_path / "taken", questions, tmp_path) == [said[q.id]["text"] for q in questions]
+    assert alone(tmp_path / "taken", questions, tmp_path) == [
+        answers[q.id]["text"] for q in questions
+    ]
 
 
 def test_the_card_says_what_it_is(there, tmp_path):
@@ -97,14 +101,14 @@ def test_the_card_says_what_it_is(there, tmp_path):
     head = yaml.safe_load(card.split("---")[1])
     assert head["pipeline_tag"] == "text-generation" and "base_model" not in head
     rows = study.rows(plan, store)
-    own = rows[rows.role == "student"]
+    student_rows = rows[rows.role == "student"]
     assert (
-        f"| near | zero-shot | {len(own)} | {own.article.nunique()} |"
-        f" {100 * own.exact_match.mean():.1f}" in card
+        f"| near | zero-shot | {len(student_rows)} | {student_rows.article.nunique()} |"
+        f" {100 * student_rows.exact_match.mean():.1f}" in card
     )
     (result,) = head["model-index"][0]["results"]
-    assert [one["value"] for one in result["metrics"]] == [
-        round(100 * own[name].mean(), 1) for name in ("exact_match", "f1")
+    assert [metric["value"] for metric in result["metrics"]] == [
+        round(100 * student_rows[name].mean(), 1) for name in ("exact_match", "f1")
     ]
     counts = store.result(student)["facts"]["parameters"]
     assert f"{counts['total']:,} parameters" in card and "fewer than its teacher's" in card
@@ -183,27 +187,27 @@ def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path,
     asked."""
     key, file, plan, store = answered
     asked, before = squad["data"][0]["paragraphs"][0], file.read_text()
-    said = next(
-        json.loads(store.path(one.answers, "answers.json").read_text())
-        for one in plan.asked
-        if one.teacher
+    answers = next(
+        json.loads(store.path(entry.answers, "answers.json").read_text())
+        for entry in plan.asked
+        if entry.teacher
     )
     right = [item | {"question": "Another?"} for item in asked["qas"]]
     more = [
         *asked["qas"],
         {"id": "q3", "question": "Who?", "answers": [{"text": "Kamo", "answer_start": 0}]},
     ]
-    assert set(said) == {item["id"] for item in right}
+    assert set(answers) == {item["id"] for item in right}
     for number, qas in enumerate((right, more)):
         file.write_text(
             json.dumps({"data": [{"title": "Kamo", "paragraphs": [asked | {"qas": qas}]}]})
         )
         assert cli.main(["export", key, str(tmp_path / f"taken{number}")]) == 2
-        told = capsys.readouterr().err
+        message = capsys.readouterr().err
         assert (
             f"path:{file} is not what the model was asked (digest differs): restore it, or delete "
-            in told
-            and "answers" in told
+            in message
+            and "answers" in message
         )
         assert not (tmp_path / f"taken{number}").exists()
     file.unlink()
@@ -214,8 +218,8 @@ def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path,
     file.write_text(before)
     card = (export.export(key, tmp_path / "taken") / "README.md").read_text()
     assert "| a: b | zero-shot | 2 | 1 | " in card
-    for one in plan.asked:
-        shutil.rmtree(store.folder(one.answers))
+    for entry in plan.asked:
+        shutil.rmtree(store.folder(entry.answers))
     file.unlink()
     assert (
         "No test set was answered yet."
@@ -227,7 +231,7 @@ def test_nothing_is_kept_of_a_teacher_that_was_made_anew(answered, tmp_path):
     """Its key is the same, the model another one: neither its old answers nor its new ones are
     those of the student's teacher."""
     key, _, plan, store = answered
-    titles = [set(one.scores) for one in export.scores(store.find(key), store)]
+    titles = [set(scored.scores) for scored in export.scores(store.find(key), store)]
     assert all(store.is_current(store.folder(run)) for run in plan.runs)
     folder = store.folder(plan.trained[0][0])
     teacher, student = folder.name, store.find(key)
@@ -236,8 +240,8 @@ def test_nothing_is_kept_of_a_teacher_that_was_made_anew(answered, tmp_path):
     assert list(export.scores(folder, store)) == [], (
         f"the answers of {teacher} were the other model's"
     )
-    assert [set(one.scores) for one in export.scores(student, store)] == [
-        one - {"retention_f1"} for one in titles
+    assert [set(scored.scores) for scored in export.scores(student, store)] == [
+        title - {"retention_f1"} for title in titles
     ]
 
 
@@ -270,7 +274,7 @@ def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "licence"),
     [
         ("hub:Qwen/Qwen2.5-3B", "other"),
         ("hub:Qwen/Qwen2.5-7B@" + "0" * 40, "apache-2.0"),
@@ -279,8 +283,8 @@ def test_a_push_brings_the_folder_and_its_failure_tells_no_secret(tmp_path, monk
         ("path:mine", "unknown: ask whoever published it"),
     ],
 )
-def test_licences_are_those_of_the_publishers_or_unknown(reference, said):
-    assert export.licence(reference) == said
+def test_licences_are_those_of_the_publishers_or_unknown(reference, licence):
+    assert export.licence(reference) == licence
 
 
 def test_the_harness_is_asked_in_the_studys_prompt():
@@ -322,7 +326,7 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
             )
     for file in Path(squad_study.__file__).parent.glob("squad_study.*"):
         (tmp_path / file.name).write_text(file.read_text())
-    own = {
+    task = {
         "include": "squad_study.yaml",
         "task": "own",
         "dataset_path": "json",
@@ -330,7 +334,7 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
     }
     (tmp_path / "own.yaml").write_text(
         yaml.safe_dump(
-            own | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}
+            task | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "own.jsonl")}}}
         )
     )
     folder = export.export(store.key(student), tmp_path / "taken")
@@ -341,13 +345,13 @@ def test_the_harness_agrees_with_the_study(there, tmp_path):
         batch_size=4,
         bootstrap_iters=0,
     )
-    found = evaluator.simple_evaluate(
+    results = evaluator.simple_evaluate(
         tasks=["own"], task_manager=TaskManager(include_path=str(tmp_path)), **how
     )["results"]["own"]
     rows = study.rows(plan, store)
     ours = rows[rows.role == "student"]
     for name in ("exact_match", "f1"):
-        assert 100 * found[f"{name},none"] == pytest.approx(100 * ours[name].mean(), abs=0.1)
+        assert 100 * results[f"{name},none"] == pytest.approx(100 * ours[name].mean(), abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["a: b", "near", "a zero-shot: b zero-shot"])
@@ -365,7 +369,9 @@ def test_a_test_set_keeps_its_name_whatever_that_holds(name, tmp_path):
     )
     store.complete(needs["model"], lambda run, folder: {})
     store.complete(answered, lambda run, folder: {})
-    assert [one["title"] for one in export._asked(store, {store.key(needs["model"])})] == [name]
+    assert [
+        test_set["title"] for test_set in export._asked(store, {store.key(needs["model"])})
+    ] == [name]
 
 
 def test_a_folder_beside_it_that_is_called_like_a_draft_stays(there, tmp_path):

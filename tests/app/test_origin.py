@@ -24,7 +24,7 @@ def test_the_learning_rate_of_a_run_is_the_planned_one_or_that_which_its_search_
 
 
 def test_what_is_missing_of_a_plan_is_counted():
-    made = pd.DataFrame(
+    runs = pd.DataFrame(
         {
             "planned": ["a"],
             "seconds": [60.0],
@@ -38,9 +38,9 @@ def test_what_is_missing_of_a_plan_is_counted():
     plan = SimpleNamespace(
         asked=[SimpleNamespace(answers=SimpleNamespace(planned=name)) for name in "abc"]
     )
-    assert origin.computed(made).endswith(
+    assert origin.computed(runs).endswith(
         "(S P, 2 threads, torch 2); training a student took up to 60 seconds."
     )
-    assert origin.missing(plan, made) == "Still missing: 2 of 3 planned sets of answers."
-    assert origin.missing(SimpleNamespace(asked=plan.asked[:1]), made) == ""
-    assert origin.computed(made[:0]) == ""
+    assert origin.missing(plan, runs) == "Still missing: 2 of 3 planned sets of answers."
+    assert origin.missing(SimpleNamespace(asked=plan.asked[:1]), runs) == ""
+    assert origin.computed(runs[:0]) == ""

@@ -10,15 +10,15 @@ from studylib.store.store import Store
 
 def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp_path):
     plan, store = finished
-    made = study.origins(plan, store)
-    trained = made[made.kind.isin(("teacher", "student"))]
+    origins = study.origins(plan, store)
+    trained = origins[origins.kind.isin(("teacher", "student"))]
     assert (
         trained.lr.tolist() == [1e-3] * len(trained)
-        and made.lr[made.kind == "answers"].isna().all()
+        and origins.lr[origins.kind == "answers"].isna().all()
     )
     exported(plan, store, tmp_path / "shown")
     pd.testing.assert_series_equal(
-        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, made.lr
+        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, origins.lr
     )
     before = pd.read_csv(tmp_path / "shown" / "runs.csv").drop(columns="lr")
     before.to_csv(
@@ -26,5 +26,5 @@ def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp
     )  # as it was exported when learning rates were not
     (tmp_path / "shown" / exports.DIGESTS).unlink()
     pd.testing.assert_series_equal(
-        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, made.lr
+        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, origins.lr
     )

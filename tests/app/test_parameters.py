@@ -114,7 +114,7 @@ def test_a_name_that_is_no_text_is_refused(name: str, read):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("training: {teacher_steps: many}", "training.teacher_steps must be a valid integer"),
         ("training: {teacher_steps: 1.5}", "training.teacher_steps must be a valid integer"),
@@ -139,8 +139,8 @@ def test_a_name_that_is_no_text_is_refused(name: str, read):
         ("profile: 5", "profile 5 "),
     ],
 )
-def test_a_wrong_type_is_refused(text: str, said: str, planned):
-    with pytest.raises(StudyError, match=rf"capacity_gap\.yaml: {said}"):
+def test_a_wrong_type_is_refused(text: str, message: str, planned):
+    with pytest.raises(StudyError, match=rf"capacity_gap\.yaml: {message}"):
         planned(text)
 
 

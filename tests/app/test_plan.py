@@ -33,8 +33,8 @@ def test_paper_is_planned_with_nothing_at_hand(paper):
 def test_what_does_not_fit_is_said(paper):
     small = app_plan.named("8e12:16")
     table = app_plan.runs(notebooks.jobs("paper")[:1], small, Work())
-    said = list(app_plan.lines_of(table, small))
-    warnings = [line for line in said if line.startswith("WARNING")]
+    lines = list(app_plan.lines_of(table, small))
+    warnings = [line for line in lines if line.startswith("WARNING")]
     assert any(
         "teacher Qwen2.5 7B teacher takes about" in line and "16.0 GB" in line for line in warnings
     )
@@ -74,13 +74,13 @@ def test_seeds_stand_in_one_line_and_totals_below(raw, tmp_path, capsys, monkeyp
         cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--out", str(tmp_path / "plan.csv")])
         == 0
     )
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "plan.csv")
     assert (
-        f"{len(table)} runs, {len(table)} not done in the store" in said
-        and "on this machine" in said
+        f"{len(table)} runs, {len(table)} not done in the store" in output
+        and "on this machine" in output
     )
-    teachers = [line for line in said.splitlines() if line.endswith("gpt_neox teacher")]
+    teachers = [line for line in output.splitlines() if line.endswith("gpt_neox teacher")]
     assert len(teachers) == 1 and teachers[0].split()[:3] == ["2", "missing", "teacher"]
     assert not list(tmp_path.glob("home/runs/*"))
 

@@ -108,12 +108,12 @@ def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
         page.count("data:image/svg+xml;base64,") == 3 == page.count("<img ")
         and 'alt="F1 kept of the teacher against' in page
     )
-    said = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
-    assert said["questions"][0]["question"].endswith(EVIL) and said["contexts"] == [
+    content = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
+    assert content["questions"][0]["question"].endswith(EVIL) and content["contexts"] == [
         f"Kamo lives in Tiru. {EVIL}"
     ]
     assert [
-        said["models"][model].partition(",")[0] for model, _ in said["questions"][0]["said"]
+        content["models"][model].partition(",")[0] for model, _ in content["questions"][0]["said"]
     ] == ["mini", "mini-2", "mini-2"]
 
 
@@ -249,8 +249,8 @@ def test_what_earlier_versions_made_is_marked(
             [Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)],
             Store(tmp_path / "empty"),
         ).read_text()
-        made = [run for run in plan.runs if "training" in run.versions]
-        assert page.count(f"({how})</td>") == (len(made) if how else 0)
+        trained = [run for run in plan.runs if "training" in run.versions]
+        assert page.count(f"({how})</td>") == (len(trained) if how else 0)
         assert page.count(f"(<code>study run --compute</code>): {how}: ") == bool(how)
 
 
@@ -266,8 +266,8 @@ def swept(raw: str) -> Plan:
 @pytest.mark.parametrize("plan", [planned, swept, chosen, prompted])
 def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str):
     names = [
-        (report._model(one.called), one.called["test_set"], one.called["eval_prompt"])
-        for one in plan(raw).asked
+        (report._model(asked.called), asked.called["test_set"], asked.called["eval_prompt"])
+        for asked in plan(raw).asked
     ]
     assert len(set(names)) == len(names)
 
@@ -335,25 +335,25 @@ def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Pat
         ("far", "When?", "May", "June"),
         ("far", "Why?", "x", ""),
     ]
-    said = [
+    questions = [
         {
             "set": name,
             "article": "A",
             "question": question,
             "context": 0,
             "gold": ["g"],
-            "said": [[0, one], [1, two], [2, one]],
+            "said": [[0, first], [1, second], [2, first]],
         }
-        for name, question, one, two in asked
+        for name, question, first, second in asked
     ]
     before, mark, rest = (
         (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
     )
-    said = json.dumps(
-        {"contexts": ["A text."], "models": ["one", "two", "three"], "questions": said}
+    content = json.dumps(
+        {"contexts": ["A text."], "models": ["one", "two", "three"], "questions": questions}
     )
     (folder / "filter.html").write_text(
-        f"{before}{mark}{said}</script>{rest.partition('</script>')[2]}", encoding="utf-8"
+        f"{before}{mark}{content}</script>{rest.partition('</script>')[2]}", encoding="utf-8"
     )
     page = browser.new_page(offline=True)
     page.goto((folder / "filter.html").as_uri())

@@ -49,7 +49,7 @@ def shown(raw, tmp_path):
     plan = planned(
         raw, tests={"near": {"source": f"path:{file}", "paragraphs": 2, "seen_paragraphs": 1}}
     )
-    one, folder = plan.asked[0], tmp_path / "shown" / "capacity_gap"
+    teacher, folder = plan.asked[0], tmp_path / "shown" / "capacity_gap"
     columns = dict.fromkeys(
         [*COUNTS, "run", *question_scores.TRAITS, *question_scores.SCORES, "answer"], 0
     ) | {
@@ -58,7 +58,7 @@ def shown(raw, tmp_path):
     }
     folder.mkdir(parents=True)
     pd.DataFrame({"question": list("abcd")}).assign(
-        **columns, **one.called, planned=one.planned
+        **columns, **teacher.called, planned=teacher.planned
     ).to_parquet(folder / "rows.parquet")
     return plan, folder
 
@@ -110,21 +110,23 @@ def test_rows_hold_what_a_student_has_in_common_with_its_teacher(finished):
         and taught.loyalty.between(0, 1).all()
         and taught.loyalty.nunique() > 10
     )
-    one = next(asked for asked in plan.asked if asked.teacher is not None)
-    own, theirs = (
+    asked = next(asked for asked in plan.asked if asked.teacher is not None)
+    student_answers, teacher_answers = (
         json.loads(store.path(run, "answers.json").read_text())
-        for run in (one.answers, one.teacher.answers)
+        for run in (asked.answers, asked.teacher.answers)
     )
-    found = taught[taught.run == store.key(one.answers)].set_index("question")
-    for question, agrees in found.agreement.items():
-        assert agrees == metrics.agreement(own[question]["text"], theirs[question]["text"])
-        assert found.probability[question] == own[question]["probability"]
+    student_rows = taught[taught.run == store.key(asked.answers)].set_index("question")
+    for question, agrees in student_rows.agreement.items():
+        assert agrees == metrics.agreement(
+            student_answers[question]["text"], teacher_answers[question]["text"]
+        )
+        assert student_rows.probability[question] == student_answers[question]["probability"]
 
 
 def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
     """A dash is punctuation there and none in SQuAD's script."""
     plan, store = finished
-    one = next(asked for asked in plan.asked if asked.teacher is not None)
+    asked = next(asked for asked in plan.asked if asked.teacher is not None)
     monkeypatch.setattr(
         inputs,
         "loaded",
@@ -138,8 +140,8 @@ def test_mlqa_in_english_is_scored_by_mlqas_own_rules(finished, monkeypatch):
         },
     )
     for is_mlqa in (True, False):
-        monkeypatch.setattr(sources, "is_mlqa", lambda dataset, found=is_mlqa: found)
-        assert list(app_rows._scored(one, store).exact_match) == [is_mlqa]
+        monkeypatch.setattr(sources, "is_mlqa", lambda dataset, value=is_mlqa: value)
+        assert list(app_rows._scored(asked, store).exact_match) == [is_mlqa]
 
 
 def test_what_one_experiment_exported_another_shows(raw, tmp_path):

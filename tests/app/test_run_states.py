@@ -23,16 +23,16 @@ def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(
     }
     assert {state for _, state, _ in run_states.states(plan, tmp_path / "shown", store)} == {"done"}
     again = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
-    for one, other in zip((rows, learned), again, strict=True):
-        pd.testing.assert_frame_equal(one, other[one.columns], check_dtype=False)
+    for table, other in zip((rows, learned), again, strict=True):
+        pd.testing.assert_frame_equal(table, other[table.columns], check_dtype=False)
     assert [
         name
         for name, content in written.items()
         if (tmp_path / "shown" / name).read_bytes() != content
     ] == []
     other = planned(raw, stages=stages(reverse_kl=1.0))
-    found = study.rows(other, Store(tmp_path / "empty"), tmp_path / "shown")
-    assert set(found.role) == {
+    other_rows = study.rows(other, Store(tmp_path / "empty"), tmp_path / "shown")
+    assert set(other_rows.role) == {
         "teacher",
         "control",
     }, "students of another objective are none of those that were exported"
@@ -65,9 +65,9 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(
         assert states == {"exported": how} and run_states.superseded(
             today, tmp_path / "shown"
         ) == bool(how)
-        made = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
-        assert set(outdated(today, made).values()) == ({how} if how else set())
-        texts = origin.of(today, made).marked({"table": "| a |\n"})
+        origins = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
+        assert set(outdated(today, origins).values()) == ({how} if how else set())
+        texts = origin.of(today, origins).marked({"table": "| a |\n"})
         assert texts["table"].startswith("| a |\n") and (texts["table"] == "| a |\n") == (not how)
         assert texts["table"].count(f"{how}: ") == bool(how) and all(
             run.label in texts["table"] for run, _ in today.trained if how

@@ -99,13 +99,14 @@ def test_a_cut_model_is_the_start_cut_and_reconstructed_on_training_rows(finishe
     rows = inputs.rows(run, store, words, start)
     expected = prune.cut(start, keep)
     reconstruct.blocks(expected, start, keep, inputs.some(rows, 2, 2, 0), report=lambda *_: None)
-    found = loading.load_folder(store.path(run, "model"))[0]
+    cut_model = loading.load_folder(store.path(run, "model"))[0]
     assert all(
-        torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(cut_model.parameters(), expected.parameters(), strict=True)
     )
     assert not all(
         torch.equal(a, b)
-        for a, b in zip(found.parameters(), prune.cut(start, keep).parameters(), strict=True)
+        for a, b in zip(cut_model.parameters(), prune.cut(start, keep).parameters(), strict=True)
     )
     assert len(store.result(run)["facts"]["gaps"]) == len(keep)
 
@@ -138,9 +139,10 @@ def test_a_student_may_be_cut_from_a_student_and_is_reconstructed_towards_the_te
     expected = prune.cut(inputs.load(store, larger)[0], [before.index(block) for block in keep])
     batches = inputs.some(inputs.rows(cut, store, words, teacher), 2, 2, 0)
     reconstruct.blocks(expected, teacher, keep, batches, neurons=24, report=lambda *_: None)
-    found = inputs.load(store, cut)[0]
+    cut_model = inputs.load(store, cut)[0]
     assert all(
-        torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(cut_model.parameters(), expected.parameters(), strict=True)
     )
     assert supervision._teacher(smaller, store, words, [], "")[0].aligned == [keep[1] - 1, 3]
 
@@ -159,33 +161,33 @@ def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
 )
 def test_rows_to_choose_and_reconstruct_on_are_drawn_once_each(count, size, drawn):
     rows = packs()[:12]
-    found = [
+    ids = [
         tuple(row[row >= 0].tolist())
         for batch in inputs.some(rows, count, size, 0)
         for row in batch.ids.masked_fill(~batch.real, -1)
     ]
-    assert len(found) == len(set(found)) == drawn and set(found) <= {tuple(row.ids) for row in rows}
+    assert len(ids) == len(set(ids)) == drawn and set(ids) <= {tuple(row.ids) for row in rows}
 
 
 def test_loyalty_is_that_of_both_models_side_by_side(finished):
     """Against both models run here on rows of one question each."""
     plan, store = finished
-    one = next(
+    asked = next(
         asked
         for asked in plan.asked
         if asked.teacher is not None and asked.called["eval_prompt"] == "one-shot"
     )
-    own, words = loading.load_folder(store.path(one.answers.needs["model"], "model"))
-    theirs, _ = loading.load_folder(store.path(one.teacher.answers.needs["model"], "model"))
-    found = json.loads(store.path(one.loyalty, "loyalty.json").read_text())
-    asked = inputs.prompted(one.answers, "test", words, own.config)
+    student, words = loading.load_folder(store.path(asked.answers.needs["model"], "model"))
+    teacher, _ = loading.load_folder(store.path(asked.teacher.answers.needs["model"], "model"))
+    loyalty = json.loads(store.path(asked.loyalty, "loyalty.json").read_text())
+    built = inputs.prompted(asked.answers, "test", words, student.config)
     with torch.no_grad():
-        for row in (row for prompt in asked for row in unpack(prompt)):
+        for row in (row for prompt in built for row in unpack(prompt)):
             logits = [
                 parts.head(net, teachers.answer_states(net, row), len(words))
-                for net in (own.eval(), theirs.eval())
+                for net in (student.eval(), teacher.eval())
             ]
-            assert found[row.question_ids[0]] == pytest.approx(
+            assert loyalty[row.question_ids[0]] == pytest.approx(
                 metrics.probability_loyalty(*logits).mean().item(), abs=1e-3
             )
 
@@ -207,16 +209,16 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
         and not rows.duplicated(["run", "question"]).any()
         and rows.loyalty.notna().sum() == 2 * 60
     )
-    one = plan.asked[0]
-    net, words = loading.load_folder(store.path(one.answers.needs["model"], "model"))
+    asked = plan.asked[0]
+    net, words = loading.load_folder(store.path(asked.answers.needs["model"], "model"))
     built = prompts.build(inputs.questions(plan.tests[0]), words, mode="zero-shot", longest=130)
     assert len(built) > 6 and np.mean([len(prompt.branches) for prompt in built]) == 10
-    said = generate.answer(net, words, built)
-    held = json.loads(store.path(one.answers, "answers.json").read_text())
-    for name, found in generate.best(said).items():
-        assert held[name]["text"] == found.text
-        assert found.log_probability / found.tokens == max(
-            a.log_probability / a.tokens for a in said if a.question_id == name
+    answers = generate.answer(net, words, built)
+    held = json.loads(store.path(asked.answers, "answers.json").read_text())
+    for name, answer in generate.best(answers).items():
+        assert held[name]["text"] == answer.text
+        assert answer.log_probability / answer.tokens == max(
+            a.log_probability / a.tokens for a in answers if a.question_id == name
         )
 
 
@@ -233,29 +235,29 @@ def test_every_arm_has_a_search_of_equal_size_and_takes_the_learning_rate_that_d
         for search in searches
     } == {((1e-5, 1e-2), 1)}
     for arm, search in zip(arms, searches, strict=True):
-        found = json.loads(store.path(search, "rate.json").read_text())
-        best = min(found["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
-        assert store.result(arm)["facts"]["rate"] == found["best"] == best
+        rates = json.loads(store.path(search, "rate.json").read_text())
+        best = min(rates["tried"], key=lambda tried: tried["dev_cross_entropy"])["rate"]
+        assert store.result(arm)["facts"]["rate"] == rates["best"] == best
     (net, words), asked = inputs.load(store, searches[-1].needs["init"]), searches[-1].parameters
     trained, dev = (inputs.rows(searches[-1], store, words, net, need) for need in ("train", "dev"))
     recipe = Recipe(
         lr=1e-2,
         **{name: asked[name] for name in ("batch_size", "seed", "micro_batch_size", "precision")},
     )
-    one = method_stages.parse(method_stages.gold(1))
+    gold = method_stages.parse(method_stages.gold(1))
     loop.train(
-        net, trained, stages=one, recipe=recipe, vocabulary=len(words), work=tmp_path / "again"
+        net, trained, stages=gold, recipe=recipe, vocabulary=len(words), work=tmp_path / "again"
     )
     with torch.no_grad():
-        said = [
+        pairs = [
             (
                 parts.head(net, teachers.answer_states(net, row), len(words)),
                 torch.tensor(row.answers.targets),
             )
             for row in dev
         ]
-        each = torch.cat([objective.cross_entropy(logits, targets) for logits, targets in said])
-    assert found["tried"][1]["dev_cross_entropy"] == pytest.approx(each.mean().item(), rel=1e-4), (
+        each = torch.cat([objective.cross_entropy(logits, targets) for logits, targets in pairs])
+    assert rates["tried"][1]["dev_cross_entropy"] == pytest.approx(each.mean().item(), rel=1e-4), (
         "of the last arm, a control"
     )
 
@@ -298,7 +300,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
     """Half of the teacher's answers are right here, by fiat; a quarter are wrong, and in the last
     it says nothing."""
     asked = inputs.questions(planning.dataset("train", {"source": "facts:train", **FACTS}))
-    said = {
+    texts = {
         q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense"
         for number, q in enumerate(asked)
     }
@@ -309,7 +311,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [
             generate.Answer(
-                q, said.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)
+                q, texts.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)
             )
             for q in asked
         ]
@@ -330,12 +332,12 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
     assert gold == (
         whole
         if targets == "sequence_kd"
-        else {key: text for key, text in whole.items() if said[key] == text}
+        else {key: text for key, text in whole.items() if texts[key] == text}
     ), "same questions"
     assert taught == (
-        said
+        texts
         if targets == "sequence_kd"
-        else {key: text for key, text in said.items() if text == whole[key]}
+        else {key: text for key, text in texts.items() if text == whole[key]}
     )
     if targets == "sequence_kd":
         net, words = inputs.load(store, student)
@@ -346,7 +348,7 @@ def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
             )
             for b in p.branches
         ]
-        assert {tuple(b.target) for b in silent if said[b.question.id] == ""} == {
+        assert {tuple(b.target) for b in silent if texts[b.question.id] == ""} == {
             (words.eos_token_id,)
         }, "nothing but the end"
     assert dict(plan.trained)[student]["targets"] == targets

@@ -47,16 +47,18 @@ def test_costs_are_measured_beside_the_teacher_s_and_joined_with_scores(finished
     )
     assert weights > 4e-6 * parts.parameters(net)["total"] and weights < deeper < teacher.memory
     assert by_name.disk["student", "fine-tuned", "mini-2"] > 4e-6 * parts.parameters(net)["total"]
-    own = rows[
+    student_rows = rows[
         (rows.role == "student")
         & (rows.init == "fine-tuned")
         & (rows.student == "mini-2")
         & (rows.eval_prompt == "zero-shot")
     ]
     measured = {called["student"]: store.key(run)[:12] for run, called in plan.costs}
-    (answered,) = own.run.unique()
+    (answered,) = student_rows.run.unique()
     assert by_name.runs["student", "fine-tuned", "mini-2"].split() == sorted(
         [measured["mini-2"], answered[:12]]
     )
     assert set(teacher.runs.split()) > set(measured.values())
-    assert by_name.f1["student", "fine-tuned", "mini-2"] == pytest.approx(100 * own.f1.mean())
+    assert by_name.f1["student", "fine-tuned", "mini-2"] == pytest.approx(
+        100 * student_rows.f1.mean()
+    )

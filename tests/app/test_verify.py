@@ -67,9 +67,9 @@ def checked(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
     def run() -> tuple[int, str]:
         code = cli.main(["verify", "capacity_gap.yaml", "--sample", "3"])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out + said.err
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return code, output.out + output.err
 
     yield shown, run
     shutil.rmtree(shown)
@@ -79,10 +79,10 @@ def checked(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_an_undisturbed_study_passes_and_says_what_was_looked_at(checked):
     shown, run = checked
     before = {file: file.read_bytes() for file in shown.iterdir()}
-    code, said = run()
-    assert code == 0, said
-    assert said.count("rows, and at least 3 questions asked again, are as they were") == 3
-    assert f"{len(before) - 1} files looked at; differences: none." in said, (
+    code, output = run()
+    assert code == 0, output
+    assert output.count("rows, and at least 3 questions asked again, are as they were") == 3
+    assert f"{len(before) - 1} files looked at; differences: none." in output, (
         "all but the list of their digests"
     )
     assert before == {file: file.read_bytes() for file in shown.iterdir()}, (
@@ -103,36 +103,38 @@ def test_changed_and_missing_files_are_named_with_the_first_place_that_differs(c
     (shown / "results.csv").unlink()
     (shown / "cost.png").unlink()
     (shown / "older.csv").write_text("a\n1\n")
-    code, said = run()
+    code, output = run()
     assert (
         code == 2
         and "What 'mine' shows does not follow from its rows and the store (4 found, see above)"
-        in said
+        in output
     )
-    assert "table.md, line 3: " in said and f"retention.csv, line 3, f1: {f1} is shown, " in said
-    assert "results.csv is missing" in said and "cost.png is missing" in said
-    assert "older.csv is not the study's: left alone" in said
+    assert (
+        "table.md, line 3: " in output and f"retention.csv, line 3, f1: {f1} is shown, " in output
+    )
+    assert "results.csv is missing" in output and "cost.png is missing" in output
+    assert "older.csv is not the study's: left alone" in output
 
 
 def test_a_changed_row_is_found_by_its_tables_and_by_the_stored_answer(checked):
     shown, run = checked
     rows = pd.read_parquet(shown / "rows.parquet")
     rows.assign(f1=1 - rows.f1).to_parquet(shown / "rows.parquet", index=False)
-    code, said = run()
+    code, output = run()
     assert (
         code == 2
-        and "results.csv, line " in said
-        and "rows.parquet is not what was written (digest differs)" in said
+        and "results.csv, line " in output
+        and "rows.parquet is not what was written (digest differs)" in output
     )
     assert (
-        said.count(", f1: ") >= 3
-        and " in rows.parquet, " in said
-        and " by the stored answer" in said
+        output.count(", f1: ") >= 3
+        and " in rows.parquet, " in output
+        and " by the stored answer" in output
     )
 
 
 @pytest.fixture(scope="module")
-def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+def miniature(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     """A plan of three models that are asked once each, and where the store is that has all of
     it."""
     plan, place = (
@@ -145,12 +147,16 @@ def made(raw: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path
 
 @pytest.fixture
 def stored(
-    made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    miniature: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Job, Store, Path]:
     """Its job, a copy of its store, and what it exported; nothing is redrawn."""
     monkeypatch.setattr(verify, "_redrawn", lambda *_: iter(()))
-    plan, store, folder = made[0], Store(tmp_path / "store"), tmp_path / "shown" / "capacity_gap"
-    shutil.copytree(made[1], tmp_path / "store")
+    plan, store, folder = (
+        miniature[0],
+        Store(tmp_path / "store"),
+        tmp_path / "shown" / "capacity_gap",
+    )
+    shutil.copytree(miniature[1], tmp_path / "store")
     study.export(folder, study.rows(plan, store), {"runs": study.origins(plan, store)}, {}, {})
     monkeypatch.setattr(core_project, "figures_folder", lambda *_: folder)
     return Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan), store, folder
@@ -158,12 +164,12 @@ def stored(
 
 def looked(job: Job, store: Store, **how: int) -> tuple[str, str]:
     """What is said, and the sentence of the error, if there is one."""
-    said: list[str] = []
+    lines: list[str] = []
     try:
-        verify.verify([job], said.append, store=store, **how)
+        verify.verify([job], lines.append, store=store, **how)
     except StudyError as error:
-        return "\n".join(said), str(error)
-    return "\n".join(said), ""
+        return "\n".join(lines), str(error)
+    return "\n".join(lines), ""
 
 
 def rewritten(store: Store, run: Run, change) -> Path:
@@ -188,38 +194,41 @@ def signed(store: Store, run: Run) -> None:
 def test_a_changed_stored_answer_is_found(stored):
     job, store, _ = stored
     assert looked(job, store)[1] == ""
-    for one in job.plan.asked:
+    for asked in job.plan.asked:
         rewritten(
             store,
-            one.answers,
-            lambda said: {name: answer | {"text": "nothing"} for name, answer in said.items()},
+            asked.answers,
+            lambda answers: {
+                name: answer | {"text": "nothing"} for name, answer in answers.items()
+            },
         )
-    said, error = looked(job, store)
-    assert said.count("answers.json is not what the run stored (digest differs)") == 3 and error
-    for one in job.plan.asked:
-        signed(store, one.answers)
-    said, error = looked(job, store)
+    output, error = looked(job, store)
+    assert output.count("answers.json is not what the run stored (digest differs)") == 3 and error
+    for asked in job.plan.asked:
+        signed(store, asked.answers)
+    output, error = looked(job, store)
     assert (
-        said.count("'nothing' is stored, the model says ") >= 3
-        and said.count(" by the stored answer") == 3
+        output.count("'nothing' is stored, the model says ") >= 3
+        and output.count(" by the stored answer") == 3
         and error
     )
 
 
 def test_a_changed_probability_is_found_beyond_the_tolerance_alone(stored):
     job, store, _ = stored
-    for more, found in ((verify.TOLERANCE / 2, False), (3 * verify.TOLERANCE, True)):
-        for one in job.plan.asked:
+    for more, is_wrong in ((verify.TOLERANCE / 2, False), (3 * verify.TOLERANCE, True)):
+        for asked in job.plan.asked:
             rewritten(
                 store,
-                one.answers,
-                lambda said, more=more: {
-                    name: a | {"probability": a["probability"] + more} for name, a in said.items()
+                asked.answers,
+                lambda answers, more=more: {
+                    name: a | {"probability": a["probability"] + more}
+                    for name, a in answers.items()
                 },
             )
-            signed(store, one.answers)
-        said, error = looked(job, store)
-        assert (" is stored, now " in said) == found == bool(error)
+            signed(store, asked.answers)
+        output, error = looked(job, store)
+        assert (" is stored, now " in output) == is_wrong == bool(error)
 
 
 def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
@@ -227,15 +236,15 @@ def test_a_changed_checkpoint_is_found_and_one_that_is_gone_is_said(stored):
     for run, _ in job.plan.trained:
         file = store.path(run, "model/model.safetensors")
         file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
-    said, error = looked(job, store)
+    output, error = looked(job, store)
     assert (
-        said.count("model.safetensors is not what the run stored (digest differs)") == 2 * 3
+        output.count("model.safetensors is not what the run stored (digest differs)") == 2 * 3
         and error
     ), "of models and of answers"
     shutil.rmtree(store.root / "student")
-    said, error = looked(job, store)
-    assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in said
-    assert "model.safetensors is not what the run stored" in said and error, (
+    output, error = looked(job, store)
+    assert "2 of 3 sets of answers are not at hand: of these only rows were looked at" in output
+    assert "model.safetensors is not what the run stored" in output and error, (
         "the teacher's is still there"
     )
 
@@ -268,23 +277,23 @@ def test_the_teachers_weights_in_a_students_run_are_found(stored):
     exported(job.plan, store, folder)
     rows = pd.read_parquet(folder / "rows.parquet").groupby("role").f1.mean()
     assert rows["student"] == rows["teacher"]
-    said, error = looked(job, store)
+    output, error = looked(job, store)
     holds = f"{student.label}: {store.folder(student) / 'model'} holds {counts[0]:,} parameters"
     assert (
-        said.count(holds) == 2
-        and f"its result says {counts[1]:,}" in said
-        and f", {counts[1]:,} were planned" in said
+        output.count(holds) == 2
+        and f"its result says {counts[1]:,}" in output
+        and f", {counts[1]:,} were planned" in output
         and error
     )
     assert (
         f"{student.label}: {store.folder(student) / 'model'} holds the weights of {teacher.label},"
-        " to the bit" in said
+        " to the bit" in output
     )
     result = store.result(student)
     result["facts"]["parameters"] = store.result(teacher)["facts"]["parameters"]
     filesystem.write_sealed(store.folder(student) / "result.json", result)
-    said, error = looked(job, store)
-    assert said.count(holds) == 1 and f", {counts[1]:,} were planned" in said and error, (
+    output, error = looked(job, store)
+    assert output.count(holds) == 1 and f", {counts[1]:,} were planned" in output and error, (
         "what the result says can be forged, too"
     )
 
@@ -294,14 +303,14 @@ def test_weights_of_another_model_of_its_size_are_found(stored):
     _, student, control = (run for run, _ in job.plan.trained)
     forged(store, control, student)
     exported(job.plan, store, folder)
-    said, error = looked(job, store)
+    output, error = looked(job, store)
     assert (
         f"{control.label}: {store.folder(control) / 'model'} holds the weights of"
         f" {student.label}, to the bit"
-        in said
+        in output
         and error
     )
-    assert "parameters (" not in said
+    assert "parameters (" not in output
 
 
 def test_a_model_that_nothing_was_made_of_is_found(stored):
@@ -311,24 +320,24 @@ def test_a_model_that_nothing_was_made_of_is_found(stored):
     file = store.path(student, "model/model.safetensors")
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     signed(store, student)
-    said, error = looked(job, store)
+    output, error = looked(job, store)
     assert (
         f"{student.label}: its files are not those that answers and students were made of (digest"
         " differs)"
-        in said
+        in output
         and error
     )
 
 
 def test_another_fingerprint_than_was_exported_is_found(stored):
     job, store, folder = stored
-    made = pd.read_csv(folder / "runs.csv")
+    runs = pd.read_csv(folder / "runs.csv")
     (folder / exports.DIGESTS).unlink()
-    made.assign(digest=made.digest.where(made.kind != "cut", "0" * 64)).to_csv(
+    runs.assign(digest=runs.digest.where(runs.kind != "cut", "0" * 64)).to_csv(
         folder / "runs.csv", index=False
     )
-    said, error = looked(job, store)
-    assert said.count("runs.csv, digest: 000") == 1 and error
+    output, error = looked(job, store)
+    assert output.count("runs.csv, digest: 000") == 1 and error
 
 
 def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(stored):
@@ -338,9 +347,9 @@ def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(s
     study.export(
         folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {}
     )
-    said, error = looked(job, store)
-    assert not error, said
-    rows, learned, made = (
+    output, error = looked(job, store)
+    assert not error, output
+    rows, learned, runs = (
         pd.read_parquet(folder / "rows.parquet"),
         pd.read_csv(folder / "learning.csv"),
         pd.read_csv(folder / "runs.csv"),
@@ -353,23 +362,23 @@ def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(s
         ("answer_words", 1 + rows.answer_words),
     ):
         rows.assign(**{column: other}).to_parquet(folder / "rows.parquet", index=False)
-        said, error = looked(job, store)
-        assert error and said.count(f", {column}: ") == 3
+        output, error = looked(job, store)
+        assert error and output.count(f", {column}: ") == 3
     rows.to_parquet(folder / "rows.parquet", index=False)
     for name, table in (
         ("learning", learned.assign(loss=learned.loss + 0.001)),
-        ("runs", made.assign(threads=99)),
+        ("runs", runs.assign(threads=99)),
         ("learning", learned.iloc[1:]),
-        ("runs", made.iloc[1:]),
-        ("runs", made.drop(columns="threads")),
-        ("runs", made.drop(columns="planned")),
+        ("runs", runs.iloc[1:]),
+        ("runs", runs.drop(columns="threads")),
+        ("runs", runs.drop(columns="planned")),
         ("times", times.assign(seconds=times.seconds + 1)),
     ):
         table.to_csv(folder / f"{name}.csv", index=False)
-        said, error = looked(job, store)
-        assert error and f"  {name}.csv" in said, said
+        output, error = looked(job, store)
+        assert error and f"  {name}.csv" in output, output
         learned.to_csv(folder / "learning.csv", index=False)
-        made.to_csv(folder / "runs.csv", index=False)
+        runs.to_csv(folder / "runs.csv", index=False)
         times.to_csv(folder / "times.csv", index=False)
     assert looked(job, store)[1] == ""
 
@@ -382,10 +391,10 @@ def test_a_damaged_table_is_named_in_a_sentence(stored, name, content):
         folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {}
     )
     (folder / name).write_bytes(content)
-    said, error = looked(job, store)
+    output, error = looked(job, store)
     assert error and (
-        name in said or "the tables of capacity_gap cannot be compared with the store" in said
-    ), said
+        name in output or "the tables of capacity_gap cannot be compared with the store" in output
+    ), output
 
 
 def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch):
@@ -401,9 +410,9 @@ def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch)
     for seed in (0, 0, 1):
         assert looked(job, store, seed=seed, sample=3)[1] == ""
     assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)
-    (said, _), (again, _) = (looked(job, store, sample=3) for _ in range(2))
+    (output, _), (again, _) = (looked(job, store, sample=3) for _ in range(2))
     seeds = [
-        re.search(r"Drawn by seed (\d+): --seed \1 again\.", text)[1] for text in (said, again)
+        re.search(r"Drawn by seed (\d+): --seed \1 again\.", text)[1] for text in (output, again)
     ]
     assert seeds[0] != seeds[1], "nobody knows beforehand what is asked"
     assert (
@@ -416,7 +425,7 @@ def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch)
     assert (
         questions[3:6] == questions[6:9]
         and "Of forged answers in a set that is drawn, a sample of 3 finds 1 in 10 with 27 %"
-        in said
+        in output
     )
     assert "--sample 0 is no number of questions" in looked(job, store, sample=0)[1]
 
@@ -425,20 +434,20 @@ def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_no
     stored, tmp_path
 ):
     job, _, folder = stored
-    said, error = looked(job, Store(tmp_path / "empty"))
+    output, error = looked(job, Store(tmp_path / "empty"))
     assert (
-        "3 of 3 sets of answers are not at hand: of these only rows were looked at" in said
+        "3 of 3 sets of answers are not at hand: of these only rows were looked at" in output
         and not error
     )
     (folder / "rows.parquet").unlink()
-    said, error = looked(job, Store(tmp_path / "empty"))
-    assert "rows.parquet is missing" in said and error, "what else is there follows from nothing"
+    output, error = looked(job, Store(tmp_path / "empty"))
+    assert "rows.parquet is missing" in output and error, "what else is there follows from nothing"
     shutil.rmtree(folder)
     assert "Nothing of 'mini' is exported" in looked(job, Store(tmp_path / "empty"))[1]
 
 
 @pytest.mark.parametrize(
-    ("name", "shown", "made", "wrong", "said"),
+    ("name", "shown", "computed", "wrong", "sentence"),
     [
         (
             "a.csv",
@@ -485,14 +494,14 @@ def test_without_the_store_rows_alone_are_looked_at_and_without_rows_there_is_no
         ("a.parquet", "one", "two", True, "a.parquet is damaged (ArrowInvalid)"),
     ],
 )
-def test_the_first_place_that_differs_is_named(tmp_path, name, shown, made, wrong, said):
+def test_the_first_place_that_differs_is_named(tmp_path, name, shown, computed, wrong, sentence):
     files = [tmp_path / side / name for side in ("shown", "made")]
-    for file, text in zip(files, (shown, made), strict=True):
+    for file, text in zip(files, (shown, computed), strict=True):
         file.parent.mkdir()
         file.write_text(text, encoding="utf-8", errors="surrogateescape")
-    found = verify.differing(*files)
-    assert (found is None) == (not said)
-    assert found is None or (said in found.sentence and found.wrong == wrong)
+    difference = verify.differing(*files)
+    assert (difference is None) == (not sentence)
+    assert difference is None or (sentence in difference.sentence and difference.wrong == wrong)
     assert verify.differing(files[0], files[0]) is None
 
 
@@ -509,12 +518,12 @@ def drawn(place: Path, height: float) -> Path:
 def test_of_a_figure_the_numbers_are_compared(tmp_path, ending):
     """The same numbers may be drawn otherwise, by another matplotlib or processor."""
     sides = [drawn(tmp_path / side, 1.0) for side in ("shown", "made")]
-    shown, made = (side / f"a.{ending}" for side in sides)
-    assert verify.differing(shown, made) is None
+    shown, computed = (side / f"a.{ending}" for side in sides)
+    assert verify.differing(shown, computed) is None
     shutil.copy(drawn(tmp_path / "other", 2.0) / shown.name, shown)
-    found = verify.differing(shown, made)
-    assert f"{shown.name}: not compared, another drawing" in found.sentence
-    assert not found.wrong and not found.seen
+    difference = verify.differing(shown, computed)
+    assert f"{shown.name}: not compared, another drawing" in difference.sentence
+    assert not difference.wrong and not difference.seen
     shutil.copy(tmp_path / "other" / "a.csv", sides[0] / "a.csv")
     numbers = verify.differing(sides[0] / "a.csv", sides[1] / "a.csv")
     assert numbers.wrong and "2.0 is shown, 1.0 follows" in numbers.sentence

@@ -30,7 +30,7 @@ def steers(text: str) -> set[str]:
 
 
 @pytest.fixture
-def hostile(squad: dict, save: Callable, wanted: Callable) -> str:
+def hostile(squad: dict, save: Callable, params_file: Callable) -> str:
     """A YAML whose test set steers in all its texts."""
     context = f"{STEERING} Kamo lives in Tiru{STEERING}. {HINDI}"
     answer = f"Tiru{STEERING}"
@@ -39,7 +39,7 @@ def hostile(squad: dict, save: Callable, wanted: Callable) -> str:
     squad["data"] = [
         {"title": f"Kamo{STEERING}", "paragraphs": [{"context": context, "qas": [item]}]}
     ]
-    return wanted(tests={"mine": {"source": f"path:{save(squad)}"}})
+    return params_file(tests={"mine": {"source": f"path:{save(squad)}"}})
 
 
 def test_prompts_are_shown_without_steering_the_terminal(

@@ -200,13 +200,13 @@ def test_a_random_demonstration_is_one_a_context_and_follows_its_seed():
 WORDS = ["river", "bridge", "poem", "engine", "harbour", "valley"]
 
 
-def about(*words: str, article: str) -> Question:
+def question_with(*words: str, article: str) -> Question:
     return question(article, article, " ".join([*words, "and", "the", "rest"]), answers=(words[0],))
 
 
 def test_the_retrieved_demonstration_is_the_nearest_by_words_of_another_article():
-    pool = [about(a, b, article=f"{a}-{b}") for a in WORDS for b in WORDS if a < b]
-    asked = about("poem", "engine", "engine", article="mine")
+    pool = [question_with(a, b, article=f"{a}-{b}") for a in WORDS for b in WORDS if a < b]
+    asked = question_with("poem", "engine", "engine", article="mine")
     (nearest,) = prompts.retrieved([asked], pool, 0)
     assert nearest.article == "engine-poem"
     (next_best,) = prompts.retrieved([replace(asked, article="engine-poem")], pool, 0)
@@ -218,7 +218,7 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
     0.75."""
     rng = Random(0)
     pool = [
-        about(*rng.choices(WORDS, k=rng.randint(1, 9)), article=f"a{number}")
+        question_with(*rng.choices(WORDS, k=rng.randint(1, 9)), article=f"a{number}")
         for number in range(40)
     ]
     texts = [candidate.context.split() for candidate in pool]
@@ -237,7 +237,7 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
         return total
 
     for number in range(10):
-        asked = about(*rng.choices(WORDS, k=4), article="mine")
+        asked = question_with(*rng.choices(WORDS, k=4), article="mine")
         (nearest,) = prompts.retrieved([asked], pool, 0)
         best = max(
             score(asked.context.split(), text)

@@ -378,12 +378,12 @@ def test_what_test_and_training_share_is_found_through_case_and_blanks():
 def test_what_test_and_training_share_is_found_through_two_spellings_of_one_text():
     """A model sees both in NFC."""
     texts = ("Café", "Käse in Tiru.", "Où?")
-    one, other = (
+    composed, decomposed = (
         Question("1", *(unicodedata.normalize(form, text) for text in texts), (("Tiru", 0),))
         for form in ("NFC", "NFD")
     )
-    assert one != other
-    assert data_squad.shared([one], [other]) == {
+    assert composed != decomposed
+    assert data_squad.shared([composed], [decomposed]) == {
         "articles": ["Café"],
         "contexts": ["käse in tiru."],
         "questions": ["où?"],

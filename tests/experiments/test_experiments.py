@@ -266,8 +266,8 @@ def test_the_students_of_a_teacher_are_those_of_the_capacity_gap(raw):
         (arms["smaller, fine-tuned"].needs["teacher"], gap["control", "fine-tuned", "mini-3"])
     ]
     pairs += [(arms["smaller, distilled"].needs["teacher"], gap["student", "fine-tuned", "mini-3"])]
-    for one, other in pairs:
-        assert (one.kind, one.parameters, one.recipe, one.needs.keys()) == (
+    for run, other in pairs:
+        assert (run.kind, run.parameters, run.recipe, run.needs.keys()) == (
             other.kind,
             other.parameters,
             other.recipe,
@@ -345,14 +345,14 @@ def test_siblings_are_students_and_controls_as_they_were_pretrained(raw):
     plan = planned(
         raw, sizes=[], from_base=[], alternative=alternative("Small one", taid=1.0), **SIBLINGS
     )
-    made = {
+    arms = {
         (called["role"], called["objective"]): run
         for run, called in plan.trained
         if called["student"]
     }
     assert {called["init"] for _, called in plan.trained if called["student"]} == {"pretrained"}
     student, control, other = (
-        made[key]
+        arms[key]
         for key in (
             ("student", "forward_kl"),
             ("control", "cross_entropy"),
@@ -373,7 +373,7 @@ def test_siblings_are_students_and_controls_as_they_were_pretrained(raw):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"siblings": {"other": {"Small": "tiny:qwen2"}}},
@@ -396,8 +396,8 @@ def test_siblings_are_students_and_controls_as_they_were_pretrained(raw):
         ),
     ],
 )
-def test_siblings_that_cannot_be_are_refused(raw, changes, said):
-    with pytest.raises(StudyError, match=said):
+def test_siblings_that_cannot_be_are_refused(raw, changes, message):
+    with pytest.raises(StudyError, match=message):
         planned(raw, **changes)
 
 
@@ -407,7 +407,9 @@ def test_the_first_and_the_last_sibling_are_each_familys_own(raw):
     assert {called["student"] for _, called in plan.trained if called["student"]} == {
         "mini-Small one"
     }
-    teachers = {one.called["teacher"] for one in plan.asked if one.called["role"] == "teacher"}
+    teachers = {
+        asked.called["teacher"] for asked in plan.asked if asked.called["role"] == "teacher"
+    }
     assert "smaller, fine-tuned" in teachers and {
         called["init"] for _, called in plan.trained if called["student"]
     } == {"pretrained"}
@@ -419,17 +421,18 @@ def test_the_first_and_the_last_sibling_are_each_familys_own(raw):
 
 def test_models_are_asked_as_they_come_before_anything_is_trained(raw):
     plan = planned(raw, **SIBLINGS, base_prompts=["zero-shot", "chat zero-shot"], seeds=[0, 1])
-    bases = [one for one in plan.asked if one.called["role"] == "base"]
+    bases = [asked for asked in plan.asked if asked.called["role"] == "base"]
     assert [
-        (one.called["student"], one.called["eval_prompt"], one.counted.value) for one in bases
+        (asked.called["student"], asked.called["eval_prompt"], asked.counted.value)
+        for asked in bases
     ] == [
         ("", "zero-shot", raw),
         ("", "chat zero-shot", raw),
         ("mini-Small one", "zero-shot", "tiny:qwen2"),
         ("mini-Small one", "chat zero-shot", "tiny:qwen2"),
     ]
-    assert plan.runs[: len(bases)] == [one.answers for one in bases]
-    assert all(one.answers.needs["model"] is one.counted for one in bases)
+    assert plan.runs[: len(bases)] == [asked.answers for asked in bases]
+    assert all(asked.answers.needs["model"] is asked.counted for asked in bases)
 
 
 @pytest.mark.parametrize(

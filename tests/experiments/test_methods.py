@@ -80,8 +80,8 @@ def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     flops = table.set_index(["objective", "steps"]).training_flops
     assert flops["cross_entropy", 4] > 1.2 * flops["cross_entropy", 2]
     assert flops["redi", 2] > flops["cross_entropy", 2], "what its examples took is counted"
-    made = next(run for run in plan.runs if run.kind == "examples" and "redi" in run.label)
-    roles = [each["role"] for each in json.loads(store.path(made, "examples.json").read_text())]
+    run = next(run for run in plan.runs if run.kind == "examples" and "redi" in run.label)
+    roles = [each["role"] for each in json.loads(store.path(run, "examples.json").read_text())]
     assert roles.count("chosen") >= roles.count("rejected") > 0
     shown = methods_table.shown(table)
     assert len(shown) == len(table) and "F1 minus control" in shown

@@ -106,11 +106,11 @@ class Victims:
             for moment in moments or ("",)
         ]
         self.process.stdin.write(
-            json.dumps([shared | {"kernel": kernel} | one for one in each]) + "\n"
+            json.dumps([shared | {"kernel": kernel} | call for call in each]) + "\n"
         )
         self.process.stdin.flush()
         codes = json.loads(self.process.stdout.readline())
-        return [Ended(code, *_read(one["said"])) for code, one in zip(codes, each, strict=True)]
+        return [Ended(code, *_read(call["said"])) for code, call in zip(codes, each, strict=True)]
 
     def close(self) -> None:
         """End the process that begins them."""
@@ -120,8 +120,8 @@ class Victims:
         self.said.cleanup()
 
 
-def _read(said: str) -> list[str]:
-    return [Path(f"{said}.{name}").read_text(encoding="utf-8") for name in ("out", "err")]
+def _read(prefix: str) -> list[str]:
+    return [Path(f"{prefix}.{name}").read_text(encoding="utf-8") for name in ("out", "err")]
 
 
 def shown(folder: Path) -> dict[str, str]:

@@ -226,11 +226,11 @@ PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "said"), cases(PARAMETERS))
+@pytest.mark.parametrize(("changes", "message"), cases(PARAMETERS))
 def test_parameters_that_cannot_be_are_refused(
-    changes: dict, said: str, wanted: Callable, refused: Callable
+    changes: dict, message: str, params_file: Callable, refused: Callable
 ):
-    assert said in refused("run", wanted(**changes))
+    assert message in refused("run", params_file(**changes))
 
 
 def bomb(innermost: str, around: str) -> bytes:
@@ -311,13 +311,13 @@ YAMLS = [
 ]
 
 
-@pytest.mark.parametrize(("content", "said"), cases(YAMLS))
+@pytest.mark.parametrize(("content", "message"), cases(YAMLS))
 def test_a_parameter_file_that_is_none_is_refused_by_name(
-    content: bytes, said: str, tmp_path: Path, refused: Callable
+    content: bytes, message: str, tmp_path: Path, refused: Callable
 ):
     (path := tmp_path / "capacity_gap.yaml").write_bytes(content)
     sentence = refused("run", str(path))
-    assert said in sentence and str(path) in sentence
+    assert message in sentence and str(path) in sentence
 
 
 def first(content: dict) -> dict:
@@ -433,13 +433,18 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), cases(DAMAGED))
+@pytest.mark.parametrize(("damage", "message"), cases(DAMAGED))
 def test_a_damaged_squad_file_is_refused_by_name(
-    damage: Callable, said: str, squad: dict, save: Callable, wanted: Callable, refused: Callable
+    damage: Callable,
+    message: str,
+    squad: dict,
+    save: Callable,
+    params_file: Callable,
+    refused: Callable,
 ):
     damage(squad)
-    sentence = refused("run", wanted(**near(source=f"path:{save(squad)}")))
-    assert said in sentence and str(save(squad)) in sentence
+    sentence = refused("run", params_file(**near(source=f"path:{save(squad)}")))
+    assert message in sentence and str(save(squad)) in sentence
 
 
 MEGABYTES_100 = 100_000_000
@@ -507,13 +512,18 @@ BYTES: list[tuple[str, Callable[[bytes], bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), cases(BYTES))
+@pytest.mark.parametrize(("damage", "message"), cases(BYTES))
 def test_bytes_that_are_no_squad_file_are_refused_by_name(
-    damage: Callable, said: str, squad: dict, tmp_path: Path, wanted: Callable, refused: Callable
+    damage: Callable,
+    message: str,
+    squad: dict,
+    tmp_path: Path,
+    params_file: Callable,
+    refused: Callable,
 ):
     (path := tmp_path / "mine.json").write_bytes(damage(json.dumps(squad).encode()))
-    sentence = refused("run", wanted(**near(source=f"path:{path}")))
-    assert said in sentence and str(path) in sentence
+    sentence = refused("run", params_file(**near(source=f"path:{path}")))
+    assert message in sentence and str(path) in sentence
 
 
 LINE = {
@@ -567,13 +577,13 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize(("content", "said"), cases(LINES))
+@pytest.mark.parametrize(("content", "message"), cases(LINES))
 def test_damaged_json_lines_are_refused_by_line_or_question(
-    content: str, said: str, tmp_path: Path, wanted: Callable, refused: Callable
+    content: str, message: str, tmp_path: Path, params_file: Callable, refused: Callable
 ):
     (path := tmp_path / "mine.jsonl").write_text(content, encoding="utf-8")
-    sentence = refused("run", wanted(**near(source=f"path:{path}")))
-    assert said in sentence and str(path) in sentence
+    sentence = refused("run", params_file(**near(source=f"path:{path}")))
+    assert message in sentence and str(path) in sentence
 
 
 MLQA_FILE = "dev/dev-context-de-question-de.json"
@@ -595,14 +605,14 @@ MLQA = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "content", "said"), cases(MLQA))
+@pytest.mark.parametrize(("changes", "content", "message"), cases(MLQA))
 def test_a_damaged_mlqa_folder_is_refused_by_file_or_key(
     changes: dict,
     content: str | None,
-    said: str,
+    message: str,
     squad: dict,
     tmp_path: Path,
-    wanted: Callable,
+    params_file: Callable,
     refused: Callable,
 ):
     folder = tmp_path / "MLQA_V1"
@@ -617,7 +627,7 @@ def test_a_damaged_mlqa_folder_is_refused_by_file_or_key(
         "context": "de",
         "question": "de",
     } | changes
-    assert said.format(folder=folder) in refused("run", wanted(**near(**described)))
+    assert message.format(folder=folder) in refused("run", params_file(**near(**described)))
 
 
 def rewritten(file: str, content: str | bytes) -> Callable[[Path], object]:
@@ -920,9 +930,14 @@ TEMPLATES = [
 ]
 
 
-@pytest.mark.parametrize(("template", "said"), cases(TEMPLATES))
+@pytest.mark.parametrize(("template", "message"), cases(TEMPLATES))
 def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
-    template: object, said: str, sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+    template: object,
+    message: str,
+    sound: Path,
+    tmp_path: Path,
+    params_file: Callable,
+    refused: Callable,
 ):
     folder = shutil.copytree(sound, tmp_path / "model")
     file = folder / "tokenizer_config.json"
@@ -932,9 +947,11 @@ def test_a_chat_template_that_cannot_be_used_is_refused_by_name(
     )
     sentence = refused(
         "run",
-        wanted(families={"mini": f"path:{folder}"}, sizes=[3], eval_prompts=["chat zero-shot"]),
+        params_file(
+            families={"mini": f"path:{folder}"}, sizes=[3], eval_prompts=["chat zero-shot"]
+        ),
     )
-    assert f"The chat template of {folder} {said}" in sentence
+    assert f"The chat template of {folder} {message}" in sentence
 
 
 @pytest.fixture(scope="session")
@@ -944,35 +961,40 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("damage", "said"), cases(FOLDERS))
+@pytest.mark.parametrize(("damage", "message"), cases(FOLDERS))
 def test_a_damaged_model_folder_is_refused_by_name(
-    damage: Callable, said: str, sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+    damage: Callable,
+    message: str,
+    sound: Path,
+    tmp_path: Path,
+    params_file: Callable,
+    refused: Callable,
 ):
     folder = shutil.copytree(sound, tmp_path / "model")
     damage(folder)
-    sentence = refused("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3]))
-    assert said in sentence and ("question '" in sentence or str(folder) in sentence)
+    sentence = refused("run", params_file(families={"mini": f"path:{folder}"}, sizes=[3]))
+    assert message in sentence and ("question '" in sentence or str(folder) in sentence)
 
 
 def test_models_of_different_vocabularies_are_refused_before_anything_is_made(
-    sound: Path, tmp_path: Path, wanted: Callable, refused: Callable
+    sound: Path, tmp_path: Path, params_file: Callable, refused: Callable
 ):
     """As many tokens, but another two of them are one."""
     other = shutil.copytree(sound, tmp_path / "other")
     words = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
     known = words["model"]["vocab"]
-    one, two = list(known)[:2]
-    known[one], known[two] = known[two], known[one]
+    first_token, second_token = list(known)[:2]
+    known[first_token], known[second_token] = known[second_token], known[first_token]
     (other / "tokenizer.json").write_text(json.dumps(words), encoding="utf-8")
-    said = refused(
+    sentence = refused(
         "run",
-        wanted(
+        params_file(
             families={"mini": f"path:{sound}"},
             siblings={"mini": {"other": f"path:{other}"}},
             sizes=[3],
         ),
     )
-    assert "other" in said and "teacher and student have different vocabularies" in said
+    assert "other" in sentence and "teacher and student have different vocabularies" in sentence
 
 
 def below_a_file(place: Path) -> Path:
@@ -1013,44 +1035,46 @@ STORES = [
 ]
 
 
-@pytest.mark.parametrize(("place", "said"), cases(STORES))
+@pytest.mark.parametrize(("place", "reasons"), cases(STORES))
 def test_a_store_that_cannot_be_written_is_refused_by_its_path(
     place: Callable,
-    said: str,
+    reasons: str,
     tmp_path: Path,
-    wanted: Callable,
+    params_file: Callable,
     refused: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ):
     home = place(tmp_path / "there")
     monkeypatch.setenv("STUDY_HOME", str(home))
-    sentence = refused("run", wanted())
-    assert any(f"cannot be read or written ({one})" in sentence for one in said.split("|")), (
-        sentence
-    )
+    sentence = refused("run", params_file())
+    assert any(
+        f"cannot be read or written ({reason})" in sentence for reason in reasons.split("|")
+    ), sentence
     assert str(home)[:200] in sentence and "STUDY_HOME" in sentence
 
 
 def test_a_store_of_an_unknown_user_is_refused(
-    wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+    params_file: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("STUDY_HOME", "~no-such-user/home")
-    assert "STUDY_HOME ~no-such-user/home names a user who is not known" in refused("run", wanted())
+    assert "STUDY_HOME ~no-such-user/home names a user who is not known" in refused(
+        "run", params_file()
+    )
 
 
 @pytest.mark.parametrize("verb", ["status", "plan", "show", "export"])
 def test_other_verbs_refuse_a_store_path_that_cannot_be(
-    verb: str, wanted: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
+    verb: str, params_file: Callable, refused: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("STUDY_HOME", "/" + "x" * 300)
-    arguments = {"show": ["0123"], "export": ["0123", "/nowhere"]}.get(verb, [wanted()])
+    arguments = {"show": ["0123"], "export": ["0123", "/nowhere"]}.get(verb, [params_file()])
     assert "x" * 300 in refused(verb, *arguments)
 
 
-def told(path: Path, capsys: pytest.CaptureFixture, wanted: Callable) -> str:
+def listing(path: Path, capsys: pytest.CaptureFixture, params_file: Callable) -> str:
     """What `study data` says of a test set: its size and shifted answers, not its name or
     fingerprint."""
-    assert main(["data", wanted(**near(source=f"path:{path}"))]) == 0
+    assert main(["data", params_file(**near(source=f"path:{path}"))]) == 0
     return (
         capsys.readouterr()
         .out.partition("/near (en)")[2]
@@ -1072,7 +1096,11 @@ ODD = [
 @pytest.mark.parametrize("context", cases(ODD))
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["escaped", "as it is"])
 def test_odd_but_sound_texts_are_kept_as_they_are(
-    context: str, ascii_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable
+    context: str,
+    ascii_only: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    params_file: Callable,
 ):
     """All that is asked is answered at its offset, whatever a terminal would make of it."""
     spans = [
@@ -1095,12 +1123,14 @@ def test_odd_but_sound_texts_are_kept_as_they_are(
     (question,) = data_squad.load({"source": f"path:{path}"}).questions
     assert (question.id, question.article, question.context, question.question) == (context,) * 4
     assert question.answers == tuple((context[start:end], start) for start, end in spans)
-    assert "1 questions; 1 contexts; 1 articles; answer tokens" in told(path, capsys, wanted)
+    assert "1 questions; 1 contexts; 1 articles; answer tokens" in listing(
+        path, capsys, params_file
+    )
 
 
 @pytest.mark.faults
 def test_a_line_of_100_megabytes_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture, wanted: Callable
+    tmp_path: Path, capsys: pytest.CaptureFixture, params_file: Callable
 ):
     (plain := tmp_path / "plain.jsonl").write_text(SOUND + "\n" + line(id="2"))
     (long := tmp_path / "long.jsonl").write_text(
@@ -1109,7 +1139,7 @@ def test_a_line_of_100_megabytes_is_read(
     assert data_squad.load({"source": f"path:{long}"}) == data_squad.load(
         {"source": f"path:{plain}"}
     )
-    assert told(long, capsys, wanted) == told(plain, capsys, wanted) != ""
+    assert listing(long, capsys, params_file) == listing(plain, capsys, params_file) != ""
 
 
 def strange(place: Path, name: str) -> Path:
@@ -1198,15 +1228,15 @@ def test_what_is_trained_in_a_strange_place_is_the_same(
     (tmp_path / "link").symlink_to(odd, target_is_directory=True)
     moved = shutil.copytree(raw.removeprefix("path:"), tmp_path / "link" / "mein Modell")
     small = dict(sizes=[3], from_base=[], eval_prompts=["zero-shot"])
-    found = []
+    tables = []
     for reference, home in (
         (raw, tmp_path / "home"),
         (f"path:{moved}", tmp_path / "link" / "my store"),
     ):
         monkeypatch.setenv("STUDY_HOME", str(home))
         study.complete(plan := planned(reference, **small))
-        found.append(study.rows(plan))
-    assert found[0].equals(found[1]) and len(found[0])
+        tables.append(study.rows(plan))
+    assert tables[0].equals(tables[1]) and len(tables[0])
 
 
 def in_a_terminal(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -1231,11 +1261,11 @@ def in_a_terminal(*arguments: str, **environment: str) -> subprocess.CompletedPr
     ],
 )
 def test_nothing_else_is_said_in_a_terminal_of_a_damaged_model(
-    damage: Callable, sound: Path, tmp_path: Path, wanted: Callable, home: Path
+    damage: Callable, sound: Path, tmp_path: Path, params_file: Callable, home: Path
 ):
     """Nor by the libraries that load it."""
     damage(folder := shutil.copytree(sound, tmp_path / "model"))
-    done = in_a_terminal("run", wanted(families={"mini": f"path:{folder}"}, sizes=[3]))
+    done = in_a_terminal("run", params_file(families={"mini": f"path:{folder}"}, sizes=[3]))
     check_refusal(done.returncode, done.stdout, done.stderr, home)
     assert str(folder) in done.stderr
 
@@ -1254,7 +1284,7 @@ def test_nothing_unprintable_reaches_a_terminal(sentence: str, tmp_path: Path, h
 
 
 @pytest.mark.faults
-def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, wanted: Callable):
+def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, params_file: Callable):
     """Also for one who may write everywhere: a read-only mount, for this process alone."""
     (disk := tmp_path / "disk").mkdir()
     mounted = f"mount --bind '{disk}' '{disk}' && mount -o remount,ro,bind '{disk}'"
@@ -1271,7 +1301,7 @@ def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, wanted: Callabl
         "-c",
         COMMAND,
         "run",
-        wanted(),
+        params_file(),
     ]
     there = os.environ | {"STUDY_HOME": str(disk / "home")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=there)

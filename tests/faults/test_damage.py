@@ -104,18 +104,18 @@ def test_every_file_of_every_kind_of_run_is_watched(
     for file in files:
         before = file.read_bytes()
         damage(file)
-        found = noticed(store, folder, file)
+        is_noticed = noticed(store, folder, file)
         file.write_bytes(before)
-        assert found, file
+        assert is_noticed, file
     assert store.checked(folder) and store.manifest(folder)
 
 
 def needing(plan: Plan, run: Run) -> list[Run]:
     """The runs that build on it."""
     return [
-        one
-        for one in plan.runs
-        if one is not run and run.planned in {need.planned for need in one.ancestry()}
+        dependent
+        for dependent in plan.runs
+        if dependent is not run and run.planned in {need.planned for need in dependent.ancestry()}
     ]
 
 
@@ -130,7 +130,10 @@ def test_what_is_damaged_is_not_built_on_and_is_made_again_once_deleted(
 ):
     plan, store = copied
     run, before = first(plan, kind), digests(plan, store)
-    folder, built_on = store.folder(run), [store.folder(one) for one in needing(plan, run)]
+    folder, built_on = (
+        store.folder(run),
+        [store.folder(dependent) for dependent in needing(plan, run)],
+    )
     for each in built_on:
         (each / "result.json").unlink()
     names = {
@@ -146,8 +149,8 @@ def test_what_is_damaged_is_not_built_on_and_is_made_again_once_deleted(
         match=rf"Failed: .*{file} is not what the run stored \(digest differs\): delete {folder}",
     ):
         study.complete(plan, store)
-    directly = [one for one in plan.runs if run in one.needs.values()]
-    assert directly and all(store.result(one) is None for one in directly)
+    directly = [dependent for dependent in plan.runs if run in dependent.needs.values()]
+    assert directly and all(store.result(dependent) is None for dependent in directly)
     shutil.rmtree(folder)
     study.complete(plan, store)
     assert digests(plan, store) == before
@@ -170,7 +173,7 @@ def test_a_result_that_was_edited_is_made_again_and_it_is_said(
     file, before = store.folder(run) / "result.json", store.result(run)
     file.write_text(file.read_text().replace('"total": ', '"total": 1'))
     assert store.state(run)[0] == "damaged" and store.result(run) is None
-    assert {store.state(one)[0] for one in needing(plan, run)} == {"missing"}, (
+    assert {store.state(dependent)[0] for dependent in needing(plan, run)} == {"missing"}, (
         "nothing that builds on it counts"
     )
     study.complete(plan, store)
@@ -186,13 +189,13 @@ def test_a_result_without_its_seal_is_made_again(copied: tuple[Plan, Store]):
     plan, store = copied
     run = first(plan, "teacher")
     file = store.folder(run) / "result.json"
-    told = json.loads(file.read_text())
+    result = json.loads(file.read_text())
     file.write_text(
-        json.dumps({name: told[name] for name in ("digest", "files", "facts", "seconds")})
+        json.dumps({name: result[name] for name in ("digest", "files", "facts", "seconds")})
     )
     assert store.result(run) is None and store.state(run)[0] == "damaged"
     study.complete(plan, store)
-    assert store.result(run)["digest"] == told["digest"]
+    assert store.result(run)["digest"] == result["digest"]
 
 
 class Stop(Exception):
@@ -229,10 +232,11 @@ def test_a_damaged_part_of_answers_is_answered_again(
     parts = sorted(tmp_path.glob("*.safetensors"))
     assert len(parts) == 3
     flip(parts[1])
-    said = answer(tmp_path, again)
+    answers = answer(tmp_path, again)
     assert len(again) == len(everything) - 2, "two of three parts are sound"
-    assert said == undisturbed and all(
-        torch.equal(one.gold, other.gold) for one, other in zip(said, undisturbed, strict=True)
+    assert answers == undisturbed and all(
+        torch.equal(actual.gold, expected.gold)
+        for actual, expected in zip(answers, undisturbed, strict=True)
     )
 
 
@@ -241,13 +245,13 @@ def test_a_damaged_file_of_states_is_made_again(
     damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(teachers, "SHARD", 4)
-    net, made = model("qwen2"), []
+    net, numbers = model("qwen2"), []
     teachers.store(net, packs(), tmp_path, iter)
     files = sorted(tmp_path.glob("states-*.safetensors"))
     before = [file_digest(file) for file in files]
     damage(files[1])
-    teachers.store(net, packs(), tmp_path, lambda missing: made.extend(missing) or missing)
-    assert made == [1] and [file_digest(file) for file in files] == before
+    teachers.store(net, packs(), tmp_path, lambda missing: numbers.extend(missing) or missing)
+    assert numbers == [1] and [file_digest(file) for file in files] == before
 
 
 @pytest.mark.parametrize("name", exports.KEPT)
@@ -264,17 +268,17 @@ def test_a_damaged_table_that_is_read_again_is_named(
     }
     study.export(folder, rows, kept, {}, {})
     damage(folder / name)
-    said = (
+    message = (
         rf"{folder / name} is not what was written \(digest differs\): restore it, or delete it and"
         r" run again"
     )
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         exports.exported(folder, name)
     if name in ("rows.parquet", "runs.csv"):
-        with pytest.raises(StudyError, match=said):
+        with pytest.raises(StudyError, match=message):
             study.rows(plan, Store(tmp_path / "nothing"), folder)
     if name == "rows.parquet":
-        with pytest.raises(StudyError, match=said):
+        with pytest.raises(StudyError, match=message):
             run_states.lacking(folder)
 
 

@@ -57,9 +57,9 @@ def add_cell(notebook: Path, source: str) -> bytes:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("source", "said"), CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize(("source", "message"), CELLS.values(), ids=CELLS)
 def test_a_notebook_that_fails_is_named_and_the_others_go_on(
-    source: str, said: str, undisturbed: Path, victims: Victims, tmp_path: Path
+    source: str, message: str, undisturbed: Path, victims: Victims, tmp_path: Path
 ):
     folder = both(tmp_path / "two")
     notebook = folder / "notebooks" / "capacity_gap.ipynb"
@@ -67,7 +67,7 @@ def test_a_notebook_that_fails_is_named_and_the_others_go_on(
     (ended,) = victims.run(folder, what="both", kernel=True)
     assert ended.code == 2 and "Traceback" not in ended.err
     (last,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
-    assert said in last and "prompting_mode" not in last
+    assert message in last and "prompting_mode" not in last
     assert (folder / "figures" / "small" / "prompting_mode" / "table.md").is_file()
     notebook.write_bytes(before)
     (ended,) = victims.run(folder, what="both", kernel=True)

@@ -33,10 +33,10 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     """One that can be mounted here, which needs rights."""
     place = tmp_path / "disk"
     place.mkdir()
-    found = Disk(place)
-    if not found.resize(1 << 20, "-t", "tmpfs"):
+    mounted = Disk(place)
+    if not mounted.resize(1 << 20, "-t", "tmpfs"):
         pytest.skip("no disk can be mounted here")
-    yield found
+    yield mounted
     subprocess.run(["umount", str(place)], check=True)
 
 
@@ -60,11 +60,11 @@ def test_a_store_on_a_full_disk_goes_on_when_there_is_room(
     folder = prepare(tmp_path / "full")
     (ended,) = victims.run(folder, home=disk.place)
     assert ended.code == 2, ended
-    (said,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
-    assert f"{disk.place / 'runs'} has no room left for gpt_neox" in said
+    (message,) = [line for line in ended.err.splitlines() if line.startswith("study: ")]
+    assert f"{disk.place / 'runs'} has no room left for gpt_neox" in message
     assert (
-        "MB are free, about " in said
-        and "MB are needed): make room and run again, or move the store (STUDY_HOME)" in said
+        "MB are free, about " in message
+        and "MB are needed): make room and run again, or move the store (STUDY_HOME)" in message
     )
     assert "Traceback" not in ended.err
     store = Store(disk.place)

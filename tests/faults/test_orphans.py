@@ -51,13 +51,13 @@ def check_nothing_is_left(folder: Path, command: list[str], number: int, runs: i
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(VICTIM.parents[2]),
     }
-    with (folder / "said").open("w") as said:
+    with (folder / "said").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=folder,
             env=around,
-            stdout=said,
-            stderr=said,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
         )
     children: list[psutil.Process] = []

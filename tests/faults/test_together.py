@@ -12,8 +12,8 @@ def test_at_once_they_compute_everything_once_and_show_the_same(
 ):
     folder = prepare(tmp_path / "shared")
     ended = victims.run(folder, *[""] * calls)
-    assert [one.code for one in ended] == [0] * calls, ended
-    assert any("another process makes it, this one waits" in one.out for one in ended)
+    assert [call.code for call in ended] == [0] * calls, ended
+    assert any("another process makes it, this one waits" in call.out for call in ended)
     assert not repeated(folder)
     assert shown(folder) == shown(undisturbed)
     assert stored(folder / "home") == stored(undisturbed / "home")
@@ -27,7 +27,7 @@ def test_what_one_leaves_that_is_killed_the_others_take_over(
     on with what the dead one held."""
     folder = prepare(tmp_path / "shared")
     ended = victims.run(folder, *["between checkpoints"] * 3)
-    assert [one.code for one in ended] == [-9] * 3, ended
+    assert [call.code for call in ended] == [-9] * 3, ended
     (last,) = victims.run(folder)
     assert last.code == 0, last
     assert sum(repeated(folder).values()) <= 3 * INTERVAL

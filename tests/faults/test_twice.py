@@ -50,11 +50,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         )
         return folder / "figures" / "tiny"
 
-    wanted: dict[str, dict[str, str]] = {"once": {}, "again": {}, "old": OLD}
-    with ThreadPoolExecutor(len(wanted)) as pool:
+    variants: dict[str, dict[str, str]] = {"once": {}, "again": {}, "old": OLD}
+    with ThreadPoolExecutor(len(variants)) as pool:
         begun = {
             name: pool.submit(run, tmp_path_factory.mktemp(name), surroundings)
-            for name, surroundings in wanted.items()
+            for name, surroundings in variants.items()
         }
         return {name: future.result() for name, future in begun.items()}
 
@@ -68,7 +68,7 @@ def test_run_twice_in_two_folders_tables_and_figures_are_the_same_bytes(tiny: di
     )
     assert len(files) > 40 and files == others
     assert [
-        one for one in sorted(files) if (once / one).read_bytes() != (again / one).read_bytes()
+        file for file in sorted(files) if (once / file).read_bytes() != (again / file).read_bytes()
     ] == []
 
 

@@ -52,41 +52,46 @@ def at_call(
     owner: object,
     name: str,
     number: int,
-    wanted: Callable[..., bool] = lambda *_: True,
+    condition: Callable[..., bool] = lambda *_: True,
     *,
     after: bool = False,
 ) -> None:
-    """Die at the `number`-th call of a function whose arguments are wanted: before it, or after."""
+    """Die at the `number`-th call of a function whose arguments meet the condition: before it, or
+    after."""
     real, seen = getattr(owner, name), []
 
     def called(*given: object, **more: object) -> object:
-        fits = wanted(*given)
+        fits = condition(*given)
         seen.extend([1] * fits)
         if fits and len(seen) == number and not after:
             die()
-        found = real(*given, **more)
+        result = real(*given, **more)
         if fits and len(seen) == number and after:
             die()
-        return found
+        return result
 
     setattr(owner, name, called)
 
 
 def half_written(
-    owner: object, name: str, number: int, place: int, wanted: Callable[..., bool] = lambda *_: True
+    owner: object,
+    name: str,
+    number: int,
+    place: int,
+    condition: Callable[..., bool] = lambda *_: True,
 ) -> None:
-    """Die at the `number`-th wanted call of a function that writes, when half of its file (its
-    argument at `place`) is written."""
+    """Die at the `number`-th call of a function that writes and whose arguments meet the condition,
+    when half of its file (its argument at `place`) is written."""
     real, seen = getattr(owner, name), []
 
     def called(*given: object, **more: object) -> object:
-        found = real(*given, **more)
-        seen.extend([1] * wanted(*given))
-        if wanted(*given) and len(seen) == number:
+        result = real(*given, **more)
+        seen.extend([1] * condition(*given))
+        if condition(*given) and len(seen) == number:
             path = Path(str(given[place]))
             os.truncate(path, path.stat().st_size // 2)
             die()
-        return found
+        return result
 
     setattr(owner, name, called)
 
