@@ -99,6 +99,7 @@ def test_a_data_set_in_an_archive_is_a_line(
     assert "mine (en), archive:mine==1.0/mine.json\n  2 questions" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_experiment_is_a_class_a_notebook_and_a_yaml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

@@ -146,6 +146,7 @@ def test_every_line_leads_to_a_run(smoke):
         assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", COMMITTED, ids=lambda job: job.notebook.stem)
 def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows(
     job, tmp_path, monkeypatch

@@ -160,6 +160,7 @@ def test_the_whole_paper_profile_runs_on_miniatures_of_its_models(
     assert (folder / "table.md").exists() and "Qwen2.5 3B" in (folder / "table.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "rows"),
     [("gpt_neox", (50304, 50432)), pytest.param("qwen2", (151936, 152064), marks=pytest.mark.slow)],

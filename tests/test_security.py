@@ -701,6 +701,7 @@ def test_a_text_arrives_in_the_notebook_as_it_is(text: str, tmp_path: Path):
     assert through(values, tmp_path / "mine.yaml") == values
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(value=some.dictionaries(some.text() | some.sampled_from(WORST), values_, max_size=3))
 def test_whatever_is_nested_arrives_as_it_is_or_is_refused(
@@ -919,6 +920,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_whatever_is_in_data_and_names_is_text_in_the_page(reported: Path):
     text = (reported / "report.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -1112,6 +1114,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kept"),
     [

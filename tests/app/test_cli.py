@@ -145,6 +145,7 @@ def test_an_answer_that_is_not_in_its_context_is_refused_before_anything_is_made
     )
 
 
+@pytest.mark.slow
 def test_as_it_is_seen_in_a_terminal(
     params_file: Callable, squad: dict, save: Callable, home: Path
 ):
@@ -207,6 +208,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "This takes about 5 minutes on this machine" in output.out
 
 
+@pytest.mark.slow
 def test_where_rows_are_shown_nothing_is_computed(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -342,6 +344,7 @@ def chain() -> tuple[Run, Run]:
     return first, second
 
 
+@pytest.mark.slow
 def test_a_reader_who_has_seen_enough_is_no_error(params_file: Callable):
     read, write = os.pipe()
     os.close(read)
@@ -499,6 +502,7 @@ def test_data_refuses_what_cannot_be_shown(params_file: Callable, refused: Calla
     assert "There is no file " in refused("data", params_file(dev={"source": "path:no/such.json"}))
 
 
+@pytest.mark.slow
 def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
     """Its commands, pasted into a shell in a copy of the project."""
     text = (project.root() / "params" / "README.md").read_text(encoding="utf-8")
@@ -542,6 +546,7 @@ import studylib.app.study
 """
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_uses_that_of_the_study(params_file, home):
     """As in containers that run by a number of no user: libraries look for a home when they are
     imported."""

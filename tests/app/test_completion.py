@@ -20,6 +20,8 @@ from studylib.runs import kinds
 from studylib.store import exports
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("size", "message"), [(6, "4 layers only"), ("3x9999", "neurons a layer only")]

@@ -8,6 +8,8 @@ from studylib.core.errors import StudyError
 from studylib.store import exports
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def test_results_of_other_weights_are_not_mixed_with_those_of_the_store(finished, tmp_path):
     plan, store = finished

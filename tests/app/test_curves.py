@@ -1,8 +1,11 @@
 """Learning curves."""
 
 import numpy as np
+import pytest
 
 from studylib.app import study
+
+pytestmark = pytest.mark.slow
 
 
 def test_curves_cover_every_step(finished):

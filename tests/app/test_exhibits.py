@@ -22,6 +22,8 @@ from studylib.runs import kinds, planning
 from studylib.store import exports
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def test_results_are_the_means_of_the_rows_in_percent(finished):
     plan, store = finished

@@ -66,6 +66,7 @@ def test_they_part_where_their_likeliest_tokens_first_differ():
     )
 
 
+@pytest.mark.slow
 def test_the_form_asks_what_stands_in_it(raw, tmp_path, capsys):
     plan, store = planned(raw, sizes=[3, 2], from_base=[]), Store(tmp_path)
     assert explore.pairs(plan, store) == {}

@@ -82,6 +82,7 @@ def there(miniature, monkeypatch):
     return plan, store, student
 
 
+@pytest.mark.slow
 def test_a_folder_alone_answers_as_the_study_does(there, tmp_path):
     plan, store, student = there
     assert cli.main(["export", store.key(student), str(tmp_path / "taken")]) == 0
@@ -95,6 +96,7 @@ def test_a_folder_alone_answers_as_the_study_does(there, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_card_says_what_it_is(there, tmp_path):
     plan, store, student = there
     card = (export.export(store.key(student), tmp_path / "taken") / "README.md").read_text()
@@ -182,6 +184,7 @@ def answered(raw, squad, tmp_path, monkeypatch):
     return store.key(student), file, plan, store
 
 
+@pytest.mark.slow
 def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path, capsys):
     """Its answers would be scored by other gold answers than those of the questions that were
     asked."""
@@ -227,6 +230,7 @@ def test_a_test_set_that_was_changed_since_is_refused(answered, squad, tmp_path,
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_a_teacher_that_was_made_anew(answered, tmp_path):
     """Its key is the same, the model another one: neither its old answers nor its new ones are
     those of the student's teacher."""

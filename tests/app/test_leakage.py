@@ -1,10 +1,13 @@
 """What evaluation sets share with training."""
 
+import pytest
 from miniatures import FACTS, planned
 
 from studylib.app import study
 from studylib.data import prompts
 from studylib.runs import inputs
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_test_sets_share_with_training_is_counted(raw):

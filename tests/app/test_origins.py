@@ -1,11 +1,14 @@
 """Where results come from."""
 
 import pandas as pd
+import pytest
 from miniatures import exported
 
 from studylib.app import study
 from studylib.store import exports
 from studylib.store.store import Store
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp_path):

@@ -85,6 +85,7 @@ def test_seeds_stand_in_one_line_and_totals_below(raw, tmp_path, capsys, monkeyp
     assert not list(tmp_path.glob("home/runs/*"))
 
 
+@pytest.mark.slow
 def test_what_is_done_is_named_and_counts_no_more(raw, tmp_path, home):
     plan = planned(raw, sizes=[3], from_base=[])
     job = notebooks.Job(tmp_path / "capacity_gap.ipynb", "test-plan", {}, plan)

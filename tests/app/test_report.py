@@ -23,6 +23,8 @@ from studylib.experiments.plans import Plan
 from studylib.store import exports
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 COMMITTED = [job for job in notebooks.jobs("small") if job.folder.exists()]
 EVIL = "<script>document.title = 'broken'</script> & </script>"
 

@@ -17,6 +17,8 @@ from studylib.evaluation import metrics, question_scores
 from studylib.runs import inputs
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def test_rows_hold_every_question_of_every_model_once(finished):
     plan, store = finished

@@ -1,12 +1,15 @@
 """What is done, exported or outdated."""
 
 import pandas as pd
+import pytest
 from miniatures import exported, planned, stages
 
 from studylib.app import origin, run_states, study
 from studylib.app.origins import outdated
 from studylib.core import versions
 from studylib.store.store import Store
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(

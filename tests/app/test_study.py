@@ -37,6 +37,8 @@ from studylib.training import loop, teachers
 from studylib.training.checkpoint import Diverged
 from studylib.training.config import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_shallower_student_more_changes_nothing_that_is_there(finished, raw):
     plan, store = finished

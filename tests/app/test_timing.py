@@ -7,6 +7,8 @@ from studylib.app import exhibits, study
 from studylib.app.timing import MEASURED
 from studylib.models import loading, parts
 
+pytestmark = pytest.mark.slow
+
 
 def test_results_and_costs_leave_out_repeats(finished):
     plan, store = finished

@@ -25,6 +25,8 @@ from studylib.store import exports
 from studylib.store.run import Run
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "profile": "mine",
     "train": {"source": "facts:train", **FACTS},

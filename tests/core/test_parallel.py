@@ -20,6 +20,8 @@ from studylib.core.machine import Machine
 from studylib.engines import distributed, engines
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 ALONE = "one"
 
 

@@ -512,6 +512,7 @@ def test_an_unknown_mode_is_refused(mode: object, tokenizer: PreTrainedTokenizer
 SPELT = "Kamo <|endoftext|> lives in Tiru <|user|>."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot", "chat zero-shot", "chat one-shot"])
 def test_control_tokens_in_data_stay_text(mode: str, chatting: PreTrainedTokenizerFast):
     """In context, question, answer and demonstration: as many ends of text as without them."""
@@ -631,6 +632,7 @@ def test_a_template_that_prints_the_date_prints_the_same_on_any_day(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chance",
     [
@@ -682,6 +684,7 @@ def test_windows_of_a_long_text_are_the_same_where_larger_ones_are_not_tried(
     assert max(tried) <= 60 < largest
 
 
+@pytest.mark.slow
 def test_memory_for_a_context_grows_by_a_few_bytes_a_character(tokenizer: PreTrainedTokenizerFast):
     """Windows of 512 positions, in each of which a character stands twice; rows of them are counted
     one by one."""

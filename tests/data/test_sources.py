@@ -564,6 +564,7 @@ for described in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
     mlqa = {
         "source": f"hub:facebook/mlqa@{COMMIT}",
@@ -593,6 +594,7 @@ def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
     )
 
 
+@pytest.mark.slow
 def test_what_is_not_what_the_hub_published_is_refused_and_nothing_made_of_it_is_kept(hub: dict):
     described = {"source": f"hub:{BROKEN}@{COMMIT}", "split": "train"}
     run = subprocess.run(
@@ -610,6 +612,7 @@ def test_what_is_not_what_the_hub_published_is_refused_and_nothing_made_of_it_is
     assert not list((Path(hub["HF_HOME"]) / "datasets").rglob("*.arrow"))
 
 
+@pytest.mark.slow
 def test_without_a_network_the_hub_is_named(tmp_path: Path):
     described = json.dumps([{"source": f"hub:me/mine@{COMMIT}", "split": "train"}])
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

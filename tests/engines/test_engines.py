@@ -194,6 +194,7 @@ def here(raw, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_bits(here, raw, tmp_path):
     results, rows, threads = by(
         planned(raw, sizes=[3], from_base=[]), tmp_path, "local", {"workers": 2}
@@ -206,6 +207,7 @@ def _die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_named_and_loses_nothing_else(tmp_path):
     """The run that kills its process fails; what does not need it is made by new ones."""
     pool = engines.Processes(1, [])

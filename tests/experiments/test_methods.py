@@ -69,6 +69,7 @@ def test_methods_that_cannot_be_are_refused(raw, changes, word):
         compared(raw, **changes)
 
 
+@pytest.mark.slow
 def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
     plan, store = compared(raw, methods=["redi", "ddk", "multi_exit", "step_by_step"]), Store()

@@ -42,11 +42,17 @@ def refused(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return refused
 
 
+LONG = ("of 100 MB", "that does not end", "that prints a hundred megabytes", "ten gigabytes")
+
+
 def cases(table: list[tuple]) -> list:
-    """The cases of a table by their names; those with 100 MB are too slow for every day, but for
-    one."""
+    """The cases of a table by their names; `LONG` ones are too slow for every day."""
     return [
-        pytest.param(*case[1:], id=case[0], marks=[pytest.mark.faults] * ("of 100 MB" in case[0]))
+        pytest.param(
+            *case[1:],
+            id=case[0],
+            marks=[pytest.mark.faults] * any(name in case[0] for name in LONG),
+        )
         for case in table
     ]
 
@@ -1205,6 +1211,7 @@ def test_a_store_may_lie_anywhere(
     assert list((tmp_path / name).glob("runs/number/*/result.json"))
 
 
+@pytest.mark.faults
 def test_a_place_whose_name_is_no_text_is_told_as_far_as_it_is(tmp_path: Path):
     place = os.fsencode(tmp_path) + b"/a\xffb"
     done = subprocess.run(

@@ -22,6 +22,8 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 from studylib.training import teachers
 
+pytestmark = pytest.mark.faults
+
 KINDS = ("teacher", "layers", "cut", "states", "lr_search", "student", "answers", "loyalty", "cost")
 
 

@@ -9,6 +9,8 @@ import yaml
 from miniatures import grouped
 from small import STUDY, Victims, prepare, shown, stored
 
+pytestmark = pytest.mark.faults
+
 CELLS = {
     "raises": (
         "raise ValueError('no luck')",
@@ -56,7 +58,6 @@ def add_cell(notebook: Path, source: str) -> bytes:
     return before
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize(("source", "message"), CELLS.values(), ids=CELLS)
 def test_a_notebook_that_fails_is_named_and_the_others_go_on(
     source: str, message: str, undisturbed: Path, victims: Victims, tmp_path: Path

@@ -10,6 +10,8 @@ from small import Victims, prepare, shown, stored
 
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.faults
+
 
 class Disk:
     """A small disk in memory."""
@@ -48,8 +50,8 @@ def size(folder: Path) -> int:
     "share",
     [
         0.4,
-        pytest.param(0.02, marks=pytest.mark.faults),
-        pytest.param(0.8, marks=pytest.mark.faults),
+        0.02,
+        0.8,
     ],
 )
 def test_a_store_on_a_full_disk_goes_on_when_there_is_room(
@@ -77,7 +79,6 @@ def test_a_store_on_a_full_disk_goes_on_when_there_is_room(
     assert stored(disk.place) == stored(undisturbed / "home")
 
 
-@pytest.mark.faults
 def test_tables_on_a_full_disk_are_written_when_there_is_room(
     disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
 ):
@@ -96,7 +97,6 @@ def test_tables_on_a_full_disk_are_written_when_there_is_room(
     assert shown(folder) == shown(undisturbed)
 
 
-@pytest.mark.faults
 def test_a_store_without_inodes_says_so_and_goes_on_when_there_are_some(
     disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
 ):

@@ -8,12 +8,7 @@ import pytest
 from small import INTERVAL, WHOLE, Victims, prepare, repeated, shown, stored
 from victim import MOMENTS
 
-QUICK = (
-    "in a checkpoint's weights",
-    "after result.json",
-    "in answers",
-    "between rows and their tables",
-)
+QUICK = "in a checkpoint's weights"
 RANDOM = 40
 
 
@@ -38,7 +33,7 @@ def check_goes_on(folder: Path, undisturbed: Path, moment: str, victims: Victims
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param(m, marks=[] if m in QUICK else [pytest.mark.faults])
+        pytest.param(m, marks=[pytest.mark.faults] * (m != QUICK))
         for m in MOMENTS
         if not m.startswith("no ")
     ],

@@ -13,6 +13,8 @@ import psutil
 import pytest
 from small import VICTIM, prepare
 
+pytestmark = pytest.mark.faults
+
 LONGEST = 300  # seconds, after which what is waited for will not come
 ENDLESS = {"teacher_steps": 10**5, "seeds": [0, 1]}  # steps of which the first few are seen
 # where tests run under nohup, children would not hear it
@@ -86,14 +88,12 @@ def test_workers_end_with_the_study(number: int, tmp_path: Path):
     check_nothing_is_left(folder, [*STUDY, "capacity_gap.yaml"], number, runs=2)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_processes_that_share_a_run_end_with_the_study(number: int, tmp_path: Path):
     folder = prepare(tmp_path / "study", **ENDLESS | {"processes": 2})
     check_nothing_is_left(folder, [*STUDY, "capacity_gap.yaml"], number, runs=1)
 
 
-@pytest.mark.faults
 def test_processes_of_torchrun_end_with_it(tmp_path: Path):
     folder = prepare(tmp_path / "study", **ENDLESS)
     check_nothing_is_left(

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from small import INTERVAL, Victims, prepare, repeated, shown, stored
 
+pytestmark = pytest.mark.faults
 
-@pytest.mark.parametrize("calls", [2, pytest.param(4, marks=pytest.mark.faults)])
+
+@pytest.mark.parametrize("calls", [2, 4])
 def test_at_once_they_compute_everything_once_and_show_the_same(
     calls: int, undisturbed: Path, victims: Victims, tmp_path: Path
 ):
@@ -19,7 +21,6 @@ def test_at_once_they_compute_everything_once_and_show_the_same(
     assert stored(folder / "home") == stored(undisturbed / "home")
 
 
-@pytest.mark.faults
 def test_what_one_leaves_that_is_killed_the_others_take_over(
     undisturbed: Path, victims: Victims, tmp_path: Path
 ):

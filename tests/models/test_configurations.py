@@ -205,6 +205,7 @@ def check_computes_as(folder: Path, reference: torch.nn.Module) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("what", IGNORED)
 def test_what_says_nothing_of_the_weights_changes_nothing(

@@ -98,6 +98,7 @@ class Stop(Exception):
     """Stands for a killed process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
@@ -147,6 +148,7 @@ def test_a_stopped_training_ends_with_the_same_bits(
         assert torch.equal(expected, weight), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call", "goes_on"),
     [
@@ -213,6 +215,7 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
     assert not torch.equal(trained(0), trained(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(
@@ -534,6 +537,7 @@ def test_stages_follow_one_another_and_name_what_they_log(tmp_path):
     ] + 3 * [["cross_entropy", "taid"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "weights",
     [{"hidden_mse": 1.0}, {"hidden_cosine": 1.0}, {"mi_alpha": 1.0}, {"token_relation": 1.0}],
@@ -662,6 +666,7 @@ print(plain, kept, torch.get_num_threads(), (held - pages()) * resource.getpages
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory"
 )
