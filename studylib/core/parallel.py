@@ -10,6 +10,7 @@ from multiprocessing import parent_process
 from threading import Thread
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -145,6 +146,14 @@ def keep_memory() -> None:
 def give_back() -> None:
     """Give back what is kept, where it is glibc that keeps it."""
     _glibc("malloc_trim", 0)
+
+
+def make_room() -> None:
+    """Give back what is kept, where less than a quarter of the machine's memory is left: tensors of
+    many sizes leave holes that grow."""
+    memory = psutil.virtual_memory()
+    if memory.available < memory.total / 4:
+        give_back()
 
 
 def _glibc(function: str, *numbers: int) -> None:

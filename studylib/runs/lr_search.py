@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
@@ -60,13 +59,13 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     steps = method_stages.steps(stages)
     bar.total(steps * len(lrs))
     for number, rate in enumerate(lrs[len(tried) :], start=len(tried)):
-        model, _ = inputs.load(store, run.needs["init"])
 
         def report(step: int, values: dict, before: int = number * steps) -> None:
             bar.step(before + step, loss=values["loss"])
 
         how = dict(stages=stages, work=work / str(number), report=report, **given.shared(rate))
-        tried.append({"rate": rate, "dev_cross_entropy": _trial(given, model, how)})
+        tried.append({"rate": rate, "dev_cross_entropy": _trial(given, store, how)})
+        parallel.give_back()
         if parallel.first():
             write_sealed(work / "tried.json", {"found": tried})
     fit = [trial for trial in tried if trial["dev_cross_entropy"] is not None]
@@ -80,10 +79,10 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"rate": best}
 
 
-def _trial(
-    given: supervision.TrainingInputs, model: transformers.PreTrainedModel, how: Mapping
-) -> float | None:
-    """The loss of gold answers on dev after a training; None where it is no number."""
+def _trial(given: supervision.TrainingInputs, store: Store, how: Mapping) -> float | None:
+    """The loss of gold answers on dev after a training from the init; None where it is no
+    number."""
+    model, _ = inputs.load(store, given.run.needs["init"])
     parameters, loss = given.run.parameters, math.nan
 
     def measure() -> None:

@@ -27,8 +27,6 @@ from studylib.store.store import Store
 from studylib.training import loop, teachers
 from studylib.training.config import Recipe
 
-TRIMMED = 8  # steps after which memory is given back
-
 
 @dataclass(frozen=True)
 class Supervision:
@@ -255,8 +253,6 @@ def train(
                 key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")
             },
         )
-        if step % TRIMMED == 0:  # rows of many lengths leave holes that grow
-            parallel.give_back()
 
     watched = given.watched(model)
     curve = loop.train(

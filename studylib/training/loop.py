@@ -160,6 +160,7 @@ def train(
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
         learner.keep(curve, work)
+        parallel.make_room()
     learner.whole(last)
     return curve
 

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer, unpack
 
-from studylib.core import filesystem
+from studylib.core import filesystem, parallel
 from studylib.core.errors import StudyError
 from studylib.data import packing
 from studylib.methods import features, objective, views
@@ -196,6 +197,26 @@ def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits
         torch.equal(p, q)
         for p, q in zip(undisturbed.parameters(), resumed.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize(("available", "count"), [(24, 0), (26, 0), (23, 3)])
+def test_memory_is_given_back_after_a_step_where_little_is_left(
+    available: int, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = []
+    monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", float("inf"))
+    memory = SimpleNamespace(available=available, total=96)
+    monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(parallel, "give_back", lambda: calls.append(None))
+    loop.train(
+        model("llama"),
+        packs(),
+        stages=stages({"cross_entropy": 1.0}, 3),
+        recipe=Recipe(4, 1e-3, 0),
+        vocabulary=VOCABULARY,
+        work=tmp_path,
+    )
+    assert len(calls) == count
 
 
 def test_same_seed_same_bits_and_another_seed_others(tmp_path):
