@@ -10,6 +10,8 @@ import json
 import math
 import multiprocessing
 import random
+import re
+import resource
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -25,7 +27,6 @@ from transformers import PreTrainedModel
 
 from studylib.bench import baselines
 from studylib.bench.baselines import Gkd, Match, Packed, PlainLoop
-from studylib.bench.data import megabytes
 from studylib.core import provenance
 from studylib.core.errors import StudyError
 from studylib.data import packing
@@ -340,6 +341,15 @@ def _peak_memory(plan: Plan, name: str, folder: Path, parts: int) -> float:
     elif name == "plain loop":
         PlainLoop(match, folder).distil(contexts)
     return megabytes()
+
+
+def megabytes() -> float:
+    """The most memory that this process has held. `getrusage` would count that of the process which
+    started it, too."""
+    status = Path("/proc/self/status")
+    if status.exists() and (most := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(most[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts in bytes
 
 
 def _noted(answers: list[list[str]], ask: Callable[..., list[str]], *given: object) -> None:
