@@ -9,6 +9,7 @@ import string
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 import pytest
@@ -210,7 +211,7 @@ def test_any_description_of_a_data_set_is_taken_or_refused(description: object):
 def test_a_refusal_is_one_line_that_can_be_read(quoted: str):
     message = str(StudyError(f"mine.json: {quoted!s}: mend it."))
     assert (
-        message.isprintable()
+        all(char.isprintable() or category(char) == "Zs" for char in message)
         and message.startswith("mine.json: ")
         and message.endswith(": mend it.")
     )

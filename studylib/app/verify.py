@@ -295,11 +295,8 @@ def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Dif
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
     """What differs in a few sets of answers that the store has, and whose models and questions are
     at hand."""
-    there = [
-        asked
-        for asked in job.plan.asked
-        if rows.is_answered(asked, store) and budget.at_hand(asked.answers, "test")
-    ]
+    answered = [asked for asked in job.plan.asked if rows.is_answered(asked, store)]
+    there = [asked for asked in answered if budget.at_hand(asked.answers, "test")]
     if lacking := len(job.plan.asked) - len(there):
         yield Difference(
             f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only"

@@ -157,7 +157,8 @@ def shards(folder: Path) -> list[str]:
         return ["model.safetensors"]
     content = model_files.read_json(index)
     try:
-        names = sorted({str(name) for name in content["weight_map"].values()})  # type: ignore[index]  # whatever it is
+        weight_map = content["weight_map"]  # type: ignore[index]  # whatever it is
+        names = sorted({str(name) for name in weight_map.values()})
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it."

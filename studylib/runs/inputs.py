@@ -113,12 +113,8 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     teacher_answers = json.loads(
         store.path(run.needs["teacher_answers"], "answers.json").read_text(encoding="utf-8")
     )
-    if run.parameters["targets"] in ("sequence_kd", planning.WITHHELD):
-        gold = (
-            {q.id for q in source.labelled}
-            if run.parameters["targets"] == planning.WITHHELD
-            else set()
-        )
+    if (targets := run.parameters["targets"]) in ("sequence_kd", planning.WITHHELD):
+        gold = {q.id for q in source.labelled} if targets == planning.WITHHELD else set()
         return [
             q if q.id in gold else prompts.answered(q, teacher_answers[q.id]["text"])
             for q in source.questions

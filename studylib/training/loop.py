@@ -160,7 +160,6 @@ def train(
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
         learner.keep(curve, work)
-        parallel.make_room()
     learner.whole(last)
     return curve
 
@@ -240,6 +239,7 @@ class _Optimiser:
             )
         self.learner.step(self.recipe.rate_at(step, steps))
         method.update(within, stage.steps, values)
+        parallel.make_room()
         return values
 
     def measured(self, dev: Dev, step: int) -> dict[str, float]:

@@ -206,9 +206,17 @@ PARAMETERS = [
         {"train_prompt": "one-shot", "train": SMALL["train"] | {"paragraphs": 1}},
         "a second article",
     ),
-    ("no such engine", {"engine": "cloud"}, "engine 'cloud' is unknown"),
+    (
+        "no such engine",
+        {"engine": "cloud"},
+        "machine.engine must be 'local', 'ray' or 'slurm', not 'cloud'",
+    ),
     ("no such option", {"engine_options": {"speed": 1}}, "local has no option 'speed'"),
-    ("no such device", {"device": "tpu"}, "device 'tpu' is unknown"),
+    (
+        "no such device",
+        {"device": "tpu"},
+        "machine.device must be 'auto', 'cpu' or 'cuda', not 'tpu'",
+    ),
     ("no thread", {"threads": 0}, "machine.threads must be greater than or equal to 1, not 0"),
     (
         "more threads than can be counted",
