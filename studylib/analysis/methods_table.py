@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib.analysis import contrasts, pairing, prose, roles, statistics, tables
+from studylib.analysis import contrasts, pairing, prose, roles, run_ids, statistics, tables
 from studylib.analysis.figures import look
 from studylib.analysis.formats import number, probability, signed, span
 from studylib.core.labels import CONTROL, METHOD, STUDENT
@@ -44,6 +44,8 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
         for key, model in models.items():
             line = dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True))
             line |= {name: 100 * model[name].mean() for name in SCORES}
+            references = {other for other in (control, plain) if other is not None}
+            line["runs"] = run_ids.of(model, *(models[other] for other in references))
             for name, other in ((CONTROL, control), (PLAIN, plain)):
                 compared = other is not None and other != key
                 beside = contrasts.difference(model, models[other]) if compared else {}
@@ -90,7 +92,7 @@ def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             axis.plot(row.training_flops, row.f1, marker, ls="", label=row.objective)
         axis.set(xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
     axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    return figure, table[[*SETTING, *MODEL, "f1", "training_flops"]]
+    return figure, table[[*SETTING, *MODEL, "f1", "training_flops", "runs"]]
 
 
 def answer(table: pd.DataFrame) -> str:

@@ -135,11 +135,7 @@ def capacity_answer(
     families = [
         {
             "prefix": _prefix(students, family),
-            "claims": [
-                (role, test, claim)
-                for role in ("student", "control")
-                for test, claim in claims.by_test(_lines(fresh, family=family), role).items()
-            ],
+            "claims": _claims(_lines(fresh, family=family)),
             "nearest": _nearest(_lines(fresh, family=family, role="student")),
             "added": _lines(added, family=family).to_dict("records"),
         }
@@ -148,6 +144,16 @@ def capacity_answer(
     looked_at = bool((kept.untouched < kept.n).any())
     scope = {"seeds": _seeds(kept), "eval_prompt": eval_prompt, "looked_at": looked_at}
     return prose.render("capacity_answer", families=families, **scope) + "\n"
+
+
+def _claims(models: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """What is claimed on each test set, by role; without a role that has no model."""
+    by_role = {role: claims.by_test(models, role) for role in ("student", "control")}
+    return {
+        role: [{"test_set": test, **vars(claim)} for test, claim in by_test.items() if claim]
+        for role, by_test in by_role.items()
+        if by_test
+    }
 
 
 def _nearest(students: pd.DataFrame) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import inspect
 import re
 import sys
 
+import pandas as pd
+
+from studylib.analysis import tables
 from studylib.methods import stages
 from studylib.methods.base import Method
 
@@ -21,15 +24,17 @@ DECISIONS = {
 PAPER = re.compile(r"^(?P<name>.+?)\.\s\s(?P<paper>.+?)(?:;|\n\n)", re.DOTALL)
 
 
-def table() -> str:
-    """Markdown, a line per method."""
-    lines = ["| method | what | paper | decides |", "| --- | --- | --- | --- |"]
+def table(folder: str = "", *, decisions: bool = True) -> str:
+    """Markdown, a line per method, linked to its file as seen from where `folder` begins; with what
+    it decides, or without."""
+    lines = []
     for name, method in stages.known().items():
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
         assert header, f"{name}: its header names a paper"
         what, paper = (" ".join(part.split()) for part in header.groups())
-        lines.append(f"| [`{name}`]({name}.py) | {what} | {paper} | {decided(method)} |")
-    return "\n".join(lines) + "\n"
+        line = {"method": f"[`{name}`]({folder}{name}.py)", "what": what, "paper": paper}
+        lines.append(line | ({"decides": decided(method)} if decisions else {}))
+    return tables.markdown(pd.DataFrame(lines)) + "\n"
 
 
 def decided(method: type[Method]) -> str:

@@ -72,10 +72,12 @@ def superseded(plan: Plan, done: pd.DataFrame) -> str:
 
 
 def missing(plan: Plan, done: pd.DataFrame) -> str:
-    """How many answers of a plan are not among the runs that were `done`, in a sentence; nothing
-    where none are missing."""
-    count = sum(answers.answers.planned not in set(done.planned) for answers in plan.asked)
-    return f"Still missing: {count} of {len(plan.asked)} planned sets of answers." if count else ""
+    """How many evaluations of a plan are among the runs that were `done`, in a sentence; nothing
+    where none is missing."""
+    count = sum(asked.answers.planned in set(done.planned) for asked in plan.asked)
+    if count == len(plan.asked):
+        return ""
+    return f"{count} of {len(plan.asked)} planned evaluations are done."
 
 
 def computed(done: pd.DataFrame) -> str:

@@ -41,6 +41,7 @@ def pages() -> dict[Path, dict[str, str]]:
     return {
         root() / "README.md": {
             "answers": "".join(answers),
+            "methods": methods_list.table("studylib/methods/", decisions=False),
             "kept": _kept(study.folder("qwen", "capacity_gap")),
         },
         root() / "figures" / "small" / "README.md": results,

@@ -43,7 +43,7 @@ TABLES = {
     "rates": "Learning rates",
 }
 # The figures, one a notebook, that draw the lines of `table`.
-COMPARED = ("retention", "students", "prompting")
+COMPARED = ("retention", "students", "prompting", "methods")
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
 DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError)  # to any file

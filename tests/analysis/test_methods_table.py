@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from invented import rows
 
-from studylib.analysis import methods_table, statistics
+from studylib.analysis import methods_table, run_ids, statistics
 from studylib.core.labels import CONTROL, GOLD_ONLY, METHOD, STUDENT
 
 PLAIN, METHODS = "forward_kl", {"better": 0.7, "worse": 0.4}
@@ -76,3 +76,14 @@ def test_the_frontier_draws_every_model(answered):
     (axis,) = figure.axes
     labels = axis.get_legend_handles_labels()[1]
     assert labels == ["control", PLAIN, *METHODS] and len(drawn) == len(table)
+
+
+def test_a_line_names_its_runs_and_those_that_it_is_compared_with(answered):
+    table = methods_table.compare(answered, COSTS)
+    keys = {
+        objective: run_ids.of(part) for objective, part in answered.groupby("objective", sort=False)
+    }
+    compared = {keys["cross_entropy"], keys[PLAIN]}
+    for line in table.itertuples():
+        assert line.runs == run_ids.joined(compared | {keys[line.objective]})
+    assert list(methods_table.frontier(table)[1].runs) == list(table.runs)

@@ -347,20 +347,22 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     )
     answer = summary.capacity_answer(kept, gained, "zero-shot")
     assert answer.startswith(
-        "At least 90 % of F1 and EM is kept by students with up to 25.0 % fewer parameters on near"
-        " and by no control on near. Datta et al. (2025) report this at up to 57.1 % fewer"
-        " parameters. The student nearest to that has 40.0 % fewer and keeps 50.0 % of F1 (50.0 to"
-        " 50.0) and 50.0 % of EM (50.0 to 50.0) on near. The teacher adds +0.0 to +6.0 points"
-        " (significant in 1 of 2 comparisons; minimum detectable effect 0.0) to what"
+        "Students with up to 25.0 % fewer parameters are shown to keep at least 90 % of F1 and EM"
+        " on near. No control is shown to keep at least 90 % of F1 and EM on near. Datta et al."
+        " (2025) report 90 % at up to 57.1 % fewer parameters. Our student of the nearest size has"
+        " 40.0 % fewer and keeps 50.0 % of F1 (50.0 to 50.0) and 50.0 % of EM (50.0 to 50.0) on"
+        " near. The teacher adds +0.0 to +6.0 points (significant in 1 of 2 comparisons; minimum"
+        " detectable effect 0.0) to what"
     )
-    assert answer.endswith("zero-shot, 1 seed: another training may differ.)\n")
-    assert "zero-shot, 1 to 5 seeds" in summary.capacity_answer(
+    assert answer.endswith("(Zero-shot, F1 from 0 to 100. 1 training seed: another may differ.)\n")
+    assert "1 to 5 training seeds" in summary.capacity_answer(
         kept.assign(seeds=[1, 5, 5, 5, 5]), gained, "zero-shot"
     )
     none = kept[kept.student != "f-5"]
-    assert "by no student on near" in summary.capacity_answer(none, gained, "zero-shot")
+    assert "No student is shown to" in summary.capacity_answer(none, gained, "zero-shot")
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
-    assert "25.0 % fewer parameters on near (estimates)." in few and "significant" not in few
+    assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters are")
+    assert "significant" not in few
     assert (
         summary.capacity_answer(*compared({}), "zero-shot")
         == "Nothing to compare was answered yet.\n"
@@ -373,8 +375,8 @@ def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_a_range()
     text = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
     assert "the fine-tuned teacher adds +10.0 points (10.0 to 10.0) on near, significant. " in text
     assert (
-        "Fine-tuned teachers of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (F1 in points of"
-        " 100, zero-shot, 1 seed" in text
+        "Fine-tuned teachers of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (Zero-shot, F1 from"
+        " 0 to 100. 1 training seed" in text
     )
     assert "near, not significant." in summary.choice_answer(
         gained.assign(p_holm=0.06), scores, "fine-tuned", "zero-shot"
@@ -413,11 +415,11 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
     worth = prompting.prompting(pd.concat(both), list(scores), list(scores))
     text = summary.prompting_answer(worth, list(scores))
     assert (
-        "here training and asking one-shot, not zero-shot, changes a student's score by +10.0"
+        "here training and evaluating one-shot instead of zero-shot changes a student's F1 by +10.0"
         " points (10.0 to 10.0) on near, significant." in text
     )
     assert (
-        "A demonstration in asking alone changes the score of a student trained zero-shot by -5.0"
+        "A demonstration in evaluation alone changes the F1 of a student trained zero-shot by -5.0"
         " points (significant in 1 of 1 comparisons)." in text
     )
 
@@ -490,10 +492,10 @@ def test_the_claim_rests_on_untouched_questions_alone():
     )
     answer = summary.capacity_answer(kept, gained, "zero-shot", claimed)
     assert answer.startswith(
-        "At least 90 % of F1 and EM is kept by no student on near and by controls with up to 25.0 %"
-        " fewer parameters on near. Datta"
+        "No student is shown to keep at least 90 % of F1 and EM on near. Controls with up to 25.0 %"
+        " fewer parameters are shown to keep at least 90 % of F1 and EM on near. Datta"
     )
-    assert "The student nearest to that has 40.0 % fewer and keeps 50.0 % of F1" in answer
+    assert "Our student of the nearest size has 40.0 % fewer and keeps 50.0 % of F1" in answer
     assert answer.endswith("that were not looked at while choices were made.)\n")
 
 

@@ -165,9 +165,9 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
     assert (
         line["f1"] == pytest.approx(100 * rows.f1.mean()) and line["n"] == rows.question.nunique()
     )
-    missing = sum(asked.called["role"] != "base" for asked in plan.asked)
+    done = sum(asked.called["role"] == "base" for asked in plan.asked)
     assert (folder / "answer.md").read_text() == (
-        f"Nothing to compare was answered yet. Still missing: {missing} of {len(plan.asked)}"
-        " planned sets of answers.\n"
+        f"Nothing to compare was answered yet. {done} of {len(plan.asked)} planned evaluations"
+        " are done.\n"
     )
     assert f"{rows.parameters_total.iloc[0]:,}" in (folder / "bases.md").read_text()

@@ -41,6 +41,6 @@ def test_what_is_missing_of_a_plan_is_counted():
     assert origin.computed(runs).endswith(
         "(S P, 2 threads, torch 2); training a student took up to 60 seconds."
     )
-    assert origin.missing(plan, runs) == "Still missing: 2 of 3 planned sets of answers."
+    assert origin.missing(plan, runs) == "1 of 3 planned evaluations are done."
     assert origin.missing(SimpleNamespace(asked=plan.asked[:1]), runs) == ""
     assert origin.computed(runs[:0]) == ""
