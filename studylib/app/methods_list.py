@@ -26,14 +26,14 @@ PAPER = re.compile(r"^(?P<name>.+?)\.\s\s(?P<paper>.+?)(?:;|\n\n)", re.DOTALL)
 
 def table(folder: str = "", *, decisions: bool = True) -> str:
     """Markdown, a line per method, linked to its file as seen from where `folder` begins; with what
-    it decides, or without."""
+    it is and decides, or without."""
     lines = []
     for name, method in stages.known().items():
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
         assert header, f"{name}: its header names a paper"
         what, paper = (" ".join(part.split()) for part in header.groups())
-        line = {"method": f"[`{name}`]({folder}{name}.py)", "what": what, "paper": paper}
-        lines.append(line | ({"decides": decided(method)} if decisions else {}))
+        line = {"method": f"[`{name}`]({folder}{name}.py)", "paper": paper}
+        lines.append(line | ({"what": what, "decides": decided(method)} if decisions else {}))
     return tables.markdown(pd.DataFrame(lines)) + "\n"
 
 
