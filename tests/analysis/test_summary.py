@@ -347,9 +347,9 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     )
     answer = summary.capacity_answer(kept, gained, "zero-shot")
     assert answer.startswith(
-        "Students with up to 25.0 % fewer parameters are shown to keep at least 90 % of F1 and EM"
-        " on near. No control is shown to keep at least 90 % of F1 and EM on near. Datta et al."
-        " (2025) report 90 % at up to 57.1 % fewer parameters. Our student of the nearest size has"
+        "Students with up to 25.0 % fewer parameters pass the test of keeping at least 90 % of F1"
+        " and EM on near. No control passes the test of keeping at least 90 % of F1 and EM on near."
+        " Datta et al. (2025) report 90 % at up to 57.1 % fewer parameters. Our student of the nearest size has"
         " 40.0 % fewer and keeps 50.0 % of F1 (50.0 to 50.0) and 50.0 % of EM (50.0 to 50.0) on"
         " near. The teacher adds +0.0 to +6.0 points (significant in 1 of 2 comparisons; minimum"
         " detectable effect 0.0) to what"
@@ -359,9 +359,9 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
         kept.assign(seeds=[1, 5, 5, 5, 5]), gained, "zero-shot"
     )
     none = kept[kept.student != "f-5"]
-    assert "No student is shown to" in summary.capacity_answer(none, gained, "zero-shot")
+    assert "No student passes the test" in summary.capacity_answer(none, gained, "zero-shot")
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
-    assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters are")
+    assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters")
     assert "significant" not in few
     assert (
         summary.capacity_answer(*compared({}), "zero-shot")
@@ -492,8 +492,8 @@ def test_the_claim_rests_on_untouched_questions_alone():
     )
     answer = summary.capacity_answer(kept, gained, "zero-shot", claimed)
     assert answer.startswith(
-        "No student is shown to keep at least 90 % of F1 and EM on near. Controls with up to 25.0 %"
-        " fewer parameters are shown to keep at least 90 % of F1 and EM on near. Datta"
+        "No student passes the test of keeping at least 90 % of F1 and EM on near. Controls with up"
+        " to 25.0 % fewer parameters pass the test of keeping at least 90 % of F1 and EM on near."
     )
     assert "Our student of the nearest size has 40.0 % fewer and keeps 50.0 % of F1" in answer
     assert answer.endswith("that were not looked at while choices were made.)\n")
