@@ -347,12 +347,12 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     )
     answer = summary.capacity_answer(kept, gained, "zero-shot")
     assert answer.startswith(
-        "Students with up to 25.0 % fewer parameters pass the test of keeping at least 90 % of F1"
-        " and EM on near. No control passes the test of keeping at least 90 % of F1 and EM on near."
-        " Datta et al. (2025) report 90 % at up to 57.1 % fewer parameters. Our student of the"
-        " nearest size has 40.0 % fewer and keeps 50.0 % of F1 (50.0 to 50.0) and 50.0 % of"
-        " EM (50.0 to 50.0) on near. The teacher adds +0.0 to +6.0 points (significant in 1 of 2 comparisons; minimum"
-        " detectable effect 0.0) to what"
+        "Students with up to 25.0 % fewer parameters pass the test of keeping at least 90 %"
+        " of F1 and EM on near. No control passes the test of keeping at least 90 % of F1 and"
+        " EM on near. Datta et al. (2025) report 90 % at up to 57.1 % fewer parameters. Our"
+        " student of the nearest size has 40.0 % fewer and keeps 50.0 % of F1 (50.0 to 50.0)"
+        " and 50.0 % of EM (50.0 to 50.0) on near. The teacher adds +0.0 to +6.0 points"
+        " (significant in 1 of 2 comparisons; minimum detectable effect 0.0) to what"
     )
     assert answer.endswith("(Zero-shot, F1 from 0 to 100. 1 training seed: another may differ.)\n")
     assert "1 to 5 training seeds" in summary.capacity_answer(
