@@ -13,7 +13,6 @@ from typing import Any
 import transformers
 
 from studylib.core import parallel
-from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.data import packing, vocabulary
 from studylib.evaluation import generate, metrics
@@ -98,11 +97,7 @@ def _teacher(
     """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared
     does it stay: else its states and the head that makes logits of them are all that is needed."""
     model, teacher_tokenizer = inputs.load(store, run.needs[f"teacher{which}"])
-    if loading.vocabulary_digest(teacher_tokenizer) != loading.vocabulary_digest(tokenizer):
-        raise StudyError(
-            f"{run.label}: teacher and student have different vocabularies; take models of one"
-            " family."
-        )
+    inputs.check_vocabularies(run, tokenizer, teacher_tokenizer)
     model.eval()
     head = parts.output_of(model, vocabulary.size(tokenizer))
     beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))

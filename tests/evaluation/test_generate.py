@@ -63,6 +63,16 @@ def test_answers_that_end_at_unlike_times_are_those_of_generate(family):
         assert answer.text == generated(net, prompt, branch, 12) or answer.margin < 1e-3
 
 
+def assert_same_answers(answers, others):
+    """The same texts but where the two best tokens are close, with the same probability."""
+    for first, second in zip(answers, others, strict=True):
+        assert first.question_id == second.question_id
+        assert first.text == second.text or min(first.margin, second.margin) < 1e-3
+        assert first.text != second.text or first.log_probability == pytest.approx(
+            second.log_probability, abs=1e-3
+        )
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_demonstration_computed_once_changes_no_answer(family):
     """The same prompts with their common beginning read anew for every context."""
@@ -75,12 +85,7 @@ def test_a_demonstration_computed_once_changes_no_answer(family):
         generate.answer(net, tokenizer(), variant, batch=4, longest=6)
         for variant in (prompts, apart)
     )
-    for first, second in zip(once, anew, strict=True):
-        assert first.question_id == second.question_id
-        assert first.text == second.text or min(first.margin, second.margin) < 1e-3
-        assert first.text != second.text or first.log_probability == pytest.approx(
-            second.log_probability, abs=1e-3
-        )
+    assert_same_answers(once, anew)
 
 
 @torch.no_grad()
@@ -122,12 +127,7 @@ def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_o
         generate.answer(net, tokenizer(), prompts, batch=4, longest=6, gold=gold)
         for gold in (False, True)
     )
-    for first, second in zip(without, beside, strict=True):
-        assert first.question_id == second.question_id
-        assert first.text == second.text or min(first.margin, second.margin) < 1e-3
-        assert first.text != second.text or first.log_probability == pytest.approx(
-            second.log_probability, abs=1e-3
-        )
+    assert_same_answers(without, beside)
     rows = [row for prompt in prompts for row in unpack(prompt)]
     for answer, row in zip(beside, rows, strict=True):
         torch.testing.assert_close(
