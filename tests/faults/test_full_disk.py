@@ -1,6 +1,8 @@
 """A disk that is full: it is said what is needed, nothing is damaged, and with more room it goes
 on."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +21,20 @@ class Disk:
     def __init__(self, place: Path):
         self.place = place
 
-    def resize(self, size: int, *how: str) -> bool:
-        """Make it so many bytes large; whether that succeeded."""
-        command = ["mount", *how, "-o", f"{'remount,' if not how else ''}size={size}"]
-        return (
-            subprocess.run(
-                [*command, *([] if not how else ["tmpfs"]), str(self.place)], capture_output=True
-            ).returncode
-            == 0
-        )
+    def mount(self, size: int) -> bool:
+        """Mount it, so many bytes large; whether that succeeded."""
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(self.place)]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def resize(self, size: int) -> None:
+        """Make it so many bytes large."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.place)], check=True)
+
+    def leave(self, free: int) -> None:
+        """Make it so large that so many bytes are free."""
+        blocks = os.statvfs(self.place)
+        self.resize((blocks.f_blocks - blocks.f_bfree) * blocks.f_frsize + free)
+        assert shutil.disk_usage(self.place).free == free
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = Disk(place)
-    if not mounted.resize(1 << 20, "-t", "tmpfs"):
+    if not mounted.mount(1 << 20):
         pytest.skip("no disk can be mounted here")
     yield mounted
     subprocess.run(["umount", str(place)], check=True)
@@ -83,7 +90,7 @@ def test_tables_on_a_full_disk_are_written_when_there_is_room(
     disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
 ):
     folder = prepare(disk.place / "full")
-    disk.resize(size(disk.place) + (64 << 10))
+    disk.leave(free=32 << 10)
     (ended,) = victims.run(folder, home=tmp_path / "home")
     assert ended.code == 2, ended
     assert (
