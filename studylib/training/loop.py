@@ -229,7 +229,7 @@ class _Optimiser:
         sampler = self.samplers[number]
         sampler.step = within if len(sampler.order) == stage.steps else step
         with parts.precision(self.model, self.recipe.precision):
-            rows = method.batch(sampler, self.ask)
+            rows = self.learner.whole(method.batch, sampler, self.ask)
             given = (self.vocabulary, self.recipe.micro_batch_size, self.learner.whole)
             values = backward(self.model, rows, method, self.teachers, *given)
         if not math.isfinite(values["loss"]):

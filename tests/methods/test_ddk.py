@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import asker, rows_of
 from miniatures import packs
+from short_training import asker, rows_of
 
 from studylib.data.packing import schedule
 from studylib.methods.base import Sampler

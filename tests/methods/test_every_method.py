@@ -2,19 +2,23 @@
 two processes."""
 
 import inspect
+import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import short_training
 import torch
-from conftest import VOCABULARY, asker, guide, rows_of
 from miniatures import model
+from short_training import VOCABULARY, every, guide, rows_of, trained
 
 from studylib.core import filesystem
 from studylib.core.project import root
 from studylib.methods import options, stages
 from studylib.training import loop
-from studylib.training.config import Recipe
 
 HEADER = re.compile(
     r"^(?P<name>[^\n]+)  .*(arXiv|20\d\d).*\n\n {4}L = .+\n\nHere: .+Left out: .+Source: .+"
@@ -64,24 +68,6 @@ def test_its_losses_and_gradients_are_finite_and_do_not_depend_on_micro_batches(
             torch.testing.assert_close(micro_gradient[name], expected, rtol=1e-3, atol=1e-5)
 
 
-def trained(method_stages, rows, work, *, report=lambda step, values: None, seed=0):
-    """The curve and the weights of a short training."""
-    net, (stage,) = model("llama", seed=seed), method_stages
-    teachers = [guide(stage.prototype, model("llama", seed=1))] * stage.uses_teacher
-    curve = loop.train(
-        net,
-        rows,
-        stages=method_stages,
-        recipe=Recipe(batch_size=3, lr=1e-3, seed=5, micro_batch_size=2),
-        vocabulary=VOCABULARY,
-        work=work,
-        teachers=teachers,
-        ask=lambda student: asker(stage.prototype, student),
-        report=report,
-    )
-    return curve, torch.cat([p.detach().flatten() for p in net.parameters()])
-
-
 class Stop(Exception):
     """Stands for a killed process."""
 
@@ -106,3 +92,24 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(name, tmp_path, mon
 def test_the_same_seed_makes_the_same_rows(method):
     for first, second in zip(rows_of(method), rows_of(method), strict=True):
         assert first.digest == second.digest
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_curve_of_one(tmp_path):
+    """Of every method, in one call of torch's launcher."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    file = tmp_path / "two" / "curves.json"
+    file.parent.mkdir()
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, *launcher, short_training.__file__, str(file)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    curves = json.loads(file.read_text())
+    for name, curve in every(list(stages.known()), tmp_path / "one").items():
+        assert len(curve) == len(curves[name]) == 2
+        for step, other in zip(curve, curves[name], strict=True):
+            assert other == pytest.approx(step, rel=1e-4, abs=1e-6), name

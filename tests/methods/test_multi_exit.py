@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import VOCABULARY
 from miniatures import FAMILIES, built, model, packs, tokenizer
+from short_training import VOCABULARY
 from torch.nn.functional import cross_entropy
 
 from studylib.evaluation import generate

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import VOCABULARY, asker, rows_of
 from miniatures import built, model
+from short_training import VOCABULARY, asker, rows_of
 
 from studylib.data import examples
 from studylib.methods.redi import CHOSEN, REJECTED, Redi

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import VOCABULARY, rows_of
 from miniatures import built, model
+from short_training import VOCABULARY, rows_of
 
 from studylib.data import examples
 from studylib.methods.step_by_step import EXPLAIN, RATIONALE, StepByStep, sentences
