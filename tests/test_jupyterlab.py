@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from patience import PATIENCE
 
 from studylib.core.project import root
 
@@ -52,7 +53,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
             yield f"http://127.0.0.1:{port}", place
         finally:
             server.terminate()
-            server.wait(timeout=60)
+            server.wait(timeout=PATIENCE)
 
 
 def _until_answered(address: str, server: subprocess.Popen) -> None:

@@ -36,6 +36,7 @@ from hypothesis import strategies as some
 from miniatures import model, planned, tokenizer
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from patience import PATIENCE
 
 from studylib.analysis import contrasts, cost, figures, retention, summary, teacher_sizes
 from studylib.app import export, origin, parameters, report, study
@@ -1176,7 +1177,7 @@ def test_a_token_of_the_hub_is_told_to_nobody(
             f"hub:someone/thing@{COMMIT}",
         ]
         done = subprocess.run(
-            words, env=given_, capture_output=True, text=True, cwd=root(), timeout=300
+            words, env=given_, capture_output=True, text=True, cwd=root(), timeout=PATIENCE
         )
         server.shutdown()
     assert f"Bearer {CANARY}" in heard, "else there was nothing to tell"

@@ -16,6 +16,7 @@ import papermill
 import pytest
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from patience import PATIENCE
 from refusals import check_refusal
 
 from studylib.app import cli, completion, execution, forecast, notebooks
@@ -153,7 +154,10 @@ def test_as_it_is_seen_in_a_terminal(
     command = "import sys; from studylib.app.cli import main; sys.exit(main())"
     arguments = ["run", params_file(tests={"mine": {"source": f"path:{save(squad)}"}})]
     done = subprocess.run(
-        [sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     check_refusal(done.returncode, done.stdout, done.stderr, home)
     assert "question 'q2' has no answer" in done.stderr
@@ -399,7 +403,7 @@ except SystemExit as done:
 print([name for name in ("torch", "transformers", "pandas", "papermill") if name in sys.modules])
 """
     done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", command], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout.startswith("usage: study")
     assert done.stdout.splitlines()[-2:] == ["exit 0", "[]"], done.stderr
@@ -519,7 +523,7 @@ def test_the_readmes_own_question_works_as_it_is_printed(tmp_path: Path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     written = sorted(

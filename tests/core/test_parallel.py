@@ -10,6 +10,7 @@ import pytest
 import shared_work
 import torch
 from miniatures import SETTINGS, planned
+from patience import PATIENCE
 from shared_work import CASES
 from torch.distributed.elastic.multiprocessing import errors  # noqa: F401  (torch's launcher)
 
@@ -40,7 +41,7 @@ def by_two(folder: Path, *names: str) -> dict[str, list]:
     files = [folder / f"{what}.json" for what in names]
     for file in files:
         file.unlink(missing_ok=True)
-    done = subprocess.run([*command, *names], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *names], capture_output=True, text=True, timeout=PATIENCE)
     assert all(file.exists() for file in files), done.stderr[-3000:]
     return {what: json.loads((folder / f"{what}.json").read_text()) for what in names}
 

@@ -14,6 +14,7 @@ from threading import Thread
 
 import pyarrow
 import pytest
+from patience import PATIENCE
 from pyarrow import parquet
 
 from studylib.core.errors import StudyError
@@ -579,7 +580,7 @@ def test_the_hub_is_read_by_datasets_at_a_commit(hub: dict):
         env=hub,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     first, second, counted, refused = run.stdout.splitlines()
     assert json.loads(first) == [["1", "Sado", "en", [["Belu", 0]]]]
@@ -602,7 +603,7 @@ def test_what_is_not_what_the_hub_published_is_refused_and_nothing_made_of_it_is
         env=hub,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     messages = run.stdout.splitlines()
     assert len(messages) == 2 and all(
@@ -621,7 +622,7 @@ def test_without_a_network_the_hub_is_named(tmp_path: Path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert (
         run.stdout.startswith(f"hub:me/mine@{COMMIT} could not be read (")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from miniatures import SETTINGS, planned
+from patience import PATIENCE
 
 from studylib.app import cli, notebooks, study
 from studylib.core.errors import StudyError
@@ -90,7 +91,7 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
             sent.append(task.run.label)
             if len(sent) == 2:
                 arrived.set()
-            return super().submit(lambda: (arrived.wait(30), task()))
+            return super().submit(lambda: (arrived.wait(PATIENCE), task()))
 
     arrived = threading.Event()
     engines.complete(runs, Store(tmp_path), MACHINE, Slow(4), lambda run: None)
@@ -213,8 +214,8 @@ def test_a_process_that_dies_is_named_and_loses_nothing_else(tmp_path):
     pool = engines.Processes(1, [])
     future = pool.submit(_die)
     with pytest.raises(engines.BrokenProcessPool):
-        future.result(60)
-    assert pool.submit(os.getpid).result(60) != os.getpid()
+        future.result(PATIENCE)
+    assert pool.submit(os.getpid).result(PATIENCE) != os.getpid()
     pool.shutdown()
 
 

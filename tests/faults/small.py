@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import yaml
 from miniatures import grouped
+from patience import PATIENCE
 
 from studylib.core.project import root
 from studylib.store.store import Store
@@ -115,7 +116,7 @@ class Victims:
     def close(self) -> None:
         """End the process that begins them."""
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
         self.process.stdout.close()
         self.said.cleanup()
 

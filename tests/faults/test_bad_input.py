@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from miniatures import model, planned, tokenizer
+from patience import PATIENCE
 from refusals import SMALL, check_refusal
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -1260,7 +1261,7 @@ def in_a_terminal(*arguments: str, **environment: str) -> subprocess.CompletedPr
         [sys.executable, "-c", COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         env=there,
     )
 
@@ -1319,7 +1320,7 @@ def test_a_read_only_disk_is_refused_by_its_path(tmp_path: Path, params_file: Ca
         params_file(),
     ]
     there = os.environ | {"STUDY_HOME": str(disk / "home")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=there)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=there)
     check_refusal(done.returncode, done.stdout, done.stderr, disk / "home")
     assert f"{disk / 'home'} cannot be read or written (Read-only file system)" in done.stderr
 

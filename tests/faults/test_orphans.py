@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import PATIENCE
 from small import VICTIM, prepare
 
 pytestmark = pytest.mark.faults
 
-LONGEST = 300  # seconds, after which what is waited for will not come
 ENDLESS = {"teacher_steps": 10**5, "seeds": [0, 1]}  # steps of which the first few are seen
 # where tests run under nohup, children would not hear it
 HEARING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
@@ -38,7 +38,7 @@ WORKERS = {"engine_options": {"workers": 2}}
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait until it holds, as long as the process lives."""
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert process.poll() is None, "the study ended by itself"
         assert time.monotonic() < end, "what was waited for did not come"
@@ -70,9 +70,9 @@ def check_nothing_is_left(folder: Path, command: list[str], number: int, runs: i
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2, (folder / "said").read_text()
         process.send_signal(number)
-        _, alive = psutil.wait_procs(children, timeout=LONGEST)
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE)
         assert alive == []
-        assert process.wait(LONGEST) != 0
+        assert process.wait(PATIENCE) != 0
     finally:
         for left in (process, *children):
             if psutil.pid_exists(left.pid):

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from patience import PATIENCE
 from platformdirs import user_cache_path
 
 from studylib.core import filesystem, provenance
@@ -22,8 +23,6 @@ from studylib.core.errors import StudyError
 from studylib.runs import planning
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
-
-PATIENCE = 300  # seconds, however busy the machine is
 
 
 def number(value: int = 3, **other) -> Run:
@@ -295,7 +294,7 @@ def make(run, folder):
     (folder / "work").mkdir(exist_ok=True)
     if sys.argv[1] == "hang":
         print("making", flush=True)
-        time.sleep(60)
+        time.sleep(3600)
     return {}
 
 Store().complete(Run("number", {"value": 3}), make)
@@ -309,7 +308,7 @@ def test_the_lock_of_a_killed_process_is_taken_over():
         assert owner.stdout.readline() == "making\n"
         owner.send_signal(signal.SIGKILL)
     assert Store().state(number())[0] == "started"
-    subprocess.run([sys.executable, "-c", OWNER, "go on"], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", OWNER, "go on"], check=True, timeout=PATIENCE)
     assert Store().state(number())[0] == "done"
 
 
