@@ -8,7 +8,7 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from studylib.analysis import formats, retention, statistics, teacher_sizes
-from studylib.core import escaping
+from studylib.core import escaping, progress
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("studylib.analysis"),
@@ -27,6 +27,7 @@ ENVIRONMENT.filters |= {
     "probability": formats.probability,
     "repr": repr,
     "signed": formats.signed,
+    "spoken": progress.spoken,
     "signed_extent": lambda values: formats.extent(values, formats.signed),
 }
 ENVIRONMENT.globals |= {

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ipywidgets
+import pandas as pd
 import torch
 from IPython.display import Markdown, display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from studylib.analysis import tables
 from studylib.app import completion, notebooks
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
@@ -100,25 +102,20 @@ def parting(answer: Sequence[Token]) -> int | None:
 
 def table(answers: Mapping[str, Sequence[Token]]) -> str:
     """Both answers in Markdown: a line per token, the one where the models part marked."""
-    parts = []
-    for name, answer in answers.items():
-        apart = parting(answer)
-        lines = [
-            f"| {name} says | "
-            + " | ".join(f"{other} gives | would say" for other in answers)
-            + " |"
-        ]
-        lines.append("| --- " * (1 + 2 * len(answers)) + "|")
-        for place, token in enumerate(answer):
-            cells = " | ".join(
-                f"{100 * token.probabilities[other]:.0f} % | {_code(token.likeliest[other])}"
-                for other in answers
-            )
-            lines.append(
-                f"| {_code(token.text)}{' ← here they part' if place == apart else ''} | {cells} |"
-            )
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    return "\n\n".join(tables.markdown(_cells(name, answer)) for name, answer in answers.items())
+
+
+def _cells(name: str, answer: Sequence[Token]) -> pd.DataFrame:
+    """A line per token of a model's answer: what every model gives it, and would say there."""
+    apart, lines = parting(answer), []
+    for place, token in enumerate(answer):
+        mark = " ← here they part" if place == apart else ""
+        line = {f"{name} says": f"{_code(token.text)}{mark}"}
+        for other, probability in token.probabilities.items():
+            line[f"{other} gives"] = f"{100 * probability:.0f} %"
+            line[f"{other} would say"] = _code(token.likeliest[other])
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def _code(text: str) -> str:

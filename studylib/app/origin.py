@@ -7,11 +7,11 @@ origin.of(plan, origins.origins(plan, folder=folder))
 import numpy as np
 import pandas as pd
 
+from studylib.analysis import prose
 from studylib.analysis import rates as analysis_rates
 from studylib.analysis.summary import Origin
 from studylib.app import origins
 from studylib.core.escaping import markdown
-from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
@@ -65,10 +65,7 @@ def superseded(plan: Plan, done: pd.DataFrame) -> str:
                 models.setdefault(how[run.planned], {})[asked.counted.label] = None
     if not models:
         return ""
-    each = "; ".join(f"{versions}: {', '.join(labels)}" for versions, labels in models.items())
-    return (
-        f"Answers of models that today's code would compute anew (`study run --compute`): {each}."
-    )
+    return prose.render("outdated", models=models)
 
 
 def missing(plan: Plan, done: pd.DataFrame) -> str:
@@ -77,7 +74,7 @@ def missing(plan: Plan, done: pd.DataFrame) -> str:
     count = sum(asked.answers.planned in set(done.planned) for asked in plan.asked)
     if count == len(plan.asked):
         return ""
-    return f"{count} of {len(plan.asked)} planned evaluations are done."
+    return prose.render("missing", done=count, planned=len(plan.asked))
 
 
 def computed(done: pd.DataFrame) -> str:
@@ -90,8 +87,8 @@ def computed(done: pd.DataFrame) -> str:
     )
     machines = sorted({markdown(computer) for computer in computers})
     students = done.seconds[done.kind == "student"]
-    longest = f"; training a student took up to {spoken(students.max())}" if len(students) else ""
-    return (
-        f"{len(done)} runs, those that other experiments need, too, among them, took"
-        f" {spoken(done.seconds.sum())} ({'; '.join(machines)}){longest}."
+    longest = students.max() if len(students) else None
+    seconds = done.seconds.sum()
+    return prose.render(
+        "computed", runs=len(done), seconds=seconds, machines=machines, longest=longest
     )

@@ -22,9 +22,11 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from studylib.analysis import tables
 from studylib.bench import baselines
 from studylib.bench.baselines import Gkd, Match, Packed, PlainLoop
 from studylib.core import provenance
@@ -412,16 +414,21 @@ def wrote(file: Path) -> bool:
 def table(results: dict) -> str:
     """The ratios and what they come from as Markdown tables, with the machine that they were
     measured on."""
-    lines = ["| ratio | median | least to greatest | goal |", "| --- | --- | --- | --- |"]
+    ratios = []
     for name, value in results["ratios"].items():
         spread = f"{value['least']:.2f} to {value['greatest']:.2f}" if value["rounds"] > 1 else ""
-        lines.append(f"| `{name}` | {value['median']:.2f} | {spread} | {GOALS[name]} |")
-    lines += [
-        "",
-        "| measured | |",
-        "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in measured(results).items()),
+        ratios.append((f"`{name}`", f"{value['median']:.2f}", spread, GOALS[name]))
+    columns = ["ratio", "median", "least to greatest", "goal"]
+    parts = [
+        tables.markdown(pd.DataFrame(ratios, columns=columns)),
+        tables.markdown(pd.DataFrame(measured(results).items(), columns=["measured", ""])),
+        _machine(results),
     ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(results: dict) -> str:
+    """What was measured and on which machine, in a line."""
     hardware, parts = results["machine"], results["distilling"]["micro-batches of TRL"]
     notes = [
         (
@@ -446,7 +453,7 @@ def table(results: dict) -> str:
             " for the exponent."
         ),
     ]
-    return "\n".join([*lines, "", "; ".join(notes)]) + "\n"
+    return "; ".join(notes)
 
 
 def measured(results: dict) -> dict[str, str]:

@@ -75,10 +75,11 @@ def test_ratios_are_taken_round_by_round():
 
 
 def test_the_table_has_a_line_per_ratio_and_names_the_machine():
-    lines = speed.table(FOUND | {"ratios": speed.ratios(FOUND)}).splitlines()
+    table = speed.table(FOUND | {"ratios": speed.ratios(FOUND)})
+    lines = [" ".join(line.split()) for line in table.splitlines()]
     assert "| `share_of_peak` | 0.60 | 0.50 to 0.70 | at least 0.6 |" in lines
     assert "| `scaling_exponent` | 0.98 | 0.97 to 1.02 | 0.9 to 1.1 |" in lines
-    assert "| `memory_vs_trl` | 0.20 |  | at most 0.25 |" in lines
+    assert "| `memory_vs_trl` | 0.20 | | at most 0.25 |" in lines
     assert (
         "| questions distilled a second, ours, later students | 16.00 |" in lines
     )  # of 20, 10 and 16
