@@ -8,12 +8,11 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
 
-from studylib.core.errors import StudyError
+from studylib.core.errors import StudyError, unknown
 from studylib.core.filesystem import canonical
 
 DIGITS = 18  # of a whole number that 64 bits hold
@@ -115,8 +114,7 @@ def _named(value: object) -> None:
 
 def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     if name not in known:
-        near = get_close_matches(str(name), known, n=1, cutoff=0.0)
-        raise StudyError(f"{file}: parameter {name!r} is unknown, did you mean {near[0]!r}?")
+        raise StudyError(f"{file}: {unknown('parameter', name, known)}")
     try:
         json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
         _named(value)

@@ -5,12 +5,11 @@
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from studylib.core.errors import StudyError
+from studylib.core.errors import StudyError, unknown
 
 Checked = TypeVar("Checked", bound=BaseModel)
 MOST = 2**31 - 1  # of anything that is counted
@@ -51,10 +50,7 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
     place = [str(part) for part in problem["loc"] if part != "[key]"]
     name = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        known = _fields(kind, place[:-1])
-        near = get_close_matches(place[-1], known, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}."
-        return f"parameter {name!r} is unknown{hint}"
+        return unknown("parameter", name, _fields(kind, place[:-1]))
     if problem["type"] == "missing":
         return f"{name} is missing: name it."
     if problem["type"] == "too_long":

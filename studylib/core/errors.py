@@ -3,6 +3,8 @@ do; and what others' errors may tell."""
 
 import os
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from studylib.core.escaping import printable
@@ -26,6 +28,14 @@ class StudyError(Exception):
         if len(sentence) > LONGEST:
             sentence = f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
         super().__init__(printable(sentence))
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """A sentence on a name that is none of the known ones: which of them is nearly it, or else what
+    they are. Of a name with dots the last part counts."""
+    near = get_close_matches(str(name).rpartition(".")[2], known := list(known), n=1)
+    hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}."
+    return f"{what} {name!r} is unknown{hint}"
 
 
 def sentence_of(error: BaseException) -> str:

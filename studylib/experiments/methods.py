@@ -2,13 +2,12 @@
 equal steps."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Self
 
 from pydantic import model_validator
 
 from studylib.core.checks import Count, check_lists
-from studylib.core.errors import StudyError
+from studylib.core.errors import StudyError, unknown
 from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, METHOD, STUDENT
 from studylib.experiments.config import SinglePrompt, Size
 from studylib.experiments.families import Family, families
@@ -30,11 +29,7 @@ class Methods(SinglePrompt):
         methods = method_stages.known()
         for name in self.methods:
             if name not in methods:
-                near = get_close_matches(str(name), methods, 1)
-                raise StudyError(
-                    f"methods names {name!r}, which is none:"
-                    f" {f'did you mean {near[0]}? ' if near else ''}Known are {', '.join(methods)}."
-                )
+                raise StudyError(unknown("method", name, methods))
         if self.methods:
             check_lists(methods=self.methods)
         return self

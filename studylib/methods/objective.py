@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy as token_cross_entropy
 
-from studylib.core.errors import StudyError
+from studylib.core.errors import StudyError, unknown
 from studylib.data.packing import Pack
 from studylib.methods import divergences, features, options
 from studylib.methods.base import Method, Signals
@@ -91,11 +90,7 @@ def parse(losses: Mapping[str, Any]) -> tuple[Term, ...]:
 
 def _term(name: str, value: Any) -> Term:
     if name not in LOSSES:
-        near = get_close_matches(str(name), LOSSES, 1)
-        raise StudyError(
-            f"loss {name!r} is unknown: {f'did you mean {near[0]}? ' if near else ''}Known are"
-            f" {', '.join(LOSSES)}."
-        )
+        raise StudyError(unknown("loss", name, LOSSES))
     given = {**value} if isinstance(value, Mapping) else {"weight": value}
     weight = options.check_value(name, "weight", Positive, given.pop("weight", 1.0))
     tokens = given.pop("tokens", _usual_tokens(name))

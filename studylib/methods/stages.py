@@ -12,7 +12,6 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
@@ -21,7 +20,7 @@ import transformers
 from torch import nn
 
 from studylib import methods
-from studylib.core.errors import StudyError
+from studylib.core.errors import StudyError, unknown
 from studylib.methods import options
 from studylib.methods.base import Method
 from studylib.methods.objective import TOKENS, Objective
@@ -117,11 +116,7 @@ def _stage(given: Mapping) -> Stage:
 
 def _options(name: Any, given: Any) -> dict[str, Any]:
     if name not in known():
-        near = get_close_matches(str(name), known(), 1)
-        raise StudyError(
-            f"method {name!r} is unknown: {f'did you mean {near[0]}? ' if near else ''}Known are"
-            f" {', '.join(known())}."
-        )
+        raise StudyError(unknown("method", name, known()))
     if not isinstance(given, Mapping):
         raise StudyError(f"options of {name} must map names to values, not {given!r}.")
     return options.check(name, known()[name], given)

@@ -59,7 +59,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
         ({"train_prompt": "two-shot"}, "prompting 'two-shot' is unknown"),
         (
             {"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]},
-            "loss 'revers_kl' is unknown: did you mean reverse_kl",
+            "loss 'revers_kl' is unknown, did you mean 'reverse_kl'?",
         ),
         (
             {"families": {"x": "tiny:bert"}},
