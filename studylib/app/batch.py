@@ -126,18 +126,20 @@ def _execute(job: Job, showing: bool) -> None:
 
 
 def status(profile: str) -> Iterator[str]:
-    """Every run of a profile with its state, and how long what is missing takes; what several
-    notebooks need is counted once."""
-    store, total = Store().snapshot(), 0.0
-    for job, _, new in _missing(notebooks.jobs(profile), store):
+    """Every run of a profile with its state, and how long what is neither done nor exported takes;
+    what several notebooks need is counted once."""
+    store, total, counted = Store().snapshot(), 0.0, set[str]()
+    for job in notebooks.jobs(profile):
         states = run_states.states(job.plan, job.folder, store)
+        new = [run for run in run_states.left(states) if run.planned not in counted]
         yield f"{job}: {_counts(state for _, state, _ in states)}"
         for run, state, why in states:
             line = f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}"
             yield line + (f" ({printable(why)})" if why else "")
-        if forecast.download(job.plan):
+        if new and forecast.download(job.plan):
             yield "  how long what is missing takes is known when its data are fetched"
         elif new:
+            counted |= {run.planned for run in new}
             seconds = forecast.seconds(job.plan, new, store)
             beside = ", beside what stands above" if total else ""
             yield f"  about {spoken(seconds)} of computing are left on this machine{beside}"

@@ -3,6 +3,7 @@
 overview(plan)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from studylib.app import origins, rows
 from studylib.experiments.plans import Plan
 from studylib.store import exports
-from studylib.store.run import Run
+from studylib.store.run import Run, ordered
 from studylib.store.store import Store
 
 
@@ -40,6 +41,14 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
             state, why = "exported", origins.change(run, exported[run.planned])
         each.append((run, state, why))
     return each
+
+
+def left(states: Sequence[tuple[Run, str, str]]) -> list[Run]:
+    """Of all runs of a plan (`states`) those that are neither done nor exported, and what these
+    need, exported or not, that is not done."""
+    done = {run for run, state, _ in states if state == "done"}
+    wanted = [run for run, state, _ in states if state not in ("done", "exported")]
+    return list(ordered(wanted, skip=done.__contains__))
 
 
 def lacking(folder: Path) -> bool:
