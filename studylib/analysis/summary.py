@@ -128,7 +128,8 @@ def capacity_answer(
     keep enough, how that compares with what the paper reports, and what the teacher adds. Shares
     are of untouched questions (see `conclusion`)."""
     eval_prompt = _way(kept, eval_prompt)
-    students = _lines(claims.headline(kept, eval_prompt), role="student")
+    students = _lines(kept, role="student")
+    measured = set(_lines(claims.headline(kept, eval_prompt), role="student").family)
     fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
     main = gained[gained.init.isin(retention.HEAD_INITS)]
     added = contrasts.judged(_lines(main, eval_prompt=eval_prompt, contrast=contrasts.ADDED))
@@ -138,6 +139,7 @@ def capacity_answer(
             "claims": _claims(_lines(fresh, family=family)),
             "nearest": _nearest(_lines(fresh, family=family, role="student")),
             "added": _lines(added, family=family).to_dict("records"),
+            "measured": family in measured,
         }
         for family in students.family.unique()
     ]

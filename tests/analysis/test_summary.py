@@ -363,6 +363,10 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
     assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters")
     assert "significant" not in few
+    weak = kept.assign(retention_f1=float("nan"))
+    assert summary.capacity_answer(weak, gained, "zero-shot").startswith(
+        "The teacher is below 20 F1: nothing is said about what is kept. The teacher adds +0.0"
+    )
     assert (
         summary.capacity_answer(*compared({}), "zero-shot")
         == "Nothing to compare was answered yet.\n"
@@ -415,7 +419,7 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
     worth = prompting.prompting(pd.concat(both), list(scores), list(scores))
     text = summary.prompting_answer(worth, list(scores))
     assert (
-        "here training and evaluating one-shot instead of zero-shot changes a student's F1 by +10.0"
+        "Here training and evaluating one-shot instead of zero-shot changes a student's F1 by +10.0"
         " points (10.0 to 10.0) on near, significant." in text
     )
     assert (
