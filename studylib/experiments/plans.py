@@ -53,9 +53,10 @@ class Plan:
         ]
 
     def student(self, model: Run, called: dict, teacher: Sequence[Asked], way: str = "") -> None:
-        """Add a student or control, asked what its teacher was asked. It answers in a `way` of its
-        method."""
-        self.trained.append((model, called))
+        """Add a student or control, asked what its teacher was asked. One that was added before is
+        asked again, in a `way` of its method."""
+        if not way:
+            self.trained.append((model, called))
         for reference in teacher:
             test, mode = reference.answers.needs["test"], reference.called["eval_prompt"]
             self._ask(model, called, test, mode, model.label, teacher=reference, way=way)
@@ -116,13 +117,13 @@ class Plan:
 
     @property
     def arms(self) -> dict[tuple[str, str, str], str]:
-        """The arm of every trained model, by its role, its teacher and its objective: that which it
-        was called by, or else its role."""
+        """The arm of every model that is asked, by its role, its teacher and its objective: that
+        which it was called by, or else its role."""
         return {
             (called["role"], called["teacher"], called["objective"]): called.get(
                 "arm", called["role"]
             )
-            for _, called in self.trained
+            for called in (asked.called for asked in self.asked)
         }
 
     @property
