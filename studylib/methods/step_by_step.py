@@ -1,7 +1,7 @@
 """Distilling step-by-step.  Hsieh et al. 2023, arXiv:2305.02301;
 google-research/distilling-step-by-step: model_utils.py (TaskPrefixTrainer)
 
-    L = alpha CE(label) + (1 − alpha) CE(rationale)          alpha 0.5, lr 5e-5, 10,000 steps
+    L = alpha CE(gold) + (1 − alpha) CE(rationale)          alpha 0.5, lr 5e-5, 10,000 steps
 
 Here: two tasks in one pack. The question as it is asked is answered by the gold answer; after
 `explain: ` it is answered by a rationale. The rationale is the evidence: of the context's
@@ -37,6 +37,7 @@ class StepByStep(Method):
     """Answer, and explain by the sentence that says so."""
 
     signals = Signals(what="text")
+    version = 2
 
     def __init__(self, *, alpha: Share = 0.5):
         super().__init__()
@@ -45,7 +46,7 @@ class StepByStep(Method):
     @property
     def weights(self) -> dict[str, float]:
         """alpha for answers, the rest for rationales."""
-        return {"label": self.alpha, RATIONALE: 1 - self.alpha}
+        return {GOLD: self.alpha, RATIONALE: 1 - self.alpha}
 
     def data(self, examples: list[Example], ask: Ask) -> list[Example]:
         """Each example as it is, and beside it its rationale."""
@@ -75,16 +76,15 @@ class StepByStep(Method):
         """Cross-entropy per token of answers and of rationales."""
         values = cross_entropy(student.logits, student.targets)
         rationale = student.where(RATIONALE)[student.sequences]
-        return {"label": values[~rationale], RATIONALE: values[rationale]}
+        return {GOLD: values[~rationale], RATIONALE: values[rationale]}
 
     def count(self, term: str, rows: Sequence[Pack]) -> float:
         """The tokens of a term's answers."""
-        role = GOLD if term == "label" else term
         return sum(
             length
             for row in rows
             for length, sequence_role in zip(row.target_lengths, row.roles, strict=True)
-            if sequence_role == role
+            if sequence_role == term
         )
 
 

@@ -15,9 +15,11 @@ import torch
 from miniatures import model
 from short_training import VOCABULARY, every, guide, rows_of, trained
 
+from studylib.app import curves
 from studylib.core import filesystem
 from studylib.core.project import root
 from studylib.methods import options, stages
+from studylib.store import exports
 from studylib.training import loop
 
 HEADER = re.compile(
@@ -61,6 +63,7 @@ def test_its_losses_and_gradients_are_finite_and_do_not_depend_on_micro_batches(
     values, gradient = step(method, rows, 0)
     assert gradient and all(torch.isfinite(grad).all() for grad in gradient.values())
     assert torch.isfinite(torch.tensor(list(values.values()))).all()
+    assert not set(values) & (exports.TEXT | set(curves.MODEL)), "a column of the learning table"
     for micro in (1, 2) if method.unit != "step" else ():
         micro_values, micro_gradient = step(method, rows, micro)
         assert micro_values == pytest.approx(values, rel=1e-4, abs=1e-6)

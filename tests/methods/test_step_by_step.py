@@ -19,11 +19,11 @@ def test_the_loss_is_alpha_of_answers_and_the_rest_of_rationales():
             logs = student_view(net, [row], VOCABULARY, False).log_probs
         for role, losses in zip(row.roles, logs.split(list(row.target_lengths)), strict=True):
             values[role] += (-losses).tolist()
-    label, rationale = (sum(losses) / len(losses) for losses in values.values())
+    gold, rationale = (sum(losses) / len(losses) for losses in values.values())
     logged = loop.backward(net, rows, method, (), VOCABULARY, 2)
-    assert logged["label"] == pytest.approx(label, rel=1e-4)
+    assert logged["gold"] == pytest.approx(gold, rel=1e-4)
     assert logged[RATIONALE] == pytest.approx(rationale, rel=1e-4)
-    assert logged["loss"] == pytest.approx(0.3 * label + 0.7 * rationale, rel=1e-4)
+    assert logged["loss"] == pytest.approx(0.3 * gold + 0.7 * rationale, rel=1e-4)
 
 
 class Reader:
