@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from transformers import modeling_gguf_pytorch_utils as gguf
 from transformers.utils import logging as transformers_logging
 
 from studylib.core import parallel
@@ -35,6 +36,8 @@ READ = {Path(pattern).suffix for pattern in hub.SMALL} | {
     ".safetensors"
 }  # endings of what transformers reads in a model's folder
 transformers_logging.disable_progress_bar()
+# The bar of this module has no switch: a log would hold each of its steps.
+gguf.tqdm = partial(gguf.tqdm, disable=True)
 transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
 
 

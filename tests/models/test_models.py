@@ -207,3 +207,8 @@ def test_embeddings_that_a_file_holds_apart_are_tied_by_the_outputs(tmp_path):
         StudyError, match=rf"archive:toy has {tied:,} parameters where 7 were published"
     ):
         loading._tie(apart, 7, "archive:toy")
+
+
+def test_reading_quantised_weights_draws_no_bar(capsys):
+    list(loading.gguf.tqdm(range(3), desc="weights"))
+    assert capsys.readouterr().err == ""
