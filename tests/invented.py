@@ -11,8 +11,8 @@ from studylib.core.labels import (
     FINE_TUNED,
     GOLD_ONLY,
     OTHER_LOSSES,
+    SMALLER_FINE_TUNED,
     SMALLER_TEACHER,
-    SMALLER_TUNED,
     STUDENT,
     TEACHER,
     control_of,
@@ -85,7 +85,7 @@ def choice(**students):
     scores = {
         (TEACHER, FINE_TUNED): 0.8,
         (TEACHER, BASE): 0.3,
-        (TEACHER, SMALLER_TUNED): 0.6,
+        (TEACHER, SMALLER_FINE_TUNED): 0.6,
         (CONTROL, GOLD_ONLY): 0.5,
     }
     scores |= {(STUDENT, name): value for name, value in students.items()}

@@ -745,12 +745,12 @@ def test_what_would_be_a_program_or_another_value_is_refused(
     file = tmp_path / "capacity_gap.yaml"
     file.write_text(text.format(file=sprung), encoding="utf-8")
     assert main(["run", str(file)]) == 2
-    said_ = capsys.readouterr()
+    captured = capsys.readouterr()
     assert (
-        one_sentence(said_.err)
-        and said_.err.startswith(f"study: {file}")
+        one_sentence(captured.err)
+        and captured.err.startswith(f"study: {file}")
         and not sprung.exists()
-        and said_.out == ""
+        and captured.out == ""
     )
 
 
@@ -962,9 +962,9 @@ def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
     (element,) = [
         line
         for line in (reported / "report.html").read_text(encoding="utf-8").splitlines()
-        if 'id="said"' in line
+        if 'id="answer-data"' in line
     ]
-    held = element.partition('id="said">')[2].partition("</script>")[0]
+    held = element.partition('id="answer-data">')[2].partition("</script>")[0]
     assert not set("<>&'\u2028\u2029") & set(held) and element.endswith(f"{held}</script>")
     content = json.loads(held)
     (asked,) = content["questions"]
@@ -974,7 +974,7 @@ def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
         and asked["gold"] == [EVIL]
     )
     assert asked["question"] == f"Where? {EVIL}" and asked["set"].startswith(NAMED)
-    assert {answer for _, answer in asked["said"]} == {EVIL} and all(
+    assert {answer for _, answer in asked["answers"]} == {EVIL} and all(
         NAMED in name for name in content["models"]
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import contrasts, pairing, retention, statistics
-from studylib.core.labels import FINE_TUNED, TUNED_SHOWN
+from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN
 
 WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
 ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
@@ -104,7 +104,7 @@ def _ways(
     for mode in eval_prompts:
         name = f"asked {mode}: with context distillation, not without"
         contrast = DISTILLED if mode == plain else DISTILLED_SHOWN
-        yield contrast, name, (TUNED_SHOWN, plain, mode), (FINE_TUNED, plain, mode)
+        yield contrast, name, (FINE_TUNED_SHOWN, plain, mode), (FINE_TUNED, plain, mode)
 
 
 def _by_trait(plain: pd.DataFrame, shown: pd.DataFrame) -> Iterator[dict]:

@@ -47,7 +47,7 @@ COMPARED = ("retention", "students", "prompting", "methods")
 SHORT = 4  # digits of a key that a link shows: the whole is where it leads
 TITLE = "what students keep of their teacher</title>"  # in every report
 DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, SyntaxError)  # to any file
-ABOUT = {"kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "lr"}
+RUN_COLUMNS = {"kind", "label", "key", "digest", "seconds", "started", "planned", "versions", "lr"}
 CHANGED = "not that of the runs shown: changed since, or read by another version"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
@@ -241,7 +241,7 @@ def _origins(jobs: Sequence[Job], origins: Mapping[Path, pd.DataFrame]) -> dict:
             {str(value)[: 12 if name == "git" else None] for value in runs[name].dropna()} - {""}
         )
         for name in runs
-        if name not in ABOUT
+        if name not in RUN_COLUMNS
     }
     runs = runs.assign(outdated=[outdated.get(planned, "") for planned in runs.planned])
     hours = runs.seconds.sum() / 3600
@@ -277,7 +277,7 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
                     "question": question.question,
                     "context": contexts.setdefault(question.context, len(contexts)),
                     "gold": list(dict.fromkeys(text for text, _ in question.answers)),
-                    "said": [
+                    "answers": [
                         [model, given[question.id]["text"]] for model, given in answers.items()
                     ],
                 }

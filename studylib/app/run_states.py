@@ -47,8 +47,8 @@ def left(states: Sequence[tuple[Run, str, str]]) -> list[Run]:
     """Of all runs of a plan (`states`) those that are neither done nor exported, and what these
     need, exported or not, that is not done."""
     done = {run for run, state, _ in states if state == "done"}
-    wanted = [run for run, state, _ in states if state not in ("done", "exported")]
-    return list(ordered(wanted, skip=done.__contains__))
+    to_make = [run for run, state, _ in states if state not in ("done", "exported")]
+    return list(ordered(to_make, skip=done.__contains__))
 
 
 def lacking(folder: Path) -> bool:

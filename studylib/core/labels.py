@@ -9,10 +9,10 @@ OTHER_LOSSES, SMALLER_TEACHER = "student (other losses)", "student (smaller teac
 METHOD = "student (method)"
 GOLD_ONLY = "none (gold only)"
 BASE_SHOWN = "base with a demonstration"
-SMALLER_TUNED, SMALLER_DISTILLED = "smaller, fine-tuned", "smaller, distilled"
+SMALLER_FINE_TUNED, SMALLER_DISTILLED = "smaller, fine-tuned", "smaller, distilled"
 ENSEMBLE = "ensemble: fine-tuned and smaller"
 SELF = "self-distillation"
-TUNED_SHOWN = "fine-tuned with a demonstration"
+FINE_TUNED_SHOWN = "fine-tuned with a demonstration"
 
 
 def control_of(written: int | str) -> str:

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from studylib.core.checks import check_lists
 from studylib.core.errors import StudyError
-from studylib.core.labels import FINE_TUNED, STUDENT, TUNED_SHOWN
+from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN, STUDENT
 from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
 from studylib.experiments.families import families
 from studylib.experiments.plans import Plan
@@ -42,7 +42,8 @@ class PromptingMode(Experiment):
         for several in zip(*ways, strict=True):
             first, last = several[0], several[-1]
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
-            for family, supervision, name in [*supervised, (first, last.supervision, TUNED_SHOWN)]:
+            shown = (first, last.supervision, FINE_TUNED_SHOWN)
+            for family, supervision, name in [*supervised, shown]:
                 student, called = family.trained(
                     STUDENT,
                     name,

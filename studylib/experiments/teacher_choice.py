@@ -16,7 +16,7 @@ from studylib.core.labels import (
     GOLD_ONLY,
     SELF,
     SMALLER_DISTILLED,
-    SMALLER_TUNED,
+    SMALLER_FINE_TUNED,
     STUDENT,
     TEACHER,
 )
@@ -99,7 +99,7 @@ class TeacherChoice(SinglePrompt):
             for name, (model, mode, _) in others.items()
         }
         return {name: [supervision] for name, supervision in single.items()} | {
-            ENSEMBLE: [family.supervision, single[SMALLER_TUNED]],
+            ENSEMBLE: [family.supervision, single[SMALLER_FINE_TUNED]],
             SELF: [family.supervised_by(SELF, control, self.train_prompt)],
         }
 
@@ -119,6 +119,6 @@ class TeacherChoice(SinglePrompt):
         return {
             BASE: (family.base, mode, family.teacher),
             BASE_SHOWN: (family.base, self.demonstration, family.teacher),
-            SMALLER_TUNED: (smaller, mode, smaller),
+            SMALLER_FINE_TUNED: (smaller, mode, smaller),
             SMALLER_DISTILLED: (distilled, mode, distilled),
         }

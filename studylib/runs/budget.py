@@ -40,7 +40,7 @@ HALF = 2  # bytes: the copies of weights that products in bf16 are made of
 TRAINED = 4  # of each trained weight: itself, its gradient, both moments
 
 
-SAID = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
+ANSWER_TOKENS = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
 
 
 BATCH = 32  # contexts answered at once, at most
@@ -373,7 +373,7 @@ def example(length: int, questions: int) -> packing.Pack:
 def answering(shape: Shape, text: Text) -> float:
     """FLOPs of answering all questions of a text: each row read once, then a token of each question
     after the other."""
-    decoding = (SAID - 1) * text.questions * shape.forward.flops(1, text.tokens, 1)
+    decoding = (ANSWER_TOKENS - 1) * text.questions * shape.forward.flops(1, text.tokens, 1)
     return text.rows * (shape.forward.flops(text.tokens, text.pairs, text.questions) + decoding)
 
 

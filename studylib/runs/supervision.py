@@ -47,7 +47,7 @@ class Supervision:
         )
         how: dict[str, Any] = dict(eval_prompt=self.prompted, seed=seed, precision=precision)
         return self._once(
-            "said", lambda label: answers.plan(self.teacher, train, train, **how, label=label)
+            "answers", lambda label: answers.plan(self.teacher, train, train, **how, label=label)
         )
 
     def states(self, tokens: str, targets: str) -> Run:

@@ -26,7 +26,7 @@ from studylib.core.errors import StudyError, redacted
 from studylib.core.progress import say
 from studylib.store.run import Input, Run, ordered
 
-SAID = ("manifest.json", "result.json", "error.json")  # of a run, beside what it made
+RECORDS = ("manifest.json", "result.json", "error.json")  # of a run, beside what it made
 
 
 class Store:
@@ -335,7 +335,7 @@ def _changed(path: Path, folder: Path) -> StudyError:
 def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not what is said of it, not work in progress, not what was
     left half-written."""
-    described = {folder / name for name in SAID}
+    described = {folder / name for name in RECORDS}
     return [
         path
         for path in sorted(folder.rglob("*"))

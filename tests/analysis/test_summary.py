@@ -14,7 +14,7 @@ from studylib.analysis import (
     tables,
     teacher_vs_student,
 )
-from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER, TUNED_SHOWN
+from studylib.core.labels import FINE_TUNED_SHOWN, OTHER_LOSSES, SMALLER_TEACHER
 
 # F1 of students by who taught them
 TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-distillation": 0.45}
@@ -275,8 +275,8 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
 def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sentence_of_its_own():
     modes = ["zero-shot", "one-shot"]
     each = {("fine-tuned", mode): 0.5 for mode in modes} | {
-        (TUNED_SHOWN, "zero-shot"): 0.6,
-        (TUNED_SHOWN, "one-shot"): 0.4,
+        (FINE_TUNED_SHOWN, "zero-shot"): 0.6,
+        (FINE_TUNED_SHOWN, "one-shot"): 0.4,
     }
     frames = [
         choice(**{name: value})[lambda rows: rows.role == "student"].assign(eval_prompt=mode)

@@ -24,15 +24,15 @@ from studylib.data.archives import Archive
 from studylib.store.run import Run
 from studylib.store.store import Store
 
-ONE = Run("number", {"value": 1}, label="one")
-TWO = Run("sum", {}, {"first": ONE}, label="two")
+FIRST = Run("number", {"value": 1}, label="one")
+SECOND = Run("sum", {}, {"first": FIRST}, label="two")
 
 
 @pytest.fixture
 def store(home: Path) -> Store:
     """Two finished runs, the second of which builds on the first."""
     built = Store(home)
-    for run in (ONE, TWO):
+    for run in (FIRST, SECOND):
         built.complete(
             run,
             lambda run, folder: write_json(folder / "value.json", run.parameters) or {"fact": 1},
@@ -55,25 +55,25 @@ def failed(store: Store) -> None:
 
 def edited(store: Store, name: str, change: Callable[[dict], dict]) -> None:
     """Change what a JSON file of the first run says."""
-    file = store.folder(ONE) / name
+    file = store.folder(FIRST) / name
     write_json(file, change(json.loads(file.read_text(encoding="utf-8"))))
 
 
 CASES = {
     "a byte flipped": (
-        lambda store: (store.folder(ONE) / "value.json").write_text("{}"),
+        lambda store: (store.folder(FIRST) / "value.json").write_text("{}"),
         "value.json is not what the run stored",
     ),
     "a file missing": (
-        lambda store: (store.folder(ONE) / "value.json").unlink(),
+        lambda store: (store.folder(FIRST) / "value.json").unlink(),
         "value.json is not what the run stored",
     ),
     "a result cut off": (
-        lambda store: (store.folder(ONE) / "result.json").write_text('{"dig'),
+        lambda store: (store.folder(FIRST) / "result.json").write_text('{"dig'),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "a result of another kind": (
-        lambda store: (store.folder(ONE) / "result.json").write_text("[]"),
+        lambda store: (store.folder(FIRST) / "result.json").write_text("[]"),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "a result without files": (
@@ -89,11 +89,11 @@ CASES = {
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "bytes that are no text": (
-        lambda store: (store.folder(ONE) / "result.json").write_bytes(b"\xff"),
+        lambda store: (store.folder(FIRST) / "result.json").write_bytes(b"\xff"),
         "its result.json is not what was written: run again, and it is made anew",
     ),
     "a manifest missing": (
-        lambda store: (store.folder(ONE) / "manifest.json").unlink(),
+        lambda store: (store.folder(FIRST) / "manifest.json").unlink(),
         "manifest.json is not what the run stored",
     ),
     "a result without its seal": (
@@ -116,7 +116,7 @@ CASES = {
         "step-2 is not what was written (digest differs): delete it, and the run begins anew",
     ),
     "a file added": (
-        lambda store: (store.folder(ONE) / "more.json").write_text("{}"),
+        lambda store: (store.folder(FIRST) / "more.json").write_text("{}"),
         "more.json is none of the files that the run stored",
     ),
     "a need that is gone": (
@@ -138,7 +138,7 @@ def test_work_and_drafts_are_said_with_their_size_and_are_no_fault(store: Store)
     work = store.root / "number" / "begun" / "work"
     work.mkdir(parents=True)
     (work / "step.bin").write_bytes(bytes(3_000_000))
-    (store.folder(TWO) / "value.json.draft").write_bytes(bytes(2_000_000))
+    (store.folder(SECOND) / "value.json.draft").write_bytes(bytes(2_000_000))
     first, *others = doctor.unfinished(store)
     assert "2 finished runs, 5 MB" in first
     assert [line.partition(": ")[2] for line in others] == [
@@ -224,11 +224,11 @@ def test_the_verb_ends_with_two_and_a_sentence_only_where_the_store_is_wrong(
         "trl",
     ):
         assert what in output
-    (store.folder(ONE) / "value.json").write_text("{}")
+    (store.folder(FIRST) / "value.json").write_text("{}")
     assert cli.main(["doctor"]) == 2
     output = capsys.readouterr()
     assert (
-        f"WRONG: {store.folder(ONE)}: " in output.out
+        f"WRONG: {store.folder(FIRST)}: " in output.out
         and "is not sound (1 found, see above)" in output.err
         and "Traceback" not in output.err
     )

@@ -110,12 +110,13 @@ def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
         page.count("data:image/svg+xml;base64,") == 3 == page.count("<img ")
         and 'alt="F1 kept of the teacher against' in page
     )
-    content = json.loads(page.partition('id="said">')[2].partition("</script>")[0])
+    content = json.loads(page.partition('id="answer-data">')[2].partition("</script>")[0])
     assert content["questions"][0]["question"].endswith(EVIL) and content["contexts"] == [
         f"Kamo lives in Tiru. {EVIL}"
     ]
     assert [
-        content["models"][model].partition(",")[0] for model, _ in content["questions"][0]["said"]
+        content["models"][model].partition(",")[0]
+        for model, _ in content["questions"][0]["answers"]
     ] == ["mini", "mini-2", "mini-2"]
 
 
@@ -344,12 +345,12 @@ def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Pat
             "question": question,
             "context": 0,
             "gold": ["g"],
-            "said": [[0, first], [1, second], [2, first]],
+            "answers": [[0, first], [1, second], [2, first]],
         }
         for name, question, first, second in asked
     ]
     before, mark, rest = (
-        (folder / "report.html").read_text(encoding="utf-8").partition('id="said">')
+        (folder / "report.html").read_text(encoding="utf-8").partition('id="answer-data">')
     )
     content = json.dumps(
         {"contexts": ["A text."], "models": ["one", "two", "three"], "questions": questions}

@@ -10,7 +10,7 @@ from studylib.bench import baselines, speed
 from studylib.bench.baselines import Match, PlainLoop
 from studylib.data import packing
 
-FOUND = {
+MEASURED = {
     "machine": {
         "processor": "a processor",
         "threads": 2,
@@ -61,7 +61,7 @@ def test_a_steps_contexts_are_alike_in_length_and_of_the_pool():
 
 
 def test_ratios_are_taken_round_by_round():
-    ratios = speed.ratios(FOUND)
+    ratios = speed.ratios(MEASURED)
     assert ratios["distill_vs_trl_later_student"] == {
         "median": 20.0,
         "least": 20.0,
@@ -75,7 +75,7 @@ def test_ratios_are_taken_round_by_round():
 
 
 def test_the_table_has_a_line_per_ratio_and_names_the_machine():
-    table = speed.table(FOUND | {"ratios": speed.ratios(FOUND)})
+    table = speed.table(MEASURED | {"ratios": speed.ratios(MEASURED)})
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert "| `share_of_peak` | 0.60 | 0.50 to 0.70 | at least 0.6 |" in lines
     assert "| `scaling_exponent` | 0.98 | 0.97 to 1.02 | 0.9 to 1.1 |" in lines

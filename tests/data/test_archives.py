@@ -20,7 +20,7 @@ from studylib.core.errors import StudyError
 from studylib.core.filesystem import NoRoom
 from studylib.data import archives
 
-WANTED = b"what is wanted\n"
+CONTENT = b"what is wanted\n"
 HOSTILE = b"open('escaped', 'w').write('run')\n"
 TOY = "toy==1.0"
 
@@ -58,7 +58,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]):
 
     def set_pin(packed: Path | str, sha256: str | None = None, **members: str) -> None:
         named = {
-            f"{name}.txt": digest for name, digest in ({"wanted": sha(WANTED)} | members).items()
+            f"{name}.txt": digest for name, digest in ({"wanted": sha(CONTENT)} | members).items()
         }
         whole = sha256 or sha((folder / packed).read_bytes())
         monkeypatch.setattr(archives, "PINNED", {TOY: archives.Archive(whole, named, 7)})
@@ -82,7 +82,7 @@ def left(home: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["wheel", "source"])
 def test_a_member_is_fetched_and_checked(kind: str, served, pin, home: Path):
-    entries = {"toy/data/wanted.txt": WANTED, "toy/other.txt": b"other"}
+    entries = {"toy/data/wanted.txt": CONTENT, "toy/other.txt": b"other"}
     if kind == "wheel":
         pin(wheel(served[0] / "toy-1.0-py3-none-any.whl", entries))
     else:
@@ -90,13 +90,13 @@ def test_a_member_is_fetched_and_checked(kind: str, served, pin, home: Path):
     assert archives.missing(f"{TOY}/wanted.txt") == 7
     path = archives.member(f"{TOY}/wanted.txt")
     assert path == home / "downloads" / TOY / "wanted.txt"
-    assert path.read_bytes() == WANTED
+    assert path.read_bytes() == CONTENT
     assert left(home) == ["wanted.txt"]
     assert archives.missing(f"{TOY}/wanted.txt") == 0
 
 
 def test_one_fetch_brings_all_members(served, pin, home: Path):
-    packed = wheel(served[0] / "toy.whl", {"a/wanted.txt": WANTED, "b/second.txt": b"second"})
+    packed = wheel(served[0] / "toy.whl", {"a/wanted.txt": CONTENT, "b/second.txt": b"second"})
     pin(packed, second=sha(b"second"))
     archives.member(f"{TOY}/wanted.txt")
     packed.unlink()
@@ -111,7 +111,7 @@ def test_a_member_at_hand_is_used_without_any_fetch(
     monkeypatch.setattr(archives, "_fetch", lambda *_: pytest.fail("fetched"))
     path = archives.location(f"{TOY}/wanted.txt")
     path.parent.mkdir(parents=True)
-    path.write_bytes(WANTED)
+    path.write_bytes(CONTENT)
     assert archives.member(f"{TOY}/wanted.txt") == path
 
 
@@ -123,7 +123,7 @@ def test_a_wrong_file_at_hand_is_refused_by_name(pin):
     with pytest.raises(
         StudyError,
         match=(
-            f"{path} has sha256 {sha(b'something else')[:12]}… where {sha(WANTED)[:12]}… was"
+            f"{path} has sha256 {sha(b'something else')[:12]}… where {sha(CONTENT)[:12]}… was"
             " expected: delete"
         ),
     ):
@@ -132,7 +132,7 @@ def test_a_wrong_file_at_hand_is_refused_by_name(pin):
 
 
 def test_a_changed_archive_is_refused(served, pin, home: Path):
-    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), sha256="0" * 64)
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": CONTENT}), sha256="0" * 64)
     with pytest.raises(
         StudyError, match=f"{TOY}.* has sha256 .* where 000000000000… was expected"
     ) as refused:
@@ -146,7 +146,7 @@ def test_a_changed_member_is_refused(served, pin, home: Path):
     with pytest.raises(
         StudyError,
         match=(
-            rf"wanted\.txt.* has sha256 {sha(b'changed')[:12]}… where {sha(WANTED)[:12]}… was"
+            rf"wanted\.txt.* has sha256 {sha(b'changed')[:12]}… where {sha(CONTENT)[:12]}… was"
             r" expected: nothing of it"
         ),
     ):
@@ -155,7 +155,7 @@ def test_a_changed_member_is_refused(served, pin, home: Path):
 
 
 def test_a_lacking_member_is_named(served, pin, home: Path):
-    pin(wheel(served[0] / "toy.whl", {"unwanted.txt": WANTED}))
+    pin(wheel(served[0] / "toy.whl", {"unwanted.txt": CONTENT}))
     with pytest.raises(StudyError, match=r"holds no wanted\.txt"):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
@@ -229,7 +229,7 @@ class Cutting(BaseHTTPRequestHandler):
 @pytest.fixture
 def cutting(monkeypatch: pytest.MonkeyPatch, pin, tmp_path: Path) -> Iterator[type[Cutting]]:
     """A server of the archive that breaks off."""
-    packed = wheel(tmp_path / "toy.whl", {"wanted.txt": WANTED})
+    packed = wheel(tmp_path / "toy.whl", {"wanted.txt": CONTENT})
     handler = type("Handler", (Cutting,), {"content": packed.read_bytes(), "asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
@@ -243,7 +243,7 @@ def cutting(monkeypatch: pytest.MonkeyPatch, pin, tmp_path: Path) -> Iterator[ty
 
 def test_a_download_that_is_cut_off_goes_on_where_it_was(cutting: type[Cutting], home: Path):
     third = cutting.most = len(cutting.content) // 3 + 1
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert cutting.asked == ["", f"bytes={third}-", f"bytes={2 * third}-"]
     assert left(home) == ["wanted.txt"]
 
@@ -261,7 +261,7 @@ def test_what_has_come_is_kept_for_the_next_call(
     assert left(home) == ["archive.draft"]
     assert (home / "downloads" / TOY / "archive.draft").read_bytes() == cutting.content[:80]
     cutting.most, cutting.asked[:] = there, []
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert cutting.asked == ["bytes=80-"]
 
 
@@ -285,7 +285,7 @@ def test_whatever_part_is_there_the_archive_is_whole_in_the_end(
     part.parent.mkdir(parents=True)
     part.write_bytes(there(cutting.content))
     cutting.ranges = ranges
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert cutting.asked == [pattern.format(len(cutting.content) + 4) for pattern in asked]
 
 
@@ -298,11 +298,11 @@ def test_a_damaged_part_is_found_by_the_checksum_and_not_kept(cutting: type[Cutt
     ):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
 
 
 def test_certificates_that_are_not_there_are_refused(served, pin, monkeypatch: pytest.MonkeyPatch):
-    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}))
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": CONTENT}))
     monkeypatch.setenv("PIP_CERT", "no/such/file.pem")
     with pytest.raises(StudyError, match=f"{TOY} could not be fetched"):
         archives.member(f"{TOY}/wanted.txt")
@@ -315,10 +315,10 @@ def test_no_code_of_an_archive_is_run(
     entries = [
         ("toy-1.0/setup.py", HOSTILE),
         ("toy-1.0/toy/__init__.py", HOSTILE),
-        ("toy-1.0/toy/wanted.txt", WANTED),
+        ("toy-1.0/toy/wanted.txt", CONTENT),
     ]
     pin(source(served[0] / "toy-1.0.tar.gz", entries))
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert left(home) == ["wanted.txt"]
     assert not list(tmp_path.rglob("escaped"))
     assert not list(tmp_path.rglob("setup.py"))
@@ -326,13 +326,13 @@ def test_no_code_of_an_archive_is_run(
 
 def test_members_do_not_leave_the_folder(served, pin, home: Path, tmp_path: Path):
     outside = {
-        "../../../escaped/wanted.txt": WANTED,
+        "../../../escaped/wanted.txt": CONTENT,
         "../other.txt": b"other",
         str(tmp_path / "absolute.txt"): b"other",
     }
     pin(source(served[0] / "toy-1.0.tar.gz", list(outside.items())))
     before = {path for path in tmp_path.rglob("*") if home not in path.parents and path != home}
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert {
         path for path in tmp_path.rglob("*") if home not in path.parents and path != home
     } == before
@@ -343,17 +343,17 @@ def test_members_do_not_leave_the_folder(served, pin, home: Path, tmp_path: Path
 
 def test_links_are_not_followed(served, pin, home: Path, tmp_path: Path):
     secret = tmp_path / "secret.txt"
-    secret.write_bytes(WANTED)
+    secret.write_bytes(CONTENT)
     link = ("toy-1.0/wanted.txt", str(secret))
     pin(source(served[0] / "toy-1.0.tar.gz", [link]))
     with pytest.raises(StudyError, match=r"holds no wanted\.txt"):
         archives.member(f"{TOY}/wanted.txt")
     assert left(home) == []
 
-    pin(source(served[0] / "toy-1.0.tar.gz", [link, ("toy-1.0/deeper/wanted.txt", WANTED)]))
+    pin(source(served[0] / "toy-1.0.tar.gz", [link, ("toy-1.0/deeper/wanted.txt", CONTENT)]))
     path = archives.member(f"{TOY}/wanted.txt")
     assert not path.is_symlink()
-    assert path.read_bytes() == WANTED
+    assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_the_address_comes_from_the_index_that_pip_is_configured_for(
 ):
     folder, address = served
     old, new = (
-        wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": WANTED})
+        wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": CONTENT})
         for number in ("1.0", "2.0")
     )
     index(folder, old, new)
@@ -420,9 +420,9 @@ def test_everything_pinned_has_checksums():
 def test_a_member_that_only_its_archive_vouches_for_is_known_by_what_was_unpacked(
     served, pin, home: Path
 ):
-    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), wanted="")
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": CONTENT}), wanted="")
     path = archives.member(f"{TOY}/wanted.txt")
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     path.write_bytes(b"changed")
     with pytest.raises(
         StudyError, match=rf"{path} has sha256 .* was expected: delete it and run again"
@@ -436,21 +436,21 @@ def test_a_member_that_only_its_archive_vouches_for_is_known_by_what_was_unpacke
 def test_a_member_that_nothing_vouches_for_is_fetched_anew(
     digests: str | None, served, pin, home: Path
 ):
-    pin(wheel(served[0] / "toy.whl", {"wanted.txt": WANTED}), wanted="")
+    pin(wheel(served[0] / "toy.whl", {"wanted.txt": CONTENT}), wanted="")
     path = archives.location(f"{TOY}/wanted.txt")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"put there by hand")
     if digests is not None:
         (path.parent / archives.DIGESTS).write_text(digests)
     assert archives.missing(f"{TOY}/wanted.txt") == 7, "it is not at hand"
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert archives.missing(f"{TOY}/wanted.txt") == 0
 
 
 def test_an_archive_whose_members_nothing_else_vouches_for_can_be_put_there_itself(
     served, pin, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    packed = wheel(served[0] / "toy.whl", {"wanted.txt": WANTED})
+    packed = wheel(served[0] / "toy.whl", {"wanted.txt": CONTENT})
     pin("no.whl", sha(packed.read_bytes()), wanted="")
     place = home / "downloads" / TOY / "archive.draft"
     with pytest.raises(StudyError, match=f"check the network, or put it there as {place}"):
@@ -460,7 +460,7 @@ def test_an_archive_whose_members_nothing_else_vouches_for_can_be_put_there_itse
     place.write_bytes(packed.read_bytes())
     assert (
         archives.missing(f"{TOY}/wanted.txt") == 0
-        and archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+        and archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     )
 
 
@@ -477,20 +477,20 @@ def test_an_archive_that_has_come_is_not_fetched_again_when_there_was_no_room_fo
         ):
             archives.member(f"{TOY}/wanted.txt")
     assert left(home) == ["archive.draft"]
-    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == WANTED
+    assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert len(cutting.asked) == 1 and left(home) == ["wanted.txt"]
 
 
 def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(
     served, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    packed = wheel(served[0] / "set.zip", {"SET/dev/wanted.json": WANTED})
+    packed = wheel(served[0] / "set.zip", {"SET/dev/wanted.json": CONTENT})
     pinned = archives.Archive(
         sha(packed.read_bytes()), {"wanted.json": ""}, 7, f"{served[1]}/set.zip"
     )
     monkeypatch.setattr(archives, "PINNED", {"SET": pinned})
     monkeypatch.setattr(archives, "_address", lambda archive: pytest.fail("an index was asked"))
-    assert archives.member("SET/wanted.json").read_bytes() == WANTED
+    assert archives.member("SET/wanted.json").read_bytes() == CONTENT
     assert archives.pinned("SET/wanted.json")[2] == f"{pinned.sha256}/wanted.json"
     archives.location("SET/wanted.json").unlink()
     packed.write_bytes(packed.read_bytes() + b" ")

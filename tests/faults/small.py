@@ -76,7 +76,7 @@ class Victims:
     """Runs small studies, each in a process of its own that may be killed."""
 
     def __init__(self) -> None:
-        self.said, self.number = TemporaryDirectory(), itertools.count()
+        self.streams, self.number = TemporaryDirectory(), itertools.count()
         around = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         around["PYTHONPATH"] = f"{VICTIM.parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         self.process = subprocess.Popen(
@@ -103,7 +103,7 @@ class Victims:
             "what": what or str(folder / "capacity_gap.yaml"),
         }
         each = [
-            {"moment": moment, "said": f"{self.said.name}/{next(self.number)}"}
+            {"moment": moment, "streams": f"{self.streams.name}/{next(self.number)}"}
             for moment in moments or ("",)
         ]
         self.process.stdin.write(
@@ -111,14 +111,16 @@ class Victims:
         )
         self.process.stdin.flush()
         codes = json.loads(self.process.stdout.readline())
-        return [Ended(code, *_read(call["said"])) for code, call in zip(codes, each, strict=True)]
+        return [
+            Ended(code, *_read(call["streams"])) for code, call in zip(codes, each, strict=True)
+        ]
 
     def close(self) -> None:
         """End the process that begins them."""
         self.process.stdin.close()
         self.process.wait(PATIENCE)
         self.process.stdout.close()
-        self.said.cleanup()
+        self.streams.cleanup()
 
 
 def _read(prefix: str) -> list[str]:

@@ -1,11 +1,11 @@
 """A small study in a folder of its own, that dies by SIGKILL at a moment that is named or counted.
 
-`python victim.py` reads lines of JSON, each a list of {folder, home, moment, what, kernel, said},
-runs the study in a child for each, all at once, and prints their exit codes; with a `kernel` the
-notebook is executed by papermill, without one in the child itself, which is faster. The folder
-holds a copy of notebooks and params. A checkpoint is written after every second step, and answers
-are kept after every second batch, by a clock that counts how often it is asked. What is computed is
-noted in `done.log`, a line per step; how many times files were touched in `touched`.
+`python victim.py` reads lines of JSON, each a list of {folder, home, moment, what, kernel,
+streams}, runs the study in a child for each, all at once, and prints their exit codes; with a
+`kernel` the notebook is executed by papermill, without one in the child itself, which is faster.
+The folder holds a copy of notebooks and params. A checkpoint is written after every second step,
+and answers are kept after every second batch, by a clock that counts how often it is asked. What is
+computed is noted in `done.log`, a line per step; how many times files were touched in `touched`.
 """
 
 import json
@@ -242,7 +242,7 @@ def begin(asked: dict) -> int:
     folder, process = Path(asked["folder"]), os.fork()
     if process == 0:
         for stream, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{asked['said']}.{name}", os.O_CREAT | os.O_WRONLY), stream)
+            os.dup2(os.open(f"{asked['streams']}.{name}", os.O_CREAT | os.O_WRONLY), stream)
         code = 1
         signal.alarm(LONGEST)
         try:
