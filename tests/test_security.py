@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +52,7 @@ from studylib.data import archives, hub
 from studylib.data import squad as data_squad
 from studylib.engines import engines
 from studylib.evaluation import generate
+from studylib.experiments.plans import Plan
 from studylib.models import loading
 from studylib.store import exports
 from studylib.store.run import Run
@@ -454,6 +456,56 @@ def test_a_folder_of_a_data_sets_name_is_not_read_in_its_place(
 # Archives
 
 
+RUN_BY_OTHERS = (  # what an installer, Python or pytest would run
+    "setup.py",
+    "backend.py",
+    "toy/__init__.py",
+    "sitecustomize.py",
+    "usercustomize.py",
+    "conftest.py",
+    "wanted.py",
+)
+BUILD = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def add(packed: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    """Put a file into an archive."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), mode
+    packed.addfile(entry, io.BytesIO(content))
+
+
+def write_hostile_archive(archive: Path, wanted: bytes, trap: bytes, place: Path) -> None:
+    """Write a source archive which holds what is wanted among all that could do harm. `place` is
+    where it would write, and has a secret that it would read."""
+    secret = place / "secret.json"
+    secret.write_text('{"secret": "told"}')
+    files = {
+        "toy-1.0/pyproject.toml": BUILD,
+        f"{place}/evil.json": wanted,
+        "/wanted.txt": b"other",
+        "../../../evil/evil.json": wanted,
+        **{f"toy-1.0/{name}": trap for name in RUN_BY_OTHERS},
+        "toy-1.0/toy.pth": b"import backend",
+    }
+    no_files = {
+        tarfile.SYMTYPE: str(secret),
+        tarfile.LNKTYPE: "toy-1.0/setup.py",
+        tarfile.FIFOTYPE: "",
+        tarfile.CHRTYPE: "",
+        tarfile.DIRTYPE: "",
+    }
+    with tarfile.open(archive, "w:gz") as packed:
+        for name, content in files.items():
+            add(packed, name, content)
+        for kind, target in no_files.items():
+            entry = tarfile.TarInfo("toy-1.0/wanted.json")
+            entry.type, entry.linkname = kind, target
+            packed.addfile(entry)
+        add(packed, "../../../../wanted.json", wanted, mode=0o6777)
+        add(packed, "toy-1.0/wanted.json", b'{"data": "another"}', mode=0o6777)
+
+
 @pytest.fixture
 def hostile(
     served: tuple[Path, str],
@@ -465,57 +517,16 @@ def hostile(
     """A package index of one source archive, which holds what is wanted among all that could do
     harm."""
     place, address = served
-    trap, member = code(sprung).encode(), json.dumps(squad).encode()
-    secret = tmp_path / "secret.json"
-    secret.write_text('{"secret": "told"}')
-    build = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    files = {
-        "toy-1.0/pyproject.toml": build,
-        f"{tmp_path}/evil.json": member,
-        "/wanted.txt": b"other",
-        "../../../evil/evil.json": member,
-    }
-    scripts = (
-        "setup.py",
-        "backend.py",
-        "toy/__init__.py",
-        "sitecustomize.py",
-        "usercustomize.py",
-        "conftest.py",
-        "wanted.py",
-    )
-    files |= {f"toy-1.0/{name}": trap for name in scripts} | {"toy-1.0/toy.pth": b"import backend"}
-    others = {
-        tarfile.SYMTYPE: str(secret),
-        tarfile.LNKTYPE: "toy-1.0/setup.py",
-        tarfile.FIFOTYPE: "",
-        tarfile.CHRTYPE: "",
-        tarfile.DIRTYPE: "",
-    }
-    with tarfile.open(place / "toy-1.0.tar.gz", "w:gz") as packed:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            packed.addfile(entry, io.BytesIO(content))
-        for kind, target in others.items():
-            entry = tarfile.TarInfo("toy-1.0/wanted.json")
-            entry.type, entry.linkname = kind, target
-            packed.addfile(entry)
-        for name, content in (
-            ("../../../../wanted.json", member),
-            ("toy-1.0/wanted.json", b'{"data": "another"}'),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o6777
-            packed.addfile(entry, io.BytesIO(content))
-    whole = hashlib.sha256((place / "toy-1.0.tar.gz").read_bytes()).hexdigest()
+    archive, wanted = place / "toy-1.0.tar.gz", json.dumps(squad).encode()
+    write_hostile_archive(archive, wanted, code(sprung).encode(), tmp_path)
+    whole = hashlib.sha256(archive.read_bytes()).hexdigest()
     (place / "simple" / "toy").mkdir(parents=True)
     link = f'<a href="/toy-1.0.tar.gz#sha256={whole}" data-requires-python=">=3">toy-1.0.tar.gz</a>'
     (place / "simple" / "toy" / "index.html").write_text(
         f"<!DOCTYPE html><html><body>{link}</body></html>"
     )
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
-    members = {"wanted.json": hashlib.sha256(member).hexdigest()}
+    members = {"wanted.json": hashlib.sha256(wanted).hexdigest()}
     monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive(whole, members, 1)})
     return place
 
@@ -844,74 +855,64 @@ class Page(HTMLParser):
         self.texts.append((self.elements[-1][0] if self.elements else "", text))
 
 
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report in which all that anyone can name or write is hostile, answers of
-    models among it."""
-    place = tmp_path_factory.mktemp("reported")
-    qas = [
-        {
-            "id": f"q1 {EVIL}",
-            "question": f"Where? {EVIL}",
-            "answers": [{"text": EVIL, "answer_start": 5}],
-        }
-    ]
+def write_hostile_questions(place: Path) -> Path:
+    """Write a question in which all is hostile, into a file of such a name, and return where."""
+    answers = [{"text": EVIL, "answer_start": 5}]
+    qas = [{"id": f"q1 {EVIL}", "question": f"Where? {EVIL}", "answers": answers}]
     articles = [{"title": EVIL, "paragraphs": [{"context": f"Tiru {EVIL} Kamo.", "qas": qas}]}]
     file = place / "<script>alert(0)<" / "script> & 'mine'.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"data": articles}))
-    tests = {NAMED: {"source": f"path:{file}"}}
-    loading.save(
-        model("llama", max_position_embeddings=4096), tokenizer(), place / "base"
-    )  # such questions are long
-    plan = planned(
+    return file
+
+
+def hostile_plan(place: Path) -> Plan:
+    """The plan of a small study whose family, test set and questions are hostile."""
+    base = model("llama", max_position_embeddings=4096)  # such questions are long
+    loading.save(base, tokenizer(), place / "base")
+    return planned(
         "",
         families={NAMED: f"path:{place / 'base'}"},
         sizes=[2],
         from_base=[],
         eval_prompts=["zero-shot"],
-        tests=tests,
+        tests={NAMED: {"source": f"path:{write_hostile_questions(place)}"}},
     )
-    store, where = Store(place / "home"), place / "capacity_gap"
+
+
+def export_hostile(plan: Plan, store: Store, where: Path) -> pd.DataFrame:
+    """Export what a notebook shows of the plan, with hostile origins and runs, as a folder is that
+    someone else has made. Returns the origins."""
+    rows, learned = study.rows(plan, store), study.curves(plan, store)
+    origins, timing = study.origins(plan, store), study.timing(plan, rows, store)
+    kept, gained, costs = retention.compare(rows), contrasts.contrasts(rows), cost.pareto(timing)
+    sources, sweep = origin.of(plan, origins), teacher_sizes.sweep(rows)
+    texts = summary.capacity_gap(
+        kept, gained, costs, teacher_sizes.law(rows), rows[:0], "zero-shot", sources
+    )
+    drawn = figures.capacity_gap(kept, retention.by_seed(rows), costs, sweep, learned, "zero-shot")
+    origins = origins.assign(**dict.fromkeys(("python", "processor_name", "label"), EVIL))
+    exported = {"learning": learned, "runs": origins, "timing": timing, "contrasts": gained}
+    study.export(where, rows, exported, texts, drawn)
+    lines = pd.read_csv(where / "retention.csv")
+    lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
+    (where / exports.DIGESTS).unlink()
+    return origins
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report in which all that anyone can name or write is hostile, answers of
+    models among it."""
+    place = tmp_path_factory.mktemp("reported")
+    plan, store = hostile_plan(place), Store(place / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", CANARY)
         patch.setattr(generate, "clean", lambda *_: EVIL)
         study.complete(plan, store)
         patch.setattr(project, "figures_folder", lambda profile, notebook: place / notebook)
-        rows, learned, origins = (
-            study.rows(plan, store),
-            study.curves(plan, store),
-            study.origins(plan, store),
-        )
-        kept, gained, timing = (
-            retention.compare(rows),
-            contrasts.contrasts(rows),
-            study.timing(plan, rows, store),
-        )
-        texts = summary.capacity_gap(
-            kept,
-            gained,
-            cost.pareto(timing),
-            teacher_sizes.law(rows),
-            rows[:0],
-            "zero-shot",
-            origin.of(plan, origins),
-        )
-        drawn = (
-            kept,
-            retention.by_seed(rows),
-            cost.pareto(timing),
-            teacher_sizes.sweep(rows),
-            learned,
-            "zero-shot",
-        )
-        for column in ("python", "processor_name", "label"):
-            origins[column] = EVIL
-        exported = {"learning": learned, "runs": origins, "timing": timing, "contrasts": gained}
-        study.export(where, rows, exported, texts, figures.capacity_gap(*drawn))
-        lines = pd.read_csv(where / "retention.csv")
-        lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
-        (where / exports.DIGESTS).unlink()  # as a folder is that someone else has made
+        origins = export_hostile(plan, store, place / "capacity_gap")
+        tests = {NAMED: {"source": plan.tests[0].value["source"]}}
         job = Job(NOTEBOOK, NAMED, {"families": {NAMED: EVIL}, "tests": tests}, plan)
         patch.setattr(app_origins, "origins", lambda *_: origins)
         report.write([job], store)
@@ -1115,6 +1116,54 @@ except Exception as error:
 """
 
 
+def write_study_of_the_hub(folder: Path, questions: Path) -> Path:
+    """Write the parameters of a study whose model is on the hub, and return where."""
+    values = {
+        "families": {"theirs": f"hub:someone/thing@{COMMIT}"},
+        "profile": f"test-{folder.name}",
+        "sizes": [1],
+        "from_base": [],
+        "data": {
+            "tests": {"near": {"source": f"path:{questions}"}},
+            "train": {"source": "facts:train", "paragraphs": 4},
+        },
+    }
+    (folder / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
+    return folder / "capacity_gap.yaml"
+
+
+def environment_with_token(kept: str, folder: Path) -> dict[str, str]:
+    """This environment, with homes in a folder and a token where the hub's library looks for it:
+    in the environment, or in a file."""
+    known = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTEST"))
+    }
+    homes = {"HF_HOME": str(folder / "hub"), "STUDY_HOME": str(folder / "home")}
+    (folder / "hub").mkdir()
+    if kept == "file":
+        (folder / "hub" / "token").write_text(CANARY)
+        return known | homes | {"OMP_NUM_THREADS": "1"}
+    return known | homes | {"OMP_NUM_THREADS": "1", "HF_TOKEN": CANARY}
+
+
+@contextmanager
+def echoing_hub(status: int) -> Iterator[tuple[str, list[str]]]:
+    """The address of a hub that refuses with this status, and the authorizations that it hears."""
+    heard: list[str] = []
+
+    class Listening(Echo):
+        def parse_request(self) -> bool:
+            sound = super().parse_request()
+            heard.append(self.headers.get("Authorization", ""))
+            return sound
+
+    Listening.status = status
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", heard
+        server.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kept"),
@@ -1127,77 +1176,32 @@ except Exception as error:
     ],
 )
 def test_a_token_of_the_hub_is_told_to_nobody(
-    status: int, kept: str, tmp_path: Path, squad: dict, save: Callable[..., Path], monkeypatch
+    status: int, kept: str, tmp_path: Path, squad: dict, save: Callable[..., Path]
 ):
     """Not on the terminal, and in no file: of a command, an executed notebook, a run that
     failed."""
-    values = {
-        "families": {"theirs": f"hub:someone/thing@{COMMIT}"},
-        "profile": f"test-{tmp_path.name}",
-        "sizes": [1],
-    }
-    values |= {
-        "from_base": [],
-        "data": {
-            "tests": {"near": {"source": f"path:{save(squad)}"}},
-            "train": {"source": "facts:train", "paragraphs": 4},
-        },
-    }
-    (tmp_path / "capacity_gap.yaml").write_text(yaml.safe_dump(values))
-    given_ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTEST"))
-    }
-    given_ |= {
-        "HF_HOME": str(tmp_path / "hub"),
-        "STUDY_HOME": str(tmp_path / "home"),
-        "OMP_NUM_THREADS": "1",
-    }
-    (tmp_path / "hub").mkdir()
-    if kept == "file":
-        (tmp_path / "hub" / "token").write_text(CANARY)
-    else:
-        given_["HF_TOKEN"] = CANARY
-    heard: list[str] = []
-
-    class Server(Echo):
-        def parse_request(self) -> bool:
-            sound = super().parse_request()
-            heard.append(self.headers.get("Authorization", ""))
-            return sound
-
-    Server.status = status
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        given_["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
-        words = [
-            sys.executable,
-            "-c",
-            SCRIPT,
-            str(tmp_path / "capacity_gap.yaml"),
-            f"hub:someone/thing@{COMMIT}",
-        ]
+    file = write_study_of_the_hub(tmp_path, save(squad))
+    environment = environment_with_token(kept, tmp_path)
+    with echoing_hub(status) as (address, heard):
         done = subprocess.run(
-            words, env=given_, capture_output=True, text=True, cwd=root(), timeout=PATIENCE
+            [sys.executable, "-c", SCRIPT, str(file), f"hub:someone/thing@{COMMIT}"],
+            env=environment | {"HF_ENDPOINT": address},
+            capture_output=True,
+            text=True,
+            cwd=root(),
+            timeout=PATIENCE,
         )
-        server.shutdown()
     assert f"Bearer {CANARY}" in heard, "else there was nothing to tell"
-    assert (
-        done.returncode == 0
-        and "could not be fetched" in done.stderr
-        and "could not be read" in done.stdout
-    )
+    assert done.returncode == 0
+    assert "could not be fetched" in done.stderr and "could not be read" in done.stdout
     assert CANARY not in done.stdout + done.stderr
-    holding = [
-        path
-        for path in tmp_path.rglob("*")
-        if path.is_file() and CANARY.encode() in path.read_bytes()
-    ]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    holding = [path for path in files if CANARY.encode() in path.read_bytes()]
     assert holding == ([tmp_path / "hub" / "token"] if kept == "file" else [])
     failed, notebook = tmp_path / "home" / "runs" / "asked", tmp_path / "home" / "notebooks"
-    assert HIDDEN in next(failed.glob("*/error.json")).read_text() and list(
-        notebook.rglob("*.ipynb")
-    )
-    assert not study.folder(values["profile"], "capacity_gap").exists()
+    assert HIDDEN in next(failed.glob("*/error.json")).read_text()
+    assert list(notebook.rglob("*.ipynb"))
+    assert not study.folder(f"test-{tmp_path.name}", "capacity_gap").exists()
 
 
 def test_no_manifest_table_figure_page_or_model_card_holds_the_token(reported: Path):

@@ -18,6 +18,11 @@ from studylib.core.labels import FINE_TUNED_SHOWN, OTHER_LOSSES, SMALLER_TEACHER
 
 # F1 of students by who taught them
 TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-distillation": 0.45}
+# F1 of a student by how it was trained, and asked
+F1_BY_PROMPTS = {
+    "zero-shot": {"zero-shot": 0.5, "one-shot": 0.45},
+    "one-shot": {"zero-shot": 0.4, "one-shot": 0.6},
+}
 
 
 @pytest.mark.parametrize(
@@ -209,42 +214,53 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
     }
 
 
-def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
-    scores = {
-        "zero-shot": {"zero-shot": 0.5, "one-shot": 0.45},
-        "one-shot": {"zero-shot": 0.4, "one-shot": 0.6},
-    }
+@pytest.fixture(scope="module")
+def worth():
+    """What prompting changes for the teacher and a student, each trained and asked in two ways."""
     frames = []
-    for trained, asked in scores.items():
-        for mode, value in asked.items():
-            both = choice(**{"fine-tuned": value})
+    for trained, scores in F1_BY_PROMPTS.items():
+        for asked, f1 in scores.items():
+            rows = choice(**{"fine-tuned": f1})
             frames.append(
-                both[(both.teacher == "fine-tuned")].assign(train_prompt=trained, eval_prompt=mode)
+                rows[rows.teacher == "fine-tuned"].assign(train_prompt=trained, eval_prompt=asked)
             )
-    worth = prompting.prompting(pd.concat(frames), list(scores), list(scores)).assign(
-        detectable=1.5
-    )
-    students = worth[worth.role == "student"].set_index("ways").difference
-    assert students["one-shot in training and asking, not zero-shot"] == pytest.approx(10)
-    assert students["trained one-shot: asked one-shot, not zero-shot"] == pytest.approx(20)
-    assert students["asked zero-shot: trained one-shot, not zero-shot"] == pytest.approx(-10)
-    gains = pd.DataFrame(
+    modes = list(F1_BY_PROMPTS)
+    return prompting.prompting(pd.concat(frames), modes, modes).assign(detectable=1.5)
+
+
+@pytest.fixture(scope="module")
+def gains(worth):
+    """What prompting changes by the word that a question begins with, made up: for one of two kinds
+    significantly otherwise than for the others, and one that has too few questions."""
+    table = pd.DataFrame(
         {
             "trait": "asks",
             "value": ["who", "why", "when"],
             "difference": [4.0, -1.0, 9.0],
             "low": [3.0, -2.0, np.nan],
+            "apart": [2.0, 1.0, np.nan],
+            "apart_low": [1.0, -1.0, np.nan],
+            "apart_high": 3.0,
         }
     )
-    gains = gains.assign(
-        family=worth.family[0],
-        test_set="near",
-        high=gains.low + 2,
-        apart=[2.0, 1.0, np.nan],
-        apart_low=[1.0, -1.0, np.nan],
-        apart_high=3.0,
-    )
-    text = summary.prompting_conclusion(worth, gains, list(scores))
+    return table.assign(family=worth.family[0], test_set="near", high=table.low + 2)
+
+
+@pytest.mark.parametrize(
+    ("ways", "points"),
+    [
+        ("one-shot in training and asking, not zero-shot", 10),
+        ("trained one-shot: asked one-shot, not zero-shot", 20),
+        ("asked zero-shot: trained one-shot, not zero-shot", -10),
+    ],
+)
+def test_the_worth_of_prompting_is_the_difference_between_two_ways(worth, ways, points):
+    students = worth[worth.role == "student"].set_index("ways").difference
+    assert students[ways] == pytest.approx(points)
+
+
+def test_the_worth_of_prompting_is_told_by_its_declared_comparison(worth, gains):
+    text = summary.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
     assert (
         "- **near**: Training and asking the student one-shot, not zero-shot, changes its score by"
         " +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant.\n" in text
@@ -253,6 +269,14 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         "- **near, in training and asking**: teacher, one-shot in training and asking, not"
         " zero-shot: +0.0 points of F1 (0" in text
     )
+    (declared,) = (line for line in tables.prompting(worth).splitlines() if "| primary |" in line)
+    assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
+
+
+def test_what_asking_alone_changes_is_told_as_a_range_with_the_significant_comparisons(
+    worth, gains
+):
+    text = summary.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
     plain, last = (
         "student, trained zero-shot: asked one-shot, not zero-shot (-5.0)",
         "student, trained one-shot: asked one-shot, not zero-shot (+20.0)",
@@ -262,14 +286,22 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison():
         " of the others 1.5."
     )
     assert f"- **near, in asking**: {asking}\n" in text
+
+
+def test_what_prompting_changes_by_question_is_described_and_not_tested(worth, gains):
+    text = summary.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
     assert (
         "by question**: The same change differs from that of the other questions for 1 of 2 kinds"
         " of question: asks who: +2.0 (1.0 to 3.0). This is described, not tested.\n" in text
     )
-    untested = summary.prompting_conclusion(worth.assign(p_holm=np.nan), gains[:0], list(scores))
-    assert "ignificant" not in untested and "by question" not in untested
-    (declared,) = (line for line in tables.prompting(worth).splitlines() if "| primary |" in line)
-    assert "student | near | one-shot in training and asking, not zero-shot | +10.0" in declared
+
+
+def test_the_worth_of_prompting_has_no_significance_without_tests_and_no_kinds_without_traits(
+    worth, gains
+):
+    untested = worth.assign(p_holm=np.nan)
+    text = summary.prompting_conclusion(untested, gains[:0], list(F1_BY_PROMPTS))
+    assert "ignificant" not in text and "by question" not in text
 
 
 def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sentence_of_its_own():

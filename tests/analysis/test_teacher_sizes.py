@@ -31,63 +31,24 @@ def test_a_sweep_has_a_student_s_teachers_by_their_size():
     assert teacher_sizes.sweep(pd.concat(frames[:3])).empty
 
 
-def siblings(scores: dict[str, float], size: int = 100, articles: int = 40) -> pd.DataFrame:
-    """Rows of one sibling of so many parameters under teachers that are so many times larger, with
-    these F1, and of the teachers."""
+def siblings(scores: dict[str, float]) -> pd.DataFrame:
+    """Rows of one sibling of 100 parameters under teachers that are so many times larger, with
+    these F1, and of the teachers: 40 articles."""
     frames = []
-    for times, value in scores.items():
-        base = dict(
-            family=f"T{times}",
-            teacher="fine-tuned",
-            train_prompt="zero-shot",
-            eval_prompt="zero-shot",
-            test_set="near",
-            language="en",
-            seed=0,
-        )
-        base |= {
-            "objective": "o",
-            "steps": 5,
-            "targets": "gold",
-            "probability": 0.5,
-            "agreement": 0.5,
-            "loyalty": 0.5,
-        }
-        base |= {"repeat": False, "untouched": True}
-        student = {
-            "role": "student",
-            "student": f"T{times}-Small",
-            "init": "pretrained",
-            "parameters_total": size,
-        }
-        teacher = {
-            "role": "teacher",
-            "student": "",
-            "init": "base",
-            "parameters_total": round(size * float(times)),
-        }
-        for model, f1 in ((student, value), (teacher, 0.9)):
-            lines = [
-                {
-                    "question": f"q{i}",
-                    "article": f"a{i % articles}",
-                    "f1": f1,
-                    "exact_match": f1,
-                    "rouge_l": f1,
-                }
-                for i in range(4 * articles)
-            ]
-            frames.append(
-                pd.DataFrame(lines).assign(
-                    **base
-                    | model
-                    | {
-                        "parameters_nonembedding": model["parameters_total"],
-                        "run": times,
-                    }
-                )
-            )
+    for times, f1 in scores.items():
+        shared = {"family": f"T{times}", "articles": 40}
+        student = {"student": f"T{times}-Small", "init": "pretrained", **parameters(100)}
+        teacher = {"init": "base", **parameters(round(100 * float(times)))}
+        frames += [
+            rows("student", f1, **shared, **student),
+            rows("teacher", 0.9, **shared, **teacher),
+        ]
     return pd.concat(frames, ignore_index=True)
+
+
+def parameters(count: int) -> dict[str, int]:
+    """The sizes of a model all of whose parameters count."""
+    return {"parameters_total": count, "parameters_nonembedding": count}
 
 
 def test_the_best_teacher_of_a_sibling_is_where_a_parabola_in_log_ratio_is_highest():

@@ -91,24 +91,30 @@ def test_what_changed_after_it_was_planned_is_not_kept_under_the_old_key(
         ]
 
 
+def interrupt_at(run, monkeypatch):
+    """Stop the study as a user does, when it comes to this run."""
+    make_kind = kinds.make
+
+    def interrupted(*given):
+        make = make_kind(*given)
+
+        def make_unless_reached(current, into):
+            if current is run:
+                raise KeyboardInterrupt
+            return make(current, into)
+
+        return make_unless_reached
+
+    monkeypatch.setattr(kinds, "make", interrupted)
+
+
 def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypatch):
     plan, store, folder = (
         planned(raw, sizes=[3], from_base=[]),
         Store(tmp_path / "home"),
         tmp_path / "shown",
     )
-    original = kinds.make
-
-    def stopped(*given):
-        def make(run, into):
-            if run is plan.asked[3].loyalty:
-                raise KeyboardInterrupt
-            return make_all(run, into)
-
-        make_all = original(*given)
-        return make
-
-    monkeypatch.setattr(kinds, "make", stopped)
+    interrupt_at(plan.asked[3].loyalty, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         study.complete(plan, store, folder)
     assert set(exports.exported(folder, "rows.parquet")) == {

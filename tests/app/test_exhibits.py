@@ -54,52 +54,53 @@ def test_results_are_the_means_of_the_rows_in_percent(finished):
         )
 
 
-def _model(called):
-    """What a model is in the study, and who taught it or what it teaches as."""
-    return called["role"], called["teacher"]
+def complete_until(last, plan, store):
+    """Answer what comes first in the plan, up to a model of this role that has this teacher or
+    teaches as it."""
+    models = [(asked.called["role"], asked.called["teacher"]) for asked in plan.asked]
+    first = plan.asked[: models.index(last) + 1]
+    answers = (run for asked in first for run in (asked.answers, asked.loyalty) if run is not None)
+    for run in planning.each_run(answers):
+        store.complete(run, kinds.make(store, Progress()))
 
 
-def test_what_is_answered_so_far_of_a_choice_or_of_prompting_can_be_shown(raw, tmp_path):
-    """Teachers and whatever else comes first in the plan: nothing is compared, and nothing
-    fails."""
-    modes = ["zero-shot", "one-shot"]
-    for plan, last in (
-        (chosen(raw), ("teacher", "base")),
-        (prompted(raw), ("student", "fine-tuned")),
-    ):
-        store, models = Store(tmp_path), [_model(asked.called) for asked in plan.asked]
-        there = plan.asked[: models.index(last) + 1]
-        for run in planning.each_run(
-            run for asked in there for run in (asked.answers, asked.loyalty) if run is not None
-        ):
-            if store.result(run) is None:
-                store.complete(run, kinds.make(store, Progress()))
-        rows, curves = study.rows(plan, store), study.curves(plan, store)
-        kept, seeds = retention.compare(rows), retention.by_seed(rows)
-        if last == ("teacher", "base"):
-            gained, scores = (
-                contrasts.contrasts(rows, "fine-tuned"),
-                teacher_vs_student.compare(rows),
-            )
-            texts = summary.teacher_choice(
-                kept, gained, scores, "zero-shot", origin.of(plan, study.origins(plan, store))
-            )
-            drawn = figures.teacher_choice(kept, seeds, scores, curves)
-        else:
-            worth, traits = (
-                prompting.prompting(rows, modes, modes),
-                prompting.by_trait(rows, modes),
-            )
-            texts = summary.prompting_mode(
-                kept, worth, traits, modes, origin.of(plan, study.origins(plan, store))
-            )
-            drawn = figures.prompting_mode(kept, seeds, traits)
-        study.export(tmp_path / last[0], rows, {"learning": curves}, texts, drawn)
-        assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
-        assert (
-            figures.show(drawn, tmp_path / last[0], "traits").data
-            == "There is nothing to draw yet."
-        )
+def check_shown_so_far(folder, rows, curves, texts, drawn):
+    """Nothing is compared, and nothing fails."""
+    study.export(folder, rows, {"learning": curves}, texts, drawn)
+    assert "answered yet." in texts["conclusion"] and len(drawn) in (1, 2)
+    assert figures.show(drawn, folder, "traits").data == "There is nothing to draw yet."
+
+
+def test_what_is_answered_so_far_of_a_choice_of_teachers_can_be_shown(raw, tmp_path):
+    plan, store = chosen(raw), Store(tmp_path)
+    complete_until(("teacher", "base"), plan, store)
+    rows, curves = study.rows(plan, store), study.curves(plan, store)
+    kept, scores = retention.compare(rows), teacher_vs_student.compare(rows)
+    texts = summary.teacher_choice(
+        kept,
+        contrasts.contrasts(rows, "fine-tuned"),
+        scores,
+        "zero-shot",
+        origin.of(plan, study.origins(plan, store)),
+    )
+    drawn = figures.teacher_choice(kept, retention.by_seed(rows), scores, curves)
+    check_shown_so_far(tmp_path / "shown", rows, curves, texts, drawn)
+
+
+def test_what_is_answered_so_far_of_prompting_can_be_shown(raw, tmp_path):
+    plan, store, modes = prompted(raw), Store(tmp_path), ["zero-shot", "one-shot"]
+    complete_until(("student", "fine-tuned"), plan, store)
+    rows, curves = study.rows(plan, store), study.curves(plan, store)
+    kept, traits = retention.compare(rows), prompting.by_trait(rows, modes)
+    texts = summary.prompting_mode(
+        kept,
+        prompting.prompting(rows, modes, modes),
+        traits,
+        modes,
+        origin.of(plan, study.origins(plan, store)),
+    )
+    drawn = figures.prompting_mode(kept, retention.by_seed(rows), traits)
+    check_shown_so_far(tmp_path / "shown", rows, curves, texts, drawn)
 
 
 def test_rows_of_other_runs_are_kept_when_some_are_exported(finished, raw, tmp_path):

@@ -4,7 +4,7 @@ network in a real browser, where there is one."""
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,62 +29,57 @@ COMMITTED = [job for job in notebooks.jobs("small") if job.folder.exists()]
 EVIL = "<script>document.title = 'broken'</script> & </script>"
 
 
-@pytest.fixture(scope="module")
-def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of a miniature study on a text that would rather be a program, without and with the
-    store."""
-    place = tmp_path_factory.mktemp("report")
-    context = f"Kamo lives in Tiru. {EVIL}"
+def write_test_set(place: Path) -> None:
+    """Write a paragraph and two questions that would rather be a program."""
     qas = [
         {
             "id": "q1",
             "question": f"Where does Kamo live? {EVIL}",
             "answers": [{"text": "Tiru", "answer_start": 14}],
-        }
-    ]
-    qas += [
+        },
         {
             "id": "q2",
             "question": "Who lives in Tiru?",
             "answers": [{"text": "Kamo", "answer_start": 0}],
-        }
+        },
     ]
-    articles = [{"title": EVIL, "paragraphs": [{"context": context, "qas": qas}]}]
+    paragraph = {"context": f"Kamo lives in Tiru. {EVIL}", "qas": qas}
+    articles = [{"title": EVIL, "paragraphs": [paragraph]}]
     (place / "test.json").write_text(json.dumps({"data": articles}))
-    tests = {"near": {"source": f"path:{place / 'test.json'}"}}
-    plan = planned(raw, sizes=[2], from_base=[], eval_prompts=["zero-shot"], tests=tests)
-    store = Store(place / "home")
-    study.complete(plan, store)
-    rows, learned, where = (
-        study.rows(plan, store),
-        study.curves(plan, store),
-        place / "capacity_gap",
-    )
+
+
+def export_capacity_gap(plan: Plan, store: Store, where: Path) -> None:
+    """Export what the notebook of the capacity gap shows, with an answer that would rather be a
+    program."""
+    rows, learned = study.rows(plan, store), study.curves(plan, store)
     kept, gained = retention.compare(rows), contrasts.contrasts(rows)
     texts = {
         "table": tables.table(kept),
         "conclusion": summary.conclusion(kept, gained, FREE, "zero-shot"),
         "answer": f"Yes & no. {EVIL}",
     }
-    exported = {
-        "learning": learned,
-        "runs": study.origins(plan, store),
-        "timing": study.timing(plan, rows, store),
-    }
-    study.export(
-        where,
-        rows,
-        exported,
-        texts,
-        figures.capacity_gap(
-            kept,
-            retention.by_seed(rows),
-            cost.pareto(exported["timing"]),
-            teacher_sizes.sweep(rows),
-            learned,
-            "zero-shot",
-        ),
+    timing = study.timing(plan, rows, store)
+    exported = {"learning": learned, "runs": study.origins(plan, store), "timing": timing}
+    drawn = figures.capacity_gap(
+        kept,
+        retention.by_seed(rows),
+        cost.pareto(timing),
+        teacher_sizes.sweep(rows),
+        learned,
+        "zero-shot",
     )
+    study.export(where, rows, exported, texts, drawn)
+
+
+@pytest.fixture(scope="module")
+def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a miniature study on a text that would rather be a program, without and with the
+    store."""
+    place = tmp_path_factory.mktemp("report")
+    write_test_set(place)
+    plan, store = small(raw, place), Store(place / "home")
+    study.complete(plan, store)
+    export_capacity_gap(plan, store, place / "capacity_gap")
     job = Job(
         root() / "notebooks" / "capacity_gap.ipynb", "mini", {"sizes": [2], "note": EVIL}, plan
     )
@@ -93,11 +88,16 @@ def folder(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         written = report.write([job], Store(place / "empty"))
         shutil.copy(written, place / "exported.html")
         report.write([job], store)
-        with pytest.raises(StudyError, match="`study run` it first"):
-            report.write(
-                [Job(root() / "notebooks" / "teacher_choice.ipynb", "mini", {}, plan)], store
-            )
     return place
+
+
+def test_an_experiment_that_exported_nothing_is_refused(
+    folder: Path, raw: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(project, "figures_folder", lambda profile, notebook: folder / notebook)
+    job = Job(root() / "notebooks" / "teacher_choice.ipynb", "mini", {}, small(raw, folder))
+    with pytest.raises(StudyError, match="`study run` it first"):
+        report.write([job], Store(folder / "home"))
 
 
 def test_the_page_holds_everything_itself_and_text_stays_text(folder: Path):
@@ -330,14 +330,17 @@ def test_a_browser_shows_it_whole_without_a_network(
     page.close()
 
 
-@pytest.mark.browser
-def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Path):
-    asked = [
-        ("near", "Who?", "Ada", "Ada"),
-        ("near", "Where?", "Rome", "Oslo"),
-        ("far", "When?", "May", "June"),
-        ("far", "Why?", "x", ""),
-    ]
+ASKED = [  # test set, question, and what two models answer; a third answers as the first
+    ("near", "Who?", "Ada", "Ada"),
+    ("near", "Where?", "Rome", "Oslo"),
+    ("far", "When?", "May", "June"),
+    ("far", "Why?", "x", ""),
+]
+
+
+@pytest.fixture
+def page(browser: Any, folder: Path) -> Iterator[Any]:
+    """The report in a browser, with the answers above in the place of its own."""
     questions = [
         {
             "set": name,
@@ -347,7 +350,7 @@ def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Pat
             "gold": ["g"],
             "answers": [[0, first], [1, second], [2, first]],
         }
-        for name, question, first, second in asked
+        for name, question, first, second in ASKED
     ]
     before, mark, rest = (
         (folder / "report.html").read_text(encoding="utf-8").partition('id="answer-data">')
@@ -358,35 +361,38 @@ def test_the_filter_knows_test_sets_and_unlike_answers(browser: Any, folder: Pat
     (folder / "filter.html").write_text(
         f"{before}{mark}{content}</script>{rest.partition('</script>')[2]}", encoding="utf-8"
     )
-    page = browser.new_page(offline=True)
-    page.goto((folder / "filter.html").as_uri())
-    shown = lambda: page.locator(".asked h3").all_inner_texts()  # noqa: E731
-    assert page.locator("#set option").all_inner_texts() == ["near", "far"] and shown() == [
-        "Who?",
-        "Where?",
-    ]
+    opened = browser.new_page(offline=True)
+    opened.goto((folder / "filter.html").as_uri())
+    yield opened
+    opened.close()
+
+
+def questions_shown(page: Any) -> list[str]:
+    return page.locator(".asked h3").all_inner_texts()
+
+
+@pytest.mark.browser
+def test_the_filter_knows_test_sets_and_unlike_answers(page: Any):
+    assert page.locator("#set option").all_inner_texts() == ["near", "far"]
+    assert questions_shown(page) == ["Who?", "Where?"]
     page.check("#unlike")
-    assert shown() == ["Where?"]
+    assert questions_shown(page) == ["Where?"]
     page.select_option("#right", "2")
-    assert shown() == [] and page.inner_text("#found") == "0 questions", (
-        "one and three say the same"
-    )
+    assert questions_shown(page) == [], "one and three say the same"
+    assert page.inner_text("#found") == "0 questions"
     page.select_option("#set", "far")
-    assert shown() == [] and page.locator("#right").input_value() == "2", "the choice stays"
+    assert questions_shown(page) == []
+    assert page.locator("#right").input_value() == "2", "the choice stays"
     page.select_option("#right", "1")
-    assert (
-        shown() == ["When?", "Why?"]
-        and page.locator(".pair").all_inner_texts()[1].split("\n")[-1] == "two: (no answer)"
-    )
+    assert questions_shown(page) == ["When?", "Why?"]
+    pairs = page.locator(".pair").all_inner_texts()
+    assert pairs[1].split("\n")[-1] == "two: (no answer)"
     places = page.evaluate(
         "[...document.querySelector('.pair').children].map((one) =>"
         " one.getBoundingClientRect().top)"
     )
     assert places[0] == places[1], "side by side"
     page.fill("#words", "june")
-    assert (
-        shown() == ["When?"]
-        and "two: June" in page.inner_text("#list")
-        and page.inner_text("#found") == "1 question"
-    )
-    page.close()
+    assert questions_shown(page) == ["When?"]
+    assert "two: June" in page.inner_text("#list")
+    assert page.inner_text("#found") == "1 question"

@@ -295,126 +295,141 @@ def test_a_learning_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
             study.complete(planned(raw, lrs=[0.9, 0.95], lr_search_steps=6, **few), store)
 
 
-@pytest.mark.parametrize("targets", ["sequence_kd", "filtered"])
-def test_the_text_to_learn_is_the_teachers_or_gold_where_the_teacher_is_right(
-    raw, tmp_path, monkeypatch, targets
-):
-    """Half of the teacher's answers are right here, by fiat; a quarter are wrong, and in the last
-    it says nothing."""
-    asked = inputs.questions(planning.dataset("train", {"source": "facts:train", **FACTS}))
-    texts = {
-        q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense"
-        for number, q in enumerate(asked)
-    }
+def answering(text_of):
+    """Stands for `generate.answer`: any model answers each question with the text of its id."""
 
     def answer(
         model, tokenizer, built, length_ratio=1, gold=False, shared=False, progress=iter, work=None
     ):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [
-            generate.Answer(
-                q, texts.get(q, ""), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)
-            )
+            generate.Answer(q, text_of(q), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size))
             for q in asked
         ]
 
-    monkeypatch.setattr(supervision.generate, "answer", answer)
-    plan = planned(raw, targets=targets, sizes=[2], from_base=[], eval_prompts=["zero-shot"])
-    store = Store(tmp_path)
-    study.complete(plan, store)
+    return answer
+
+
+def first_answers(questions):
+    """The first answer of each question, which is the text that a run learns."""
+    return {q.id: q.answers[0][0] for q in questions}
+
+
+@pytest.fixture
+def half_right(raw, tmp_path, monkeypatch):
+    """Completes a study of these targets whose teacher answers half of the questions rightly, by
+    fiat, a quarter wrongly, and says nothing in the last. Returns the plan, the store, the gold
+    answers and the teacher's."""
+
+    def complete(targets):
+        asked = inputs.questions(planning.dataset("train", {"source": "facts:train", **FACTS}))
+        texts = {
+            q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense"
+            for number, q in enumerate(asked)
+        }
+        stand_in = answering(lambda question: texts.get(question, ""))
+        monkeypatch.setattr(supervision.generate, "answer", stand_in)
+        plan = planned(raw, targets=targets, sizes=[2], from_base=[], eval_prompts=["zero-shot"])
+        store = Store(tmp_path)
+        study.complete(plan, store)
+        return plan, store, first_answers(asked), texts
+
+    return complete
+
+
+def test_the_text_to_learn_is_the_teachers(half_right):
+    plan, store, whole, texts = half_right("sequence_kd")
     arms = students(plan)
-    student, control = (
-        arms["student", "fine-tuned", "mini-2"],
-        arms["control", "fine-tuned", "mini-2"],
-    )
-    taught, gold = (
-        {q.id: q.answers[0][0] for q in inputs.learnt(run, store)} for run in (student, control)
-    )
-    whole = {q.id: q.answers[0][0] for q in asked}
-    assert gold == (
-        whole
-        if targets == "sequence_kd"
-        else {key: text for key, text in whole.items() if texts[key] == text}
-    ), "same questions"
-    assert taught == (
-        texts
-        if targets == "sequence_kd"
-        else {key: text for key, text in texts.items() if text == whole[key]}
-    )
-    if targets == "sequence_kd":
-        net, words = inputs.load(store, student)
-        silent = [
-            b
-            for p in inputs.prompted(
-                student, "train", words, net.config, learnt=inputs.learnt(student, store)
-            )
-            for b in p.branches
-        ]
-        assert {tuple(b.target) for b in silent if texts[b.question.id] == ""} == {
-            (words.eos_token_id,)
-        }, "nothing but the end"
-    assert dict(plan.trained)[student]["targets"] == targets
+    student, control = (arms[role, "fine-tuned", "mini-2"] for role in ("student", "control"))
+    assert first_answers(inputs.learnt(control, store)) == whole, "same questions"
+    assert first_answers(inputs.learnt(student, store)) == texts
+    net, words = inputs.load(store, student)
+    learnt = inputs.learnt(student, store)
+    targets = [
+        (branch.question.id, tuple(branch.target))
+        for prompt in inputs.prompted(student, "train", words, net.config, learnt=learnt)
+        for branch in prompt.branches
+    ]
+    assert {target for question, target in targets if texts[question] == ""} == {
+        (words.eos_token_id,)
+    }, "nothing but the end"
+    assert dict(plan.trained)[student]["targets"] == "sequence_kd"
 
 
-def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_stand_for_them(
-    raw, tmp_path, monkeypatch
-):
-    known = {"source": "facts:train", **FACTS, "labelled_paragraphs": 1}
-    source = inputs.loaded(planning.dataset("train", known))
-    asked, labelled = source.questions, {q.id for q in source.labelled}
-    assert len({q.context for q in source.labelled}) == 1 and {
-        source.paragraphs[name] for name in labelled
-    } == {0}
+def test_the_text_to_learn_is_gold_where_the_teacher_is_right(half_right):
+    plan, store, whole, texts = half_right("filtered")
+    arms = students(plan)
+    student, control = (arms[role, "fine-tuned", "mini-2"] for role in ("student", "control"))
+    right = {question: text for question, text in whole.items() if texts[question] == text}
+    assert first_answers(inputs.learnt(control, store)) == right, "same questions"
+    assert first_answers(inputs.learnt(student, store)) == right
+    assert dict(plan.trained)[student]["targets"] == "filtered"
 
-    def answer(
-        model, tokenizer, built, length_ratio=1, gold=False, shared=False, progress=iter, work=None
-    ):
-        asked = [branch.question.id for prompt in built for branch in prompt.branches]
-        return [
-            generate.Answer(
-                q, f"said of {q}", 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size)
-            )
-            for q in asked
-        ]
 
-    monkeypatch.setattr(supervision.generate, "answer", answer)
+WITHHELD = {"source": "facts:train", **FACTS, "labelled_paragraphs": 1}
+
+
+@pytest.fixture(scope="module")
+def withheld(raw, tmp_path_factory):
+    """A study in which the gold answers of all paragraphs but one are withheld: its plan and store.
+    A teacher answers with what it was asked."""
     plan = planned(
         raw,
-        train=known,
+        train=WITHHELD,
         targets="gold, sequence_kd where withheld",
         sizes=[2],
         from_base=[],
     )
-    store = Store(tmp_path)
-    study.complete(plan, store)
+    store = Store(tmp_path_factory.mktemp("withheld"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervision.generate, "answer", answering("said of {}".format))
+        study.complete(plan, store)
+    return plan, store
+
+
+def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_stand_for_them(
+    withheld,
+):
+    source = inputs.loaded(planning.dataset("train", WITHHELD))
+    labelled = {q.id for q in source.labelled}
+    assert len({q.context for q in source.labelled}) == 1 and {
+        source.paragraphs[name] for name in labelled
+    } == {0}
+    plan, store = withheld
     arms = students(plan)
-    taught, control, teacher = (
-        {q.id: q.answers[0][0] for q in inputs.learnt(arms[arm], store)}
+    student, control, teacher = (
+        first_answers(inputs.learnt(arms[arm], store))
         for arm in (
             ("student", "fine-tuned", "mini-2"),
             ("control", "fine-tuned", "mini-2"),
             ("teacher", "base", ""),
         )
     )
-    gold = {q.id: q.answers[0][0] for q in asked if q.id in labelled}
+    gold = first_answers(q for q in source.questions if q.id in labelled)
     assert control == teacher == gold
-    assert taught == gold | {q.id: f"said of {q.id}" for q in asked if q.id not in labelled}
-    net, words = inputs.load(store, arms["control", "fine-tuned", "mini-2"])
+    assert student == gold | {
+        q.id: f"said of {q.id}" for q in source.questions if q.id not in labelled
+    }
+
+
+def test_demonstrations_are_of_labelled_paragraphs(withheld):
+    plan, store = withheld
+    source = inputs.loaded(planning.dataset("train", WITHHELD))
+    labelled, trained = {q.id for q in source.labelled}, {q.article for q in source.questions}
+    net, words = inputs.load(store, students(plan)["control", "fine-tuned", "mini-2"])
     shown = [
-        p
+        prompt
         for run in plan.runs
         if run.kind == "answers"
-        for p in inputs.prompted(run, "test", words, net.config)
+        for prompt in inputs.prompted(run, "test", words, net.config)
     ]
-    withheld = [q.context for q in asked if q.id not in labelled]
     read = [
-        words.decode(p.prefix)
-        for p in shown
-        if any(b.question.article not in {q.article for q in asked} for b in p.branches)
+        words.decode(prompt.prefix)
+        for prompt in shown
+        if any(branch.question.article not in trained for branch in prompt.branches)
     ]
-    assert read and not any(context in text for context in withheld for text in read), (
-        "demonstrations are of labelled paragraphs"
-    )
+    contexts = [q.context for q in source.questions if q.id not in labelled]
+    assert read and not any(context in text for context in contexts for text in read)
 
 
 def test_stages_on_states_and_stages_on_logits_follow_one_another(raw, tmp_path):

@@ -342,21 +342,19 @@ def test_another_fingerprint_than_was_exported_is_found(stored):
     assert output.count("runs.csv, digest: 000") == 1 and error
 
 
-def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(stored):
-    """What tables, intervals and curves are made of besides: parameter counts, articles, traits;
-    how models learnt; where runs come from."""
+def export_curves(job: Job, store: Store, folder: Path) -> None:
+    """Show how models learnt, too."""
+    curves = {"learning": study.curves(job.plan, store)}
+    study.export(folder, study.rows(job.plan, store), curves, {}, {})
+
+
+def test_columns_that_no_score_hangs_on_are_compared_with_the_store(stored):
+    """What tables and intervals are made of besides: parameter counts, articles, traits."""
     job, store, folder = stored
-    study.export(
-        folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {}
-    )
+    export_curves(job, store, folder)
     output, error = looked(job, store)
     assert not error, output
-    rows, learned, runs = (
-        pd.read_parquet(folder / "rows.parquet"),
-        pd.read_csv(folder / "learning.csv"),
-        pd.read_csv(folder / "runs.csv"),
-    )
-    times = pd.read_csv(folder / "times.csv")
+    rows = pd.read_parquet(folder / "rows.parquet")
     (folder / exports.DIGESTS).unlink()  # which would tell all of it
     for column, other in (
         ("parameters_total", 2 * rows.parameters_total),
@@ -367,6 +365,17 @@ def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(s
         output, error = looked(job, store)
         assert error and output.count(f", {column}: ") == 3
     rows.to_parquet(folder / "rows.parquet", index=False)
+    assert looked(job, store)[1] == ""
+
+
+def test_tables_that_no_score_hangs_on_are_compared_with_the_store(stored):
+    """How models learnt, where runs come from, and what they took."""
+    job, store, folder = stored
+    export_curves(job, store, folder)
+    (folder / exports.DIGESTS).unlink()  # which would tell all of it
+    learned, runs, times = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("learning", "runs", "times")
+    )
     for name, table in (
         ("learning", learned.assign(loss=learned.loss + 0.001)),
         ("runs", runs.assign(threads=99)),
@@ -389,9 +398,7 @@ def test_columns_and_tables_that_no_score_hangs_on_are_compared_with_the_store(s
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"\xff\0,,\n,"])
 def test_a_damaged_table_is_named_in_a_sentence(stored, name, content):
     job, store, folder = stored
-    study.export(
-        folder, study.rows(job.plan, store), {"learning": study.curves(job.plan, store)}, {}, {}
-    )
+    export_curves(job, store, folder)
     (folder / name).write_bytes(content)
     output, error = looked(job, store)
     assert error and (

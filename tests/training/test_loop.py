@@ -99,6 +99,16 @@ class Stop(Exception):
     """Stands for a killed process."""
 
 
+def resume(work, **fixed):
+    """Train from the checkpoint in a folder: the model, which began otherwise, its curve, and the
+    steps that were taken."""
+    net, steps = model("qwen2", seed=9), []
+    curve = loop.train(
+        net, packs(), work=work, report=lambda step, values: steps.append(step), **fixed
+    )
+    return net, curve, steps
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -130,18 +140,8 @@ def test_a_stopped_training_ends_with_the_same_bits(
     with pytest.raises(Stop):
         loop.train(model("qwen2"), packs(), work=tmp_path / "b", report=report, **fixed)
     assert [folder.name for folder in (tmp_path / "b").iterdir()] == [f"step-{stop_after}"]
-    resumed = model("qwen2", seed=9)
-    steps = []
-    assert (
-        loop.train(
-            resumed,
-            packs(),
-            work=tmp_path / "b",
-            report=lambda step, values: steps.append(step),
-            **fixed,
-        )
-        == curve
-    )
+    resumed, resumed_curve, steps = resume(tmp_path / "b", **fixed)
+    assert resumed_curve == curve
     assert steps[0] == stop_after + 1, "it goes on, and does not begin again"
     for (name, expected), (_, weight) in zip(
         undisturbed.named_parameters(), resumed.named_parameters(), strict=True
@@ -169,7 +169,7 @@ def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits
         recipe=Recipe(batch_size=3, lr=1e-3, seed=5),
         vocabulary=VOCABULARY,
     )
-    undisturbed, resumed, steps, calls = model("qwen2"), model("qwen2", seed=9), [], []
+    undisturbed, calls = model("qwen2"), []
     curve = loop.train(undisturbed, packs(), work=tmp_path / "a", **fixed)
     real = getattr(owner, name)
 
@@ -182,17 +182,8 @@ def test_a_training_stopped_while_it_writes_a_checkpoint_ends_with_the_same_bits
     with monkeypatch.context() as patched, pytest.raises(Stop):
         patched.setattr(owner, name, dies)
         loop.train(model("qwen2"), packs(), work=tmp_path / "b", **fixed)
-    assert (
-        loop.train(
-            resumed,
-            packs(),
-            work=tmp_path / "b",
-            report=lambda step, values: steps.append(step),
-            **fixed,
-        )
-        == curve
-    )
-    assert steps[0] == goes_on
+    resumed, resumed_curve, steps = resume(tmp_path / "b", **fixed)
+    assert resumed_curve == curve and steps[0] == goes_on
     assert all(
         torch.equal(p, q)
         for p, q in zip(undisturbed.parameters(), resumed.parameters(), strict=True)
