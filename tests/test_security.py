@@ -40,7 +40,7 @@ from papermill.parameterize import parameterize_notebook
 from patience import PATIENCE
 
 from studylib.analysis import contrasts, cost, figures, retention, summary, teacher_sizes
-from studylib.app import export, origin, parameters, report, study
+from studylib.app import export, parameters, report, study
 from studylib.app import origins as app_origins
 from studylib.app.cli import main
 from studylib.app.notebooks import Job
@@ -886,7 +886,7 @@ def export_hostile(plan: Plan, store: Store, where: Path) -> pd.DataFrame:
     rows, learned = study.rows(plan, store), study.curves(plan, store)
     origins, timing = study.origins(plan, store), study.timing(plan, rows, store)
     kept, gained, costs = retention.compare(rows), contrasts.contrasts(rows), cost.pareto(timing)
-    sources, sweep = origin.of(plan, origins), teacher_sizes.sweep(rows)
+    sources, sweep = app_origins.summary(plan, origins), teacher_sizes.sweep(rows)
     texts = summary.capacity_gap(
         kept, gained, costs, teacher_sizes.law(rows), rows[:0], "zero-shot", sources
     )

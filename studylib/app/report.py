@@ -20,8 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from studylib.analysis import run_ids, tables
-from studylib.app import origin, parameters
 from studylib.app import origins as app_origins
+from studylib.app import parameters
 from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError, sentence_of
 from studylib.core.escaping import printable
@@ -153,7 +153,7 @@ def section(job: Job) -> dict:
 def _traced(job: Job, origins: pd.DataFrame) -> dict:
     """The same, with the runs that each line of its tables is computed from, by the tables' names,
     and a note on what today's code would compute anew, unless the answer has it."""
-    shown, note = section(job), origin.superseded(job.plan, origins)
+    shown, note = section(job), app_origins.superseded(job.plan, origins)
     runs = {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]}
     return shown | {"note": "" if note in shown["answer"] else note, "runs": runs}
 

@@ -24,7 +24,7 @@ from studylib.analysis import (
     teacher_sizes,
     teacher_vs_student,
 )
-from studylib.app import origin, study, training_cost
+from studylib.app import origins, study, training_cost
 from studylib.core import labels
 from studylib.experiments.plans import Plan
 
@@ -101,7 +101,7 @@ class Source:
 
     @cached_property
     def origin(self) -> summary.Origin:
-        without = origin.of(self.plan, self.runs)
+        without = origins.summary(self.plan, self.runs)
         return replace(without, rates=self._with_arms(without.rates))
 
     @cached_property

@@ -6,7 +6,7 @@ import pytest
 from miniatures import planned, prompted, stages
 
 from studylib.analysis import rates
-from studylib.app import origin
+from studylib.app import origins
 
 SEARCHED = dict(lrs=[1e-3, 5e-3], lr_search_steps=2)
 
@@ -31,7 +31,7 @@ def chosen(plan, **by_role: float) -> pd.DataFrame:
 )
 def test_what_differs_besides_the_teacher_is_said(taken: dict, words: str):
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0, cross_entropy=0.5), **SEARCHED)
-    table = origin.rates(plan, chosen(plan, teacher=1e-3, **taken))
+    table = origins.rates(plan, chosen(plan, teacher=1e-3, **taken))
     assert (
         rates.differences(table)
         == "Student and control differ in more than the teacher. The student's loss weights add up"
@@ -51,18 +51,18 @@ def test_of_models_without_a_control_only_the_search_is_said():
         ({}, ""),
     ):
         plan = prompted("tiny:gpt_neox", **settings)
-        table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3))
+        table = origins.rates(plan, chosen(plan, teacher=1e-3, student=1e-3))
         assert rates.differences(table) == words
         assert rates.markdown(table).endswith(f"|\n\n{words}\n" if words else "|\n")
 
 
 def test_of_one_rate_and_weights_alike_nothing_differs():
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0))
-    table = origin.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, control=1e-3))
+    table = origins.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, control=1e-3))
     assert rates.differences(table).startswith(
         "Student and control differ in the teacher's losses alone"
     )
     assert (
-        origin.rates(plan, chosen(plan)[:0]).empty
-        and rates.markdown(origin.rates(plan, chosen(plan)[:0])) == "Nothing was trained yet.\n"
+        origins.rates(plan, chosen(plan)[:0]).empty
+        and rates.markdown(origins.rates(plan, chosen(plan)[:0])) == "Nothing was trained yet.\n"
     )

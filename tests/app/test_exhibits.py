@@ -14,7 +14,7 @@ from studylib.analysis import (
     teacher_sizes,
     teacher_vs_student,
 )
-from studylib.app import exhibits, origin, study
+from studylib.app import exhibits, origins, study
 from studylib.core import labels
 from studylib.core.progress import Progress
 from studylib.evaluation import question_scores
@@ -81,7 +81,7 @@ def test_what_is_answered_so_far_of_a_choice_of_teachers_can_be_shown(raw, tmp_p
         contrasts.contrasts(rows, "fine-tuned"),
         scores,
         "zero-shot",
-        origin.of(plan, study.origins(plan, store)),
+        origins.summary(plan, study.origins(plan, store)),
     )
     drawn = figures.teacher_choice(kept, retention.by_seed(rows), scores, curves)
     check_shown_so_far(tmp_path / "shown", rows, curves, texts, drawn)
@@ -97,7 +97,7 @@ def test_what_is_answered_so_far_of_prompting_can_be_shown(raw, tmp_path):
         prompting.prompting(rows, modes, modes),
         traits,
         modes,
-        origin.of(plan, study.origins(plan, store)),
+        origins.summary(plan, study.origins(plan, store)),
     )
     drawn = figures.prompting_mode(kept, retention.by_seed(rows), traits)
     check_shown_so_far(tmp_path / "shown", rows, curves, texts, drawn)
@@ -156,7 +156,7 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
         teacher_sizes.law(rows),
         shipped,
         "zero-shot",
-        origin.of(plan, study.origins(plan, store)),
+        origins.summary(plan, study.origins(plan, store)),
     )
     curves = study.curves(plan, store)
     drawn = figures.capacity_gap(kept, retention.by_seed(rows), costs, sweep, curves, "zero-shot")

@@ -1,27 +1,67 @@
-"""Where results come from."""
+"""Where results come from, and what is said of it."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 from miniatures import exported
 
-from studylib.app import study
+from studylib.app import origins, study
+from studylib.runs import planning
 from studylib.store import exports
+from studylib.store.run import Run
 from studylib.store.store import Store
 
-pytestmark = pytest.mark.slow
+
+def test_the_learning_rate_of_a_run_is_the_planned_one_or_that_which_its_search_chose():
+    assert planning.learning_rate(Run("teacher", {"lr": 2e-4})) == 2e-4
+    searched = Run("student", {"lr": "searched"})
+    assert planning.learning_rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(
+        planning.learning_rate(searched)
+    )
+    assert (
+        planning.learning_rate(Run("lr_search", {"lr": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}})
+        == 5e-5
+    )
+    assert np.isnan(planning.learning_rate(Run("answers", {}), {"facts": {"questions": 3}}))
 
 
+def test_what_is_missing_of_a_plan_is_counted():
+    runs = pd.DataFrame(
+        {
+            "planned": ["a"],
+            "seconds": [60.0],
+            "system": "S",
+            "processor": "P",
+            "threads": 2,
+            "torch": "2",
+            "kind": "student",
+        }
+    )
+    plan = SimpleNamespace(
+        asked=[SimpleNamespace(answers=SimpleNamespace(planned=name)) for name in "abc"]
+    )
+    assert origins.computed(runs).endswith(
+        "(S P, 2 threads, torch 2); training a student took up to 60 seconds."
+    )
+    assert origins.missing(plan, runs) == "1 of 3 planned evaluations are done."
+    assert origins.missing(SimpleNamespace(asked=plan.asked[:1]), runs) == ""
+    assert origins.computed(runs[:0]) == ""
+
+
+@pytest.mark.slow
 def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp_path):
     plan, store = finished
-    origins = study.origins(plan, store)
-    trained = origins[origins.kind.isin(("teacher", "student"))]
+    table = study.origins(plan, store)
+    trained = table[table.kind.isin(("teacher", "student"))]
     assert (
         trained.lr.tolist() == [1e-3] * len(trained)
-        and origins.lr[origins.kind == "answers"].isna().all()
+        and table.lr[table.kind == "answers"].isna().all()
     )
     exported(plan, store, tmp_path / "shown")
     pd.testing.assert_series_equal(
-        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, origins.lr
+        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, table.lr
     )
     before = pd.read_csv(tmp_path / "shown" / "runs.csv").drop(columns="lr")
     before.to_csv(
@@ -29,5 +69,5 @@ def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp
     )  # as it was exported when learning rates were not
     (tmp_path / "shown" / exports.DIGESTS).unlink()
     pd.testing.assert_series_equal(
-        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, origins.lr
+        study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, table.lr
     )

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from miniatures import exported, planned, stages
 
-from studylib.app import origin, run_states, study
+from studylib.app import origins, run_states, study
 from studylib.app.origins import outdated
 from studylib.core import versions
 from studylib.store.store import Store
@@ -77,9 +77,9 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(
         assert states == {"exported": how} and run_states.superseded(
             today, tmp_path / "shown"
         ) == bool(how)
-        origins = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
-        assert set(outdated(today, origins).values()) == ({how} if how else set())
-        texts = origin.of(today, origins).marked({"table": "| a |\n"})
+        done = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
+        assert set(outdated(today, done).values()) == ({how} if how else set())
+        texts = origins.summary(today, done).marked({"table": "| a |\n"})
         assert texts["table"].startswith("| a |\n") and (texts["table"] == "| a |\n") == (not how)
         assert texts["table"].count(f"{how}: ") == bool(how) and all(
             run.label in texts["table"] for run, _ in today.trained if how
