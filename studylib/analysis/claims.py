@@ -26,12 +26,17 @@ class Claim:
     passed: Mapping | None
 
 
-def headline(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
-    """The lines that the claim is about: students and controls with this eval prompt, as far as it
-    is known what they keep. `way` says how they were cut."""
+def compressed(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
+    """The lines that the claim is about: students and controls with this eval prompt. `way` says
+    how they were cut."""
     main = kept.init.isin(HEAD_INITS) & roles.main(kept) & (kept.role != TEACHER)
-    models = kept[(kept.eval_prompt == eval_prompt) & main].dropna(subset="retention_f1")
+    models = kept[(kept.eval_prompt == eval_prompt) & main]
     return models.assign(way=[sizes.named(name).way for name in models.student])
+
+
+def headline(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
+    """The same, as far as it is known what they keep."""
+    return compressed(kept, eval_prompt).dropna(subset="retention_f1")
 
 
 def untouched(kept: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ ENVIRONMENT = Environment(
     keep_trailing_newline=True,
 )
 ENVIRONMENT.filters |= {
+    "capitalize_first": lambda text: text[:1].upper() + text[1:],
     "count": "{:,}".format,
     "extent": formats.extent,
     "interval": formats.interval,

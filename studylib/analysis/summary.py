@@ -128,8 +128,8 @@ def capacity_answer(
     keep enough, how that compares with what the paper reports, and what the teacher adds. Shares
     are of untouched questions (see `conclusion`)."""
     eval_prompt = _way(kept, eval_prompt)
-    students = _lines(kept, role="student")
-    measured = set(_lines(claims.headline(kept, eval_prompt), role="student").family)
+    students = _lines(claims.compressed(kept, eval_prompt), role="student")
+    measured = set(students.family[students.retention_f1.notna()])
     fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
     main = gained[gained.init.isin(retention.HEAD_INITS)]
     added = contrasts.judged(_lines(main, eval_prompt=eval_prompt, contrast=contrasts.ADDED))

@@ -128,10 +128,11 @@ def _execute(job: Job, showing: bool) -> None:
 def status(profile: str) -> Iterator[str]:
     """Every run of a profile with its state, and how long what is neither done nor exported takes;
     what several notebooks need is counted once."""
-    store, total, counted = Store().snapshot(), 0.0, set[str]()
+    store, total, counted, exported = Store().snapshot(), 0.0, set[str](), False
     for job in notebooks.jobs(profile):
         states = run_states.states(job.plan, job.folder, store)
-        new = [run for run in run_states.left(states) if run.planned not in counted]
+        new = [run for run in run_states.to_compute(states) if run.planned not in counted]
+        exported |= any(state == "exported" for _, state, _ in states)
         yield f"{job}: {_counts(state for _, state, _ in states)}"
         for run, state, why in states:
             line = f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}"
@@ -146,3 +147,5 @@ def status(profile: str) -> Iterator[str]:
             total += seconds
     if total:
         yield f"In all about {spoken(total)} of computing are left on this machine."
+    if exported:
+        yield "What was exported is not counted: `study run --compute` makes that, too."

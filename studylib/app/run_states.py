@@ -43,12 +43,13 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
     return each
 
 
-def left(states: Sequence[tuple[Run, str, str]]) -> list[Run]:
+def to_compute(states: Sequence[tuple[Run, str, str]]) -> list[Run]:
     """Of all runs of a plan (`states`) those that are neither done nor exported, and what these
     need, exported or not, that is not done."""
-    done = {run for run, state, _ in states if state == "done"}
-    to_make = [run for run, state, _ in states if state not in ("done", "exported")]
-    return list(ordered(to_make, skip=done.__contains__))
+    done = {run.planned for run, state, _ in states if state == "done"}
+    missing = [run for run, state, _ in states if state not in ("done", "exported")]
+    needed = ordered(missing, skip=lambda run: run.planned in done)
+    return list({run.planned: run for run in needed}.values())
 
 
 def lacking(folder: Path) -> bool:

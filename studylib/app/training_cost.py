@@ -6,7 +6,7 @@ from studylib.experiments.plans import Plan
 from studylib.runs import budget, inputs, kinds
 from studylib.store.run import Run
 
-KINDS = ("student", "lr_search", "examples", "states")  # kinds of run that a student is made by
+MADE_BY = ("student", "lr_search", "examples", "states")  # kinds of run that a student is made by
 
 
 def of(plan: Plan) -> pd.DataFrame:
@@ -42,6 +42,6 @@ def _made_by(model: Run) -> list[Run]:
             waiting += [
                 need
                 for name, need in run.needs.items()
-                if isinstance(need, Run) and need.kind in KINDS and name != "init"
+                if isinstance(need, Run) and need.kind in MADE_BY and name != "init"
             ]
     return sources

@@ -33,9 +33,10 @@ class StudyError(Exception):
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """A sentence on a name that is none of the known ones: which of them is nearly it, or else what
     they are. Of a name with dots the last part counts."""
-    near = get_close_matches(str(name).rpartition(".")[2], known := list(known), n=1)
-    hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}."
-    return f"{what} {name!r} is unknown{hint}"
+    names = list(known)
+    near = get_close_matches(str(name).rpartition(".")[2], names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}."
+    return f"{what} {name!r} is unknown: {hint}"
 
 
 def sentence_of(error: BaseException) -> str:

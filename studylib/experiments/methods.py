@@ -67,7 +67,7 @@ class Methods(SinglePrompt):
         plan.student(model, called, family.asked)
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):
             named = {"objective": f"{objective}, {way}"}
-            plan.student(model, called | named, family.asked, way=way)
+            plan.student_answers(model, called | named, family.asked, way)
 
 
 def _title(stages: Sequence[Mapping]) -> str:

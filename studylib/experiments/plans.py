@@ -52,11 +52,15 @@ class Plan:
             for test, mode in product(self.tests, modes)
         ]
 
-    def student(self, model: Run, called: dict, teacher: Sequence[Asked], way: str = "") -> None:
-        """Add a student or control, asked what its teacher was asked. One that was added before is
-        asked again, in a `way` of its method."""
-        if not way:
-            self.trained.append((model, called))
+    def student(self, model: Run, called: dict, teacher: Sequence[Asked]) -> None:
+        """Add a student or control, asked what its teacher was asked."""
+        self.trained.append((model, called))
+        self.student_answers(model, called, teacher)
+
+    def student_answers(
+        self, model: Run, called: dict, teacher: Sequence[Asked], way: str = ""
+    ) -> None:
+        """Add what a student answers to what its teacher was asked, in a `way` of its method."""
         for reference in teacher:
             test, mode = reference.answers.needs["test"], reference.called["eval_prompt"]
             self._ask(model, called, test, mode, model.label, teacher=reference, way=way)
@@ -117,13 +121,12 @@ class Plan:
 
     @property
     def arms(self) -> dict[tuple[str, str, str], str]:
-        """The arm of every model that is asked, by its role, its teacher and its objective: that
-        which it was called by, or else its role."""
+        """The arms that models are called by, by role, teacher and objective; that of all others is
+        their role."""
         return {
-            (called["role"], called["teacher"], called["objective"]): called.get(
-                "arm", called["role"]
-            )
+            (called["role"], called["teacher"], called["objective"]): called["arm"]
             for called in (asked.called for asked in self.asked)
+            if "arm" in called
         }
 
     @property

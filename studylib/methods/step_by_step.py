@@ -37,7 +37,7 @@ class StepByStep(Method):
     """Answer, and explain by the sentence that says so."""
 
     signals = Signals(what="text")
-    version = 2
+    version = 2  # terms have other names, which learning curves hold
 
     def __init__(self, *, alpha: Share = 0.5):
         super().__init__()

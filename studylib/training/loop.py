@@ -28,8 +28,11 @@ from studylib.methods.objective import Objective
 from studylib.methods.stages import Curriculum, Stage
 from studylib.methods.views import Teacher, student_view
 from studylib.models import parts
+from studylib.store import exports
 from studylib.training.checkpoint import Diverged, Learner
 from studylib.training.config import Recipe
+
+COLUMNS = exports.TEXT | {"step", "loss", *exports.NUMBERS}  # of learning curves, beside the terms
 
 Report = Callable[[int, dict], None]
 
@@ -41,12 +44,19 @@ def losses(
     teachers: Sequence[Teacher],
     vocabulary: int,
 ) -> dict[str, Tensor]:
-    """Each loss term of a method, summed over its units in these rows."""
+    """Each loss term of a method, summed over its units in these rows. Raises StudyError for one
+    that is called as a column of learning curves is."""
     signals = method.signals
     student = student_view(model, rows, vocabulary, signals.what == "hidden")
     supervising = teachers if signals.supervise else ()
     views = [teacher.view(rows, student.batch, signals.online) for teacher in supervising]
-    return {name: values.sum() for name, values in method.loss(student, views).items()}
+    terms = method.loss(student, views)
+    if taken := sorted(COLUMNS & terms.keys()):
+        raise StudyError(
+            f"{method.title}: the loss term {taken[0]!r} is called as a column of learning curves"
+            " is: name it otherwise."
+        )
+    return {name: values.sum() for name, values in terms.items()}
 
 
 def backward(
@@ -229,7 +239,7 @@ class _Optimiser:
         sampler = self.samplers[number]
         sampler.step = within if len(sampler.order) == stage.steps else step
         with parts.precision(self.model, self.recipe.precision):
-            rows = self.learner.whole(method.batch, sampler, self.ask)
+            rows = self._rows(method, sampler)
             given = (self.vocabulary, self.recipe.micro_batch_size, self.learner.whole)
             values = backward(self.model, rows, method, self.teachers, *given)
         if not math.isfinite(values["loss"]):
@@ -241,6 +251,13 @@ class _Optimiser:
         method.update(within, stage.steps, values)
         parallel.make_room()
         return values
+
+    def _rows(self, method: Method, sampler: Sampler) -> list[Pack]:
+        """Those of a step. A method may ask the student for them, whose weights several processes
+        share."""
+        if method.overrides("batch"):
+            return self.learner.whole(method.batch, sampler, self.ask)
+        return method.batch(sampler, self.ask)
 
     def measured(self, dev: Dev, step: int) -> dict[str, float]:
         """What dev measures, by the method of this step."""

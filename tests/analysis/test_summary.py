@@ -383,8 +383,9 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
         " of F1 and EM on near. No control passes the test of keeping at least 90 % of F1 and"
         " EM on near. Datta et al. (2025) report 90 % at up to 57.1 % fewer parameters. Our"
         " student of the nearest size has 40.0 % fewer and keeps 50.0 % of F1 (50.0 to 50.0)"
-        " and 50.0 % of EM (50.0 to 50.0) on near. The teacher adds +0.0 to +6.0 points"
-        " (significant in 1 of 2 comparisons; minimum detectable effect 0.0) to what"
+        " and 50.0 % of EM (50.0 to 50.0) on near. Against their"
+        " controls, on gold answers alone, students gain +0.0 to +6.0 points (significant in 1 of 2"
+        " comparisons; minimum detectable effect 0.0). (Zero-shot"
     )
     assert answer.endswith("(Zero-shot, F1 from 0 to 100. 1 training seed: another may differ.)\n")
     assert "1 to 5 training seeds" in summary.capacity_answer(
@@ -395,9 +396,11 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
     assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters")
     assert "significant" not in few
+    of_base = kept.assign(init=kept.init.where(kept.role == "teacher", "base"))
+    assert summary.capacity_answer(of_base, gained, "zero-shot").startswith("Nothing to compare")
     weak = kept.assign(retention_f1=float("nan"))
     assert summary.capacity_answer(weak, gained, "zero-shot").startswith(
-        "The teacher is below 20 F1: nothing is said about what is kept. The teacher adds +0.0"
+        "The teacher is below 20 F1: nothing is said about what is kept. Against their controls"
     )
     assert (
         summary.capacity_answer(*compared({}), "zero-shot")
@@ -546,7 +549,7 @@ def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
         )
         answer = summary.capacity_answer(kept, gained, "zero-shot", comparison_of_none)
         assert answer.startswith(
-            "Nothing is claimed: all questions were looked at while choices were made. The teacher"
+            "Nothing is claimed: all questions were looked at while choices were made. Against"
         )
 
 

@@ -50,7 +50,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
     [
         (
             {"training": {"search_step": 3}},
-            "parameter 'training.search_step' is unknown, did you mean 'lr_search_steps'?",
+            "parameter 'training.search_step' is unknown: did you mean 'lr_search_steps'?",
         ),
         ({"sizes": 4}, "sizes must be a valid list, not 4"),
         ({"sizes": [4, 0]}, "0 is no size of a student"),
@@ -59,7 +59,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
         ({"train_prompt": "two-shot"}, "prompting 'two-shot' is unknown"),
         (
             {"stages": [{"steps": 1, "losses": {"revers_kl": 1.0}}]},
-            "loss 'revers_kl' is unknown, did you mean 'reverse_kl'?",
+            "loss 'revers_kl' is unknown: did you mean 'reverse_kl'?",
         ),
         (
             {"families": {"x": "tiny:bert"}},

@@ -85,7 +85,7 @@ def test_a_size_may_be_a_number_of_layers(planned):
 )
 def test_an_unknown_name_gives_the_nearest(wrong: str, meant: str, read):
     with pytest.raises(
-        StudyError, match=rf"mine\.yaml: parameter {wrong!r} is unknown, did you mean {meant!r}\?"
+        StudyError, match=rf"mine\.yaml: parameter {wrong!r} is unknown: did you mean {meant!r}\?"
     ):
         read(f"profile: mine\n{wrong}: 3")
 
@@ -102,7 +102,7 @@ def test_an_unknown_name_gives_the_nearest(wrong: str, meant: str, read):
 def test_an_unknown_name_in_a_group_gives_the_nearest_there(
     group: str, wrong: str, meant: str, planned
 ):
-    sentence = rf"parameter '{group}\.{wrong}' is unknown, did you mean '{meant}'\?"
+    sentence = rf"parameter '{group}\.{wrong}' is unknown: did you mean '{meant}'\?"
     with pytest.raises(StudyError, match=rf"capacity_gap\.yaml: {sentence}"):
         planned(f"{group}: {{{wrong}: 3}}")
 

@@ -24,7 +24,7 @@ def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(
     assert [run for run, _, _ in states] == plan.runs and {state for _, state, _ in states} == {
         "exported"
     }
-    assert run_states.left(states) == []
+    assert run_states.to_compute(states) == []
     assert {state for _, state, _ in run_states.states(plan, tmp_path / "shown", store)} == {"done"}
     again = exported(plan, Store(tmp_path / "empty"), tmp_path / "shown")
     for table, other in zip((rows, learned), again, strict=True):
@@ -41,7 +41,7 @@ def test_what_was_exported_is_shown_without_a_store_and_changed_runs_are_not(
         "control",
     }, "students of another objective are none of those that were exported"
     states = run_states.states(other, tmp_path / "shown", Store(tmp_path / "empty"))
-    left, needs = run_states.left(states), set[object]()
+    left, needs = run_states.to_compute(states), set[object]()
     for run in left:
         needs |= set(run.needs.values())
     assert {run.kind for run in left} >= {"teacher", "student", "answers"}

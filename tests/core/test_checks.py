@@ -10,10 +10,10 @@ SOUND = {"families": {"mini": "tiny:qwen2"}, "sizes": [4]}
 TAID = {"stages": [{"steps": 6, "losses": {"taid": 1.0}}]}
 CASES = {
     "an unknown name": ({"twin": 1}, "parameter 'twin' is unknown: known are families, "),
-    "a name nearly right": ({"seedz": [0]}, "parameter 'seedz' is unknown, did you mean 'seeds'?"),
+    "a name nearly right": ({"seedz": [0]}, "parameter 'seedz' is unknown: did you mean 'seeds'?"),
     "a name in a group": (
         {"training": {"lr": 1e-3}},
-        "parameter 'training.lr' is unknown, did you mean 'lrs'?",
+        "parameter 'training.lr' is unknown: did you mean 'lrs'?",
     ),
     "a name in a part that may be missing": (
         {"alternative": {"sizes": [4], "foo": 1} | TAID},

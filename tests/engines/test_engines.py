@@ -91,7 +91,12 @@ def test_what_is_ready_goes_out_at_once(graph, tmp_path):
             sent.append(task.run.label)
             if len(sent) == 2:
                 arrived.set()
-            return super().submit(lambda: (arrived.wait(PATIENCE), task()))
+
+            def begin() -> object:
+                assert arrived.wait(PATIENCE)
+                return task()
+
+            return super().submit(begin)
 
     arrived = threading.Event()
     engines.complete(runs, Store(tmp_path), MACHINE, Slow(4), lambda run: None)

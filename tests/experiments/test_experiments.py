@@ -329,7 +329,7 @@ def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
         ({"train_prompts": ["zero-shot", "zero-shot"]}, "twice"),
         ({"train_prompts": ["zero-shot"]}, "two ways"),
         ({"eval_prompts": ["zero-shot"]}, "two ways"),
-        ({"train_prompt": "zero-shot"}, "'train_prompt' is unknown, did you mean 'train_prompts'"),
+        ({"train_prompt": "zero-shot"}, "'train_prompt' is unknown: did you mean 'train_prompts'"),
         ({"stages": stages(forward_kl={"tokens": "all"})}, "tokens: all"),
     ],
 )

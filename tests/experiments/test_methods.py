@@ -57,7 +57,7 @@ def test_a_methods_version_is_part_of_its_students_key_alone(raw, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"methods": ["dkk"]}, r"method 'dkk' is unknown, did you mean 'ddk'\?"),
+        ({"methods": ["dkk"]}, r"method 'dkk' is unknown: did you mean 'ddk'\?"),
         ({"methods": ["redi", "redi"]}, "methods names 'redi' twice"),
     ],
 )

@@ -2,6 +2,7 @@
 on."""
 
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -55,11 +56,7 @@ def size(folder: Path) -> int:
 
 @pytest.mark.parametrize(
     "share",
-    [
-        0.4,
-        0.02,
-        0.8,
-    ],
+    [0.4, 0.02, 0.8],
 )
 def test_a_store_on_a_full_disk_goes_on_when_there_is_room(
     share: float, disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
@@ -90,7 +87,7 @@ def test_tables_on_a_full_disk_are_written_when_there_is_room(
     disk: Disk, undisturbed: Path, victims: Victims, tmp_path: Path
 ):
     folder = prepare(disk.place / "full")
-    disk.leave(free=32 << 10)
+    disk.leave(free=8 * resource.getpagesize())
     (ended,) = victims.run(folder, home=tmp_path / "home")
     assert ended.code == 2, ended
     assert (

@@ -1,5 +1,5 @@
-"""An experiment of `tiny`, run again in another folder and as on another processor: what is the
-same to the byte, and what nearly."""
+"""A part of `tiny`, run again in another folder and as on another processor: what is the same to
+the byte, and what nearly."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from patience import PATIENCE
 from small import MEASURED
 
 from studylib.core.project import root
@@ -19,19 +21,29 @@ OLD = {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
 }  # a processor without AVX
-TEACHERS, STUDENTS = 0.5, 2.0  # points of F1, as the README says
+PART = {
+    "families": {"gpt_neox": "tiny:gpt_neox"},
+    "sizes": [2],
+    "from_base": [],
+    "alternative": None,
+    "teacher_sizes": [],
+}
+TEACHERS, STUDENTS = 0.5, 2.0  # points of F1, as studylib/README.md says
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The figures of `tiny`'s capacity_gap, run in a folder of its own each: once, again, and as an
-    old processor would; all at the same time."""
+    """The figures of the smallest students of `tiny`, run in a folder of its own each: once, again,
+    and as an old processor would; all at the same time."""
+    values = yaml.safe_load((root() / "params/tiny/capacity_gap.yaml").read_text(encoding="utf-8"))
+    values |= PART
 
     def run(folder: Path, surroundings: dict[str, str]) -> Path:
         for name in ("notebooks", "params"):
             shutil.copytree(
                 root() / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
             )
+        (folder / "capacity_gap.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         around = (
             os.environ
             | {
@@ -42,11 +54,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             | surroundings
         )
         subprocess.run(
-            [Path(sys.executable).with_name("study"), "run", "params/tiny/capacity_gap.yaml"],
+            [Path(sys.executable).with_name("study"), "run", "capacity_gap.yaml"],
             cwd=folder,
             env=around,
             check=True,
-            capture_output=True,
+            timeout=PATIENCE,
         )
         return folder / "figures" / "tiny" / "capacity_gap"
 

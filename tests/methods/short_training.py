@@ -1,15 +1,15 @@
-"""What the tests of methods share: a small student with its teacher, rows, what they may be asked,
+r"""What the tests of methods share: a small student with its teacher, rows, what they may be asked,
 and a short training.
 
-torchrun --nproc-per-node 2 tests/methods/short_training.py FILE: the curves of all methods
+The curves of all methods: PYTHONPATH=tests torchrun --nproc-per-node 2 \
+    tests/methods/short_training.py FILE
 """
 
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
-from os import environ
 from pathlib import Path
+from unittest import mock
 
 import torch
 from miniatures import built, model, packs, tokenizer
@@ -27,6 +27,8 @@ from studylib.training.config import Recipe
 from studylib.training.teachers import ComputedStates, Reprompted
 
 VOCABULARY = len(tokenizer())
+LOSSES = {"forward_kl": 1.0, "cross_entropy": 0.5}  # of the objective
+EVERY = [*stages.known(), "objective"]
 
 
 def build(questions):
@@ -40,12 +42,12 @@ def asker(method: Method, student=None, seed: int = 0) -> Models:
     named = {"teacher": teacher, "student": student or model("llama")}
     rows = packs()
     questions = {b.question.id: b.question for row in rows for b in row.asked}
-    guides = [guide(method, teacher)] if method.signals.supervise else []
+    teachers = [teacher_of(method, teacher)] if method.signals.supervise else []
     online = method.signals.online
-    return Models(named, tokenizer(), seed, build, rows[:4], questions, guides, online)
+    return Models(named, tokenizer(), seed, build, rows[:4], questions, teachers, online)
 
 
-def guide(method: Method, teacher) -> Teacher:
+def teacher_of(method: Method, teacher) -> Teacher:
     """The teacher of a method: by its states, or beside the student."""
     rows, head = packs(), parts.output_of(teacher, VOCABULARY)
     if method.signals.online:
@@ -69,7 +71,7 @@ def rows_of(method: Method, seed: int = 0) -> list[packing.Pack]:
 def trained(method_stages, rows, work, *, report=lambda step, values: None, seed=0, batch_size=3):
     """The curve and the weights of a short training."""
     net, (stage,) = model("llama", seed=seed), method_stages
-    teachers = [guide(stage.prototype, model("llama", seed=1))] * stage.uses_teacher
+    teachers = [teacher_of(stage.prototype, model("llama", seed=1))] * stage.uses_teacher
     curve = loop.train(
         net,
         rows,
@@ -84,20 +86,31 @@ def trained(method_stages, rows, work, *, report=lambda step, values: None, seed
     return curve, torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
-def every(names: Sequence[str], folder: Path) -> dict[str, list[dict]]:
-    """The curves of methods that see four contexts a step, by name."""
-    curves = {}
+def curves_of(names: Sequence[str], folder: Path) -> dict[str, list[dict]]:
+    """The curves of methods that see four contexts a step, with the norms of their gradients, by
+    name."""
+    curves, clip = {}, torch.nn.utils.clip_grad_norm_
     for name in names:
-        planned = stages.parse([{"steps": 2, "method": name}])
-        curves[name], _ = trained(
-            planned, rows_of(planned[0].method()), folder / name, batch_size=4
-        )
+        norms: list[float] = []
+
+        def recorded(parameters, most, norms=norms):
+            norm = clip(parameters, most)
+            norms.append(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm))
+            return norm
+
+        stage = {"losses": LOSSES} if name == "objective" else {"method": name}
+        planned = stages.parse([{"steps": 3} | stage])
+        rows = rows_of(planned[0].method())
+        with mock.patch.object(torch.nn.utils, "clip_grad_norm_", recorded):
+            curve, _ = trained(planned, rows, folder / name, batch_size=4)
+        pairs = zip(curve, norms, strict=True)
+        curves[name] = [losses | {"gradient norm": norm} for losses, norm in pairs]
     return curves
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with parallel.together(torch.device("cpu")) if "RANK" in environ else nullcontext():
-        curves = every(list(stages.known()), Path(sys.argv[1]).parent)
+    with parallel.together(torch.device("cpu")):
+        curves = curves_of(EVERY, Path(sys.argv[1]).parent)
         if parallel.first():
             Path(sys.argv[1]).write_text(json.dumps(curves))

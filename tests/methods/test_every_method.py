@@ -13,13 +13,13 @@ import pytest
 import short_training
 import torch
 from miniatures import model
-from short_training import VOCABULARY, every, guide, rows_of, trained
+from patience import PATIENCE
+from short_training import EVERY, VOCABULARY, curves_of, rows_of, teacher_of, trained
 
-from studylib.app import curves
 from studylib.core import filesystem
+from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.methods import options, stages
-from studylib.store import exports
 from studylib.training import loop
 
 HEADER = re.compile(
@@ -50,7 +50,7 @@ def test_its_options_have_types_that_take_their_defaults(name):
 def step(method, rows, micro, student=None):
     """The losses of a step on these rows, and the gradient of the student."""
     net = student or model("llama")
-    teachers = [guide(method, model("llama", seed=1))] if method.signals.supervise else []
+    teachers = [teacher_of(method, model("llama", seed=1))] if method.signals.supervise else []
     method.student(net, teachers)
     values = loop.backward(net, rows, method, teachers, VOCABULARY, micro)
     return values, {
@@ -63,12 +63,20 @@ def test_its_losses_and_gradients_are_finite_and_do_not_depend_on_micro_batches(
     values, gradient = step(method, rows, 0)
     assert gradient and all(torch.isfinite(grad).all() for grad in gradient.values())
     assert torch.isfinite(torch.tensor(list(values.values()))).all()
-    assert not set(values) & (exports.TEXT | set(curves.MODEL)), "a column of the learning table"
     for micro in (1, 2) if method.unit != "step" else ():
         micro_values, micro_gradient = step(method, rows, micro)
         assert micro_values == pytest.approx(values, rel=1e-4, abs=1e-6)
         for name, expected in gradient.items():
             torch.testing.assert_close(micro_gradient[name], expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("term", ["loss", "label", "seed"])
+def test_a_term_that_is_called_as_a_column_of_curves_is_refused(term, monkeypatch):
+    method = stages.parse([{"steps": 1, "losses": {"cross_entropy": 1.0}}])[0].method()
+    values = lambda student, teachers: {term: student.logits.sum()}  # noqa: E731
+    monkeypatch.setattr(method, "loss", values)
+    with pytest.raises(StudyError, match=f"the loss term '{term}' is called as a column"):
+        step(method, rows_of(method)[:2], 0)
 
 
 class Stop(Exception):
@@ -109,10 +117,11 @@ def test_two_processes_have_the_curve_of_one(tmp_path):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     curves = json.loads(file.read_text())
-    for name, curve in every(list(stages.known()), tmp_path / "one").items():
-        assert len(curve) == len(curves[name]) == 2
+    for name, curve in curves_of(EVERY, tmp_path / "one").items():
+        assert len(curve) == len(curves[name]) == 3
         for step, other in zip(curve, curves[name], strict=True):
             assert other == pytest.approx(step, rel=1e-4, abs=1e-6), name

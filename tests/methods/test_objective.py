@@ -118,7 +118,7 @@ def test_what_is_no_list_of_stages_is_refused(given, word):
     [
         ({"kl": 1.0}, "'kl' is unknown: known are cross_entropy, forward_kl, "),
         ({7: 1.0}, "7 is unknown: known are"),
-        ({"foward_kl": 1.0}, r"'foward_kl' is unknown, did you mean 'forward_kl'\?"),
+        ({"foward_kl": 1.0}, r"'foward_kl' is unknown: did you mean 'forward_kl'\?"),
         ({"forward_kl": 0}, "weight of forward_kl must be greater than 0, not 0"),
         ({"forward_kl": math.inf}, "weight of forward_kl must be a finite number, not inf"),
         ({"forward_kl": True}, "weight of forward_kl"),
@@ -315,7 +315,7 @@ def test_options_reach_a_loss_on_states():
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({"steps": 1, "method": "teid"}, r"method 'teid' is unknown, did you mean 'taid'\?"),
+        ({"steps": 1, "method": "teid"}, r"method 'teid' is unknown: did you mean 'taid'\?"),
         ({"steps": 1, "method": "taid", "options": {"tau": 1}}, "taid has no option 'tau'"),
         ({"steps": 1, "method": "taid", "options": 3}, "options of taid must map names to values"),
         ({"steps": 1, "method": "taid", "losses": {"jsd": 1}}, "must name steps and losses"),
