@@ -392,7 +392,9 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
         kept.assign(seeds=[1, 5, 5, 5, 5]), gained, "zero-shot"
     )
     none = kept[kept.student != "f-5"]
-    assert "No student passes the test" in summary.capacity_answer(none, gained, "zero-shot")
+    assert summary.capacity_answer(none, gained, "zero-shot").startswith(
+        "No student and no control passes the test of keeping at least 90 % of F1 and EM on near. D"
+    )
     few = summary.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
     assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters")
     assert "significant" not in few

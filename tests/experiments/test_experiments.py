@@ -199,7 +199,7 @@ def test_other_losses_and_smaller_teachers_are_all_that_some_students_differ_in(
     assert swept.parameters == student.parameters and swept.needs["init"] is student.needs["init"]
     assert swept.needs["teacher"] is control is swept.needs["states"].needs["teacher"]
     assert {arm for arm in plan.arms.values()} == {
-        *("teacher", "student", "control", OTHER_LOSSES, SMALLER_TEACHER)
+        *("student", "control", OTHER_LOSSES, SMALLER_TEACHER)
     }
     assert plan.arms["student", "fine-tuned", "0.5 taid"] == OTHER_LOSSES
     assert plan.arms["student", "control of 3", "forward_kl"] == SMALLER_TEACHER
