@@ -82,7 +82,9 @@ def _size_of_parts(folder: Path) -> int:
 
 def by_hand(archive: str) -> str:
     """What to put where instead of fetching it: members that have a checksum of their own, else the
-    archive."""
+    archive. A part is named for the file that it is a part of."""
+    wholes = {part.name: name for name, pin in PINNED.items() for part in pin.parts}
+    archive = wholes.get(archive, archive)
     folder = home() / "downloads" / archive
     pinned_alone = all(PINNED[archive].members.values())
     return (

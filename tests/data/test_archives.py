@@ -557,6 +557,19 @@ def test_parts_that_were_fetched_before_are_not_fetched_again(
     assert asked == ["whole", second]
 
 
+def test_a_part_that_is_not_served_is_named_with_what_can_be_put_there_by_hand(
+    in_parts, home: Path
+):
+    _, second = in_parts
+    in_parts[second].unlink()
+    with pytest.raises(
+        StudyError, match=rf"{second} could not be fetched .* put its members into .*/whole\."
+    ):
+        archives.member("whole/whole.bin")
+    (home / "downloads" / "whole" / "whole.bin").write_bytes(b"".join(PIECES))
+    assert archives.member("whole/whole.bin").read_bytes() == b"".join(PIECES)
+
+
 def test_what_is_joined_must_be_the_published_file(
     in_parts, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
