@@ -143,9 +143,7 @@ def at_hand(rest: str, weights: bool = True) -> Path | None:
         place = Path(snapshot_download(name, revision=commit, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    files = ["config.json", "tokenizer.json"]
-    if weights:
-        files += shards(place)
+    files = ["config.json", "tokenizer.json", *(shards(place) if weights else ())]
     return place if all((place / file).exists() for file in files) else None
 
 
@@ -216,8 +214,8 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     sent_for = {
         "an attention of the hub's": "/" in (configuration._attn_implementation or ""),
         "transformers_weights": hasattr(configuration, "transformers_weights"),
+        "an adapter": (folder / "adapter_config.json").exists(),
     }
-    sent_for["an adapter"] = (folder / "adapter_config.json").exists()
     if others := [what for what, there in sent_for.items() if there]:
         raise StudyError(
             f"{folder} sends for {others[0]}, which is not loaded here: take that out of its"
