@@ -39,9 +39,8 @@ CONTEXT = "Text: {context}"
 QUESTION = "Question: {question}"
 CUE = "\nAnswer:"  # in plain form; a chat template has its own
 ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
-ROOM = (
-    32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
-)
+# tokens an answer may have, or as many as the longest that is to be learnt in the same set
+ROOM = 32
 PLAIN = "take a prompting without `chat`"
 HERE = "\ufdd1"  # where a chat turn's question goes; no character at all, so in no text
 LINE_BREAK = re.compile(r"\s*\n\s*")
@@ -102,9 +101,11 @@ class Segments:
         self, tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str]
     ) -> list[list[int]]:
         """The tokens of such texts."""
-        if self.control is None:
-            return vocabulary.text_ids(tokenizer, texts)
-        return vocabulary.chat_ids(tokenizer, texts, self.control)
+        return (
+            vocabulary.text_ids(tokenizer, texts)
+            if self.control is None
+            else vocabulary.chat_ids(tokenizer, texts, self.control)
+        )
 
     def _data(self, text: str) -> str:
         return (
@@ -180,11 +181,10 @@ def chat(
     control = vocabulary.control_tokens(tokenizer)
     conversations = [_conversation(demonstration, control) for demonstration in shown]
     try:
-        template = chat_templates.repeatable(tokenizer.get_chat_template())
-        texts = chat_templates.render(template, conversations, tokenizer.special_tokens_map)
-    except (
-        ValueError
-    ) as error:  # several templates, none of which is the default; or one that draws at random
+        texts = chat_templates.render(
+            tokenizer.get_chat_template(), conversations, tokenizer.special_tokens_map
+        )
+    except ValueError as error:  # several templates, none of which is the default
         raise StudyError(
             f"The chat template of {whose} cannot be used ({sentence_of(error)[:200]}): {PLAIN}."
         ) from error
