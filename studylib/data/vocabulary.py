@@ -49,18 +49,25 @@ def complete(
     ]
     if ends:
         tokenizer.add_special_tokens(
-            {"extra_special_tokens": [_special(token) for token in ends]},
+            {
+                "extra_special_tokens": [
+                    transformers.AddedToken(
+                        token.content,
+                        special=True,
+                        single_word=token.single_word,
+                        lstrip=token.lstrip,
+                        rstrip=token.rstrip,
+                        normalized=token.normalized,
+                    )
+                    for token in ends
+                ]
+            },
             replace_extra_special_tokens=False,
         )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and getattr(backend.model, "dropout", None):
         backend.model.dropout = None
     return tokenizer
-
-
-def _special(token: transformers.AddedToken) -> transformers.AddedToken:
-    how = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
-    return transformers.AddedToken(token.content, special=True, **how)
 
 
 def _ends(folder: Path) -> set[int]:
