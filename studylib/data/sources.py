@@ -233,18 +233,16 @@ def described(dataset: Mapping) -> tuple[str, str]:
         if not dataset.get("split"):
             raise StudyError(f"{dataset['source']}: say which split, for example `split: train`.")
     if kind == "facts":
-        _check_facts(rest, dataset.get("languages", ["en"]), dataset.get("facts", 1))
-        if dataset.get("paragraphs", 1) > MOST_GENERATED:
-            raise StudyError(
-                f"facts:{rest}: paragraphs must be at most {MOST_GENERATED:,}, not"
-                f" {dataset['paragraphs']:,}."
-            )
+        _check_facts(rest, dataset)
     return kind, rest
 
 
-def _check_facts(split: str, languages: object, count: int) -> None:
-    if count > MOST_FACTS:
-        raise StudyError(f"facts:{split}: facts must be at most {MOST_FACTS}, not {count}.")
+def _check_facts(split: str, dataset: Mapping) -> None:
+    languages = dataset.get("languages", ["en"])
+    if dataset.get("facts", 1) > MOST_FACTS:
+        raise StudyError(
+            f"facts:{split}: facts must be at most {MOST_FACTS}, not {dataset['facts']}."
+        )
     if split not in synthetic.SPLITS:
         raise StudyError(f"facts:{split} is unknown: the splits are {', '.join(synthetic.SPLITS)}.")
     if (
@@ -255,6 +253,11 @@ def _check_facts(split: str, languages: object, count: int) -> None:
         raise StudyError(
             f"facts:{split}: languages must be a list of {', '.join(synthetic.LANGUAGES)}, not"
             f" {languages!r}."
+        )
+    if dataset.get("paragraphs", 1) > MOST_GENERATED:
+        raise StudyError(
+            f"facts:{split}: paragraphs must be at most {MOST_GENERATED:,}, not"
+            f" {dataset['paragraphs']:,}."
         )
 
 
@@ -314,17 +317,14 @@ def _read(path: Path) -> object:
         if path.suffix != ".jsonl":
             return json.loads(text, object_pairs_hook=_mapping)
         articles = []
-        for number, line in enumerate(
-            text.split("\n"), start=1
-        ):  # splitlines() would split at U+2028 inside a text
+        # splitlines() would split at U+2028 inside a text
+        for number, line in enumerate(text.split("\n"), start=1):
             name = f"{path}, line {number}"
             if line.strip():
                 articles.append(_article(json.loads(line, object_pairs_hook=_mapping), name))
         return {"data": articles}
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
+    # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
+    except (ValueError, RecursionError) as error:
         raise StudyError(
             f"{name} is not JSON in UTF-8 ({error}): give a SQuAD-format file."
         ) from error
