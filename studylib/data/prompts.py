@@ -427,9 +427,10 @@ def _windowed(
         )
     held: list[list[Branch]] = [[] if training else branches for _ in spans]
     for branch in branches if training else ():
-        target = target_of(branch.question)
         answer, start = next(
-            (answer, start) for answer, start in branch.question.answers if line(answer) == target
+            (answer, start)
+            for answer, start in branch.question.answers
+            if line(answer) == target_of(branch.question)
         )
         start += len(answer) - len(answer.lstrip())
         margins = [min(start - begin, end - start - len(answer.strip())) for begin, end in spans]
