@@ -28,12 +28,11 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of something that a template prints
 PATIENCE = 600  # seconds, after which a process that neither computes nor ends is given up
 # of every chat: a template that prints today's would make other prompts tomorrow
 DATE = datetime(2024, 7, 26)
-CODES = ("-d", "-m", *"dmyYbBaAjHMSIp")
 CLOCK = (  # what a template may call, in its own language
     "{% macro strftime_now(format) %}{{ format"
     + "".join(
         f" | replace('%{code}', '{DATE.strftime('%' + code[-1]).lstrip('0' * ('-' in code))}')"
-        for code in CODES
+        for code in ("-d", "-m", *"dmyYbBaAjHMSIp")
     )
     + " }}{% endmacro %}{{ '' }}"
 )
