@@ -89,8 +89,7 @@ def pack(prompt: Prompt) -> Pack:
 
 def select(row: Pack, chosen: Iterable[int]) -> Pack:
     """The row with some of its branches alone (counted from 0)."""
-    prefix = row.ids[: row.branches.count(0)]
-    return pack(Prompt(prefix, [row.asked[number] for number in chosen]))
+    return pack(Prompt(row.ids[: row.branches.count(0)], [row.asked[number] for number in chosen]))
 
 
 @dataclass(frozen=True)
@@ -158,9 +157,11 @@ def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
 
 def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
     """The places of all rows in the flattened tokens."""
-    at = [number * length + place for number, row in enumerate(rows) for place in row.at]
     return Places(
-        torch.tensor(at), torch.tensor([target for row in rows for target in row.targets])
+        torch.tensor(
+            [number * length + place for number, row in enumerate(rows) for place in row.at]
+        ),
+        torch.tensor([target for row in rows for target in row.targets]),
     )
 
 
