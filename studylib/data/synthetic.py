@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-SPLITS = {
+SPLITS = {  # the tenths of the name space, 0 to 9, whose names they have
     "train": range(0, 7),
     "dev": range(7, 8),
     "test": range(8, 9),
@@ -189,11 +189,6 @@ LANGUAGES = {
 }
 
 
-def split_of(name: str) -> int:
-    """The tenth of the name space, 0 to 9, that a name lies in."""
-    return hashlib.sha256(name.encode()).digest()[0] % 10
-
-
 def name(rng: Random, split: str, language: str = "en") -> str:
     """An invented name of `language` that belongs to `split`, e.g. 'Kamo Tiru'."""
     grammar = LANGUAGES[language]
@@ -203,7 +198,7 @@ def name(rng: Random, split: str, language: str = "en") -> str:
             for _ in range(rng.choice(grammar.words))
         ]
         candidate = " ".join(word.capitalize() for word in words)
-        if split_of(candidate) in SPLITS[split]:
+        if hashlib.sha256(candidate.encode()).digest()[0] % 10 in SPLITS[split]:
             return candidate
 
 
