@@ -228,19 +228,18 @@ class Store:
         return folders[0]
 
     def _manifest(self, run: Run) -> dict:
-        needs = {
-            name: (
-                {"kind": key_names.folder(need.kind), "key": self.key(need)}
-                if isinstance(need, Run)
-                else {"label": need.label, "input": need.value, "digest": need.digest}
-            )
-            for name, need in run.needs.items()
-        }
         return {
             "kind": run.kind,
             "label": run.label,
             "parameters": run.parameters,
-            "needs": needs,
+            "needs": {
+                name: (
+                    {"kind": key_names.folder(need.kind), "key": self.key(need)}
+                    if isinstance(need, Run)
+                    else {"label": need.label, "input": need.value, "digest": need.digest}
+                )
+                for name, need in run.needs.items()
+            },
             "recipe": run.recipe,
             **provenance.present(),
         }
