@@ -334,9 +334,8 @@ def alone(folder: Path) -> Iterator[None]:
     """Within, no other process changes what is exported to the folder: it is read, merged and
     written."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (
-        folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-    )  # whichever store a process has
+    # whichever store a process has
+    lock = folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):
         yield
