@@ -279,9 +279,9 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
         )
     # whatever the hub, the network or the files may do; what it says of requests may hold a token
     except Exception as error:
-        reason = f"{type(error).__name__}: {sentence_of(error)}"
         raise StudyError(
-            f"hub:{rest} could not be read ({reason}): check the network, split and folder."
+            f"hub:{rest} could not be read ({type(error).__name__}: {sentence_of(error)}): check"
+            " the network, split and folder."
         ) from None
     try:
         hub.check((hub.cache_of(name, "dataset") / "snapshots" / commit).rglob("*"))
@@ -294,9 +294,8 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
 
 def _local(kind: str, rest: str, dataset: Mapping) -> Path:
     if kind == "mlqa":
-        split = dataset["split"]
         languages = f"context-{dataset['context']}-question-{dataset['question']}"
-        rest = f"{rest}/{split}/{split}-{languages}.json"
+        rest = f"{rest}/{dataset['split']}/{dataset['split']}-{languages}.json"
     path = Path(rest) if Path(rest).is_absolute() else root() / rest
     if not path.is_file():
         raise StudyError(f"There is no file {path}: the data source {kind}:{rest} needs it.")
