@@ -357,11 +357,14 @@ def _tokenised(
     prefixes = ids(
         [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]
     )
-    given = ids([text.given(q) for text, q in pairs])
-    targets = ids([text.answer(q) for text, q in pairs])
     branches = (
-        Branch(q, before, [*target, tokenizer.eos_token_id])
-        for (_, q), before, target in zip(pairs, given, targets, strict=True)
+        Branch(q, given, [*target, tokenizer.eos_token_id])
+        for (_, q), given, target in zip(
+            pairs,
+            ids([text.given(q) for text, q in pairs]),
+            ids([text.answer(q) for text, q in pairs]),
+            strict=True,
+        )
     )
     return [
         Prompt(prefix, list(islice(branches, len(group))))
