@@ -105,8 +105,13 @@ def text_ids(
     A few texts at a time: beside them a tokenizer makes what takes many times their memory.
     """
     parts = (list(texts[first : first + TOGETHER]) for first in range(0, len(texts), TOGETHER))
-    how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
-    return [ids for part in parts for ids in tokenizer(part, **how)["input_ids"]]
+    return [
+        ids
+        for part in parts
+        for ids in tokenizer(
+            part, add_special_tokens=False, split_special_tokens=split_special_tokens
+        )["input_ids"]
+    ]
 
 
 def chat_ids(
@@ -115,10 +120,11 @@ def chat_ids(
     """The tokens of texts out of a chat template, whose control tokens are read; spellings that
     `guard` broke are text."""
     bare = [text.replace(GUARD, "") for text in texts]
-    ids = text_ids(tokenizer, bare, split_special_tokens=False)
     return [
-        _guarded_ids(tokenizer, text, control) if GUARD in text else row
-        for text, row in zip(texts, ids, strict=True)
+        _guarded_ids(tokenizer, text, control) if GUARD in text else ids
+        for text, ids in zip(
+            texts, text_ids(tokenizer, bare, split_special_tokens=False), strict=True
+        )
     ]
 
 
