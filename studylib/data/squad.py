@@ -143,10 +143,12 @@ def _items(content: Any, language: str | None, nearest: bool) -> Iterator[tuple[
                 answers = tuple(
                     (text, _start(context, text, start, nearest)) for text, start in stated
                 )
-                question = Question(
-                    item["id"], article["title"], context, item["question"], answers, spoken
+                yield (
+                    Question(
+                        item["id"], article["title"], context, item["question"], answers, spoken
+                    ),
+                    sum(a != b for a, b in zip(stated, answers, strict=True)),
                 )
-                yield question, sum(a != b for a, b in zip(stated, answers, strict=True))
 
 
 def _start(context: str, text: str, start: int, nearest: bool) -> int:
