@@ -290,9 +290,12 @@ def _receive(url: str, path: Path, title: str) -> bool:
     """Add to a file what it lacks; whether it is complete then, as far as the server tells."""
     had = _size(path)
     request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
-    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
     try:
-        response = urllib.request.urlopen(request, timeout=60, context=context)
+        response = urllib.request.urlopen(
+            request,
+            timeout=60,
+            context=ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None),
+        )
     except HTTPError as error:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
