@@ -239,30 +239,27 @@ def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> 
         LANGUAGES[language],
     )
     names = _names(rng, split, language, 2 * facts)
-    context, statements, questions = "", [], []
+    statements: list[str] = []
+    questions = []
     for a, b in zip(names[::2], names[1::2], strict=True):
         statement, question = rng.choice(
             grammar.out_of_domain if split == "out-of-domain" else grammar.in_domain
         )
-        context += grammar.blank if context else ""
-        questions.append(
-            (question.format(a=a), b, len(context) + len(statement.partition("{b}")[0].format(a=a)))
-        )
+        before = grammar.blank.join([*statements, statement.partition("{b}")[0].format(a=a)])
+        questions.append((question.format(a=a), b, len(before)))
         statements.append(statement.format(a=a, b=b))
-        context += statements[-1]
     rng.shuffle(questions)
-    qas = [
-        {
-            "id": f"{title}-{number}",
-            "question": question,
-            "answers": [{"text": text, "answer_start": start}],
-        }
-        for number, (question, text, start) in enumerate(questions)
-    ]
     return {
         "title": title,
         "language": language,
-        "context": context,
+        "context": grammar.blank.join(statements),
         "statements": statements,
-        "qas": qas,
+        "qas": [
+            {
+                "id": f"{title}-{number}",
+                "question": question,
+                "answers": [{"text": text, "answer_start": start}],
+            }
+            for number, (question, text, start) in enumerate(questions)
+        ],
     }
