@@ -120,7 +120,7 @@ def _rendered(
 
 
 def main() -> None:
-    """Read a task, write its texts or why there are none."""
+    """Read a task, write its texts or why there are none; both in JSON that is ASCII."""
     try:
         answer: dict = {"texts": _rendered(*json.load(sys.stdin))}
     except MemoryError:
@@ -131,7 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    streams: Any = (sys.stdin, sys.stdout)
-    for stream in streams:
-        stream.reconfigure(encoding="utf-8")
     main()
