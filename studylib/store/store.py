@@ -95,8 +95,8 @@ class Store:
         none of it was made anew since."""
         manifest = self.manifest(folder)
         needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
-        kind, parameters, recipe = (manifest[name] for name in ("kind", "parameters", "recipe"))
-        return _key(kind, parameters, needs, recipe) == folder.name
+        key = _key(manifest["kind"], manifest["parameters"], needs, manifest["recipe"])
+        return key == folder.name
 
     def _digest_of(self, need: Mapping) -> str | None:
         """Digest of what a need of a manifest holds now."""
