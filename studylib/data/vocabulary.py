@@ -149,9 +149,11 @@ def guard(text: str, control: re.Pattern[str]) -> str:
 
 def control_tokens(tokenizer: transformers.PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Any control token, with the white space that it takes in."""
-    special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     spelt = [
         r"\s*" * token.lstrip + re.escape(token.content) + r"\s*" * token.rstrip
-        for token in sorted(special, key=lambda token: -len(token.content))
+        for token in sorted(
+            tokenizer.added_tokens_decoder.values(), key=lambda token: -len(token.content)
+        )
+        if token.special
     ]
     return re.compile(f"({'|'.join(spelt)})" if spelt else "(?!)")
