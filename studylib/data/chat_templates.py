@@ -26,15 +26,13 @@ MEMORY = 1 << 30  # bytes, beside what the libraries take
 LONGEST = 1 << 20  # characters of one conversation beside its messages
 ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of something that a template prints and never calls
 PATIENCE = 600  # seconds, after which a process that neither computes nor ends is given up
-DATE = datetime(
-    2024, 7, 26
-)  # of every chat: a template that prints today's would make other prompts tomorrow
-CODES = ("-d", "-m", *"dmyYbBaAjHMSIp")
+# of every chat: a template that prints today's would make other prompts tomorrow
+DATE = datetime(2024, 7, 26)
 CLOCK = (  # what a template may call, in its own language
     "{% macro strftime_now(format) %}{{ format"
     + "".join(
         f" | replace('%{code}', '{DATE.strftime('%' + code[-1]).lstrip('0' * ('-' in code))}')"
-        for code in CODES
+        for code in ("-d", "-m", *"dmyYbBaAjHMSIp")
     )
     + " }}{% endmacro %}{{ '' }}"
 )
@@ -44,18 +42,13 @@ class TemplateFailure(Exception):
     """A template that cannot be used, and why, in a few words."""
 
 
-def repeatable(template: object) -> object:
-    """A template that makes the same text on any day; what is no text is rendered, and refused, as
-    it is."""
-    return (
-        CLOCK + template if isinstance(template, str) and "strftime_now" in template else template
-    )
-
-
 def render(
     template: object, conversations: Sequence[Sequence[Mapping]], special_tokens: Mapping[str, str]
 ) -> list[str]:
-    """Each conversation as text that asks for the next turn. Raises TemplateFailure."""
+    """Each conversation as text that asks for the next turn, the same on any day. Raises
+    TemplateFailure, also for a template that is no text."""
+    if isinstance(template, str) and "strftime_now" in template:
+        template = CLOCK + template
     return list(_render(json.dumps([template, conversations, dict(special_tokens)])))
 
 
@@ -112,11 +105,8 @@ def _rendered(
     how: dict[str, Any] = dict(chat_template=template, add_generation_prompt=True, **special_tokens)
     texts: list[str] = []
     for conversation in conversations:
-        random.seed(
-            0
-            # whatever a template draws is the same in every process
-            # with it
-        )
+        # whatever a template draws is the same in every process, whatever is rendered with it
+        random.seed(0)
         rendered: Any = render_jinja_template(conversations=[conversation], **how)
         (text,) = rendered[0]
         if len(text) > LONGEST + 2 * sum(len(turn["content"]) for turn in conversation):
@@ -130,7 +120,7 @@ def _rendered(
 
 
 def main() -> None:
-    """Read a task, write its texts or why there are none."""
+    """Read a task, write its texts or why there are none; both in JSON that is ASCII."""
     try:
         answer: dict = {"texts": _rendered(*json.load(sys.stdin))}
     except MemoryError:
@@ -141,7 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    streams: Any = (sys.stdin, sys.stdout)
-    for stream in streams:
-        stream.reconfigure(encoding="utf-8")
     main()

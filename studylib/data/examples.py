@@ -1,7 +1,7 @@
 """What a student learns: questions with answers to learn, each with the part that it plays."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from studylib.data.squad import Question
@@ -20,10 +20,6 @@ class Example(Question):
     role: str = GOLD
     group: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
-
 
 def of(question: Question) -> Example:
     """A question with its gold answers, as an example."""
@@ -33,12 +29,12 @@ def of(question: Question) -> Example:
 
 def with_target(source: Question, target: str, **changes: Any) -> Example:
     """An example of a question whose answer to learn is another text."""
-    values = vars(of(source)) | {"answers": ((target, max(0, source.context.find(target))),)}
-    return Example(**values | changes)
+    answers = ((target, max(0, source.context.find(target))),)
+    return replace(of(source), answers=answers, **changes)
 
 
 def from_json(items: Iterable[Mapping[str, Any]]) -> list[Example]:
-    """Examples that were written by `to_json`."""
+    """Examples that were written as plain data, by `asdict`."""
     return [
         Example(**{**item, "answers": tuple((text, start) for text, start in item["answers"])})
         for item in items

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import transformers
 
@@ -53,10 +54,10 @@ def pinned(rest: str, commits: Mapping[str, str], what: str) -> tuple[str, str]:
     name, _, commit = rest.partition("@")
     commit = commit or commits.get(name, "")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not re.fullmatch("[0-9a-f]{40}", commit):
-        address = f"https://huggingface.co/{'datasets/' if what == 'datasets' else ''}OWNER/NAME"
         raise StudyError(
             f"hub:{rest} is not pinned: write hub:OWNER/NAME@ and the 40 digits of a commit (`git"
-            f" ls-remote {address}` lists them"
+            " ls-remote https://huggingface.co/"
+            f"{'datasets/' if what == 'datasets' else ''}OWNER/NAME` lists them"
             + (
                 "; a data set of scripts has parquet files in refs/convert/parquet)."
                 if what == "datasets"
@@ -88,9 +89,9 @@ def folder(rest: str, weights: bool = True) -> Path:
         # whatever the hub, the network or the disk may do; what it says of requests may hold a
         # token
         except Exception as error:
-            reason = f"{type(error).__name__}: {sentence_of(error)}"
             raise StudyError(
-                f"hub:{rest} could not be fetched ({reason}): check the network, or HF_HOME."
+                f"hub:{rest} could not be fetched ({type(error).__name__}: {sentence_of(error)}):"
+                " check the network, or HF_HOME."
             ) from None
     check(file for pattern in patterns for file in sorted(there.glob(pattern)))
     return there
@@ -143,9 +144,7 @@ def at_hand(rest: str, weights: bool = True) -> Path | None:
         place = Path(snapshot_download(name, revision=commit, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    files = ["config.json", "tokenizer.json"]
-    if weights:
-        files += shards(place)
+    files = ["config.json", "tokenizer.json", *(shards(place) if weights else ())]
     return place if all((place / file).exists() for file in files) else None
 
 
@@ -155,10 +154,9 @@ def shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]
-    content = model_files.read_json(index)
+    content: Any = model_files.read_json(index)
     try:
-        weight_map = content["weight_map"]  # type: ignore[index]  # whatever it is
-        names = sorted({str(name) for name in weight_map.values()})
+        names = sorted({str(name) for name in content["weight_map"].values()})
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{index} is no index of weights ({type(error).__name__}: {error}): mend or replace it."
@@ -216,8 +214,8 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     sent_for = {
         "an attention of the hub's": "/" in (configuration._attn_implementation or ""),
         "transformers_weights": hasattr(configuration, "transformers_weights"),
+        "an adapter": (folder / "adapter_config.json").exists(),
     }
-    sent_for["an adapter"] = (folder / "adapter_config.json").exists()
     if others := [what for what, there in sent_for.items() if there]:
         raise StudyError(
             f"{folder} sends for {others[0]}, which is not loaded here: take that out of its"

@@ -18,7 +18,6 @@ ENTRIES = 10_000  # of a folder; models of 400 billion parameters have 200
 LARGEST = 256 << 20  # bytes of any file but weights; tokenizers of a million words have 40 MB
 CONFIGURATION = 4 << 20  # bytes of config.json
 TEMPLATES = "additional_chat_templates"  # the one folder within, of which transformers reads files
-WEIGHTS = ".safetensors"
 # The largest numbers that a configuration may say: several times those of the largest models that
 # are published.
 BOUNDS = {
@@ -99,7 +98,7 @@ def _pairs(value: object) -> Iterator[tuple[str, object]]:
 def check_weights(folder: Path, vocabulary: int, hidden: int, inner: int, layers: int) -> None:
     """Raise StudyError for a configuration of far more parameters than the weights have bytes:
     building it would take memory without end."""
-    there = sum(file.stat().st_size for file in folder.glob(f"*{WEIGHTS}"))
+    there = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     least = vocabulary * hidden + layers * 2 * hidden * inner
     if least > there + SPARE:
         raise StudyError(

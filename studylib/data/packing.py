@@ -89,8 +89,7 @@ def pack(prompt: Prompt) -> Pack:
 
 def select(row: Pack, chosen: Iterable[int]) -> Pack:
     """The row with some of its branches alone (counted from 0)."""
-    prefix = row.ids[: row.branches.count(0)]
-    return pack(Prompt(prefix, [row.asked[number] for number in chosen]))
+    return pack(Prompt(row.ids[: row.branches.count(0)], [row.asked[number] for number in chosen]))
 
 
 @dataclass(frozen=True)
@@ -121,12 +120,13 @@ class Batch:
                 device, non_blocking=True
             )
 
-        ids, positions, branches = map(moved, (self.ids, self.positions, self.branches))
-        answers, every = (
-            Places(moved(places.at), moved(places.targets)) for places in (self.answers, self.all)
-        )
         return replace(
-            self, ids=ids, positions=positions, branches=branches, answers=answers, all=every
+            self,
+            ids=moved(self.ids),
+            positions=moved(self.positions),
+            branches=moved(self.branches),
+            answers=Places(moved(self.answers.at), moved(self.answers.targets)),
+            all=Places(moved(self.all.at), moved(self.all.targets)),
         )
 
     @property
@@ -138,13 +138,14 @@ class Batch:
 def collate(packs: Sequence[Pack]) -> Batch:
     """Stack packs. Padded places are masked by length, never by their token."""
     lengths = tuple(len(p.ids) for p in packs)
-    ids, positions = padded([p.ids for p in packs]), padded([p.positions for p in packs])
-    branches = padded([p.branches for p in packs], -1)
-    answers, every = (
-        _stacked(several, ids.shape[1])
-        for several in ([p.answers for p in packs], [p.all for p in packs])
+    return Batch(
+        padded([p.ids for p in packs]),
+        padded([p.positions for p in packs]),
+        padded([p.branches for p in packs], -1),
+        _stacked([p.answers for p in packs], max(lengths)),
+        _stacked([p.all for p in packs], max(lengths)),
+        lengths,
     )
-    return Batch(ids, positions, branches, answers, every, lengths)
 
 
 def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
@@ -156,9 +157,11 @@ def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
 
 def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
     """The places of all rows in the flattened tokens."""
-    at = [number * length + place for number, row in enumerate(rows) for place in row.at]
     return Places(
-        torch.tensor(at), torch.tensor([target for row in rows for target in row.targets])
+        torch.tensor(
+            [number * length + place for number, row in enumerate(rows) for place in row.at]
+        ),
+        torch.tensor([target for row in rows for target in row.targets]),
     )
 
 

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice, repeat, takewhile
 from random import Random
 
 import numpy as np
@@ -39,9 +39,8 @@ CONTEXT = "Text: {context}"
 QUESTION = "Question: {question}"
 CUE = "\nAnswer:"  # in plain form; a chat template has its own
 ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
-ROOM = (
-    32  # tokens an answer may have, or as many as the longest that is to be learnt in the same set
-)
+# tokens an answer may have, or as many as the longest that is to be learnt in the same set
+ROOM = 32
 PLAIN = "take a prompting without `chat`"
 HERE = "\ufdd1"  # where a chat turn's question goes; no character at all, so in no text
 LINE_BREAK = re.compile(r"\s*\n\s*")
@@ -102,9 +101,11 @@ class Segments:
         self, tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str]
     ) -> list[list[int]]:
         """The tokens of such texts."""
-        if self.control is None:
-            return vocabulary.text_ids(tokenizer, texts)
-        return vocabulary.chat_ids(tokenizer, texts, self.control)
+        return (
+            vocabulary.text_ids(tokenizer, texts)
+            if self.control is None
+            else vocabulary.chat_ids(tokenizer, texts, self.control)
+        )
 
     def _data(self, text: str) -> str:
         return (
@@ -156,18 +157,13 @@ def traits(question: Question) -> dict[str, str | int | float]:
     }
 
 
-def plain(
-    tokenizer: transformers.PreTrainedTokenizerBase | None, shown: Question | None
-) -> Segments:
+def plain(shown: Question | None) -> Segments:
     """The template as it stands above."""
-    example = Segments(INSTRUCTIONS + BREAK, CUE, " ")
+    around = Segments(INSTRUCTIONS + BREAK, CUE, " ")
     if shown is None:
-        return example
-    return Segments(
-        example.prefix(shown.context) + example.given(shown) + example.answer(shown) + BREAK,
-        CUE,
-        " ",
-    )
+        return around
+    example = around.prefix(shown.context) + around.given(shown) + around.answer(shown)
+    return replace(around, before=example + BREAK)
 
 
 def chat(
@@ -185,11 +181,10 @@ def chat(
     control = vocabulary.control_tokens(tokenizer)
     conversations = [_conversation(demonstration, control) for demonstration in shown]
     try:
-        template = chat_templates.repeatable(tokenizer.get_chat_template())
-        texts = chat_templates.render(template, conversations, tokenizer.special_tokens_map)
-    except (
-        ValueError
-    ) as error:  # several templates, none of which is the default; or one that draws at random
+        texts = chat_templates.render(
+            tokenizer.get_chat_template(), conversations, tokenizer.special_tokens_map
+        )
+    except ValueError as error:  # several templates, none of which is the default
         raise StudyError(
             f"The chat template of {whose} cannot be used ({sentence_of(error)[:200]}): {PLAIN}."
         ) from error
@@ -201,8 +196,10 @@ def chat(
         raise StudyError(
             f"The chat template of {whose} does not show what it is given, once: {PLAIN}."
         )
-    around = (text.partition(HERE) for text in texts)
-    return [Segments(before, after, "", control) for before, _, after in around]
+    return [
+        Segments(before, after, "", control)
+        for before, _, after in (text.partition(HERE) for text in texts)
+    ]
 
 
 def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict[str, str]]:
@@ -215,9 +212,6 @@ def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict
         {"role": ("user", "assistant")[number % 2], "content": turn}
         for number, turn in enumerate(turns)
     ]
-
-
-FORMS = ("", "chat ")
 
 
 def none(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
@@ -240,11 +234,11 @@ def fixed(questions: Sequence[Question], pool: Sequence[Question], seed: int) ->
 
 def drawn(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
     """One at random for each context, whichever other contexts are asked."""
-    shown = []
-    for question in questions:
-        rng = Random(f"{seed} {question.context}")
-        shown.append(_apart((rng.choice(pool) for _ in range(100 * len(pool))), question))
-    return shown
+    draws = (
+        map(Random(f"{seed} {question.context}").choice, repeat(pool, 100 * len(pool)))
+        for question in questions
+    )
+    return list(map(_apart, draws, questions))
 
 
 def retrieved(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
@@ -256,12 +250,14 @@ def retrieved(questions: Sequence[Question], pool: Sequence[Question], seed: int
     index, texts = bm25s.BM25(), [tokens(question.context, question.language) for question in first]
     if any(texts):
         index.index(texts, show_progress=False)
-    shown = []
-    for question in questions:
-        words = tokens(question.context, question.language)
-        scores = index.get_scores(words) if words and any(texts) else np.zeros(len(first))
-        shown.append(_apart((first[i] for i in np.argsort(-scores, kind="stable")), question))
-    return shown
+    asked = (tokens(question.context, question.language) for question in questions)
+    scores = (
+        index.get_scores(words) if words and any(texts) else np.zeros(len(first)) for words in asked
+    )
+    return [
+        _apart((first[i] for i in np.argsort(-values, kind="stable")), question)
+        for values, question in zip(scores, questions, strict=True)
+    ]
 
 
 DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int], list]] = {
@@ -270,7 +266,7 @@ DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int]
     "one-shot random": drawn,
     "one-shot retrieved": retrieved,
 }
-MODES = tuple(form + shots for form in FORMS for shots in DEMONSTRATIONS)
+MODES = tuple(form + shots for form in ("", "chat ") for shots in DEMONSTRATIONS)
 
 
 def _apart(candidates: Iterable[Question], question: Question) -> Question:
@@ -308,7 +304,7 @@ def segments(
     texts = (
         chat(tokenizer, distinct)
         if mode.startswith("chat ")
-        else [plain(tokenizer, demonstration) for demonstration in distinct]
+        else [plain(demonstration) for demonstration in distinct]
     )
     around = dict(zip(distinct, texts, strict=True))
     return [around[demonstration] for demonstration in shown]
@@ -338,15 +334,13 @@ def build(
         return []
     whole = _tokenised(groups, texts, tokenizer)
     free = 0 if training else longest_answer(b.target for prompt in whole for b in prompt.branches)
-    prompt_groups: list[list[Prompt]] = []
-    for text, prompt in zip(texts, whole, strict=True):
-        room = max(len(b.given) + max(len(b.target), free) for b in prompt.branches)
-        if longest is None or len(prompt.prefix) + room <= longest:
-            prompt_groups.append([prompt])
-        else:
-            prompt_groups.append(
-                _windowed(text, prompt.branches, tokenizer, longest - room, training)
-            )
+    rooms = (max(len(b.given) + max(len(b.target), free) for b in p.branches) for p in whole)
+    prompt_groups = [
+        [prompt]
+        if longest is None or len(prompt.prefix) + room <= longest
+        else _windowed(text, prompt.branches, tokenizer, longest - room, training)
+        for text, prompt, room in zip(texts, whole, rooms, strict=True)
+    ]
     if mode.endswith("one-shot"):
         prompt_groups = _sharing(prompt_groups, shown)
     return [prompt for prompts in prompt_groups for prompt in prompts]
@@ -363,11 +357,14 @@ def _tokenised(
     prefixes = ids(
         [text.prefix(group[0].context) for text, group in zip(texts, groups, strict=True)]
     )
-    given = ids([text.given(q) for text, q in pairs])
-    targets = ids([text.answer(q) for text, q in pairs])
     branches = (
-        Branch(q, before, [*target, tokenizer.eos_token_id])
-        for (_, q), before, target in zip(pairs, given, targets, strict=True)
+        Branch(q, given, [*target, tokenizer.eos_token_id])
+        for (_, q), given, target in zip(
+            pairs,
+            ids([text.given(q) for text, q in pairs]),
+            ids([text.answer(q) for text, q in pairs]),
+            strict=True,
+        )
     )
     return [
         Prompt(prefix, list(islice(branches, len(group))))
@@ -433,9 +430,10 @@ def _windowed(
         )
     held: list[list[Branch]] = [[] if training else branches for _ in spans]
     for branch in branches if training else ():
-        target = target_of(branch.question)
         answer, start = next(
-            (answer, start) for answer, start in branch.question.answers if line(answer) == target
+            (answer, start)
+            for answer, start in branch.question.answers
+            if line(answer) == target_of(branch.question)
         )
         start += len(answer) - len(answer.lstrip())
         margins = [min(start - begin, end - start - len(answer.strip())) for begin, end in spans]

@@ -43,15 +43,19 @@ from studylib.data import archives, hub, synthetic
 
 READING = 10  # bytes of memory for each of a JSON file
 DECLARED = {"seen_paragraphs"}  # what is known of a data set and changes nothing in it
-SELECTING = {
+SELECTING = DECLARED | {
     "source",
     "part",
     "dev_articles",
     "paragraphs",
     "skip_paragraphs",
     "labelled_paragraphs",
-} | DECLARED
-SELECTING |= {"language", "articles", "offsets", "official", "repeats"}
+    "language",
+    "articles",
+    "offsets",
+    "official",
+    "repeats",
+}
 KEYS = {
     "hub": SELECTING | {"split", "folder"},
     "mlqa": {"source", "split", "context", "question", "paragraphs", "repeats"} | DECLARED,
@@ -62,13 +66,15 @@ KEYS = {
 SOURCES = (
     "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
 )
-COUNTS = {
+COUNTS = {  # the least of each
     "paragraphs": 1,
     "skip_paragraphs": 1,
     "seen_paragraphs": 1,
     "labelled_paragraphs": 1,
-}  # the least of each
-COUNTS |= {"dev_articles": 1, "facts": 1, "seed": 0}
+    "dev_articles": 1,
+    "facts": 1,
+    "seed": 0,
+}
 MOST_GENERATED = 100_000  # contexts: more than SQuAD has five times over
 MOST_FACTS = 10  # a context has no more names to give
 COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}
@@ -83,8 +89,7 @@ MLQA = {
     "vi": (511, 5495),
     "hi": (507, 4918),
 }
-OFFICIAL = {"squad-train": 87599, "squad-dev": 10570}  # questions of SQuAD v1.1
-OFFICIAL |= {
+OFFICIAL = {"squad-train": 87599, "squad-dev": 10570} | {  # questions of SQuAD v1.1, and of MLQA
     f"mlqa-{split}-{language}": counts[at]
     for language, counts in MLQA.items()
     for at, split in enumerate(("dev", "test"))
@@ -135,9 +140,7 @@ def _identified(dataset: Mapping) -> dict:
         identity = "@".join(hub.pinned(rest, COMMITS, "datasets"))
     else:
         identity = rest
-    selection = {
-        key: dataset[key] for key in sorted(dataset) if key != "source" and key not in DECLARED
-    }
+    selection = {key: dataset[key] for key in sorted(set(dataset) - DECLARED - {"source"})}
     return {"kind": kind, "identity": identity, "selection": selection}
 
 
@@ -153,9 +156,15 @@ def content(dataset: Mapping) -> tuple[object, str]:
     call it in errors."""
     kind, rest = described(dataset)
     if kind == "facts":
-        return {
-            "data": [{"title": p["title"], "paragraphs": [p]} for p in _generated(rest, dataset)]
-        }, f"facts:{rest}"
+        paragraphs = synthetic.paragraphs(
+            rest,
+            contexts=dataset.get("paragraphs", 100),
+            facts=dataset.get("facts", 5),
+            seed=dataset.get("seed", 0),
+            languages=dataset.get("languages", ["en"]),
+        )
+        articles = [{"title": p["title"], "paragraphs": [p]} for p in paragraphs]
+        return {"data": articles}, f"facts:{rest}"
     if kind == "hub":
         return {"data": [_article(row, rest) for row in _from_hub(rest, dataset)]}, f"hub:{rest}"
     path = archives.member(rest) if kind == "archive" else _local(kind, rest, dataset)
@@ -202,38 +211,38 @@ def described(dataset: Mapping) -> tuple[str, str]:
             f"data set {dataset['source']} has an unknown key {unknown[0]!r}: known are"
             f" {', '.join(sorted(KEYS[kind]))}."
         )
-    for key, least in COUNTS.items():
-        if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least:
-            raise StudyError(
-                f"{dataset['source']}: {key} must be a whole number of at least {least}, not"
-                f" {dataset[key]!r}."
-            )
-    for key in ("language", "split", "folder"):
-        if not isinstance(dataset.get(key, ""), str):
-            raise StudyError(f"{dataset['source']}: {key} must be text, not {dataset[key]!r}.")
-    for key, known in (CHOICES | (MLQA_CHOICES if kind == "mlqa" else {})).items():
-        if (key in dataset or key in MLQA_CHOICES) and dataset.get(key) not in known:
-            raise StudyError(
-                f"{dataset['source']}: {key} must be one of {', '.join(known)}, not"
-                f" {dataset.get(key)!r}."
-            )
+    faults = [
+        f"{key} must be a whole number of at least {least}, not {dataset[key]!r}."
+        for key, least in COUNTS.items()
+        if type(dataset.get(key, least)) is not int or dataset.get(key, least) < least
+    ]
+    faults += [
+        f"{key} must be text, not {dataset[key]!r}."
+        for key in ("language", "split", "folder")
+        if not isinstance(dataset.get(key, ""), str)
+    ]
+    faults += [
+        f"{key} must be one of {', '.join(known)}, not {dataset.get(key)!r}."
+        for key, known in (CHOICES | (MLQA_CHOICES if kind == "mlqa" else {})).items()
+        if (key in dataset or key in MLQA_CHOICES) and dataset.get(key) not in known
+    ]
+    if faults:
+        raise StudyError(f"{dataset['source']}: {faults[0]}")
     if kind == "hub":
         hub.pinned(rest, COMMITS, "datasets")
         if not dataset.get("split"):
             raise StudyError(f"{dataset['source']}: say which split, for example `split: train`.")
     if kind == "facts":
-        _check_facts(rest, dataset.get("languages", ["en"]), dataset.get("facts", 1))
-        if dataset.get("paragraphs", 1) > MOST_GENERATED:
-            raise StudyError(
-                f"facts:{rest}: paragraphs must be at most {MOST_GENERATED:,}, not"
-                f" {dataset['paragraphs']:,}."
-            )
+        _check_facts(rest, dataset)
     return kind, rest
 
 
-def _check_facts(split: str, languages: object, count: int) -> None:
-    if count > MOST_FACTS:
-        raise StudyError(f"facts:{split}: facts must be at most {MOST_FACTS}, not {count}.")
+def _check_facts(split: str, dataset: Mapping) -> None:
+    languages = dataset.get("languages", ["en"])
+    if dataset.get("facts", 1) > MOST_FACTS:
+        raise StudyError(
+            f"facts:{split}: facts must be at most {MOST_FACTS}, not {dataset['facts']}."
+        )
     if split not in synthetic.SPLITS:
         raise StudyError(f"facts:{split} is unknown: the splits are {', '.join(synthetic.SPLITS)}.")
     if (
@@ -244,6 +253,11 @@ def _check_facts(split: str, languages: object, count: int) -> None:
         raise StudyError(
             f"facts:{split}: languages must be a list of {', '.join(synthetic.LANGUAGES)}, not"
             f" {languages!r}."
+        )
+    if dataset.get("paragraphs", 1) > MOST_GENERATED:
+        raise StudyError(
+            f"facts:{split}: paragraphs must be at most {MOST_GENERATED:,}, not"
+            f" {dataset['paragraphs']:,}."
         )
 
 
@@ -265,9 +279,9 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
         )
     # whatever the hub, the network or the files may do; what it says of requests may hold a token
     except Exception as error:
-        reason = f"{type(error).__name__}: {sentence_of(error)}"
         raise StudyError(
-            f"hub:{rest} could not be read ({reason}): check the network, split and folder."
+            f"hub:{rest} could not be read ({type(error).__name__}: {sentence_of(error)}): check"
+            " the network, split and folder."
         ) from None
     try:
         hub.check((hub.cache_of(name, "dataset") / "snapshots" / commit).rglob("*"))
@@ -278,22 +292,12 @@ def _from_hub(rest: str, dataset: Mapping) -> Iterable[dict]:
     return rows
 
 
-def _generated(split: str, dataset: Mapping) -> list[dict]:
-    return synthetic.paragraphs(
-        split,
-        contexts=dataset.get("paragraphs", 100),
-        facts=dataset.get("facts", 5),
-        seed=dataset.get("seed", 0),
-        languages=dataset.get("languages", ["en"]),
-    )
-
-
 def _local(kind: str, rest: str, dataset: Mapping) -> Path:
     if kind == "mlqa":
-        split = dataset["split"]
         languages = f"context-{dataset['context']}-question-{dataset['question']}"
-        rest = f"{rest}/{split}/{split}-{languages}.json"
-    if not (path := _rooted(rest)).is_file():
+        rest = f"{rest}/{dataset['split']}/{dataset['split']}-{languages}.json"
+    path = Path(rest) if Path(rest).is_absolute() else root() / rest
+    if not path.is_file():
         raise StudyError(f"There is no file {path}: the data source {kind}:{rest} needs it.")
     needed, there = READING * path.stat().st_size, psutil.virtual_memory().total
     if needed > there:
@@ -304,10 +308,6 @@ def _local(kind: str, rest: str, dataset: Mapping) -> Path:
     return path
 
 
-def _rooted(name: str) -> Path:
-    return Path(name) if Path(name).is_absolute() else root() / name
-
-
 def _read(path: Path) -> object:
     """SQuAD-format content of a JSON file, or of one of JSON lines."""
     name = str(path)
@@ -316,17 +316,14 @@ def _read(path: Path) -> object:
         if path.suffix != ".jsonl":
             return json.loads(text, object_pairs_hook=_mapping)
         articles = []
-        for number, line in enumerate(
-            text.split("\n"), start=1
-        ):  # splitlines() would split at U+2028 inside a text
+        # splitlines() would split at U+2028 inside a text
+        for number, line in enumerate(text.split("\n"), start=1):
             name = f"{path}, line {number}"
             if line.strip():
                 articles.append(_article(json.loads(line, object_pairs_hook=_mapping), name))
         return {"data": articles}
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
+    # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
+    except (ValueError, RecursionError) as error:
         raise StudyError(
             f"{name} is not JSON in UTF-8 ({error}): give a SQuAD-format file."
         ) from error
@@ -359,9 +356,8 @@ def _article(item: Any, name: str) -> dict:
                 {"text": text, "answer_start": start}
                 for text, start in zip(answers["text"], answers["answer_start"], strict=True)
             ]
-        title = item.get("title") or sha256(context.encode()).hexdigest()
         return {
-            "title": title,
+            "title": item.get("title") or sha256(context.encode()).hexdigest(),
             "paragraphs": [
                 {
                     "context": context,

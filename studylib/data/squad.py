@@ -1,12 +1,14 @@
 """Questions in SQuAD terms: checked, selected by whole paragraphs, and kept apart from those of
 training."""
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 from studylib.core.errors import StudyError
@@ -42,7 +44,10 @@ class Loaded:
     def repeats(self) -> frozenset[str]:
         """Ids of the questions that ask, case and blanks apart, what an earlier question of their
         paragraph asks."""
-        return frozenset(q.id for group in by_context(self.questions) for q in _repeats(group))
+        first: dict[tuple[str, str, str], str] = {}
+        for q in self.questions:
+            first.setdefault((q.article, q.context, _plain(q.question)), q.id)
+        return frozenset(q.id for q in self.questions) - frozenset(first.values())
 
     @cached_property
     def labelled(self) -> list[Question]:
@@ -81,9 +86,7 @@ def load(dataset: Mapping) -> Loaded:
         )
     questions = loaded.questions
     if dataset.get("articles") == "contexts":
-        questions = [
-            replace(question, article=_shuffled(question.context)) for question in questions
-        ]
+        questions = [replace(q, article=_shuffled(q.context)) for q in questions]
     selected = Loaded(
         _select(questions, dataset),
         loaded.shifted,
@@ -140,10 +143,12 @@ def _items(content: Any, language: str | None, nearest: bool) -> Iterator[tuple[
                 answers = tuple(
                     (text, _start(context, text, start, nearest)) for text, start in stated
                 )
-                question = Question(
-                    item["id"], article["title"], context, item["question"], answers, spoken
+                yield (
+                    Question(
+                        item["id"], article["title"], context, item["question"], answers, spoken
+                    ),
+                    sum(a != b for a, b in zip(stated, answers, strict=True)),
                 )
-                yield question, sum(a != b for a, b in zip(stated, answers, strict=True))
 
 
 def _start(context: str, text: str, start: int, nearest: bool) -> int:
@@ -258,22 +263,10 @@ def _select(questions: list[Question], dataset: Mapping) -> list[Question]:
 def _drawn(questions: Sequence[Question]) -> list[list[Question]]:
     """The paragraphs, each as its questions, in the order of drawing: by digest, one of every
     article before a second of any."""
-    rounds: dict[str, int] = defaultdict(int)
-    order = []
-    for group in sorted(by_context(questions), key=lambda group: _shuffled(group[0].context)):
-        order.append((rounds[group[0].article], _shuffled(group[0].article), group))
-        rounds[group[0].article] += 1
-    order.sort(key=lambda entry: entry[:2])
-    return [group for _, _, group in order]
-
-
-def _repeats(paragraph: Sequence[Question]) -> Iterator[Question]:
-    """The second and later questions of one paragraph that ask the same."""
-    seen: set[str] = set()
-    for question in paragraph:
-        if (text := _plain(question.question)) in seen:
-            yield question
-        seen.add(text)
+    groups = sorted(by_context(questions), key=lambda group: _shuffled(group[0].context))
+    rounds: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    places = [(next(rounds[group[0].article]), _shuffled(group[0].article)) for group in groups]
+    return [group for _, group in sorted(zip(places, groups, strict=True), key=itemgetter(0))]
 
 
 def _shuffled(text: str) -> str:

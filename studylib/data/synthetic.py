@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-SPLITS = {
+SPLITS = {  # the tenths of the name space, 0 to 9, whose names they have
     "train": range(0, 7),
     "dev": range(7, 8),
     "test": range(8, 9),
@@ -189,11 +189,6 @@ LANGUAGES = {
 }
 
 
-def split_of(name: str) -> int:
-    """The tenth of the name space, 0 to 9, that a name lies in."""
-    return hashlib.sha256(name.encode()).digest()[0] % 10
-
-
 def name(rng: Random, split: str, language: str = "en") -> str:
     """An invented name of `language` that belongs to `split`, e.g. 'Kamo Tiru'."""
     grammar = LANGUAGES[language]
@@ -203,7 +198,7 @@ def name(rng: Random, split: str, language: str = "en") -> str:
             for _ in range(rng.choice(grammar.words))
         ]
         candidate = " ".join(word.capitalize() for word in words)
-        if split_of(candidate) in SPLITS[split]:
+        if hashlib.sha256(candidate.encode()).digest()[0] % 10 in SPLITS[split]:
             return candidate
 
 
@@ -244,30 +239,27 @@ def _paragraph(split: str, seed: int, index: int, facts: int, language: str) -> 
         LANGUAGES[language],
     )
     names = _names(rng, split, language, 2 * facts)
-    context, statements, questions = "", [], []
+    statements: list[str] = []
+    questions = []
     for a, b in zip(names[::2], names[1::2], strict=True):
         statement, question = rng.choice(
             grammar.out_of_domain if split == "out-of-domain" else grammar.in_domain
         )
-        context += grammar.blank if context else ""
-        questions.append(
-            (question.format(a=a), b, len(context) + len(statement.partition("{b}")[0].format(a=a)))
-        )
+        before = grammar.blank.join([*statements, statement.partition("{b}")[0].format(a=a)])
+        questions.append((question.format(a=a), b, len(before)))
         statements.append(statement.format(a=a, b=b))
-        context += statements[-1]
     rng.shuffle(questions)
-    qas = [
-        {
-            "id": f"{title}-{number}",
-            "question": question,
-            "answers": [{"text": text, "answer_start": start}],
-        }
-        for number, (question, text, start) in enumerate(questions)
-    ]
     return {
         "title": title,
         "language": language,
-        "context": context,
+        "context": grammar.blank.join(statements),
         "statements": statements,
-        "qas": qas,
+        "qas": [
+            {
+                "id": f"{title}-{number}",
+                "question": question,
+                "answers": [{"text": text, "answer_start": start}],
+            }
+            for number, (question, text, start) in enumerate(questions)
+        ],
     }

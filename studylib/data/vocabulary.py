@@ -41,16 +41,27 @@ def complete(
     StudyError for settings that cannot be read.
     """
     named = _ends(folder) if folder is not None else set()
-    added = sorted(tokenizer.added_tokens_decoder.items())
     known = set(tokenizer.all_special_ids)
     ends = [
         token
-        for number, token in added
+        for number, token in sorted(tokenizer.added_tokens_decoder.items())
         if number not in known and (token.special or number in named)
     ]
     if ends:
         tokenizer.add_special_tokens(
-            {"extra_special_tokens": [_special(token) for token in ends]},
+            {
+                "extra_special_tokens": [
+                    transformers.AddedToken(
+                        token.content,
+                        special=True,
+                        single_word=token.single_word,
+                        lstrip=token.lstrip,
+                        rstrip=token.rstrip,
+                        normalized=token.normalized,
+                    )
+                    for token in ends
+                ]
+            },
             replace_extra_special_tokens=False,
         )
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -59,17 +70,10 @@ def complete(
     return tokenizer
 
 
-def _special(token: transformers.AddedToken) -> transformers.AddedToken:
-    how = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
-    return transformers.AddedToken(token.content, special=True, **how)
-
-
 def _ends(folder: Path) -> set[int]:
     """The ids that a folder's settings name as the end of a sequence."""
     ends: set[int] = set()
-    for file in (folder / name for name in SETTINGS):
-        if not file.is_file():
-            continue
+    for file in filter(Path.is_file, (folder / name for name in SETTINGS)):
         try:
             value = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError, RecursionError) as error:
@@ -91,22 +95,23 @@ def text(tokenizer: transformers.PreTrainedTokenizerBase, ids: Sequence[int]) ->
 
 
 def text_ids(
-    tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str]
-) -> list[list[int]]:
-    """The tokens of texts in which nothing is a control token."""
-    return _ids(tokenizer, texts, split_special_tokens=True)
-
-
-def _ids(
     tokenizer: transformers.PreTrainedTokenizerBase,
     texts: Sequence[str],
-    split_special_tokens: bool,
+    *,
+    split_special_tokens: bool = True,
 ) -> list[list[int]]:
-    """The tokens of texts, a few texts at a time: beside them a tokenizer makes what takes many
-    times their memory."""
+    """The tokens of texts in which nothing is a control token, unless these are not split.
+
+    A few texts at a time: beside them a tokenizer makes what takes many times their memory.
+    """
     parts = (list(texts[first : first + TOGETHER]) for first in range(0, len(texts), TOGETHER))
-    how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
-    return [ids for part in parts for ids in tokenizer(part, **how)["input_ids"]]
+    return [
+        ids
+        for part in parts
+        for ids in tokenizer(
+            part, add_special_tokens=False, split_special_tokens=split_special_tokens
+        )["input_ids"]
+    ]
 
 
 def chat_ids(
@@ -115,10 +120,11 @@ def chat_ids(
     """The tokens of texts out of a chat template, whose control tokens are read; spellings that
     `guard` broke are text."""
     bare = [text.replace(GUARD, "") for text in texts]
-    ids = _ids(tokenizer, bare, split_special_tokens=False)
     return [
-        _guarded_ids(tokenizer, text, control) if GUARD in text else row
-        for text, row in zip(texts, ids, strict=True)
+        _guarded_ids(tokenizer, text, control) if GUARD in text else ids
+        for text, ids in zip(
+            texts, text_ids(tokenizer, bare, split_special_tokens=False), strict=True
+        )
     ]
 
 
@@ -126,13 +132,13 @@ def _guarded_ids(
     tokenizer: transformers.PreTrainedTokenizerBase, text: str, control: re.Pattern[str]
 ) -> list[int]:
     """Control tokens, and the pieces between them as text without guards."""
-    ids: list[int] = []
-    for number, piece in enumerate(control.split(text)):
-        written = tokenizer(
+    written = (
+        tokenizer(
             piece.replace(GUARD, ""), add_special_tokens=False, split_special_tokens=number % 2 == 0
         )
-        ids += written["input_ids"]
-    return ids
+        for number, piece in enumerate(control.split(text))
+    )
+    return [token for piece in written for token in piece["input_ids"]]
 
 
 def guard(text: str, control: re.Pattern[str]) -> str:
@@ -143,9 +149,11 @@ def guard(text: str, control: re.Pattern[str]) -> str:
 
 def control_tokens(tokenizer: transformers.PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Any control token, with the white space that it takes in."""
-    special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     spelt = [
         r"\s*" * token.lstrip + re.escape(token.content) + r"\s*" * token.rstrip
-        for token in sorted(special, key=lambda token: -len(token.content))
+        for token in sorted(
+            tokenizer.added_tokens_decoder.values(), key=lambda token: -len(token.content)
+        )
+        if token.special
     ]
     return re.compile(f"({'|'.join(spelt)})" if spelt else "(?!)")

@@ -2,6 +2,7 @@
 paraphrases, as it decides."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from studylib.core.filesystem import write_json
@@ -46,7 +47,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     ask = Models(named, tokenizer, parameters["seed"], inputs.builder(run, tokenizer, model.config))
     learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
     examples = parsed.method().data(learnt, ask)
-    write_json(folder / "examples.json", [example.to_json() for example in examples])
+    write_json(folder / "examples.json", [asdict(example) for example in examples])
     return {"examples": len(examples)}
 
 

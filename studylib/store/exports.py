@@ -48,8 +48,6 @@ TEXT = {
     "article",
     "question",
     "answer",
-} - {*NUMBERS}
-TEXT |= {
     "started",
     "python",
     "unicode",
@@ -59,8 +57,12 @@ TEXT |= {
     "processor",
     "processor_name",
     *provenance.LIBRARIES,
-}
-TEXT |= {"contrast", "ways", "trait", "metric", "asks"}
+    "contrast",
+    "ways",
+    "trait",
+    "metric",
+    "asks",
+} - {*NUMBERS}
 WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
 FEW = 1_000_000  # bytes that tables and figures take at least
 KEPT = (
@@ -72,9 +74,8 @@ KEPT = (
 )  # what is read again, where nothing is computed
 DIGESTS = "digests.json"  # of all that is written beside it
 PAUSES = (0, 0.1, 1)  # seconds before each look at a file that is not what was written
-DRAFT = (  # begins the name of a folder in which files are written before they replace others
-    ".draft-"
-)
+# begins the name of a folder in which files are written before they replace others
+DRAFT = ".draft-"
 MARK = ".study-draft"  # a file in each such folder, by which it is known to be one
 PARTS = "parts"  # holds a folder for each run that was done since the tables were last written
 
@@ -89,11 +90,12 @@ def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
         for place in sorted(folder.parent.glob("*/"))
         if place != folder and not place.name.startswith(".")
     ]
-    rows: dict[str, pd.DataFrame] = {}
-    for place in (*others, folder):
-        for table in reversed(tables(place, name)):
-            rows |= grouped(table)
-    return rows
+    return {
+        planned: rows
+        for place in (*others, folder)
+        for table in reversed(tables(place, name))
+        for planned, rows in grouped(table).items()
+    }
 
 
 def tables(folder: Path, name: str, columns: Sequence[str] | None = None) -> list[pd.DataFrame]:
@@ -213,9 +215,8 @@ def draft(folder: Path) -> Iterator[Path]:
     """
     _clear(folder)
     there = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    whole = (
-        folder.parents[1] if folder.parent.name == PARTS else folder
-    )  # which is the one that users know
+    # which is the one that users know
+    whole = folder.parents[1] if folder.parent.name == PARTS else folder
     with (
         filesystem.room(whole, "tables and figures", lambda: max(there, FEW)),
         TemporaryDirectory(dir=folder, prefix=DRAFT) as place,
@@ -223,7 +224,13 @@ def draft(folder: Path) -> Iterator[Path]:
         (Path(place) / MARK).touch()
         yield Path(place)
         files = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]
-        _refuse_foreign([folder / file.name for file in files])
+        for target in (folder / file.name for file in files):
+            if target.exists() and target.name not in listed(folder):
+                raise StudyError(
+                    f"{target} would be replaced, and {DIGESTS} does not list it among what the"
+                    " study wrote: move it away."
+                )
+            check(target)
         _replace(folder, files)
 
 
@@ -231,18 +238,20 @@ def _replace(folder: Path, files: Sequence[Path]) -> None:
     """Let files take the places of those in a folder. While they do, the digests of both are
     listed."""
     filesystem.settle(*files)
-    digests = {file.name: [filesystem.file_digest(file)] for file in files}
-    before = {
-        name: [filesystem.file_digest(folder / name)]
-        for name in digests
-        if (folder / name).exists()
+    either = {
+        file.name: [
+            filesystem.file_digest(version)
+            for version in (folder / file.name, file)
+            if version.exists()
+        ]
+        for file in files
     }
+    digests = {name: known[-1:] for name, known in either.items()}
     others = {
         name: known
         for name, known in listed(folder).items()
         if name not in digests and (folder / name).exists()
     }
-    either = {name: before.get(name, []) + known for name, known in digests.items()}
     filesystem.write_sealed(folder / DIGESTS, {"files": others | either})
     for file in files:
         file.replace(folder / file.name)
@@ -260,18 +269,6 @@ def _clear(folder: Path) -> None:
                 left.rmdir()
     for file in folder.glob(f"{DIGESTS}.*{filesystem.DRAFT}"):
         file.unlink()
-
-
-def _refuse_foreign(targets: Sequence[Path]) -> None:
-    """Raise StudyError for the first of these files that would be replaced and is somebody's
-    own."""
-    for target in targets:
-        if target.exists() and target.name not in listed(target.parent):
-            raise StudyError(
-                f"{target} would be replaced, and {DIGESTS} does not list it among what the study"
-                " wrote: move it away."
-            )
-        check(target)
 
 
 def adopt(folder: Path) -> None:
@@ -337,9 +334,8 @@ def alone(folder: Path) -> Iterator[None]:
     """Within, no other process changes what is exported to the folder: it is read, merged and
     written."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (
-        folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-    )  # whichever store a process has
+    # whichever store a process has
+    lock = folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):
         yield

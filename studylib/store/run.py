@@ -4,6 +4,8 @@ nothing."""
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from studylib.core import filesystem, key_names
@@ -40,9 +42,8 @@ class Run:
 
     kind: str
     parameters: Mapping
-    needs: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of Run or Input; which one, is a matter of the kind
+    # of Run or Input; which one, is a matter of the kind
+    needs: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
 
@@ -50,9 +51,8 @@ class Run:
     def planned(self) -> str:
         """Names what was asked for, by digest: kind, parameters, and recursively what it builds on.
         Versions of code are no part of it: see `versions`."""
-        for need in ordered(
-            [self], lambda run: "planned" in vars(run)
-        ):  # a long chain would be too deep to recurse into
+        # a long chain would be too deep to recurse into
+        for need in ordered([self], lambda run: "planned" in vars(run)):
             if need is not self:
                 _ = need.planned
         needs = {name: need.planned for name, need in self.needs.items()}
@@ -62,16 +62,15 @@ class Run:
     def versions(self) -> dict[str, str]:
         """The versions of all code that has a part in the run or in what it builds on, by module;
         several where runs differ in one."""
-        numbers: dict[str, set[int]] = {}
-        for run in self.ancestry():
-            parts: list[Run | Input] = [
-                run,
-                *(need for need in run.needs.values() if isinstance(need, Input)),
-            ]
-            for module, number in (pair for part in parts for pair in part.recipe.items()):
-                numbers.setdefault(module, set()).add(number)
+        numbers = {
+            pair
+            for run in self.ancestry()
+            for part in (run, *run.needs.values())
+            for pair in part.recipe.items()
+        }
         return {
-            module: "/".join(map(str, sorted(values))) for module, values in sorted(numbers.items())
+            module: "/".join(str(number) for _, number in pairs)
+            for module, pairs in groupby(sorted(numbers), key=itemgetter(0))
         }
 
     def ancestry(self) -> Iterator["Run"]:

@@ -39,8 +39,7 @@ class Store:
         """Make the store's folder, and try whether it can be written: what cannot be kept is not
         computed. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=self.root):
-            pass
+        TemporaryFile(dir=self.root).close()
 
     def snapshot(self) -> "Snapshot":
         """The store as it is now, for whoever looks at many runs: each result is read once."""
@@ -54,8 +53,7 @@ class Store:
         """Digest of what a need holds, or None if it is a run that is not finished."""
         if isinstance(need, Input):
             return need.digest
-        result = self.result(need)
-        return result["digest"] if result else None
+        return (self.result(need) or {}).get("digest")
 
     def folder(self, run: Run) -> Path:
         """Where the run's files lie. Raises StudyError while something it builds on is missing."""
@@ -97,15 +95,14 @@ class Store:
         none of it was made anew since."""
         manifest = self.manifest(folder)
         needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
-        named = key_names.run(manifest["kind"], manifest["parameters"], needs)
-        return filesystem.digest(named | {"recipe": manifest["recipe"]})[:24] == folder.name
+        key = _key(manifest["kind"], manifest["parameters"], needs, manifest["recipe"])
+        return key == folder.name
 
     def _digest_of(self, need: Mapping) -> str | None:
         """Digest of what a need of a manifest holds now."""
         if "key" not in need:
             return need["digest"]
-        result = self.finished(self.root / need["kind"] / str(need["key"]))
-        return result["digest"] if result else None
+        return (self.finished(self.root / need["kind"] / str(need["key"])) or {}).get("digest")
 
     def state(self, run: Run) -> tuple[str, str]:
         """('done' | 'damaged' | 'failed' | 'started' | 'missing', why)."""
@@ -210,14 +207,12 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             say(f"{run.label or run.kind}: another process makes it, this one waits.")
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
 
     def find(self, key: str) -> Path:
         """The folder of the run whose key starts with `key`. Raises StudyError unless there is
@@ -233,19 +228,18 @@ class Store:
         return folders[0]
 
     def _manifest(self, run: Run) -> dict:
-        needs = {
-            name: (
-                {"kind": key_names.folder(need.kind), "key": self.key(need)}
-                if isinstance(need, Run)
-                else {"label": need.label, "input": need.value, "digest": need.digest}
-            )
-            for name, need in run.needs.items()
-        }
         return {
             "kind": run.kind,
             "label": run.label,
             "parameters": run.parameters,
-            "needs": needs,
+            "needs": {
+                name: (
+                    {"kind": key_names.folder(need.kind), "key": self.key(need)}
+                    if isinstance(need, Run)
+                    else {"label": need.label, "input": need.value, "digest": need.digest}
+                )
+                for name, need in run.needs.items()
+            },
             "recipe": run.recipe,
             **provenance.present(),
         }
@@ -268,11 +262,11 @@ class Snapshot(Store):
         """As of any store."""
         for needed in ordered([run], self._keys.__contains__):
             needs = {name: self.digest(need) for name, need in needed.needs.items()}
-            if None in needs.values():
-                self._keys[needed] = None
-                continue
-            named = key_names.run(needed.kind, needed.parameters, needs)
-            self._keys[needed] = filesystem.digest(named | {"recipe": needed.recipe})[:24]
+            self._keys[needed] = (
+                None
+                if None in needs.values()
+                else _key(needed.kind, needed.parameters, needs, needed.recipe)
+            )
         return self._keys[run]
 
     def result(self, run: Run) -> dict | None:
@@ -283,6 +277,11 @@ class Snapshot(Store):
                 self.finished(self.root / key_names.folder(run.kind) / key) if key else None
             )
         return self._results[run]
+
+
+def _key(kind: str, parameters: Mapping, needs: Mapping, recipe: Mapping) -> str:
+    """The key of a run that builds on what has these digests."""
+    return filesystem.digest(key_names.run(kind, parameters, needs) | {"recipe": recipe})[:24]
 
 
 def busy(folder: Path) -> bool:
@@ -307,8 +306,7 @@ def failure(folder: Path) -> str | None:
 
 def _error(error: Exception) -> dict:
     """What `error.json` is to say of an error that is being handled."""
-    ours = isinstance(error, StudyError)
-    why = str(error) if ours else f"{type(error).__name__}: {error}"
+    why = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
     return {"error": redacted(why), "traceback": redacted(traceback.format_exc())}
 
 
@@ -335,13 +333,12 @@ def _changed(path: Path, folder: Path) -> StudyError:
 def _made(folder: Path) -> list[Path]:
     """The files that make up a result: not what is said of it, not work in progress, not what was
     left half-written."""
-    described = {folder / name for name in RECORDS}
     return [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.suffix != filesystem.DRAFT
-        and path not in described
+        and path.relative_to(folder).as_posix() not in RECORDS
         and folder / "work" not in path.parents
     ]
 

@@ -42,7 +42,7 @@ print(json.dumps(said))
 
 def alone(folder: Path, questions: list, work: Path) -> list[str]:
     """What a folder answers where the study is not at hand."""
-    segments = prompts.plain(None, None)
+    segments = prompts.plain(None)
     (work / "asked.json").write_text(
         json.dumps([[segments.prefix(q.context), segments.given(q)] for q in questions])
     )

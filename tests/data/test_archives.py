@@ -471,7 +471,7 @@ def test_an_archive_that_has_come_is_not_fetched_again_when_there_was_no_room_fo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "_extract", full)
+        patch.setattr(archives, "_copy_member", full)
         with pytest.raises(
             NoRoom, match=rf"no room left for {TOY} \(\d+ MB are free, about 14 MB are needed\)"
         ):

@@ -10,7 +10,7 @@ from studylib.evaluation import generate, metrics
 
 def prompt(row: Mapping) -> str:
     """The question as the study asks it, zero-shot and plain."""
-    segments = prompts.plain(None, None)
+    segments = prompts.plain(None)
     question = Question(row["id"], "", row["context"], row["question"], ())
     return segments.prefix(question.context) + segments.given(question)
 
