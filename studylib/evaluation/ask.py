@@ -47,13 +47,12 @@ class Models:
         self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0
     ) -> list[list[str]]:
         """So many answers to each example's question; greedy at a temperature of 0."""
-        prompts, drawn = self.build(examples), []
-        for n in range(number):
-            sampling = generate.Sampling(temperature, self.seed, n) if temperature else None
-            answers = generate.answer(
-                self.models[model], self.tokenizer, prompts, sampling=sampling
-            )
-            drawn.append(generate.best(answers))
+        asked = (self.models[model], self.tokenizer, self.build(examples))
+        samplings = (
+            generate.Sampling(temperature, self.seed, n) if temperature else None
+            for n in range(number)
+        )
+        drawn = [generate.best(generate.answer(*asked, sampling=way)) for way in samplings]
         return [[answers[example.id].text for answers in drawn] for example in examples]
 
     def right(self, example: Example, text: str) -> bool:

@@ -7,6 +7,7 @@ Exact match and F1 compare the words of `segmentation`, by the rules of SQuAD or
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -22,8 +23,7 @@ def exact_match(
 ) -> float:
     """1 if the words of the prediction and of any gold answer are the same."""
     predicted = words(prediction, language=language, rules=rules)
-    _check(golds)
-    return float(any(predicted == words(gold, language=language, rules=rules) for gold in golds))
+    return float(predicted in _words(golds, language, rules))
 
 
 def f1(
@@ -32,13 +32,14 @@ def f1(
     """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are
     empty."""
     predicted = words(prediction, language=language, rules=rules)
-    _check(golds)
-    return max(_f1(predicted, words(gold, language=language, rules=rules)) for gold in golds)
+    return max(_f1(predicted, gold) for gold in _words(golds, language, rules))
 
 
-def _check(golds: Sequence[str]) -> None:
+def _words(golds: Sequence[str], language: str, rules: str) -> list[list[str]]:
+    """Those of each gold answer. Raises StudyError unless there are answers."""
     if isinstance(golds, str) or not golds:
         raise StudyError(f"gold answers must be a list of at least one text, not {golds!r}.")
+    return [words(gold, language=language, rules=rules) for gold in golds]
 
 
 def _f1(prediction: list[str], gold: list[str]) -> float:
@@ -46,12 +47,12 @@ def _f1(prediction: list[str], gold: list[str]) -> float:
     return 2 * same / (len(prediction) + len(gold)) if same else 0.0
 
 
-class _Words:
+@dataclass(frozen=True)
+class _Tokenizer:
     """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and
     0-9."""
 
-    def __init__(self, language: str):
-        self.language = language
+    language: str
 
     def tokenize(self, text: str) -> list[str]:
         """As the library's tokenizers do it."""
@@ -62,7 +63,7 @@ class _Words:
 def _rouge(language: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # brings nltk, and plans score nothing
 
-    return RougeScorer(["rougeL"], tokenizer=_Words(language))
+    return RougeScorer(["rougeL"], tokenizer=_Tokenizer(language))
 
 
 def rouge_l(prediction: str, golds: Sequence[str], *, language: str = "en") -> float:
