@@ -198,8 +198,9 @@ def _samplers(
     for number, stage in enumerate(stages):
         rows = stage_rows.get(number, packs)
         steps = stage.steps if number in stage_rows else method_stages.steps(stages)
-        lengths = [len(row.ids) for row in rows]
-        order = schedule(lengths, size=recipe.batch_size, steps=steps, seed=recipe.seed)
+        order = schedule(
+            [len(row.ids) for row in rows], size=recipe.batch_size, steps=steps, seed=recipe.seed
+        )
         samplers.append(Sampler(rows, order, recipe.seed))
     parallel.divides(len(samplers[0].order[0]))
     return samplers
