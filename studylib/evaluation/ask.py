@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import transformers
 
-from studylib.core import segmentation
 from studylib.data import packing, vocabulary
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
@@ -57,9 +56,7 @@ class Models:
 
     def right(self, example: Example, text: str) -> bool:
         """Whether an answer is exactly one of the example's."""
-        gold = [answer for answer, _ in example.answers]
-        rules = segmentation.usual_rules(example.language)
-        return metrics.exact_match(text, gold, language=example.language, rules=rules) == 1
+        return metrics.exact_match(text, **metrics.judged(example)) == 1
 
     def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
         """log p of each example's target with its end, in nats."""

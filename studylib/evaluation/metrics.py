@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from studylib.core.errors import StudyError
-from studylib.core.segmentation import composed, tokens, words
+from studylib.core.segmentation import composed, tokens, usual_rules, words
+from studylib.data.squad import Question
 
 
 def exact_match(
@@ -87,6 +88,15 @@ def score(
             "f1_mended": f1(prediction, golds, **mended),
         }
     return scores | {"exact_match_mended": scores["exact_match"], "f1_mended": scores["f1"]}
+
+
+def judged(question: Question) -> dict[str, Any]:
+    """What an answer is scored by: a question's gold answers, its language, the usual rules."""
+    return {
+        "golds": [text for text, _ in question.answers],
+        "language": question.language,
+        "rules": usual_rules(question.language),
+    }
 
 
 def agreement(

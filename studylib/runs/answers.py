@@ -128,5 +128,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         memory,
         gold,
         gold,
-        work,
     )

@@ -61,4 +61,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         8 * shape.hidden + text.questions
     )
     done = {"comparing": rows * passes * shape.forward.flops(text.tokens, text.pairs, 0)}
-    return budget.took(run, shape, rows * text.tokens, done, memory, 0, 0, work)
+    return budget.took(run, shape, rows * text.tokens, done, memory, 0, 0)

@@ -68,4 +68,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     looked = text.rows * text.answers
     done = {"comparing": sum(shape.forward.flops(0, 0, looked) for shape in shapes)}
     memory = budget.FLOAT * sum(shape.total + shape.hidden * looked for shape in shapes)
-    return budget.took(run, shapes[0], looked, done, memory, 0, 0, work)
+    return budget.took(run, shapes[0], looked, done, memory, 0, 0)
