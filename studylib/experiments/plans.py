@@ -111,10 +111,11 @@ class Plan:
         label = f"{title}: {test.label} {mode}"
         how = dict(eval_prompt=mode, seed=called["seed"], precision=self.answer_precision, way=way)
         answers = kinds.answers.plan(model, test, self.train, **how, label=label)
-        loyalty = None
-        if teacher is not None:
-            compared = f"{label}, loyalty"
-            loyalty = kinds.loyalty.plan(answers, teacher.answers, label=compared)
+        loyalty = (
+            kinds.loyalty.plan(answers, teacher.answers, label=f"{label}, loyalty")
+            if teacher is not None
+            else None
+        )
         named = called | {"eval_prompt": mode, "test_set": test.label}
         self.asked.append(Asked(named, answers, counted or model, teacher, loyalty))
         return self.asked[-1]

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from studylib.core.checks import check_lists
 from studylib.core.errors import StudyError
-from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN, STUDENT
+from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN
 from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
 from studylib.experiments.families import families
 from studylib.experiments.plans import Plan
@@ -44,8 +44,7 @@ class PromptingMode(Experiment):
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
             shown = (first, last.supervision, FINE_TUNED_SHOWN)
             for family, supervision, name in [*supervised, shown]:
-                student, called = family.trained(
-                    STUDENT,
+                family.add(
                     name,
                     FINE_TUNED,
                     self.size,
@@ -54,5 +53,4 @@ class PromptingMode(Experiment):
                     targets=self.training.targets,
                     title=f"teacher {name}",
                 )
-                plan.student(student, called, family.asked)
         return plan
