@@ -37,12 +37,16 @@ class Family:
             sibling: planning.base_model(reference)
             for sibling, reference in experiment.siblings.get(name, {}).items()
         }
-        self.teacher = self._teacher()
-        self.order = kinds.layers.plan(
-            self.teacher,
+        self.teacher = kinds.teacher.plan(
+            self.base,
             self.setting,
-            contexts=self.training.pruning_contexts,
+            steps=self.training.teacher_steps,
+            lr=self.training.teacher_lr,
+            rank=self.training.teacher_lora,
             label=self.label,
+        )
+        self.order = kinds.layers.plan(
+            self.teacher, self.setting, contexts=self.training.pruning_contexts, label=self.label
         )
         self.named: dict[str, Any] = {
             "family": name,
@@ -51,10 +55,9 @@ class Family:
             "train_prompt": train_prompt,
             "seed": seed,
         }
-        called = {"role": TEACHER, "init": BASE} | taught(
-            method_stages.gold(self.training.teacher_steps)
-        )
-        self.asked = plan.teacher(self.teacher, self.named | called, experiment.eval_prompts)
+        gold = method_stages.gold(self.training.teacher_steps)
+        called = self.named | {"role": TEACHER, "init": BASE} | taught(gold)
+        self.asked = plan.teacher(self.teacher, called, experiment.eval_prompts)
         self.inits: dict[tuple[str, str], Run | Input] = {
             (FINE_TUNED, ""): self.teacher,
             (BASE, ""): self.base,
@@ -62,16 +65,6 @@ class Family:
         self.cuts: dict[tuple[str, str], Run] = {}
         self.supervision = supervision.Supervision(
             self.teacher, self.setting, train_prompt, f"{self.label} teacher"
-        )
-
-    def _teacher(self) -> Run:
-        return kinds.teacher.plan(
-            self.base,
-            self.setting,
-            steps=self.training.teacher_steps,
-            lr=self.training.teacher_lr,
-            rank=self.training.teacher_lora,
-            label=self.label,
         )
 
     def supervised_by(self, name: str, model: Run | Input, mode: str) -> supervision.Supervision:
@@ -150,7 +143,7 @@ class Family:
         """Put such a student, or a control, into the plan, asked what its teacher is asked; with
         what it is called in tables, `named` among it."""
         how: dict[str, Any] = {"stages": stages, "targets": targets}
-        called = {
+        called: dict[str, Any] = {
             "role": CONTROL if teacher == GOLD_ONLY else STUDENT,
             "teacher": teacher,
             "init": self.init(init, written),

@@ -140,7 +140,5 @@ class Plan:
     @property
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
-        answered = [
-            run for asked in self.asked for run in (asked.answers, asked.loyalty) if run is not None
-        ]
-        return planning.each_run([*answered, *(run for run, _ in self.costs)])
+        answered = (run for asked in self.asked for run in (asked.answers, asked.loyalty))
+        return planning.each_run([*filter(None, answered), *(run for run, _ in self.costs)])

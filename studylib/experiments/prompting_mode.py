@@ -40,9 +40,8 @@ class PromptingMode(Experiment):
         plan = self.begin()
         ways = (families(self, plan, prompt) for prompt in self.train_prompts)
         for several in zip(*ways, strict=True):
-            first, last = several[0], several[-1]
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
-            shown = (first, last.supervision, FINE_TUNED_SHOWN)
+            shown = (several[0], several[-1].supervision, FINE_TUNED_SHOWN)
             for family, supervision, name in [*supervised, shown]:
                 family.add(
                     name,

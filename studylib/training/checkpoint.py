@@ -106,8 +106,8 @@ class Learner:
         state = {name: _empty_state(value.detach()) for name, value in self._trained().items()}
         tensors = self._tensors(state)
         _load(tensors, place)
-        ordered = {number: state[name] for number, name in enumerate(self.names)}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": ordered})
+        numbered = {"state": dict(enumerate(state.values()))}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | numbered)
         torch.set_rng_state(tensors["random"])
         return kept["curve"]
 
@@ -158,7 +158,7 @@ def _empty_state(weight: Tensor) -> dict[str, Tensor]:
 
 def latest(work: Path) -> Path | None:
     """The checkpoint to go on from, if there is one."""
-    folders = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
+    folders = (folder for folder in work.glob("step-*") if folder.suffix != ".draft")
     return max(folders, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
 
