@@ -63,8 +63,9 @@ class Methods(SinglePrompt):
             arm=arm,
         )
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):
-            named = {"objective": f"{objective}, {way}"}
-            family.plan.student_answers(model, called | named, family.asked, way)
+            family.plan.student_answers(
+                model, called | {"objective": f"{objective}, {way}"}, family.asked, way
+            )
 
 
 def _title(stages: Sequence[Mapping]) -> str:

@@ -109,8 +109,16 @@ class Plan:
     ) -> Asked:
         """Add a model's answers to one test set in one mode, compared with those of its teacher."""
         label = f"{title}: {test.label} {mode}"
-        how = dict(eval_prompt=mode, seed=called["seed"], precision=self.answer_precision, way=way)
-        answers = kinds.answers.plan(model, test, self.train, **how, label=label)
+        answers = kinds.answers.plan(
+            model,
+            test,
+            self.train,
+            eval_prompt=mode,
+            seed=called["seed"],
+            precision=self.answer_precision,
+            way=way,
+            label=label,
+        )
         loyalty = (
             kinds.loyalty.plan(answers, teacher.answers, label=f"{label}, loyalty")
             if teacher is not None

@@ -179,14 +179,17 @@ class TrainingInputs:
 
     def ask(self, model: transformers.PreTrainedModel) -> Models:
         """What methods may ask while they train this model."""
-        every = (branch.question for row in (*self.packs, *self.dev) for branch in row.asked)
         return Models(
             {"student": model},
             self.tokenizer,
             self.run.parameters["seed"],
             inputs.builder(self.run, self.tokenizer, model.config),
             dev=self.dev,
-            questions={question.id: question for question in every},
+            questions={
+                branch.question.id: branch.question
+                for row in (*self.packs, *self.dev)
+                for branch in row.asked
+            },
             teachers=self.watching,
             online=any(stage.online for stage in self.stages),
         )
