@@ -126,7 +126,8 @@ class CapacityGap(SinglePrompt):
             )
         both = (self.alternative.stages, self.training.stages)
         others, main = (method_stages.parse(stages) for stages in both)
-        if (steps := method_stages.steps(others)) != self.training.steps:
+        steps = method_stages.steps(others)
+        if steps != self.training.steps:
             raise StudyError(
                 f"alternative: its stages take {steps} steps in all, stages"
                 f" {self.training.steps}: make them as long, so that they differ in losses alone."

@@ -11,6 +11,7 @@ in fp32, and take about half the time.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -60,17 +61,19 @@ def store(
     files already there are kept, so it can go on, if they are what their digests in `folder/work`
     say. Several processes write some of the files each."""
     model.eval()
-    shards = [packs[start : start + SHARD] for start in range(0, len(packs), SHARD)]
-    targets = [folder / f"states-{number:05d}.safetensors" for number in range(len(shards))]
+    targets = [
+        folder / f"states-{number:05d}.safetensors"
+        for number in range(math.ceil(len(packs) / SHARD))
+    ]
     missing = [
         number for number in parallel.share(range(len(targets))) if not _is_sound(targets[number])
     ]
     for number in progress(missing):
-        target, shard = targets[number], shards[number]
+        target, shared = targets[number], packs[number * SHARD : (number + 1) * SHARD]
         with parts.precision(model, precision):  # around all, so that weights are rounded once
-            states = {pack.digest: STATES[tokens](model, pack, precision).cpu() for pack in shard}
+            shard = {pack.digest: STATES[tokens](model, pack, precision).cpu() for pack in shared}
         draft = target.with_suffix(".draft")
-        save_file(states, draft)
+        save_file(shard, draft)
         write_json(_noted(target), file_digest(draft))
         draft.replace(target)
     parallel.joined(None)  # no process goes on before all is there
@@ -97,8 +100,8 @@ class StoredStates:
 
     def __init__(self, files: Iterable[Path], tokens: str = "answers"):
         self.tokens = tokens
-        shards = (safe_open(file, "pt") for file in sorted(files))
-        self.where = {name: shard for shard in shards for name in shard.offset_keys()}
+        self.shards = [safe_open(file, "pt") for file in sorted(files)]
+        self.where = {name: shard for shard in self.shards for name in shard.offset_keys()}
 
     def __call__(self, pack: Pack) -> Tensor:
         if pack.digest not in self.where:
