@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import transformers
 
-from studylib.core import segmentation
 from studylib.data import packing, vocabulary
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
@@ -47,20 +46,17 @@ class Models:
         self, examples: Sequence[Example], *, model: str, number: int = 1, temperature: float = 0.0
     ) -> list[list[str]]:
         """So many answers to each example's question; greedy at a temperature of 0."""
-        prompts, drawn = self.build(examples), []
-        for n in range(number):
-            sampling = generate.Sampling(temperature, self.seed, n) if temperature else None
-            answers = generate.answer(
-                self.models[model], self.tokenizer, prompts, sampling=sampling
-            )
-            drawn.append(generate.best(answers))
+        asked = (self.models[model], self.tokenizer, self.build(examples))
+        samplings = (
+            generate.Sampling(temperature, self.seed, n) if temperature else None
+            for n in range(number)
+        )
+        drawn = [generate.best(generate.answer(*asked, sampling=way)) for way in samplings]
         return [[answers[example.id].text for answers in drawn] for example in examples]
 
     def right(self, example: Example, text: str) -> bool:
         """Whether an answer is exactly one of the example's."""
-        gold = [answer for answer, _ in example.answers]
-        rules = segmentation.usual_rules(example.language)
-        return metrics.exact_match(text, gold, language=example.language, rules=rules) == 1
+        return metrics.exact_match(text, **metrics.judged(example)) == 1
 
     def log_likelihood(self, examples: Sequence[Example], *, model: str) -> list[float]:
         """log p of each example's target with its end, in nats."""

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import groupby
+from operator import or_
 from pathlib import Path
 from random import Random
 
@@ -75,9 +77,8 @@ class Sampling:
     def draw(self, logits: Tensor, questions: Sequence[_Asked]) -> tuple[Tensor, Tensor, Tensor]:
         """A token of each question (R,) by its logits (R, V), its logit, and the best other's."""
         up_to = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
-        draws = [question.random.random() for question in questions]
-        thresholds = torch.tensor(draws, dtype=up_to.dtype, device=up_to.device)[:, None]
-        tokens = torch.searchsorted(up_to, thresholds * up_to[:, -1:], right=True)
+        draws = up_to.new_tensor([question.random.random() for question in questions])[:, None]
+        tokens = torch.searchsorted(up_to, draws * up_to[:, -1:], right=True)
         tokens = tokens.clamp_max(logits.shape[1] - 1)
         others = logits.scatter(1, tokens, -torch.inf).max(-1).values
         return tokens[:, 0], logits.gather(1, tokens)[:, 0], others
@@ -138,14 +139,11 @@ def answer(
         ]
     decoder, kept = _Decoder(model, tokenizer, longest, sampling), _Kept(work)
     batches = _batched(prompts, batch, length_ratio)
-    local_batches = parallel.share(batches) if shared else batches
-    open_batches = [batch for batch in local_batches if not kept.answers.keys() >= set(batch)]
-    for chosen in progress(open_batches):
+    local = parallel.share(batches) if shared else batches
+    for chosen in progress([batch for batch in local if not kept.answers.keys() >= set(batch)]):
         answers = iter(decoder.answers([prompts[i] for i in chosen]))
         kept.add({i: [next(answers) for _ in prompts[i].branches] for i in chosen})
-    every: dict[int, list[Answer]] = {}
-    for part in parallel.joined(kept.answers) if shared else [kept.answers]:
-        every |= part
+    every = reduce(or_, parallel.joined(kept.answers) if shared else [kept.answers])
     return [a for i in range(len(prompts)) for a in every[i]]
 
 
@@ -190,15 +188,11 @@ def _kept(work: Path | None) -> dict[int, list[Answer]]:
     for file in sorted(work.glob("*.safetensors")) if work is not None else ():
         if filesystem.file_digest(file) == file.stem:
             with safe_open(file, "pt") as kept:
-                held = set(kept.keys())
+                golds = {name: kept.get_tensor(name) for name in kept.offset_keys()}
                 for i, records in json.loads(kept.metadata()["answers"]).items():
-                    golds = [
-                        kept.get_tensor(name) if (name := f"{i} {n}") in held else None
-                        for n in range(len(records))
-                    ]
                     answers[int(i)] = [
-                        Answer(**dict(zip(PLAIN, record, strict=True)), gold=gold)
-                        for record, gold in zip(records, golds, strict=True)
+                        Answer(**dict(zip(PLAIN, record, strict=True)), gold=golds.get(f"{i} {n}"))
+                        for n, record in enumerate(records)
                     ]
     return answers
 

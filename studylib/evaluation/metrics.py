@@ -7,6 +7,7 @@ Exact match and F1 compare the words of `segmentation`, by the rules of SQuAD or
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from studylib.core.errors import StudyError
-from studylib.core.segmentation import composed, tokens, words
+from studylib.core.segmentation import composed, tokens, usual_rules, words
+from studylib.data.squad import Question
 
 
 def exact_match(
@@ -22,8 +24,7 @@ def exact_match(
 ) -> float:
     """1 if the words of the prediction and of any gold answer are the same."""
     predicted = words(prediction, language=language, rules=rules)
-    _check(golds)
-    return float(any(predicted == words(gold, language=language, rules=rules) for gold in golds))
+    return float(predicted in _words(golds, language, rules))
 
 
 def f1(
@@ -32,13 +33,14 @@ def f1(
     """Harmonic mean of the precision and recall of words; 0 without overlap, even if both are
     empty."""
     predicted = words(prediction, language=language, rules=rules)
-    _check(golds)
-    return max(_f1(predicted, words(gold, language=language, rules=rules)) for gold in golds)
+    return max(_f1(predicted, gold) for gold in _words(golds, language, rules))
 
 
-def _check(golds: Sequence[str]) -> None:
+def _words(golds: Sequence[str], language: str, rules: str) -> list[list[str]]:
+    """Those of each gold answer. Raises StudyError unless there are answers."""
     if isinstance(golds, str) or not golds:
         raise StudyError(f"gold answers must be a list of at least one text, not {golds!r}.")
+    return [words(gold, language=language, rules=rules) for gold in golds]
 
 
 def _f1(prediction: list[str], gold: list[str]) -> float:
@@ -46,12 +48,12 @@ def _f1(prediction: list[str], gold: list[str]) -> float:
     return 2 * same / (len(prediction) + len(gold)) if same else 0.0
 
 
-class _Words:
+@dataclass(frozen=True)
+class _Tokenizer:
     """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and
     0-9."""
 
-    def __init__(self, language: str):
-        self.language = language
+    language: str
 
     def tokenize(self, text: str) -> list[str]:
         """As the library's tokenizers do it."""
@@ -62,7 +64,7 @@ class _Words:
 def _rouge(language: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # brings nltk, and plans score nothing
 
-    return RougeScorer(["rougeL"], tokenizer=_Words(language))
+    return RougeScorer(["rougeL"], tokenizer=_Tokenizer(language))
 
 
 def rouge_l(prediction: str, golds: Sequence[str], *, language: str = "en") -> float:
@@ -86,6 +88,15 @@ def score(
             "f1_mended": f1(prediction, golds, **mended),
         }
     return scores | {"exact_match_mended": scores["exact_match"], "f1_mended": scores["f1"]}
+
+
+def judged(question: Question) -> dict[str, Any]:
+    """What an answer is scored by: a question's gold answers, its language, the usual rules."""
+    return {
+        "golds": [text for text, _ in question.answers],
+        "language": question.language,
+        "rules": usual_rules(question.language),
+    }
 
 
 def agreement(

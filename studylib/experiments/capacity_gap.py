@@ -52,22 +52,22 @@ class Arm(NamedTuple):
     stages: Sequence[Mapping]
     targets: str
 
-    def add(self, plan: Plan, family: Family, written: int | str) -> Run:
-        """Put its model of this size into the plan. Its `steps` are those of all students that it
-        was cut from, too."""
-        role, teacher = (STUDENT, FINE_TUNED) if self.name != CONTROL else (CONTROL, GOLD_ONLY)
-        model, called = family.trained(
-            role,
-            teacher,
+    def add(self, family: Family, written: int | str) -> Run:
+        """Put its model of this size into the plan, what it costs included. Its `steps` are those
+        of all students that it was cut from, too."""
+        steps = method_stages.steps(method_stages.parse(self.stages))
+        model, called = family.add(
+            GOLD_ONLY if self.name == CONTROL else FINE_TUNED,
             self.init,
             written,
             [family.supervision],
             stages=self.stages,
             targets=self.targets,
             title=self.name,
+            arm=self.name,
+            steps=steps * core_sizes.size(written).stages,
         )
-        steps = called["steps"] * core_sizes.size(written).stages
-        _add(plan, family, model, called | {"arm": self.name, "steps": steps})
+        family.plan.cost(model, family.teacher, called)
         return model
 
 
@@ -99,9 +99,13 @@ class CapacityGap(SinglePrompt):
                 f"sizes names {named[0]!r}, which is no size of a cut student: name a sibling in"
                 " `siblings`."
             )
-        alternative = self.alternative.sizes if self.alternative else []
-        lists = {"sizes": self.sizes, "from_base": self.from_base, "alternative": alternative}
-        for name, chosen in (lists | {"teacher_sizes": self.teacher_sizes}).items():
+        lists = {
+            "sizes": self.sizes,
+            "from_base": self.from_base,
+            "alternative": self.alternative.sizes if self.alternative else [],
+            "teacher_sizes": self.teacher_sizes,
+        }
+        for name, chosen in lists.items():
             _check_sizes(name, chosen, self.sizes, self._siblings)
         self._check_alternative()
         self._check_teacher_sizes()
@@ -120,15 +124,15 @@ class CapacityGap(SinglePrompt):
             raise StudyError(
                 "alternative.sizes is empty: name at least one, or leave `alternative` out."
             )
-        steps = method_stages.steps(method_stages.parse(self.alternative.stages))
+        both = (self.alternative.stages, self.training.stages)
+        others, main = (method_stages.parse(stages) for stages in both)
+        steps = method_stages.steps(others)
         if steps != self.training.steps:
             raise StudyError(
                 f"alternative: its stages take {steps} steps in all, stages"
                 f" {self.training.steps}: make them as long, so that they differ in losses alone."
             )
-        both = (self.alternative.stages, self.training.stages)
-        titles = {method_stages.title(method_stages.parse(stages)) for stages in both}
-        if len(titles) == 1:
+        if method_stages.title(others) == method_stages.title(main):
             raise StudyError("alternative: its losses are those of `training`: name other ones.")
 
     def _check_teacher_sizes(self) -> None:
@@ -158,11 +162,11 @@ class CapacityGap(SinglePrompt):
             models = {}
             for arm in self._arms():
                 for written in _sizes_of(arm, family):
-                    model = models[arm.name, arm.init, written] = arm.add(plan, family, written)
+                    model = models[arm.name, arm.init, written] = arm.add(family, written)
                     if arm.name == STUDENT:
                         family.inits[arm.init, str(written)] = model
             for written in self.teacher_sizes[1:]:
-                self._taught_by_control(plan, family, models[CONTROL, FINE_TUNED, written], written)
+                self._taught_by_control(family, models[CONTROL, FINE_TUNED, written], written)
         return plan
 
     def _arms(self) -> Iterator[Arm]:
@@ -187,22 +191,19 @@ class CapacityGap(SinglePrompt):
                 sizes = [size for size in self.alternative.sizes if size in main]
                 yield Arm(OTHER_LOSSES, init, sizes, stages, training.targets)
 
-    def _taught_by_control(
-        self, plan: Plan, family: Family, control: Run, written: int | str
-    ) -> None:
+    def _taught_by_control(self, family: Family, control: Run, written: int | str) -> None:
         """Put the student of the sweep under the control of a larger size into the plan."""
-        student, name = self.teacher_sizes[0], control_of(written)
-        supervision = family.supervised_by(f"{written} control", control, self.train_prompt)
-        model, called = family.trained(
-            STUDENT,
+        name = control_of(written)
+        model, called = family.add(
             name,
             FINE_TUNED,
-            student,
-            [supervision],
+            self.teacher_sizes[0],
+            [family.supervised_by(f"{written} control", control, self.train_prompt)],
             stages=self.training.stages,
             title=f"teacher {name}",
+            arm=SMALLER_TEACHER,
         )
-        _add(plan, family, model, called | {"arm": SMALLER_TEACHER})
+        family.plan.cost(model, family.teacher, called)
 
     def _ask_bases(self, plan: Plan) -> None:
         """Put every family and sibling as it comes from outside into the plan, asked with the first
@@ -228,12 +229,6 @@ def _sizes_of(arm: Arm, family: Family) -> list[int | str]:
         for written in arm.sizes
         if not core_sizes.size(written).sibling or written in family.siblings
     ]
-
-
-def _add(plan: Plan, family: Family, model: Run, called: dict) -> None:
-    """Put a student or a control into the plan, what it costs included."""
-    plan.student(model, called, family.asked)
-    plan.cost(model, family.teacher, called)
 
 
 def _check_sizes(

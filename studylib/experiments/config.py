@@ -4,7 +4,7 @@
 16
 """
 
-from itertools import product
+from itertools import product, starmap
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -18,7 +18,6 @@ from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.models.parts import Precision
 from studylib.runs import planning
-from studylib.store.run import Input
 from studylib.training.config import Recipe
 
 MOST_SEEDS = 100
@@ -138,8 +137,13 @@ class Experiment(Part):
                 " `labelled_paragraphs`."
             )
         for lr, seed in product((training.teacher_lr, *training.lrs), self.seeds):
-            size, micro = training.batch_size, training.micro_batch_size
-            Recipe(size, lr, seed, micro, training.precision.training)
+            Recipe(
+                training.batch_size,
+                lr,
+                seed,
+                training.micro_batch_size,
+                training.precision.training,
+            )
         return self
 
     def _check_siblings(self) -> None:
@@ -163,14 +167,8 @@ class Experiment(Part):
 
     def begin(self) -> Plan:
         """A plan with the data sets, and nothing to compute yet."""
-        train, dev, *tests = (
-            planning.dataset(name, described)
-            for name, described in (
-                ("train", self.data.train),
-                ("dev", self.data.dev),
-                *self.data.tests.items(),
-            )
-        )
+        described = {"train": self.data.train, "dev": self.data.dev, **self.data.tests}
+        train, dev, *tests = starmap(planning.dataset, described.items())
         return Plan(self.machine, train, dev, tests, self.training.precision.answers)
 
     def setting(self, plan: Plan, train_prompt: str, seed: int) -> planning.Setting:
@@ -187,11 +185,6 @@ class Experiment(Part):
             training.num_evals,
             training.precision.answers,
         )
-
-    def sibling_models(self, family: str) -> dict[str, Input]:
-        """The siblings of a family, by name."""
-        smaller = self.siblings.get(family, {})
-        return {name: planning.base_model(reference) for name, reference in smaller.items()}
 
 
 class SinglePrompt(Experiment):

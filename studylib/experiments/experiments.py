@@ -26,8 +26,7 @@ def configured(name: str, values: Mapping[str, Any]) -> Experiment:
     """The experiment of this name with its parameters among these values. Raises StudyError for
     values that cannot be."""
     kind = EXPERIMENTS[name]
-    given = {field: values[field] for field in kind.model_fields if field in values}
-    return checked(kind, given)
+    return checked(kind, {field: values[field] for field in kind.model_fields if field in values})
 
 
 def plan(name: str, values: Mapping[str, Any]) -> Plan:

@@ -7,7 +7,15 @@ from typing import Any
 
 from studylib.core import sizes as core_sizes
 from studylib.core.errors import StudyError
-from studylib.core.labels import BASE, FINE_TUNED, PRETRAINED, TEACHER
+from studylib.core.labels import (
+    BASE,
+    CONTROL,
+    FINE_TUNED,
+    GOLD_ONLY,
+    PRETRAINED,
+    STUDENT,
+    TEACHER,
+)
 from studylib.experiments.config import Experiment
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
@@ -21,17 +29,24 @@ class Family:
     """The fine-tuned teacher of one family and seed, in the plan, and students of it."""
 
     def __init__(self, experiment: Experiment, plan: Plan, train_prompt: str, name: str, seed: int):
-        self.experiment, self.training = experiment, experiment.training
+        self.plan, self.training = plan, experiment.training
         self.setting = experiment.setting(plan, train_prompt, seed)
         self.label = f"{name} s{seed}" + ("" if train_prompt == "zero-shot" else f" {train_prompt}")
         self.base = planning.base_model(experiment.families[name])
-        self.siblings = experiment.sibling_models(name)
-        self.teacher = self._teacher()
-        self.order = kinds.layers.plan(
-            self.teacher,
+        self.siblings = {
+            sibling: planning.base_model(reference)
+            for sibling, reference in experiment.siblings.get(name, {}).items()
+        }
+        self.teacher = kinds.teacher.plan(
+            self.base,
             self.setting,
-            contexts=self.training.pruning_contexts,
+            steps=self.training.teacher_steps,
+            lr=self.training.teacher_lr,
+            rank=self.training.teacher_lora,
             label=self.label,
+        )
+        self.order = kinds.layers.plan(
+            self.teacher, self.setting, contexts=self.training.pruning_contexts, label=self.label
         )
         self.named: dict[str, Any] = {
             "family": name,
@@ -40,10 +55,9 @@ class Family:
             "train_prompt": train_prompt,
             "seed": seed,
         }
-        called = {"role": TEACHER, "init": BASE} | taught(
-            method_stages.gold(self.training.teacher_steps)
-        )
-        self.asked = plan.teacher(self.teacher, self.named | called, experiment.eval_prompts)
+        gold = method_stages.gold(self.training.teacher_steps)
+        called = self.named | {"role": TEACHER, "init": BASE} | taught(gold)
+        self.asked = plan.teacher(self.teacher, called, experiment.eval_prompts)
         self.inits: dict[tuple[str, str], Run | Input] = {
             (FINE_TUNED, ""): self.teacher,
             (BASE, ""): self.base,
@@ -53,24 +67,9 @@ class Family:
             self.teacher, self.setting, train_prompt, f"{self.label} teacher"
         )
 
-    def _teacher(self) -> Run:
-        training = self.training
-        return kinds.teacher.plan(
-            self.base,
-            self.setting,
-            steps=training.teacher_steps,
-            lr=training.teacher_lr,
-            rank=training.teacher_lora,
-            label=self.label,
-        )
-
     def supervised_by(self, name: str, model: Run | Input, mode: str) -> supervision.Supervision:
         """What students can learn from another model."""
         return supervision.Supervision(model, self.setting, mode, f"{self.label} {name}:")
-
-    def name(self, written: int | str) -> str:
-        """What a student of this size is called."""
-        return core_sizes.name(self.named["family"], self.size(written))
 
     def size(self, written: int | str) -> int | str:
         """A size; for the first or the last sibling, what that is called in this family."""
@@ -129,9 +128,8 @@ class Family:
             label=f"{self.label} {size}, {self.init(init, written)} init, {title}",
         )
 
-    def trained(
+    def add(
         self,
-        role: str,
         teacher: str,
         init: str,
         written: int | str,
@@ -140,17 +138,21 @@ class Family:
         stages: Sequence[Mapping],
         targets: str = "gold",
         title: str,
+        **named: Any,
     ) -> tuple[Run, dict[str, Any]]:
-        """Such a student or control, with what it is called in tables."""
+        """Put such a student, or a control, into the plan, asked what its teacher is asked; with
+        what it is called in tables, `named` among it."""
         how: dict[str, Any] = {"stages": stages, "targets": targets}
-        named = {"role": role, "teacher": teacher, "init": self.init(init, written)}
-        called = self.named | named | {"student": self.name(written)} | taught(**how)
-        return self.student(init, written, supervisions, **how, title=title), called
-
-    def control(self, init: str, written: int | str) -> Run:
-        """The control of a student: as many steps, on gold answers alone."""
-        gold = self.training.gold
-        return self.student(init, written, [], stages=gold, targets="gold", title="control")
+        called: dict[str, Any] = {
+            "role": CONTROL if teacher == GOLD_ONLY else STUDENT,
+            "teacher": teacher,
+            "init": self.init(init, written),
+            "student": core_sizes.name(self.named["family"], self.size(written)),
+        }
+        called = self.named | called | taught(**how) | named
+        model = self.student(init, written, supervisions, **how, title=title)
+        self.plan.student(model, called, self.asked)
+        return model, called
 
 
 def families(experiment: Experiment, plan: Plan, train_prompt: str) -> Iterator[Family]:

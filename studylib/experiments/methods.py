@@ -40,21 +40,18 @@ class Methods(SinglePrompt):
         for family in families(self, plan, self.train_prompt):
             for count in sorted({steps, *self.control_steps}):
                 gold = method_stages.gold(count)
-                self._add(plan, family, gold, CONTROL, _title(gold))
+                self._add(family, gold, CONTROL, _title(gold))
             plain = self.training.stages
-            self._add(plan, family, plain, STUDENT, _title(plain))
+            self._add(family, plain, STUDENT, _title(plain))
             for name in self.methods or methods:
-                self._add(plan, family, methods[name].recipe(steps), METHOD, name)
+                self._add(family, methods[name].recipe(steps), METHOD, name)
         return plan
 
-    def _add(
-        self, plan: Plan, family: Family, stages: Sequence[Mapping], arm: str, objective: str
-    ) -> None:
+    def _add(self, family: Family, stages: Sequence[Mapping], arm: str, objective: str) -> None:
         """Put a student or a control into the plan, asked in every way that its method answers
         by."""
         gold = arm == CONTROL
-        model, called = family.trained(
-            CONTROL if gold else STUDENT,
+        model, called = family.add(
             GOLD_ONLY if gold else FINE_TUNED,
             FINE_TUNED,
             self.size,
@@ -62,12 +59,13 @@ class Methods(SinglePrompt):
             stages=stages,
             targets="gold" if gold else self.training.targets,
             title=objective,
+            objective=objective,
+            arm=arm,
         )
-        called |= {"objective": objective, "arm": arm}
-        plan.student(model, called, family.asked)
         for way in filter(None, method_stages.parse(stages)[-1].prototype.ways):
-            named = {"objective": f"{objective}, {way}"}
-            plan.student_answers(model, called | named, family.asked, way)
+            family.plan.student_answers(
+                model, called | {"objective": f"{objective}, {way}"}, family.asked, way
+            )
 
 
 def _title(stages: Sequence[Mapping]) -> str:

@@ -109,12 +109,21 @@ class Plan:
     ) -> Asked:
         """Add a model's answers to one test set in one mode, compared with those of its teacher."""
         label = f"{title}: {test.label} {mode}"
-        how = dict(eval_prompt=mode, seed=called["seed"], precision=self.answer_precision, way=way)
-        answers = kinds.answers.plan(model, test, self.train, **how, label=label)
-        loyalty = None
-        if teacher is not None:
-            compared = f"{label}, loyalty"
-            loyalty = kinds.loyalty.plan(answers, teacher.answers, label=compared)
+        answers = kinds.answers.plan(
+            model,
+            test,
+            self.train,
+            eval_prompt=mode,
+            seed=called["seed"],
+            precision=self.answer_precision,
+            way=way,
+            label=label,
+        )
+        loyalty = (
+            kinds.loyalty.plan(answers, teacher.answers, label=f"{label}, loyalty")
+            if teacher is not None
+            else None
+        )
         named = called | {"eval_prompt": mode, "test_set": test.label}
         self.asked.append(Asked(named, answers, counted or model, teacher, loyalty))
         return self.asked[-1]
@@ -139,7 +148,5 @@ class Plan:
     @property
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
-        answered = [
-            run for asked in self.asked for run in (asked.answers, asked.loyalty) if run is not None
-        ]
-        return planning.each_run([*answered, *(run for run, _ in self.costs)])
+        answered = (run for asked in self.asked for run in (asked.answers, asked.loyalty))
+        return planning.each_run([*filter(None, answered), *(run for run, _ in self.costs)])

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from studylib.core.checks import check_lists
 from studylib.core.errors import StudyError
-from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN, STUDENT
+from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN
 from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
 from studylib.experiments.families import families
 from studylib.experiments.plans import Plan
@@ -40,12 +40,10 @@ class PromptingMode(Experiment):
         plan = self.begin()
         ways = (families(self, plan, prompt) for prompt in self.train_prompts)
         for several in zip(*ways, strict=True):
-            first, last = several[0], several[-1]
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]
-            shown = (first, last.supervision, FINE_TUNED_SHOWN)
+            shown = (several[0], several[-1].supervision, FINE_TUNED_SHOWN)
             for family, supervision, name in [*supervised, shown]:
-                student, called = family.trained(
-                    STUDENT,
+                family.add(
                     name,
                     FINE_TUNED,
                     self.size,
@@ -54,5 +52,4 @@ class PromptingMode(Experiment):
                     targets=self.training.targets,
                     title=f"teacher {name}",
                 )
-                plan.student(student, called, family.asked)
         return plan

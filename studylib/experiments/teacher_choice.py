@@ -10,14 +10,12 @@ from studylib.core.errors import StudyError
 from studylib.core.labels import (
     BASE,
     BASE_SHOWN,
-    CONTROL,
     ENSEMBLE,
     FINE_TUNED,
     GOLD_ONLY,
     SELF,
     SMALLER_DISTILLED,
     SMALLER_FINE_TUNED,
-    STUDENT,
     TEACHER,
 )
 from studylib.experiments.config import Prompt, SinglePrompt, Size, check_distributions
@@ -61,19 +59,11 @@ class TeacherChoice(SinglePrompt):
         """Every run of it."""
         plan = self.begin()
         for family in families(self, plan, self.train_prompt):
-            control, called = family.trained(
-                CONTROL,
-                GOLD_ONLY,
-                BASE,
-                self.size,
-                [],
-                stages=self.training.gold,
-                title="control",
+            control, _ = family.add(
+                GOLD_ONLY, BASE, self.size, [], stages=self.training.gold, title="control"
             )
-            plan.student(control, called, family.asked)
-            for name, supervisions in self._supervisions(family, plan, control).items():
-                student, called = family.trained(
-                    STUDENT,
+            for name, supervisions in self._supervisions(family, control).items():
+                family.add(
                     name,
                     BASE,
                     self.size,
@@ -81,19 +71,16 @@ class TeacherChoice(SinglePrompt):
                     stages=self.training.stages,
                     title=f"teacher {name}",
                 )
-                plan.student(student, called, family.asked)
         return plan
 
-    def _supervisions(
-        self, family: Family, plan: Plan, control: Run
-    ) -> Mapping[str, list[Supervision]]:
+    def _supervisions(self, family: Family, control: Run) -> Mapping[str, list[Supervision]]:
         """By whom students are supervised. Teachers that nothing else shows are put into the plan,
         asked as they teach."""
         others = self._others(family)
         blank = {"init": "", "targets": "", "objective": "", "steps": 0}
         for name, (model, mode, counted) in others.items():
             called = family.named | blank | {"role": TEACHER, "teacher": name}
-            plan.other_teacher(model, called, mode, counted=counted)
+            family.plan.other_teacher(model, called, mode, counted=counted)
         single = {FINE_TUNED: family.supervision} | {
             name: family.supervised_by(name, model, mode)
             for name, (model, mode, _) in others.items()
@@ -106,13 +93,15 @@ class TeacherChoice(SinglePrompt):
     def _others(self, family: Family) -> dict[str, tuple[Run | Input, str, Run]]:
         """Teachers besides the fine-tuned one: the model, how it is prompted, and the run that
         counts its parameters."""
-        mode, stages = self.train_prompt, self.training.stages
-        smaller = family.control(FINE_TUNED, self.smaller)
+        mode, training = self.train_prompt, self.training
+        smaller = family.student(
+            FINE_TUNED, self.smaller, [], stages=training.gold, targets="gold", title="control"
+        )
         distilled = family.student(
             FINE_TUNED,
             self.smaller,
             [family.supervision],
-            stages=stages,
+            stages=training.stages,
             targets="gold",
             title="student",
         )

@@ -38,16 +38,17 @@ def plan(
     demonstration."""
     parameters = planning.asking(eval_prompt, seed, precision) | ({"way": way} if way else {})
     needs = {"model": asked_model, "test": test, "pool": pool}
-    recipe = planning.versions_of(eval_prompt, "answering")
-    return Run("answers", parameters, needs, recipe, f"{label}, {way}" if way else label)
+    label = f"{label}, {way}" if way else label
+    return Run("answers", parameters, needs, planning.versions_of(eval_prompt, "answering"), label)
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Answer all questions; several processes share the contexts."""
     model, tokenizer = inputs.load(store, run.needs["model"])
     prompts = inputs.prompted(run, "test", tokenizer, model.config)
-    how: dict[str, Any] = dict(shared=True, progress=bar.over, work=folder / "work")
-    answers = answered(run, model, tokenizer, prompts, **how)
+    answers = answered(
+        run, model, tokenizer, prompts, shared=True, progress=bar.over, work=folder / "work"
+    )
     best = generate.best(answers)
     inputs.note(
         folder / "answers.json",
@@ -128,5 +129,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         memory,
         gold,
         gold,
-        work,
     )

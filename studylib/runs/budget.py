@@ -111,9 +111,17 @@ class Shape:
         frozen = sum(linear.weight.numel() for linear in maps if not linear.weight.requires_grad)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-        whole, sizes = (counts["total"], counts["nonembedding"]), (kept, config.hidden_size)
-        depth, passes = len(parts.layers(model)), flops.counted(model)
-        return cls(*whole, trained, frozen, depth, *sizes, config.vocab_size, *passes)
+        return cls(
+            counts["total"],
+            counts["nonembedding"],
+            trained,
+            frozen,
+            len(parts.layers(model)),
+            kept,
+            config.hidden_size,
+            config.vocab_size,
+            *flops.counted(model),
+        )
 
 
 @dataclass(frozen=True)
@@ -163,11 +171,10 @@ class Work:
         """What a run reads of one of its data sets, in the way in which it is prompted."""
         key = _read(run, need, learning)
         if key not in self.texts:
-            counted = at_hand(run, need)
             self.texts[key] = (
                 _counted(run, need, learning)
-                if counted
-                else _estimated(run.needs[need], _mode(run))
+                if at_hand(run, need)
+                else _estimated(run.needs[need], planning.mode_of(run))
             )
         return self.texts[key]
 
@@ -186,8 +193,7 @@ class Work:
 
     def saved(self, run: Run) -> float:
         """Bytes that the backward pass of a run's longest micro-batch needs."""
-        parameters, text = run.parameters, self.text(run, "train", True)
-        base, depth, neurons = size_of(run)
+        parameters, (base, depth, neurons) = run.parameters, size_of(run)
         length, rows = self.longest(run), parameters["micro_batch_size"] or parameters["batch_size"]
         key = (
             base.digest,
@@ -200,24 +206,23 @@ class Work:
         )
         if key not in self.steps:
             config = loading.config(base.value)
-            per_row = max(1, round(text.questions))
-            whole = depth or config.num_hidden_layers
+            per_row = max(1, round(self.text(run, "train", True).questions))
             one_block, two_blocks = (
                 _saved(config, blocks, neurons, length, rows, per_row, parameters)
                 for blocks in (1, 2)
             )
-            self.steps[key] = one_block + (two_blocks - one_block) * (whole - 1)  # blocks are alike
+            more = (depth or config.num_hidden_layers) - 1  # blocks, which are alike
+            self.steps[key] = one_block + (two_blocks - one_block) * more
         return self.steps[key]
 
 
 def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
-    local = all(
+    return all(
         not str(description["source"]).startswith("hub:") and not sources.to_fetch(description)
         for description in sets
-    )
-    return local and not loading.to_fetch(planning.base_of(run).value)
+    ) and not loading.to_fetch(planning.base_of(run).value)
 
 
 def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
@@ -232,41 +237,30 @@ def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
     return planning.base_of(model), None, None
 
 
-def _mode(run: Run) -> str:
-    return run.parameters.get("eval_prompt", run.parameters.get("train_prompt"))
-
-
 def _read(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a
     length."""
     return (
         planning.base_of(run).digest,
         run.needs[need].digest,
-        _mode(run),
+        planning.mode_of(run),
         run.parameters.get("targets", "gold") if learning else None,
     )
 
 
 def _counted(run: Run, need: str, learning: bool) -> Text:
-    tokenizer, config = loading.reading(planning.base_of(run).value)
-    built = inputs.prompted(
-        run, need, tokenizer, config, learnt=inputs.learnable(run) if learning else None
+    reading = loading.reading(planning.base_of(run).value)
+    learnt = inputs.learnable(run) if learning else None
+    # one at a time: a row takes many times the memory of its prompt
+    rows = map(packing.pack, inputs.prompted(run, need, *reading, learnt=learnt))
+    counts = (
+        (len(row.ids), pairs(Counter(row.branches)), len(row.answers.at), len(row.asked))
+        for row in rows
     )
-    lengths: list[int] = []
-    answers, questions, seen = 0, 0, 0.0
-    for row in map(
-        packing.pack, built
-    ):  # one at a time: a row takes many times the memory of its prompt
-        lengths.append(len(row.ids))
-        answers, questions, seen = (
-            answers + len(row.answers.at),
-            questions + len(row.question_ids),
-            seen + pairs(Counter(row.branches)),
-        )
-    count = len(lengths)
-    return Text(
-        count, sum(lengths) / count, seen / count, answers / count, questions / count, lengths
-    )
+    lengths, *others = zip(*counts, strict=True)
+    seen, answers, questions = (sum(values) / len(lengths) for values in others)
+    tokens = sum(lengths) / len(lengths)
+    return Text(len(lengths), tokens, seen, answers, questions, lengths)
 
 
 def pairs(branches: Mapping[int, int]) -> float:
@@ -349,13 +343,11 @@ def _fake(model: transformers.PreTrainedModel) -> None:
     within a `FakeTensorMode`."""
     fakes: dict[int, torch.Tensor] = {}  # tied weights stay one
     for module in model.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None:
-                fake = fakes.setdefault(id(weight), torch.empty(weight.shape, dtype=weight.dtype))
-                module._parameters[name] = nn.Parameter(fake, weight.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        for name, weight in module.named_parameters(recurse=False):
+            fake = fakes.setdefault(id(weight), torch.empty(weight.shape, dtype=weight.dtype))
+            module._parameters[name] = nn.Parameter(fake, weight.requires_grad)
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
 def example(length: int, questions: int) -> packing.Pack:
@@ -365,9 +357,8 @@ def example(length: int, questions: int) -> packing.Pack:
         number for number in range(1, questions + 1) for _ in range(branch)
     ]
     places = packing.Places([0] * (questions * TARGET), [0] * (questions * TARGET))
-    positions = list(range(length))
-    branches_asked = (Branch(Question("", "", "", "", ()), [], [0] * TARGET),) * questions
-    return packing.Pack([0] * length, positions, branches, places, places, branches_asked)
+    asked = (Branch(Question("", "", "", "", ()), [], [0] * TARGET),) * questions
+    return packing.Pack([0] * length, list(range(length)), branches, places, places, asked)
 
 
 def answering(shape: Shape, text: Text) -> float:
@@ -385,13 +376,12 @@ def took(
     memory: float,
     going: float,
     kept: float,
-    work: Work,
 ) -> Took:
-    needs = [
-        (step, need)
+    """That of a run, of what its kind has counted."""
+    estimated = any(
+        need in step.needs and not at_hand(step, need)
         for step in (run, *run.needs.values())
         if isinstance(step, Run)
         for need in ("train", "dev", "test")
-    ]
-    estimated = any(need in step.needs and not at_hand(step, need) for step, need in needs)
+    )
     return Took(shape.total, tokens, dict(done), memory, going, kept, estimated)

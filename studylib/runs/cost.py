@@ -63,14 +63,14 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         whose: {
             "milliseconds": median(timed[whose]),
             "memory": _memory(model, prompts[whose][0], precision),
-            "disk": sum(map(_size, store.path(run.needs[whose], "model").iterdir())),
+            "disk": sum(
+                file.stat().st_size / 1e6
+                for file in store.path(run.needs[whose], "model").iterdir()
+            ),
         }
         for whose, (model, _) in both.items()
     }
-    shares = [
-        100 * student / teacher
-        for student, teacher in zip(timed["model"], timed["teacher"], strict=True)
-    ]
+    shares = [100 * student / teacher for student, teacher in zip(*timed.values(), strict=True)]
     costs["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", costs)
     return costs
@@ -80,11 +80,6 @@ def _memory(model: transformers.PreTrainedModel, longest: Prompt, precision: str
     """Megabytes of weights, keys and values."""
     with parts.precision(model, precision):
         return parts.memory(model, len(packing.pack(longest).ids)) / 1e6
-
-
-def _size(file: Path) -> float:
-    """Megabytes of a file."""
-    return file.stat().st_size / 1e6
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
@@ -97,4 +92,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         for shape in shapes
     )
     done = {"answering": share * sum(budget.answering(shape, text) for shape in shapes)}
-    return budget.took(run, shapes[0], share * text.rows * text.tokens, done, memory, 0, 0, work)
+    return budget.took(run, shapes[0], share * text.rows * text.tokens, done, memory, 0, 0)

@@ -94,5 +94,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         memory,
         budget.FLOAT * shape.total,
         budget.FLOAT * shape.total,
-        work,
     )

@@ -27,13 +27,22 @@ def plan(
     """The examples of a stage that makes them, by asking the supervising teacher and the model that
     students start from."""
     (parsed,) = method_stages.parse([stage])
-    how = {"train_prompt": setting.train_prompt, "seed": setting.seed, "targets": targets}
-    method = {"method": parsed.name, "options": dict(stage.get("options", {}))}
+    parameters = {
+        "train_prompt": setting.train_prompt,
+        "seed": setting.seed,
+        "targets": targets,
+        "method": parsed.name,
+        "options": dict(stage.get("options", {})),
+    }
     needs = {"teacher": supervised_by.teacher, "init": init, "train": setting.train}
-    needs |= supervised_by.text(targets)
     recipe = planning.versions_of(setting.train_prompt, "answering", "scoring")
-    recipe |= parsed.prototype.versions
-    return Run("examples", how | method, needs, recipe, f"{label}, examples of {parsed.name}")
+    return Run(
+        "examples",
+        parameters,
+        needs | supervised_by.text(targets),
+        recipe | parsed.prototype.versions,
+        f"{label}, examples of {parsed.name}",
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -41,17 +50,15 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     parameters = run.parameters
     stage = {"steps": 1, "method": parameters["method"], "options": parameters["options"]}
     (parsed,) = method_stages.parse([stage])
-    models = {name: inputs.load(store, run.needs[need]) for name, need in MODELS.items()}
-    model, tokenizer = models["teacher"]
-    named = {name: network for name, (network, _) in models.items()}
-    ask = Models(named, tokenizer, parameters["seed"], inputs.builder(run, tokenizer, model.config))
+    teacher, tokenizer = inputs.load(store, run.needs["teacher"])
+    student, _ = inputs.load(store, run.needs["init"])
+    build = inputs.builder(run, tokenizer, teacher.config)
+    models = {"teacher": teacher, "student": student}
+    ask = Models(models, tokenizer, parameters["seed"], build)
     learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
     examples = parsed.method().data(learnt, ask)
     write_json(folder / "examples.json", [asdict(example) for example in examples])
     return {"examples": len(examples)}
-
-
-MODELS = {"teacher": "teacher", "student": "init"}
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
@@ -61,4 +68,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     done = {"answering": times * budget.answering(shape, text)}
     held = budget.FLOAT * (shape.total + work.shape(run.needs["init"]).total)
     memory = held + budget.FLOAT * shape.hidden * budget.BATCH * max(text.lengths)
-    return budget.took(run, shape, times * text.rows * text.tokens, done, memory, 0, 0, work)
+    return budget.took(run, shape, times * text.rows * text.tokens, done, memory, 0, 0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from random import Random
 
 import torch
 import transformers
 
-from studylib.core import parallel, segmentation
+from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import canonical, write_json
 from studylib.core.machine import Machine
@@ -122,9 +123,7 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     right = [
         q
         for q in source.labelled
-        if metrics.exact_match(
-            teacher_answers[q.id]["text"], [text for text, _ in q.answers], **judged(q)
-        )
+        if metrics.exact_match(teacher_answers[q.id]["text"], **metrics.judged(q))
     ]
     if not right:
         raise StudyError(
@@ -145,10 +144,6 @@ def learnable(run: Run) -> list[Question]:
     )
 
 
-def judged(question: Question) -> dict:
-    return {"language": question.language, "rules": segmentation.usual_rules(question.language)}
-
-
 def rehearse(runs: Iterable[Run]) -> None:
     """Build the prompts that these runs will need, without their models: what cannot be made is
     refused before hours of training.
@@ -156,26 +151,16 @@ def rehearse(runs: Iterable[Run]) -> None:
     Raises StudyError for a question that fits in no window, for a tokenizer without the chat
     template that is asked for, and for a size that is larger than the model.
     """
-    runs = list(runs)
-    seen, read = set(), check(runs)
-    for run in runs:
-        base = planning.base_of(run)
-        for need, trains in (("train", True), ("dev", False), ("test", False)):
-            if need in run.needs:
-                case = (
-                    base.digest,
-                    need,
-                    run.needs[need].digest,
-                    *(run.parameters.get(key) for key in ("eval_prompt", "train_prompt", "seed")),
-                )
-                if case not in seen:
-                    prompted(
-                        run,
-                        need,
-                        *read[base.digest],
-                        learnt=questions(run.needs[need]) if trains else None,
-                    )
-                seen.add(case)
+    runs, seen = list(runs), set()
+    read = check(runs)
+    for run, need in product(runs, ("train", "dev", "test")):
+        if need in run.needs:
+            base, how = planning.base_of(run).digest, ("eval_prompt", "train_prompt", "seed")
+            case = (base, need, run.needs[need].digest, *map(run.parameters.get, how))
+            if case not in seen:
+                given = questions(run.needs[need]) if need == "train" else None
+                prompted(run, need, *read[base], learnt=given)
+            seen.add(case)
 
 
 Read = dict[str, "tuple[transformers.PreTrainedTokenizerBase, transformers.PretrainedConfig]"]
@@ -227,11 +212,10 @@ def builder(
 ) -> Callable[[Sequence[Question]], list[prompts.Prompt]]:
     """Makes prompts of any questions, to train on or to ask, in the mode that a run trains or asks
     in unless another is named."""
-    planned = run.parameters["eval_prompt" if "eval_prompt" in run.parameters else "train_prompt"]
     return partial(
         prompts.build,
         tokenizer=tokenizer,
-        mode=mode or planned,
+        mode=mode or planning.mode_of(run),
         pool=loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled,
         seed=run.parameters["seed"],
         longest=config.max_position_embeddings,
@@ -249,8 +233,7 @@ def rows(
 ) -> list[packing.Pack]:
     """The questions that a run trains on (or those of `dev`, by which it is watched), packed; asked
     as the run trains, unless another mode is named."""
-    questions = learnt(run, store, need)
-    built = prompted(run, need, tokenizer, model.config, learnt=questions, mode=mode)
+    built = prompted(run, need, tokenizer, model.config, learnt=learnt(run, store, need), mode=mode)
     return [packing.pack(prompt) for prompt in built]
 
 

@@ -46,8 +46,15 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         bar.step(len(removed), loss=removed[-1][1])
         write_sealed(kept, {"found": removed})
 
-    how = dict(count=count, vocabulary=vocabulary.size(tokenizer), begun=begun, report=report)
-    order = prune.removal_order(model, batch, objective.cross_entropy, **how)
+    order = prune.removal_order(
+        model,
+        batch,
+        objective.cross_entropy,
+        count=count,
+        vocabulary=vocabulary.size(tokenizer),
+        begun=begun,
+        report=report,
+    )
     write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
     return {"removed": [block for block, _ in order]}
 
@@ -60,5 +67,5 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     memory = budget.FLOAT * shape.total + budget.FLOAT * rows * max(text.lengths) * (
         8 * shape.hidden + text.questions
     )
-    done = {"comparing": rows * passes * shape.forward.flops(text.tokens, text.pairs, 0)}
-    return budget.took(run, shape, rows * text.tokens, done, memory, 0, 0, work)
+    comparing = rows * passes * shape.forward.flops(text.tokens, text.pairs, 0)
+    return budget.took(run, shape, rows * text.tokens, {"comparing": comparing}, memory, 0, 0)

@@ -19,9 +19,12 @@ from studylib.store.store import Store
 def plan(student: Run, teachers: Run, *, label: str) -> Run:
     """How near a student's next-token distributions are to its teacher's at the gold answers of a
     test set, from both models' `answers`."""
-    recipe = planning.versions_of(student.parameters["eval_prompt"], "answering", "scoring")
     return Run(
-        "loyalty", student.parameters, {"student": student, "teacher's": teachers}, recipe, label
+        "loyalty",
+        student.parameters,
+        {"student": student, "teacher's": teachers},
+        planning.versions_of(student.parameters["eval_prompt"], "answering", "scoring"),
+        label,
     )
 
 
@@ -68,4 +71,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     looked = text.rows * text.answers
     done = {"comparing": sum(shape.forward.flops(0, 0, looked) for shape in shapes)}
     memory = budget.FLOAT * sum(shape.total + shape.hidden * looked for shape in shapes)
-    return budget.took(run, shapes[0], looked, done, memory, 0, 0, work)
+    return budget.took(run, shapes[0], looked, done, memory, 0, 0)

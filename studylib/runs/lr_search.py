@@ -37,9 +37,8 @@ def plan(
 ) -> Run:
     """A search among `lrs` for a training of these parameters and needs, each tried for so many
     steps."""
-    tried = {
-        name: value for name, value in training.items() if name != "num_evals"
-    }  # a search is not watched
+    # a search is not watched
+    tried = {name: value for name, value in training.items() if name != "num_evals"}
     return Run(
         "lr_search",
         tried | {"lr": list(lrs), "lr_search_steps": steps},

@@ -43,19 +43,16 @@ class Setting:
 
     def recipe(self, stages: Sequence[Mapping], lr: float, targets: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""
-        batching = {
-            "batch_size": self.batch_size,
-            "micro_batch_size": self.micro_batch_size,
-            "precision": self.precision,
-            "num_evals": self.num_evals,
-        }
         return {
             "train_prompt": self.train_prompt,
             "targets": targets,
             "stages": list(stages),
             "lr": lr,
             "seed": self.seed,
-            **batching,
+            "batch_size": self.batch_size,
+            "micro_batch_size": self.micro_batch_size,
+            "precision": self.precision,
+            "num_evals": self.num_evals,
         }
 
 
@@ -67,15 +64,19 @@ def asking(mode: str, seed: int, precision: str) -> dict:
     )
 
 
+def mode_of(run: Run) -> str:
+    """The way of prompting in which a run asks or trains."""
+    return run.parameters.get("eval_prompt") or run.parameters["train_prompt"]
+
+
 def versions_of(mode: str, *names: str) -> dict[str, int]:
     """The versions of what makes a run that is prompted so: prompts, models, its kind, and what is
     named.
 
     Answering and scoring are no part of a training: the F1 on dev along the way decides nothing.
     """
-    finding = (
-        ("scoring",) if mode.endswith("retrieved") else ()
-    )  # it splits the words by which a demonstration is found
+    # it splits the words by which a demonstration is found
+    finding = ("scoring",) if mode.endswith("retrieved") else ()
     return versions.of("kinds", "sources", "prompts", "packing", "models", *finding, *names)
 
 

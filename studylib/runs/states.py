@@ -56,4 +56,4 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     held = budget.FLOAT * shape.hidden * stored * min(text.rows, teachers.SHARD)
     memory = budget.FLOAT * (shape.total + 8 * shape.hidden * max(text.lengths)) + held
     done = {"reading": text.rows * shape.forward.flops(text.tokens, text.pairs, 0)}
-    return budget.took(run, shape, text.rows * text.tokens, done, memory, disk, disk, work)
+    return budget.took(run, shape, text.rows * text.tokens, done, memory, disk, disk)

@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import transformers
 
@@ -40,21 +38,34 @@ class Supervision:
 
     def answers(self) -> Run:
         """The teacher's answers to the training questions."""
-        train, seed, precision = (
-            self.setting.train,
-            self.setting.seed,
-            self.setting.answer_precision,
-        )
-        how: dict[str, Any] = dict(eval_prompt=self.prompted, seed=seed, precision=precision)
+        setting = self.setting
         return self._once(
-            "answers", lambda label: answers.plan(self.teacher, train, train, **how, label=label)
+            "answers",
+            lambda label: answers.plan(
+                self.teacher,
+                setting.train,
+                setting.train,
+                eval_prompt=self.prompted,
+                seed=setting.seed,
+                precision=setting.answer_precision,
+                label=label,
+            ),
         )
 
     def states(self, tokens: str, targets: str) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all."""
-        how: dict[str, Any] = dict(prompted=self.prompted, tokens=tokens, targets=targets)
-        make = partial(states.plan, self.teacher, self.setting, self.text(targets), **how)
-        return self._once(f"states at {tokens} tokens, {targets}", lambda label: make(label=label))
+        return self._once(
+            f"states at {tokens} tokens, {targets}",
+            lambda label: states.plan(
+                self.teacher,
+                self.setting,
+                self.text(targets),
+                prompted=self.prompted,
+                tokens=tokens,
+                targets=targets,
+                label=label,
+            ),
+        )
 
     def text(self, targets: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
@@ -64,22 +75,6 @@ class Supervision:
         if name not in self.kept:
             self.kept[name] = make(f"{self.label} {name}")
         return self.kept[name]
-
-
-Taught = list[Teacher]  # several teach by the mean of their probabilities, or as a method says
-
-
-def _teachers(
-    run: Run,
-    store: Store,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    dev: Sequence[packing.Pack],
-) -> tuple[Taught, Taught]:
-    """What a run is taught by, on its training rows (by stored states) and on those it is watched
-    by, `dev` (computed now)."""
-    names = [name.removeprefix("teacher") for name in _teacher_needs(run)]
-    pairs = [_teacher(run, store, tokenizer, dev, name) for name in names]
-    return [teacher for teacher, _ in pairs], [watching for _, watching in pairs]
 
 
 def _teacher_needs(run: Run) -> list[str]:
@@ -94,8 +89,10 @@ def _teacher(
     dev: Sequence[packing.Pack],
     which: str,
 ) -> tuple[Teacher, Teacher]:
-    """The same for one teacher: the first, or ` 2` and so on. Only where hidden states are compared
-    does it stay: else its states and the head that makes logits of them are all that is needed."""
+    """A teacher of a run, the first or ` 2` and so on: on its training rows (by stored states) and
+    on those it is watched by, `dev` (computed now). Several teach by the mean of their
+    probabilities, or as a method says. Only where hidden states are compared does it stay: else its
+    states and the head that makes logits of them are all that is needed."""
     model, teacher_tokenizer = inputs.load(store, run.needs[f"teacher{which}"])
     inputs.check_vocabularies(run, tokenizer, teacher_tokenizer)
     model.eval()
@@ -103,12 +100,11 @@ def _teacher(
     beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
     if beside:
         parallel.shard(parts.layers(model))
-    aligned: list[int] = []
-    if "init" in run.needs:
-        aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
-    both: Sequence[Served | None] = (None, None)
-    if cached := run.needs.get(f"states{which}"):
-        both = _cached(run, cached, store, model, tokenizer, dev)
+    aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
+    cached = run.needs.get(f"states{which}")
+    both: Sequence[Served | None] = (
+        _cached(run, cached, store, model, tokenizer, dev) if cached else (None, None)
+    )
     learnt_from, watching = (
         Teacher(head, served, model if beside else None, aligned) for served in both
     )
@@ -174,34 +170,35 @@ class TrainingInputs:
         }
         custom_batches = any(stage.prototype.overrides("batch") for stage in self.stages)
         watched = self.dev if custom_batches or "num_evals" in run.parameters else []
-        self.teachers, self.watching = _teachers(run, store, tokenizer, watched)
+        pairs = [
+            _teacher(run, store, tokenizer, watched, name.removeprefix("teacher"))
+            for name in _teacher_needs(run)
+        ]
+        self.teachers = [learnt_from for learnt_from, _ in pairs]
+        self.watching = [watching for _, watching in pairs]
 
     def ask(self, model: transformers.PreTrainedModel) -> Models:
         """What methods may ask while they train this model."""
-        every = (branch.question for row in (*self.packs, *self.dev) for branch in row.asked)
         return Models(
             {"student": model},
             self.tokenizer,
             self.run.parameters["seed"],
             inputs.builder(self.run, self.tokenizer, model.config),
             dev=self.dev,
-            questions={question.id: question for question in every},
+            questions={
+                branch.question.id: branch.question
+                for row in (*self.packs, *self.dev)
+                for branch in row.asked
+            },
             teachers=self.watching,
             online=any(stage.online for stage in self.stages),
         )
 
     def shared(self, rate: float) -> dict:
         """What a short trial at a rate and the training itself have in common."""
-        parameters = self.run.parameters
-        recipe = Recipe(
-            lr=rate,
-            **{
-                key: parameters[key]
-                for key in ("batch_size", "seed", "micro_batch_size", "precision")
-            },
-        )
+        same = ("batch_size", "seed", "micro_batch_size", "precision")
         return {
-            "recipe": recipe,
+            "recipe": Recipe(lr=rate, **{key: self.run.parameters[key] for key in same}),
             "vocabulary": vocabulary.size(self.tokenizer),
             "teachers": self.teachers,
             "stage_rows": self.stage_rows,
@@ -217,12 +214,7 @@ class TrainingInputs:
 
         def score(current: transformers.PreTrainedModel) -> dict[str, float]:
             predictions = generate.best(answers.ask(current, self.tokenizer, built, precision))
-            scores = [
-                metrics.f1(
-                    predictions[q.id].text, [text for text, _ in q.answers], **inputs.judged(q)
-                )
-                for q in questions
-            ]
+            scores = [metrics.f1(predictions[q.id].text, **metrics.judged(q)) for q in questions]
             return {"dev_f1": 100 * sum(scores) / len(scores)}
 
         return loop.Dev(self.dev, self.watching, score, parameters["num_evals"])
@@ -249,13 +241,12 @@ def train(
             },
         )
 
-    watched = given.watched(model)
     curve = loop.train(
         model,
         given.packs,
         stages=given.stages,
         work=folder / "work",
-        dev=watched,
+        dev=given.watched(model),
         report=report,
         **given.shared(rate),
     )
@@ -306,7 +297,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     memory = weights + held + budget.FLOAT * logits + budget.BACKWARD * work.saved(run)
     if "lora" in parameters:  # adapters are added to the weights that they were made for
         memory = max(memory, weights + budget.FLOAT * whole.total)
-    return budget.took(run, whole, read, done, memory, kept + held, kept, work)
+    return budget.took(run, whole, read, done, memory, kept + held, kept)
 
 
 def _frozen(shape: budget.Shape, parameters: Mapping) -> float:

@@ -61,8 +61,7 @@ class Learner:
 
     def keep(self, curve: list[dict], work: Path) -> None:
         """Write a checkpoint from time to time: all processes do once one of them is due."""
-        passed = time.monotonic() - self.saved
-        if any(parallel.joined(passed > filesystem.CHECKPOINT_SECONDS)):
+        if any(parallel.joined(time.monotonic() - self.saved > filesystem.CHECKPOINT_SECONDS)):
             self.checkpoint(curve, work)
             self.saved = time.monotonic()
 
@@ -70,10 +69,8 @@ class Learner:
         """Write everything into `work`, replacing the last checkpoint only when complete; of
         several processes each its own part."""
         parallel.give_back()  # the files are put together in memory
-        tensors = self._tensors()
-        for number, values in self.optimizer.state_dict()["state"].items():
-            name = self.names[number]
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in values.items()}
+        state = self.optimizer.state_dict()["state"]
+        tensors = self._tensors({self.names[number]: values for number, values in state.items()})
         draft = work / f"step-{curve[-1]['step']}.draft"
         draft.mkdir(parents=True, exist_ok=True)
         if parallel.count() == 1:
@@ -91,9 +88,8 @@ class Learner:
         final = draft.with_suffix("")
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
-        for old in work.glob("step-*"):
-            if old != final:
-                shutil.rmtree(old)
+        for old in {*work.glob("step-*")} - {final}:
+            shutil.rmtree(old)
 
     def resume(self, work: Path) -> list[dict]:
         """Go back to the last checkpoint in `work`, if there is one, and return its curve; by
@@ -108,33 +104,27 @@ class Learner:
                 " train anew."
             )
         state = {name: _empty_state(value.detach()) for name, value in self._trained().items()}
-        tensors = self._tensors() | {
-            f"optimizer.{name}.{key}": value
-            for name, values in state.items()
-            for key, value in values.items()
-        }
+        tensors = self._tensors(state)
         _load(tensors, place)
-        ordered = {number: state[name] for number, name in enumerate(self.names)}
-        self.optimizer.load_state_dict(
-            {"state": ordered, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        numbered = {"state": dict(enumerate(state.values()))}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | numbered)
         torch.set_rng_state(tensors["random"])
         return kept["curve"]
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """All but the optimiser's, by their names in files."""
-        named = {f"parts.{name}": value for name, value in self._state().items()}
-        return named | {"random": torch.get_rng_state()}
+    def _tensors(self, state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Trained parameters, the method's buffers, random numbers, and the optimiser's `state` by
+        parameter; by their names in files."""
+        values = (*self._trained().items(), *self.method.named_buffers("method"))
+        return {
+            **{f"parts.{name}": value.detach() for name, value in values},
+            "random": torch.get_rng_state(),
+            **{f"optimizer.{name}.{k}": v for name, kept in state.items() for k, v in kept.items()},
+        }
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, each once even where embeddings are tied: of an adapted
         model its adapters."""
         return {name: value for name, value in self.whole.named_parameters() if value.requires_grad}
-
-    def _state(self) -> Mapping[str, Tensor]:
-        """Trained parameters, and the method's buffers."""
-        buffers = self.method.named_buffers("method")
-        return {name: value.detach() for name, value in (*self._trained().items(), *buffers)}
 
 
 def _save_shards(tensors: dict[str, Tensor], draft: Path) -> None:
@@ -142,8 +132,9 @@ def _save_shards(tensors: dict[str, Tensor], draft: Path) -> None:
     from torch.distributed import checkpoint  # seconds, and a plan writes and reads none
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-    writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
-    checkpoint.save(tensors, storage_writer=writer)
+    checkpoint.save(
+        tensors, storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True)
+    )
 
 
 def _load(tensors: dict[str, Tensor], place: Path) -> None:
@@ -158,13 +149,16 @@ def _load(tensors: dict[str, Tensor], place: Path) -> None:
 
 def _empty_state(weight: Tensor) -> dict[str, Tensor]:
     """Room for what AdamW keeps of a weight."""
-    moments = {key: torch.zeros_like(weight) for key in ("exp_avg", "exp_avg_sq")}
-    return {"step": torch.zeros((), device=weight.device), **moments}
+    return {
+        "step": torch.zeros((), device=weight.device),
+        "exp_avg": torch.zeros_like(weight),
+        "exp_avg_sq": torch.zeros_like(weight),
+    }
 
 
 def latest(work: Path) -> Path | None:
     """The checkpoint to go on from, if there is one."""
-    folders = [folder for folder in work.glob("step-*") if folder.suffix != ".draft"]
+    folders = (folder for folder in work.glob("step-*") if folder.suffix != ".draft")
     return max(folders, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
 

@@ -48,8 +48,10 @@ def losses(
     that is called as a column of learning curves is."""
     signals = method.signals
     student = student_view(model, rows, vocabulary, signals.what == "hidden")
-    supervising = teachers if signals.supervise else ()
-    views = [teacher.view(rows, student.batch, signals.online) for teacher in supervising]
+    views = [
+        teacher.view(rows, student.batch, signals.online)
+        for teacher in (teachers if signals.supervise else ())
+    ]
     terms = method.loss(student, views)
     if taken := sorted(COLUMNS & terms.keys()):
         raise StudyError(
@@ -84,11 +86,9 @@ def backward(
         counts = {name: max(1, method.count(name, rows)) for name in sums}
         weights = {name: method.weights.get(name, 1.0) for name in sums}
         if torch.is_grad_enabled():
-            times = (
-                1 if whole is None else parallel.count()
-            )  # gradients are averaged over processes
             loss: Any = sum(weights[name] * sums[name] / counts[name] for name in sums)
-            (times * loss).backward()
+            # gradients are averaged over processes
+            ((1 if whole is None else parallel.count()) * loss).backward()
         for name, value in sums.items():
             logged[name] = logged.get(name, 0.0) + value.item() / counts[name]
     if whole is not None:
@@ -120,16 +120,11 @@ class Dev:
         with torch.no_grad(), parts.precision(model, recipe.precision):
             values = backward(model, self.packs, method, *given)
             if not isinstance(method, Objective):
-                probe = _probe(method, self.teachers)
+                taught = {"forward_kl": 1.0} if self.teachers else {}
+                probe = Objective(losses={"cross_entropy": 1.0} | taught)
+                probe.signals = replace(probe.signals, online=method.signals.online)
                 values = {**backward(model, self.packs, probe, *given), **values}
         return {f"dev_{name}": value for name, value in values.items()} | self.score(model)
-
-
-def _probe(method: Method, teachers: Sequence[Teacher]) -> Objective:
-    """What is measured on dev whatever a method's own losses are."""
-    probe = Objective(losses={"cross_entropy": 1.0} | ({"forward_kl": 1.0} if teachers else {}))
-    probe.signals = replace(probe.signals, online=method.signals.online)
-    return probe
 
 
 def train(
@@ -198,8 +193,9 @@ def _samplers(
     for number, stage in enumerate(stages):
         rows = stage_rows.get(number, packs)
         steps = stage.steps if number in stage_rows else method_stages.steps(stages)
-        lengths = [len(row.ids) for row in rows]
-        order = schedule(lengths, size=recipe.batch_size, steps=steps, seed=recipe.seed)
+        order = schedule(
+            [len(row.ids) for row in rows], size=recipe.batch_size, steps=steps, seed=recipe.seed
+        )
         samplers.append(Sampler(rows, order, recipe.seed))
     parallel.divides(len(samplers[0].order[0]))
     return samplers
@@ -239,7 +235,11 @@ class _Optimiser:
         sampler = self.samplers[number]
         sampler.step = within if len(sampler.order) == stage.steps else step
         with parts.precision(self.model, self.recipe.precision):
-            rows = self._rows(method, sampler)
+            rows = (  # a method may ask the student for them, whose weights several processes share
+                self.learner.whole(method.batch, sampler, self.ask)
+                if method.overrides("batch")
+                else method.batch(sampler, self.ask)
+            )
             given = (self.vocabulary, self.recipe.micro_batch_size, self.learner.whole)
             values = backward(self.model, rows, method, self.teachers, *given)
         if not math.isfinite(values["loss"]):
@@ -251,13 +251,6 @@ class _Optimiser:
         method.update(within, stage.steps, values)
         parallel.make_room()
         return values
-
-    def _rows(self, method: Method, sampler: Sampler) -> list[Pack]:
-        """Those of a step. A method may ask the student for them, whose weights several processes
-        share."""
-        if method.overrides("batch"):
-            return self.learner.whole(method.batch, sampler, self.ask)
-        return method.batch(sampler, self.ask)
 
     def measured(self, dev: Dev, step: int) -> dict[str, float]:
         """What dev measures, by the method of this step."""
