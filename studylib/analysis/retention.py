@@ -74,8 +74,9 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     below 20 F1), in percent."""
     rows = pairing.distinct(roles.compared(rows))
     models = rows.groupby([*SETTING, *MODEL, "arm", "seed"], sort=False)
-    scores = {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
-    seeds = pd.DataFrame(scores).reset_index()
+    seeds = pd.DataFrame(
+        {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
+    ).reset_index()
     teachers = seeds[seeds.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]]
     seeds = seeds.join(teachers.add_prefix("teacher_"), on=[*SETTING, "seed"])
     retention = (100 * seeds.f1 / seeds.teacher_f1).where(seeds.teacher_f1 >= FLOOR)
@@ -110,13 +111,17 @@ def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     line |= {SPREAD[metric]: 100 * seeds[metric].mean().std() for metric in METRICS}
     error = statistics.calibration_error(model.probability, model.exact_match, BINS)
     line["calibration_error"] = 100 * error
-    for name in PARAMETERS:
-        remaining = model[name].iloc[0] / teacher[name].iloc[0]
-        line[name.replace("parameters", "reduction")] = 100 * (1 - remaining)
+    line |= {
+        name.replace("parameters", "reduction"): 100
+        * (1 - model[name].iloc[0] / teacher[name].iloc[0])
+        for name in PARAMETERS
+    }
     comparable = 100 * teacher.f1.mean() >= FLOOR
-    for metric, retained in zip(KEPT, RETAINED, strict=True):
-        if comparable and teacher[metric].any():
-            line[retained] = 100 * model[metric].mean() / teacher[metric].mean()
+    line |= {
+        retained: 100 * model[metric].mean() / teacher[metric].mean()
+        for metric, retained in zip(KEPT, RETAINED, strict=True)
+        if comparable and teacher[metric].any()
+    }
     return line | _intervals(model, teacher, comparable) | {"runs": run_ids.of(model, teacher)}
 
 
@@ -136,10 +141,9 @@ def _intervals(model: pd.DataFrame, teacher: pd.DataFrame, comparable: bool) -> 
     drawn = 100 * statistics.bootstrap(parts, clusters).T  # (part, repeats)
     samples = dict(zip(measured, drawn, strict=False))
     if student and comparable:
-        whole = zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)
         samples |= {
             retained: 100 * samples[metric] / draws
-            for metric, retained, draws in whole
+            for metric, retained, draws in zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)
             if draws.all()
         }
     return _bounds(samples | {"calibration_error": np.abs(drawn[-BINS:]).sum(0)})
