@@ -70,8 +70,7 @@ def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) 
         points = points.sort_values(side)
         marker, line = look.LOOKS[role, init]
         colour = look.PALETTE[families.index(family)]
-        model = role, f"{init} init"
-        label = formats.titled(students, family, *model)
+        label = formats.titled(students, family, role, f"{init} init")
         places = points[side] + (0.6 if role == "control" else -0.6)
         axis.plot(points[side], points.retention_f1, line, color=colour, linewidth=1)
         axis.errorbar(
@@ -85,20 +84,23 @@ def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) 
             label=f"{label}: {way}" if several_ways else label,
             **look.BARS,
         )
-        each = points.assign(place=places).merge(
-            seeds, on=[*SETTING, *MODEL], suffixes=("", "_seed")
-        )
-        each = each[each.seeds > 1]
+        several = points.assign(place=places)[points.seeds > 1]
+        each = several.merge(seeds, on=[*SETTING, *MODEL], suffixes=("", "_seed"))
         look.seed_dots(axis, each, each.place, each.retention_f1_seed)
 
 
 def _teachers(axis: Axes, teachers: pd.DataFrame) -> None:
     """The teachers, at 100 %, with bands for intervals of their own."""
-    label = "teachers, with intervals of their own (not paired)"
     for teacher in teachers.itertuples():
-        band = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
         axis.axhline(100, color="0.25", linewidth=0.8)
-        axis.axhspan(*band, color="0.85", linewidth=0, zorder=0, label=label)
+        axis.axhspan(
+            100 * teacher.f1_low / teacher.f1,
+            100 * teacher.f1_high / teacher.f1,
+            color="0.85",
+            linewidth=0,
+            zorder=0,
+            label="teachers, with intervals of their own (not paired)",
+        )
 
 
 def _marks(axis: Axes) -> None:
