@@ -106,8 +106,13 @@ def _teachers(axis: Axes, teachers: pd.DataFrame) -> None:
 def _marks(axis: Axes) -> None:
     """The 90 % line and the 57.1 % mark, named outside the panel; both axes in percent."""
     axis.axhline(MARGIN, color="0.25", linewidth=1)
-    label = f"{REPORTED} %, the reduction that {PAPER} report"
-    axis.axvline(REPORTED, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label=label)
+    axis.axvline(
+        REPORTED,
+        color="0.25",
+        linewidth=1,
+        linestyle=(0, (1, 2)),
+        label=f"{REPORTED} %, the reduction that {PAPER} report",
+    )
     style: Any = {"fontsize": "small", "textcoords": "offset points"}
     side, top = ("axes fraction", "data"), ("data", "axes fraction")
     axis.annotate(f"{MARGIN:.0f} %", (1, MARGIN), (3, 0), side, va="center", **style)
