@@ -39,13 +39,13 @@ def profiles(profile: str) -> list[Path]:
 
 def notebook(file: Path) -> Path:
     """The notebook that a YAML file is named after. Raises StudyError if there is none."""
-    notebooks = sorted((root() / "notebooks").glob("*.ipynb"))
-    if file.stem not in (path.stem for path in notebooks):
-        known = ", ".join(path.stem for path in notebooks)
+    notebooks = {path.stem: path for path in sorted((root() / "notebooks").glob("*.ipynb"))}
+    if file.stem not in notebooks:
         raise StudyError(
-            f"{file}: there is no notebook {file.stem}: name the file after one of {known}."
+            f"{file}: there is no notebook {file.stem}: name the file after one of"
+            f" {', '.join(notebooks)}."
         )
-    return root() / "notebooks" / f"{file.stem}.ipynb"
+    return notebooks[file.stem]
 
 
 def known_profiles() -> list[str]:
