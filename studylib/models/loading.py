@@ -148,8 +148,7 @@ def reading(
 def check_weights(reference: str) -> None:
     """Raise StudyError for a folder that someone named whose weights are damaged or not all there;
     only their headers are read."""
-    kind, _, _ = reference.partition(":")
-    if kind == "path":  # the others are pinned
+    if reference.startswith("path:"):  # the others are pinned
         _weights(locate(reference)[1], device_map="meta")
 
 
@@ -219,13 +218,13 @@ def config_of(folder: Path) -> transformers.PretrainedConfig:
     """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the
     study cannot compute."""
     configuration = _known(hub.read_config(folder), folder)
-    sizes = (
+    model_files.check_weights(
+        folder,
         configuration.vocab_size,
         configuration.hidden_size,
         configuration.intermediate_size,
         configuration.num_hidden_layers,
     )
-    model_files.check_weights(folder, *sizes)
     return configuration
 
 
@@ -281,10 +280,9 @@ def _weights(folder: Path, **how: object) -> transformers.PreTrainedModel:
             " for: mend or replace it."
         )
     if report["unexpected_keys"]:
-        unused = min(report["unexpected_keys"])
         raise StudyError(
-            f"{folder} has weights {unused}, which its config.json has no place for: mend its"
-            " configuration or its weights."
+            f"{folder} has weights {min(report['unexpected_keys'])}, which its config.json has no"
+            " place for: mend its configuration or its weights."
         )
     if model.config.tie_word_embeddings and "lm_head.weight" not in model.all_tied_weights_keys:
         raise StudyError(
