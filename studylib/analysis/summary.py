@@ -80,17 +80,17 @@ def teacher_choice(
     kept: pd.DataFrame, gained: pd.DataFrame, scores: pd.DataFrame, eval_prompt: str, origin: Origin
 ) -> dict[str, str]:
     """What that notebook says in words, by name."""
+    results = choice_conclusion(gained, scores, FINE_TUNED, eval_prompt)
     besides = rates.differences(origin.rates)
-    texts = {
-        "table": tables.table(kept),
-        "contrasts": _paragraphs(tables.contrasts(gained), besides),
-        "rates": rates.markdown(origin.rates),
-        "answer": origin.ended(choice_answer(gained, scores, FINE_TUNED, eval_prompt)),
-        "conclusion": _paragraphs(
-            choice_conclusion(gained, scores, FINE_TUNED, eval_prompt), besides, origin.sentences
-        ),
-    }
-    return origin.marked(texts)
+    return origin.marked(
+        {
+            "table": tables.table(kept),
+            "contrasts": _paragraphs(tables.contrasts(gained), besides),
+            "rates": rates.markdown(origin.rates),
+            "answer": origin.ended(choice_answer(gained, scores, FINE_TUNED, eval_prompt)),
+            "conclusion": _paragraphs(results, besides, origin.sentences),
+        }
+    )
 
 
 def prompting_mode(
@@ -102,16 +102,17 @@ def prompting_mode(
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `worth` is what ways of prompting are worth,
     `traits` the same by traits of questions."""
-    texts = {
-        "table": tables.table(kept),
-        "comparisons": tables.prompting(worth),
-        "answer": origin.ended(prompting_answer(worth, train_prompts)),
-        "rates": rates.markdown(origin.rates),
-        "conclusion": _paragraphs(
-            prompting_conclusion(worth, traits, train_prompts), origin.sentences
-        ),
-    }
-    return origin.marked(texts)
+    return origin.marked(
+        {
+            "table": tables.table(kept),
+            "comparisons": tables.prompting(worth),
+            "answer": origin.ended(prompting_answer(worth, train_prompts)),
+            "rates": rates.markdown(origin.rates),
+            "conclusion": _paragraphs(
+                prompting_conclusion(worth, traits, train_prompts), origin.sentences
+            ),
+        }
+    )
 
 
 def _paragraphs(*texts: str) -> str:
@@ -231,12 +232,11 @@ def _costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
     """What answers of the students that the claim is about cost, in percent of the teacher's."""
     main = roles.main(costs) & costs.init.isin(retention.HEAD_INITS)
     students = costs[main & (costs.role == STUDENT)].drop_duplicates("student")
-    shares = {
-        f"{name}_share": 100 * students[name] / students[f"teacher_{name}"]
-        for name in ("memory", "disk")
-    }
-    names = [sizes.named(student).title for student in students.student]
-    return students.assign(name=names, **shares).to_dict("records")
+    return students.assign(
+        name=[sizes.named(student).title for student in students.student],
+        memory_share=100 * students.memory / students.teacher_memory,
+        disk_share=100 * students.disk / students.teacher_disk,
+    ).to_dict("records")
 
 
 def _sized(differences: pd.DataFrame) -> Iterator[str]:
