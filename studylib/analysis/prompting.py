@@ -29,10 +29,11 @@ def prompting(
     """
     rows = pairing.distinct(rows)
     table = _prompting(rows, train_prompts, eval_prompts)
-    whole = (table.role == "student") & (table.contrast == WHOLE)
     return contrasts.tested(
         table,
-        whole & (table.test_set == rows.test_set.iloc[0]),
+        (table.role == "student")
+        & (table.contrast == WHOLE)
+        & (table.test_set == rows.test_set.iloc[0]),
         rows,
         lambda some: _prompting(some, train_prompts, eval_prompts),
     )
@@ -81,8 +82,10 @@ def _prompting(
             ways = {way: model for way, model in models}
             for contrast, name, way, other in _ways(train_prompts, eval_prompts):
                 if {way, other} <= ways.keys() and set(ways[way].seed) & set(ways[other].seed):
-                    identity = zip(columns, (family, test, role, contrast, name), strict=True)
-                    lines.append(dict(identity) | contrasts.difference(ways[way], ways[other]))
+                    lines.append(
+                        dict(zip(columns, (family, test, role, contrast, name), strict=True))
+                        | contrasts.difference(ways[way], ways[other])
+                    )
     return pd.DataFrame(lines, columns=[*columns, *contrasts.DIFFERENCE])
 
 
@@ -113,8 +116,12 @@ def _by_trait(plain: pd.DataFrame, shown: pd.DataFrame) -> Iterator[dict]:
         for value in values.cat.categories:
             if questions := set(plain.question[values == value]):
                 both = (model[model.question.isin(questions)] for model in (shown, plain))
-                line = {"trait": trait, "value": value} | contrasts.difference(*both)
-                yield line | _apart(shown, plain, questions)
+                yield {
+                    "trait": trait,
+                    "value": value,
+                    **contrasts.difference(*both),
+                    **_apart(shown, plain, questions),
+                }
 
 
 def _apart(shown: pd.DataFrame, plain: pd.DataFrame, questions: set) -> dict[str, float]:
