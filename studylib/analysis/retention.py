@@ -53,8 +53,10 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     for setting, group in rows.groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
         for name, model in group[group.seed.isin(teacher.seed)].groupby(identity, sort=False):
-            line = dict(zip([*SETTING, *identity], [*setting, *name], strict=True))
-            lines.append(line | _line(model, teacher))
+            lines.append(
+                dict(zip([*SETTING, *identity], [*setting, *name], strict=True))
+                | _line(model, teacher)
+            )
     return pd.DataFrame(lines, columns=[*SETTING, *identity, *LINE])
 
 
@@ -109,8 +111,9 @@ def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     line["language"] = languages[0] if len(languages) == 1 else f"{len(languages)} languages"
     line |= {metric: 100 * model[metric].mean() for metric in (*METRICS, *LIKENESS)}
     line |= {SPREAD[metric]: 100 * seeds[metric].mean().std() for metric in METRICS}
-    error = statistics.calibration_error(model.probability, model.exact_match, BINS)
-    line["calibration_error"] = 100 * error
+    line["calibration_error"] = 100 * statistics.calibration_error(
+        model.probability, model.exact_match, BINS
+    )
     line |= {
         name.replace("parameters", "reduction"): 100
         * (1 - model[name].iloc[0] / teacher[name].iloc[0])
