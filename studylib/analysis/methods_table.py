@@ -26,9 +26,8 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(arm=roles.arms(rows))
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
     for other in (CONTROL, PLAIN):
-        table[f"{other}_p_holm"] = table[f"{other}_p"]
-        tested = table[f"{other}_p"].notna()
-        table.loc[tested, f"{other}_p_holm"] = statistics.holm(list(table[f"{other}_p"][tested]))
+        tested = table[f"{other}_p"].dropna()
+        table[f"{other}_p_holm"] = pd.Series(statistics.holm(list(tested)), tested.index, float)
     names = ["family", "objective", "steps"]
     means = costs.groupby(names, sort=False)[COST].mean().reset_index()
     return table.merge(means, on=names, how="left")
@@ -49,8 +48,7 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
                 "runs": run_ids.of(model, *(models[other] for other in references)),
             }
             for name, other in ((CONTROL, control), (PLAIN, plain)):
-                compared = other is not None and other != key
-                beside = contrasts.difference(model, models[other]) if compared else {}
+                beside = {} if other in (None, key) else contrasts.difference(model, models[other])
                 line |= {f"{name}_{each}": float(beside.get(each, "nan")) for each in BESIDE}
             yield line
 
@@ -89,8 +87,13 @@ def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         control = part[part.role == CONTROL].sort_values("training_flops")
         axis.plot(control.training_flops, control.f1, "s--", color="0.4", label="control")
         for count, (_, row) in enumerate(part[part.role != CONTROL].iterrows()):
-            marker = look.MARKERS[count % len(look.MARKERS)]
-            axis.plot(row.training_flops, row.f1, marker, ls="", label=row.objective)
+            axis.plot(
+                row.training_flops,
+                row.f1,
+                look.MARKERS[count % len(look.MARKERS)],
+                ls="",
+                label=row.objective,
+            )
         axis.set(xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
     axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure, table[[*SETTING, *MODEL, "f1", "training_flops", "runs"]]
@@ -124,8 +127,9 @@ def conclusion(table: pd.DataFrame) -> str:
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
         students = part[part.role == STUDENT]
-        controls = part[(part.role == CONTROL) & (part.steps == students.steps.max())]
-        reference = controls.loyalty.max()
+        reference = part.loyalty[
+            (part.role == CONTROL) & (part.steps == students.steps.max())
+        ].max()
         nearer = students.loyalty > reference
         settings.append(
             {
