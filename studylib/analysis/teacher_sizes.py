@@ -117,10 +117,12 @@ def _under_controls(rows: pd.DataFrame) -> pd.DataFrame:
     for _, group in retention.compare(shared).groupby(retention.SETTING, sort=False):
         controls = group[(group.arm == CONTROL) & (group.init == FINE_TUNED)]
         swept = group[group.arm == SMALLER_TEACHER]
-        names = [*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
-        teachers = pd.concat([controls, group[group.arm == TEACHER]]).assign(teacher=names)
-        main = (group.arm == STUDENT) & (group.init == FINE_TUNED)
-        students = group[main & group.student.isin(swept.student)]
+        teachers = pd.concat([controls, group[group.arm == TEACHER]]).assign(
+            teacher=[*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
+        )
+        students = group[
+            (group.arm == STUDENT) & (group.init == FINE_TUNED) & group.student.isin(swept.student)
+        ]
         pairs = pd.concat([swept, students]).merge(
             teachers, on=[*retention.SETTING, "teacher"], suffixes=("", "_teacher")
         )  # none where a teacher is not answered yet
