@@ -22,9 +22,11 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher,
     students and controls in columns."""
     curves = curves[roles.main(curves)]
-    students = curves.role + ",\n" + curves.init + " init"
     curves = curves.assign(
-        model=np.where(curves.role == "teacher", "teacher", students), label=_labels(curves)
+        model=np.where(
+            curves.role == "teacher", "teacher", curves.role + ",\n" + curves.init + " init"
+        ),
+        label=_labels(curves),
     )
     columns, families = list(curves.model.unique()), list(curves.family.unique())
     styles = _styles([label for label in curves.label.unique() if label != UNCUT])

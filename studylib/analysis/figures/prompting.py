@@ -14,8 +14,11 @@ from studylib.core.labels import FINE_TUNED
 def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 by how a model is asked, a colour per way of training, with intervals. There is a panel
     per family, test set and role, and a dot per seed where there are several."""
-    distilled = np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
-    kept = kept.assign(way="trained " + kept.train_prompt + distilled)
+    kept = kept.assign(
+        way="trained "
+        + kept.train_prompt
+        + np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
+    )
     panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
     drawn, axes = look.grid(
         len(panels),
@@ -65,8 +68,9 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     questions."""
     panels = list(table.groupby(["family", "test_set"], sort=False))
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
-    groups = names.groupby(table.trait, sort=False)
-    lines = [name for _, values in groups for name in values.unique()]
+    lines = [
+        name for _, values in names.groupby(table.trait, sort=False) for name in values.unique()
+    ]
     drawn, axes = look.grid(
         len(panels),
         0.9 + 0.19 * len(lines),

@@ -42,8 +42,12 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         each = students.merge(group[[*SETTING, "student", "teacher", "ratio"]])
         look.seed_dots(axis, each, each.ratio, each.f1)
         most = group[["f1", "f1_high", "teacher_f1"]].max().max()
-        axis.set(xlabel="parameters of teacher / student", ylabel="F1")
-        axis.set(title=formats.titled(sweep, *names), ylim=(0, 1.1 * max(1.0, most)))
+        axis.set(
+            xlabel="parameters of teacher / student",
+            ylabel="F1",
+            title=formats.titled(sweep, *names),
+            ylim=(0, 1.1 * max(1.0, most)),
+        )
     look.legend(drawn, axes[0])
     return drawn
 
