@@ -78,10 +78,10 @@ def _unpaired(
     alone = both[both["_merge"] != "both"]
     sides = (first, model) if alone["_merge"].iloc[0] == "left_only" else (model, first)
     has, lacks = map(_title, sides)
-    where = f"{_place(alone.iloc[0])} (article {alone.article.iloc[0]!r})"
     return (
-        f"{has} and {lacks} cannot be compared: {where} is answered by the first alone (answers on"
-        f" one side only: {len(alone)}): export both anew."
+        f"{has} and {lacks} cannot be compared: {_place(alone.iloc[0])} (article"
+        f" {alone.article.iloc[0]!r}) is answered by the first alone (answers on one side only:"
+        f" {len(alone)}): export both anew."
     )
 
 
