@@ -56,8 +56,11 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "too_long":
         most, count = (problem["ctx"][limit] for limit in ("max_length", "actual_length"))
         return f"{name} should have at most {most} items, not {count}."
-    mapping = problem["type"] in ("model_type", "dict_type")
-    reason = "a mapping" if mapping else problem["msg"].removeprefix("Input should be ")
+    reason = (
+        "a mapping"
+        if problem["type"] in ("model_type", "dict_type")
+        else problem["msg"].removeprefix("Input should be ")
+    )
     return f"{name} must be {reason}, not {problem['input']!r}."
 
 

@@ -12,12 +12,9 @@ def root() -> Path:
 
     Raises StudyError when there is none.
     """
-    for start in (Path.cwd(), Path(__file__).parent):
-        for folder in (start, *start.parents):
-            if (folder / "notebooks" / "capacity_gap.ipynb").is_file() and (
-                folder / "params"
-            ).is_dir():
-                return folder
+    for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).parents):
+        if (folder / "notebooks/capacity_gap.ipynb").is_file() and (folder / "params").is_dir():
+            return folder
     raise StudyError(
         "`study` needs the project's notebooks and params: run it inside a checkout of the project."
     )
