@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import make_bases
 import pandas as pd
 import torch
 from transformers import (
@@ -21,7 +22,6 @@ from studylib.core.checks import checked
 from studylib.core.machine import Machine
 from studylib.data import packing, prompts, squad
 from studylib.experiments import config, experiments, plans
-from studylib.models import bases
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -38,7 +38,7 @@ SHAPE = dict(
 
 @cache
 def tokenizer():
-    return bases.tokenizer()
+    return make_bases.tokenizer()
 
 
 def model(family: str, *, padding: int = 0, seed: int = 0, **changes) -> PreTrainedModel:

@@ -59,5 +59,7 @@ def claim(models: pd.DataFrame) -> Claim | None:
 
 def by_test(models: pd.DataFrame, role: str) -> dict[str, Claim | None]:
     """What is claimed of the models of one role, by test set."""
-    lines = models[models.role == role]
-    return {test: claim(group) for test, group in lines.groupby("test_set", sort=False)}
+    return {
+        test: claim(group)
+        for test, group in models[models.role == role].groupby("test_set", sort=False)
+    }

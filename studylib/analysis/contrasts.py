@@ -103,11 +103,10 @@ def difference(model: pd.DataFrame, other: pd.DataFrame) -> dict:
 def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     """Those lines, not yet corrected for their number."""
     models, lines = roles.compared(rows[rows.student != ""]), []
-    for setting, group in models.groupby([*retention.SETTING, "student"], sort=False):
+    for _, group in models.groupby([*retention.SETTING, "student"], sort=False):
         for name, model, other in _pairs(group):
             if set(model.seed) & set(other.seed):
-                identity = dict(zip([*retention.SETTING, "student"], setting, strict=True))
-                identity |= model[["init", "teacher", "objective"]].iloc[0].to_dict()
+                identity = model[[*retention.SETTING, *PAIR[1:]]].iloc[0].to_dict()
                 lines.append(identity | {"contrast": name} | difference(model, other))
     return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE])
 

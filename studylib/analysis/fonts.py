@@ -39,10 +39,9 @@ def advice(text: str) -> str:
     unknown = sorted(lacking(text, _families(lacking(text))))
     if not unknown:
         return ""
-    escapes = f"as escapes ({_escape(unknown[0])})"
     return (
-        f"No font here has {' '.join(unknown)}: PNG figures show such characters {escapes}; install"
-        " a font that has them."
+        f"No font here has {' '.join(unknown)}: PNG figures show such characters as escapes"
+        f" ({_escape(unknown[0])}); install a font that has them."
     )
 
 

@@ -26,12 +26,11 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(arm=roles.arms(rows))
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
     for other in (CONTROL, PLAIN):
-        table[f"{other}_p_holm"] = table[f"{other}_p"]
-        tested = table[f"{other}_p"].notna()
-        corrected = statistics.holm(list(table.loc[tested, f"{other}_p"]))
-        table.loc[tested, f"{other}_p_holm"] = corrected
-    means = costs.groupby(["family", "objective", "steps"], sort=False)[COST].mean().reset_index()
-    return table.merge(means, on=["family", "objective", "steps"], how="left")
+        tested = table[f"{other}_p"].dropna()
+        table[f"{other}_p_holm"] = pd.Series(statistics.holm(list(tested)), tested.index, float)
+    names = ["family", "objective", "steps"]
+    means = costs.groupby(names, sort=False)[COST].mean().reset_index()
+    return table.merge(means, on=names, how="left")
 
 
 def _lines(rows: pd.DataFrame) -> Iterator[dict]:
@@ -42,13 +41,14 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
         plain = next((key for key in models if key[1] == STUDENT), None)
         control = next((key for key in models if key[0] == CONTROL and key[-1] == steps), None)
         for key, model in models.items():
-            line = dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True))
-            line |= {name: 100 * model[name].mean() for name in SCORES}
             references = {other for other in (control, plain) if other is not None}
-            line["runs"] = run_ids.of(model, *(models[other] for other in references))
+            line = {
+                **dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True)),
+                **{name: 100 * model[name].mean() for name in SCORES},
+                "runs": run_ids.of(model, *(models[other] for other in references)),
+            }
             for name, other in ((CONTROL, control), (PLAIN, plain)):
-                compared = other is not None and other != key
-                beside = contrasts.difference(model, models[other]) if compared else {}
+                beside = {} if other in (None, key) else contrasts.difference(model, models[other])
                 line |= {f"{name}_{each}": float(beside.get(each, "nan")) for each in BESIDE}
             yield line
 
@@ -68,9 +68,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def _beside(row: pd.Series, name: str) -> str:
     difference = row[f"{name}_difference"]
-    if pd.isna(difference):
-        return "–"
-    return signed(difference) + span(row[f"{name}_low"], row[f"{name}_high"])
+    interval = span(row[f"{name}_low"], row[f"{name}_high"])
+    return "–" if pd.isna(difference) else signed(difference) + interval
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -88,8 +87,13 @@ def frontier(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         control = part[part.role == CONTROL].sort_values("training_flops")
         axis.plot(control.training_flops, control.f1, "s--", color="0.4", label="control")
         for count, (_, row) in enumerate(part[part.role != CONTROL].iterrows()):
-            marker = look.MARKERS[count % len(look.MARKERS)]
-            axis.plot(row.training_flops, row.f1, marker, ls="", label=row.objective)
+            axis.plot(
+                row.training_flops,
+                row.f1,
+                look.MARKERS[count % len(look.MARKERS)],
+                ls="",
+                label=row.objective,
+            )
         axis.set(xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
     axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure, table[[*SETTING, *MODEL, "f1", "training_flops", "runs"]]
@@ -123,13 +127,16 @@ def conclusion(table: pd.DataFrame) -> str:
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
         students = part[part.role == STUDENT]
-        controls = part[(part.role == CONTROL) & (part.steps == students.steps.max())]
-        reference = controls.loyalty.max()
+        reference = part.loyalty[
+            (part.role == CONTROL) & (part.steps == students.steps.max())
+        ].max()
         nearer = students.loyalty > reference
-        named = {
-            "nearer": list(students.objective[nearer]),
-            "others": list(students.objective[~nearer]),
-        }
-        settings.append({"test_set": setting[2], "loyalty": number(reference), **named})
-    text = prose.render("methods_conclusion", settings=settings)
-    return f"{answer(table)}\n{text}"
+        settings.append(
+            {
+                "test_set": setting[2],
+                "loyalty": number(reference),
+                "nearer": list(students.objective[nearer]),
+                "others": list(students.objective[~nearer]),
+            }
+        )
+    return f"{answer(table)}\n{prose.render('methods_conclusion', settings=settings)}"

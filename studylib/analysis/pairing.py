@@ -25,8 +25,10 @@ def check(*models: pd.DataFrame) -> None:
     first, units = models[0], [model[UNIT].sort_values(UNIT, ignore_index=True) for model in models]
     for model, answered in zip(models, units, strict=True):
         if (twice := answered.duplicated(PLACE)).any():
-            place = _place(answered[twice].iloc[0])
-            raise StudyError(f"{_title(model)} has two answers to {place}: export it anew.")
+            raise StudyError(
+                f"{_title(model)} has two answers to {_place(answered[twice].iloc[0])}: export it"
+                " anew."
+            )
     places = pd.MultiIndex.from_frame(units[0][PLACE])
     grid = pd.MultiIndex.from_product([places.unique(level) for level in PLACE], names=PLACE)
     if len(lacking := grid.difference(places)):
@@ -60,9 +62,12 @@ def scores(models: Sequence[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.n
 
 def counts(model: pd.DataFrame) -> dict[str, int]:
     """Seeds, questions, those of them that are untouched, and articles."""
-    untouched = model.question[model.untouched].nunique()
-    questions = {"n": model.question.nunique(), "untouched": untouched}
-    return {"seeds": model.seed.nunique(), **questions, "articles": model.article.nunique()}
+    return {
+        "seeds": model.seed.nunique(),
+        "n": model.question.nunique(),
+        "untouched": model.question[model.untouched].nunique(),
+        "articles": model.article.nunique(),
+    }
 
 
 def _unpaired(
@@ -73,11 +78,10 @@ def _unpaired(
     alone = both[both["_merge"] != "both"]
     sides = (first, model) if alone["_merge"].iloc[0] == "left_only" else (model, first)
     has, lacks = map(_title, sides)
-    where = f"{_place(alone.iloc[0])} (article {alone.article.iloc[0]!r})"
-    count = f"answers on one side only: {len(alone)}"
     return (
-        f"{has} and {lacks} cannot be compared: {where} is answered by the first alone ({count}):"
-        " export both anew."
+        f"{has} and {lacks} cannot be compared: {_place(alone.iloc[0])} (article"
+        f" {alone.article.iloc[0]!r}) is answered by the first alone (answers on one side only:"
+        f" {len(alone)}): export both anew."
     )
 
 

@@ -28,11 +28,12 @@ def prompting(
     declared beforehand and is not corrected. The others are, by Holm over all of them.
     """
     rows = pairing.distinct(rows)
-    table, first = _prompting(rows, train_prompts, eval_prompts), rows.test_set.iloc[0]
-    whole = (table.role == "student") & (table.contrast == WHOLE)
+    table = _prompting(rows, train_prompts, eval_prompts)
     return contrasts.tested(
         table,
-        whole & (table.test_set == first),
+        (table.role == "student")
+        & (table.contrast == WHOLE)
+        & (table.test_set == rows.test_set.iloc[0]),
         rows,
         lambda some: _prompting(some, train_prompts, eval_prompts),
     )
@@ -56,16 +57,16 @@ def by_trait(rows: pd.DataFrame, train_prompts: Sequence[str]) -> pd.DataFrame:
     rows, lines = pairing.distinct(rows), []
     students = rows[(rows.role == "student") & (rows.teacher == FINE_TUNED)]
     for (family, test), group in students.groupby(["family", "test_set"], sort=False):
-        group = group[group.train_prompt == group.eval_prompt]
         plain, shown = (
-            group[group.train_prompt == mode] for mode in (train_prompts[0], train_prompts[-1])
+            group[(group.train_prompt == mode) & (group.eval_prompt == mode)]
+            for mode in (train_prompts[0], train_prompts[-1])
         )
         if set(plain.seed) & set(shown.seed):
-            setting = {"family": family, "test_set": test}
-            lines += [setting | line for line in _by_trait(plain, shown)]
-    columns = ["family", "test_set", "trait", "value", *retention.COUNTS]
-    columns += ["difference", "low", "high", *APART, "runs"]
-    table = pd.DataFrame(lines, columns=columns)
+            lines += [
+                {"family": family, "test_set": test} | line for line in _by_trait(plain, shown)
+            ]
+    names = ["family", "test_set", "trait", "value", *retention.COUNTS, "difference", "low", "high"]
+    table = pd.DataFrame(lines, columns=[*names, *APART, "runs"])
     bounded = table.low.notna()
     return table[bounded | ~bounded.groupby([table.family, table.test_set]).transform("any")]
 
@@ -81,8 +82,10 @@ def _prompting(
             ways = {way: model for way, model in models}
             for contrast, name, way, other in _ways(train_prompts, eval_prompts):
                 if {way, other} <= ways.keys() and set(ways[way].seed) & set(ways[other].seed):
-                    identity = zip(columns, (family, test, role, contrast, name), strict=True)
-                    lines.append(dict(identity) | contrasts.difference(ways[way], ways[other]))
+                    lines.append(
+                        dict(zip(columns, (family, test, role, contrast, name), strict=True))
+                        | contrasts.difference(ways[way], ways[other])
+                    )
     return pd.DataFrame(lines, columns=[*columns, *contrasts.DIFFERENCE])
 
 
@@ -111,11 +114,14 @@ def _by_trait(plain: pd.DataFrame, shown: pd.DataFrame) -> Iterator[dict]:
     """The lines of two students on one test set."""
     for trait, values in _traits(plain).items():
         for value in values.cat.categories:
-            questions = set(plain.question[values == value])
-            if questions:
+            if questions := set(plain.question[values == value]):
                 both = (model[model.question.isin(questions)] for model in (shown, plain))
-                line = contrasts.difference(*both) | _apart(shown, plain, questions)
-                yield {"trait": trait, "value": value} | line
+                yield {
+                    "trait": trait,
+                    "value": value,
+                    **contrasts.difference(*both),
+                    **_apart(shown, plain, questions),
+                }
 
 
 def _apart(shown: pd.DataFrame, plain: pd.DataFrame, questions: set) -> dict[str, float]:
@@ -142,7 +148,9 @@ def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
         common = rows.groupby(asks).question.nunique() >= statistics.QUESTIONS
         asks = asks.where(asks.isna() | asks.isin(common[common].index), "other")
     lengths = ["1 word", "2 words", "3 or 4 words", "5 or more words"]
-    words = pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=lengths)
     places = ["first third", "second third", "last third"]
-    thirds = pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=places)
-    return {"asks": asks.astype("category"), "answer": words, "answer stands in the": thirds}
+    return {
+        "asks": asks.astype("category"),
+        "answer": pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=lengths),
+        "answer stands in the": pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=places),
+    }

@@ -31,8 +31,12 @@ def markdown(rates: pd.DataFrame) -> str:
     """That table, and what it says of students and controls."""
     if rates.empty:
         return "Nothing was trained yet.\n"
-    missing = "–: the learning rate that the search chose was not recorded."
-    notes = [differences(rates), missing if rates.lr.isna().any() else ""]
+    notes = [
+        differences(rates),
+        "–: the learning rate that the search chose was not recorded."
+        if rates.lr.isna().any()
+        else "",
+    ]
     table = tables.markdown(cells(rates))
     return "\n\n".join(filter(None, (table, " ".join(filter(None, notes))))) + "\n"
 
@@ -44,8 +48,9 @@ def cells(rates: pd.DataFrame) -> pd.DataFrame:
         lr=rates.lr.map("{:g}".format).where(rates.lr.notna(), "–"),
         tried=rates.tried.replace("", "–"),
     )
-    always = ("size", "role", "lr")
-    columns = [name for name in TITLES if name in always or shown[name].nunique() > 1]
+    columns = [
+        name for name in TITLES if name in ("size", "role", "lr") or shown[name].nunique() > 1
+    ]
     return shown[columns].rename(columns=TITLES)
 
 

@@ -53,8 +53,10 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     for setting, group in rows.groupby(SETTING, sort=False):
         teacher = group[group.role == "teacher"]
         for name, model in group[group.seed.isin(teacher.seed)].groupby(identity, sort=False):
-            line = dict(zip([*SETTING, *identity], [*setting, *name], strict=True))
-            lines.append(line | _line(model, teacher))
+            lines.append(
+                dict(zip([*SETTING, *identity], [*setting, *name], strict=True))
+                | _line(model, teacher)
+            )
     return pd.DataFrame(lines, columns=[*SETTING, *identity, *LINE])
 
 
@@ -74,8 +76,9 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     below 20 F1), in percent."""
     rows = pairing.distinct(roles.compared(rows))
     models = rows.groupby([*SETTING, *MODEL, "arm", "seed"], sort=False)
-    scores = {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
-    seeds = pd.DataFrame(scores).reset_index()
+    seeds = pd.DataFrame(
+        {"f1": 100 * models.f1.mean(), "run": models.run.agg(run_ids.joined)}
+    ).reset_index()
     teachers = seeds[seeds.role == "teacher"].set_index([*SETTING, "seed"])[["f1", "run"]]
     seeds = seeds.join(teachers.add_prefix("teacher_"), on=[*SETTING, "seed"])
     retention = (100 * seeds.f1 / seeds.teacher_f1).where(seeds.teacher_f1 >= FLOOR)
@@ -108,15 +111,20 @@ def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     line["language"] = languages[0] if len(languages) == 1 else f"{len(languages)} languages"
     line |= {metric: 100 * model[metric].mean() for metric in (*METRICS, *LIKENESS)}
     line |= {SPREAD[metric]: 100 * seeds[metric].mean().std() for metric in METRICS}
-    error = statistics.calibration_error(model.probability, model.exact_match, BINS)
-    line["calibration_error"] = 100 * error
-    for name in PARAMETERS:
-        remaining = model[name].iloc[0] / teacher[name].iloc[0]
-        line[name.replace("parameters", "reduction")] = 100 * (1 - remaining)
+    line["calibration_error"] = 100 * statistics.calibration_error(
+        model.probability, model.exact_match, BINS
+    )
+    line |= {
+        name.replace("parameters", "reduction"): 100
+        * (1 - model[name].iloc[0] / teacher[name].iloc[0])
+        for name in PARAMETERS
+    }
     comparable = 100 * teacher.f1.mean() >= FLOOR
-    for metric, retained in zip(KEPT, RETAINED, strict=True):
-        if comparable and teacher[metric].any():
-            line[retained] = 100 * model[metric].mean() / teacher[metric].mean()
+    line |= {
+        retained: 100 * model[metric].mean() / teacher[metric].mean()
+        for metric, retained in zip(KEPT, RETAINED, strict=True)
+        if comparable and teacher[metric].any()
+    }
     return line | _intervals(model, teacher, comparable) | {"runs": run_ids.of(model, teacher)}
 
 
@@ -136,10 +144,9 @@ def _intervals(model: pd.DataFrame, teacher: pd.DataFrame, comparable: bool) -> 
     drawn = 100 * statistics.bootstrap(parts, clusters).T  # (part, repeats)
     samples = dict(zip(measured, drawn, strict=False))
     if student and comparable:
-        whole = zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)
         samples |= {
             retained: 100 * samples[metric] / draws
-            for metric, retained, draws in whole
+            for metric, retained, draws in zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)
             if draws.all()
         }
     return _bounds(samples | {"calibration_error": np.abs(drawn[-BINS:]).sum(0)})

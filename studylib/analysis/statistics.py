@@ -114,11 +114,10 @@ def sign_flip(
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number, step down (Holm, 1979): in the given order, never above
     1."""
-    corrected, worst = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = worst
-    return corrected
+    p = np.asarray(p_values, float)
+    order = p.argsort(kind="stable")
+    raised = np.minimum(1.0, np.arange(len(p), 0, -1) * p[order])
+    return np.maximum.accumulate(raised)[order.argsort()].tolist()
 
 
 def detectable(

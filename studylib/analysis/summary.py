@@ -62,7 +62,7 @@ def capacity_gap(
     `costs` what answers cost, `law` the best teachers of siblings, `shipped` the scores of models
     before any training, `origin` what its numbers come from, `claimed` the comparison on untouched
     questions (`retention.on_untouched`)."""
-    results = f"{summits(law, eval_prompt)}{conclusion(kept, gained, costs, eval_prompt, claimed)}"
+    results = summits(law, eval_prompt) + conclusion(kept, gained, costs, eval_prompt, claimed)
     besides = rates.differences(origin.rates)
     texts = {"bases": tables.bases(shipped)} if len(shipped) else {}
     texts |= {
@@ -82,14 +82,15 @@ def teacher_choice(
     """What that notebook says in words, by name."""
     results = choice_conclusion(gained, scores, FINE_TUNED, eval_prompt)
     besides = rates.differences(origin.rates)
-    texts = {
-        "table": tables.table(kept),
-        "contrasts": _paragraphs(tables.contrasts(gained), besides),
-        "rates": rates.markdown(origin.rates),
-        "answer": origin.ended(choice_answer(gained, scores, FINE_TUNED, eval_prompt)),
-        "conclusion": _paragraphs(results, besides, origin.sentences),
-    }
-    return origin.marked(texts)
+    return origin.marked(
+        {
+            "table": tables.table(kept),
+            "contrasts": _paragraphs(tables.contrasts(gained), besides),
+            "rates": rates.markdown(origin.rates),
+            "answer": origin.ended(choice_answer(gained, scores, FINE_TUNED, eval_prompt)),
+            "conclusion": _paragraphs(results, besides, origin.sentences),
+        }
+    )
 
 
 def prompting_mode(
@@ -101,16 +102,17 @@ def prompting_mode(
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `worth` is what ways of prompting are worth,
     `traits` the same by traits of questions."""
-    texts = {
-        "table": tables.table(kept),
-        "comparisons": tables.prompting(worth),
-        "answer": origin.ended(prompting_answer(worth, train_prompts)),
-        "rates": rates.markdown(origin.rates),
-        "conclusion": _paragraphs(
-            prompting_conclusion(worth, traits, train_prompts), origin.sentences
-        ),
-    }
-    return origin.marked(texts)
+    return origin.marked(
+        {
+            "table": tables.table(kept),
+            "comparisons": tables.prompting(worth),
+            "answer": origin.ended(prompting_answer(worth, train_prompts)),
+            "rates": rates.markdown(origin.rates),
+            "conclusion": _paragraphs(
+                prompting_conclusion(worth, traits, train_prompts), origin.sentences
+            ),
+        }
+    )
 
 
 def _paragraphs(*texts: str) -> str:
@@ -131,8 +133,8 @@ def capacity_answer(
     students = _lines(claims.compressed(kept, eval_prompt), role="student")
     measured = set(students.family[students.retention_f1.notna()])
     fresh = claims.headline(claims.untouched(kept if claimed is None else claimed), eval_prompt)
-    main = gained[gained.init.isin(retention.HEAD_INITS)]
-    added = contrasts.judged(_lines(main, eval_prompt=eval_prompt, contrast=contrasts.ADDED))
+    main = gained[gained.init.isin(retention.HEAD_INITS) & (gained.contrast == contrasts.ADDED)]
+    added = contrasts.judged(_lines(main, eval_prompt=eval_prompt))
     families = [
         {
             "prefix": _prefix(students, family),
@@ -143,9 +145,16 @@ def capacity_answer(
         }
         for family in students.family.unique()
     ]
-    looked_at = bool((kept.untouched < kept.n).any())
-    scope = {"seeds": _seeds(kept), "eval_prompt": eval_prompt, "looked_at": looked_at}
-    return prose.render("capacity_answer", families=families, **scope) + "\n"
+    return (
+        prose.render(
+            "capacity_answer",
+            families=families,
+            seeds=_seeds(kept),
+            eval_prompt=eval_prompt,
+            looked_at=bool((kept.untouched < kept.n).any()),
+        )
+        + "\n"
+    )
 
 
 def _claims(models: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
@@ -183,8 +192,7 @@ def conclusion(
     models = _lines(claims.headline(kept, eval_prompt), role="student"), fresh
     differences = contrasts.judged(
         _lines(gained[gained.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
-    )
-    differences = differences.assign(name=list(_sized(differences)))
+    ).assign(name=lambda table: list(_sized(table)))
     main = _lines(kept[kept.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
     cases = [
         {
@@ -221,20 +229,14 @@ def _ways(students: pd.DataFrame, fresh: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
-    """What answers of students cost, in percent of the teacher's."""
-    students = _headline_costs(costs).drop_duplicates("student")
-    shares = {
-        f"{name}_share": 100 * students[name] / students[f"teacher_{name}"]
-        for name in ("memory", "disk")
-    }
-    names = [sizes.named(student).title for student in students.student]
-    return students.assign(name=names, **shares).to_dict("records")
-
-
-def _headline_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """The lines of students that the claim is about."""
+    """What answers of the students that the claim is about cost, in percent of the teacher's."""
     main = roles.main(costs) & costs.init.isin(retention.HEAD_INITS)
-    return costs[main & (costs.role == STUDENT)]
+    students = costs[main & (costs.role == STUDENT)].drop_duplicates("student")
+    return students.assign(
+        name=[sizes.named(student).title for student in students.student],
+        memory_share=100 * students.memory / students.teacher_memory,
+        disk_share=100 * students.disk / students.teacher_disk,
+    ).to_dict("records")
 
 
 def _sized(differences: pd.DataFrame) -> Iterator[str]:
@@ -268,8 +270,16 @@ def choice_answer(
         }
         for family, group in differences.groupby("family", sort=False)
     ]
-    scope = {"seeds": _seeds(gained), "eval_prompt": eval_prompt}
-    return prose.render("choice_answer", families=families, primary=primary, **scope) + "\n"
+    return (
+        prose.render(
+            "choice_answer",
+            families=families,
+            primary=primary,
+            seeds=_seeds(gained),
+            eval_prompt=eval_prompt,
+        )
+        + "\n"
+    )
 
 
 def choice_conclusion(
@@ -289,8 +299,9 @@ def choice_conclusion(
         }
         for (family, test), group in differences.groupby(["family", "test_set"], sort=False)
     ]
-    notes = tables.notes_on(gained, gained)
-    return prose.render("choice_conclusion", cases=cases, primary=primary, notes=notes)
+    return prose.render(
+        "choice_conclusion", cases=cases, primary=primary, notes=tables.notes_on(gained, gained)
+    )
 
 
 def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
@@ -301,8 +312,9 @@ def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
 def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
     """What a demonstration is worth, in two sentences a family."""
     students = contrasts.judged(_lines(worth, role="student"))
-    mode = f"trained {train_prompts[0]}:"
-    asked = (students.contrast == prompting.ASKING) & students.ways.str.startswith(mode)
+    asked = (students.contrast == prompting.ASKING) & students.ways.str.startswith(
+        f"trained {train_prompts[0]}:"
+    )
     families = [
         {
             "prefix": _prefix(worth, family),
@@ -311,8 +323,15 @@ def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
         }
         for family, group in students.groupby("family", sort=False)
     ]
-    scope = {"seeds": _seeds(worth), "train_prompts": train_prompts}
-    return prose.render("prompting_answer", families=families, **scope) + "\n"
+    return (
+        prose.render(
+            "prompting_answer",
+            families=families,
+            seeds=_seeds(worth),
+            train_prompts=train_prompts,
+        )
+        + "\n"
+    )
 
 
 def prompting_conclusion(
@@ -321,12 +340,17 @@ def prompting_conclusion(
     """The declared comparison, the others kind by kind, and which questions gain, in a few
     sentences a family and test set."""
     labels = [f"{row.role}, {row.ways}" for row in worth.itertuples()]
-    signed = worth.difference.map(formats.signed)
-    names = [f"{label} ({value})" for label, value in zip(labels, signed, strict=True)]
-    whole = (worth.role == "student") & (worth.contrast == prompting.WHOLE)
-    differences = contrasts.judged(worth).assign(label=labels, name=names, declared=whole)
-    kinds = traits[traits.low.notna() & traits.apart.notna()]
-    kinds = kinds.assign(differs=(kinds.apart_low > 0) | (kinds.apart_high < 0))
+    differences = contrasts.judged(worth).assign(
+        label=labels,
+        name=[
+            f"{label} ({formats.signed(value)})"
+            for label, value in zip(labels, worth.difference, strict=True)
+        ],
+        declared=(worth.role == "student") & (worth.contrast == prompting.WHOLE),
+    )
+    kinds = traits[traits.low.notna() & traits.apart.notna()].assign(
+        differs=lambda table: (table.apart_low > 0) | (table.apart_high < 0)
+    )
     cases = [
         {
             "title": formats.titled(worth, family, test),
@@ -336,9 +360,11 @@ def prompting_conclusion(
         }
         for (family, test), group in differences.groupby(["family", "test_set"], sort=False)
     ]
-    notes = tables.notes_on(worth, worth)
     return prose.render(
-        "prompting_conclusion", cases=cases, train_prompts=train_prompts, notes=notes
+        "prompting_conclusion",
+        cases=cases,
+        train_prompts=train_prompts,
+        notes=tables.notes_on(worth, worth),
     )
 
 

@@ -98,8 +98,11 @@ def cells(
 def _models(kept: pd.DataFrame) -> pd.DataFrame:
     """What identifies models, in words."""
     uncut = kept.role == "teacher"
-    size = kept.student.map(sizes.written).mask(uncut, "uncut")
-    return kept.assign(size=size, teacher=kept.teacher.mask(uncut, "–"))[list(IDENTITY)]
+    models = kept.assign(
+        size=kept.student.map(sizes.written).mask(uncut, "uncut"),
+        teacher=kept.teacher.mask(uncut, "–"),
+    )
+    return models[list(IDENTITY)]
 
 
 def _measured(row: Mapping, name: str) -> str:
@@ -131,9 +134,14 @@ def bases(table: pd.DataFrame) -> str:
 
 def base_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The same without notes, every cell as text."""
-    names = table.student.map(sizes.written).where(table.student != "", table.family)
-    cells = pd.DataFrame({"model": names, "parameters": table.parameters_total.map("{:,}".format)})
-    cells[["eval prompt", "test set"]] = table[["eval_prompt", "test_set"]]
+    cells = pd.DataFrame(
+        {
+            "model": table.student.map(sizes.written).where(table.student != "", table.family),
+            "parameters": table.parameters_total.map("{:,}".format),
+            "eval prompt": table.eval_prompt,
+            "test set": table.test_set,
+        }
+    )
     for name, title in (("exact_match", "EM"), ("f1", "F1")):
         cells[title] = [formats.measured(row, name) for row in table.to_dict("records")]
     return cells
@@ -146,11 +154,10 @@ def contrasts(table: pd.DataFrame) -> str:
 
 def contrast_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The same without notes, every cell as text."""
-    names = ("family", "contrast", "init", "eval_prompt", "test_set", "size", "teacher")
     always = ("init", "eval_prompt", "test_set", "size")
     columns = {
         name: IDENTITY.get(name, name)
-        for name in (*names, "objective")
+        for name in ("family", "contrast", *always, "teacher", "objective")
         if name in always or table[name].nunique() > 1
     }
     title = "difference" if table.empty or "contrast" in columns else table.contrast.iloc[0]
@@ -165,8 +172,8 @@ def prompting(table: pd.DataFrame) -> str:
 
 def prompting_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The same without notes, every cell as text."""
-    columns = {"family": "family"} if table.family.nunique() > 1 else {}
-    columns |= {"role": "role", "test_set": "test set", "ways": "ways"}
+    several = {"family": "family"} if table.family.nunique() > 1 else {}
+    columns = several | {"role": "role", "test_set": "test set", "ways": "ways"}
     return _differences(table, columns, "difference, F1")
 
 
@@ -181,8 +188,7 @@ def _tested(table: pd.DataFrame, cells: pd.DataFrame) -> str:
 def _differences(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> pd.DataFrame:
     """Differences with their intervals and tests, every cell as text."""
     cells = table[list(columns)].rename(columns=columns)
-    signed = table.difference.map(formats.signed)
-    cells[difference] = signed + [
+    cells[difference] = table.difference.map(formats.signed) + [
         formats.span(*pair) for pair in zip(table.low, table.high, strict=True)
     ]
     cells["p"] = table.p.map(formats.probability)

@@ -57,8 +57,8 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
                 [teachers[name] / model.parameters_total.iloc[0] for name, model in models.items()]
             )
             reach = {"teachers": len(ratios), "least": ratios.min(), "most": ratios.max()}
-            line = dict(zip(names, setting, strict=True)) | reach
-            lines.append(line | _best(ratios, pairing.same_seeds(*models.values())))
+            best = _best(ratios, pairing.same_seeds(*models.values()))
+            lines.append(dict(zip(names, setting, strict=True)) | reach | best)
     columns = [*names, "teachers", "least", "most", "ratio", "low", "high", "within"]
     return pd.DataFrame(lines, columns=columns)
 
@@ -99,11 +99,11 @@ def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
     several = (
         students.groupby([names, *retention.SETTING[1:]], sort=False).family.transform("size") > 1
     )
-    ratio = 1 / (1 - students.reduction_total / 100)
-    students = students.join(teachers, on=retention.SETTING).assign(
-        ratio=ratio, teacher=students.family
-    )
-    lines = students.assign(family=names)[several][SWEEP]
+    lines = students.join(teachers, on=retention.SETTING).assign(
+        family=names,
+        ratio=1 / (1 - students.reduction_total / 100),
+        teacher=students.family,
+    )[several][SWEEP]
     return lines.sort_values(["family", *retention.SETTING[1:], "ratio"], kind="stable")
 
 
@@ -117,15 +117,19 @@ def _under_controls(rows: pd.DataFrame) -> pd.DataFrame:
     for _, group in retention.compare(shared).groupby(retention.SETTING, sort=False):
         controls = group[(group.arm == CONTROL) & (group.init == FINE_TUNED)]
         swept = group[group.arm == SMALLER_TEACHER]
-        names = [*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
-        teachers = pd.concat([controls, group[group.arm == TEACHER]]).assign(teacher=names)
-        main = (group.arm == STUDENT) & (group.init == FINE_TUNED)
-        students = group[main & group.student.isin(swept.student)]
+        teachers = pd.concat([controls, group[group.arm == TEACHER]]).assign(
+            teacher=[*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
+        )
+        students = group[
+            (group.arm == STUDENT) & (group.init == FINE_TUNED) & group.student.isin(swept.student)
+        ]
         pairs = pd.concat([swept, students]).merge(
             teachers, on=[*retention.SETTING, "teacher"], suffixes=("", "_teacher")
         )  # none where a teacher is not answered yet
-        remaining = (1 - pairs.reduction_total_teacher / 100) / (1 - pairs.reduction_total / 100)
-        runs = map(run_ids.joined, zip(pairs.runs, pairs.runs_teacher, strict=True))
-        pairs = pairs.assign(ratio=remaining, teacher_f1=pairs.f1_teacher, runs=list(runs))
+        pairs = pairs.assign(
+            ratio=(1 - pairs.reduction_total_teacher / 100) / (1 - pairs.reduction_total / 100),
+            teacher_f1=pairs.f1_teacher,
+            runs=list(map(run_ids.joined, zip(pairs.runs, pairs.runs_teacher, strict=True))),
+        )
         lines.append(pairs.sort_values("ratio", kind="stable"))
     return pd.concat(lines)[SWEEP]

@@ -54,8 +54,11 @@ def _teacher(name: str, rows: pd.DataFrame, student: pd.DataFrame) -> pd.DataFra
     own control were asked in the prompting that both were trained in."""
     models = rows[rows.teacher == name]
     if name == SELF:
-        same = (rows.student == student.student.iloc[0]) & (rows.init == student.init.iloc[0])
-        models = rows[(rows.role == CONTROL) & same]
+        models = rows[
+            (rows.role == CONTROL)
+            & (rows.student == student.student.iloc[0])
+            & (rows.init == student.init.iloc[0])
+        ]
     others = (models.role == TEACHER) & (models.teacher != FINE_TUNED)
     trained_so = models.eval_prompt == student.train_prompt.iloc[0]
     return models[others | (models.role.isin((TEACHER, CONTROL)) & trained_so)]

@@ -54,11 +54,13 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{name} is missing: name it."
     if problem["type"] == "too_long":
-        limit = problem["ctx"]
-        most, count = limit["max_length"], limit["actual_length"]
+        most, count = (problem["ctx"][limit] for limit in ("max_length", "actual_length"))
         return f"{name} should have at most {most} items, not {count}."
-    mapping = problem["type"] in ("model_type", "dict_type")
-    reason = "a mapping" if mapping else problem["msg"].removeprefix("Input should be ")
+    reason = (
+        "a mapping"
+        if problem["type"] in ("model_type", "dict_type")
+        else problem["msg"].removeprefix("Input should be ")
+    )
     return f"{name} must be {reason}, not {problem['input']!r}."
 
 
@@ -66,8 +68,9 @@ def _fields(kind: type[BaseModel], place: list[str]) -> list[str]:
     """The names that a part of a kind knows; a part may be optional."""
     for name in place:
         written = kind.model_fields[name].annotation
-        kinds = (
-            candidate for candidate in (written, *get_args(written)) if isinstance(candidate, type)
+        kind = next(
+            candidate
+            for candidate in (written, *get_args(written))
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel)
         )
-        kind = next(candidate for candidate in kinds if issubclass(candidate, BaseModel))
     return list(kind.model_fields)

@@ -58,9 +58,5 @@ def _tokens() -> set[str]:
 
     file = Path(constants.HF_TOKEN_PATH)
     stored = file.read_text(encoding="utf-8") if file.is_file() else ""
-    candidates = (
-        os.environ.get("HF_TOKEN", ""),
-        os.environ.get("HUGGING_FACE_HUB_TOKEN", ""),
-        stored,
-    )
-    return {token.strip() for token in candidates if len(token.strip()) > SHORT}
+    named = (os.environ.get(name, "") for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))
+    return {token.strip() for token in (*named, stored) if len(token.strip()) > SHORT}

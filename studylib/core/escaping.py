@@ -17,7 +17,9 @@ def printable(text: str, keep: str = "") -> str:
     Blanks of every width stay, and the characters in `keep`, for example line breaks.
     """
     return "".join(
-        char if char in keep or _is_seen(char) else char.encode("unicode_escape").decode()
+        char
+        if char in keep or char.isprintable() or char in JOINERS or category(char) == "Zs"
+        else char.encode("unicode_escape").decode()
         for char in text
     )
 
@@ -39,10 +41,6 @@ class _Escaped:
 def escaped(stream: TextIO) -> TextIO:
     """A terminal or pipe to which nothing is written that steers it, whatever is printed."""
     return cast(TextIO, _Escaped(stream))
-
-
-def _is_seen(char: str) -> bool:
-    return char.isprintable() or char in JOINERS or category(char) == "Zs"
 
 
 def markdown(text: str) -> str:

@@ -31,12 +31,10 @@ def home() -> Path:
     try:
         return Path(named or user_cache_path("studylib")).expanduser().absolute()
     except RuntimeError as error:
-        if named:
-            raise StudyError(
-                f"STUDY_HOME {named} names a user who is not known: name a folder."
-            ) from error
         raise StudyError(
-            "This user has no home to keep the store in: name a folder in STUDY_HOME."
+            f"STUDY_HOME {named} names a user who is not known: name a folder."
+            if named
+            else "This user has no home to keep the store in: name a folder in STUDY_HOME."
         ) from error
 
 
@@ -110,14 +108,8 @@ def read_sealed(path: Path) -> dict | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return content if content["seal"] == seal(content) else None
-    except FileNotFoundError:
-        return None
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ):  # no JSON in UTF-8, or no mapping with a seal
+    # no such file; no JSON in UTF-8, or no mapping with a seal
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

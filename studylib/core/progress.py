@@ -94,7 +94,6 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.bar: tqdm
 
     @contextmanager
     def run(self, label: str) -> Iterator["Progress"]:
@@ -104,8 +103,8 @@ class Progress:
         self.started = self.logged = time.monotonic()
         line = 1 if parent_process() else None  # another process has the bar of all
         options = dict(bar_format=STEPS, leave=False, disable=self.quiet or not watched())
-        with nullcontext(Runs.shown.below) if Runs.shown else _bar(position=line, **options) as bar:
-            self.bar = bar
+        shown = nullcontext(Runs.shown.below) if Runs.shown else _bar(position=line, **options)
+        with shown as self.bar:
             self.bar.set_description_str(label)
             yield self
 
@@ -120,11 +119,8 @@ class Progress:
         if self.first is None:
             self.first = number  # a resumed run does not begin at 1
         left = (now - self.started) / (number - self.first + 1) * (self.count - number)
-        every = [
-            f"{number}/{self.count}",
-            *(f"{name} {value:.3f}" for name, value in values.items()),
-        ]
-        text = f"{', '.join(every)}, {spoken(left)} left"
+        measured = "".join(f", {name} {value:.3f}" for name, value in values.items())
+        text = f"{number}/{self.count}{measured}, {spoken(left)} left"
         self.bar.set_description_str(f"{text}: {self.label}", refresh=False)
         self.bar.update(number - self.bar.n)
         if self.bar.disable and not self.quiet and now - self.logged > LOG_SECONDS:

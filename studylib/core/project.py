@@ -12,12 +12,9 @@ def root() -> Path:
 
     Raises StudyError when there is none.
     """
-    for start in (Path.cwd(), Path(__file__).parent):
-        for folder in (start, *start.parents):
-            if (folder / "notebooks" / "capacity_gap.ipynb").is_file() and (
-                folder / "params"
-            ).is_dir():
-                return folder
+    for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).parents):
+        if (folder / "notebooks/capacity_gap.ipynb").is_file() and (folder / "params").is_dir():
+            return folder
     raise StudyError(
         "`study` needs the project's notebooks and params: run it inside a checkout of the project."
     )
@@ -39,13 +36,13 @@ def profiles(profile: str) -> list[Path]:
 
 def notebook(file: Path) -> Path:
     """The notebook that a YAML file is named after. Raises StudyError if there is none."""
-    notebooks = sorted((root() / "notebooks").glob("*.ipynb"))
-    if file.stem not in (path.stem for path in notebooks):
-        known = ", ".join(path.stem for path in notebooks)
+    notebooks = {path.stem: path for path in sorted((root() / "notebooks").glob("*.ipynb"))}
+    if file.stem not in notebooks:
         raise StudyError(
-            f"{file}: there is no notebook {file.stem}: name the file after one of {known}."
+            f"{file}: there is no notebook {file.stem}: name the file after one of"
+            f" {', '.join(notebooks)}."
         )
-    return root() / "notebooks" / f"{file.stem}.ipynb"
+    return notebooks[file.stem]
 
 
 def known_profiles() -> list[str]:

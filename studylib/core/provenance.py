@@ -43,12 +43,11 @@ def _processor_name() -> str:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *words],
             capture_output=True,
             text=True,
             timeout=10,
-        )
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()

@@ -46,11 +46,11 @@ class Size:
         """The size in words."""
         if self.sibling:
             return self.sibling
-        neurons, before = (
-            f" of {self.neurons} neurons" if self.neurons else "",
-            f", cut from {self.cut_from}" if self.cut_from else "",
+        return (
+            f"{self.layers} layers"
+            + (f" of {self.neurons} neurons" if self.neurons else "")
+            + (f", cut from {self.cut_from}" if self.cut_from else "")
         )
-        return f"{self.layers} layers{neurons}{before}"
 
     def holds(self, smaller: "Size") -> bool:
         """Whether the other can be cut from this one."""

@@ -56,16 +56,14 @@ class Ray(Executor):
         _wait_for_node(
             ray, {"CPU": machine.threads, "GPU": cards}, NODE_SECONDS if _named(address) else 0
         )
-        environment = {name: os.environ[name] for name in PASSED if name in os.environ} | {
-            "OMP_NUM_THREADS": str(machine.threads)
-        }
-        how = {
-            "num_cpus": machine.threads,
-            "num_gpus": cards,
-            "max_retries": retries,
-            "runtime_env": {"env_vars": environment},
-        }
-        self.call = ray.remote(_call).options(**how)
+        environment = {name: os.environ[name] for name in PASSED if name in os.environ}
+        environment |= {"OMP_NUM_THREADS": str(machine.threads)}
+        self.call = ray.remote(_call).options(
+            num_cpus=machine.threads,
+            num_gpus=cards,
+            max_retries=retries,
+            runtime_env={"env_vars": environment},
+        )
 
     def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
         """Call somewhere in the cluster."""
@@ -90,19 +88,17 @@ def _check_cluster(address: str | None) -> None:
         return
     joining = f"import ray; ray.init(address={address!r}, **{QUIET_RAY!r})"
     try:
-        failed = (
-            subprocess.run(
-                [sys.executable, "-c", joining], capture_output=True, timeout=CLUSTER_SECONDS
-            ).returncode
-            != 0
+        subprocess.run(
+            [sys.executable, "-c", joining],
+            capture_output=True,
+            timeout=CLUSTER_SECONDS,
+            check=True,
         )
-    except subprocess.TimeoutExpired:
-        failed = True
-    if failed:
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         raise EngineFailure(
             f"engine ray: there is no cluster at {whose}: begin one by `ray start --head`, or name"
             " another."
-        )
+        ) from None
 
 
 def _wait_for_node(ray: Any, needed: Mapping[str, int], seconds: float) -> None:
@@ -261,13 +257,12 @@ class Slurm(Executor):
         now = time.monotonic()
         if self.known.setdefault(job, now) + LOST > now:
             return
-        if job.state != "UNKNOWN" or _queued(job.job_id):
-            self.known[job] = now
-            return
-        raise RuntimeError(
-            f"job {job.job_id} left no result, and Slurm has not known it for {LOST / 60:.0f}"
-            " minutes"
-        )
+        if job.state == "UNKNOWN" and not _queued(job.job_id):
+            raise RuntimeError(
+                f"job {job.job_id} left no result, and Slurm has not known it for {LOST / 60:.0f}"
+                " minutes"
+            )
+        self.known[job] = now
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop looking; jobs that go on are cancelled."""
@@ -282,9 +277,9 @@ def _queued(job: str) -> bool:
         listing = subprocess.run(
             ["squeue", "--noheader", "--jobs", job], capture_output=True, timeout=COMMAND_SECONDS
         )
+        return bool(listing.stdout.strip())
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return bool(listing.stdout.strip())
 
 
 def _first_line(error: BaseException) -> str:

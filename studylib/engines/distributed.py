@@ -4,7 +4,6 @@ import os
 import signal
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import torch
@@ -34,14 +33,11 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    many: dict[str, Any] = {
-        "min_nodes": 1,
-        "max_nodes": 1,
-        "nproc_per_node": machine.processes,
-        "max_restarts": 0,
-    }
     launch = LaunchConfig(
-        **many,
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=machine.processes,
+        max_restarts=0,
         run_id=uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
@@ -61,8 +57,7 @@ def complete(run: Run, store: Store, machine: Machine) -> None:
             # what counts is the result: a process that fails on its way out takes nothing from it
             return
         state, why = store.state(run)
-        reason = why if state == "failed" else "one of its processes died"
-        raise StudyError(reason) from error
+        raise StudyError(why if state == "failed" else "one of its processes died") from error
 
 
 def join(run: Run, root: Path, machine: Machine) -> None:

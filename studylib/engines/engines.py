@@ -229,8 +229,7 @@ def complete(
                 missing[run.planned] = run  # it may have been another one's process that died
             else:
                 failed.append(f"{run.label} ({_reason(run, error, store)})")
-                for planned in [planned for planned in missing if run.planned in needs[planned]]:
-                    del missing[planned]
+                missing = {p: r for p, r in missing.items() if run.planned not in needs[p]}
     if failed:
         raise _failure(failed, len(needs) - len(tried))
 

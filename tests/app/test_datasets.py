@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import make_bases
 import pytest
 from miniatures import grouped, model, tokenizer
 from tokenizers import normalizers
@@ -13,7 +14,7 @@ from studylib.app import datasets
 from studylib.core.errors import StudyError
 from studylib.data import archives, prompts, sources
 from studylib.data import squad as data_squad
-from studylib.models import bases, loading
+from studylib.models import loading
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_answer_tokens_are_those_that_are_learnt(mine: str, monkeypatch: pytest.
     dev = list(datasets.overview(mine))[1]
     built = prompts.build(
         data_squad.load(datasets.sets(datasets.settings(mine))["dev"]).questions,
-        bases.tokenizer(),
+        make_bases.tokenizer(),
         mode="zero-shot",
     )
     lengths = [len(branch.target) for prompt in built for branch in prompt.branches]
@@ -111,7 +112,7 @@ def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(
 def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
     shown = "\n".join(datasets.shown(f"{mine}/dev", 2, mode))
     described = datasets.sets(datasets.settings(mine))
-    words, pool = bases.tokenizer(), data_squad.load(described["train"]).questions
+    words, pool = make_bases.tokenizer(), data_squad.load(described["train"]).questions
     built = prompts.build(data_squad.load(described["dev"]).questions, words, mode=mode, pool=pool)
     assert shown.count("═══") == len(built) == 2
     bare = shown
@@ -188,7 +189,7 @@ def test_prompts_need_a_family_and_a_seed(name: str, mine: str, save: Callable):
 
 def composing(folder: Path) -> str:
     """A reference to a model whose tokenizer writes NFC only, as Qwen2's does."""
-    words = bases.tokenizer()
+    words = make_bases.tokenizer()
     words.backend_tokenizer.normalizer = normalizers.NFC()
     loading.save(model("qwen2"), words, folder)
     return f"path:{folder}"

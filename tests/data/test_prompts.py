@@ -9,6 +9,7 @@ from math import log
 from random import Random
 from types import SimpleNamespace
 
+import make_bases
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -16,13 +17,12 @@ from studylib.core.errors import StudyError
 from studylib.data import chat_templates, prompts
 from studylib.data.squad import Question, by_context
 from studylib.evaluation import generate, metrics
-from studylib.models import bases
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level, with the end of text also as padding."""
-    return bases.tokenizer()
+    return make_bases.tokenizer()
 
 
 def question(
@@ -307,7 +307,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def chatting() -> PreTrainedTokenizerFast:
-    words = bases.tokenizer()
+    words = make_bases.tokenizer()
     words.chat_template = TEMPLATE
     return words
 
@@ -620,7 +620,7 @@ DATED = (
 def test_a_template_that_prints_the_date_prints_the_same_on_any_day(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    dated, texts = bases.tokenizer(), []
+    dated, texts = make_bases.tokenizer(), []
     dated.chat_template = DATED
     for year in (2001, 2031):
         clock = SimpleNamespace(now=partial(datetime, year, 5, 6))
@@ -642,7 +642,7 @@ def test_a_template_that_prints_the_date_prints_the_same_on_any_day(
     ],
 )
 def test_a_template_that_draws_at_random_draws_the_same_whatever_is_rendered_with_it(chance: str):
-    words = bases.tokenizer()
+    words = make_bases.tokenizer()
     words.chat_template = chance + TEMPLATE
     alone, several = ([question("q")], [question("p", "B", "Kamo is here."), question("q")])
     texts = []

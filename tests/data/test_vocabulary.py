@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import make_bases
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, packs, tokenizer
@@ -13,7 +14,7 @@ from studylib.core.errors import StudyError
 from studylib.data import packing, prompts, vocabulary
 from studylib.evaluation import generate
 from studylib.methods.objective import Objective
-from studylib.models import bases, loading
+from studylib.models import loading
 from studylib.training import loop
 
 END = "<|endoftext|>"
@@ -21,7 +22,7 @@ END = "<|endoftext|>"
 
 def holed(gap: int = 29) -> PreTrainedTokenizerFast:
     """A tokenizer whose end of text has an id that leaves a hole of so many before it."""
-    written = json.loads(bases.tokenizer().backend_tokenizer.to_str())
+    written = json.loads(make_bases.tokenizer().backend_tokenizer.to_str())
     known = written["model"]["vocab"]
     known[END] = len(known) - 1 + gap
     next(token for token in written["added_tokens"] if token["content"] == END)["id"] = known[END]
@@ -75,7 +76,7 @@ def changed(file: Path, **values: object) -> None:
 
 def turns(special: bool) -> PreTrainedTokenizerFast:
     """A tokenizer that knows the end of a turn, maybe as special, but by no name."""
-    words = bases.tokenizer()
+    words = make_bases.tokenizer()
     words.backend_tokenizer.add_special_tokens([AddedToken("<|eot_id|>", special=True)])
     if not special:
         words.backend_tokenizer.add_tokens([AddedToken("<tool>", special=False)])
@@ -141,7 +142,7 @@ def test_an_ordinary_token_that_a_default_names_is_no_end():
 
 @pytest.mark.parametrize("content", ["[]", "{", "null"])
 def test_settings_of_generation_that_cannot_be_read_are_refused(content: str, tmp_path: Path):
-    saved(bases.tokenizer(), tmp_path)
+    saved(make_bases.tokenizer(), tmp_path)
     (tmp_path / "generation_config.json").write_text(content)
     with pytest.raises(StudyError, match=r"generation_config.json cannot be loaded"):
         loading.load(f"path:{tmp_path}")
@@ -149,7 +150,7 @@ def test_settings_of_generation_that_cannot_be_read_are_refused(content: str, tm
 
 def test_merges_are_not_left_out_by_chance(tmp_path: Path):
     """A tokenizer that was saved with BPE dropout would split a text otherwise each time."""
-    saved(bases.tokenizer(), tmp_path)
+    saved(make_bases.tokenizer(), tmp_path)
     written = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
     written["model"]["dropout"] = 0.9
     (tmp_path / "tokenizer.json").write_text(json.dumps(written), encoding="utf-8")
@@ -159,7 +160,7 @@ def test_merges_are_not_left_out_by_chance(tmp_path: Path):
 
 
 def test_a_tokenizer_that_splits_special_tokens_or_cuts_texts_does_so_no_more(tmp_path: Path):
-    saved(bases.tokenizer(), tmp_path)
+    saved(make_bases.tokenizer(), tmp_path)
     changed(
         tmp_path / "tokenizer_config.json",
         split_special_tokens=True,
@@ -203,7 +204,7 @@ SPELT = [f"It says {END} here", f"{END}{END}", f" {END}\n{END}. ", f"a<|{END}|>b
 
 @pytest.mark.parametrize("text", SPELT)
 def test_control_tokens_that_are_spelt_in_a_text_stay_text(text: str):
-    words, control = bases.tokenizer(), vocabulary.control_tokens(bases.tokenizer())
+    words, control = make_bases.tokenizer(), vocabulary.control_tokens(make_bases.tokenizer())
     (ids,) = vocabulary.text_ids(words, [text])
     assert words.eos_token_id not in ids and vocabulary.text(words, ids) == text
     chat = f"{END}user\n{vocabulary.guard(text, control)}{END}\n"
@@ -232,7 +233,7 @@ def test_control_tokens_that_are_spelt_in_a_text_stay_text(text: str):
     ],
 )
 def test_ordinary_text_has_the_tokens_that_it_always_had(text: str):
-    words, control = bases.tokenizer(), vocabulary.control_tokens(bases.tokenizer())
+    words, control = make_bases.tokenizer(), vocabulary.control_tokens(make_bases.tokenizer())
     expected = words([text], add_special_tokens=False)["input_ids"]
     assert vocabulary.guard(text, control) == text
     assert (
@@ -243,7 +244,7 @@ def test_ordinary_text_has_the_tokens_that_it_always_had(text: str):
 
 
 def test_white_space_that_a_control_token_takes_in_is_taken_in_beside_guarded_text():
-    words = bases.tokenizer()
+    words = make_bases.tokenizer()
     words.add_special_tokens(
         {"extra_special_tokens": [AddedToken("<|turn|>", lstrip=True, rstrip=True, special=True)]}
     )

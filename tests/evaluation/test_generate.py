@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import make_bases
 import pytest
 import torch
 from miniatures import FAMILIES, built, model, tokenizer, unpack
@@ -10,7 +11,7 @@ from miniatures import FAMILIES, built, model, tokenizer, unpack
 from studylib.app import forecast, notebooks
 from studylib.data import archives, prompts, squad
 from studylib.evaluation import generate
-from studylib.models import bases, parts
+from studylib.models import parts
 from studylib.runs import inputs
 from studylib.store.store import Store
 from studylib.training import teachers
@@ -285,7 +286,7 @@ def test_leading_newlines_stops_and_empty_answers_in_every_family(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_turn_that_ends_in_another_special_token_than_eos_ends_the_answer(family):
     """As in a chat template whose turns end in a token of their own."""
-    words = bases.tokenizer()
+    words = make_bases.tokenizer()
     words.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
     net = model(family, tie_word_embeddings=False, vocab_size=len(words))
     script = Script(" Paris", end=False)

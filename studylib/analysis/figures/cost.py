@@ -39,8 +39,9 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
 def _models(axis: Axes, group: pd.DataFrame, measure: str) -> None:
     """A point per model with its intervals, and of time the front."""
     timed = measure == "milliseconds"
-    share = group.time if timed else 100 * group[measure] / group[f"teacher_{measure}"]
-    group = group.assign(share=share)
+    group = group.assign(
+        share=group.time if timed else 100 * group[measure] / group[f"teacher_{measure}"]
+    )
     students = group[group.role != "teacher"]
     for (arm, init), points in students.groupby([roles.arms(students), "init"], sort=False):
         axis.errorbar(

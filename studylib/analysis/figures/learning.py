@@ -22,9 +22,12 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher,
     students and controls in columns."""
     curves = curves[roles.main(curves)]
-    students = curves.role + ",\n" + curves.init + " init"
-    models = np.where(curves.role == "teacher", "teacher", students)
-    curves = curves.assign(model=models, label=_labels(curves))
+    curves = curves.assign(
+        model=np.where(
+            curves.role == "teacher", "teacher", curves.role + ",\n" + curves.init + " init"
+        ),
+        label=_labels(curves),
+    )
     columns, families = list(curves.model.unique()), list(curves.family.unique())
     styles = _styles([label for label in curves.label.unique() if label != UNCUT])
     lines = -(-(len(styles) - 1) // look.legend_columns(list(styles)))
@@ -51,8 +54,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
 
 def _curve(loss: Axes, f1: Axes, curve: pd.DataFrame, label: str, style: dict) -> None:
     """One training: its loss in one panel, its F1 on dev in the other."""
-    window = max(1, len(curve) // 20)
-    smooth = curve.loss.rolling(window, min_periods=1).mean()
+    smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
     line = {name: style[name] for name in ("color", "linestyle")}
     loss.plot(curve.step, smooth, linewidth=1.2, **line)
     dev = curve.dropna(subset="dev_f1")

@@ -47,8 +47,14 @@ SLIDE = (1920, 1080)  # pixels that a figure fills, in one of both directions
 
 def figure(height: float, label: str) -> Figure:
     """An empty figure of so many inches, with what it shows in words."""
-    look = {"context": "paper", "style": "ticks", "palette": PALETTE, "font": fonts.BASE}
-    sns.set_theme(**look, font_scale=1.05, rc=SETTINGS)
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette=PALETTE,
+        font=fonts.BASE,
+        font_scale=1.05,
+        rc=SETTINGS,
+    )
     return Figure(figsize=(WIDTH, height), label=label)
 
 
@@ -115,8 +121,7 @@ def save(drawn: Figure, folder: Path, name: str) -> None:
     with warnings.catch_warnings():  # whoever looks at a drawing has fonts
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         drawn.savefig(folder / f"{name}.svg", metadata={"Date": None, **words})
-    sides = zip(SLIDE, drawn.get_size_inches(), strict=True)
-    dots = min(pixels / inches for pixels, inches in sides)
+    dots = (np.array(SLIDE) / drawn.get_size_inches()).min()
     if families := fonts.fit(drawn.findobj(Text)):
         words["Fonts"] = ", ".join(families)
     drawn.savefig(folder / f"{name}.png", dpi=dots, metadata=words)

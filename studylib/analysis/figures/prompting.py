@@ -1,7 +1,5 @@
 """What a demonstration in the prompt does, and to which questions."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,14 +14,21 @@ from studylib.core.labels import FINE_TUNED
 def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 by how a model is asked, a colour per way of training, with intervals. There is a panel
     per family, test set and role, and a dot per seed where there are several."""
-    distilled = np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
-    kept = kept.assign(way="trained " + kept.train_prompt + distilled)
-    panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
-    label = (
-        "F1 of teacher and student by how they are asked, a colour for each way they were trained,"
-        " with intervals of each alone (not paired)"
+    kept = kept.assign(
+        way="trained "
+        + kept.train_prompt
+        + np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
     )
-    drawn, axes = look.grid(len(panels), 2.3, legend=0.5, label=label, sharex=True, sharey=True)
+    panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
+    drawn, axes = look.grid(
+        len(panels),
+        2.3,
+        legend=0.5,
+        label="F1 of teacher and student by how they are asked, a colour for each way they were"
+        " trained, with intervals of each alone (not paired)",
+        sharex=True,
+        sharey=True,
+    )
     modes = list(kept.eval_prompt.unique())
     labels = [mode.replace(" ", "\n") for mode in modes]
     for axis, (names, group) in zip(axes, panels, strict=True):
@@ -63,22 +68,29 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     questions."""
     panels = list(table.groupby(["family", "test_set"], sort=False))
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
-    groups = names.groupby(table.trait, sort=False)
-    lines = [name for _, values in groups for name in values.unique()]
-    label = (
-        "F1 of the student trained and asked with a demonstration minus that of the one without, by"
-        " traits of the questions, with intervals"
+    lines = [
+        name for _, values in names.groupby(table.trait, sort=False) for name in values.unique()
+    ]
+    drawn, axes = look.grid(
+        len(panels),
+        0.9 + 0.19 * len(lines),
+        label="F1 of the student trained and asked with a demonstration minus that of the one"
+        " without, by traits of the questions, with intervals",
+        sharex=True,
+        sharey=True,
     )
-    height = 0.9 + 0.19 * len(lines)
-    drawn, axes = look.grid(len(panels), height, label=label, sharex=True, sharey=True)
     for axis, (title, group) in zip(axes, panels, strict=True):
         group = group.set_index(names[group.index]).reindex(lines)
         axis.axvline(0, color="0.25", linewidth=1)
-        bars: dict[str, Any] = {
-            "xerr": look.reach(group, "difference", ("low", "high")),
+        axis.errorbar(
+            group.difference,
+            lines,
+            xerr=look.reach(group, "difference", ("low", "high")),
+            fmt="o",
+            color=look.PALETTE[0],
+            markersize=4,
             **look.BARS,
-        }
-        axis.errorbar(group.difference, lines, fmt="o", color=look.PALETTE[0], markersize=4, **bars)
+        )
         axis.set_title(formats.titled(table, *title), fontsize="medium")
         axis.set_xlabel("F1, with a demonstration − without", fontsize="small")
         axis.margins(y=0.05)

@@ -70,8 +70,7 @@ def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) 
         points = points.sort_values(side)
         marker, line = look.LOOKS[role, init]
         colour = look.PALETTE[families.index(family)]
-        model = role, f"{init} init"
-        label = formats.titled(students, family, *model)
+        label = formats.titled(students, family, role, f"{init} init")
         places = points[side] + (0.6 if role == "control" else -0.6)
         axis.plot(points[side], points.retention_f1, line, color=colour, linewidth=1)
         axis.errorbar(
@@ -85,27 +84,35 @@ def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) 
             label=f"{label}: {way}" if several_ways else label,
             **look.BARS,
         )
-        each = points.assign(place=places).merge(
-            seeds, on=[*SETTING, *MODEL], suffixes=("", "_seed")
-        )
-        each = each[each.seeds > 1]
+        several = points.assign(place=places)[points.seeds > 1]
+        each = several.merge(seeds, on=[*SETTING, *MODEL], suffixes=("", "_seed"))
         look.seed_dots(axis, each, each.place, each.retention_f1_seed)
 
 
 def _teachers(axis: Axes, teachers: pd.DataFrame) -> None:
     """The teachers, at 100 %, with bands for intervals of their own."""
-    label = "teachers, with intervals of their own (not paired)"
     for teacher in teachers.itertuples():
-        band = (100 * bound / teacher.f1 for bound in (teacher.f1_low, teacher.f1_high))
         axis.axhline(100, color="0.25", linewidth=0.8)
-        axis.axhspan(*band, color="0.85", linewidth=0, zorder=0, label=label)
+        axis.axhspan(
+            100 * teacher.f1_low / teacher.f1,
+            100 * teacher.f1_high / teacher.f1,
+            color="0.85",
+            linewidth=0,
+            zorder=0,
+            label="teachers, with intervals of their own (not paired)",
+        )
 
 
 def _marks(axis: Axes) -> None:
     """The 90 % line and the 57.1 % mark, named outside the panel; both axes in percent."""
     axis.axhline(MARGIN, color="0.25", linewidth=1)
-    label = f"{REPORTED} %, the reduction that {PAPER} report"
-    axis.axvline(REPORTED, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label=label)
+    axis.axvline(
+        REPORTED,
+        color="0.25",
+        linewidth=1,
+        linestyle=(0, (1, 2)),
+        label=f"{REPORTED} %, the reduction that {PAPER} report",
+    )
     style: Any = {"fontsize": "small", "textcoords": "offset points"}
     side, top = ("axes fraction", "data"), ("data", "axes fraction")
     axis.annotate(f"{MARGIN:.0f} %", (1, MARGIN), (3, 0), side, va="center", **style)

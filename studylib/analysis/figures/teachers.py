@@ -1,7 +1,5 @@
 """What a student becomes under other teachers: larger ones, better ones, or none."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,23 +16,38 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     their parameters. There is a panel per family, test set and prompting. Intervals are shown, and
     a dot per seed where there are several (`retention.by_seed`)."""
     panels = list(sweep.groupby(PANEL, sort=False))
-    label = (
-        "F1 of one student against the size of its teacher, with intervals, and the teachers' own"
-        " F1"
+    drawn, axes = look.grid(
+        len(panels),
+        2.4,
+        legend=0.4,
+        label="F1 of one student against the size of its teacher, with intervals, and the"
+        " teachers' own F1",
+        sharex=True,
     )
-    drawn, axes = look.grid(len(panels), 2.4, legend=0.4, label=label, sharex=True)
+    students = seeds[(seeds.init == "fine-tuned") & (seeds.role == "student")]
+    students = students[roles.arms(students) != OTHER_LOSSES]
     for axis, (names, group) in zip(axes, panels, strict=True):
-        bars: dict[str, Any] = {"yerr": look.reach(group), "markersize": 5, **look.BARS}
-        axis.errorbar(group.ratio, group.f1, fmt="o-", label="the student", **bars)
-        teacher: dict[str, Any] = {"color": "0.4", "markersize": 4, "label": "its teacher"}
-        axis.plot(group.ratio, group.teacher_f1, "s:", **teacher)
-        each = seeds.merge(group[[*SETTING, "student", "teacher", "ratio"]])
-        each = each[(each.init == "fine-tuned") & (each.role == "student")]
-        each = each[roles.arms(each) != OTHER_LOSSES]
+        axis.errorbar(
+            group.ratio,
+            group.f1,
+            yerr=look.reach(group),
+            fmt="o-",
+            markersize=5,
+            label="the student",
+            **look.BARS,
+        )
+        axis.plot(
+            group.ratio, group.teacher_f1, "s:", color="0.4", markersize=4, label="its teacher"
+        )
+        each = students.merge(group[[*SETTING, "student", "teacher", "ratio"]])
         look.seed_dots(axis, each, each.ratio, each.f1)
         most = group[["f1", "f1_high", "teacher_f1"]].max().max()
-        axis.set(xlabel="parameters of teacher / student", ylabel="F1")
-        axis.set(title=formats.titled(sweep, *names), ylim=(0, 1.1 * max(1.0, most)))
+        axis.set(
+            xlabel="parameters of teacher / student",
+            ylabel="F1",
+            title=formats.titled(sweep, *names),
+            ylim=(0, 1.1 * max(1.0, most)),
+        )
     look.legend(drawn, axes[0])
     return drawn
 
@@ -46,17 +59,26 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     students, seeds = (table[table.role != "teacher"] for table in (kept, seeds))
     best_last = list(students.drop_duplicates("teacher").sort_values("f1").teacher)  # first asked
     panels = list(students.groupby(PANEL, sort=False))
-    label = (
-        "F1 of the student by who taught it, with intervals of its own (not paired), and that of"
-        " the fine-tuned teacher"
+    drawn, axes = look.grid(
+        len(panels),
+        0.9 + 0.2 * len(best_last),
+        label="F1 of the student by who taught it, with intervals of its own (not paired), and"
+        " that of the fine-tuned teacher",
+        sharey=True,
     )
-    drawn, axes = look.grid(len(panels), 0.9 + 0.2 * len(best_last), label=label, sharey=True)
     teachers = kept[kept.role == "teacher"].set_index(PANEL)
     for axis, (names, group) in zip(axes, panels, strict=True):
         group = group.set_index("teacher").reindex(best_last)
         look.teacher_line(axis.axvline, axis.axvspan, teachers.loc[names])
-        bars: dict[str, Any] = {"xerr": look.reach(group), "markersize": 5, **look.BARS}
-        axis.errorbar(group.f1, best_last, fmt="o", color=look.PALETTE[0], **bars)
+        axis.errorbar(
+            group.f1,
+            best_last,
+            xerr=look.reach(group),
+            fmt="o",
+            color=look.PALETTE[0],
+            markersize=5,
+            **look.BARS,
+        )
         each = seeds[(seeds[PANEL] == list(names)).all(axis=1)]
         look.seed_dots(axis, each, each.f1, each.teacher)
         axis.set_title(formats.titled(kept, *names), fontsize="medium")
@@ -69,8 +91,14 @@ def teacher_vs_student_figure(scores: pd.DataFrame) -> Figure:
     """F1 of teachers and of their students (`teacher_vs_student.compare`, with the bounds of F1),
     these with intervals, a panel per test set and prompting."""
     panels = list(scores.groupby(PANEL, sort=False))
-    label = "F1 of students, with intervals, against F1 of their teachers"
-    drawn, axes = look.grid(len(panels), 2.4, legend=0.6, label=label, sharex=True, sharey=True)
+    drawn, axes = look.grid(
+        len(panels),
+        2.4,
+        legend=0.6,
+        label="F1 of students, with intervals, against F1 of their teachers",
+        sharex=True,
+        sharey=True,
+    )
     teachers = list(scores.teacher.unique())
     for axis, (names, group) in zip(axes, panels, strict=True):
         for name, row in group.groupby("teacher", sort=False):

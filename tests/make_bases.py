@@ -4,7 +4,7 @@ Real teachers are not born on the task they are fine-tuned for, and models of th
 steps before they match a question to its fact. So each is trained once on documents of facts
 followed by loose question-and-answer lines (not the study's prompt), and stored in half precision.
 
-Make one again (about a quarter of an hour on two cores): python -m studylib.models.bases gpt_neox
+Make one again (about a quarter of an hour on two cores): python tests/make_bases.py gpt_neox
 studylib/models/base_models
 """
 
