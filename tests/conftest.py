@@ -15,13 +15,22 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 from refusals import SMALL, check_refusal, exported
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for
     anyone, but an empty cache of it. Where several processes share the tests, each computes in one
-    thread."""
+    thread. Properties are tried on the same examples each time, and none is timed."""
+    settings.register_profile(
+        "repeatable",
+        derandomize=True,
+        deadline=None,
+        max_examples=50,
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("repeatable")
     if hasattr(config, "workerinput"):
         os.environ |= {
             "OMP_NUM_THREADS": "1",

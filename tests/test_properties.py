@@ -14,7 +14,7 @@ from unicodedata import category
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from invented import resampled_means
 from miniatures import unpack
@@ -27,15 +27,6 @@ from studylib.data import packing, sources, squad
 from studylib.data.prompts import Branch, Prompt
 from studylib.data.squad import Question
 from studylib.evaluation import metrics
-
-settings.register_profile(
-    "repeatable",
-    derandomize=True,
-    deadline=None,
-    max_examples=50,
-    suppress_health_check=list(HealthCheck),
-)
-settings.load_profile("repeatable")
 
 SCALARS = (
     st.none()

@@ -475,16 +475,16 @@ def add(packed: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -
     packed.addfile(entry, io.BytesIO(content))
 
 
-def write_hostile_archive(archive: Path, wanted: bytes, trap: bytes, place: Path) -> None:
+def write_hostile_archive(archive: Path, genuine: bytes, trap: bytes, place: Path) -> None:
     """Write a source archive which holds what is wanted among all that could do harm. `place` is
     where it would write, and has a secret that it would read."""
     secret = place / "secret.json"
     secret.write_text('{"secret": "told"}')
     files = {
         "toy-1.0/pyproject.toml": BUILD,
-        f"{place}/evil.json": wanted,
+        f"{place}/evil.json": genuine,
         "/wanted.txt": b"other",
-        "../../../evil/evil.json": wanted,
+        "../../../evil/evil.json": genuine,
         **{f"toy-1.0/{name}": trap for name in RUN_BY_OTHERS},
         "toy-1.0/toy.pth": b"import backend",
     }
@@ -502,7 +502,7 @@ def write_hostile_archive(archive: Path, wanted: bytes, trap: bytes, place: Path
             entry = tarfile.TarInfo("toy-1.0/wanted.json")
             entry.type, entry.linkname = kind, target
             packed.addfile(entry)
-        add(packed, "../../../../wanted.json", wanted, mode=0o6777)
+        add(packed, "../../../../wanted.json", genuine, mode=0o6777)
         add(packed, "toy-1.0/wanted.json", b'{"data": "another"}', mode=0o6777)
 
 
@@ -517,8 +517,8 @@ def hostile(
     """A package index of one source archive, which holds what is wanted among all that could do
     harm."""
     place, address = served
-    archive, wanted = place / "toy-1.0.tar.gz", json.dumps(squad).encode()
-    write_hostile_archive(archive, wanted, code(sprung).encode(), tmp_path)
+    archive, genuine = place / "toy-1.0.tar.gz", json.dumps(squad).encode()
+    write_hostile_archive(archive, genuine, code(sprung).encode(), tmp_path)
     whole = hashlib.sha256(archive.read_bytes()).hexdigest()
     (place / "simple" / "toy").mkdir(parents=True)
     link = f'<a href="/toy-1.0.tar.gz#sha256={whole}" data-requires-python=">=3">toy-1.0.tar.gz</a>'
@@ -526,7 +526,7 @@ def hostile(
         f"<!DOCTYPE html><html><body>{link}</body></html>"
     )
     monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
-    members = {"wanted.json": hashlib.sha256(wanted).hexdigest()}
+    members = {"wanted.json": hashlib.sha256(genuine).hexdigest()}
     monkeypatch.setattr(archives, "PINNED", {"toy==1.0": archives.Archive(whole, members, 1)})
     return place
 
@@ -714,7 +714,7 @@ def test_a_text_arrives_in_the_notebook_as_it_is(text: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=some.dictionaries(some.text() | some.sampled_from(WORST), values_, max_size=3))
 def test_whatever_is_nested_arrives_as_it_is_or_is_refused(
     value: dict, tmp_path_factory: pytest.TempPathFactory
