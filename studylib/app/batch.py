@@ -66,8 +66,10 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
                 lines.add(line)
             seconds += forecast.seconds(job.plan, new)
     if seconds:
-        took = f"This takes about {spoken(seconds)} on this machine."
-        say(f"{took} Stop it at any time: the same command goes on.")
+        say(
+            f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same"
+            " command goes on."
+        )
     if advice := fonts.advice("".join(sorted({name for job in jobs for name in job.plan.names}))):
         say(advice)
 
@@ -89,12 +91,12 @@ def _counts(names: Iterable[str]) -> str:
 
 
 def _shown(job: Job) -> str:
-    if run_states.showable(job.plan, job.folder):
-        return (
-            f"Nothing is computed: shown is what was exported to {job.folder}. With --compute what"
-            " is missing is made."
-        )
-    return "Nothing of it was exported, and nothing is computed: --compute makes it."
+    return (
+        f"Nothing is computed: shown is what was exported to {job.folder}. With --compute what is"
+        " missing is made."
+        if run_states.showable(job.plan, job.folder)
+        else "Nothing of it was exported, and nothing is computed: --compute makes it."
+    )
 
 
 def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
