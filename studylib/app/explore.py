@@ -137,14 +137,10 @@ def plan(profile: str) -> Plan:
 def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
     """The students and controls that are there with their fine-tuned teachers, by name."""
     store = store or Store()
-    there = (
-        pair
-        for pair in plan.asked
-        if pair.teacher is not None and isinstance(pair.counted, Run) and store.result(pair.counted)
-    )
     return {
         f"{pair.counted.label}, {pair.called['eval_prompt']}, {pair.called['test_set']}": pair
-        for pair in there
+        for pair in plan.asked
+        if pair.teacher is not None and isinstance(pair.counted, Run) and store.result(pair.counted)
     }
 
 
@@ -175,16 +171,16 @@ class Panel:
 
     def _offer(self) -> None:
         """The questions of the pair's test set."""
-        asked = inputs.questions(self.there[self.pair.value].answers.needs["test"])
         self.known.options = [
-            (f"{q.article}: {q.question}", number) for number, q in enumerate(asked)
+            (f"{q.article}: {q.question}", number) for number, q in enumerate(self._questions())
         ]
         self._fill()
 
+    def _questions(self) -> Sequence[Question]:
+        return inputs.questions(self.there[self.pair.value].answers.needs["test"])
+
     def _chosen(self) -> Question:
-        return inputs.questions(self.there[self.pair.value].answers.needs["test"])[
-            self.known.value or 0
-        ]
+        return self._questions()[self.known.value or 0]
 
     def _fill(self) -> None:
         self.context.value, self.question.value = self._chosen().context, self._chosen().question
@@ -220,12 +216,13 @@ class Panel:
             question=self.question.value,
             answers=(("", 0),),
         )
-        answers = by_token(
-            both,
-            tokenizer,
-            asked,
-            mode=pair.called["eval_prompt"],
-            pool=inputs.loaded(self.plan.train).labelled,
-            seed=pair.called["seed"],
+        return table(
+            by_token(
+                both,
+                tokenizer,
+                asked,
+                mode=pair.called["eval_prompt"],
+                pool=inputs.loaded(self.plan.train).labelled,
+                seed=pair.called["seed"],
+            )
         )
-        return table(answers)
