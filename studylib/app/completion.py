@@ -55,9 +55,8 @@ def _by_run(plan: Plan) -> dict[str, Plan]:
     for pair in plan.trained:
         parts[pair[0].planned].trained.append(pair)
     for asked in plan.asked:
-        for run in (asked.answers, asked.loyalty):
-            if run is not None:
-                parts[run.planned].asked.append(asked)
+        for run in filter(None, (asked.answers, asked.loyalty)):
+            parts[run.planned].asked.append(asked)
     return parts
 
 
