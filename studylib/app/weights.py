@@ -34,7 +34,7 @@ def unknown(plan: Plan) -> set[str]:
     """The models from outside that are not at hand, so that the size of what is made of them is not
     known."""
     references = (planning.base_of(run).value for run, _ in plan.trained)
-    return {reference for reference in references if loading.to_fetch(reference)}
+    return set(filter(loading.to_fetch, references))
 
 
 def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -> Iterator[str]:
