@@ -8,6 +8,8 @@ from studylib.store.run import Run
 
 MADE_BY = ("student", "lr_search", "examples", "states")  # kinds of run that a student is made by
 
+GROUP = ["family", "seed", "objective", "steps"]
+
 
 def of(plan: Plan) -> pd.DataFrame:
     """A line per trained student: FLOPs of its training with the search of its learning rate, its
@@ -19,17 +21,15 @@ def of(plan: Plan) -> pd.DataFrame:
         model = asked.answers.needs["model"]
         if asked.teacher is None or not isinstance(model, Run):
             continue
-        group = {name: asked.called[name] for name in ("family", "seed", "objective", "steps")}
-        answering = kinds.took(work, asked.answers).flops
+        questions = inputs.questions(asked.answers.needs["test"])
         lines.append(
-            group
-            | {
+            {
+                **{name: asked.called[name] for name in GROUP},
                 "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
-                "answer_flops": answering / len(inputs.questions(asked.answers.needs["test"])),
+                "answer_flops": kinds.took(work, asked.answers).flops / len(questions),
             }
         )
-    each = ["family", "seed", "objective", "steps"]
-    return pd.DataFrame(lines).groupby(each, sort=False).mean().reset_index()
+    return pd.DataFrame(lines).groupby(GROUP, sort=False).mean().reset_index()
 
 
 def _made_by(model: Run) -> list[Run]:
