@@ -65,7 +65,12 @@ def _spelt(name: str, value: object) -> str:
 def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     experiment = settings(profile)
-    described, tokenizers = sets(experiment), _tokenizers(experiment)
+    described = sets(experiment)
+    tokenizers = {
+        family: loading.tokenizer(reference)
+        for family, reference in experiment.families.items()
+        if not loading.to_fetch(reference)
+    }
     training: list[squad.Question] = []
     for name, dataset in described.items():
         line = {
@@ -88,15 +93,6 @@ def overview(profile: str) -> Iterator[dict]:
 
 
 Tokenizers = Mapping[str, transformers.PreTrainedTokenizerBase]
-
-
-def _tokenizers(experiment: Experiment) -> Tokenizers:
-    """The tokenizer of each family that is at hand."""
-    return {
-        family: loading.tokenizer(reference)
-        for family, reference in experiment.families.items()
-        if not loading.to_fetch(reference)
-    }
 
 
 def _counts(
@@ -233,11 +229,6 @@ def _marked(
         f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)}"
         f" questions)\n{context}"
     )
-    yield (
-        f"─── question ({len(branch.given)}"
-        f" tokens)\n{vocabulary.text(tokenizer, branch.given).lstrip()}"
-    )
-    yield (
-        f"─── answer to learn ({len(branch.target)}"
-        f" tokens)\n{vocabulary.text(tokenizer, branch.target)}"
-    )
+    question, answer = (vocabulary.text(tokenizer, ids) for ids in (branch.given, branch.target))
+    yield f"─── question ({len(branch.given)} tokens)\n{question.lstrip()}"
+    yield f"─── answer to learn ({len(branch.target)} tokens)\n{answer}"

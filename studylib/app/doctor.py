@@ -39,10 +39,10 @@ EXTRAS = {
 }
 
 
-def examine(say: Callable[[str], None], store: Store | None = None) -> None:
+def examine(say: Callable[[str], None]) -> None:
     """Say all of it. Raises StudyError if something is wrong in the store; an environment that
     departs is no error."""
-    store = store or Store()
+    store = Store()
     for title, lines in (
         ("environment", environment),
         ("at hand", at_hand),

@@ -287,17 +287,18 @@ def _questions(answers: Mapping) -> squad.Loaded:
 
 
 def _table(measured: Sequence[Score]) -> str:
-    lines = [
-        {
-            "test set": markdown(score.test),
-            "eval prompt": score.eval_prompt,
-            "questions": score.n,
-            "articles": score.articles,
-        }
-        | {heading: score.scores.get(name, "–") for name, heading in COLUMNS.items()}
-        for score in measured
-    ]
-    return tables.markdown(pd.DataFrame(lines))
+    return tables.markdown(
+        pd.DataFrame(
+            {
+                "test set": markdown(score.test),
+                "eval prompt": score.eval_prompt,
+                "questions": score.n,
+                "articles": score.articles,
+                **{heading: score.scores.get(name, "–") for name, heading in COLUMNS.items()},
+            }
+            for score in measured
+        )
+    )
 
 
 def _results(score: Score) -> Iterator[EvalResult]:

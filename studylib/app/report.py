@@ -260,11 +260,10 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
     """Every question of every test set with the answers that the store has, a list of (model,
     answer) each; every context and every model's name once, then by their numbers."""
     sets: dict[tuple, dict] = {}
-    for job in jobs:
-        for asked in job.plan.asked:
-            if store.result(asked.answers) is not None:
-                key = asked.answers.needs["test"].digest, asked.called["eval_prompt"]
-                sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
+    for asked in (asked for job in jobs for asked in job.plan.asked):
+        if store.result(asked.answers) is not None:
+            key = asked.answers.needs["test"].digest, asked.called["eval_prompt"]
+            sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
     contexts, names, questions = dict[str, int](), dict[str, int](), list[dict]()
     for models in sets.values():
         first, *_ = models.values()
