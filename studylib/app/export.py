@@ -21,7 +21,7 @@ from studylib.core import labels
 from studylib.core.errors import StudyError
 from studylib.core.escaping import markdown
 from studylib.core.filesystem import write_text
-from studylib.data import hub, prompts, sources, squad
+from studylib.data import hub, prompts, sources
 from studylib.evaluation import question_scores
 from studylib.methods.stages import parse, title
 from studylib.models import loading
@@ -256,10 +256,17 @@ def _asked(store: Store, keys: Collection[str]) -> Iterator[dict]:
 
 
 def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
-    """Per-question rows of a set of answers, as `retention` reads them."""
+    """Per-question rows of a set of answers, as `retention` reads them. Raises StudyError where the
+    test set is not, byte for byte, what was asked."""
+    described = answers["described"]
     file = store.checked(answers["folder"], "answers.json")
     given = json.loads(file.read_text(encoding="utf-8"))
-    mlqa = sources.is_mlqa(answers["described"])
+    if sources.fingerprint(described) != answers["test"]:
+        raise StudyError(
+            f"{described['source']} is not what the model was asked (digest differs): restore it,"
+            f" or delete {answers['folder']} to leave its scores out of the card."
+        )
+    loaded = inputs.loaded(Input(answers["title"], described, answers["test"]))
     fixed: dict[str, object] = {
         **dict.fromkeys((*retention.SETTING, *retention.MODEL), ""),
         **dict.fromkeys(retention.PARAMETERS, 1),
@@ -270,20 +277,8 @@ def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
         "untouched": True,
         "run": answers["folder"].name,
     }
-    scored = question_scores.of(_questions(answers), given, mlqa=mlqa)
+    scored = question_scores.of(loaded, given, mlqa=sources.is_mlqa(described))
     return pd.DataFrame(scored).assign(**fixed)
-
-
-def _questions(answers: Mapping) -> squad.Loaded:
-    """The questions of a set of answers. Raises StudyError where the test set is not, byte for
-    byte, what was asked."""
-    described = answers["described"]
-    if sources.fingerprint(described) != answers["test"]:
-        raise StudyError(
-            f"{described['source']} is not what the model was asked (digest differs): restore it,"
-            f" or delete {answers['folder']} to leave its scores out of the card."
-        )
-    return inputs.loaded(Input(answers["title"], described, answers["test"]))
 
 
 def _table(measured: Sequence[Score]) -> str:
