@@ -121,14 +121,6 @@ def _counts(
     }
 
 
-def _answer_ids(
-    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase
-) -> list[list[int]]:
-    """The tokens of the answers to learn, without the end of sequence."""
-    form = prompts.plain(tokenizer, None)
-    return form.ids(tokenizer, [form.answer(question) for question in asked])
-
-
 def _by_tokenizer(
     asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool
 ) -> dict[str, Mapping[str, float]]:
@@ -136,7 +128,9 @@ def _by_tokenizer(
     answers to learn, end of sequence included; how many of them are wrong by the official rules
     once they come out of it; and, where there are any, the exact match of a reader that says each
     of them."""
-    answers = {family: _answer_ids(asked, tokenizer) for family, tokenizer in tokenizers.items()}
+    form = prompts.plain(None, None)
+    texts = [form.answer(question) for question in asked]
+    answers = {family: form.ids(tokenizer, texts) for family, tokenizer in tokenizers.items()}
     wrong = {
         family: sum(_misspelt(asked, answers[family], tokenizer, mlqa))
         for family, tokenizer in tokenizers.items()
