@@ -103,13 +103,21 @@ def _count(jobs: Sequence[Job], findings: Sequence[Difference]) -> str:
 def _differences(
     job: Job, place: Path, store: Store, random: Random, sample: int
 ) -> Iterator[Difference]:
-    """What differs in what a notebook exported, redrawn in a copy of the project, and in the
-    store."""
-    if (job.folder / "rows.parquet").exists():
-        yield from _redrawn(job, place)
-        yield from _stored(job, store, random, sample)
-    else:
+    """What differs in what a notebook exported, redrawn in a copy of the project, and in the models
+    and answers that the store has."""
+    if not (job.folder / "rows.parquet").exists():
         yield Difference("rows.parquet is missing")
+        return
+    yield from _redrawn(job, place)
+    if store.root.exists():
+        yield from map(Difference, weights.differences(job.plan, store))
+        for reference in sorted(weights.unknown(job.plan)):
+            yield Difference(
+                f"{reference} is not fetched: the sizes of its students are not compared with the"
+                " plan",
+                wrong=False,
+            )
+    yield from _asked(job, store, random, sample)
 
 
 def _meaning(sample: int) -> str:
@@ -278,19 +286,6 @@ def _close(a: str, b: str) -> bool:
         return False
 
 
-def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
-    """What differs in the models and answers that the store has."""
-    if store.root.exists():
-        yield from map(Difference, weights.differences(job.plan, store))
-        for reference in sorted(weights.unknown(job.plan)):
-            yield Difference(
-                f"{reference} is not fetched: the sizes of its students are not compared with the"
-                " plan",
-                wrong=False,
-            )
-    yield from _asked(job, store, random, sample)
-
-
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
     """What differs in a few sets of answers that are stored, their models and questions at hand."""
     there = [
@@ -394,10 +389,9 @@ def _scored(job: Job, asked: Asked, store: Store) -> Iterator[Difference]:
     for name in (name for name in stored if name not in numbers):
         unlike[name] = shown[name].map(str) != stored[name].map(str)
     for question, column in unlike.stack()[lambda wrong: wrong].index[:1]:
-        a, b = shown.loc[question, column], stored.loc[question, column]
         yield Difference(
-            f"{asked.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the"
-            " stored answer"
+            f"{asked.answers.label}, question {question}, {column}: {shown.loc[question, column]}"
+            f" in rows.parquet, {stored.loc[question, column]} by the stored answer"
         )
 
 
