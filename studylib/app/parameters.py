@@ -59,13 +59,11 @@ def _loaded(text: str) -> object:
     """What a YAML says, if its aliases do not make more of it than can be held. Raises
     YAMLError."""
     node = _Loader(text).get_single_node()
-    if node is None:
-        return None
-    if _values(node, {}) > VALUES:
+    if node is not None and _values(node, {}) > VALUES:
         raise yaml.YAMLError(
             f"it holds more than {VALUES} values, those of aliases counted each time"
         )
-    return _Loader("").construct_document(node)
+    return _Loader("").construct_document(node) if node is not None else None
 
 
 def _values(node: yaml.Node, counted: dict[int, int]) -> int:
