@@ -168,7 +168,7 @@ def _answering(what: str, address: str, use: str) -> str:
 def unfinished(store: Store) -> Iterator[str]:
     """How much is stored, and a line per run that has begun and not ended, and for what was left
     half-written, with their sizes."""
-    folders = _folders(store)
+    folders = sorted(store.root.glob("*/*/"))
     done = sum((folder / "result.json").exists() for folder in folders)
     yield f"{home()}: {done} finished runs, {size(store.root) / 1e6:.0f} MB"
     for folder in folders:
@@ -188,7 +188,8 @@ def unfinished(store: Store) -> Iterator[str]:
 def faults(store: Store) -> Iterator[tuple[Path, str]]:
     """Every run that is not what was stored, or that builds on one that is gone, and every
     checkpoint that is not what was written: its folder, and what is wrong."""
-    for folder in tqdm(_folders(store), desc="checking digests", disable=not watched()):
+    folders = sorted(store.root.glob("*/*/"))
+    for folder in tqdm(folders, desc="checking digests", disable=not watched()):
         try:
             # what other processes make now is left out
             if not busy(folder) and (fault := _fault(store, folder)):
@@ -231,7 +232,3 @@ def downloads() -> Iterator[tuple[Path, str]]:
                     archives.check(path, digest)
                 except (StudyError, OSError) as error:
                     yield path, str(error)
-
-
-def _folders(store: Store) -> list[Path]:
-    return sorted(folder for folder in store.root.glob("*/*") if folder.is_dir())
