@@ -107,15 +107,13 @@ def table(answers: Mapping[str, Sequence[Token]]) -> str:
 
 def _cells(name: str, answer: Sequence[Token]) -> pd.DataFrame:
     """A line per token of a model's answer: what every model gives it, and would say there."""
-    apart, lines = parting(answer), []
-    for place, token in enumerate(answer):
-        mark = " ← here they part" if place == apart else ""
-        line = {f"{name} says": f"{_code(token.text)}{mark}"}
-        for other, probability in token.probabilities.items():
-            line[f"{other} gives"] = f"{100 * probability:.0f} %"
-            line[f"{other} would say"] = _code(token.likeliest[other])
-        lines.append(line)
-    return pd.DataFrame(lines)
+    cells = pd.DataFrame({f"{name} says": [_code(token.text) for token in answer]})
+    if (apart := parting(answer)) is not None:
+        cells.iloc[apart, 0] += " ← here they part"
+    for other in answer[0].probabilities:
+        cells[f"{other} gives"] = [f"{100 * token.probabilities[other]:.0f} %" for token in answer]
+        cells[f"{other} would say"] = [_code(token.likeliest[other]) for token in answer]
+    return cells
 
 
 def _code(text: str) -> str:
