@@ -33,15 +33,10 @@ def of(plan: Plan) -> pd.DataFrame:
 
 
 def _made_by(model: Run) -> list[Run]:
-    """The runs that make a student of its init and its teacher."""
-    sources, waiting = [], [model]
-    while waiting:
-        run = waiting.pop()
-        if run not in sources:
-            sources.append(run)
-            waiting += [
-                need
-                for name, need in run.needs.items()
-                if isinstance(need, Run) and need.kind in MADE_BY and name != "init"
-            ]
-    return sources
+    """The runs that make a student of its init and its teacher, each once, itself first."""
+    needed = [
+        need
+        for name, need in reversed(list(model.needs.items()))
+        if isinstance(need, Run) and need.kind in MADE_BY and name != "init"
+    ]
+    return list(dict.fromkeys([model, *(run for need in needed for run in _made_by(need))]))
