@@ -45,11 +45,10 @@ def check_weights(plan: Plan, store: Store, folder: Path | None) -> dict[str, li
 def check_run(run: Run, store: Store, records: Sequence[Record], folder: Path) -> None:
     """The same for one run, by the `records` of it."""
     result = store.result(run) if run.kind in TRAINED_KINDS else None
-    today = versions.written(run.versions)
     if result is not None and any(
         digest != result["digest"]
         for digest, made_by in records
-        if not versions.outdated(made_by, today)
+        if not versions.outdated(made_by, versions.written(run.versions))
     ):
         raise StudyError(
             f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained"

@@ -49,8 +49,8 @@ def origins(
             continue
         lr = line["lr"].iloc[0] if "lr" in line else np.nan
         lines.append(line.assign(lr=planning.learning_rate(run, result) if np.isnan(lr) else lr))
-    none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
-    return pd.concat(lines, ignore_index=True) if lines else none
+    columns = ["kind", "label", "key", "seconds", "planned", "versions"]
+    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=columns)
 
 
 def _origin(run: Run, store: Store, result: Mapping) -> dict:

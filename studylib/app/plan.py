@@ -104,8 +104,7 @@ def named(device: str) -> Card:
 def here(plans: Sequence[Plan], work: Work) -> Here:
     """This machine, after a training step of the largest model that the plans train."""
     taken = psutil.Process().memory_info().rss
-    runs = [run for plan in plans for run in plan.runs]
-    pace = forecast.calibrated(runs, plans[0], work)
+    pace = forecast.calibrated((run for plan in plans for run in plan.runs), plans[0], work)
     return Here(pace.seconds, psutil.virtual_memory().total, taken)
 
 

@@ -154,8 +154,10 @@ def _traced(job: Job, origins: pd.DataFrame) -> dict:
     """The same, with the runs that each line of its tables is computed from, by the tables' names,
     and a note on what today's code would compute anew, unless the answer has it."""
     shown, note = section(job), app_origins.superseded(job.plan, origins)
-    runs = {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]}
-    return shown | {"note": "" if note in shown["answer"] else note, "runs": runs}
+    return shown | {
+        "note": "" if note in shown["answer"] else note,
+        "runs": {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]},
+    }
 
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:

@@ -126,15 +126,19 @@ class Source:
         self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
     ) -> Results:
         """These results with the curves and the runs that they come from."""
-        sources = {"learning": self.curves, "runs": self.runs}
-        return Results(self.folder, self.rows, sources | numbers, texts, drawn, cells)
+        numbers = {"learning": self.curves, "runs": self.runs} | numbers
+        return Results(self.folder, self.rows, numbers, texts, drawn, cells)
 
     def compared(
         self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
     ) -> Results:
         """These results with the comparison with the teacher and the learning rates."""
-        common = {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)}
-        return self.results({"seeds": self.seeds} | numbers, texts, drawn, common | cells)
+        return self.results(
+            {"seeds": self.seeds} | numbers,
+            texts,
+            drawn,
+            {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)} | cells,
+        )
 
     def _with_arms(self, table: pd.DataFrame) -> pd.DataFrame:
         """Lines with the arm that the plan states for their models, or else their role."""

@@ -77,9 +77,12 @@ def _rows(asked: Asked, store: Store, exported: Mapping[str, pd.DataFrame]) -> p
 
 def is_answered(asked: Asked, store: Store) -> bool:
     """Whether the store has all that a set of answers' rows are made of."""
-    read = [asked.answers, asked.counted, asked.loyalty]
-    read += [asked.teacher.answers] if asked.teacher else []
-    return all(store.result(run) is not None for run in read if isinstance(run, Run))
+    teacher = asked.teacher.answers if asked.teacher else None
+    return all(
+        store.result(run) is not None
+        for run in (asked.answers, asked.counted, asked.loyalty, teacher)
+        if isinstance(run, Run)
+    )
 
 
 def _scored(asked: Asked, store: Store) -> pd.DataFrame:
