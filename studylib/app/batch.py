@@ -61,7 +61,12 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
         kinds = f" ({_counts(run.kind for run in missing)})" if missing else ""
         say(f"{job}: {len(job.plan.runs)} runs, {len(missing)} to compute{kinds}.")
         if showing:
-            say(_shown(job))
+            say(
+                f"Nothing is computed: shown is what was exported to {job.folder}. With --compute"
+                " what is missing is made."
+                if run_states.showable(job.plan, job.folder)
+                else "Nothing of it was exported, and nothing is computed: --compute makes it."
+            )
         elif missing:
             for line in _needed(job, missing, new):
                 if line not in lines:
@@ -79,15 +84,6 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
 
 def _counts(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
-
-
-def _shown(job: Job) -> str:
-    return (
-        f"Nothing is computed: shown is what was exported to {job.folder}. With --compute what is"
-        " missing is made."
-        if run_states.showable(job.plan, job.folder)
-        else "Nothing of it was exported, and nothing is computed: --compute makes it."
-    )
 
 
 def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
