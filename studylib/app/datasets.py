@@ -132,7 +132,10 @@ def _by_tokenizer(
     texts = [form.answer(question) for question in asked]
     answers = {family: form.ids(tokenizer, texts) for family, tokenizer in tokenizers.items()}
     wrong = {
-        family: sum(_misspelt(asked, answers[family], tokenizer, mlqa))
+        family: sum(
+            _is_misspelt(question, ids, tokenizer, mlqa)
+            for question, ids in zip(asked, answers[family], strict=True)
+        )
         for family, tokenizer in tokenizers.items()
     }
     line: dict[str, Mapping[str, float]] = {
@@ -149,20 +152,19 @@ def _by_tokenizer(
     return line
 
 
-def _misspelt(
-    asked: list[squad.Question],
-    answers: list[list[int]],
+def _is_misspelt(
+    question: squad.Question,
+    ids: list[int],
     tokenizer: transformers.PreTrainedTokenizerBase,
     mlqa: bool,
-) -> Iterator[bool]:
-    """For each question whether its answer to learn, in tokens, is no exact match."""
-    for question, ids in zip(asked, answers, strict=True):
-        yield not metrics.exact_match(
-            generate.clean(vocabulary.text(tokenizer, ids)),
-            [text for text, _ in question.answers],
-            language=question.language,
-            rules=segmentation.usual_rules(question.language, mlqa=mlqa),
-        )
+) -> bool:
+    """Whether a question's answer to learn is no exact match once it was split into tokens."""
+    return not metrics.exact_match(
+        generate.clean(vocabulary.text(tokenizer, ids)),
+        [text for text, _ in question.answers],
+        language=question.language,
+        rules=segmentation.usual_rules(question.language, mlqa=mlqa),
+    )
 
 
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
