@@ -134,10 +134,12 @@ def at_hand() -> Iterator[str]:
 
 
 def _hub() -> str:
-    if constants.HF_HUB_OFFLINE:
-        return "hub: not asked, HF_HUB_OFFLINE is set; needed for what comes from `hub:` only"
-    return _answering(
-        "hub", constants.ENDPOINT, "what comes from `hub:`, unless it lies in HF_HOME"
+    return (
+        "hub: not asked, HF_HUB_OFFLINE is set; needed for what comes from `hub:` only"
+        if constants.HF_HUB_OFFLINE
+        else _answering(
+            "hub", constants.ENDPOINT, "what comes from `hub:`, unless it lies in HF_HOME"
+        )
     )
 
 
