@@ -157,10 +157,14 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
 
 def _metadata(name: str, models: Sequence[str], measured: Sequence[Score]) -> ModelCardData:
     """What the hub reads of a card."""
-    hosted = [reference for reference in models if reference.startswith("hub:")]
     return ModelCardData(
         license=_shared(licence(reference) for reference in models),
-        base_model=[reference.partition(":")[2].partition("@")[0] for reference in hosted] or None,
+        base_model=[
+            reference.removeprefix("hub:").partition("@")[0]
+            for reference in models
+            if reference.startswith("hub:")
+        ]
+        or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["question-answering", "knowledge-distillation"],
@@ -259,8 +263,7 @@ def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
     """Per-question rows of a set of answers, as `retention` reads them. Raises StudyError where the
     test set is not, byte for byte, what was asked."""
     described = answers["described"]
-    file = store.checked(answers["folder"], "answers.json")
-    given = json.loads(file.read_text(encoding="utf-8"))
+    given = json.loads(store.checked(answers["folder"], "answers.json").read_text(encoding="utf-8"))
     if sources.fingerprint(described) != answers["test"]:
         raise StudyError(
             f"{described['source']} is not what the model was asked (digest differs): restore it,"
