@@ -174,5 +174,8 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
             loop.backward(model, rows, method, (), vocabulary, parameters["micro_batch_size"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
-    training = flops.counted(model).training
-    return len(rows) * training.flops(text.tokens, text.pairs, text.answers), min(took), begin
+    return (
+        len(rows) * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
+        min(took),
+        begin,
+    )
