@@ -37,6 +37,5 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
             frames.append(pd.DataFrame(store.read(run, "curve.json")).assign(**fixed))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
-    none = pd.DataFrame(columns=["step", "loss", *MODEL])
-    table = pd.concat(frames or [none], ignore_index=True)
+    table = pd.concat(frames or [pd.DataFrame(columns=["step", "loss", *MODEL])], ignore_index=True)
     return table[[name for name in table if name not in MODEL] + MODEL]
