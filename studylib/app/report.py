@@ -250,9 +250,10 @@ def _origins(jobs: Sequence[Job], origins: Mapping[Path, pd.DataFrame]) -> dict:
         for name in runs
         if name not in RUN_COLUMNS
     }
-    runs = runs.assign(outdated=[outdated.get(planned, "") for planned in runs.planned])
     return {
-        "runs": runs.to_dict("records"),
+        "runs": runs.assign(outdated=[outdated.get(run, "") for run in runs.planned]).to_dict(
+            "records"
+        ),
         "hours": runs.seconds.sum() / 3600,
         "versions": versions,
     }
@@ -267,9 +268,8 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
             key = asked.answers.needs["test"].digest, asked.called["eval_prompt"]
             sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
     contexts, names, questions = dict[str, int](), dict[str, int](), list[dict]()
-    for models in sets.values():
-        first, *_ = models.values()
-        test, mode = first.answers.needs["test"], first.called["eval_prompt"]
+    for (_, mode), models in sets.items():
+        test = next(iter(models.values())).answers.needs["test"]
         answers = {
             names.setdefault(_model(asked.called), len(names)): store.read(
                 asked.answers, "answers.json"
