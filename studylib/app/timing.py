@@ -35,8 +35,7 @@ def timing(
     """
     students = _costs(plan, (store or Store()).snapshot(), folder)
     models = pd.concat([_teachers(students, table), students], ignore_index=True)
-    table = pairing.distinct(table)
-    asked = table[table.eval_prompt == table.train_prompt].groupby(
+    asked = pairing.distinct(table[table.eval_prompt == table.train_prompt]).groupby(
         [*TRAINED, "test_set"], sort=False
     )
     scores = (100 * asked[["f1", "exact_match"]].mean()).assign(
