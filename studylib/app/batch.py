@@ -53,12 +53,20 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
 def _announce(jobs: Sequence[Job], showing: bool) -> None:
     """Say what is missing, what computing it takes and what the data hold, of all notebooks before
     the first one begins."""
-    seconds, lines = 0.0, set[str]()
-    for job, missing, new in _missing(jobs, Store().snapshot()):
+    store, seconds, lines, counted = Store().snapshot(), 0.0, set[str](), set[str]()
+    for job in jobs:
+        missing = [run for run in job.plan.runs if store.result(run) is None]
+        new = [run for run in missing if run.planned not in counted]  # none before it needs these
+        counted |= {run.planned for run in missing}
         kinds = f" ({_counts(run.kind for run in missing)})" if missing else ""
         say(f"{job}: {len(job.plan.runs)} runs, {len(missing)} to compute{kinds}.")
         if showing:
-            say(_shown(job))
+            say(
+                f"Nothing is computed: shown is what was exported to {job.folder}. With --compute"
+                " what is missing is made."
+                if run_states.showable(job.plan, job.folder)
+                else "Nothing of it was exported, and nothing is computed: --compute makes it."
+            )
         elif missing:
             for line in _needed(job, missing, new):
                 if line not in lines:
@@ -66,35 +74,16 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
                 lines.add(line)
             seconds += forecast.seconds(job.plan, new)
     if seconds:
-        took = f"This takes about {spoken(seconds)} on this machine."
-        say(f"{took} Stop it at any time: the same command goes on.")
+        say(
+            f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same"
+            " command goes on."
+        )
     if advice := fonts.advice("".join(sorted({name for job in jobs for name in job.plan.names}))):
         say(advice)
 
 
-def _missing(
-    jobs: Iterable[Job], store: Store
-) -> Iterator[tuple[Job, Sequence[Run], Sequence[Run]]]:
-    """Each notebook with its runs that are missing, and with those of them that none before it
-    needs."""
-    counted: set[str] = set()
-    for job in jobs:
-        missing = [run for run in job.plan.runs if store.result(run) is None]
-        yield job, missing, [run for run in missing if run.planned not in counted]
-        counted |= {run.planned for run in missing}
-
-
 def _counts(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
-
-
-def _shown(job: Job) -> str:
-    if run_states.showable(job.plan, job.folder):
-        return (
-            f"Nothing is computed: shown is what was exported to {job.folder}. With --compute what"
-            " is missing is made."
-        )
-    return "Nothing of it was exported, and nothing is computed: --compute makes it."
 
 
 def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
@@ -135,15 +124,15 @@ def status(profile: str) -> Iterator[str]:
         exported |= any(state == "exported" for _, state, _ in states)
         yield f"{job}: {_counts(state for _, state, _ in states)}"
         for run, state, why in states:
-            line = f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}"
-            yield line + (f" ({printable(why)})" if why else "")
+            key, reason = (store.key(run) or "")[:12], f" ({printable(why)})" if why else ""
+            yield f"  {state:8} {key:12} {run.kind:8} {run.label}{reason}"
         if new and forecast.download(job.plan):
             yield "  how long what is missing takes is known when its data are fetched"
         elif new:
             counted |= {run.planned for run in new}
             seconds = forecast.seconds(job.plan, new, store)
-            beside = ", beside what stands above" if total else ""
-            yield f"  about {spoken(seconds)} of computing are left on this machine{beside}"
+            left = f"  about {spoken(seconds)} of computing are left on this machine"
+            yield f"{left}, beside what stands above" if total else left
             total += seconds
     if total:
         yield f"In all about {spoken(total)} of computing are left on this machine."

@@ -77,9 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a place that was named: a store, a file to read or to write
         if error.filename is None:
             raise
-        failed = f"{error.filename} cannot be read or written ({error.strerror})"
-        advice = "name another place, or have the store elsewhere (STUDY_HOME)"
-        return _refuse(StudyError(f"{failed}: {advice}."))
+        return _refuse(
+            StudyError(
+                f"{error.filename} cannot be read or written ({error.strerror}): name another"
+                " place, or have the store elsewhere (STUDY_HOME)."
+            )
+        )
     return 0
 
 
@@ -157,8 +160,7 @@ def plan(profile: str, device: str | None, out: Path | None) -> None:
     jobs, work = notebooks.jobs(profile), budget.Work()
     chosen = card or app_plan.here([job.plan for job in jobs], work)
     table = app_plan.runs(jobs, chosen, work)
-    for line in app_plan.lines_of(table, chosen):
-        print(line)
+    print(*app_plan.lines_of(table, chosen), sep="\n")
     if out is not None:
         table.to_csv(out, index=False)
 

@@ -55,9 +55,8 @@ def _by_run(plan: Plan) -> dict[str, Plan]:
     for pair in plan.trained:
         parts[pair[0].planned].trained.append(pair)
     for asked in plan.asked:
-        for run in (asked.answers, asked.loyalty):
-            if run is not None:
-                parts[run.planned].asked.append(asked)
+        for run in filter(None, (asked.answers, asked.loyalty)):
+            parts[run.planned].asked.append(asked)
     return parts
 
 
@@ -76,9 +75,10 @@ class _Tables:
         Raises StudyError for weights other than those exported before."""
         conflicts.check_run(run, store, self.records.get(run.planned, []), self.folder)
         part = self.parts[run.planned]
-        there = [asked for asked in part.asked if rows.is_answered(asked, store)]
-        answered = replace(part, asked=there)
-        added = {"rows.parquet": rows.rows(answered, store)} if there else {}
+        answered = replace(
+            part, asked=[asked for asked in part.asked if rows.is_answered(asked, store)]
+        )
+        added = {"rows.parquet": rows.rows(answered, store)} if answered.asked else {}
         added |= {"learning.csv": curves.curves(part, store)} if part.trained else {}
         new = [each for each in answered.runs if each.planned not in self.listed]
         kept = {"runs": origins.origins(answered, store, runs=new)} if new else {}

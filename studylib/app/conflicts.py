@@ -5,7 +5,6 @@ check_weights(plan, store, folder)
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,11 +19,8 @@ from studylib.store.store import Store
 TRAINED_KINDS = ("teacher", "student")
 
 
-class Record(NamedTuple):
-    """What was exported of a run: the digest of what it made, and the versions that made it."""
-
-    digest: str
-    versions: str
+# What was exported of a run: the digest of what it made, and the versions that made it.
+Record = tuple[str, str]
 
 
 def check_weights(plan: Plan, store: Store, folder: Path | None) -> dict[str, list[Record]]:
@@ -37,8 +33,9 @@ def check_weights(plan: Plan, store: Store, folder: Path | None) -> dict[str, li
     for place in sorted(folder.parent.glob("*/")):
         for table in exports.tables(place, "runs.csv"):
             for line in table.itertuples():
-                record = Record(line.digest, getattr(line, "versions", ""))
-                records.setdefault(line.planned, []).append(record)
+                records.setdefault(line.planned, []).append(
+                    (line.digest, getattr(line, "versions", ""))
+                )
     now = store.snapshot()
     for run, _ in plan.trained:
         check_run(run, now, records.get(run.planned, []), folder)
@@ -48,11 +45,10 @@ def check_weights(plan: Plan, store: Store, folder: Path | None) -> dict[str, li
 def check_run(run: Run, store: Store, records: Sequence[Record], folder: Path) -> None:
     """The same for one run, by the `records` of it."""
     result = store.result(run) if run.kind in TRAINED_KINDS else None
-    today = versions.written(run.versions)
     if result is not None and any(
-        record.digest != result["digest"]
-        for record in records
-        if not versions.outdated(record.versions, today)
+        digest != result["digest"]
+        for digest, made_by in records
+        if not versions.outdated(made_by, versions.written(run.versions))
     ):
         raise StudyError(
             f"{folder.parent} has results of another {run.label} than {store.folder(run)}, trained"

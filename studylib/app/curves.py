@@ -11,8 +11,17 @@ from studylib.experiments.plans import Plan
 from studylib.store import exports
 from studylib.store.store import Store
 
-CALLED = ["family", "student", "role", "init", "teacher", "targets", "objective", "train_prompt"]
-CALLED += ["seed"]
+CALLED = [
+    "family",
+    "student",
+    "role",
+    "init",
+    "teacher",
+    "targets",
+    "objective",
+    "train_prompt",
+    "seed",
+]
 MODEL = [*CALLED, "run", "planned"]
 
 
@@ -24,10 +33,9 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
     for run, called in plan.trained:
         fixed = {name: called[name] for name in CALLED}
         if store.result(run) is not None:
-            curve = pd.DataFrame(store.read(run, "curve.json"))
-            frames.append(curve.assign(**fixed, run=store.key(run), planned=run.planned))
+            fixed |= {"run": store.key(run), "planned": run.planned}
+            frames.append(pd.DataFrame(store.read(run, "curve.json")).assign(**fixed))
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
-    none = pd.DataFrame(columns=["step", "loss", *MODEL])
-    table = pd.concat(frames or [none], ignore_index=True)
+    table = pd.concat(frames or [pd.DataFrame(columns=["step", "loss", *MODEL])], ignore_index=True)
     return table[[name for name in table if name not in MODEL] + MODEL]

@@ -30,8 +30,9 @@ def settings(profile: str) -> Experiment:
     the last."""
     file = profiles(profile)[-1]
     path = notebook(file)
-    values = parameters.defaults(path) | parameters.read(path, file)
-    return experiments.configured(path.stem, values)
+    return experiments.configured(
+        path.stem, parameters.defaults(path) | parameters.read(path, file)
+    )
 
 
 def sets(experiment: Experiment) -> dict[str, dict]:
@@ -47,8 +48,7 @@ def listed(profile: str | None) -> Iterator[str]:
     """What there is to say of the data sets of a profile, or of all profiles, in lines."""
     for each in [profile] if profile else known_profiles():
         for line in overview(each):
-            head = f"{line.pop('set')} ({line.pop('language')}), {printable(line.pop('source'))}"
-            yield head
+            yield f"{line.pop('set')} ({line.pop('language')}), {printable(line.pop('source'))}"
             summary = "; ".join(_spelt(name, value) for name, value in line.items() if value != "")
             yield f"  {line.get('missing') or summary}"
 
@@ -65,7 +65,12 @@ def _spelt(name: str, value: object) -> str:
 def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     experiment = settings(profile)
-    described, tokenizers = sets(experiment), _tokenizers(experiment)
+    described = sets(experiment)
+    tokenizers = {
+        family: loading.tokenizer(reference)
+        for family, reference in experiment.families.items()
+        if not loading.to_fetch(reference)
+    }
     training: list[squad.Question] = []
     for name, dataset in described.items():
         line = {
@@ -90,15 +95,6 @@ def overview(profile: str) -> Iterator[dict]:
 Tokenizers = Mapping[str, transformers.PreTrainedTokenizerBase]
 
 
-def _tokenizers(experiment: Experiment) -> Tokenizers:
-    """The tokenizer of each family that is at hand."""
-    return {
-        family: loading.tokenizer(reference)
-        for family, reference in experiment.families.items()
-        if not loading.to_fetch(reference)
-    }
-
-
 def _counts(
     dataset: Mapping,
     loaded: squad.Loaded,
@@ -117,48 +113,38 @@ def _counts(
         "repeated questions": len(loaded.repeats),
         **({"questions seen while choices were made": seen} if declared else {}),
         "shared with train": (
-            _shared(training, asked) if training is not asked and training else ""
+            {what: len(same) for what, same in squad.shared(training, asked).items()}
+            if training is not asked and training
+            else ""
         ),
         "fingerprint": sources.fingerprint(dataset)[:12],
     }
 
 
-def _shared(training: list[squad.Question], asked: list[squad.Question]) -> dict[str, int]:
-    return {what: len(same) for what, same in squad.shared(training, asked).items()}
-
-
-def _answer_tokens(
-    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase
-) -> float:
-    """Mean tokens of the answers to learn, end of sequence included."""
-    return sum(len(ids) + 1 for ids in _answer_ids(asked, tokenizer)) / len(asked)
-
-
-def _answer_ids(
-    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase
-) -> list[list[int]]:
-    """The tokens of the answers to learn, without the end of sequence."""
-    form = prompts.plain(None)
-    return form.ids(tokenizer, [form.answer(question) for question in asked])
-
-
 def _by_tokenizer(
     asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool
 ) -> dict[str, Mapping[str, float]]:
-    """What is said of a set by the tokenizer of each family that is at hand."""
-    tokens = {family: _answer_tokens(asked, tokenizer) for family, tokenizer in tokenizers.items()}
-    return {"answer tokens": tokens, **_unreachable(asked, tokenizers, mlqa)}
-
-
-def _unreachable(
-    asked: list[squad.Question], tokenizers: Tokenizers, mlqa: bool
-) -> dict[str, Mapping[str, float]]:
-    """Per family the answers to learn that are wrong by the official rules once they come out of
-    its tokenizer; and, where there are any, the exact match of a reader that says each of them."""
+    """What is said of a set by the tokenizer of each family that is at hand: mean tokens of the
+    answers to learn, end of sequence included; how many of them are wrong by the official rules
+    once they come out of it; and, where there are any, the exact match of a reader that says each
+    of them."""
+    form = prompts.plain(None)
+    texts = [form.answer(question) for question in asked]
+    answers = {family: form.ids(tokenizer, texts) for family, tokenizer in tokenizers.items()}
     wrong = {
-        family: sum(_misspelt(asked, tokenizer, mlqa)) for family, tokenizer in tokenizers.items()
+        family: sum(
+            _is_misspelt(question, ids, tokenizer, mlqa)
+            for question, ids in zip(asked, answers[family], strict=True)
+        )
+        for family, tokenizer in tokenizers.items()
     }
-    line: dict[str, Mapping[str, float]] = {"gold answers not reproduced": wrong}
+    line: dict[str, Mapping[str, float]] = {
+        "answer tokens": {
+            family: sum(len(ids) + 1 for ids in each) / len(asked)
+            for family, each in answers.items()
+        },
+        "gold answers not reproduced": wrong,
+    }
     if any(wrong.values()):
         line["EM of a perfect reader"] = {
             family: 100 * (1 - count / len(asked)) for family, count in wrong.items()
@@ -166,18 +152,19 @@ def _unreachable(
     return line
 
 
-def _misspelt(
-    asked: list[squad.Question], tokenizer: transformers.PreTrainedTokenizerBase, mlqa: bool
-) -> Iterator[bool]:
-    """For each question whether its answer to learn is no exact match once it was split into
-    tokens."""
-    for question, ids in zip(asked, _answer_ids(asked, tokenizer), strict=True):
-        answer, golds = (
-            generate.clean(vocabulary.text(tokenizer, ids)),
-            [text for text, _ in question.answers],
-        )
-        rules = segmentation.usual_rules(question.language, mlqa=mlqa)
-        yield not metrics.exact_match(answer, golds, language=question.language, rules=rules)
+def _is_misspelt(
+    question: squad.Question,
+    ids: list[int],
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    mlqa: bool,
+) -> bool:
+    """Whether a question's answer to learn is no exact match once it was split into tokens."""
+    return not metrics.exact_match(
+        generate.clean(vocabulary.text(tokenizer, ids)),
+        [text for text, _ in question.answers],
+        language=question.language,
+        rules=segmentation.usual_rules(question.language, mlqa=mlqa),
+    )
 
 
 def shown(name: str, count: int, mode: str) -> Iterator[str]:
@@ -224,25 +211,20 @@ def _marked(
 ) -> Iterator[str]:
     """The parts of a prompt, each under a line that says what it is."""
     before = text.before.replace(vocabulary.GUARD, "")
-    branch, instructions, shown = prompt.branches[0], before, ""
-    if example:
-        instructions, begin, rest = before.partition(
-            prompts.CONTEXT.format(context=segmentation.composed(example.context))
-        )
-        shown = begin + rest
+    branch = prompt.branches[0]
+    instructions, begin, rest = (
+        before.partition(prompts.CONTEXT.format(context=segmentation.composed(example.context)))
+        if example
+        else (before, "", "")
+    )
     yield f"─── instructions\n{instructions.rstrip()}"
-    if shown:
-        yield f"─── demonstration\n{shown.rstrip()}"
+    if begin:
+        yield f"─── demonstration\n{(begin + rest).rstrip()}"
     context = vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)
     yield (
         f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)}"
         f" questions)\n{context}"
     )
-    yield (
-        f"─── question ({len(branch.given)}"
-        f" tokens)\n{vocabulary.text(tokenizer, branch.given).lstrip()}"
-    )
-    yield (
-        f"─── answer to learn ({len(branch.target)}"
-        f" tokens)\n{vocabulary.text(tokenizer, branch.target)}"
-    )
+    question, answer = (vocabulary.text(tokenizer, ids) for ids in (branch.given, branch.target))
+    yield f"─── question ({len(branch.given)} tokens)\n{question.lstrip()}"
+    yield f"─── answer to learn ({len(branch.target)} tokens)\n{answer}"

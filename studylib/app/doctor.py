@@ -39,10 +39,10 @@ EXTRAS = {
 }
 
 
-def examine(say: Callable[[str], None], store: Store | None = None) -> None:
+def examine(say: Callable[[str], None]) -> None:
     """Say all of it. Raises StudyError if something is wrong in the store; an environment that
     departs is no error."""
-    store = store or Store()
+    store = Store()
     for title, lines in (
         ("environment", environment),
         ("at hand", at_hand),
@@ -51,14 +51,13 @@ def examine(say: Callable[[str], None], store: Store | None = None) -> None:
         say(f"{title}:")
         for line in lines():
             say(f"  {line}")
-    wrong = 0
-    for place, what in (*faults(store), *downloads()):
+    wrong = [*faults(store), *downloads()]
+    for place, what in wrong:
         say(f"  WRONG: {place}: {what}")
-        wrong += 1
-    say(f"  {wrong or 'nothing'} wrong")
+    say(f"  {len(wrong) or 'nothing'} wrong")
     if wrong:
         raise StudyError(
-            f"{home()} is not sound ({wrong} found, see above): do what is said there."
+            f"{home()} is not sound ({len(wrong)} found, see above): do what is said there."
         )
 
 
@@ -67,16 +66,22 @@ def pinned() -> dict[str, str]:
     file = root() / "constraints.txt"
     if not file.exists():
         raise StudyError(f"{file} is missing, which has the versions to compare with: restore it.")
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return dict(
+        line.split("==")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    )
 
 
 def environment() -> Iterator[str]:
     """A line per package, and for Python, that is of another version than the committed results
     were made with, or not there."""
     try:
-        files = (root() / "figures" / "small").glob("*/runs.csv")
-        recorded = {release for file in files for release in exports.read(file, ["python"]).python}
+        recorded = {
+            release
+            for file in (root() / "figures" / "small").glob("*/runs.csv")
+            for release in exports.read(file, ["python"]).python
+        }
     except StudyError as error:
         yield str(error)
     else:
@@ -91,11 +96,11 @@ def environment() -> Iterator[str]:
             installed = version(name)
         except PackageNotFoundError:
             yield f"{name} is not installed: constraints.txt has {required}"
-            continue
-        if installed.partition("+")[0] != required:
-            yield f"{name} {installed}: constraints.txt has {required}"
         else:
-            same += 1
+            if installed.partition("+")[0] == required:
+                same += 1
+            else:
+                yield f"{name} {installed}: constraints.txt has {required}"
     yield f"{same} of {len(expected)} packages are as in constraints.txt"
 
 
@@ -108,12 +113,10 @@ def at_hand() -> Iterator[str]:
     )
     yield f"{memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} GB of it free"
     yield f"{free(home()) / 1e9:.1f} GB of disk free at {home()}"
-    cards = [
-        torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())
+    cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    yield from [f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards] or [
+        "no GPU: needed for `paper` only"
     ]
-    yield from (f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards)
-    if not cards:
-        yield "no GPU: needed for `paper` only"
     yield _hub()
     yield _index()
     browser = shutil.which("chromium")
@@ -131,10 +134,12 @@ def at_hand() -> Iterator[str]:
 
 
 def _hub() -> str:
-    if constants.HF_HUB_OFFLINE:
-        return "hub: not asked, HF_HUB_OFFLINE is set; needed for what comes from `hub:` only"
-    return _answering(
-        "hub", constants.ENDPOINT, "what comes from `hub:`, unless it lies in HF_HOME"
+    return (
+        "hub: not asked, HF_HUB_OFFLINE is set; needed for what comes from `hub:` only"
+        if constants.HF_HUB_OFFLINE
+        else _answering(
+            "hub", constants.ENDPOINT, "what comes from `hub:`, unless it lies in HF_HOME"
+        )
     )
 
 
@@ -165,7 +170,7 @@ def _answering(what: str, address: str, use: str) -> str:
 def unfinished(store: Store) -> Iterator[str]:
     """How much is stored, and a line per run that has begun and not ended, and for what was left
     half-written, with their sizes."""
-    folders = _folders(store)
+    folders = sorted(store.root.glob("*/*/"))
     done = sum((folder / "result.json").exists() for folder in folders)
     yield f"{home()}: {done} finished runs, {size(store.root) / 1e6:.0f} MB"
     for folder in folders:
@@ -185,11 +190,11 @@ def unfinished(store: Store) -> Iterator[str]:
 def faults(store: Store) -> Iterator[tuple[Path, str]]:
     """Every run that is not what was stored, or that builds on one that is gone, and every
     checkpoint that is not what was written: its folder, and what is wrong."""
-    for folder in tqdm(
-        _folders(store), desc="checking digests", disable=not watched()
-    ):  # what other processes make now is left out
+    folders = sorted(store.root.glob("*/*/"))
+    for folder in tqdm(folders, desc="checking digests", disable=not watched()):
         try:
-            if fault := _fault(store, folder):
+            # what other processes make now is left out
+            if not busy(folder) and (fault := _fault(store, folder)):
                 yield folder, fault
         except StudyError as error:
             yield folder, str(error)
@@ -201,8 +206,6 @@ def faults(store: Store) -> Iterator[tuple[Path, str]]:
 
 
 def _fault(store: Store, folder: Path) -> str:
-    if busy(folder):
-        return ""
     if not (folder / "result.json").exists():
         for work in {kept.parent for kept in folder.glob("work/**/step-*")}:
             if (latest := checkpoint.latest(work)) is not None:
@@ -211,11 +214,11 @@ def _fault(store: Store, folder: Path) -> str:
     if store.finished(folder) is None:
         return "its result.json is not what was written: run again, and it is made anew"
     store.checked(folder)
-    needs = [need for need in store.manifest(folder)["needs"].values() if "key" in need]
     gone = [
         f"{need['kind']} {need['key']}"
-        for need in needs
-        if not (store.root / need["kind"] / str(need["key"]) / "result.json").exists()
+        for need in store.manifest(folder)["needs"].values()
+        if "key" in need
+        and not (store.root / need["kind"] / str(need["key"]) / "result.json").exists()
     ]
     return f"builds on {gone[0]}, which is gone: run again, and that is made anew" if gone else ""
 
@@ -231,7 +234,3 @@ def downloads() -> Iterator[tuple[Path, str]]:
                     archives.check(path, digest)
                 except (StudyError, OSError) as error:
                     yield path, str(error)
-
-
-def _folders(store: Store) -> list[Path]:
-    return sorted(folder for folder in store.root.glob("*/*") if folder.is_dir())

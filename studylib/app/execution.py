@@ -40,8 +40,8 @@ def _literally(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def execute(job: Job, compute: bool = True) -> Path:
-    """Execute the notebook by papermill and return where the executed one lies.
+def execute(job: Job, compute: bool = True) -> None:
+    """Execute the notebook by papermill, to where its job says.
 
     A notebook can look completed after its kernel died: what counts is that every run has a result,
     if it was to `compute`, and the table is newer than the start. Raises StudyError otherwise.
@@ -59,7 +59,6 @@ def execute(job: Job, compute: bool = True) -> Path:
             )
         if compute:
             write_text(job.noted, job.digest())
-    return target
 
 
 def _by_papermill(job: Job, compute: bool) -> None:

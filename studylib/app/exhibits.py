@@ -35,8 +35,14 @@ def export(
     with exports.alone(folder):
         before = exports.listed(folder)
         with exports.draft(folder) as draft:
-            tables = {f"{name}.csv": part for name, part in exports.timed(kept).items()}
-            exports.merge(folder, {"rows.parquet": table} | tables, draft)
+            exports.merge(
+                folder,
+                {
+                    "rows.parquet": table,
+                    **{f"{name}.csv": part for name, part in exports.timed(kept).items()},
+                },
+                draft,
+            )
             exports.save(results(exports.read(draft / "rows.parquet")), draft / "results.csv")
             for name, text in texts.items():
                 (draft / f"{name}.md").write_text(text, encoding="utf-8")

@@ -107,15 +107,13 @@ def table(answers: Mapping[str, Sequence[Token]]) -> str:
 
 def _cells(name: str, answer: Sequence[Token]) -> pd.DataFrame:
     """A line per token of a model's answer: what every model gives it, and would say there."""
-    apart, lines = parting(answer), []
-    for place, token in enumerate(answer):
-        mark = " ← here they part" if place == apart else ""
-        line = {f"{name} says": f"{_code(token.text)}{mark}"}
-        for other, probability in token.probabilities.items():
-            line[f"{other} gives"] = f"{100 * probability:.0f} %"
-            line[f"{other} would say"] = _code(token.likeliest[other])
-        lines.append(line)
-    return pd.DataFrame(lines)
+    cells = pd.DataFrame({f"{name} says": [_code(token.text) for token in answer]})
+    if (apart := parting(answer)) is not None:
+        cells.iloc[apart, 0] += " ← here they part"
+    for other in answer[0].probabilities:
+        cells[f"{other} gives"] = [f"{100 * token.probabilities[other]:.0f} %" for token in answer]
+        cells[f"{other} would say"] = [_code(token.likeliest[other]) for token in answer]
+    return cells
 
 
 def _code(text: str) -> str:
@@ -137,14 +135,10 @@ def plan(profile: str) -> Plan:
 def pairs(plan: Plan, store: Store | None = None) -> dict[str, Asked]:
     """The students and controls that are there with their fine-tuned teachers, by name."""
     store = store or Store()
-    there = (
-        pair
-        for pair in plan.asked
-        if pair.teacher is not None and isinstance(pair.counted, Run) and store.result(pair.counted)
-    )
     return {
         f"{pair.counted.label}, {pair.called['eval_prompt']}, {pair.called['test_set']}": pair
-        for pair in there
+        for pair in plan.asked
+        if pair.teacher is not None and isinstance(pair.counted, Run) and store.result(pair.counted)
     }
 
 
@@ -175,16 +169,16 @@ class Panel:
 
     def _offer(self) -> None:
         """The questions of the pair's test set."""
-        asked = inputs.questions(self.there[self.pair.value].answers.needs["test"])
         self.known.options = [
-            (f"{q.article}: {q.question}", number) for number, q in enumerate(asked)
+            (f"{q.article}: {q.question}", number) for number, q in enumerate(self._questions())
         ]
         self._fill()
 
+    def _questions(self) -> Sequence[Question]:
+        return inputs.questions(self.there[self.pair.value].answers.needs["test"])
+
     def _chosen(self) -> Question:
-        return inputs.questions(self.there[self.pair.value].answers.needs["test"])[
-            self.known.value or 0
-        ]
+        return self._questions()[self.known.value or 0]
 
     def _fill(self) -> None:
         self.context.value, self.question.value = self._chosen().context, self._chosen().question
@@ -220,12 +214,13 @@ class Panel:
             question=self.question.value,
             answers=(("", 0),),
         )
-        answers = by_token(
-            both,
-            tokenizer,
-            asked,
-            mode=pair.called["eval_prompt"],
-            pool=inputs.loaded(self.plan.train).labelled,
-            seed=pair.called["seed"],
+        return table(
+            by_token(
+                both,
+                tokenizer,
+                asked,
+                mode=pair.called["eval_prompt"],
+                pool=inputs.loaded(self.plan.train).labelled,
+                seed=pair.called["seed"],
+            )
         )
-        return table(answers)

@@ -10,26 +10,25 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoTokenizer, GenerationConfig
 
 from studylib.analysis import formats, prose, retention, tables
-from studylib.core import labels, segmentation
+from studylib.app.conflicts import TRAINED_KINDS
+from studylib.core import labels
 from studylib.core.errors import StudyError
 from studylib.core.escaping import markdown
 from studylib.core.filesystem import write_text
-from studylib.data import hub, prompts, sources, squad
-from studylib.evaluation import metrics
+from studylib.data import hub, prompts, sources
+from studylib.evaluation import question_scores
 from studylib.methods.stages import parse, title
 from studylib.models import loading
 from studylib.runs import inputs
 from studylib.store.run import Input
 from studylib.store.store import Store
 
-KINDS = ("teacher", "student")
 GENERATED = "made by the study"
 # Licences by what a reference begins with, as the publishers state them.
 LICENCES = {
@@ -74,10 +73,10 @@ def export(key: str, target: Path) -> Path:
     store = Store()
     folder = store.find(key)
     manifest = store.manifest(folder)
-    if manifest["kind"] not in KINDS:
+    if manifest["kind"] not in TRAINED_KINDS:
         raise StudyError(
             f"{folder.name} is of kind {manifest['kind']}, which is no model: only"
-            f" {' and '.join(KINDS)} can be exported."
+            f" {' and '.join(TRAINED_KINDS)} can be exported."
         )
     if not target.name or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise StudyError(f"{target} is there already: name a folder that is not, or an empty one.")
@@ -134,33 +133,38 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     )
     taught_by = manifest["needs"].get("teacher", {}).get("key")
     teacher = store.finished(store.root / "teacher" / str(taught_by))
-    text = prose.filled(
-        "card",
-        metadata=_metadata(name, models, order).to_yaml(),
-        name=name,
-        run=folder.name,
-        label=manifest["label"],
-        licences={reference: licence(reference) for reference in (*models, *sets)},
-        counts=facts["parameters"],
-        fewer=_fewer(facts["parameters"], teacher["facts"]["parameters"]) if teacher else {},
-        trained=parameters["train_prompt"],
-        objective=title(parse(parameters["stages"])),
-        seed=parameters["seed"],
-        rate=facts["rate"],
-        scores=_table(order) if order else "",
-        before=prompts.plain(None).before + "Text: ",
-        between=f"{prompts.BREAK}Question: ",
-        cue=prompts.CUE,
+    return ModelCard(
+        prose.filled(
+            "card",
+            metadata=_metadata(name, models, order).to_yaml(),
+            name=name,
+            run=folder.name,
+            label=manifest["label"],
+            licences={reference: licence(reference) for reference in (*models, *sets)},
+            counts=facts["parameters"],
+            fewer=_fewer(facts["parameters"], teacher["facts"]["parameters"]) if teacher else {},
+            trained=parameters["train_prompt"],
+            objective=title(parse(parameters["stages"])),
+            seed=parameters["seed"],
+            rate=facts["rate"],
+            scores=_table(order) if order else "",
+            before=prompts.plain(None).before + "Text: ",
+            between=f"{prompts.BREAK}Question: ",
+            cue=prompts.CUE,
+        )
     )
-    return ModelCard(text)
 
 
 def _metadata(name: str, models: Sequence[str], measured: Sequence[Score]) -> ModelCardData:
     """What the hub reads of a card."""
-    hosted = [reference for reference in models if reference.startswith("hub:")]
     return ModelCardData(
         license=_shared(licence(reference) for reference in models),
-        base_model=[reference.partition(":")[2].partition("@")[0] for reference in hosted] or None,
+        base_model=[
+            reference.removeprefix("hub:").partition("@")[0]
+            for reference in models
+            if reference.startswith("hub:")
+        ]
+        or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["question-answering", "knowledge-distillation"],
@@ -210,12 +214,12 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
 
     Raises StudyError where a test set is no longer what was asked.
     """
-    manifest = store.manifest(folder)
-    current = store.is_current(folder)  # else it learnt from another teacher
-    teacher = manifest["needs"].get("teacher", {}).get("key") if current else None
+    needs = store.manifest(folder)["needs"]
+    # one that is not current learnt from another teacher
+    teacher = needs.get("teacher", {}).get("key") if store.is_current(folder) else None
     every = {
         (answers["model"], answers["test"], answers["eval_prompt"], answers["seed"]): answers
-        for answers in _asked(store, {folder.name, teacher})
+        for answers in _asked(store, {folder.name, teacher} - {None})
     }
     for (model, *setting), answers in every.items():
         if model == folder.name:
@@ -229,77 +233,70 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
             if reference:
                 kept = formats.number(line.retention_f1)
                 cells["retention_f1"] = f"{kept} %{formats.interval(line, 'retention_f1')}"
-            counts = int(line.n), int(line.articles)
-            yield Score(answers["title"], answers["eval_prompt"], *counts, cells)
+            yield Score(
+                answers["title"], answers["eval_prompt"], int(line.n), int(line.articles), cells
+            )
 
 
-def _asked(store: Store, keys: Collection[str | None]) -> Iterator[dict]:
+def _asked(store: Store, keys: Collection[str]) -> Iterator[dict]:
     """Every finished set of answers of these models as they are now: by which of them, on what,
     how."""
     for file in sorted(store.root.glob("answers/*/result.json")):
         manifest = store.manifest(file.parent)
         parameters, needs = manifest["parameters"], manifest["needs"]
         model, test = needs["model"], needs["test"]
-        known = model.get("key") is not None and model["key"] in keys
-        if not known or not store.is_current(file.parent):
-            continue
-        label = store.manifest(store.root / model["kind"] / model["key"])["label"]
-        title = manifest["label"].removeprefix(f"{label}: ")
-        yield {
-            "model": model["key"],
-            "test": test["digest"],
-            "described": test["input"],
-            "folder": file.parent,
-            "eval_prompt": parameters["eval_prompt"],
-            "seed": parameters["seed"],
-            "title": test.get("label") or title.removesuffix(f" {parameters['eval_prompt']}"),
-        }
+        if model.get("key") in keys and store.is_current(file.parent):
+            label = store.manifest(store.root / model["kind"] / model["key"])["label"]
+            title = manifest["label"].removeprefix(f"{label}: ")
+            yield {
+                "model": model["key"],
+                "test": test["digest"],
+                "described": test["input"],
+                "folder": file.parent,
+                "eval_prompt": parameters["eval_prompt"],
+                "seed": parameters["seed"],
+                "title": test.get("label") or title.removesuffix(f" {parameters['eval_prompt']}"),
+            }
 
 
 def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
-    """Per-question rows of a set of answers, as `retention` reads them."""
-    file = store.checked(answers["folder"], "answers.json")
-    given, loaded = json.loads(file.read_text(encoding="utf-8")), _questions(answers)
-    mlqa, lines = sources.is_mlqa(answers["described"]), []
-    for q in loaded.questions:
-        line: dict[str, Any] = {"question": q.id, "article": q.article, "language": q.language}
-        line |= {"repeat": q.id in loaded.repeats, "probability": given[q.id]["probability"]}
-        rules = segmentation.usual_rules(q.language, mlqa=mlqa)
-        gold = [text for text, _ in q.answers]
-        lines.append(
-            line | metrics.score(given[q.id]["text"], gold, language=q.language, rules=rules)
-        )
-    fixed: dict[str, Any] = dict.fromkeys((*retention.SETTING, *retention.MODEL), "")
-    fixed |= dict.fromkeys(retention.PARAMETERS, 1) | dict.fromkeys(retention.LIKENESS, 0.0)
-    fixed |= {"role": role, "teacher": labels.FINE_TUNED, "seed": answers["seed"]}
-    fixed |= {"untouched": True}
-    return pd.DataFrame(lines).assign(**fixed, run=answers["folder"].name)
-
-
-def _questions(answers: Mapping) -> squad.Loaded:
-    """The questions of a set of answers. Raises StudyError where the test set is not, byte for
-    byte, what was asked."""
+    """Per-question rows of a set of answers, as `retention` reads them. Raises StudyError where the
+    test set is not, byte for byte, what was asked."""
     described = answers["described"]
+    given = json.loads(store.checked(answers["folder"], "answers.json").read_text(encoding="utf-8"))
     if sources.fingerprint(described) != answers["test"]:
         raise StudyError(
             f"{described['source']} is not what the model was asked (digest differs): restore it,"
             f" or delete {answers['folder']} to leave its scores out of the card."
         )
-    return inputs.loaded(Input(answers["title"], described, answers["test"]))
+    loaded = inputs.loaded(Input(answers["title"], described, answers["test"]))
+    fixed: dict[str, object] = {
+        **dict.fromkeys((*retention.SETTING, *retention.MODEL), ""),
+        **dict.fromkeys(retention.PARAMETERS, 1),
+        **dict.fromkeys(retention.LIKENESS, 0.0),
+        "role": role,
+        "teacher": labels.FINE_TUNED,
+        "seed": answers["seed"],
+        "untouched": True,
+        "run": answers["folder"].name,
+    }
+    scored = question_scores.of(loaded, given, mlqa=sources.is_mlqa(described))
+    return pd.DataFrame(scored).assign(**fixed)
 
 
 def _table(measured: Sequence[Score]) -> str:
-    lines = [
-        {
-            "test set": markdown(score.test),
-            "eval prompt": score.eval_prompt,
-            "questions": score.n,
-            "articles": score.articles,
-        }
-        | {heading: score.scores.get(name, "–") for name, heading in COLUMNS.items()}
-        for score in measured
-    ]
-    return tables.markdown(pd.DataFrame(lines))
+    return tables.markdown(
+        pd.DataFrame(
+            {
+                "test set": markdown(score.test),
+                "eval prompt": score.eval_prompt,
+                "questions": score.n,
+                "articles": score.articles,
+                **{heading: score.scores.get(name, "–") for name, heading in COLUMNS.items()},
+            }
+            for score in measured
+        )
+    )
 
 
 def _results(score: Score) -> Iterator[EvalResult]:

@@ -5,7 +5,7 @@ done, of each kind for itself; before there are any, a training step is timed.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -37,31 +37,27 @@ EFFICIENCY = {
 
 def download(plan: Plan) -> int:
     """Megabytes to fetch."""
-    references = {
-        need.value["source"] if isinstance(need.value, dict) else need.value
-        for need in _inputs(plan.runs)
-    }
+    needs = [need for run in plan.runs for need in run.needs.values() if isinstance(need, Input)]
+    models = {need.value for need in needs if isinstance(need.value, str)}
+    sets = {need.value["source"] for need in needs if isinstance(need.value, dict)}
     archived = {
         reference.removeprefix("archive:")
-        for reference in references
+        for reference in models | sets
         if reference.startswith("archive:")
     }
     megabytes = {
         archives.pinned(reference)[0]: archives.missing(reference)
         for reference in sorted(archived, key=archives.missing)
     }
-    named = {
-        need.value
-        for need in _inputs(plan.runs)
-        if isinstance(need.value, str) and need.value.startswith("hub:")
-    }
-    return sum(megabytes.values()) + sum(loading.to_fetch(reference) for reference in named)
+    return sum(megabytes.values()) + sum(
+        loading.to_fetch(reference) for reference in models if reference.startswith("hub:")
+    )
 
 
-def datasets(plan: Plan) -> list[str]:
+def datasets(plan: Plan) -> Iterator[str]:
     """A line per data set: what it holds, how many answers were shifted onto their text, and what
     of it leaks from training."""
-    lines, leaks = [], leakage(plan).set_index("set")
+    leaks = leakage(plan).set_index("set")
     for need in (plan.train, plan.dev, *plan.tests):
         dataset = inputs.loaded(need)
         line = (
@@ -79,8 +75,7 @@ def datasets(plan: Plan) -> list[str]:
                 if leaked
                 else "; no article, context or question of it in train"
             )
-        lines.append(f"{line}.")
-    return lines
+        yield f"{line}."
 
 
 @dataclass(frozen=True)
@@ -94,10 +89,10 @@ class Pace:
 
     def seconds(self, run: Run, took: Took) -> float:
         """Of a run that takes so much."""
-        if run.kind in self.kinds:
-            return self.begin + took.flops * self.kinds[run.kind]
-        return self.begin + sum(
-            flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items()
+        return self.begin + (
+            took.flops * self.kinds[run.kind]
+            if run.kind in self.kinds
+            else sum(flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items())
         )
 
 
@@ -121,9 +116,8 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
     """As it was for the runs of a model that are done; else as a step of training it shows it."""
     took: dict[str, list[float]] = {}
     for run in runs:
-        if (result := store.result(run)) is not None and result[
-            "seconds"
-        ] > 0:  # others were too short to be measured
+        # others were too short to be measured
+        if (result := store.result(run)) is not None and result["seconds"] > 0:
             took.setdefault(run.kind, []).append(result["seconds"] / kinds.took(work, run).flops)
     if not took:
         return calibrated(runs, plan, work)
@@ -180,9 +174,8 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
             loop.backward(model, rows, method, (), vocabulary, parameters["micro_batch_size"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
-    training = flops.counted(model).training.flops(text.tokens, text.pairs, text.answers)
-    return len(rows) * training, min(took), begin
-
-
-def _inputs(runs: Iterable[Run]) -> list[Input]:
-    return [need for run in runs for need in run.needs.values() if isinstance(need, Input)]
+    return (
+        len(rows) * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
+        min(took),
+        begin,
+    )

@@ -3,8 +3,6 @@
 leakage(plan)
 """
 
-from collections import defaultdict
-
 import pandas as pd
 
 from studylib.data import prompts, squad
@@ -16,30 +14,32 @@ def leakage(plan: Plan) -> pd.DataFrame:
     """What must not be, counted, a line per set: its articles, contexts and questions that are
     among the training ones, too, and its contexts that are shown a demonstration of their own
     article in any way in which they are asked or trained on."""
-    training, ways, lines = inputs.questions(plan.train), _ways(plan), []
+    training, lines = inputs.questions(plan.train), []
+    ways = {
+        (
+            run.needs[need].digest,
+            run.parameters.get("eval_prompt", run.parameters.get("train_prompt")),
+            run.parameters["seed"],
+        )
+        for run in plan.runs
+        for need in ("train", "dev", "test")
+        if need in run.needs
+    }  # of prompting, and seeds, in which questions are read
     for source in (plan.train, plan.dev, *plan.tests):
         questions = inputs.questions(source)
         counts: dict[str, object] = dict.fromkeys(squad.SHARED, pd.NA)
         if source is not plan.train:
-            shared = squad.shared(training, questions)
-            counts = {what: len(common) for what, common in shared.items()}
+            counts |= {
+                what: len(common) for what, common in squad.shared(training, questions).items()
+            }
         first = [group[0] for group in squad.by_context(questions)]
         shown = sum(
             demonstration is not None and demonstration.article == question.article
-            for mode, seed in sorted(ways[source.digest])
+            for digest, mode, seed in ways
+            if digest == source.digest
             for demonstration, question in zip(
                 prompts.demonstrations(first, mode, training, seed), first, strict=True
             )
         )
         lines.append({"set": source.label, **counts, "demonstrations": shown})
     return pd.DataFrame(lines)
-
-
-def _ways(plan: Plan) -> dict[str, set[tuple[str, int]]]:
-    """By a data set's digest, the ways of prompting and seeds in which its questions are read."""
-    ways: dict[str, set[tuple[str, int]]] = defaultdict(set)
-    for run in plan.runs:
-        for source in (run.needs[need] for need in ("train", "dev", "test") if need in run.needs):
-            mode = run.parameters.get("eval_prompt", run.parameters.get("train_prompt"))
-            ways[source.digest].add((mode, run.parameters["seed"]))
-    return ways

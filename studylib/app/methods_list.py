@@ -32,8 +32,10 @@ def table(folder: str = "", *, decisions: bool = True) -> str:
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
         assert header, f"{name}: its header names a paper"
         what, paper = (" ".join(part.split()) for part in header.groups())
-        line = {"method": f"[`{name}`]({folder}{name}.py)", "paper": paper}
-        lines.append(line | ({"what": what, "decides": decided(method)} if decisions else {}))
+        lines.append(
+            {"method": f"[`{name}`]({folder}{name}.py)", "paper": paper}
+            | ({"what": what, "decides": decided(method)} if decisions else {})
+        )
     return tables.markdown(pd.DataFrame(lines)) + "\n"
 
 

@@ -58,8 +58,8 @@ class Job:
         """That of all that the notebook's tables and figures come from, and of these."""
         store, code = Store().snapshot(), Path(studylib.__file__).parent
         results = {run.planned: store.result(run) for run in self.plan.runs}
-        folders = [store.folder(run) for run in self.plan.runs if results[run.planned]]
-        read = [folder / name for folder in folders for name in READ]
+        done = [run for run in self.plan.runs if results[run.planned]]
+        read = [store.folder(run) / name for run in done for name in READ]
         files = [self.notebook, self.executed, *code.rglob("*.py"), *self.folder.rglob("*"), *read]
         return filesystem.digest(
             {
@@ -80,9 +80,8 @@ def jobs(profile: str, engine: str | None = None, only: str | None = None) -> li
     Raises StudyError if there is none.
     """
     order = list(experiments.EXPERIMENTS)
-    given: dict = {"engine": engine} if engine else {}
     names = ["methods"] if only else order
-    given |= {"methods": [only]} if only else {}
+    given: dict = ({"engine": engine} if engine else {}) | ({"methods": [only]} if only else {})
     if profile == "smoke":
         return [_planned(notebook(Path(f"{name}.yaml")), given) for name in names]
     files = [file for file in profiles(profile) if not only or file.stem in names]
@@ -115,9 +114,7 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
         job = _planned(path, values)
         _refuse_taken(job, file)
         return job
-    except (
-        StudyError
-    ) as error:  # which says what is wrong with a parameter, and not where that stands
+    except StudyError as error:  # says what is wrong with a parameter, not where that stands
         raise StudyError(f"{file}: {error}") from error
 
 
@@ -125,15 +122,15 @@ def _refuse_taken(job: Job, file: Path) -> None:
     """Raise StudyError where a YAML from elsewhere names a profile of params/ whose tables hold
     more than its own plan: they would be replaced by less."""
     shown = job.folder / "rows.parquet"
+    foreign = file.resolve().parent != (root() / "params" / job.profile).resolve()
     if (
-        job.profile not in known_profiles()
-        or file.resolve().parent == (root() / "params" / job.profile).resolve()
-        or not shown.exists()
+        foreign
+        and job.profile in known_profiles()
+        and shown.exists()
+        and not {asked.planned for asked in job.plan.asked}.issuperset(
+            exports.read(shown, ["planned"]).planned
+        )
     ):
-        return
-    if not set(exports.read(shown, ["planned"]).planned) <= {
-        asked.planned for asked in job.plan.asked
-    }:
         raise StudyError(
             f"profile {job.profile!r} is that of params/{job.profile}, whose tables are in"
             f" {shown.parent}: name another."

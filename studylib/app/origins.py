@@ -49,8 +49,8 @@ def origins(
             continue
         lr = line["lr"].iloc[0] if "lr" in line else np.nan
         lines.append(line.assign(lr=planning.learning_rate(run, result) if np.isnan(lr) else lr))
-    none = pd.DataFrame(columns=["kind", "label", "key", "seconds", "planned", "versions"])
-    return pd.concat(lines, ignore_index=True) if lines else none
+    columns = ["kind", "label", "key", "seconds", "planned", "versions"]
+    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=columns)
 
 
 def _origin(run: Run, store: Store, result: Mapping) -> dict:
@@ -107,16 +107,14 @@ def rates(plan: Plan, done: pd.DataFrame) -> pd.DataFrame:
                 for stage in method_stages.parse(run.parameters["stages"])
             ]
             search = run.needs.get("lr_search")
-            searched = search.parameters["lr"] if search is not None else []
-            line = {
-                name: called[name]
-                for name in (*analysis_rates.PAIR, "role", "teacher", "targets", "objective")
-            }
             lines.append(
-                line
+                {
+                    name: called[name]
+                    for name in (*analysis_rates.PAIR, "role", "teacher", "targets", "objective")
+                }
                 | {
                     "weights": _listed(weights),
-                    "tried": _listed(searched),
+                    "tried": _listed(search.parameters["lr"] if search is not None else []),
                     "lr": known[run.planned],
                 }
             )
@@ -135,32 +133,30 @@ def superseded(plan: Plan, done: pd.DataFrame) -> str:
         for run in (asked.answers, asked.loyalty):
             if run is not None and run.planned in how:
                 models.setdefault(how[run.planned], {})[asked.counted.label] = None
-    if not models:
-        return ""
-    return prose.render("outdated", models=models)
+    return prose.render("outdated", models=models) if models else ""
 
 
 def missing(plan: Plan, done: pd.DataFrame) -> str:
     """How many evaluations of a plan are among the runs that were `done`, in a sentence; nothing
     where none is missing."""
-    count = sum(asked.answers.planned in set(done.planned) for asked in plan.asked)
-    if count == len(plan.asked):
-        return ""
-    return prose.render("missing", done=count, planned=len(plan.asked))
+    known, planned = set(done.planned), len(plan.asked)
+    count = sum(asked.answers.planned in known for asked in plan.asked)
+    return prose.render("missing", done=count, planned=planned) if count < planned else ""
 
 
 def computed(done: pd.DataFrame) -> str:
     """What computing runs (`origins`) took, in a sentence; nothing where none is known."""
     if done.empty:
         return ""
-    computers = (
-        f"{run.system} {run.processor}, {run.threads:.0f} threads, torch {run.torch}"
+    machines = {
+        markdown(f"{run.system} {run.processor}, {run.threads:.0f} threads, torch {run.torch}")
         for run in done.itertuples()
-    )
-    machines = sorted({markdown(computer) for computer in computers})
+    }
     students = done.seconds[done.kind == "student"]
-    longest = students.max() if len(students) else None
-    seconds = done.seconds.sum()
     return prose.render(
-        "computed", runs=len(done), seconds=seconds, machines=machines, longest=longest
+        "computed",
+        runs=len(done),
+        seconds=done.seconds.sum(),
+        machines=sorted(machines),
+        longest=students.max() if len(students) else None,
     )

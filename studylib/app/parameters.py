@@ -24,10 +24,10 @@ def defaults(notebook: Path) -> dict:
     """Names and default values of the notebook's parameters cell, as papermill finds it."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
-    lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
     return {
         line.targets[0].id: ast.literal_eval(line.value)
-        for line in lines
+        for cell in tagged[:1]
+        for line in ast.parse("".join(cell["source"])).body
         if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
     }
 
@@ -46,11 +46,8 @@ def read(notebook: Path, file: Path) -> dict:
         )
     try:
         given = _loaded(file.read_text(encoding="utf-8"))
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: bytes, dates and numbers that are none
+    # ValueError: bytes, dates and numbers that are none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
         raise StudyError(f"{file} must map parameter names to values.")
@@ -62,13 +59,11 @@ def _loaded(text: str) -> object:
     """What a YAML says, if its aliases do not make more of it than can be held. Raises
     YAMLError."""
     node = _Loader(text).get_single_node()
-    if node is None:
-        return None
-    if _values(node, {}) > VALUES:
+    if node is not None and _values(node, {}) > VALUES:
         raise yaml.YAMLError(
             f"it holds more than {VALUES} values, those of aliases counted each time"
         )
-    return _Loader("").construct_document(node)
+    return _Loader("").construct_document(node) if node is not None else None
 
 
 def _values(node: yaml.Node, counted: dict[int, int]) -> int:
@@ -93,31 +88,20 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Refuse a key that stands twice: which of them was meant?"""
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for name, count in names.items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} stands twice", node.start_mark
-                )
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice[0]!r} stands twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
-
-
-def _named(value: object) -> None:
-    """Raise TypeError for a mapping by anything but text: in the notebook, and in keys of runs, 4
-    would be "4"."""
-    for part in (
-        value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    ):
-        _named(part)
-    if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
-        raise TypeError("a mapping's names must be text")
 
 
 def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     if name not in known:
         raise StudyError(f"{file}: {unknown('parameter', name, known)}")
     try:
-        json.loads(canonical(value), parse_int=_whole)  # as the keys of runs need it
-        _named(value)
+        # as the notebook and the keys of runs have it, where 4 would be "4"
+        if json.loads(canonical(value), parse_int=_whole) != value:
+            raise TypeError("a mapping's names must be text")
     except (TypeError, ValueError) as error:
         raise StudyError(
             f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only"

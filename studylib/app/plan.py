@@ -4,7 +4,7 @@ device = named("h100"); table = runs(batch.jobs("paper"), device)
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +12,6 @@ import psutil
 import torch
 
 from studylib.app import forecast
-from studylib.app.forecast import Pace
 from studylib.app.notebooks import Job
 from studylib.app.run_states import states
 from studylib.core.errors import StudyError
@@ -38,16 +37,11 @@ DEVICES = {
 }
 # Of the peak, assumed: answering reads all weights for a few tokens at a time.
 SHARE = {"training": 0.4, "reading": 0.4, "reconstruction": 0.3, "answering": 0.1, "comparing": 0.3}
-BEGIN, READ = (
-    3.0,
-    1e9,
-)  # seconds that a run takes besides, and bytes of weights read a second, assumed
+# Seconds that a run takes besides, and bytes of weights read a second, assumed.
+BEGIN, READ = 3.0, 1e9
 CONTEXT = 0.8e9  # bytes that a GPU's runtime takes itself
-SHARDED = (
-    "teacher",
-    "student",
-    "lr_search",
-)  # by all processes of a run; what answers has all of the model
+# By all processes of a run; what answers has all of the model.
+SHARDED = ("teacher", "student", "lr_search")
 COLUMNS = ["parameters", "tokens", "flops", "memory", "disk", "seconds"]
 
 
@@ -65,12 +59,11 @@ class Card:
         """At an assumed share of its peak; comparing is in fp32 always, and answering where a
         training is watched."""
         peak = self.bf16 if run.parameters.get("precision") == "bf16" else self.fp32
-        answering = peak if run.kind in ("answers", "cost") else self.fp32
         peaks = {
             "training": peak,
             "reading": peak,
             "reconstruction": peak,
-            "answering": answering,
+            "answering": peak if run.kind in ("answers", "cost") else self.fp32,
             "comparing": self.fp32,
         }
         return (
@@ -82,16 +75,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Here:
-    """This machine, calibrated."""
+    """This machine, calibrated: `seconds` of a run are as a step of training shows them."""
 
-    pace: Pace
+    seconds: Callable[[Run, Took], float]
     memory: float
     taken: float
     name: str = "this machine"
-
-    def seconds(self, run: Run, took: Took) -> float:
-        """As a step of training shows it."""
-        return self.pace.seconds(run, took)
 
 
 # What runs are computed on: what it is called, bytes of its memory, bytes that a process takes
@@ -115,49 +104,44 @@ def named(device: str) -> Card:
 def here(plans: Sequence[Plan], work: Work) -> Here:
     """This machine, after a training step of the largest model that the plans train."""
     taken = psutil.Process().memory_info().rss
-    runs = [run for plan in plans for run in plan.runs]
-    return Here(forecast.calibrated(runs, plans[0], work), psutil.virtual_memory().total, taken)
+    pace = forecast.calibrated((run for plan in plans for run in plan.runs), plans[0], work)
+    return Here(pace.seconds, psutil.virtual_memory().total, taken)
 
 
 def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
     """A line per run, those that several notebooks need once: what it is, its state, parameters,
     tokens, FLOPs, bytes of memory and of disk (and beside it while it goes on), seconds, whether it
     fits, whether its texts are estimated."""
-    store, lines = Store().snapshot(), {}
+    store, lines = Store().snapshot(), dict[str, dict]()
     for job in jobs:
         for run, state, _ in states(job.plan, job.folder, store):
             if run.planned not in lines:
                 took = kinds.took(work, run)
                 memory = _needed(run, took, job.plan, device.taken)
-                line: dict[str, object] = {
+                lines[run.planned] = {
                     "notebook": job.notebook.stem,
                     "kind": run.kind,
                     "run": run.label,
                     "state": state,
-                }
-                line |= {
                     "parameters": took.parameters,
                     "tokens": took.tokens,
                     "flops": took.flops,
                     "memory": memory,
-                }
-                line |= {
                     "disk": took.disk,
                     "beside": took.work,
                     "seconds": device.seconds(run, took),
+                    "fits": memory <= device.memory,
+                    "estimated": took.estimated,
+                    "planned": run.planned,
                 }
-                line |= {"fits": memory <= device.memory, "estimated": took.estimated}
-                lines[run.planned] = line | {"planned": run.planned}
     return pd.DataFrame(lines.values())
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """The runs that differ in their seed alone in one line, with their number, numbers as means."""
     unseeded = table.assign(run=table.run.str.replace(r" s\d+", "", n=1, regex=True))
-    means = unseeded.groupby(["notebook", "kind", "run", "state"], sort=False)[COLUMNS].mean()
-    return means.assign(
-        count=unseeded.groupby(["notebook", "kind", "run", "state"], sort=False).size()
-    ).reset_index()
+    groups = unseeded.groupby(["notebook", "kind", "run", "state"], sort=False)
+    return groups[COLUMNS].mean().assign(count=groups.size()).reset_index()
 
 
 def lines_of(table: pd.DataFrame, device: Device) -> Iterator[str]:
@@ -167,11 +151,10 @@ def lines_of(table: pd.DataFrame, device: Device) -> Iterator[str]:
         f" {'memory GB':>9} {'disk GB':>8} {'time':>11}  run"
     )
     for run in grouped(table).itertuples():
-        size, read = f"{run.parameters / 1e6:9.1f}M", f"{run.tokens / 1e6:7.2f}M"
-        room = f"{run.memory / 1e9:9.1f} {run.disk / 1e9:8.2f}"
         yield (
-            f"{run.count:4} {run.state:8} {run.kind:8} {size} {read} {run.flops:8.1e} {room}"
-            f" {spoken(run.seconds):>11}  {run.run}"
+            f"{run.count:4} {run.state:8} {run.kind:8} {run.parameters / 1e6:9.1f}M"
+            f" {run.tokens / 1e6:7.2f}M {run.flops:8.1e} {run.memory / 1e9:9.1f}"
+            f" {run.disk / 1e9:8.2f} {spoken(run.seconds):>11}  {run.run}"
         )
     left = table[table.state != "done"]
     yield ""
@@ -203,12 +186,11 @@ def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
             f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f}"
             f" GB are free in {home()}: make room."
         )
-    room = (
-        torch.cuda.get_device_properties(device).total_memory
+    room, taken = (
+        (torch.cuda.get_device_properties(device).total_memory, CONTEXT)
         if device.type == "cuda"
-        else psutil.virtual_memory().total
+        else (psutil.virtual_memory().total, psutil.Process().memory_info().rss)
     )
-    taken = CONTEXT if device.type == "cuda" else psutil.Process().memory_info().rss
     for run in missing:
         needed = _needed(run, kinds.took(work, run), plan, taken)
         if needed > room:

@@ -52,10 +52,9 @@ def pages() -> dict[Path, dict[str, str]]:
 
 def _kept(folder: Path) -> str:
     """What students and controls keep of F1 and EM, as a table."""
-    kept = exports.read(folder / "retention.csv")
-    models = tables.main(kept)[lambda table: table.role != TEACHER]
-    named = ("role", "eval_prompt", "test_set")
-    return tables.markdown(tables.cells(models, named, retention.RETAINED)) + "\n"
+    models = tables.main(exports.read(folder / "retention.csv"))[lambda kept: kept.role != TEACHER]
+    cells = tables.cells(models, ("role", "eval_prompt", "test_set"), retention.RETAINED)
+    return tables.markdown(cells) + "\n"
 
 
 def filled(page: Path, text: str, results: dict[str, str]) -> str:

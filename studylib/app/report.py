@@ -154,8 +154,10 @@ def _traced(job: Job, origins: pd.DataFrame) -> dict:
     """The same, with the runs that each line of its tables is computed from, by the tables' names,
     and a note on what today's code would compute anew, unless the answer has it."""
     shown, note = section(job), app_origins.superseded(job.plan, origins)
-    runs = {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]}
-    return shown | {"note": "" if note in shown["answer"] else note, "runs": runs}
+    return shown | {
+        "note": "" if note in shown["answer"] else note,
+        "runs": {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]},
+    }
 
 
 def _lines(folder: Path, name: str) -> pd.DataFrame:
@@ -220,10 +222,13 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
     sets = {}
     for job in jobs:
         shown = exports.exported(job.folder, "runs.csv")
-        needs = (
-            need for run in job.plan.runs if run.planned in shown for need in run.needs.values()
-        )
-        used = {need.digest for need in needs if isinstance(need, Input)}
+        used = {
+            need.digest
+            for run in job.plan.runs
+            if run.planned in shown
+            for need in run.needs.values()
+            if isinstance(need, Input)
+        }
         for source in (job.plan.train, job.plan.dev, *job.plan.tests):
             fingerprint = source.digest[:12] if source.digest in used else CHANGED
             sets[source.label, source.digest] = (source.label, source.value, fingerprint)
@@ -232,9 +237,11 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
 
 def _origins(jobs: Sequence[Job], origins: Mapping[Path, pd.DataFrame]) -> dict:
     """Every run once, with the time it took, and the versions and machines that were used."""
-    outdated: dict[str, str] = {}
-    for job in jobs:
-        outdated |= app_origins.outdated(job.plan, origins[job.notebook])
+    outdated = {
+        planned: how
+        for job in jobs
+        for planned, how in app_origins.outdated(job.plan, origins[job.notebook]).items()
+    }
     runs = pd.concat(origins.values()).drop_duplicates("planned")
     versions = {
         name: sorted(
@@ -243,55 +250,61 @@ def _origins(jobs: Sequence[Job], origins: Mapping[Path, pd.DataFrame]) -> dict:
         for name in runs
         if name not in RUN_COLUMNS
     }
-    runs = runs.assign(outdated=[outdated.get(planned, "") for planned in runs.planned])
-    hours = runs.seconds.sum() / 3600
-    return {"runs": runs.to_dict("records"), "hours": hours, "versions": versions}
+    return {
+        "runs": runs.assign(outdated=[outdated.get(run, "") for run in runs.planned]).to_dict(
+            "records"
+        ),
+        "hours": runs.seconds.sum() / 3600,
+        "versions": versions,
+    }
 
 
 def _answers(jobs: Sequence[Job], store: Store) -> dict:
     """Every question of every test set with the answers that the store has, a list of (model,
     answer) each; every context and every model's name once, then by their numbers."""
     sets: dict[tuple, dict] = {}
-    for job in jobs:
-        for asked in job.plan.asked:
-            if store.result(asked.answers) is not None:
-                key = asked.answers.needs["test"].digest, asked.called["eval_prompt"]
-                sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
-    contexts: dict[str, int] = {}
-    names: dict[str, int] = {}
-    questions = []
-    for models in sets.values():
-        first, *_ = models.values()
-        test, mode = first.answers.needs["test"], first.called["eval_prompt"]
+    for asked in (asked for job in jobs for asked in job.plan.asked):
+        if store.result(asked.answers) is not None:
+            key = asked.answers.needs["test"].digest, asked.called["eval_prompt"]
+            sets.setdefault(key, {}).setdefault(store.key(asked.answers), asked)
+    contexts, names, questions = dict[str, int](), dict[str, int](), list[dict]()
+    for (_, mode), models in sets.items():
+        test = next(iter(models.values())).answers.needs["test"]
         answers = {
             names.setdefault(_model(asked.called), len(names)): store.read(
                 asked.answers, "answers.json"
             )
             for asked in models.values()
         }
-        for question in inputs.questions(test):
-            questions.append(
-                {
-                    "set": f"{test.label}, {mode}",
-                    "article": question.article,
-                    "question": question.question,
-                    "context": contexts.setdefault(question.context, len(contexts)),
-                    "gold": list(dict.fromkeys(text for text, _ in question.answers)),
-                    "answers": [
-                        [model, given[question.id]["text"]] for model, given in answers.items()
-                    ],
-                }
-            )
+        questions += [
+            {
+                "set": f"{test.label}, {mode}",
+                "article": question.article,
+                "question": question.question,
+                "context": contexts.setdefault(question.context, len(contexts)),
+                "gold": list(dict.fromkeys(text for text, _ in question.answers)),
+                "answers": [
+                    [model, given[question.id]["text"]] for model, given in answers.items()
+                ],
+            }
+            for question in inputs.questions(test)
+        ]
     return {"contexts": list(contexts), "models": list(names), "questions": questions}
 
 
 def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
     role, teacher = called["role"], called["teacher"]
-    parts = [called["student"] or called["family"], role, f"trained {called['train_prompt']}"]
-    parts.append(called["objective"])
-    if role == TEACHER and teacher != FINE_TUNED:
-        parts.append(teacher)
-    elif role != TEACHER:
-        parts += [f"{called['init']} init", f"teacher: {teacher}"]
-    return ", ".join(part for part in [*parts, f"seed {called['seed']}"] if part)
+    if role == TEACHER:
+        origin = [teacher] if teacher != FINE_TUNED else []
+    else:
+        origin = [f"{called['init']} init", f"teacher: {teacher}"]
+    parts = [
+        called["student"] or called["family"],
+        role,
+        f"trained {called['train_prompt']}",
+        called["objective"],
+        *origin,
+        f"seed {called['seed']}",
+    ]
+    return ", ".join(filter(None, parts))

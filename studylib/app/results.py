@@ -45,11 +45,16 @@ class Results:
 
     def export(self) -> "Results":
         """Write all of it into the folder, but for the arms, which the plan states."""
-        kept = {name: _without_arms(table) for name, table in self.tables.items()}
-        drawn = {
-            name: (figure, _without_arms(table)) for name, (figure, table) in self.figures.items()
-        }
-        study.export(self.folder, _without_arms(self.rows), kept, self.texts, drawn)
+        study.export(
+            self.folder,
+            _without_arms(self.rows),
+            {name: _without_arms(table) for name, table in self.tables.items()},
+            self.texts,
+            {
+                name: (figure, _without_arms(table))
+                for name, (figure, table) in self.figures.items()
+            },
+        )
         return self
 
     def table(self, name: str) -> pd.DataFrame | Markdown:
@@ -128,8 +133,12 @@ class Source:
         self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
     ) -> Results:
         """These results with the comparison with the teacher and the learning rates."""
-        common = {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)}
-        return self.results({"seeds": self.seeds} | numbers, texts, drawn, common | cells)
+        return self.results(
+            {"seeds": self.seeds} | numbers,
+            texts,
+            drawn,
+            {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)} | cells,
+        )
 
     def _with_arms(self, table: pd.DataFrame) -> pd.DataFrame:
         """Lines with the arm that the plan states for their models, or else their role."""
@@ -146,11 +155,10 @@ def _capacity_gap(source: Source) -> Results:
     rows, kept, mode = source.rows, source.kept, source.train_prompts[0]
     gained, bases = contrasts.contrasts(rows), retention.bases(rows)
     untouched, costs = retention.on_untouched(rows, kept), cost.pareto(source.timing)
-    numbers = {"timing": source.timing, "contrasts": gained, "untouched": untouched}
-    law = teacher_sizes.law(rows)
-    sweep = teacher_sizes.sweep(rows)
+    law, sweep = teacher_sizes.law(rows), teacher_sizes.sweep(rows)
     return source.compared(
-        numbers | ({"bases": bases} if len(bases) else {}),
+        {"timing": source.timing, "contrasts": gained, "untouched": untouched}
+        | ({"bases": bases} if len(bases) else {}),
         summary.capacity_gap(kept, gained, costs, law, bases, mode, source.origin, untouched),
         figures.capacity_gap(kept, source.seeds, costs, sweep, source.curves, mode),
         {"contrasts": tables.contrast_cells(gained), "bases": tables.base_cells(bases)},
@@ -171,10 +179,8 @@ def _teacher_choice(source: Source) -> Results:
 
 def _prompting_mode(source: Source) -> Results:
     kept, modes = source.kept, source.train_prompts
-    eval_prompts = list(
-        dict.fromkeys(answers.called["eval_prompt"] for answers in source.plan.asked)
-    )
-    worth = prompting.prompting(source.rows, modes, eval_prompts)
+    eval_prompts = dict.fromkeys(asked.called["eval_prompt"] for asked in source.plan.asked)
+    worth = prompting.prompting(source.rows, modes, list(eval_prompts))
     traits = prompting.by_trait(source.rows, modes)
     return source.compared(
         {"comparisons": worth},
@@ -186,13 +192,16 @@ def _prompting_mode(source: Source) -> Results:
 
 def _methods(source: Source) -> Results:
     table = methods_table.compare(source.rows, training_cost.of(source.plan))
-    texts = {
-        "table": methods_table.markdown(table),
-        "answer": methods_table.answer(table),
-        "conclusion": methods_table.conclusion(table),
-    }
-    drawn = {"frontier": methods_table.frontier(table)}
-    return source.results({"methods": table}, texts, drawn, {"table": methods_table.shown(table)})
+    return source.results(
+        {"methods": table},
+        {
+            "table": methods_table.markdown(table),
+            "answer": methods_table.answer(table),
+            "conclusion": methods_table.conclusion(table),
+        },
+        {"frontier": methods_table.frontier(table)},
+        {"table": methods_table.shown(table)},
+    )
 
 
 EXPERIMENTS: Mapping[str, Callable[[Source], Results]] = {

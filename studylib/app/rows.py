@@ -21,8 +21,19 @@ from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
 COUNTS = ["parameters_total", "parameters_nonembedding"]
-COLUMNS = [*IDENTITY, *COUNTS, "run", "planned", "article", "question", *MARKS, "untouched"]
-COLUMNS += [*TRAITS, *SCORES, "answer"]
+COLUMNS = [
+    *IDENTITY,
+    *COUNTS,
+    "run",
+    "planned",
+    "article",
+    "question",
+    *MARKS,
+    "untouched",
+    *TRAITS,
+    *SCORES,
+    "answer",
+]
 
 
 def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> pd.DataFrame:
@@ -51,9 +62,12 @@ def _rows(asked: Asked, store: Store, exported: Mapping[str, pd.DataFrame]) -> p
     test = asked.answers.needs["test"]
     if is_answered(asked, store):
         counts = inputs.parameter_counts(store, asked.counted)
-        fixed = asked.called | {f"parameters_{name}": count for name, count in counts.items()}
-        fixed |= {"run": store.key(asked.answers), "planned": asked.planned}
-        part = _scored(asked, store).assign(**fixed)
+        part = _scored(asked, store).assign(
+            **asked.called,
+            **{f"parameters_{name}": count for name, count in counts.items()},
+            run=store.key(asked.answers),
+            planned=asked.planned,
+        )
     elif asked.planned in exported:
         part = _marked(exported[asked.planned].assign(**asked.called), test)
     else:
@@ -64,8 +78,11 @@ def _rows(asked: Asked, store: Store, exported: Mapping[str, pd.DataFrame]) -> p
 def is_answered(asked: Asked, store: Store) -> bool:
     """Whether the store has all that a set of answers' rows are made of."""
     teacher = asked.teacher.answers if asked.teacher else None
-    read = [asked.answers, asked.counted, asked.loyalty, teacher]
-    return all(store.result(run) is not None for run in read if isinstance(run, Run))
+    return all(
+        store.result(run) is not None
+        for run in (asked.answers, asked.counted, asked.loyalty, teacher)
+        if isinstance(run, Run)
+    )
 
 
 def _scored(asked: Asked, store: Store) -> pd.DataFrame:

@@ -55,12 +55,12 @@ def to_compute(states: Sequence[tuple[Run, str, str]]) -> list[Run]:
 def lacking(folder: Path) -> bool:
     """Whether there are rows in `folder` of runs that the store does not have: they come from
     another machine, or the store is gone."""
-    keys = {
-        key
+    answers = Store().root / "answers"
+    return not all(
+        (answers / key / "result.json").exists()
         for table in exports.tables(folder, "rows.parquet", ["run"])
         for key in table.run.unique()
-    }
-    return not all((Store().root / "answers" / key / "result.json").exists() for key in keys)
+    )
 
 
 def superseded(plan: Plan, folder: Path) -> bool:

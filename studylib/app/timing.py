@@ -35,13 +35,13 @@ def timing(
     """
     students = _costs(plan, (store or Store()).snapshot(), folder)
     models = pd.concat([_teachers(students, table), students], ignore_index=True)
-    table = pairing.distinct(table)
-    asked = table[table.eval_prompt == table.train_prompt].groupby(
+    asked = pairing.distinct(table[table.eval_prompt == table.train_prompt]).groupby(
         [*TRAINED, "test_set"], sort=False
     )
-    scores = 100 * asked[["f1", "exact_match"]].mean()
-    scores = scores.assign(answers=asked.run.agg(run_ids.joined)).reset_index()
-    costs = models.merge(scores, on=TRAINED)
+    scores = (100 * asked[["f1", "exact_match"]].mean()).assign(
+        answers=asked.run.agg(run_ids.joined)
+    )
+    costs = models.merge(scores.reset_index(), on=TRAINED)
     runs = zip(costs.pop("runs"), costs.pop("answers"), strict=True)
     return costs.assign(runs=[run_ids.joined(pair) for pair in runs])
 
@@ -53,16 +53,18 @@ def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
     for run, called in plan.costs:
         line = {name: called[name] for name in IDENTITY if name in called}
         if (result := store.result(run)) is not None:
-            for whose, model in MODELS.items():
-                line |= {whose + what: value for what, value in result["facts"][model].items()}
-            line |= result["facts"]["shares"]
-            line["runs"] = run_ids.joined([store.folder(run).name])
+            facts, keys = result["facts"], [store.folder(run).name]
+            measured = facts["shares"] | {
+                whose + what: value
+                for whose, model in MODELS.items()
+                for what, value in facts[model].items()
+            }
         elif (before := exported.get(run.planned)) is not None:
-            line |= before.iloc[0][[*MEASURED, *TIMES]].to_dict()
-            line["runs"] = run_ids.joined(origins[run.planned].key)
+            keys = list(origins[run.planned].key)
+            measured = before.iloc[0][[*MEASURED, *TIMES]].to_dict()
         else:
             continue
-        lines.append(line | {"planned": run.planned})
+        lines.append(line | measured | {"planned": run.planned, "runs": run_ids.joined(keys)})
     return pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
 
 

@@ -6,7 +6,6 @@ there.
 """
 
 import csv
-import json
 import os
 import secrets
 import shutil
@@ -104,13 +103,21 @@ def _count(jobs: Sequence[Job], findings: Sequence[Difference]) -> str:
 def _differences(
     job: Job, place: Path, store: Store, random: Random, sample: int
 ) -> Iterator[Difference]:
-    """What differs in what a notebook exported, redrawn in a copy of the project, and in the
-    store."""
+    """What differs in what a notebook exported, redrawn in a copy of the project, and in the models
+    and answers that the store has."""
     if not (job.folder / "rows.parquet").exists():
         yield Difference("rows.parquet is missing")
         return
     yield from _redrawn(job, place)
-    yield from _stored(job, store, random, sample)
+    if store.root.exists():
+        yield from map(Difference, weights.differences(job.plan, store))
+        for reference in sorted(weights.unknown(job.plan)):
+            yield Difference(
+                f"{reference} is not fetched: the sizes of its students are not compared with the"
+                " plan",
+                wrong=False,
+            )
+    yield from _asked(job, store, random, sample)
 
 
 def _meaning(sample: int) -> str:
@@ -130,8 +137,11 @@ def _meaning(sample: int) -> str:
 
 def _files(folder: Path) -> list[str]:
     """The names of what a notebook exported; none where it did not."""
-    there = [file.name for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
-    return sorted(name for name in there if not name.startswith(".") and name != exports.DIGESTS)
+    return sorted(
+        file.name
+        for file in folder.glob("[!.]*")
+        if file.is_file() and file.name != exports.DIGESTS
+    )
 
 
 @contextmanager
@@ -186,22 +196,15 @@ def _redrawn(job: Job, place: Path) -> Iterator[Difference]:
     for name in sorted({*_files(shown), *_files(redrawn)}):
         if not (shown / name).exists():
             yield Difference(f"{name} is missing")
-        elif not (redrawn / name).exists():
-            foreign = name not in exports.listed(shown)
-            meaning = (
-                "is not the study's: left alone"
-                if foreign
-                else "is none of the files that the notebook writes"
-            )
-            yield Difference(f"{name} {meaning}", wrong=not foreign, seen=not foreign)
-        elif (
-            difference := differing(shown / name, redrawn / name)
-        ) is not None and difference.wrong:
-            yield difference
-        elif not exports.as_written(shown / name):
-            yield Difference(f"{name} is not what was written (digest differs)")
-        elif difference is not None:
-            yield difference
+        elif (redrawn / name).exists():
+            difference = differing(shown / name, redrawn / name)
+            if not (difference and difference.wrong) and not exports.as_written(shown / name):
+                difference = Difference(f"{name} is not what was written (digest differs)")
+            yield from [difference] if difference else []
+        elif name in exports.listed(shown):
+            yield Difference(f"{name} is none of the files that the notebook writes")
+        else:
+            yield Difference(f"{name} is not the study's: left alone", wrong=False, seen=False)
     if read_sealed(shown / exports.DIGESTS) is None:
         yield Difference(f"{exports.DIGESTS} is missing, or not what was written")
 
@@ -221,8 +224,11 @@ def _unlike(shown: Path, redrawn: Path) -> Difference | None:
     if shown.suffix == ".parquet":
         return _table(shown, redrawn)
     if shown.suffix in PICTURES:
-        text = f"{shown.name}: not compared, another drawing of the numbers of {shown.stem}.csv"
-        return Difference(text, wrong=False, seen=False)
+        return Difference(
+            f"{shown.name}: not compared, another drawing of the numbers of {shown.stem}.csv",
+            wrong=False,
+            seen=False,
+        )
     lines = [file.read_text(encoding="utf-8").splitlines() for file in (shown, redrawn)]
     if shown.suffix == ".csv":
         return _cells(shown.name, lines)
@@ -260,7 +266,7 @@ def _cells(name: str, lines: Sequence[Sequence[str]]) -> Difference | None:
         )
     for number, (line, other) in enumerate(zip(shown, redrawn, strict=True), start=2):
         for head, a, b in zip(heads, line, other, strict=True):
-            if a != b and not _close(a, b):
+            if not _close(a, b):
                 return Difference(
                     f"{name}, line {number}, {head}: {a or 'nothing'} is shown, {b or 'nothing'}"
                     " follows from the rows"
@@ -273,30 +279,20 @@ def _cells(name: str, lines: Sequence[Sequence[str]]) -> Difference | None:
 
 
 def _close(a: str, b: str) -> bool:
+    """Whether two cells are the same, but for last digits."""
     try:
-        return isclose(float(a), float(b), rel_tol=LAST)
+        return a == b or isclose(float(a), float(b), rel_tol=LAST)
     except ValueError:
         return False
 
 
-def _stored(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
-    """What differs in the models and answers that the store has."""
-    if store.root.exists():
-        yield from map(Difference, weights.differences(job.plan, store))
-        for reference in sorted(weights.unknown(job.plan)):
-            yield Difference(
-                f"{reference} is not fetched: the sizes of its students are not compared with the"
-                " plan",
-                wrong=False,
-            )
-    yield from _asked(job, store, random, sample)
-
-
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
-    """What differs in a few sets of answers that the store has, and whose models and questions are
-    at hand."""
-    answered = [asked for asked in job.plan.asked if rows.is_answered(asked, store)]
-    there = [asked for asked in answered if budget.at_hand(asked.answers, "test")]
+    """What differs in a few sets of answers that are stored, their models and questions at hand."""
+    there = [
+        asked
+        for asked in job.plan.asked
+        if rows.is_answered(asked, store) and budget.at_hand(asked.answers, "test")
+    ]
     if lacking := len(job.plan.asked) - len(there):
         yield Difference(
             f"{lacking} of {len(job.plan.asked)} sets of answers are not at hand: of these only"
@@ -361,28 +357,26 @@ def _kept(job: Job, name: str, stored: pd.DataFrame) -> Iterator[Difference]:
         same = [column for column in lines if column != "label"]
         if there is None or len(there) != len(lines) or not set(same) <= set(there):
             yield Difference(f"{name}: not the lines or columns that the store has of {planned}")
-        elif unlike := [column for column in same if not _equal(there[column], lines[column])]:
+        elif unlike := [
+            column
+            for column in same
+            if not all(map(_close, map(str, there[column]), map(str, lines[column])))
+        ]:
             yield Difference(
                 f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown,"
                 f" {lines[unlike[0]].iloc[0]} is stored ({planned})"
             )
 
 
-def _equal(shown: pd.Series, stored: pd.Series) -> bool:
-    """Whether two columns as they stand in a table are the same, but for last digits."""
-    return all(
-        a == b or _close(a, b) for a, b in zip(map(str, shown), map(str, stored), strict=True)
-    )
-
-
 def _scored(job: Job, asked: Asked, store: Store) -> Iterator[Difference]:
     """Where rows differ from what the stored answers score."""
     every = pd.read_parquet(job.folder / "rows.parquet")
-    shown = every[every.planned == asked.planned].set_index("question").sort_index()
-    stored = (
-        rows.rows(replace(job.plan, asked=[asked], trained=[]), store)
-        .set_index("question")
-        .sort_index()
+    shown, stored = (
+        table.set_index("question").sort_index()
+        for table in (
+            every[every.planned == asked.planned],
+            rows.rows(replace(job.plan, asked=[asked], trained=[]), store),
+        )
     )
     if list(shown.index) != list(stored.index):
         yield Difference(
@@ -395,10 +389,9 @@ def _scored(job: Job, asked: Asked, store: Store) -> Iterator[Difference]:
     for name in (name for name in stored if name not in numbers):
         unlike[name] = shown[name].map(str) != stored[name].map(str)
     for question, column in unlike.stack()[lambda wrong: wrong].index[:1]:
-        a, b = shown.loc[question, column], stored.loc[question, column]
         yield Difference(
-            f"{asked.answers.label}, question {question}, {column}: {a} in rows.parquet, {b} by the"
-            " stored answer"
+            f"{asked.answers.label}, question {question}, {column}: {shown.loc[question, column]}"
+            f" in rows.parquet, {stored.loc[question, column]} by the stored answer"
         )
 
 
@@ -406,27 +399,25 @@ def _again(asked: Asked, store: Store, random: Random, sample: int) -> Iterator[
     """Where answers differ from the stored ones when some contexts with all their questions are
     asked again."""
     run = asked.answers
-    stored = json.loads(store.path(run, "answers.json").read_text(encoding="utf-8"))
+    stored = store.read(run, "answers.json")
     model, tokenizer = inputs.load(store, run.needs["model"])
     built = inputs.prompted(run, "test", tokenizer, model.config)
     drawn: set[str] = set()
-    longest = prompts.longest_answer(
-        branch.target for prompt in built for branch in prompt.branches
-    )
     for prompt in random.sample(built, len(built)):
         if len(drawn) < sample:
             drawn |= {branch.question.id for branch in prompt.branches}
-    some = [
-        prompt for prompt in built if prompt.branches[0].question.id in drawn
-    ]  # all windows of a context
+    # all windows of a context
+    some = [prompt for prompt in built if prompt.branches[0].question.id in drawn]
+    longest = prompts.longest_answer(
+        branch.target for prompt in built for branch in prompt.branches
+    )
     answers = answering.answered(run, model, tokenizer, some, longest=longest)
     for question, now in generate.best(answers).items():
         before = stored[question]
         if now.text != before["text"]:
-            lead = f"(the first choice led by {now.margin:.1g})"
             yield Difference(
                 f"{run.label}, question {question}: {before['text']!r} is stored, the model says"
-                f" {now.text!r} {lead}"
+                f" {now.text!r} (the first choice led by {now.margin:.1g})"
             )
         elif abs(now.probability - before["probability"]) > TOLERANCE:
             yield Difference(

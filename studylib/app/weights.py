@@ -33,8 +33,7 @@ def differences(plan: Plan, store: Store) -> Iterator[str]:
 def unknown(plan: Plan) -> set[str]:
     """The models from outside that are not at hand, so that the size of what is made of them is not
     known."""
-    references = (planning.base_of(run).value for run, _ in plan.trained)
-    return {reference for reference in references if loading.to_fetch(reference)}
+    return set(filter(loading.to_fetch, (planning.base_of(run).value for run, _ in plan.trained)))
 
 
 def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -> Iterator[str]:

@@ -42,21 +42,18 @@ def _named(profile: str, name: str) -> tuple[Run, Machine]:
     """The one run that is called so, and where its plan says it is made. Raises StudyError unless
     there is exactly one."""
     store, jobs = Store(), notebooks.jobs(profile)
-    every = [(run, job.plan.machine) for job in jobs for run in job.plan.runs]
-    named = [
-        pair
-        for pair in every
-        if name == pair[0].label or (len(name) > 5 and (store.key(pair[0]) or "").startswith(name))
-    ]
-    matches = list(
-        {run.planned: (run, machine) for run, machine in named}.values()
-    )  # what several notebooks need is one
-    if len(matches) != 1:
+    named = {  # what several notebooks need is one
+        run.planned: (run, job.plan.machine)
+        for job in jobs
+        for run in job.plan.runs
+        if name == run.label or (len(name) > 5 and (store.key(run) or "").startswith(name))
+    }
+    if len(named) != 1:
         raise StudyError(
-            f"{len(matches)} runs of {profile} are called {name!r}: `study status {profile}` lists"
+            f"{len(named)} runs of {profile} are called {name!r}: `study status {profile}` lists"
             " them."
         )
-    return matches[0]
+    return next(iter(named.values()))
 
 
 if __name__ == "__main__":

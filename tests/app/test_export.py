@@ -299,7 +299,7 @@ def test_the_harness_is_asked_in_the_studys_prompt():
         "answers": {"text": ["Bo", "the Bo"], "answer_start": [6, 6]},
     }
     (asked,) = prompts.build(
-        [export.squad.Question("1", "", row["context"], row["question"], (("Bo", 6),))],
+        [data_squad.Question("1", "", row["context"], row["question"], (("Bo", 6),))],
         tokenizer(),
         mode="zero-shot",
     )
