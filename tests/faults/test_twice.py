@@ -58,7 +58,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             cwd=folder,
             env=around,
             check=True,
-            timeout=PATIENCE,
+            timeout=6 * PATIENCE,
         )
         return folder / "figures" / "tiny" / "capacity_gap"
 
