@@ -219,7 +219,7 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
     teacher = needs.get("teacher", {}).get("key") if store.is_current(folder) else None
     every = {
         (answers["model"], answers["test"], answers["eval_prompt"], answers["seed"]): answers
-        for answers in _asked(store, {folder.name, teacher} - {None})
+        for answers in _asked(store, [folder.name, *filter(None, [teacher])])
     }
     for (model, *setting), answers in every.items():
         if model == folder.name:
