@@ -106,8 +106,11 @@ def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     for _, group in models.groupby([*retention.SETTING, "student"], sort=False):
         for name, model, other in _pairs(group):
             if set(model.seed) & set(other.seed):
-                identity = model[[*retention.SETTING, *PAIR[1:]]].iloc[0].to_dict()
-                lines.append(identity | {"contrast": name} | difference(model, other))
+                lines.append(
+                    model[[*retention.SETTING, *PAIR[1:]]].iloc[0].to_dict()
+                    | {"contrast": name}
+                    | difference(model, other)
+                )
     return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE])
 
 

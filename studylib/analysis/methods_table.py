@@ -29,8 +29,7 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         tested = table[f"{other}_p"].dropna()
         table[f"{other}_p_holm"] = pd.Series(statistics.holm(list(tested)), tested.index, float)
     names = ["family", "objective", "steps"]
-    means = costs.groupby(names, sort=False)[COST].mean().reset_index()
-    return table.merge(means, on=names, how="left")
+    return table.merge(costs.groupby(names, sort=False)[COST].mean(), on=names, how="left")
 
 
 def _lines(rows: pd.DataFrame) -> Iterator[dict]:

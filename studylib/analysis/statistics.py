@@ -163,5 +163,5 @@ def calibration_error(
     """
     stated, true = np.asarray(probabilities), np.asarray(right)
     which = np.minimum((stated * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, stated - true, bins)  # a bin's size cancels out
-    return float(np.abs(gaps).sum() / len(stated))
+    # a bin's size cancels out
+    return float(np.abs(np.bincount(which, stated - true, bins)).sum() / len(stated))

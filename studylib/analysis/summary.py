@@ -170,8 +170,8 @@ def _claims(models: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 def _nearest(students: pd.DataFrame) -> dict[str, Any]:
     """Of the first test set the student whose reduction is nearest to the paper's."""
     first = students[students.test_set == students.test_set.iloc[0]] if len(students) else students
-    distance = (first.reduction_total - retention.REPORTED).abs()
-    return next(iter(first.loc[distance.nsmallest(1).index].to_dict("records")), {})
+    nearest = (first.reduction_total - retention.REPORTED).abs().nsmallest(1).index
+    return next(iter(first.loc[nearest].to_dict("records")), {})
 
 
 def conclusion(

@@ -161,8 +161,9 @@ def contrast_cells(table: pd.DataFrame) -> pd.DataFrame:
         if name in always or table[name].nunique() > 1
     }
     title = "difference" if table.empty or "contrast" in columns else table.contrast.iloc[0]
-    shown = table.assign(size=table.student.map(sizes.written))
-    return _differences(shown, columns, f"{title}, F1")
+    return _differences(
+        table.assign(size=table.student.map(sizes.written)), columns, f"{title}, F1"
+    )
 
 
 def prompting(table: pd.DataFrame) -> str:

@@ -214,8 +214,10 @@ def export(key: str, folder: Path, push: str | None) -> None:
     """Write a teacher or student as a plain transformers folder with a model card."""
     from studylib.app import export as app_export
 
-    written = app_export.export(key, folder)
-    print(f"{written}: the model, its tokenizer, and README.md, which says how to use it.")
+    print(
+        f"{app_export.export(key, folder)}: the model, its tokenizer, and README.md, which says how"
+        " to use it."
+    )
     if push:
         print(app_export.push(folder, push))
 

@@ -58,8 +58,12 @@ class Job:
         """That of all that the notebook's tables and figures come from, and of these."""
         store, code = Store().snapshot(), Path(studylib.__file__).parent
         results = {run.planned: store.result(run) for run in self.plan.runs}
-        done = [run for run in self.plan.runs if results[run.planned]]
-        read = [store.folder(run) / name for run in done for name in READ]
+        read = [
+            store.folder(run) / name
+            for run in self.plan.runs
+            if results[run.planned]
+            for name in READ
+        ]
         files = [self.notebook, self.executed, *code.rglob("*.py"), *self.folder.rglob("*"), *read]
         return filesystem.digest(
             {

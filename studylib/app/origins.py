@@ -84,8 +84,9 @@ def outdated(plan: Plan, done: pd.DataFrame) -> dict[str, str]:
 def change(run: Run, lines: pd.DataFrame) -> str:
     """How the versions that a run was made with, by its lines of `origins`, differ from today's, in
     words; nothing where they do not."""
-    before = lines.versions.iloc[0] if "versions" in lines else ""
-    return versions.outdated(before, versions.written(run.versions))
+    return versions.outdated(
+        lines.versions.iloc[0] if "versions" in lines else "", versions.written(run.versions)
+    )
 
 
 def summary(plan: Plan, done: pd.DataFrame) -> Origin:

@@ -20,12 +20,12 @@ def of(plan: Plan) -> pd.DataFrame:
         model = asked.answers.needs["model"]
         if asked.teacher is None or not isinstance(model, Run):
             continue
-        questions = inputs.questions(asked.answers.needs["test"])
         lines.append(
             {
                 **{name: asked.called[name] for name in GROUP},
                 "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
-                "answer_flops": kinds.took(work, asked.answers).flops / len(questions),
+                "answer_flops": kinds.took(work, asked.answers).flops
+                / len(inputs.questions(asked.answers.needs["test"])),
             }
         )
     return pd.DataFrame(lines).groupby(GROUP, sort=False).mean().reset_index()

@@ -17,8 +17,7 @@ class Part:
     def member(self) -> str:
         """The file name of the piece in the wheel: `part07.bin` in the wheel that ends in
         `part7`."""
-        number = self.name.partition("==")[0].rpartition("part")[2]
-        return f"part{int(number):02d}.bin"
+        return f"part{int(self.name.partition('==')[0].rpartition('part')[2]):02d}.bin"
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ def exact_match(
     prediction: str, golds: Sequence[str], *, language: str = "en", rules: str = "squad"
 ) -> float:
     """1 if the words of the prediction and of any gold answer are the same."""
-    predicted = words(prediction, language=language, rules=rules)
-    return float(predicted in _words(golds, language, rules))
+    return float(
+        words(prediction, language=language, rules=rules) in _words(golds, language, rules)
+    )
 
 
 def f1(

@@ -124,8 +124,7 @@ class CapacityGap(SinglePrompt):
             raise StudyError(
                 "alternative.sizes is empty: name at least one, or leave `alternative` out."
             )
-        both = (self.alternative.stages, self.training.stages)
-        others, main = (method_stages.parse(stages) for stages in both)
+        others, main = map(method_stages.parse, (self.alternative.stages, self.training.stages))
         steps = method_stages.steps(others)
         if steps != self.training.steps:
             raise StudyError(
@@ -175,8 +174,7 @@ class CapacityGap(SinglePrompt):
         What a control lacks are the teacher's distributions and words, not its choice of
         questions."""
         training, siblings = self.training, self._siblings
-        filtered = training.targets == planning.FILTERED
-        gold = training.targets if filtered else "gold"
+        gold = training.targets if training.targets == planning.FILTERED else "gold"
         inits: dict[str, Sequence[int | str]] = {
             PRETRAINED: siblings,
             FINE_TUNED: self.sizes,

@@ -55,8 +55,11 @@ class Family:
             "train_prompt": train_prompt,
             "seed": seed,
         }
-        gold = method_stages.gold(self.training.teacher_steps)
-        called = self.named | {"role": TEACHER, "init": BASE} | taught(gold)
+        called = (
+            self.named
+            | {"role": TEACHER, "init": BASE}
+            | taught(method_stages.gold(self.training.teacher_steps))
+        )
         self.asked = plan.teacher(self.teacher, called, experiment.eval_prompts)
         self.inits: dict[tuple[str, str], Run | Input] = {
             (FINE_TUNED, ""): self.teacher,

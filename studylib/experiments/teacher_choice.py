@@ -79,8 +79,12 @@ class TeacherChoice(SinglePrompt):
         others = self._others(family)
         blank = {"init": "", "targets": "", "objective": "", "steps": 0}
         for name, (model, mode, counted) in others.items():
-            called = family.named | blank | {"role": TEACHER, "teacher": name}
-            family.plan.other_teacher(model, called, mode, counted=counted)
+            family.plan.other_teacher(
+                model,
+                family.named | blank | {"role": TEACHER, "teacher": name},
+                mode,
+                counted=counted,
+            )
         single = {FINE_TUNED: family.supervision} | {
             name: family.supervised_by(name, model, mode)
             for name, (model, mode, _) in others.items()

@@ -64,8 +64,7 @@ def _refused(values: Mapping[str, Any]) -> str:
         return "`per_layer_config`"
     if not values.get("is_causal", True):
         return "`is_causal: false`"
-    rotary = values.get("rope_parameters") or {}
-    if (kind := rotary.get("rope_type", "default")) not in ROTARY:
+    if (kind := (values.get("rope_parameters") or {}).get("rope_type", "default")) not in ROTARY:
         return f"`rope_type: {kind}`"
     return _windowed(values)
 

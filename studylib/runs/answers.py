@@ -45,9 +45,14 @@ def plan(
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Answer all questions; several processes share the contexts."""
     model, tokenizer = inputs.load(store, run.needs["model"])
-    prompts = inputs.prompted(run, "test", tokenizer, model.config)
     answers = answered(
-        run, model, tokenizer, prompts, shared=True, progress=bar.over, work=folder / "work"
+        run,
+        model,
+        tokenizer,
+        inputs.prompted(run, "test", tokenizer, model.config),
+        shared=True,
+        progress=bar.over,
+        work=folder / "work",
     )
     best = generate.best(answers)
     inputs.note(

@@ -20,11 +20,10 @@ def plan(taught_by: Run, setting: planning.Setting, *, contexts: int, label: str
         "seed": setting.seed,
         "pruning_contexts": contexts,
     }
-    needs = {"teacher": taught_by, "train": setting.train}
     return Run(
         "layers",
         parameters,
-        needs,
+        {"teacher": taught_by, "train": setting.train},
         planning.versions_of(setting.train_prompt, "cutting", "objectives"),
         f"{label} layer choice",
     )

@@ -130,8 +130,8 @@ def _cached(
     if not reprompted and not any(stage.prototype.overrides("batch") for stage in stages):
         return stored, teachers.ComputedStates(model, dev, tokens, precision)
     rows = [inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")]
-    dev_rows = rows[1] if dev and reprompted else dev
-    served: list[Served] = [stored, teachers.ComputedStates(model, dev_rows, tokens, precision)]
+    dev = rows[1] if dev and reprompted else dev
+    served: list[Served] = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
     return [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
 
 
