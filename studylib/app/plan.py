@@ -1,6 +1,6 @@
 """`study plan`: every run of a profile with what it takes, before anything is fetched or started.
 
-device = named("h100"); table = runs(batch.jobs("paper"), device)
+device = named("h100"); table = runs(notebooks.jobs("paper"), device)
 """
 
 import re

@@ -42,8 +42,8 @@ class Loaded:
 
     @cached_property
     def repeats(self) -> frozenset[str]:
-        """Ids of the questions that ask, case and blanks apart, what an earlier question of their
-        paragraph asks."""
+        """Ids of the questions that ask what an earlier question of their paragraph asks; case,
+        blanks and the composition of letters apart."""
         first: dict[tuple[str, str, str], str] = {}
         for q in self.questions:
             first.setdefault((q.article, q.context, _plain(q.question)), q.id)
@@ -181,8 +181,8 @@ def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, 
     contexts, questions, by their text in NFC, in which models see it."""
     texts: dict[str, Callable[[Question], str]] = {
         "articles": lambda q: composed(q.article),
-        "contexts": lambda q: _plain(composed(q.context)),
-        "questions": lambda q: _plain(composed(q.question)),
+        "contexts": lambda q: _plain(q.context),
+        "questions": lambda q: _plain(q.question),
     }
     return {
         what: sorted(set(map(text, test)) & set(map(text, training)))
@@ -191,8 +191,8 @@ def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, 
 
 
 def _plain(text: str) -> str:
-    """Lower case and single blanks: what two copies of a text have in common."""
-    return " ".join(text.lower().split())
+    """NFC, lower case and single blanks: what two copies of a text have in common."""
+    return " ".join(composed(text).lower().split())
 
 
 def _check(question: Question, name: str) -> None:

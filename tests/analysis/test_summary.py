@@ -425,6 +425,13 @@ def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_a_range()
     assert "no" in summary.choice_answer(gained[:0], scores, "fine-tuned", "zero-shot").lower()
 
 
+def test_a_fine_tuned_teacher_alone_is_no_range_of_teachers():
+    rows = choice(**{name: TAUGHT[name] for name in ("fine-tuned", "base")})
+    gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
+    text = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
+    assert " The fine-tuned teacher scores 80.0 F1, its students 60.0. (Zero-shot" in text
+
+
 def test_the_correlation_over_fine_tuned_teachers_stands_beside_that_over_all():
     rows = choice(**TAUGHT)
     gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)

@@ -318,7 +318,7 @@ def test_a_browser_shows_it_whole_without_a_network(
     )
     assert page.locator(".asked").count() == 2
     page.fill("#words", "who LIVES")
-    assert page.locator(".asked").count() == 1 and "1 question" in page.inner_text("#found")
+    assert page.locator(".asked").count() == 1 and "1 question" in page.inner_text("#count")
     page.fill("#words", "no such words")
     assert page.locator(".asked").count() == 0
     assert len(page.pdf()) > 10_000 and complaints == []
@@ -379,7 +379,7 @@ def test_the_filter_knows_test_sets_and_unlike_answers(page: Any):
     assert questions_shown(page) == ["Where?"]
     page.select_option("#right", "2")
     assert questions_shown(page) == [], "one and three say the same"
-    assert page.inner_text("#found") == "0 questions"
+    assert page.inner_text("#count") == "0 questions"
     page.select_option("#set", "far")
     assert questions_shown(page) == []
     assert page.locator("#right").input_value() == "2", "the choice stays"
@@ -395,4 +395,4 @@ def test_the_filter_knows_test_sets_and_unlike_answers(page: Any):
     page.fill("#words", "june")
     assert questions_shown(page) == ["When?"]
     assert "two: June" in page.inner_text("#list")
-    assert page.inner_text("#found") == "1 question"
+    assert page.inner_text("#count") == "1 question"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import shared_work
 import torch
+from launcher import TORCHRUN
 from miniatures import SETTINGS, planned
 from patience import PATIENCE
 from shared_work import CASES
@@ -28,16 +29,7 @@ ALONE = "one"
 
 def by_two(folder: Path, *names: str) -> dict[str, list]:
     """What two processes find, by what was wanted."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        shared_work.__file__,
-        str(folder),
-    ]
+    command = [sys.executable, *TORCHRUN, shared_work.__file__, str(folder)]
     files = [folder / f"{what}.json" for what in names]
     for file in files:
         file.unlink(missing_ok=True)

@@ -236,15 +236,15 @@ def test_the_place_of_a_paragraph_says_which_draws_hold_it(save: Callable):
 
 def repeating(save: Callable) -> Path:
     """Two paragraphs of three questions each; the first asks its first question again, in other
-    blanks and case, and its second."""
+    blanks, case and composition, and its second."""
     content = library(articles=2, paragraphs=1)
     asked = content["data"][0]["paragraphs"][0]["qas"]
     asked += [
-        {**asked[0], "id": "again", "question": " 0  ?"},
+        {**asked[0], "id": "again", "question": " E\u0301  0 ?"},
         {**asked[1], "id": "third"},
         {**asked[1], "id": "fourth"},
     ]
-    asked[0]["question"] = "0 ?"
+    asked[0]["question"] = "\u00e9 0 ?"
     return save(content)
 
 

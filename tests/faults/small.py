@@ -78,7 +78,8 @@ class Victims:
     def __init__(self) -> None:
         self.streams, self.number = TemporaryDirectory(), itertools.count()
         around = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        around["PYTHONPATH"] = f"{VICTIM.parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        paths = [*map(str, VICTIM.parents[1:3]), os.environ.get("PYTHONPATH", "")]
+        around["PYTHONPATH"] = os.pathsep.join(paths)
         self.process = subprocess.Popen(
             [sys.executable, str(VICTIM)],
             env=around,

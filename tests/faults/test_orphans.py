@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from launcher import TORCHRUN
 from patience import PATIENCE
 from small import VICTIM, prepare
 
@@ -23,15 +24,6 @@ STUDY = [
     "-c",
     f"{HEARING}import sys; from studylib.app.cli import main; sys.exit(main(sys.argv[1:]))",
     "run",
-]
-TORCHRUN = [
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node",
-    "2",
-    "-m",
-    "studylib.app.worker",
 ]
 WORKERS = {"engine_options": {"workers": 2}}
 
@@ -97,5 +89,8 @@ def test_processes_that_share_a_run_end_with_the_study(number: int, tmp_path: Pa
 def test_processes_of_torchrun_end_with_it(tmp_path: Path):
     folder = prepare(tmp_path / "study", **ENDLESS)
     check_nothing_is_left(
-        folder, [*TORCHRUN, "capacity_gap.yaml", "gpt_neox s0 teacher"], signal.SIGKILL, runs=1
+        folder,
+        [*TORCHRUN, "-m", "studylib.app.worker", "capacity_gap.yaml", "gpt_neox s0 teacher"],
+        signal.SIGKILL,
+        runs=1,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import torch
+from patience import PATIENCE
 
 from studylib.app import cli
 from studylib.core import filesystem
@@ -28,7 +29,6 @@ from studylib.store import store as store_store
 from studylib.training import checkpoint, teachers
 
 HALF = b"half"
-LONGEST = 900  # seconds, after which a signal ends a child that waits for ever
 
 
 def die() -> None:
@@ -244,7 +244,7 @@ def begin(asked: dict) -> int:
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{asked['streams']}.{name}", os.O_CREAT | os.O_WRONLY), stream)
         code = 1
-        signal.alarm(LONGEST)
+        signal.alarm(PATIENCE)  # which ends a child that waits for ever
         try:
             code = main(
                 folder, asked["moment"], Path(asked["home"]), asked["what"], asked["kernel"]

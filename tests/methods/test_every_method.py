@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import short_training
 import torch
+from launcher import TORCHRUN
 from miniatures import model
 from patience import PATIENCE
 from short_training import EVERY, VOCABULARY, curves_of, rows_of, teacher_of, trained
@@ -108,12 +109,11 @@ def test_the_same_seed_makes_the_same_rows(method):
 @pytest.mark.slow
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Of every method, in one call of torch's launcher."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     file = tmp_path / "two" / "curves.json"
     file.parent.mkdir()
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, *launcher, short_training.__file__, str(file)],
+        [sys.executable, *TORCHRUN, short_training.__file__, str(file)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
