@@ -29,7 +29,7 @@ PART = {
     "teacher_sizes": [],
 }
 STEPS = {  # half of those of tiny
-    "teacher_steps": 40,
+    "teacher_steps": 30,
     "stages": [{"steps": 10, "losses": {"forward_kl": 1, "cross_entropy": 0.5}}],
 }
 TEACHERS, STUDENTS = 0.5, 2.0  # points of F1, as studylib/README.md says
