@@ -3,6 +3,8 @@
 kept[roles.main(kept)]     teachers, main students and controls
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT, TEACHER
@@ -12,6 +14,13 @@ def arms(table: pd.DataFrame) -> pd.Series:
     """The arm of every line, as the plan states it (column `arm`). Without that column all models
     are main ones: their arm is their role."""
     return table.get("arm", table.role)
+
+
+def named(table: pd.DataFrame, arms: Mapping[tuple[str, str, str], str]) -> pd.DataFrame:
+    """The lines with the arms that a plan states by role, teacher and objective; that of all others
+    is their role."""
+    models = table[["role", "teacher", "objective"]].itertuples(index=False, name=None)
+    return table.assign(arm=[arms.get(model, model[0]) for model in models])
 
 
 def main(table: pd.DataFrame) -> pd.Series:

@@ -7,8 +7,9 @@ import json
 import re
 from pathlib import Path
 
-from studylib.analysis import retention, tables
+from studylib.analysis import retention, roles, tables
 from studylib.app import methods_list, study
+from studylib.app.notebooks import Job, jobs
 from studylib.bench import speed
 from studylib.core.errors import StudyError
 from studylib.core.labels import TEACHER
@@ -42,7 +43,7 @@ def pages() -> dict[Path, dict[str, str]]:
         root() / "README.md": {
             "answers": "".join(answers),
             "methods": methods_list.table("studylib/methods/", decisions=False),
-            "kept": _kept(study.folder("qwen", "capacity_gap")),
+            "kept": _kept(next(job for job in jobs("qwen") if job.notebook.stem == "capacity_gap")),
         },
         root() / "figures" / "small" / "README.md": results,
         root() / "studylib" / "bench" / "README.md": {"bench": speed.table(measured)},
@@ -50,9 +51,10 @@ def pages() -> dict[Path, dict[str, str]]:
     }
 
 
-def _kept(folder: Path) -> str:
+def _kept(job: Job) -> str:
     """What students and controls keep of F1 and EM, as a table."""
-    models = tables.main(exports.read(folder / "retention.csv"))[lambda kept: kept.role != TEACHER]
+    lines = roles.named(exports.read(job.folder / "retention.csv"), job.plan.arms)
+    models = tables.main(lines)[lambda kept: kept.role != TEACHER]
     cells = tables.cells(models, ("role", "eval_prompt", "test_set"), retention.RETAINED)
     return tables.markdown(cells) + "\n"
 

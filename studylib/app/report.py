@@ -19,7 +19,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from studylib.analysis import run_ids, tables
+from studylib.analysis import roles, run_ids, tables
 from studylib.app import origins as app_origins
 from studylib.app import parameters
 from studylib.app.notebooks import Job
@@ -156,18 +156,18 @@ def _traced(job: Job, origins: pd.DataFrame) -> dict:
     shown, note = section(job), app_origins.superseded(job.plan, origins)
     return shown | {
         "note": "" if note in shown["answer"] else note,
-        "runs": {name: list(_lines(job.folder, name).runs) for name, _, _ in shown["tables"]},
+        "runs": {name: list(_lines(job, name).runs) for name, _, _ in shown["tables"]},
     }
 
 
-def _lines(folder: Path, name: str) -> pd.DataFrame:
+def _lines(job: Job, name: str) -> pd.DataFrame:
     """What the lines of a table are written from, in their order; nothing for those of models,
     which are not computed from rows."""
     stems = {"rates": (), "contrasts": (name,), "comparisons": (name,)}.get(name, COMPARED)
-    for file in (folder / f"{stem}.csv" for stem in stems):
+    for file in (job.folder / f"{stem}.csv" for stem in stems):
         if file.exists():
             lines = exports.read(file)
-            return tables.main(lines) if name == "headline" else lines
+            return tables.main(roles.named(lines, job.plan.arms)) if name == "headline" else lines
     return pd.DataFrame(columns=["runs"])
 
 

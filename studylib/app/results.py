@@ -19,6 +19,7 @@ from studylib.analysis import (
     prompting,
     rates,
     retention,
+    roles,
     summary,
     tables,
     teacher_sizes,
@@ -90,15 +91,15 @@ class Source:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        return self._with_arms(study.rows(self.plan, folder=self.folder))
+        return roles.named(study.rows(self.plan, folder=self.folder), self.plan.arms)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        return self._with_arms(study.curves(self.plan, folder=self.folder))
+        return roles.named(study.curves(self.plan, folder=self.folder), self.plan.arms)
 
     @cached_property
     def timing(self) -> pd.DataFrame:
-        return self._with_arms(study.timing(self.plan, self.rows, folder=self.folder))
+        return roles.named(study.timing(self.plan, self.rows, folder=self.folder), self.plan.arms)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -107,7 +108,7 @@ class Source:
     @cached_property
     def origin(self) -> summary.Origin:
         without = origins.summary(self.plan, self.runs)
-        return replace(without, rates=self._with_arms(without.rates))
+        return replace(without, rates=roles.named(without.rates, self.plan.arms))
 
     @cached_property
     def kept(self) -> pd.DataFrame:
@@ -139,12 +140,6 @@ class Source:
             drawn,
             {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)} | cells,
         )
-
-    def _with_arms(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Lines with the arm that the plan states for their models, or else their role."""
-        arms = self.plan.arms
-        models = table[["role", "teacher", "objective"]].itertuples(index=False, name=None)
-        return table.assign(arm=[arms.get(model, model[0]) for model in models])
 
 
 def _without_arms(table: pd.DataFrame) -> pd.DataFrame:

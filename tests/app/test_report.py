@@ -275,6 +275,23 @@ def test_models_that_answer_the_same_have_unlike_names(plan: Callable, raw: str)
     assert len(set(names)) == len(names)
 
 
+def test_every_line_of_the_headline_has_its_runs_where_students_learn_otherwise_too(
+    raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Tables are exported without arms: those of other losses and other teachers come from the
+    plan."""
+    plan = swept(raw)
+    kept = pd.DataFrame(
+        [asked.called | {"runs": f"{number}"} for number, asked in enumerate(plan.asked)]
+    )
+    kept.drop(columns="arm").to_csv(tmp_path / "retention.csv", index=False)
+    monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path)
+    job = Job(root() / "notebooks" / "capacity_gap.ipynb", "mini", {}, plan)
+    shown = tables.main(kept.assign(arm=kept.arm.fillna(kept.role)))
+    assert {"student", "control", "teacher"} == {*shown.role} and len(shown) < len(kept) - 3
+    assert list(report._lines(job, "headline").runs.map(str)) == list(shown.runs)
+
+
 @pytest.mark.parametrize("job", COMMITTED, ids=lambda job: job.notebook.stem)
 def test_all_that_an_experiment_exported_has_its_place(job: Job):
     shown, folder = report.section(job), study.folder("small", job.notebook.stem)
