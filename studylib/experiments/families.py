@@ -55,11 +55,8 @@ class Family:
             "train_prompt": train_prompt,
             "seed": seed,
         }
-        called = (
-            self.named
-            | {"role": TEACHER, "init": BASE}
-            | taught(method_stages.gold(self.training.teacher_steps))
-        )
+        gold = taught(method_stages.gold(self.training.teacher_steps))
+        called = self.named | {"role": TEACHER, "init": BASE} | gold
         self.asked = plan.teacher(self.teacher, called, experiment.eval_prompts)
         self.inits: dict[tuple[str, str], Run | Input] = {
             (FINE_TUNED, ""): self.teacher,
