@@ -11,8 +11,9 @@ def pareto(costs: pd.DataFrame) -> pd.DataFrame:
     costs = costs.drop(columns=["seed", "planned"])
     measured = costs.select_dtypes("number").columns.difference(["steps"])
     models = costs.groupby([name for name in costs if name not in (*measured, "runs")], sort=False)
-    runs = models.runs.agg(run_ids.joined)
-    means = models.mean(numeric_only=True).assign(runs=runs).reset_index()
+    means = (
+        models.mean(numeric_only=True).assign(runs=models.runs.agg(run_ids.joined)).reset_index()
+    )
     ordered = means.sort_values(["time", "f1"], ascending=[True, False])
     groups = ordered.groupby(["family", "train_prompt", "test_set"], sort=False)
     best = groups.f1.transform(lambda f1: f1.cummax().shift(fill_value=-1))

@@ -197,8 +197,12 @@ def _asked(jobs: Sequence[Job]) -> list[dict]:
     """How many questions, articles and seeds models were asked, a line a family and test set."""
     columns = ["family", "test_set", "article", "question", "seed"]
     rows = pd.concat([exports.read(job.folder / "rows.parquet", columns) for job in jobs])
-    counts = rows.groupby(columns[:2], sort=False)[columns[2:]].nunique()
-    return counts.reset_index().to_dict("records")
+    return (
+        rows.groupby(columns[:2], sort=False)[columns[2:]]
+        .nunique()
+        .reset_index()
+        .to_dict("records")
+    )
 
 
 def _hashed(text: str) -> str:

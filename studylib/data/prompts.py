@@ -228,7 +228,8 @@ def fixed(questions: Sequence[Question], pool: Sequence[Question], seed: int) ->
     by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
     shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
     Random(seed).shuffle(shorter)
-    return [_apart([*shorter, *longer], question) for question in questions]
+    order = [*shorter, *longer]
+    return [_apart(order, question) for question in questions]
 
 
 def drawn(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
