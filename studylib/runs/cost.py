@@ -70,7 +70,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         }
         for whose, (model, _) in both.items()
     }
-    shares = [100 * student / teacher for student, teacher in zip(*timed.values(), strict=True)]
+    shares = [100 * a / b for a, b in zip(timed["model"], timed["teacher"], strict=True)]
     costs["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", costs)
     return costs

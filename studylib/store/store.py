@@ -53,7 +53,7 @@ class Store:
         """Digest of what a need holds, or None if it is a run that is not finished."""
         if isinstance(need, Input):
             return need.digest
-        return (self.result(need) or {}).get("digest")
+        return result["digest"] if (result := self.result(need)) else None
 
     def folder(self, run: Run) -> Path:
         """Where the run's files lie. Raises StudyError while something it builds on is missing."""
