@@ -1,13 +1,13 @@
-"""What the plan states of its models reaches the tables that are shown."""
+"""Which arm a model belongs to, as the plan states it."""
 
 import pandas as pd
 from miniatures import planned, stages
 
-from studylib.app.results import Source
+from studylib.analysis import roles
 from studylib.core.labels import BASE, OTHER_LOSSES, SMALLER_TEACHER, STUDENT
 
 
-def test_every_line_has_the_arm_that_the_plan_states_or_else_its_role(tmp_path):
+def test_every_line_has_the_arm_that_the_plan_states_or_else_its_role():
     other = {"sizes": [2], "stages": stages(taid=1.0)}
     plan = planned("tiny:gpt_neox", alternative=other, teacher_sizes=[2, 3])
     lines = [
@@ -17,5 +17,5 @@ def test_every_line_has_the_arm_that_the_plan_states_or_else_its_role(tmp_path):
         (BASE, "", "", BASE),
     ]
     table = pd.DataFrame(lines, columns=["role", "teacher", "objective", "stated"])
-    armed = Source(plan, tmp_path)._with_arms(table)
+    armed = roles.named(table, plan.arms)
     assert list(armed.arm) == list(armed.stated)
