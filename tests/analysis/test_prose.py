@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
+from test_words import REPLACED
 
 from studylib.analysis import prose
 from studylib.core.project import root
@@ -13,8 +14,7 @@ from studylib.core.project import root
 TEMPLATES = Path(prose.__file__).parent / "templates"
 SMALL = root() / "figures" / "small"
 LEFT = re.compile(
-    r"\b(twins?|rivals?|pupils?|guides?|ladder|rung|healed|schooling|lessons?|nobody|raw"
-    r"|tuned start|folded|averaged|(not )?shown|we could have seen|detectable(?! effect))\b"
+    rf"{REPLACED}|\b(guides?|averaged|(not )?shown|detectable(?! effect))\b", re.IGNORECASE
 )
 
 

@@ -9,7 +9,7 @@ from studylib.experiments.capacity_gap import CapacityGap
 SOUND = {"families": {"mini": "tiny:qwen2"}, "sizes": [4]}
 TAID = {"stages": [{"steps": 6, "losses": {"taid": 1.0}}]}
 CASES = {
-    "an unknown name": ({"twin": 1}, "parameter 'twin' is unknown: known are families, "),
+    "an unknown name": ({"colour": 1}, "parameter 'colour' is unknown: known are families, "),
     "a name nearly right": ({"seedz": [0]}, "parameter 'seedz' is unknown: did you mean 'seeds'?"),
     "a name in a group": (
         {"training": {"lr": 1e-3}},
