@@ -14,6 +14,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -70,6 +71,19 @@ def _template_words() -> list[str]:
 def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE whose merges are the generator's syllables and the words of its templates, in
     all its languages."""
+    vocabulary, merges = _vocabulary()
+    fast = Tokenizer(BPE(vocabulary, merges))
+    split = pre_tokenizers.Split(WORD, behavior="isolated")
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    fast.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=fast, eos_token=END, pad_token=END)
+
+
+@cache
+def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The tokens with their ids, and the merges in their order."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges: dict[tuple[str, str], None] = {}  # in the order in which they are applied
 
@@ -92,14 +106,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     for word in _template_words():
         add(word)
         add(" " + word)
-    vocabulary = dict.fromkeys([*symbols, *(a + b for a, b in merges), END])
-    fast = Tokenizer(BPE({token: number for number, token in enumerate(vocabulary)}, list(merges)))
-    split = pre_tokenizers.Split(WORD, behavior="isolated")
-    fast.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    fast.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=fast, eos_token=END, pad_token=END)
+    tokens = dict.fromkeys([*symbols, *(a + b for a, b in merges), END])
+    return {token: number for number, token in enumerate(tokens)}, list(merges)
 
 
 def _bytes(text: str) -> str:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from studylib.analysis import fonts
 from studylib.app import completion, forecast, notebooks, run_states
 from studylib.app import plan as app_plan
 from studylib.app.notebooks import Job
@@ -78,6 +77,8 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
             f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same"
             " command goes on."
         )
+    from studylib.analysis import fonts  # and with it matplotlib, which only drawing needs
+
     if advice := fonts.advice("".join(sorted({name for job in jobs for name in job.plan.names}))):
         say(advice)
 

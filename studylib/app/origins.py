@@ -37,20 +37,21 @@ def origins(
     stopped), by what versions and on what machine; of runs that the store does not have, what was
     exported to `folder`."""
     store, lines = (store or Store()).snapshot(), []
-    exported, times = exports.exported(folder, "runs.csv"), exports.exported(folder, "times.csv")
+    exported, times = exports.records(folder, "runs.csv"), exports.records(folder, "times.csv")
     for run in plan.runs if runs is None else runs:
         result, before = store.result(run), exported.get(run.planned)
         if result is not None:
-            line = pd.DataFrame([_origin(run, store, result)])
+            line = _origin(run, store, result)
         elif before is not None:
-            when = times.get(run.planned, before).reindex(columns=["planned", *exports.WHEN])
-            line = before.drop(columns=exports.WHEN, errors="ignore").merge(when, on="planned")
+            when = times.get(run.planned, before)
+            line = before | {name: when[name] for name in exports.WHEN if name in when}
         else:
             continue
-        lr = line["lr"].iloc[0] if "lr" in line else np.nan
-        lines.append(line.assign(lr=planning.learning_rate(run, result) if np.isnan(lr) else lr))
+        if np.isnan(line.get("lr", np.nan)):
+            line["lr"] = planning.learning_rate(run, result)
+        lines.append(line)
     columns = ["kind", "label", "key", "seconds", "planned", "versions"]
-    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=columns)
+    return pd.DataFrame(lines) if lines else pd.DataFrame(columns=columns)
 
 
 def _origin(run: Run, store: Store, result: Mapping) -> dict:
@@ -74,19 +75,17 @@ def _origin(run: Run, store: Store, result: Mapping) -> dict:
 def outdated(plan: Plan, done: pd.DataFrame) -> dict[str, str]:
     """The runs whose versions (in `origins`) are not today's, and how, in words, by what was
     planned."""
-    lines = exports.grouped(done)
+    lines = {line["planned"]: line for line in done.to_dict("records")}
     changes = {
         run.planned: change(run, lines[run.planned]) for run in plan.runs if run.planned in lines
     }
     return {planned: how for planned, how in changes.items() if how}
 
 
-def change(run: Run, lines: pd.DataFrame) -> str:
-    """How the versions that a run was made with, by its lines of `origins`, differ from today's, in
+def change(run: Run, line: Mapping) -> str:
+    """How the versions that a run was made with, by its line of `origins`, differ from today's, in
     words; nothing where they do not."""
-    return versions.outdated(
-        lines.versions.iloc[0] if "versions" in lines else "", versions.written(run.versions)
-    )
+    return versions.outdated(line.get("versions", ""), versions.written(run.versions))
 
 
 def summary(plan: Plan, done: pd.DataFrame) -> Origin:

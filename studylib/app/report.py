@@ -14,7 +14,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import mistune
-import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -129,11 +128,11 @@ def section(job: Job) -> dict:
     """What is shown of a notebook: its title, question and method, the answer and the conclusion,
     tables (name, title, Markdown), figures (SVG files, in the notebook's order), and parameters.
     All text is Markdown. Raises StudyError for a file that is not what was written."""
-    folder, (first, *others) = job.folder, nbformat.read(job.notebook, as_version=4).cells
+    folder, (first, *others) = job.folder, parameters.cells(job.notebook)
     for file in sorted(folder.iterdir()):
         exports.check(file)
-    shown = "".join(cell.source for cell in others)
-    title, _, method = first.source.partition("\n")
+    shown = "".join(source for source, _ in others)
+    title, _, method = first[0].partition("\n")
     texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
     drawn = sorted((shown.find(f'figure("{file.stem}")'), file) for file in folder.glob("*.svg"))
     return {
@@ -225,7 +224,7 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
     that are shown were made with it."""
     sets = {}
     for job in jobs:
-        shown = exports.exported(job.folder, "runs.csv")
+        shown = exports.records(job.folder, "runs.csv")
         used = {
             need.digest
             for run in job.plan.runs

@@ -34,7 +34,7 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
     """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does
     not have it and `folder` shows what came of it, with the versions that it was made with if they
     are not today's."""
-    store, exported, each = store.snapshot(), exports.exported(folder, "runs.csv"), []
+    store, exported, each = store.snapshot(), exports.records(folder, "runs.csv"), []
     for run in plan.runs:
         state, why = store.state(run)
         if state == "missing" and run.planned in exported:

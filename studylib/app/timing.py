@@ -49,7 +49,7 @@ def timing(
 def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
     """What the answers of each student cost, beside its teacher's."""
     lines = []
-    exported, origins = exports.exported(folder, "timing.csv"), exports.exported(folder, "runs.csv")
+    exported, origins = exports.records(folder, "timing.csv"), exports.records(folder, "runs.csv")
     for run, called in plan.costs:
         line = {name: called[name] for name in IDENTITY if name in called}
         if (result := store.result(run)) is not None:
@@ -60,8 +60,8 @@ def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
                 for what, value in facts[model].items()
             }
         elif (before := exported.get(run.planned)) is not None:
-            keys = list(origins[run.planned].key)
-            measured = before.iloc[0][[*MEASURED, *TIMES]].to_dict()
+            keys = [origins[run.planned]["key"]]
+            measured = {name: before[name] for name in (*MEASURED, *TIMES)}
         else:
             continue
         lines.append(line | measured | {"planned": run.planned, "runs": run_ids.joined(keys)})

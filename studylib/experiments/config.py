@@ -48,7 +48,7 @@ class Part(BaseModel):
 class Data(Part):
     """The data sets, as `data.sources` describes them; by default those of the smoke profile."""
 
-    train: dict[str, Any] = FACTS | {"source": "facts:train", "paragraphs": 64}
+    train: dict[str, Any] = FACTS | {"source": "facts:train", "paragraphs": 32}
     dev: dict[str, Any] = FACTS | {"source": "facts:dev", "paragraphs": 4}
     tests: dict[str, dict[str, Any]] = {"in-domain": FACTS}
 
@@ -86,7 +86,7 @@ class Training(Part):
     teacher_lora: Annotated[int, Field(ge=0, le=1024)] = 0  # rank of adapters; 0: all weights
     lrs: list[Rate] = [1e-3]  # of several, each student takes the best one of its own search
     lr_search_steps: Count = 3  # how long each is tried in that search
-    batch_size: Count = 16  # contexts a step
+    batch_size: Count = 8  # contexts a step
     micro_batch_size: Number = 0  # contexts; 0: all of a step at once
     precision: Precisions = Precisions()
     num_evals: Count = 2  # so often dev F1 is measured in a training, and once before it

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import modeling_gguf_pytorch_utils as gguf
+from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from studylib.core import parallel
@@ -36,8 +36,6 @@ READ = {Path(pattern).suffix for pattern in hub.SMALL} | {
     ".safetensors"
 }  # endings of what transformers reads in a model's folder
 transformers_logging.disable_progress_bar()
-# The bar of this module has no switch: a log would hold each of its steps.
-gguf.tqdm = partial(gguf.tqdm, disable=True)
 transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
 
 
@@ -89,6 +87,10 @@ def load(
     kind, place = locate(reference)
     if kind != "archive":
         return load_folder(place)
+    from transformers import modeling_gguf_pytorch_utils as gguf  # most of a second
+
+    # The bar of this module has no switch: a log would hold each of its steps.
+    gguf.tqdm = partial(tqdm, disable=True)
     place = archives.member(reference.partition(":")[2])
     model = transformers.AutoModelForCausalLM.from_pretrained(
         place.parent, gguf_file=place.name, **COMPUTED, **LOCAL

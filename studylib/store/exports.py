@@ -83,19 +83,33 @@ PARTS = "parts"  # holds a folder for each run that was done since the tables we
 def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
     """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a
     profile's other experiments."""
+    return {
+        planned: rows
+        for table in _profile_tables(folder, name)
+        for planned, rows in grouped(table).items()
+    }
+
+
+def records(folder: Path | None, name: str) -> dict[str, dict]:
+    """The same of a file that has one row of each."""
+    return {
+        row["planned"]: row
+        for table in _profile_tables(folder, name)
+        for row in table.to_dict("records")
+    }
+
+
+def _profile_tables(folder: Path | None, name: str) -> Iterator[pd.DataFrame]:
+    """This table of all experiments of a profile, that in `folder` last."""
     if folder is None:
-        return {}
+        return
     others = [
         place
         for place in sorted(folder.parent.glob("*/"))
         if place != folder and not place.name.startswith(".")
     ]
-    return {
-        planned: rows
-        for place in (*others, folder)
-        for table in reversed(tables(place, name))
-        for planned, rows in grouped(table).items()
-    }
+    for place in (*others, folder):
+        yield from reversed(tables(place, name))
 
 
 def tables(folder: Path, name: str, columns: Sequence[str] | None = None) -> list[pd.DataFrame]:

@@ -321,9 +321,10 @@ def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
 
 
 def test_status_counts_what_notebooks_share_once(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(forecast, "seconds", lambda plan, missing, store: 60.0 * len(list(missing)))
+    monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path / "none")
     assert main(["status", "smoke"]) == 0
     lines = capsys.readouterr().out.splitlines()
     each = [run.planned for job in notebooks.jobs("smoke") for run in job.plan.runs]
