@@ -8,6 +8,7 @@ The curves of all methods: PYTHONPATH=tests torchrun --nproc-per-node 2 \
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +21,7 @@ from studylib.data.examples import Example
 from studylib.evaluation.ask import Models
 from studylib.methods import stages
 from studylib.methods.base import Method
+from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
 from studylib.models import parts
 from studylib.training import loop
@@ -55,7 +57,13 @@ def teacher_of(method: Method, teacher) -> Teacher:
     return Teacher(head, Reprompted(ComputedStates(teacher, rows, method.signals.at), rows))
 
 
-def rows_of(method: Method, seed: int = 0) -> list[packing.Pack]:
+@cache
+def rows_of(method: type[Method]) -> list[packing.Pack]:
+    """The rows that a method learns with its usual options, made once."""
+    return new_rows_of(method() if method is not Objective else method(losses=LOSSES))
+
+
+def new_rows_of(method: Method, seed: int = 0) -> list[packing.Pack]:
     """The rows that a method learns: those of its own examples, where it makes some."""
     if not method.overrides("data"):
         return packs()
@@ -100,7 +108,7 @@ def curves_of(names: Sequence[str], folder: Path) -> dict[str, list[dict]]:
 
         stage = {"losses": LOSSES} if name == "objective" else {"method": name}
         planned = stages.parse([{"steps": 3} | stage])
-        rows = rows_of(planned[0].method())
+        rows = rows_of(type(planned[0].method()))
         with mock.patch.object(torch.nn.utils, "clip_grad_norm_", recorded):
             curve, _ = trained(planned, rows, folder / name, batch_size=4)
         pairs = zip(curve, norms, strict=True)

@@ -105,4 +105,4 @@ def test_perplexities_are_those_of_dev_by_domain():
 
 
 def test_rows_are_the_usual_ones_to_begin_with():
-    assert rows_of(Ddk())[0].digest == packs()[0].digest
+    assert rows_of(Ddk)[0].digest == packs()[0].digest

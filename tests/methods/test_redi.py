@@ -14,7 +14,7 @@ from studylib.training import loop
 def test_the_loss_is_that_of_the_paper():
     """Written out over answers, from the probabilities of one row after the other."""
     method = Redi(alpha=0.3)
-    rows, net, means = rows_of(method)[:5], model("llama"), {CHOSEN: [], REJECTED: []}
+    rows, net, means = rows_of(Redi)[:5], model("llama"), {CHOSEN: [], REJECTED: []}
     for row in rows:
         with torch.no_grad():
             logs = student_view(net, [row], VOCABULARY, False).logits.log_softmax(-1)
@@ -65,6 +65,6 @@ def test_the_first_wrong_answer_is_rejected_and_none_where_there_is_none():
 
 
 def test_chosen_and_rejected_answers_are_branches_of_one_row():
-    for row in rows_of(Redi()):
+    for row in rows_of(Redi):
         questions = {branch.question.group for branch in row.asked}
         assert row.roles.count(CHOSEN) == len(questions) >= row.roles.count(REJECTED)

@@ -13,7 +13,7 @@ from studylib.training import loop
 
 def test_the_loss_is_alpha_of_answers_and_the_rest_of_rationales():
     method, net = StepByStep(alpha=0.3), model("llama")
-    rows, values = rows_of(method)[:5], {"gold": [], RATIONALE: []}
+    rows, values = rows_of(StepByStep)[:5], {"gold": [], RATIONALE: []}
     for row in rows:
         with torch.no_grad():
             logs = student_view(net, [row], VOCABULARY, False).log_probs

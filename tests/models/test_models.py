@@ -7,6 +7,7 @@ import torch
 from miniatures import FAMILIES, model, tokenizer
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import modeling_gguf_pytorch_utils as gguf
 
 from studylib.app import notebooks
 from studylib.core.errors import StudyError
@@ -209,6 +210,14 @@ def test_embeddings_that_a_file_holds_apart_are_tied_by_the_outputs(tmp_path):
         loading._tie(apart, 7, "archive:toy")
 
 
-def test_reading_quantised_weights_draws_no_bar(capsys):
-    list(loading.gguf.tqdm(range(3), desc="weights"))
+def test_reading_quantised_weights_draws_no_bar(capsys, monkeypatch, tmp_path):
+    def read(*_, **__):
+        list(gguf.tqdm(range(3), desc="weights"))
+        raise StudyError("read")
+
+    monkeypatch.setattr(loading, "locate", lambda _: ("archive", tmp_path))
+    monkeypatch.setattr(loading.archives, "member", lambda _: tmp_path / "toy.gguf")
+    monkeypatch.setattr(loading.transformers.AutoModelForCausalLM, "from_pretrained", read)
+    with pytest.raises(StudyError, match="read"):
+        loading.load("archive:toy==1.0/toy.gguf")
     assert capsys.readouterr().err == ""
