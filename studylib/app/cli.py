@@ -292,26 +292,27 @@ def data(profile: str | None, set: str | None, n: int, prompt: str) -> None:
             "type": Path,
             "help": "a JSON file for all that was measured, and its table beside it as .md",
         },
+        "--quick": {"action": "store_true", "help": "less of everything: under five minutes"},
     }
 )
-def bench(device: str | None, out: Path | None) -> None:
+def bench(device: str | None, out: Path | None, quick: bool) -> None:
     """Measure speed on this machine."""
     from studylib.app import notebooks
     from studylib.bench import device as bench_device
-    from studylib.bench import speed
+    from studylib.bench import speed, table
 
     if device:
         bench_device.speed(device, say)
         return
     _check_place(out)
-    beside = speed.beside(out) if out else None
+    beside = table.beside(out) if out else None
     (job,) = [job for job in notebooks.jobs("small") if job.notebook.stem == "capacity_gap"]
-    measured = speed.speed(job.plan, say)
-    table = speed.table(measured)
-    say(f"\n{table}")
+    measured = speed.speed(job.plan, speed.QUICK if quick else speed.FULL, say)
+    written = table.table(measured)
+    say(f"\n{written}")
     if out and beside:
         write_json(out, measured)
-        beside.write_text(table, encoding="utf-8")
+        beside.write_text(written, encoding="utf-8")
 
 
 def _check_place(out: Path | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from studylib.analysis import retention, roles, tables
 from studylib.app import methods_list, study
 from studylib.app.notebooks import Job, jobs
-from studylib.bench import speed
+from studylib.bench import table
 from studylib.core.errors import StudyError
 from studylib.core.labels import TEACHER
 from studylib.core.project import root
@@ -46,7 +46,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "kept": _kept(next(job for job in jobs("qwen") if job.notebook.stem == "capacity_gap")),
         },
         root() / "figures" / "small" / "README.md": results,
-        root() / "studylib" / "bench" / "README.md": {"bench": speed.table(measured)},
+        root() / "studylib" / "bench" / "README.md": {"bench": table.table(measured)},
         root() / "studylib" / "methods" / "README.md": {"methods": methods_list.table()},
     }
 

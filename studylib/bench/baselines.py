@@ -2,8 +2,8 @@
 a plain loop.
 
 All distil the same teacher into a student of half its layers, by forward KL at the tokens of gold
-answers, with AdamW, in the same precision, an optimiser step per call on all questions of the given
-contexts; or answer the same questions.
+answers, with AdamW, an optimiser step per call on all questions of the given contexts; or answer
+the same questions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -29,12 +29,13 @@ from studylib.core.errors import StudyError
 from studylib.data import packing, vocabulary
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt, longest_answer
-from studylib.evaluation import generate as evaluation_generate
+from studylib.evaluation import generate
 from studylib.methods.divergences import forward_kl
 from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
 from studylib.models import parts as model_parts
 from studylib.models import prune
+from studylib.runs import answers
 from studylib.training import loop, teachers
 from studylib.training.checkpoint import Learner
 from studylib.training.config import Recipe
@@ -44,13 +45,11 @@ RATE = 1e-5
 
 @dataclass(frozen=True)
 class Match:
-    """What all baselines are given: a teacher, how many of its layers the student has, and the
-    precision."""
+    """What all systems are given: a teacher, and how many of its layers the student has."""
 
     teacher: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     depth: int
-    precision: str
 
     @cached_property
     def line_end(self) -> StoppingCriteriaList:
@@ -71,23 +70,70 @@ class Match:
         return model_parts.head(self.teacher, hidden, self.tokens)
 
 
-class Packed:
-    """Ours: contexts in packs, teacher states from disk, logits at answer positions."""
+@dataclass(frozen=True)
+class Setting:
+    """How a system is run: the precision of its matrix products, and how many rows it takes at a
+    time (0: all)."""
+
+    precision: model_parts.Precision = "fp32"
+    rows: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.rows or 'all'} rows at a time"
+
+
+class Took(NamedTuple):
+    """Seconds to prepare a system and of its work, and what came of that."""
+
+    prepared: float
+    seconds: float
+    result: Any
+
+
+class System:
+    """What is timed."""
+
+    rows: ClassVar[tuple[int, ...]] = (0,)  # at a time, of which the best counts
 
     def __init__(self, match: Match, folder: Path):
-        self.match, self.folder, self.model = match, folder, match.student()
-        self.method = Objective(losses={"forward_kl": 1.0})
-        recipe = Recipe(1, RATE, 0, precision=match.precision)
-        self.learner = Learner(self.model, self.method, recipe, "")
-        folder.mkdir(exist_ok=True)
+        self.match, self.folder, self.setting = match, folder, Setting()
 
-    def store(self, prompts: Sequence[Prompt]) -> None:
-        """The first student's extra work: the teacher's states."""
+    def run(self, prompts: Sequence[Prompt]) -> Took:
+        """Do its work on these contexts."""
+        begun = monotonic()
+        self.prepare(prompts)
+        ready = monotonic()
+        result = self.work(prompts)
+        return Took(ready - begun, monotonic() - ready, result)
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """What the first student needs besides."""
+
+    def work(self, prompts: Sequence[Prompt]) -> Any:
+        """A step, whose loss is returned (nats per answer token), or the answers."""
+        raise NotImplementedError
+
+
+class Packed(System):
+    """Ours: contexts in packs, teacher states from disk, logits at answer positions."""
+
+    rows = (0, 2)
+
+    def __init__(self, match: Match, folder: Path):
+        super().__init__(match, folder)
+        self.model, self.method = match.student(), Objective(losses={"forward_kl": 1.0})
+        self.learner = Learner(self.model, self.method, Recipe(1, RATE, 0), "")
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Store the teacher's states, in place of those before."""
+        for file in self._files():
+            file.unlink()
         rows = [packing.pack(prompt) for prompt in prompts]
-        teachers.store(self.match.teacher, rows, self.folder, iter, precision=self.match.precision)
+        precision = self.setting.precision
+        teachers.store(self.match.teacher, rows, self.folder, iter, precision=precision)
 
-    def distil(self, prompts: Sequence[Prompt]) -> float:
-        """A step from stored states; returns its loss, nats per answer token."""
+    def work(self, prompts: Sequence[Prompt]) -> float:
+        """A step from stored states."""
         return self.step([packing.pack(prompt) for prompt in prompts], self.teacher())
 
     def teacher(self) -> Teacher:
@@ -96,28 +142,37 @@ class Packed:
 
     def stored(self) -> teachers.StoredStates:
         """The teacher's states."""
-        return teachers.StoredStates(self.folder.glob("states-*.safetensors"))
+        return teachers.StoredStates(self._files())
+
+    def stored_bytes(self) -> int:
+        """The size of the teacher's states."""
+        return sum(file.stat().st_size for file in self._files())
 
     def step(self, packs: Sequence[Pack], teacher: Teacher) -> float:
         """The optimiser step itself."""
-        with model_parts.precision(self.model, self.match.precision):
-            values = loop.backward(self.model, packs, self.method, [teacher], self.match.tokens)
+        given = (self.model, packs, self.method, [teacher], self.match.tokens)
+        with model_parts.precision(self.model, self.setting.precision):
+            values = loop.backward(*given, self.setting.rows)
         self.learner.step(RATE)
         return values["loss"]
 
+    def _files(self) -> list[Path]:
+        return list(self.folder.glob("states-*.safetensors"))
 
-class PlainLoop:
+
+class PlainLoop(System):
     """What one writes first: a question a row, padded, all logits of both models, the teacher in
     the step."""
 
     def __init__(self, match: Match, folder: Path):
-        self.match, self.model = match, match.student()
+        super().__init__(match, folder)
+        self.model = match.student()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE)
 
-    def distil(self, prompts: Sequence[Prompt]) -> float:
-        """A step on a row per question; returns its loss."""
+    def work(self, prompts: Sequence[Prompt]) -> float:
+        """A step on a row per question."""
         ids, real, labels = padded(alone(prompts))
-        with model_parts.precision(self.model, self.match.precision):
+        with model_parts.precision(self.model, self.setting.precision):
             with torch.no_grad():
                 teacher_logits = self.match.teacher(input_ids=ids, attention_mask=real).logits
             student_logits = self.model(input_ids=ids, attention_mask=real).logits
@@ -143,26 +198,32 @@ class Clock(TrainerCallback):
         self.seconds = monotonic() - self.begun
 
 
-class Gkd:
-    """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours, a step in `parts`
+class Gkd(System):
+    """TRL's GKDTrainer, offline (lmbda 0, forward KL), on rows tokenised as ours, a step in
     micro-batches.
 
     Raises StudyError where TRL is not installed.
     """
 
-    def __init__(self, match: Match, folder: Path, parts: int = 1):
+    rows = (0, 4, 8)
+
+    def __init__(self, match: Match, folder: Path):
         try:
             from trl.experimental.gkd import GKDConfig, GKDTrainer
         except ImportError as error:
             raise StudyError("The bench compares with TRL: pip install -e '.[bench]'.") from error
-        self.match, self.folder, self.model, self.parts = match, folder, match.student(), parts
-        self.config, self.trainer, self.seconds = GKDConfig, GKDTrainer, 0.0
+        super().__init__(match, folder)
+        self.model, self.config, self.trainer = match.student(), GKDConfig, GKDTrainer
+        self.clock = Clock()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, fused=True)
 
-    def distil(self, prompts: Sequence[Prompt]) -> float:
-        """A step on a row per question; returns its loss, and leaves in `seconds` how long the step
-        took without the trainer's set-up."""
-        rows, clock = alone(prompts), Clock()
+    def run(self, prompts: Sequence[Prompt]) -> Took:
+        """A step; the trainer's set-up does not count."""
+        return super().run(prompts)._replace(seconds=self.clock.seconds)
+
+    def work(self, prompts: Sequence[Prompt]) -> float:
+        """A step on a row per question."""
+        rows = alone(prompts)
 
         def collated(picked: Sequence[dict]) -> dict[str, Tensor]:
             ids, real, labels = padded([rows[item["row"]] for item in picked])
@@ -179,7 +240,7 @@ class Gkd:
                 self.optimizer,
                 torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0),
             ),
-            callbacks=[clock],
+            callbacks=[self.clock],
         )
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train().training_loss
@@ -189,20 +250,20 @@ class Gkd:
                 "_original_forward",
             ):  # the trainer leaves its wrapping for bf16 on them
                 vars(model).pop(wrapped, None)
-        self.seconds = clock.seconds
         return loss
 
     def _settings(self, rows: int) -> Any:
         """One optimiser step on so many rows, and nothing besides."""
+        steps = -(-rows // (self.setting.rows or rows))
         settings = self.config(
             output_dir=str(self.folder),
             lmbda=0.0,
             beta=0.0,
             temperature=1.0,
-            per_device_train_batch_size=-(-rows // self.parts),
-            gradient_accumulation_steps=self.parts,
+            per_device_train_batch_size=-(-rows // steps),
+            gradient_accumulation_steps=steps,
             num_train_epochs=1,
-            bf16=self.match.precision == "bf16",
+            bf16=self.setting.precision == "bf16",
             use_cpu=True,  # as ours
             save_strategy="no",
             logging_strategy="no",
@@ -213,30 +274,39 @@ class Gkd:
         return settings
 
 
-def answer(match: Match, prompts: Sequence[Prompt]) -> list[str]:
-    """Our answers: a context's keys and values once."""
-    return [
-        result.text
-        for result in evaluation_generate.answer(match.teacher, match.tokenizer, prompts)
-    ]
+class Answering(System):
+    """Ours: a context's keys and values once, all of its questions at once."""
+
+    def work(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The teacher's answers."""
+        given = (self.match.teacher, self.match.tokenizer, prompts, self.setting.precision)
+        return [result.text for result in answers.ask(*given)]
 
 
-def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
-    """The same by transformers' `generate`: left padding, sorted by length, `size` questions at a
-    time."""
-    longest = longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
-    rows = [prompt.prefix + branch.given for prompt in prompts for branch in prompt.branches]
-    order, texts = sorted(range(len(rows)), key=lambda row: len(rows[row])), {}
-    ends = set(match.tokenizer.all_special_ids)
-    teacher: Any = match.teacher  # a model that generates, too
-    for start in range(0, len(order), size):
-        picked = order[start : start + size]
-        width = max(len(rows[row]) for row in picked)
-        ids = torch.tensor([[0] * (width - len(rows[row])) + rows[row] for row in picked])
-        real = torch.tensor(
-            [[0] * (width - len(rows[row])) + [1] * len(rows[row]) for row in picked]
-        )
-        with torch.no_grad():
+class Generate(System):
+    """Transformers' `generate`: left padding, sorted by length, so many questions at a time."""
+
+    rows = (8, 16, 32, 64)
+
+    def work(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The teacher's answers."""
+        rows = [given for given, _ in alone(prompts)]
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        longest = longest_answer(branch.target for prompt in prompts for branch in prompt.branches)
+        size, texts = self.setting.rows or len(rows), dict[int, str]()
+        for start in range(0, len(order), size):
+            picked = order[start : start + size]
+            texts |= zip(picked, self._texts([rows[row] for row in picked], longest), strict=True)
+        return [texts[row] for row in range(len(rows))]
+
+    def _texts(self, rows: Sequence[Sequence[int]], longest: int) -> list[str]:
+        """Those of one batch, in up to so many tokens."""
+        words, width = self.match.tokenizer, max(map(len, rows))
+        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
+        real = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        ends = set(words.all_special_ids)
+        teacher: Any = self.match.teacher  # a model that generates, too
+        with torch.no_grad(), model_parts.precision(self.match.teacher, self.setting.precision):
             out = teacher.generate(
                 input_ids=ids,
                 attention_mask=real,
@@ -244,13 +314,10 @@ def generate(match: Match, prompts: Sequence[Prompt], size: int) -> list[str]:
                 max_new_tokens=longest,
                 eos_token_id=sorted(ends),
                 pad_token_id=0,
-                stopping_criteria=match.line_end,
+                stopping_criteria=self.match.line_end,
             )
-        for row, tokens in zip(picked, out[:, width:].tolist(), strict=True):
-            texts[row] = evaluation_generate.clean(
-                vocabulary.text(match.tokenizer, [token for token in tokens if token not in ends])
-            )
-    return [texts[row] for row in range(len(rows))]
+        kept = [[token for token in row if token not in ends] for row in out[:, width:].tolist()]
+        return [generate.clean(vocabulary.text(words, row)) for row in kept]
 
 
 def alone(prompts: Iterable[Prompt]) -> list[tuple[list[int], list[int]]]:

@@ -33,12 +33,22 @@ def present() -> dict:
     }
 
 
+def instructions() -> list[str]:
+    """The instructions that the processor has, as Linux calls them."""
+    return _cpuinfo("flags").split()
+
+
 def _processor_name() -> str:
     """What the processor is called, or of what kind it is where the system does not tell."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux says of the first processor by this name, if anything."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith(name)]
+    return named[0] if named else ""
 
 
 def _git(*words: str) -> str:

@@ -1,50 +1,54 @@
 """That the systems which are timed against each other do the same work."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from miniatures import built, model, tokenizer, unpack
 from torch.utils.flop_counter import FlopCounterMode
 
 from studylib.bench import baselines, speed
-from studylib.bench.baselines import Gkd, Match, Packed, PlainLoop
+from studylib.bench.baselines import Answering, Generate, Gkd, Match, Packed, PlainLoop, Setting
+from studylib.core.errors import StudyError
 from studylib.data import packing
 from studylib.models import parts as model_parts
 
 
 @pytest.fixture
 def match() -> Match:
-    teacher = model("llama", initializer_range=0.3)
-    return Match(teacher, tokenizer(), 2, "fp32")
+    return Match(model("llama", initializer_range=0.3), tokenizer(), 2)
 
 
-def test_all_have_the_same_loss(match: Match, tmp_path):
-    chosen = built()[:4]
-    ours = Packed(match, tmp_path / "states")
-    ours.store(chosen)
-    expected = ours.distil(chosen)
-    assert expected > 0.001 and PlainLoop(match, tmp_path).distil(chosen) == pytest.approx(
-        expected, rel=1e-3
-    )
+@pytest.mark.parametrize("rows", Packed.rows)
+def test_all_have_the_same_loss(match: Match, rows, tmp_path):
+    chosen, ours = built()[:4], Packed(match, tmp_path)
+    ours.setting = Setting(rows=rows)
+    expected = ours.run(chosen).result
+    assert expected > 0.001
+    assert PlainLoop(match, tmp_path).run(chosen).result == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("rows", [0, 4])
 def test_trls_loss_is_ours_and_the_teacher_is_left_as_it_was(
-    match: Match, tmp_path, precision, parts
+    match: Match, tmp_path, precision, rows
 ):
-    chosen, match = built()[:4], replace(match, precision=precision)
-    ours, trl = Packed(match, tmp_path / "states"), Gkd(match, tmp_path, parts)
-    ours.store(chosen)
+    chosen, ours, trl = built()[:4], Packed(match, tmp_path), Gkd(match, tmp_path)
+    ours.setting, trl.setting = Setting(precision), Setting(precision, rows)
     before = match.teacher.forward
-    assert trl.distil(chosen) == pytest.approx(
-        ours.distil(chosen), rel=0.02 if precision == "bf16" else 1e-3
+    took = trl.run(chosen)
+    assert took.result == pytest.approx(
+        ours.run(chosen).result, rel=0.02 if precision == "bf16" else 1e-3
     )
-    assert (
-        trl.seconds > 0 and match.teacher.forward == before and "forward" not in vars(match.teacher)
-    )
+    assert took.seconds > 0 and match.teacher.forward == before
+    assert "forward" not in vars(match.teacher)
+
+
+def test_states_are_stored_anew_each_time(match: Match, tmp_path):
+    ours = Packed(match, tmp_path)
+    ours.run(built()[:4])
+    size = ours.stored_bytes()
+    ours.run(built()[:2])
+    assert 0 < ours.stored_bytes() < size
 
 
 def test_rows_of_one_question_hold_what_packs_hold():
@@ -59,10 +63,17 @@ def test_rows_of_one_question_hold_what_packs_hold():
         assert torch.equal(ids[row][learnt], labels[row][learnt])
 
 
-def test_generate_gives_our_answers(match: Match):
-    chosen = built()[:3]
-    expected = baselines.answer(match, chosen)
-    assert baselines.generate(match, chosen, 2) == baselines.generate(match, chosen, 8) == expected
+@pytest.mark.parametrize("rows", [2, 8])
+def test_generate_gives_our_answers(match: Match, rows, tmp_path):
+    chosen, theirs = built()[:3], Generate(match, tmp_path)
+    theirs.setting = Setting(rows=rows)
+    assert theirs.run(chosen).result == Answering(match, tmp_path).run(chosen).result
+
+
+def test_without_trl_the_bench_says_how_to_get_it(match: Match, monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "trl.experimental.gkd", None)
+    with pytest.raises(StudyError, match=r"\[bench\]"):
+        Gkd(match, tmp_path)
 
 
 def test_counted_flops_are_those_of_the_matrix_products(match: Match):

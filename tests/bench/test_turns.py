@@ -1,0 +1,93 @@
+"""Systems in processes of their own: who fails is named, and the others go on."""
+
+from functools import partial
+
+import pytest
+from miniatures import built
+from systems import Absent, Dying, Echo, Greedy, Large, Wrong, matched
+
+from studylib.bench.baselines import Setting
+from studylib.bench.contestant import Contestant, Failure
+from studylib.bench.turns import OURS, Turns, _tune, questions
+
+LIMIT = 2**33
+PROMPTS = built()[:2]
+
+
+def turns(folder, **systems) -> Turns:
+    makes = {name: partial(matched, system) for name, system in systems.items()}
+    return Turns("answering", makes, folder, LIMIT)
+
+
+@pytest.mark.slow
+def test_who_fails_is_named_and_the_others_go_on(tmp_path, capfd):
+    """By memory, of Python's and of torch's, by a signal, by an error, or before it begins."""
+    others = {"greedy": Greedy, "large": Large, "dying": Dying, "wrong": Wrong, "absent": Absent}
+    shown = []
+    with turns(tmp_path, ours=Echo, twin=Echo, **others) as contestants:
+        contestants.tune(PROMPTS, ["fp32"], 1)
+        results = contestants.rounds([PROMPTS, PROMPTS], shown.append)
+        failures = contestants.failures
+    memory = "it needs more than 8.6 GB of memory"
+    assert failures == {
+        "greedy": memory,
+        "large": memory,
+        "dying": "its process was ended",
+        "wrong": "ValueError: it has no rows",
+        "absent": "ImportError: no such library",
+    }
+    assert results["questions"] == [questions(PROMPTS)] * 2 and results["same"]["twin"] == 1
+    for name in ("settings", "prepared", "seconds"):
+        assert set(results[name]) == {OURS, "twin"}
+    assert all(len(seconds) == 2 for seconds in results["seconds"].values())
+    assert "Round 2 of answering" in shown[1] and "noise" not in "".join(capfd.readouterr())
+    assert "noise" in (tmp_path / "answering/ours/log").read_text()
+
+
+@pytest.mark.slow
+def test_the_bench_ends_where_ours_fails(tmp_path):
+    with turns(tmp_path, ours=Wrong, twin=Echo) as contestants, pytest.raises(Failure, match="no"):
+        contestants.tune(PROMPTS, ["fp32"], 1)
+
+
+COSTS = {("fp32", 0): 3.0, ("fp32", 4): 1.0, ("bf16", 0): 2.0, ("bf16", 4): 4.0}
+
+
+class Slow(Echo):
+    """Its seconds are what `COSTS` says of its setting."""
+
+    rows = (0, 4)
+
+    def run(self, prompts):
+        return (
+            super().run(prompts)._replace(seconds=COSTS[self.setting.precision, self.setting.rows])
+        )
+
+
+@pytest.mark.parametrize(
+    ("precisions", "rows", "best"),
+    [
+        (["fp32", "bf16"], 2, Setting("fp32", 4)),
+        (["fp32", "bf16"], 1, Setting("bf16", 0)),
+        (["bf16"], 2, Setting("bf16", 0)),
+    ],
+)
+def test_the_fastest_setting_is_taken(precisions, rows, best, tmp_path):
+    system = matched(Slow, tmp_path)
+    assert _tune(system, PROMPTS, precisions, rows) == system.setting == best
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_in_its_process_alone(tmp_path):
+    with (
+        Contestant(partial(matched, Echo), tmp_path / "a", LIMIT) as bounded,
+        Contestant(partial(matched, Echo), tmp_path / "b", 4 * LIMIT) as other,
+    ):
+        assert [each.call(limit) for each in (bounded, other)] == [LIMIT, 4 * LIMIT]
+    assert limit(None) not in (LIMIT, 4 * LIMIT)
+
+
+def limit(system) -> int:
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
