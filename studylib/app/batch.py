@@ -94,6 +94,8 @@ def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[st
         yield f"To download: {megabytes} MB, into {filesystem.home() / 'downloads'}."
     inputs.check(missing)
     yield from forecast.datasets(job.plan)
+    if advice := forecast.emulated(new):
+        yield advice
     if job.plan.machine.engine == "local":
         yield from app_plan.too_large(job.plan, new)
 
@@ -135,6 +137,8 @@ def status(profile: str) -> Iterator[str]:
             left = f"  about {spoken(seconds)} of computing are left on this machine"
             yield f"{left}, beside what stands above" if total else left
             total += seconds
+        if advice := forecast.emulated(new):
+            yield f"  {advice}"
     if total:
         yield f"In all about {spoken(total)} of computing are left on this machine."
     if exported:

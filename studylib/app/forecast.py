@@ -96,6 +96,9 @@ class Pace:
         )
 
 
+TIMED: dict[str, Pace] = {}  # of trainings, by what was planned
+
+
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
     store, work, paces, total = (store or Store()).snapshot(), Work(), {}, 0.0
@@ -126,15 +129,22 @@ def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
 
 
 def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
-    """As steps of training the largest of some models show it, with random weights. Where all of
-    its layers would take more than a quarter of the memory, what two layers more take is what
-    counts: embeddings and optimiser would outweigh a few layers."""
+    """As steps of training the largest of some models show it, with random weights, timed once in
+    this process. Where all of its layers would take more than a quarter of the memory, what two
+    layers more take is what counts: embeddings and optimiser would outweigh a few layers."""
     inputs.prepare(plan.machine)
     training_ones = [run for run in runs if run.kind in ("teacher", "student")]
     run = max(
         training_ones or [candidate for candidate in plan.runs if candidate.kind == "teacher"],
         key=lambda candidate: work.shape(candidate).total,
     )
+    if run.planned not in TIMED:
+        TIMED[run.planned] = _timed(run, work)
+    return TIMED[run.planned]
+
+
+def _timed(run: Run, work: Work) -> Pace:
+    """The pace of steps of a training."""
     shape, text = work.shape(run), work.text(run, "train", True)
     whole = 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4
     steps = [
@@ -147,10 +157,27 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
     return Pace(steps[-1][2], flops / seconds)
 
 
+def emulated(runs: Iterable[Run]) -> str:
+    """A sentence where runs multiply in a precision that this processor has no instructions for;
+    nothing where none does."""
+    used = {str(run.parameters["precision"]) for run in runs if "precision" in run.parameters}
+    slow = {name: parts.slowdown(name) for name in sorted(used)}
+    return " ".join(
+        f"Matrix products in {name} take about {times:.0f} times as long as in fp32 here: this"
+        " processor has no instructions for them. Set `training.precision` to fp32 in a YAML of"
+        " your own, or compute elsewhere."
+        for name, times in slow.items()
+        if times > parts.EMULATED
+    )
+
+
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
-    of which warms up; and seconds until the model was there."""
+    of which warms up; and seconds until the model was there. A precision that the processor has no
+    instructions for is not waited for."""
     parameters, started = run.parameters, time.monotonic()
+    slower = parts.slowdown(parameters["precision"])
+    precision = "fp32" if slower > parts.EMULATED else parameters["precision"]
     model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * parameters["batch_size"]
@@ -163,19 +190,19 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
             1e-6,
             0,
             parameters["micro_batch_size"],
-            parameters["precision"],
+            precision,
         ),
         "",
     )
     took = []
     for _ in range(2):
         started = time.monotonic()
-        with parts.precision(model, parameters["precision"]):
+        with parts.precision(model, precision):
             loop.backward(model, rows, method, (), vocabulary, parameters["micro_batch_size"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)
     return (
         len(rows) * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
-        min(took),
+        min(took) * (1 if precision == parameters["precision"] else slower),
         begin,
     )

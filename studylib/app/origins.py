@@ -129,11 +129,15 @@ def superseded(plan: Plan, done: pd.DataFrame) -> str:
     """Which models' answers were made with other versions of the code than today's, in a paragraph;
     nothing where none were."""
     how, models = outdated(plan, done), dict[str, dict[str, None]]()
+    known, shown = set(done.planned), dict[str, None]()
     for asked in plan.asked:
         for run in (asked.answers, asked.loyalty):
+            if run is not None and run.planned in known:
+                shown[asked.counted.label] = None
             if run is not None and run.planned in how:
                 models.setdefault(how[run.planned], {})[asked.counted.label] = None
-    return prose.render("outdated", models=models) if models else ""
+    named = {how: "all" if of == shown else ", ".join(of) for how, of in models.items()}
+    return prose.render("outdated", models=named) if models else ""
 
 
 def missing(plan: Plan, done: pd.DataFrame) -> str:

@@ -31,7 +31,7 @@ from studylib.data import packing
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt
 from studylib.experiments.plans import Plan
-from studylib.models import flops, loading
+from studylib.models import flops, loading, parts
 from studylib.models.parts import Precision
 from studylib.runs import inputs
 from studylib.store.store import Store
@@ -43,7 +43,6 @@ SYSTEMS: dict[str, dict[str, type[System]]] = {
 FREE = 0.5  # share of the free memory that one process gets; the others hold their weights
 SIZES = (1024, 2048, 4096)  # of the matrices whose best product is the peak
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SLOW = 4  # times as long as the other precision: the processor has no instructions for it
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that products are fast by
 Say = Callable[[str], None]
 
@@ -134,10 +133,8 @@ def machine(plan: Plan) -> dict:
 def peak() -> list[dict[str, Any]]:
     """The best matrix product of each precision, over sizes, in GFLOP/s, the fastest first; without
     a precision that the processor has no instructions for."""
-    small = {precision: _gigaflops(precision, 512) for precision in DTYPES}
-    usable = [name for name, rate in small.items() if SLOW * rate > max(small.values())]
     best = []
-    for precision in usable:
+    for precision in filter(lambda name: parts.slowdown(name) < parts.EMULATED, DTYPES):
         rates = {size: max(_gigaflops(precision, size) for _ in range(6)) for size in SIZES}
         size = max(rates, key=rates.__getitem__)
         of = f"{size} by {size}, {precision}"

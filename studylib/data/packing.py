@@ -151,7 +151,9 @@ def collate(packs: Sequence[Pack]) -> Batch:
 def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
     """Rows of numbers, filled up on the right, (B, T)."""
     return pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True, padding_value=filling
+        [torch.tensor(row, dtype=torch.long) for row in rows],
+        batch_first=True,
+        padding_value=filling,
     )
 
 

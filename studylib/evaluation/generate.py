@@ -1,8 +1,10 @@
 """Greedy answers, batched: each context goes through the model once with all its questions, packed
 as for training, and is kept once while they are answered.
 
-The keys and values of a fixed demonstration serve all contexts after it. The hidden states at the
-gold answers, by which models are compared, come with the same pass.
+Contexts are read beside others of their length, since padding costs like text. Many are answered
+together, since each token that is said reads all weights. The keys and values of a fixed
+demonstration serve all contexts after it. The hidden states at the gold answers, by which models
+are compared, come with the same pass.
 """
 
 from __future__ import annotations
@@ -14,16 +16,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from itertools import groupby
+from itertools import chain, groupby
 from operator import or_
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from studylib.core import filesystem, parallel
 from studylib.data import vocabulary
@@ -31,9 +35,9 @@ from studylib.data.packing import branch_mask, collate, pack, padded, visible
 from studylib.data.prompts import Prompt, longest_answer
 from studylib.models import parts
 
-LENGTH_RATIO = 1.05  # times the length of the shortest of a batch: padding costs like text
-# where padding is cheap, beside reading all weights for each token that a batch says
-LENGTH_RATIO_BF16 = 1.3
+BATCH = 32  # contexts that are answered together, at most
+LENGTH_RATIO = 1.05  # times the shortest of the contexts that are read together
+EMPTY = 0.25  # share of a batch's contexts that are answered before they leave it
 PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees
 
@@ -113,8 +117,7 @@ def answer(
     tokenizer: transformers.PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     *,
-    batch: int = 32,
-    length_ratio: float = LENGTH_RATIO,
+    batch: int = BATCH,
     longest: int | None = None,
     gold: bool = False,
     shared: bool = False,
@@ -125,11 +128,10 @@ def answer(
     """Answer all questions of all prompts, up to `batch` contexts at a time; in the order of the
     prompts.
 
-    Contexts of a batch are at most `length_ratio` times as long as its shortest. An answer has at
-    most `longest` tokens, by default as many as `prompts.longest_answer` says. `gold` asks for the
-    states at gold answers, too. Answers are greedy, or drawn by `sampling`. `shared`: several
-    processes answer some of the batches each. From time to time what was said is kept in `work`,
-    from where it goes on.
+    An answer has at most `longest` tokens, by default as many as `prompts.longest_answer` says.
+    `gold` asks for the states at gold answers, too. Answers are greedy, or drawn by `sampling`.
+    `shared`: several processes answer some of the batches each. From time to time what was said is
+    kept in `work`, from where it goes on.
     """
     model.eval()
     longest = longest or longest_answer(b.target for p in prompts for b in p.branches)
@@ -138,11 +140,10 @@ def answer(
             replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
         ]
     decoder, kept = _Decoder(model, tokenizer, longest, sampling), _Kept(work)
-    batches = _batched(prompts, batch, length_ratio)
+    batches = _batched(prompts, batch)
     local = parallel.share(batches) if shared else batches
     for chosen in progress([batch for batch in local if not kept.answers.keys() >= set(batch)]):
-        answers = iter(decoder.answers([prompts[i] for i in chosen]))
-        kept.add({i: [next(answers) for _ in prompts[i].branches] for i in chosen})
+        kept.add(dict(zip(chosen, decoder.answers([prompts[i] for i in chosen]), strict=True)))
     every = reduce(or_, parallel.joined(kept.answers) if shared else [kept.answers])
     return [a for i in range(len(prompts)) for a in every[i]]
 
@@ -197,34 +198,46 @@ def _kept(work: Path | None) -> dict[int, list[Answer]]:
     return answers
 
 
-def _batched(prompts: Sequence[Prompt], most: int, length_ratio: float) -> list[list[int]]:
-    """The numbers of prompts that are answered together: they share a beginning and are alike in
-    length."""
-    beginnings = [tuple(p.prefix[: p.shared]) for p in prompts]
-    lengths = {
-        i: len(p.prefix) + sum(len(b.given) + len(b.target) for b in p.branches)
-        for i, p in enumerate(prompts)
-    }
-    order = sorted(lengths, key=lambda i: (beginnings[i], lengths[i]))
-    groups = (group for _, group in groupby(order, key=beginnings.__getitem__))
-    return [chosen for group in groups for chosen in _batches(group, lengths, most, length_ratio)]
+def _batched(prompts: Sequence[Prompt], most: int) -> list[list[int]]:
+    """The numbers of prompts that are answered together: they share a beginning and have about as
+    many questions."""
+    keys = [(tuple(p.prefix[: p.shared]), len(p.branches), _length(p)) for p in prompts]
+    order = sorted(range(len(prompts)), key=keys.__getitem__)
+    groups = (list(group) for _, group in groupby(order, key=lambda i: keys[i][0]))
+    return [group[at : at + most] for group in groups for at in range(0, len(group), most)]
 
 
-def _batches(
-    order: Iterable[int], lengths: Mapping[int, int], most: int, length_ratio: float
-) -> list[list[int]]:
-    """What is given in the order of its lengths, in batches of at most so many that are alike in
-    length."""
-    batches: list[list[int]] = []
-    for number in order:
-        if (
-            not batches
-            or len(batches[-1]) == most
-            or lengths[number] > length_ratio * lengths[batches[-1][0]]
-        ):
-            batches.append([])
-        batches[-1].append(number)
-    return batches
+def _length(prompt: Prompt) -> int:
+    """The tokens of a prompt with all its questions."""
+    return len(prompt.prefix) + sum(len(b.given) + len(b.target) for b in prompt.branches)
+
+
+def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """The numbers of prompts in the order of their lengths, in groups that are read together."""
+    lengths, groups = [_length(prompt) for prompt in prompts], list[list[int]]()
+    for number in sorted(range(len(prompts)), key=lengths.__getitem__):
+        if not groups or lengths[number] > LENGTH_RATIO * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(number)
+    return groups
+
+
+def _merged(
+    caches: Sequence[transformers.DynamicCache], config: transformers.PretrainedConfig
+) -> transformers.DynamicCache:
+    """The keys and values of all rows of some caches, which are emptied, padded at their end."""
+    if len(caches) == 1:
+        return caches[0]
+    merged = transformers.DynamicCache(config=config)
+    longest = max(cache.get_seq_length() for cache in caches)
+    for number in range(len(caches[0].layers)):
+        layers: list[Any] = [cache.layers.pop(0) for cache in caches]
+        keys, values = (
+            torch.cat([pad(states, (0, 0, 0, longest - states.shape[2])) for states in given])
+            for given in ([layer.keys for layer in layers], [layer.values for layer in layers])
+        )
+        merged.update(keys, values, number)
+    return merged
 
 
 @dataclass
@@ -270,9 +283,31 @@ class _Decoder:
         self.size, self.ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
         self.begun: dict[tuple[int, ...], transformers.DynamicCache] = {}
 
-    def answers(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """The answers to prompts that begin with the same tokens: their packs are read at once, and
-        no answer sees the gold ones in its pack."""
+    def answers(self, prompts: Sequence[Prompt]) -> list[list[Answer]]:
+        """The answers to each of some prompts that begin with the same tokens."""
+        groups, read, rows = _alike(prompts), [], 0
+        for group in groups:
+            read.append(self._read([prompts[number] for number in group], rows))
+            rows += len(group)
+        caches, keys, last, questions = zip(*read, strict=True)
+        longest = max(part.shape[1] for part in keys)
+        branches = [pad(part, (0, longest - part.shape[1]), value=HIDDEN) for part in keys]
+        asked = [question for part in questions for question in part]
+        self._decode(
+            _merged(caches, self.model.config), asked, torch.cat(last), torch.cat(branches)
+        )
+        row_of = {number: row for row, number in enumerate(chain(*groups))}
+        said: list[list[Answer]] = [[] for _ in prompts]
+        for question in asked:
+            said[question.row].append(question.answer(self.tokenizer))
+        return [said[row_of[number]] for number in range(len(prompts))]
+
+    def _read(
+        self, prompts: Sequence[Prompt], start: int
+    ) -> tuple[transformers.DynamicCache, Tensor, Tensor, list[_Asked]]:
+        """Read the packs of prompts at once, where no question sees the gold answers: keys and
+        values, their branches (G, T), the hidden states (R, d) that first tokens come from, and the
+        questions that these belong to, whose rows are counted from `start`."""
         model, (cache, begun) = self.model, self._begin(prompts[0])
         given = collate([pack(prompt) for prompt in prompts]).to(model.device)
         first = torch.zeros(len(prompts), dtype=torch.long, device=model.device)
@@ -284,7 +319,7 @@ class _Decoder:
         rows, places = given.answers.at // length, given.answers.at % length  # (N,)
         named = [
             (b.question.id, row, number)
-            for row, p in enumerate(prompts)
+            for row, p in enumerate(prompts, start)
             for number, b in enumerate(p.branches, start=1)
         ]
         counts = [max(1, len(b.target)) for p in prompts for b in p.branches]
@@ -300,8 +335,7 @@ class _Decoder:
         keys = given.branches.clone()
         keys[rows, places] = HIDDEN
         keys[rows[first], places[first]] = given.branches[rows[first], places[first]]
-        self._decode(cache, questions, states[first], keys)
-        return [question.answer(self.tokenizer) for question in questions]
+        return cache, keys, states[first], questions
 
     def _begin(self, prompt: Prompt) -> tuple[transformers.DynamicCache, int]:
         """The keys and values of the tokens that many prompts begin with, computed once for all
@@ -324,15 +358,16 @@ class _Decoder:
         keys: Tensor,
     ) -> None:
         """Say the answers to the end. `last` (R, d) are the hidden states that the first tokens
-        come from, `keys` (G, T) the branches of the tokens in the cache; a context leaves it when
-        its last question has ended."""
+        come from, `keys` (G, T) the branches of the tokens in the cache. Contexts leave it when
+        enough of them are answered."""
         going, held, device = questions, list(range(len(keys))), self.model.device
         while going := self._say(going, last):
-            rows = [list(group) for _, group in groupby(going, key=lambda question: question.row)]
-            if len(rows) < len(held):
-                kept = torch.tensor([held.index(row[0].row) for row in rows], device=device)
+            asked = {row: list(group) for row, group in groupby(going, key=lambda q: q.row)}
+            if len(asked) <= (1 - EMPTY) * len(held):
+                kept = torch.tensor([held.index(row) for row in asked], device=device)
                 cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
-                keys, held = keys[kept], [row[0].row for row in rows]
+                keys, held = keys[kept], list(asked)
+            rows = [asked.get(row, []) for row in held]
             branches = padded([[q.branch for q in row] for row in rows], -1).to(device)  # (G, W)
             positions = padded([[q.position + len(q.tokens) - 1 for q in row] for row in rows])
             ids = padded([[q.tokens[-1] for q in row] for row in rows]).to(device)

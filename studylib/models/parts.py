@@ -3,8 +3,10 @@ output head; counts and precision."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from inspect import signature
 from typing import Any, Literal, get_args
 
@@ -17,6 +19,7 @@ from studylib.data.packing import Batch
 
 Precision = Literal["fp32", "bf16"]  # of matrix products
 PRECISIONS = get_args(Precision)
+EMULATED = 4.0  # times as long as in fp32: a precision that the processor has no instructions for
 
 
 def parameters(model: transformers.PreTrainedModel) -> dict[str, int]:
@@ -67,6 +70,23 @@ def device(name: str) -> torch.device:
 def precision(model: transformers.PreTrainedModel, name: str) -> torch.autocast:
     """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
+
+
+@cache
+def slowdown(name: str) -> float:
+    """How many times as long as in fp32 a small matrix product takes on this processor: much more
+    than once where it has no instructions for this precision."""
+    if name == "fp32":
+        return 1.0
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        square, took = torch.ones(256, 256, dtype=dtype), []
+        for _ in range(5):
+            begun = time.perf_counter()
+            square @ square
+            took.append(time.perf_counter() - begun)
+        seconds.append(min(took))
+    return seconds[1] / seconds[0]
 
 
 def round_frozen(model: transformers.PreTrainedModel, name: str) -> None:

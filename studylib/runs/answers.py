@@ -104,11 +104,9 @@ def ask(
     precision: str,
     **how: Any,
 ) -> list[generate.Answer]:
-    """The answers of a model that multiplies in a precision, which also decides how alike in length
-    the contexts of a batch must be; `how` goes to `generate.answer`."""
-    length_ratio = generate.LENGTH_RATIO_BF16 if precision == "bf16" else generate.LENGTH_RATIO
+    """The answers of a model that multiplies in a precision; `how` goes to `generate.answer`."""
     with parts.precision(model, precision):
-        return generate.answer(model, tokenizer, prompts, length_ratio=length_ratio, **how)
+        return generate.answer(model, tokenizer, prompts, **how)
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
@@ -116,14 +114,14 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     shape, text = work.shape(run.needs["model"]), work.text(run, "test")
     way = run.parameters.get("way", "")
     share = _method(run).share(way) if way else 1.0
-    longest = max(text.lengths)
-    kept = 2 * budget.FLOAT * shape.kept * shape.layers * budget.BATCH * longest  # keys and values
+    longest, together = max(text.lengths), generate.BATCH
+    kept = 2 * budget.FLOAT * shape.kept * shape.layers * together * longest  # keys and values
     gold = budget.FLOAT * shape.hidden * text.answers * text.rows
     memory = (
         budget.FLOAT * shape.total
         + kept
-        + budget.BATCH * longest * longest
-        + 3 * budget.FLOAT * budget.BATCH * longest * shape.hidden
+        + together * longest * longest
+        + 3 * budget.FLOAT * together * longest * shape.hidden
         + gold
     )  # as it is loaded
     return budget.took(

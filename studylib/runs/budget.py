@@ -43,9 +43,6 @@ TRAINED = 4  # of each trained weight: itself, its gradient, both moments
 ANSWER_TOKENS = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
 
 
-BATCH = 32  # contexts answered at once, at most
-
-
 # Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1
 # questions each are assumed.
 SETS = {

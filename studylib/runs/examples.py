@@ -8,6 +8,7 @@ from pathlib import Path
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
 from studylib.data import examples as data_examples
+from studylib.evaluation import generate
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
 from studylib.runs import budget, inputs, planning, supervision
@@ -67,5 +68,5 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     times = run.parameters["options"].get("samples", 1)
     done = {"answering": times * budget.answering(shape, text)}
     held = budget.FLOAT * (shape.total + work.shape(run.needs["init"]).total)
-    memory = held + budget.FLOAT * shape.hidden * budget.BATCH * max(text.lengths)
+    memory = held + budget.FLOAT * shape.hidden * generate.BATCH * max(text.lengths)
     return budget.took(run, shape, times * text.rows * text.tokens, done, memory, 0, 0)

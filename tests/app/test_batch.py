@@ -20,6 +20,7 @@ from studylib.core.errors import StudyError
 from studylib.core.filesystem import write_json
 from studylib.core.project import root
 from studylib.experiments import experiments
+from studylib.models import parts
 from studylib.runs import kinds
 from studylib.runs.budget import Work
 from studylib.store.run import Run
@@ -118,6 +119,12 @@ def test_a_base_model_that_teaches_is_forecast_too(raw):
     assert 0 < forecast.seconds(plan, plan.runs) < 3600
 
 
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch):
+    """Nothing was timed before."""
+    monkeypatch.setattr(forecast, "TIMED", {})
+
+
 def test_the_forecast_grows_with_every_run(tmp_path):
     plan = notebooks.jobs("tiny")[0].plan
     missing, last = [], 0.0
@@ -132,6 +139,27 @@ def test_the_forecast_grows_with_every_run(tmp_path):
     assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {
         run.kind for run in plan.runs
     }
+
+
+def test_a_precision_that_is_emulated_is_named_and_not_waited_for(raw, tmp_path, monkeypatch):
+    plan = planned(raw, precision={"training": "bf16", "answers": "fp32"})
+    used = []
+    precision = parts.precision
+    monkeypatch.setattr(
+        parts, "precision", lambda net, name: used.append(name) or precision(net, name)
+    )
+    monkeypatch.setattr(parts, "slowdown", lambda name: 1.0)
+    assert forecast.emulated(plan.runs) == ""
+    forecast.calibrated(plan.runs, plan, WORK)
+    assert set(used) == {"bf16"}
+    used.clear()
+    forecast.TIMED.clear()
+    monkeypatch.setattr(parts, "slowdown", {"fp32": 1.0, "bf16": 1e9}.get)
+    assert "in bf16 take about 1000000000 times as long as in fp32 here" in forecast.emulated(
+        plan.runs
+    )
+    pace = forecast.calibrated(plan.runs, plan, WORK)
+    assert set(used) == {"fp32"} and pace.rate < 1e5
 
 
 def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch):

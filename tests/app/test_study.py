@@ -298,9 +298,7 @@ def test_a_learning_rate_at_which_training_diverges_is_not_taken(raw, tmp_path):
 def answering(text_of):
     """Stands for `generate.answer`: any model answers each question with the text of its id."""
 
-    def answer(
-        model, tokenizer, built, length_ratio=1, gold=False, shared=False, progress=iter, work=None
-    ):
+    def answer(model, tokenizer, built, gold=False, shared=False, progress=iter, work=None):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [
             generate.Answer(q, text_of(q), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size))

@@ -136,10 +136,38 @@ def test_gold_answers_in_the_pack_change_no_answer_and_have_the_states_of_rows_o
         )
 
 
-def test_contexts_of_a_batch_are_alike_in_length():
-    lengths = {0: 100, 1: 104, 2: 105, 3: 106, 4: 300, 5: 301, 6: 302}
-    assert generate._batches(lengths, lengths, 2, 1.05) == [[0, 1], [2, 3], [4, 5], [6]]
-    assert generate._batches(lengths, lengths, 9, 1.05) == [[0, 1, 2], [3], [4, 5, 6]]
+def test_contexts_that_are_answered_together_begin_alike_and_have_about_as_many_questions():
+    prompts = built("one-shot", 4)
+    batches = generate._batched(prompts, 5)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(prompts)))
+    assert max(map(len, batches)) == 5
+    groups: dict[tuple, list[int]] = {}
+    for batch in batches:
+        (beginning,) = {tuple(prompts[n].prefix[: prompts[n].shared]) for n in batch}
+        groups.setdefault(beginning, []).extend(len(prompts[n].branches) for n in batch)
+    assert len(groups) > 1 and all(counts == sorted(counts) for counts in groups.values())
+
+
+def test_contexts_that_are_read_together_are_alike_in_length(monkeypatch):
+    monkeypatch.setattr(generate, "_length", lambda length: length)
+    assert generate._alike([302, 104, 100, 105, 300, 106, 301]) == [[2, 1, 3], [5], [4, 6, 0]]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_contexts_that_are_answered_together_are_answered_as_each_alone(family):
+    """Of unlike lengths and numbers of questions, whose answers end at unlike times."""
+    net, prompts = model(family, tie_word_embeddings=False), built("zero-shot", 3)
+    with torch.no_grad():
+        net.get_output_embeddings().weight[tokenizer().eos_token_id] *= 8
+    assert len(generate._alike(prompts)) > 3 and len({len(p.branches) for p in prompts}) > 1
+    together, alone = (
+        generate.answer(net, tokenizer(), prompts, batch=batch, longest=12, gold=True)
+        for batch in (len(prompts), 1)
+    )
+    assert len({answer.tokens for answer in alone}) > 2
+    assert_same_answers(together, alone)
+    for first, second in zip(together, alone, strict=True):
+        torch.testing.assert_close(first.gold, second.gold, atol=1e-4, rtol=1e-4)
 
 
 def test_a_demonstration_is_read_once(monkeypatch):
