@@ -94,9 +94,9 @@ def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[st
         yield f"To download: {megabytes} MB, into {filesystem.home() / 'downloads'}."
     inputs.check(missing)
     yield from forecast.datasets(job.plan)
-    if advice := forecast.emulated(new):
-        yield advice
     if job.plan.machine.engine == "local":
+        if advice := forecast.emulated(new, job.plan.machine):
+            yield advice
         yield from app_plan.too_large(job.plan, new)
 
 
@@ -137,7 +137,7 @@ def status(profile: str) -> Iterator[str]:
             left = f"  about {spoken(seconds)} of computing are left on this machine"
             yield f"{left}, beside what stands above" if total else left
             total += seconds
-        if advice := forecast.emulated(new):
+        if advice := forecast.emulated(new, job.plan.machine):
             yield f"  {advice}"
     if total:
         yield f"In all about {spoken(total)} of computing are left on this machine."

@@ -301,6 +301,8 @@ def bench(device: str | None, out: Path | None, quick: bool) -> None:
     from studylib.bench import device as bench_device
     from studylib.bench import speed, table
 
+    if device and (out or quick):
+        raise StudyError("--device is measured by itself: leave out --out and --quick.")
     if device:
         bench_device.speed(device, say)
         return

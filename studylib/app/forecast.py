@@ -12,6 +12,7 @@ from statistics import median
 import psutil
 
 from studylib.app.leakage import leakage
+from studylib.core.machine import Machine
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.methods.objective import Objective
@@ -33,6 +34,9 @@ EFFICIENCY = {
     "answering": 0.5,
     "comparing": 0.5,
 }
+
+
+TIMED: dict[tuple[str, int], "Pace"] = {}  # trainings, by what was planned and the threads
 
 
 def download(plan: Plan) -> int:
@@ -89,14 +93,10 @@ class Pace:
 
     def seconds(self, run: Run, took: Took) -> float:
         """Of a run that takes so much."""
-        return self.begin + (
-            took.flops * self.kinds[run.kind]
-            if run.kind in self.kinds
-            else sum(flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items())
-        )
-
-
-TIMED: dict[str, Pace] = {}  # of trainings, by what was planned
+        if run.kind in self.kinds:
+            return self.begin + took.flops * self.kinds[run.kind]
+        each = (flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items())
+        return self.begin + sum(each) * _emulation(run)
 
 
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
@@ -138,9 +138,10 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
         training_ones or [candidate for candidate in plan.runs if candidate.kind == "teacher"],
         key=lambda candidate: work.shape(candidate).total,
     )
-    if run.planned not in TIMED:
-        TIMED[run.planned] = _timed(run, work)
-    return TIMED[run.planned]
+    key = run.planned, plan.machine.threads
+    if key not in TIMED:
+        TIMED[key] = _timed(run, work)
+    return TIMED[key]
 
 
 def _timed(run: Run, work: Work) -> Pace:
@@ -157,27 +158,33 @@ def _timed(run: Run, work: Work) -> Pace:
     return Pace(steps[-1][2], flops / seconds)
 
 
-def emulated(runs: Iterable[Run]) -> str:
-    """A sentence where runs multiply in a precision that this processor has no instructions for;
+def emulated(runs: Iterable[Run], machine: Machine) -> str:
+    """A sentence where runs multiply in bf16 and this processor has no instructions for that;
     nothing where none does."""
-    used = {str(run.parameters["precision"]) for run in runs if "precision" in run.parameters}
-    slow = {name: parts.slowdown(name) for name in sorted(used)}
-    return " ".join(
-        f"Matrix products in {name} take about {times:.0f} times as long as in fp32 here: this"
-        " processor has no instructions for them. Set `training.precision` to fp32 in a YAML of"
-        " your own, or compute elsewhere."
-        for name, times in slow.items()
-        if times > parts.EMULATED
+    local = machine.engine == "local" and parts.device(machine.device).type == "cpu"
+    times = max(map(_emulation, runs), default=1.0) if local else 1.0
+    return (
+        f"Matrix products in bf16 take about {times:.0f} times as long as in fp32 here: this"
+        " processor has no instructions for them. Compute elsewhere, or set"
+        " `training: {precision: {training: fp32, answers: fp32}}` in a YAML of your own."
+        if times > 1
+        else ""
     )
+
+
+def _emulation(run: Run) -> float:
+    """How many times as long as in fp32 a run's matrix products take, where this processor has no
+    instructions for their precision; else 1."""
+    slower = parts.slowdown(run.parameters.get("precision", "fp32"))
+    return slower if slower > parts.EMULATED else 1.0
 
 
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
-    of which warms up; and seconds until the model was there. A precision that the processor has no
-    instructions for is not waited for."""
+    of which warms up; and seconds until the model was there. In fp32 where the processor has no
+    instructions for the training's precision."""
     parameters, started = run.parameters, time.monotonic()
-    slower = parts.slowdown(parameters["precision"])
-    precision = "fp32" if slower > parts.EMULATED else parameters["precision"]
+    precision = "fp32" if _emulation(run) > 1 else parameters["precision"]
     model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * parameters["batch_size"]
@@ -203,6 +210,6 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
         took.append(time.monotonic() - started)
     return (
         len(rows) * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
-        min(took) * (1 if precision == parameters["precision"] else slower),
+        min(took),
         begin,
     )

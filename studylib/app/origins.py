@@ -44,7 +44,7 @@ def origins(
             line = _origin(run, store, result)
         elif before is not None:
             when = times.get(run.planned, before)
-            line = before | {name: when[name] for name in exports.WHEN if name in when}
+            line = before | {name: when.get(name, np.nan) for name in exports.WHEN}
         else:
             continue
         if np.isnan(line.get("lr", np.nan)):
@@ -136,7 +136,7 @@ def superseded(plan: Plan, done: pd.DataFrame) -> str:
                 shown[asked.counted.label] = None
             if run is not None and run.planned in how:
                 models.setdefault(how[run.planned], {})[asked.counted.label] = None
-    named = {how: "all" if of == shown else ", ".join(of) for how, of in models.items()}
+    named = {how: "all models" if of == shown else ", ".join(of) for how, of in models.items()}
     return prose.render("outdated", models=named) if models else ""
 
 

@@ -29,10 +29,6 @@ def pages() -> dict[Path, dict[str, str]]:
     """The results that each page shows, by name: answers, conclusions of the experiments in
     `small` (each with its headline table if it has one), the bench's table."""
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    answers = (
-        f"- **{question}** {_text(study.folder(profile, name), 'answer')}"
-        for question, profile, name in ANSWERED
-    )
     folders = {name: study.folder("small", name) for name in EXPERIMENTS}
     results = {
         name: _text(folder, "conclusion", "headline")
@@ -41,7 +37,7 @@ def pages() -> dict[Path, dict[str, str]]:
     }
     return {
         root() / "README.md": {
-            "answers": "".join(answers),
+            "answers": _answers(),
             "methods": methods_list.table("studylib/methods/", decisions=False),
             "kept": _kept(next(job for job in jobs("qwen") if job.notebook.stem == "capacity_gap")),
         },
@@ -49,6 +45,19 @@ def pages() -> dict[Path, dict[str, str]]:
         root() / "studylib" / "bench" / "README.md": {"bench": table.table(measured)},
         root() / "studylib" / "methods" / "README.md": {"methods": methods_list.table()},
     }
+
+
+def _answers() -> str:
+    """The answers as a list; what all of them add in paragraphs of their own stands once, after
+    it."""
+    texts = [_text(study.folder(profile, name), "answer").strip() for _, profile, name in ANSWERED]
+    answers, notes = zip(*(text.partition("\n\n")[::2] for text in texts), strict=True)
+    shared = notes[0] if len({*notes}) == 1 else ""
+    lines = (
+        f"- **{question}** {' '.join(filter(None, (answer, '' if shared else note)))}\n"
+        for (question, _, _), answer, note in zip(ANSWERED, answers, notes, strict=True)
+    )
+    return "".join(lines) + (f"\n{shared}\n" if shared else "")
 
 
 def _kept(job: Job) -> str:

@@ -73,7 +73,7 @@ class Match:
 @dataclass(frozen=True)
 class Setting:
     """How a system is run: the precision of its matrix products, and how many rows it takes at a
-    time (0: all)."""
+    time (0: all). A row is a context of ours, a question of the others."""
 
     precision: model_parts.Precision = "fp32"
     rows: int = 0
@@ -82,7 +82,7 @@ class Setting:
         return f"{self.precision}, {self.rows or 'all'} rows at a time"
 
 
-class Took(NamedTuple):
+class Timed(NamedTuple):
     """Seconds to prepare a system and of its work, and what came of that."""
 
     prepared: float
@@ -93,18 +93,19 @@ class Took(NamedTuple):
 class System:
     """What is timed."""
 
-    rows: ClassVar[tuple[int, ...]] = (0,)  # at a time, of which the best counts
+    # at a time, of which the best counts: the usual number first, the least memory last
+    rows: ClassVar[tuple[int, ...]] = (0,)
 
     def __init__(self, match: Match, folder: Path):
         self.match, self.folder, self.setting = match, folder, Setting()
 
-    def run(self, prompts: Sequence[Prompt]) -> Took:
+    def run(self, prompts: Sequence[Prompt]) -> Timed:
         """Do its work on these contexts."""
         begun = monotonic()
         self.prepare(prompts)
         ready = monotonic()
         result = self.work(prompts)
-        return Took(ready - begun, monotonic() - ready, result)
+        return Timed(ready - begun, monotonic() - ready, result)
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """What the first student needs besides."""
@@ -205,7 +206,7 @@ class Gkd(System):
     Raises StudyError where TRL is not installed.
     """
 
-    rows = (0, 4, 8)
+    rows = (0, 8, 4)
 
     def __init__(self, match: Match, folder: Path):
         try:
@@ -217,7 +218,7 @@ class Gkd(System):
         self.clock = Clock()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, fused=True)
 
-    def run(self, prompts: Sequence[Prompt]) -> Took:
+    def run(self, prompts: Sequence[Prompt]) -> Timed:
         """A step; the trainer's set-up does not count."""
         return super().run(prompts)._replace(seconds=self.clock.seconds)
 
@@ -275,7 +276,7 @@ class Gkd(System):
 
 
 class Answering(System):
-    """Ours: a context's keys and values once, all of its questions at once."""
+    """Ours: a context's keys and values once, the questions of many contexts at once."""
 
     def work(self, prompts: Sequence[Prompt]) -> list[str]:
         """The teacher's answers."""
@@ -286,7 +287,7 @@ class Answering(System):
 class Generate(System):
     """Transformers' `generate`: left padding, sorted by length, so many questions at a time."""
 
-    rows = (8, 16, 32, 64)
+    rows = (16, 32, 64, 8)
 
     def work(self, prompts: Sequence[Prompt]) -> list[str]:
         """The teacher's answers."""

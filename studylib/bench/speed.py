@@ -7,13 +7,12 @@ warming up.
 """
 
 import gc
-import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
@@ -22,7 +21,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from studylib.bench import contestant
+from studylib.bench import process
 from studylib.bench.baselines import Answering, Generate, Gkd, Packed, PlainLoop, System
 from studylib.bench.turns import OURS, Turns, questions
 from studylib.core import parallel, provenance
@@ -50,8 +49,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Scale:
     """How much is measured: rounds; contexts of a step, and to answer; multiples of a step's
-    contexts, and how often these; layers of students; how many numbers of rows at a time are
-    tried."""
+    contexts, and how often these; layers of students; how many numbers of rows at a time and how
+    many precisions are tried."""
 
     rounds: int = 5
     contexts: int = 4
@@ -60,10 +59,20 @@ class Scale:
     passes: int = 3
     depths: tuple[int, ...] = (8, 15, 30)
     rows: int = 4
+    precisions: int = 2
 
 
 FULL = Scale()
-QUICK = Scale(2, 1, 3, (1, 2), 1, (15,), 1)
+QUICK = Scale(
+    rounds=2,
+    contexts=1,
+    asked=3,
+    multiples=(1, 2),
+    passes=1,
+    depths=(15,),
+    rows=1,
+    precisions=1,
+)
 
 
 def speed(plan: Plan, scale: Scale, say: Say) -> dict:
@@ -73,11 +82,11 @@ def speed(plan: Plan, scale: Scale, say: Say) -> dict:
     best, limit = peak(), FREE * psutil.virtual_memory().available
     results = {"machine": machine(plan), "peak": best[0], "scale": asdict(scale)}
     say(
-        f"Best matrix product: {best[0]['gigaflops']:.0f} GFLOP/s ({best[0]['of']}); the processor"
-        f" has {results['machine']['instructions'] or 'no instructions that speed it up'}."
+        f"Best matrix product: {best[0]['gigaflops']:.0f} GFLOP/s ({best[0]['of']}); instructions:"
+        f" {results['machine']['instructions']}."
     )
     say(f"Each system has a process of its own; the one that works has {limit / 1e9:.1f} GB.")
-    precisions = [product["precision"] for product in best][: scale.rows]
+    precisions = [product["precision"] for product in best][: scale.precisions]
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -86,18 +95,18 @@ def speed(plan: Plan, scale: Scale, say: Say) -> dict:
         def turns(title: str) -> Turns:
             given = (folder / "model", plan.machine)
             makes = {
-                name: partial(contestant.matched, system, *given, name == OURS)
+                name: partial(process.matched, system, *given, name == OURS)
                 for name, system in SYSTEMS[title].items()
             }
-            return Turns(title, makes, folder, limit)
+            return Turns(title, makes, folder, limit, say)
 
         try:
             with turns("distilling") as distilling:
-                results |= distilled(distilling, pool, precisions, scale, say)
+                results |= distilled(distilling, pool, precisions, scale)
             with turns("answering") as answering:
-                results |= answered(answering, pool, precisions, scale, say)
-        except contestant.Failure as error:
-            raise StudyError(f"The bench ended: {error}.") from error
+                results |= answered(answering, pool, precisions, scale)
+        except process.Failure as error:
+            raise StudyError(f"The bench ended, since ours failed: {error}.") from error
     return results | {"failures": distilling.failures | answering.failures}
 
 
@@ -122,7 +131,7 @@ def machine(plan: Plan) -> dict:
     versions = environment["versions"]
     return {
         "processor": environment["machine"]["processor_name"],
-        "instructions": ", ".join(name for name in INSTRUCTIONS if name in has),
+        "instructions": ", ".join(name for name in INSTRUCTIONS if name in has) or "not known",
         "threads": torch.get_num_threads(),
         "torch": versions["torch"],
         "transformers": versions["transformers"],
@@ -164,14 +173,18 @@ def steps(pool: Sequence[Prompt], count: int, contexts: int) -> list[list[Prompt
 
 
 def distilled(
-    turns: Turns, pool: Sequence[Prompt], precisions: Sequence[Precision], scale: Scale, say: Say
+    turns: Turns, pool: Sequence[Prompt], precisions: Sequence[Precision], scale: Scale
 ) -> dict:
     """What steps of distillation take, in turns; then what ours alone does: its share of the peak,
     how its cost grows, its stored states."""
     warm, *chosen = steps(pool, scale.rounds + 1, scale.contexts)
     turns.tune(warm, precisions, scale.rows)
-    results = {"layers": turns.ours(_layers), "distilling": turns.rounds(chosen, say)}
-    results["memory"] = turns.each(_memory, warm) if contestant.CLEAR.exists() else {}
+    results = {"layers": turns.ours(_layers), "distilling": turns.rounds(chosen)}
+    if process.CLEAR.exists():
+        results["memory"] = turns.each(_memory, warm)
+    else:
+        turns.say("Memory is not measured on this system.")
+        results["memory"] = {}
     results["rates"] = [turns.ours(_rate, contexts) for contexts in chosen]
     multiples = [pool[: scale.contexts * multiple] for multiple in scale.multiples]
     results["scaling"] = {
@@ -187,13 +200,13 @@ def distilled(
 
 
 def answered(
-    turns: Turns, pool: Sequence[Prompt], precisions: Sequence[Precision], scale: Scale, say: Say
+    turns: Turns, pool: Sequence[Prompt], precisions: Sequence[Precision], scale: Scale
 ) -> dict:
     """What answering takes, in turns."""
     size = scale.asked
     warm, *chosen = (pool[size * number :][:size] for number in range(scale.rounds + 1))
     turns.tune(warm, precisions, scale.rows)
-    return {"answering": turns.rounds(chosen, say)}
+    return {"answering": turns.rounds(chosen)}
 
 
 def _layers(system: System) -> dict[str, int]:
@@ -207,10 +220,10 @@ def _memory(system: System, prompts: Sequence[Prompt]) -> dict[str, float]:
     system.prepare(prompts)
     gc.collect()
     parallel.give_back()
-    before = contestant.held()
-    contestant.forget_peak()
+    before = process.held()
+    process.forget_most()
     system.work(prompts)
-    return {"held": before, "beyond": contestant.peak() - before}
+    return {"held": before, "beyond": process.most_held() - before}
 
 
 def step_flops(model: PreTrainedModel, packs: Sequence[Pack]) -> float:
@@ -268,12 +281,3 @@ def _states(ours: Packed, prompts: Sequence[Prompt]) -> dict[str, float]:
         "seconds to store a question": stored / count,
         "seconds to read a question": timed(read) / count,
     }
-
-
-def exponents(scaling: Mapping[str, Any]) -> list[float]:
-    """The slopes of log seconds against log questions, of each pass."""
-    sizes = [math.log(count) for count in scaling["questions"]]
-    return [
-        linear_regression(sizes, [math.log(value) for value in passed]).slope
-        for passed in scaling["seconds"]
-    ]

@@ -1,19 +1,19 @@
 """The ratios of a bench and what they come from, as tables."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
+from statistics import linear_regression, median
+from typing import Any
 
 import pandas as pd
 
 from studylib.analysis import tables
-from studylib.bench.speed import exponents
-from studylib.bench.turns import OURS
 from studylib.core.errors import StudyError
 
-FIRST = "ours, first student"
+OURS, FIRST = "ours", "ours, first student"
 GOALS = {
     "distill_vs_trl_later_student": "at least 20",
     "distill_vs_trl_first_student": "at least 12",
@@ -65,10 +65,19 @@ def ratios(results: Mapping) -> dict[str, list[float]]:
         if slower in seconds
     }
     every["share_of_peak"] = [rate / results["peak"]["gigaflops"] for rate in results["rates"]]
-    every["scaling_exponent"] = exponents(results["scaling"])
-    if "TRL" in used:
+    every["scaling_exponent"] = _exponents(results["scaling"])
+    if "TRL" in used and used["TRL"]["beyond"]:
         every["memory_vs_trl"] = [used[OURS]["beyond"] / used["TRL"]["beyond"]]
     return {name: every[name] for name in GOALS if name in every}
+
+
+def _exponents(scaling: Mapping[str, Any]) -> list[float]:
+    """The slopes of log seconds against log questions, of each pass."""
+    sizes = [math.log(count) for count in scaling["questions"]]
+    return [
+        linear_regression(sizes, [math.log(value) for value in passed]).slope
+        for passed in scaling["seconds"]
+    ]
 
 
 def _seconds(results: Mapping) -> dict[str, list[float]]:
@@ -124,7 +133,7 @@ def _notes(results: Mapping) -> Iterator[str]:
     hardware, layers, scale = results["machine"], results["layers"], results["scale"]
     product = results["peak"]
     yield (
-        f"{hardware['processor']} ({hardware['instructions'] or 'no vector instructions known'}),"
+        f"{hardware['processor']} (instructions: {hardware['instructions']}),"
         f" {hardware['threads']} threads, torch {hardware['torch']}, transformers"
         f" {hardware['transformers']}"
     )

@@ -1,4 +1,4 @@
-"""Contestants that take turns at the same work, each by the setting that is fastest for it."""
+"""Systems that take turns at the same work, each by the setting that is fastest for it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -6,59 +6,63 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from studylib.bench.baselines import Setting, System, Took
-from studylib.bench.contestant import Contestant, Failure, Make
+from studylib.bench.baselines import Setting, System, Timed
+from studylib.bench.process import Failure, Make, SystemProcess
 from studylib.data.prompts import Prompt
 from studylib.models.parts import Precision
 
 OURS = "ours"
+Say = Callable[[str], None]
 
 
 class Turns(ExitStack):
-    """Contestants by name, ours among them: it must not fail, of the others `failures` says why
-    they did."""
+    """The processes of systems by name, ours among them: it must not fail; of the others `failures`
+    says why they did."""
 
-    def __init__(self, title: str, makes: Mapping[str, Make], folder: Path, limit: float):
+    def __init__(self, title: str, makes: Mapping[str, Make], folder: Path, limit: float, say: Say):
         super().__init__()
-        self.title, self.settings = title, dict[str, Setting]()
+        self.title, self.say, self.settings = title, say, dict[str, Setting]()
+        self.named: set[str] = set()  # of those that failed
         (folder / title).mkdir()
-        self.contestants = {
-            name: self.enter_context(Contestant(make, folder / title / name, limit))
+        self.processes = {
+            name: self.enter_context(SystemProcess(make, folder / title / name, limit))
             for name, make in makes.items()
         }
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why contestants can go on no more, by name."""
-        every = self.contestants.items()
-        return {name: contestant.failure for name, contestant in every if contestant.failure}
+        """Why systems can go on no more, by name."""
+        every = self.processes.items()
+        return {name: process.failure for name, process in every if process.failure}
 
     def ours(self, work: Callable[..., Any], *given: Any) -> Any:
         """`work(system, *given)` for ours. Raises Failure where it cannot."""
-        return self.contestants[OURS].call(work, *given)
+        return self.processes[OURS].call(work, *given)
 
     def each(self, work: Callable[..., Any], *given: Any) -> dict[str, Any]:
         """The same for all that can, one after the other. Raises Failure for ours."""
         done = {}
-        for name, contestant in self.contestants.items():
+        for name, process in self.processes.items():
             try:
-                done[name] = contestant.call(work, *given)
-            except Failure:
+                done[name] = process.call(work, *given)
+            except Failure as failure:
                 if name == OURS:
                     raise
+                if name not in self.named:
+                    self.say(f"{name} failed: {failure}.")
+                    self.named.add(name)
         return done
 
     def tune(self, prompts: Sequence[Prompt], precisions: Sequence[Precision], rows: int) -> None:
         """Warm up, and leave each with the fastest of its settings: of these precisions, and of the
         first `rows` of its numbers of rows at a time. Raises Failure for ours."""
-        self.each(_run, prompts)  # the very first step is slow by any setting
         self.settings = self.each(_tune, prompts, precisions, rows)
 
-    def rounds(self, chosen: Sequence[Sequence[Prompt]], say: Callable[[str], None]) -> dict:
-        """Seconds of each round's work by contestant, and of what it is prepared by; whose answers
+    def rounds(self, chosen: Sequence[Sequence[Prompt]]) -> dict:
+        """Seconds of each round's work by system, and of what it is prepared by; whose answers
         are ours, as a share of all; the questions of each round. Raises Failure for ours."""
-        every = [self._round(number, prompts, say) for number, prompts in enumerate(chosen, 1)]
-        kept = [name for name in self.contestants if name not in self.failures]
+        every = [self._round(number, prompts) for number, prompts in enumerate(chosen, 1)]
+        kept = [name for name in self.processes if name not in self.failures]
         counts = [questions(prompts) for prompts in chosen]
         return {
             "questions": counts,
@@ -73,12 +77,10 @@ class Turns(ExitStack):
             },
         }
 
-    def _round(
-        self, number: int, prompts: Sequence[Prompt], say: Callable[[str], None]
-    ) -> dict[str, Took]:
+    def _round(self, number: int, prompts: Sequence[Prompt]) -> dict[str, Timed]:
         done = self.each(_run, prompts)
         took = ", ".join(f"{name} {took.seconds:.2f}" for name, took in done.items())
-        say(f"Round {number} of {self.title}: {questions(prompts)} questions; seconds: {took}")
+        self.say(f"Round {number} of {self.title}: {questions(prompts)} questions; seconds: {took}")
         return done
 
 
@@ -91,16 +93,24 @@ def _same(answers: Sequence[str], others: Sequence[str]) -> int:
     return sum(first == second for first, second in zip(answers, others, strict=True))
 
 
-def _run(system: System, prompts: Sequence[Prompt]) -> Took:
+def _run(system: System, prompts: Sequence[Prompt]) -> Timed:
     return system.run(prompts)
 
 
 def _tune(
     system: System, prompts: Sequence[Prompt], precisions: Sequence[Precision], rows: int
 ) -> Setting:
-    """Leave the system with its fastest setting, and return that."""
-    settings, seconds = [Setting(*pair) for pair in product(precisions, system.rows[:rows])], []
-    for system.setting in settings:
-        seconds.append(system.run(prompts).seconds if len(settings) > 1 else 0.0)
-    system.setting = settings[seconds.index(min(seconds))]
+    """Leave the system with its fastest setting, and return that; one by which it fails is left
+    out. Raises the error of the last one where it fails by all."""
+    settings = [Setting(*pair) for pair in product(precisions, system.rows[:rows])]
+    seconds, failed = dict[Setting, float](), Exception()
+    # the very first step is slow by any setting: by the one that needs the least memory it is made
+    for system.setting in (settings[-1], *(settings if len(settings) > 1 else ())):
+        try:
+            seconds[system.setting] = system.run(prompts).seconds
+        except Exception as error:  # out of memory, which is of any library's kind
+            failed = error
+    if not seconds:
+        raise failed
+    system.setting = min(seconds, key=seconds.__getitem__)
     return system.setting

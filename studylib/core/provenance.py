@@ -34,8 +34,9 @@ def present() -> dict:
 
 
 def instructions() -> list[str]:
-    """The instructions that the processor has, as Linux calls them."""
-    return _cpuinfo("flags").split()
+    """The instructions that the processor has, as Linux calls them; nothing where that is not
+    known."""
+    return (_cpuinfo("flags") or _cpuinfo("Features")).split()
 
 
 def _processor_name() -> str:

@@ -140,6 +140,8 @@ def answer(
             replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
         ]
     decoder, kept = _Decoder(model, tokenizer, longest, sampling), _Kept(work)
+    if shared:
+        batch = min(batch, max(1, -(-len(prompts) // parallel.count())))
     batches = _batched(prompts, batch)
     local = parallel.share(batches) if shared else batches
     for chosen in progress([batch for batch in local if not kept.answers.keys() >= set(batch)]):
@@ -297,10 +299,10 @@ class _Decoder:
             _merged(caches, self.model.config), asked, torch.cat(last), torch.cat(branches)
         )
         row_of = {number: row for row, number in enumerate(chain(*groups))}
-        said: list[list[Answer]] = [[] for _ in prompts]
+        by_row: list[list[Answer]] = [[] for _ in prompts]
         for question in asked:
-            said[question.row].append(question.answer(self.tokenizer))
-        return [said[row_of[number]] for number in range(len(prompts))]
+            by_row[question.row].append(question.answer(self.tokenizer))
+        return [by_row[row_of[number]] for number in range(len(prompts))]
 
     def _read(
         self, prompts: Sequence[Prompt], start: int

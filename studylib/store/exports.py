@@ -95,6 +95,7 @@ def records(folder: Path | None, name: str) -> dict[str, dict]:
     return {
         row["planned"]: row
         for table in _profile_tables(folder, name)
+        if "planned" in table
         for row in table.to_dict("records")
     }
 

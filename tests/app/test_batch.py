@@ -18,6 +18,7 @@ from studylib.app import execution, forecast, notebooks
 from studylib.core import progress, project
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import write_json
+from studylib.core.machine import Machine
 from studylib.core.project import root
 from studylib.experiments import experiments
 from studylib.models import parts
@@ -149,17 +150,22 @@ def test_a_precision_that_is_emulated_is_named_and_not_waited_for(raw, tmp_path,
         parts, "precision", lambda net, name: used.append(name) or precision(net, name)
     )
     monkeypatch.setattr(parts, "slowdown", lambda name: 1.0)
-    assert forecast.emulated(plan.runs) == ""
+    assert forecast.emulated(plan.runs, plan.machine) == ""
     forecast.calibrated(plan.runs, plan, WORK)
     assert set(used) == {"bf16"}
     used.clear()
     forecast.TIMED.clear()
     monkeypatch.setattr(parts, "slowdown", {"fp32": 1.0, "bf16": 1e9}.get)
-    assert "in bf16 take about 1000000000 times as long as in fp32 here" in forecast.emulated(
-        plan.runs
-    )
+    advice = forecast.emulated(plan.runs, plan.machine)
+    assert "in bf16 take about 1000000000 times as long as in fp32 here" in advice
+    assert forecast.emulated(plan.runs, Machine(engine="slurm")) == ""
     pace = forecast.calibrated(plan.runs, plan, WORK)
-    assert set(used) == {"fp32"} and pace.rate < 1e5
+    assert set(used) == {"fp32"}
+    student, answers = (
+        next(run for run in plan.runs if run.kind == kind) for kind in ("student", "answers")
+    )
+    assert pace.seconds(student, kinds.took(WORK, student)) > 1e6
+    assert pace.seconds(answers, kinds.took(WORK, answers)) < 1e3, "they are in fp32"
 
 
 def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch):

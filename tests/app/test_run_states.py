@@ -81,6 +81,20 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(
         assert set(outdated(today, done).values()) == ({how} if how else set())
         texts = origins.summary(today, done).marked({"table": "| a |\n"})
         assert texts["table"].startswith("| a |\n") and (texts["table"] == "| a |\n") == (not how)
-        assert texts["table"].count(f"{how}: ") == bool(how) and all(
-            run.label in texts["table"] for run, _ in today.trained if how
-        )
+        assert texts["table"].count(f"those of all models ({how})") == bool(how)
+        assert not any(run.label in texts["table"] for run, _ in today.trained)
+
+
+def test_models_that_were_answered_by_other_versions_are_named(finished):
+    """By name, unless they are all of them."""
+    plan, store = finished
+    done = study.origins(plan, store)
+    assert origins.superseded(plan, done) == ""
+    old, *others = dict.fromkeys(asked.counted.label for asked in plan.asked)
+    of_old = {asked.answers.planned for asked in plan.asked if asked.counted.label == old}
+    some = done.versions.where(~done.planned.isin(of_old), "answering 0")
+    text = origins.superseded(plan, done.assign(versions=some))
+    assert f"those of {old} (made with answering 0, today" in text and others
+    assert not any(other in text for other in others)
+    everything = origins.superseded(plan, done.assign(versions="answering 0"))
+    assert "those of all models (made with" in everything and old not in everything

@@ -38,6 +38,13 @@ class Large(Echo):
         return torch.zeros(2**34)
 
 
+class Filling(Echo):
+    """Needs 100 MB, for a moment."""
+
+    def work(self, prompts):
+        return len(bytearray(b"x") * 10**8)
+
+
 class Dying(Echo):
     def work(self, prompts):
         os.kill(os.getpid(), 9)

@@ -65,9 +65,9 @@ def test_rows_of_one_question_hold_what_packs_hold():
 
 @pytest.mark.parametrize("rows", [2, 8])
 def test_generate_gives_our_answers(match: Match, rows, tmp_path):
-    chosen, theirs = built()[:3], Generate(match, tmp_path)
-    theirs.setting = Setting(rows=rows)
-    assert theirs.run(chosen).result == Answering(match, tmp_path).run(chosen).result
+    chosen, baseline = built()[:3], Generate(match, tmp_path)
+    baseline.setting = Setting(rows=rows)
+    assert baseline.run(chosen).result == Answering(match, tmp_path).run(chosen).result
 
 
 def test_without_trl_the_bench_says_how_to_get_it(match: Match, monkeypatch, tmp_path):

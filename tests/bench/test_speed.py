@@ -8,7 +8,7 @@ from miniatures import built
 from test_table import MEASURED
 
 from studylib.app import cli
-from studylib.bench import contestant, speed, table
+from studylib.bench import process, speed, table
 from studylib.data import packing
 
 CONTEXTS = 4
@@ -39,7 +39,7 @@ def test_the_fastest_precision_comes_first_and_one_without_instructions_is_left_
 
 @pytest.mark.slow
 def test_the_whole_bench_runs_and_writes_its_table(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(contestant, "matched", _miniature)
+    monkeypatch.setattr(process, "matched", _miniature)
     monkeypatch.setattr(speed, "prepared", lambda plan, folder: built(paragraphs=4))
     monkeypatch.setattr(speed, "QUICK", speed.Scale(2, 2, 2, (1, 2), 2, (1, 2), 2))
     monkeypatch.setattr(
@@ -49,16 +49,23 @@ def test_the_whole_bench_runs_and_writes_its_table(monkeypatch, tmp_path, capsys
     assert cli.main(["bench", "--quick", "--out", str(out)]) == 0
     results = json.loads(out.read_text())
     assert results["failures"] == {}
-    assert set(table.ratios(results)) == set(table.GOALS)
+    assert set(table.ratios(results)) | {"memory_vs_trl"} == set(table.GOALS)
     assert all(
         min(values) > 0
         for name, values in table.ratios(results).items()
-        if name != "scaling_exponent"  # of moments, this is noise
+        if name not in ("scaling_exponent", "memory_vs_trl")  # of moments, this is noise
     )
     assert results["answering"]["same"] == {"ours": 1.0, "generate": 1.0}
     assert results["states"]["bytes a question"] > 4 * 32
     shown = capsys.readouterr()
     assert out.with_suffix(".md").read_text() in shown.out and shown.err == ""
+
+
+@pytest.mark.skipif(not process.CLEAR.exists(), reason="needs Linux")
+def test_memory_is_that_of_a_step_beyond_what_is_held(tmp_path):
+    system = systems.matched(systems.Filling, tmp_path)
+    system.run([])
+    assert 90e6 < speed._memory(system, [])["beyond"] < 150e6
 
 
 def _miniature(system, model, machine, as_study, folder):

@@ -67,7 +67,7 @@ def test_the_table_has_a_line_per_ratio_and_names_the_machine():
     for words in (
         "TRL in fp32, 4 rows at a time",
         "over 20, 40 questions",
-        "a processor (avx2), 2 threads",
+        "a processor (instructions: avx2), 2 threads",
         "350 GFLOP/s (2048 by 2048, bf16)",
     ):
         assert words in lines[-1]

@@ -7,27 +7,27 @@ from miniatures import built
 from systems import Absent, Dying, Echo, Greedy, Large, Wrong, matched
 
 from studylib.bench.baselines import Setting
-from studylib.bench.contestant import Contestant, Failure
+from studylib.bench.process import Failure, SystemProcess
 from studylib.bench.turns import OURS, Turns, _tune, questions
 
 LIMIT = 2**33
 PROMPTS = built()[:2]
 
 
-def turns(folder, **systems) -> Turns:
+def turns(folder, log, **systems) -> Turns:
     makes = {name: partial(matched, system) for name, system in systems.items()}
-    return Turns("answering", makes, folder, LIMIT)
+    return Turns("answering", makes, folder, LIMIT, log.append)
 
 
 @pytest.mark.slow
 def test_who_fails_is_named_and_the_others_go_on(tmp_path, capfd):
     """By memory, of Python's and of torch's, by a signal, by an error, or before it begins."""
     others = {"greedy": Greedy, "large": Large, "dying": Dying, "wrong": Wrong, "absent": Absent}
-    shown = []
-    with turns(tmp_path, ours=Echo, twin=Echo, **others) as contestants:
-        contestants.tune(PROMPTS, ["fp32"], 1)
-        results = contestants.rounds([PROMPTS, PROMPTS], shown.append)
-        failures = contestants.failures
+    shown: list[str] = []
+    with turns(tmp_path, shown, ours=Echo, twin=Echo, **others) as processes:
+        processes.tune(PROMPTS, ["fp32"], 1)
+        results = processes.rounds([PROMPTS, PROMPTS])
+        failures = processes.failures
     memory = "it needs more than 8.6 GB of memory"
     assert failures == {
         "greedy": memory,
@@ -40,14 +40,18 @@ def test_who_fails_is_named_and_the_others_go_on(tmp_path, capfd):
     for name in ("settings", "prepared", "seconds"):
         assert set(results[name]) == {OURS, "twin"}
     assert all(len(seconds) == 2 for seconds in results["seconds"].values())
-    assert "Round 2 of answering" in shown[1] and "noise" not in "".join(capfd.readouterr())
+    assert "Round 2 of answering" in shown[-1] and shown.count(f"large failed: {memory}.") == 1
+    assert "noise" not in "".join(capfd.readouterr())
     assert "noise" in (tmp_path / "answering/ours/log").read_text()
 
 
 @pytest.mark.slow
 def test_the_bench_ends_where_ours_fails(tmp_path):
-    with turns(tmp_path, ours=Wrong, twin=Echo) as contestants, pytest.raises(Failure, match="no"):
-        contestants.tune(PROMPTS, ["fp32"], 1)
+    with (
+        turns(tmp_path, [], ours=Wrong, twin=Echo) as processes,
+        pytest.raises(Failure, match="no"),
+    ):
+        processes.tune(PROMPTS, ["fp32"], 1)
 
 
 COSTS = {("fp32", 0): 3.0, ("fp32", 4): 1.0, ("bf16", 0): 2.0, ("bf16", 4): 4.0}
@@ -77,11 +81,27 @@ def test_the_fastest_setting_is_taken(precisions, rows, best, tmp_path):
     assert _tune(system, PROMPTS, precisions, rows) == system.setting == best
 
 
+class Picky(Slow):
+    """Fails by some settings."""
+
+    def work(self, prompts):
+        if self.setting.rows == 4:
+            raise RuntimeError("not enough memory")
+
+
+def test_a_setting_by_which_it_fails_is_left_out(tmp_path):
+    system = matched(Picky, tmp_path)
+    assert _tune(system, PROMPTS, ["fp32", "bf16"], 2) == Setting("bf16", 0)
+    system.rows = (4,)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        _tune(system, PROMPTS, ["fp32"], 1)
+
+
 @pytest.mark.slow
 def test_memory_is_bounded_in_its_process_alone(tmp_path):
     with (
-        Contestant(partial(matched, Echo), tmp_path / "a", LIMIT) as bounded,
-        Contestant(partial(matched, Echo), tmp_path / "b", 4 * LIMIT) as other,
+        SystemProcess(partial(matched, Echo), tmp_path / "a", LIMIT) as bounded,
+        SystemProcess(partial(matched, Echo), tmp_path / "b", 4 * LIMIT) as other,
     ):
         assert [each.call(limit) for each in (bounded, other)] == [LIMIT, 4 * LIMIT]
     assert limit(None) not in (LIMIT, 4 * LIMIT)

@@ -1,7 +1,7 @@
 """A system of the bench in a process of its own: what one does to memory, threads and warnings is
 not the others'.
 
-with Contestant(partial(matched, Gkd, model, machine, False), folder, limit=8e9) as trl:
+with SystemProcess(partial(matched, Gkd, model, machine, False), folder, limit=8e9) as trl:
     trl.call(Gkd.run, prompts)
 
 All wait while one works. A process that needs more memory than its limit, or dies, is a failure
@@ -23,7 +23,8 @@ from typing import Any, Self
 import torch
 
 from studylib.bench.baselines import Match, System
-from studylib.core.errors import sentence_of
+from studylib.core import parallel
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.machine import Machine
 from studylib.engines.engines import MEMORY
 from studylib.models import loading
@@ -35,10 +36,10 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Failure(Exception):
-    """Why a contestant can go on no more."""
+    """Why a system can go on no more."""
 
 
-class Contestant:
+class SystemProcess:
     """A system in a process of its own, with at most `limit` bytes of memory. `failure` says why it
     can go on no more, and is empty while it can."""
 
@@ -48,7 +49,7 @@ class Contestant:
         self.pool = ProcessPoolExecutor(
             1, get_context("spawn"), initializer=_bound, initargs=(int(limit), folder / "log")
         )
-        self.made = self.pool.submit(_make, make, folder)
+        self.ready = self.pool.submit(_make, make, folder)
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +62,7 @@ class Contestant:
         failed."""
         if not self.failure:
             try:
-                self.made.result()
+                self.ready.result()
                 return self.pool.submit(_work, work, *given).result()
             except BrokenProcessPool:
                 self.failure = "its process was ended"
@@ -73,30 +74,37 @@ class Contestant:
 
 
 def _bound(limit: int, log: Path) -> None:
-    """Bound the memory of this process, and write what it prints to a file."""
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    """Bound the memory of this process, which ends with its parent, and write what it prints to a
+    file."""
+    parallel.end_with_parent()
     written = os.open(log, os.O_CREAT | os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(written, stream)
     warnings.simplefilter("ignore")
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _make(make: Make, folder: Path) -> None:
     """Make this process that of a system."""
-    with _told():
+    with _failing():
         SYSTEM.append(make(folder))
 
 
 def _work(work: Callable[..., Any], *given: Any) -> Any:
-    with _told():
+    with _failing():
         return work(SYSTEM[0], *given)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _failing() -> Iterator[None]:
     """Raise Failure for an error of any library's kind, which may not come through a pipe."""
     try:
         yield
+    except StudyError as error:
+        raise Failure(sentence_of(error)) from None
     except Exception as error:
         raise Failure(": ".join(filter(None, (type(error).__name__, sentence_of(error))))) from None
 
@@ -118,17 +126,17 @@ def held() -> float:
     return _status("VmRSS")
 
 
-def forget_peak() -> None:
-    """Count the peak from what is held now."""
+def forget_most() -> None:
+    """Count the most from what is held now."""
     CLEAR.write_text("5")
 
 
-def peak() -> float:
+def most_held() -> float:
     """The most bytes of memory that this process has held since. `getrusage` would count that of
     the process which started it, too."""
     return _status("VmHWM")
 
 
 def _status(name: str) -> float:
-    found = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text())
-    return 1e3 * int(found[1]) if found else float("nan")
+    line = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text())
+    return 1e3 * int(line[1]) if line else float("nan")
