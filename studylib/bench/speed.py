@@ -23,7 +23,8 @@ from transformers import PreTrainedModel
 
 from studylib.bench import process
 from studylib.bench.baselines import Answering, Generate, Gkd, Packed, PlainLoop, System
-from studylib.bench.turns import OURS, Turns, questions
+from studylib.bench.table import OURS
+from studylib.bench.turns import Say, Turns, questions
 from studylib.core import parallel, provenance
 from studylib.core.errors import StudyError
 from studylib.data import packing
@@ -43,7 +44,6 @@ FREE = 0.5  # share of the free memory that one process gets; the others hold th
 SIZES = (1024, 2048, 4096)  # of the matrices whose best product is the peak
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # that products are fast by
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 from studylib.bench.baselines import Setting, System, Timed
 from studylib.bench.process import Failure, Make, SystemProcess
+from studylib.bench.table import OURS
 from studylib.data.prompts import Prompt
 from studylib.models.parts import Precision
 
-OURS = "ours"
 Say = Callable[[str], None]
 
 

@@ -8,7 +8,8 @@ from systems import Absent, Dying, Echo, Greedy, Large, Wrong, matched
 
 from studylib.bench.baselines import Setting
 from studylib.bench.process import Failure, SystemProcess
-from studylib.bench.turns import OURS, Turns, _tune, questions
+from studylib.bench.table import OURS
+from studylib.bench.turns import Turns, _tune, questions
 
 LIMIT = 2**33
 PROMPTS = built()[:2]
@@ -24,7 +25,7 @@ def test_who_fails_is_named_and_the_others_go_on(tmp_path, capfd):
     """By memory, of Python's and of torch's, by a signal, by an error, or before it begins."""
     others = {"greedy": Greedy, "large": Large, "dying": Dying, "wrong": Wrong, "absent": Absent}
     shown: list[str] = []
-    with turns(tmp_path, shown, ours=Echo, twin=Echo, **others) as processes:
+    with turns(tmp_path, shown, ours=Echo, second=Echo, **others) as processes:
         processes.tune(PROMPTS, ["fp32"], 1)
         results = processes.rounds([PROMPTS, PROMPTS])
         failures = processes.failures
@@ -36,9 +37,9 @@ def test_who_fails_is_named_and_the_others_go_on(tmp_path, capfd):
         "wrong": "ValueError: it has no rows",
         "absent": "ImportError: no such library",
     }
-    assert results["questions"] == [questions(PROMPTS)] * 2 and results["same"]["twin"] == 1
+    assert results["questions"] == [questions(PROMPTS)] * 2 and results["same"]["second"] == 1
     for name in ("settings", "prepared", "seconds"):
-        assert set(results[name]) == {OURS, "twin"}
+        assert set(results[name]) == {OURS, "second"}
     assert all(len(seconds) == 2 for seconds in results["seconds"].values())
     assert "Round 2 of answering" in shown[-1] and shown.count(f"large failed: {memory}.") == 1
     assert "noise" not in "".join(capfd.readouterr())
@@ -48,7 +49,7 @@ def test_who_fails_is_named_and_the_others_go_on(tmp_path, capfd):
 @pytest.mark.slow
 def test_the_bench_ends_where_ours_fails(tmp_path):
     with (
-        turns(tmp_path, [], ours=Wrong, twin=Echo) as processes,
+        turns(tmp_path, [], ours=Wrong, second=Echo) as processes,
         pytest.raises(Failure, match="no"),
     ):
         processes.tune(PROMPTS, ["fp32"], 1)
