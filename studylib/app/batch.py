@@ -95,8 +95,6 @@ def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[st
     inputs.check(missing)
     yield from forecast.datasets(job.plan)
     if job.plan.machine.engine == "local":
-        if advice := forecast.emulated(new, job.plan.machine):
-            yield advice
         yield from app_plan.too_large(job.plan, new)
 
 
@@ -137,8 +135,6 @@ def status(profile: str) -> Iterator[str]:
             left = f"  about {spoken(seconds)} of computing are left on this machine"
             yield f"{left}, beside what stands above" if total else left
             total += seconds
-        if advice := forecast.emulated(new, job.plan.machine):
-            yield f"  {advice}"
     if total:
         yield f"In all about {spoken(total)} of computing are left on this machine."
     if exported:

@@ -12,11 +12,11 @@ from statistics import median
 import psutil
 
 from studylib.app.leakage import leakage
-from studylib.core.machine import Machine
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.methods.objective import Objective
-from studylib.models import flops, loading, parts, prune
+from studylib.models import flops, loading, prune
+from studylib.models.precision import products_in
 from studylib.runs import inputs, kinds, planning
 from studylib.runs.budget import TRAINED, Text, Took, Work, example
 from studylib.store.run import Input, Run
@@ -96,7 +96,7 @@ class Pace:
         if run.kind in self.kinds:
             return self.begin + took.flops * self.kinds[run.kind]
         each = (flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items())
-        return self.begin + sum(each) * _emulation(run)
+        return self.begin + sum(each)
 
 
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
@@ -158,33 +158,10 @@ def _timed(run: Run, work: Work) -> Pace:
     return Pace(steps[-1][2], flops / seconds)
 
 
-def emulated(runs: Iterable[Run], machine: Machine) -> str:
-    """A sentence where runs multiply in bf16 and this processor has no instructions for that;
-    nothing where none does."""
-    local = machine.engine == "local" and parts.device(machine.device).type == "cpu"
-    times = max(map(_emulation, runs), default=1.0) if local else 1.0
-    return (
-        f"Matrix products in bf16 take about {times:.0f} times as long as in fp32 here: this"
-        " processor has no instructions for them. Compute elsewhere, or set"
-        " `training: {precision: {training: fp32, answers: fp32}}` in a YAML of your own."
-        if times > 1
-        else ""
-    )
-
-
-def _emulation(run: Run) -> float:
-    """How many times as long as in fp32 a run's matrix products take, where this processor has no
-    instructions for their precision; else 1."""
-    slower = parts.slowdown(run.parameters.get("precision", "fp32"))
-    return slower if slower > parts.EMULATED else 1.0
-
-
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
-    of which warms up; and seconds until the model was there. In fp32 where the processor has no
-    instructions for the training's precision."""
+    of which warms up; and seconds until the model was there."""
     parameters, started = run.parameters, time.monotonic()
-    precision = "fp32" if _emulation(run) > 1 else parameters["precision"]
     model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     rows = [example(round(text.tokens), round(text.questions))] * parameters["batch_size"]
@@ -197,14 +174,14 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
             1e-6,
             0,
             parameters["micro_batch_size"],
-            precision,
+            parameters["precision"],
         ),
         "",
     )
     took = []
     for _ in range(2):
         started = time.monotonic()
-        with parts.precision(model, precision):
+        with products_in(model, parameters["precision"]):
             loop.backward(model, rows, method, (), vocabulary, parameters["micro_batch_size"])
         learner.step(1e-6)
         took.append(time.monotonic() - started)

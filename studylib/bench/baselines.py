@@ -35,6 +35,7 @@ from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
 from studylib.models import parts as model_parts
 from studylib.models import prune
+from studylib.models.precision import Precision, products_in
 from studylib.runs import answers
 from studylib.training import loop, teachers
 from studylib.training.checkpoint import Learner
@@ -75,7 +76,7 @@ class Setting:
     """How a system is run: the precision of its matrix products, and how many rows it takes at a
     time (0: all). A row is a context of ours, a question of the others."""
 
-    precision: model_parts.Precision = "fp32"
+    precision: Precision = "fp32"
     rows: int = 0
 
     def __str__(self) -> str:
@@ -152,7 +153,7 @@ class Packed(System):
     def step(self, packs: Sequence[Pack], teacher: Teacher) -> float:
         """The optimiser step itself."""
         given = (self.model, packs, self.method, [teacher], self.match.tokens)
-        with model_parts.precision(self.model, self.setting.precision):
+        with products_in(self.model, self.setting.precision):
             values = loop.backward(*given, self.setting.rows)
         self.learner.step(RATE)
         return values["loss"]
@@ -173,7 +174,7 @@ class PlainLoop(System):
     def work(self, prompts: Sequence[Prompt]) -> float:
         """A step on a row per question."""
         ids, real, labels = padded(alone(prompts))
-        with model_parts.precision(self.model, self.setting.precision):
+        with products_in(self.model, self.setting.precision):
             with torch.no_grad():
                 teacher_logits = self.match.teacher(input_ids=ids, attention_mask=real).logits
             student_logits = self.model(input_ids=ids, attention_mask=real).logits
@@ -307,7 +308,7 @@ class Generate(System):
         real = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         ends = set(words.all_special_ids)
         teacher: Any = self.match.teacher  # a model that generates, too
-        with torch.no_grad(), model_parts.precision(self.match.teacher, self.setting.precision):
+        with torch.no_grad(), products_in(self.match.teacher, self.setting.precision):
             out = teacher.generate(
                 input_ids=ids,
                 attention_mask=real,

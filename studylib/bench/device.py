@@ -18,6 +18,7 @@ from studylib.data import hub
 from studylib.data.packing import Pack
 from studylib.methods.objective import Objective
 from studylib.models import flops, parts, prune
+from studylib.models.precision import products_in
 from studylib.runs.budget import BRANCH, FLOAT, PREFIX, TRAINED, example, pairs
 from studylib.training import loop
 from studylib.training.checkpoint import Learner
@@ -104,7 +105,7 @@ def _step(
 ) -> float:
     """Seconds of one optimiser step, until the device has done it."""
     started = time.perf_counter()
-    with parts.precision(model, "bf16"):
+    with products_in(model, "bf16"):
         loop.backward(model, rows, method, (), vocabulary, MICRO)
     learner.step(1e-6)
     _wait(device)

@@ -31,8 +31,8 @@ from studylib.data import packing
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt
 from studylib.experiments.plans import Plan
-from studylib.models import flops, loading, parts
-from studylib.models.parts import Precision
+from studylib.models import flops, loading
+from studylib.models.precision import Precision, is_native
 from studylib.runs import inputs
 from studylib.store.store import Store
 
@@ -143,7 +143,7 @@ def peak() -> list[dict[str, Any]]:
     """The best matrix product of each precision, over sizes, in GFLOP/s, the fastest first; without
     a precision that the processor has no instructions for."""
     best = []
-    for precision in filter(lambda name: parts.slowdown(name) < parts.EMULATED, DTYPES):
+    for precision in filter(is_native, DTYPES):
         rates = {size: max(_gigaflops(precision, size) for _ in range(6)) for size in SIZES}
         size = max(rates, key=rates.__getitem__)
         of = f"{size} by {size}, {precision}"

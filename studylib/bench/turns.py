@@ -10,7 +10,7 @@ from studylib.bench.baselines import Setting, System, Timed
 from studylib.bench.process import Failure, Make, SystemProcess
 from studylib.bench.table import OURS
 from studylib.data.prompts import Prompt
-from studylib.models.parts import Precision
+from studylib.models.precision import Precision
 
 Say = Callable[[str], None]
 

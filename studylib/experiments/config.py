@@ -16,7 +16,7 @@ from studylib.core.machine import Machine
 from studylib.data import prompts, sources
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
-from studylib.models.parts import Precision
+from studylib.models.precision import Precision
 from studylib.runs import planning
 from studylib.training.config import Recipe
 

@@ -18,6 +18,7 @@ import transformers
 from torch import Tensor, nn
 
 from studylib.models import parts
+from studylib.models.precision import round_frozen
 
 SCALE = 2  # lora_alpha over the rank, as in peft's own examples
 
@@ -39,7 +40,7 @@ def attach(model: transformers.PreTrainedModel, rank: int, precision: str, seed:
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=sorted(linear))
         inject_adapter_in_model(config, model)
-    parts.round_frozen(model, precision)
+    round_frozen(model, precision)
 
 
 def adapters(model: transformers.PreTrainedModel) -> dict[str, Tensor]:

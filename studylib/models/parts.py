@@ -1,14 +1,12 @@
 """A model's parts, by the same names in every architecture: blocks, final norm, hidden states,
-output head; counts and precision."""
+output head; counts."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from inspect import signature
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import transformers
@@ -16,10 +14,6 @@ from torch import Tensor, nn
 
 from studylib.core.errors import StudyError
 from studylib.data.packing import Batch
-
-Precision = Literal["fp32", "bf16"]  # of matrix products
-PRECISIONS = get_args(Precision)
-EMULATED = 4.0  # times as long as in fp32: a precision that the processor has no instructions for
 
 
 def parameters(model: transformers.PreTrainedModel) -> dict[str, int]:
@@ -65,41 +59,6 @@ def device(name: str) -> torch.device:
         if name != "cpu" and torch.cuda.is_available()
         else torch.device("cpu")
     )
-
-
-def precision(model: transformers.PreTrainedModel, name: str) -> torch.autocast:
-    """A context in which the model's matrix products are in bf16, or in fp32 as they are."""
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bf16")
-
-
-@cache
-def slowdown(name: str) -> float:
-    """How many times as long as in fp32 a small matrix product takes on this processor: much more
-    than once where it has no instructions for this precision."""
-    if name == "fp32":
-        return 1.0
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        square, took = torch.ones(256, 256, dtype=dtype), []
-        for _ in range(5):
-            begun = time.perf_counter()
-            square @ square
-            took.append(time.perf_counter() - begun)
-        seconds.append(min(took))
-    return seconds[1] / seconds[0]
-
-
-def round_frozen(model: transformers.PreTrainedModel, name: str) -> None:
-    """Keep the linear maps of a model's blocks that are not trained in the precision in which they
-    are multiplied.
-
-    Within `precision` they would be rounded there anyway: the bits are the same, the memory is
-    half.
-    """
-    if name == "bf16":
-        for module in layers(model).modules():
-            if type(module) is nn.Linear and not module.weight.requires_grad:
-                module.to(torch.bfloat16)
 
 
 def layers(model: transformers.PreTrainedModel) -> nn.ModuleList:

@@ -16,7 +16,7 @@ from studylib.data.prompts import Prompt
 from studylib.evaluation import generate
 from studylib.methods import stages as method_stages
 from studylib.methods.base import Method
-from studylib.models import parts
+from studylib.models.precision import products_in, round_frozen
 from studylib.runs import budget, inputs, planning
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -84,7 +84,7 @@ def answered(
     """The model's answers to some of a run's prompts, in its precision and way, with the hidden
     states at gold answers; `how` goes to `generate.answer`."""
     precision, way = run.parameters.get("precision", "fp32"), run.parameters.get("way", "")
-    parts.round_frozen(model.requires_grad_(False), precision)
+    round_frozen(model.requires_grad_(False), precision)
 
     def plain(current: transformers.PreTrainedModel) -> list[generate.Answer]:
         return ask(current, tokenizer, prompts, precision, gold=True, **how)
@@ -105,7 +105,7 @@ def ask(
     **how: Any,
 ) -> list[generate.Answer]:
     """The answers of a model that multiplies in a precision; `how` goes to `generate.answer`."""
-    with parts.precision(model, precision):
+    with products_in(model, precision):
         return generate.answer(model, tokenizer, prompts, **how)
 
 

@@ -25,6 +25,7 @@ from studylib.data.squad import Question
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
 from studylib.models import flops, loading, lora, parts, prune
+from studylib.models.precision import products_in
 from studylib.runs import inputs, planning
 from studylib.store.run import Input, Run
 
@@ -322,7 +323,7 @@ def _saved(
 
         with (
             saved_tensors_hooks(keep, lambda tensor: tensor),
-            parts.precision(model, parameters["precision"]),
+            products_in(model, parameters["precision"]),
         ):
             batch = packing.collate([row] * rows)
             hidden = parts.hidden_states(model, batch).flatten(0, 1)

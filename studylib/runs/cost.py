@@ -13,6 +13,7 @@ from studylib.core.progress import Progress
 from studylib.data import packing
 from studylib.data.prompts import Prompt
 from studylib.models import parts
+from studylib.models.precision import products_in, round_frozen
 from studylib.runs import answers, budget, inputs, planning
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -46,7 +47,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     timed: dict[str, list[float]] = {"model": [], "teacher": []}
     both = {whose: inputs.load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
-        parts.round_frozen(model.requires_grad_(False), precision)
+        round_frozen(model.requires_grad_(False), precision)
         built = sorted(
             inputs.prompted(run, "test", tokenizer, model.config),
             key=lambda prompt: len(prompt.prefix),
@@ -78,7 +79,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _memory(model: transformers.PreTrainedModel, longest: Prompt, precision: str) -> float:
     """Megabytes of weights, keys and values."""
-    with parts.precision(model, precision):
+    with products_in(model, precision):
         return parts.memory(model, len(packing.pack(longest).ids)) / 1e6
 
 

@@ -7,6 +7,7 @@ from studylib.core import sizes
 from studylib.core.filesystem import write_json
 from studylib.core.progress import Progress
 from studylib.models import loading, parts, prune, reconstruct
+from studylib.models.precision import products_in
 from studylib.runs import budget, inputs, planning
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -65,7 +66,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         bar.step(step, gap=gap)
 
     bar.total(len(keep))
-    with parts.precision(student, parameters["precision"]):
+    with products_in(student, parameters["precision"]):
         reconstruct.blocks(
             student, reference, keep, batches, neurons=parameters["neurons"], report=report
         )

@@ -18,7 +18,7 @@ from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.methods import stages as method_stages
 from studylib.methods.objective import Objective
-from studylib.models import parts
+from studylib.models.precision import products_in
 from studylib.runs import inputs, supervision
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -88,7 +88,7 @@ def _trial(given: supervision.TrainingInputs, store: Store, how: Mapping) -> flo
         nonlocal loss
         gold, size = Objective(losses={"cross_entropy": 1.0}), vocabulary.size(given.tokenizer)
         micro = parameters["micro_batch_size"] or parameters["batch_size"]
-        with torch.no_grad(), parts.precision(model, parameters["precision"]):
+        with torch.no_grad(), products_in(model, parameters["precision"]):
             loss = loop.backward(model, given.dev, gold, (), size, micro)["loss"]
 
     with suppress(Diverged):

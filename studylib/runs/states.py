@@ -5,6 +5,7 @@ from pathlib import Path
 
 from studylib.core.progress import Progress
 from studylib.models import loading
+from studylib.models.precision import round_frozen
 from studylib.runs import budget, inputs, planning
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -42,6 +43,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Write the states of all training rows, in shards."""
     model, tokenizer = inputs.load(store, run.needs["teacher"])
     packed = inputs.rows(run, store, tokenizer, model)
+    round_frozen(model.requires_grad_(False), run.parameters["precision"])
     teachers.store(
         model, packed, folder, bar.over, run.parameters["tokens"], run.parameters["precision"]
     )

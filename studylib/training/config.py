@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from studylib.core.errors import StudyError
-from studylib.models import parts
+from studylib.models.precision import PRECISIONS
 
 WARMUP, WEIGHT_DECAY, BETAS = 0.1, 0.01, (0.9, 0.98)
 
@@ -39,7 +39,7 @@ class Recipe:
                 f"{self}: batch_size must be at least 1, micro_batch_size not negative, and lr"
                 " between 0 and 1."
             )
-        if self.precision not in parts.PRECISIONS:
+        if self.precision not in PRECISIONS:
             raise StudyError(f"precision {self.precision!r} is unknown: use fp32 or bf16.")
 
     def rate_at(self, step: int, steps: int) -> float:

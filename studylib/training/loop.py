@@ -27,7 +27,7 @@ from studylib.methods.base import Method, Sampler
 from studylib.methods.objective import Objective
 from studylib.methods.stages import Curriculum, Stage
 from studylib.methods.views import Teacher, student_view
-from studylib.models import parts
+from studylib.models.precision import products_in
 from studylib.store import exports
 from studylib.training.checkpoint import Diverged, Learner
 from studylib.training.config import Recipe
@@ -117,7 +117,7 @@ class Dev:
         """`dev_loss`, each loss as `dev_<its name>`, and the scores. Whatever the method, forward
         KL to the teacher and cross-entropy of the gold answers are among them."""
         given = (self.teachers, vocabulary, recipe.micro_batch_size or recipe.batch_size)
-        with torch.no_grad(), parts.precision(model, recipe.precision):
+        with torch.no_grad(), products_in(model, recipe.precision):
             values = backward(model, self.packs, method, *given)
             if not isinstance(method, Objective):
                 taught = {"forward_kl": 1.0} if self.teachers else {}
@@ -234,7 +234,7 @@ class _Optimiser:
         method, stage = self.curriculum.method(number), self.curriculum.stages[number]
         sampler = self.samplers[number]
         sampler.step = within if len(sampler.order) == stage.steps else step
-        with parts.precision(self.model, self.recipe.precision):
+        with products_in(self.model, self.recipe.precision):
             rows = (  # a method may ask the student for them, whose weights several processes share
                 self.learner.whole(method.batch, sampler, self.ask)
                 if method.overrides("batch")

@@ -27,6 +27,7 @@ from studylib.core.filesystem import file_digest, write_json
 from studylib.data.packing import Pack, collate
 from studylib.methods.views import Served
 from studylib.models import parts
+from studylib.models.precision import products_in
 
 SHARD = 256  # rows per file
 
@@ -35,7 +36,7 @@ SHARD = 256  # rows per file
 def row_states(model: transformers.PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
     """The teacher's states at all tokens of a row, (T, d), in fp32; its matrix products in
     `precision`."""
-    with parts.precision(model, precision):  # whatever that of a student beside it is
+    with products_in(model, precision):  # whatever that of a student beside it is
         return parts.hidden_states(model, collate([pack]))[0].float()
 
 
@@ -70,7 +71,7 @@ def store(
     ]
     for number in progress(missing):
         target, shared = targets[number], packs[number * SHARD : (number + 1) * SHARD]
-        with parts.precision(model, precision):  # around all, so that weights are rounded once
+        with products_in(model, precision):  # around all, so that weights are rounded once
             shard = {pack.digest: STATES[tokens](model, pack, precision).cpu() for pack in shared}
         draft = target.with_suffix(".draft")
         save_file(shard, draft)

@@ -18,10 +18,8 @@ from studylib.app import execution, forecast, notebooks
 from studylib.core import progress, project
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import write_json
-from studylib.core.machine import Machine
 from studylib.core.project import root
 from studylib.experiments import experiments
-from studylib.models import parts
 from studylib.runs import kinds
 from studylib.runs.budget import Work
 from studylib.store.run import Run
@@ -140,32 +138,6 @@ def test_the_forecast_grows_with_every_run(tmp_path):
     assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {
         run.kind for run in plan.runs
     }
-
-
-def test_a_precision_that_is_emulated_is_named_and_not_waited_for(raw, tmp_path, monkeypatch):
-    plan = planned(raw, precision={"training": "bf16", "answers": "fp32"})
-    used = []
-    precision = parts.precision
-    monkeypatch.setattr(
-        parts, "precision", lambda net, name: used.append(name) or precision(net, name)
-    )
-    monkeypatch.setattr(parts, "slowdown", lambda name: 1.0)
-    assert forecast.emulated(plan.runs, plan.machine) == ""
-    forecast.calibrated(plan.runs, plan, WORK)
-    assert set(used) == {"bf16"}
-    used.clear()
-    forecast.TIMED.clear()
-    monkeypatch.setattr(parts, "slowdown", {"fp32": 1.0, "bf16": 1e9}.get)
-    advice = forecast.emulated(plan.runs, plan.machine)
-    assert "in bf16 take about 1000000000 times as long as in fp32 here" in advice
-    assert forecast.emulated(plan.runs, Machine(engine="slurm")) == ""
-    pace = forecast.calibrated(plan.runs, plan, WORK)
-    assert set(used) == {"fp32"}
-    student, answers = (
-        next(run for run in plan.runs if run.kind == kind) for kind in ("student", "answers")
-    )
-    assert pace.seconds(student, kinds.took(WORK, student)) > 1e6
-    assert pace.seconds(answers, kinds.took(WORK, answers)) < 1e3, "they are in fp32"
 
 
 def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch):

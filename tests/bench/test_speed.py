@@ -28,12 +28,12 @@ def test_a_steps_contexts_are_alike_in_length_and_of_the_pool():
 
 def test_the_fastest_precision_comes_first_and_one_without_instructions_is_left_out(monkeypatch):
     rates = {"fp32": 100.0, "bf16": 400.0}
-    monkeypatch.setattr(speed.parts, "slowdown", lambda precision: 1.0)
+    monkeypatch.setattr(speed, "is_native", lambda precision: True)
     monkeypatch.setattr(speed, "_gigaflops", lambda precision, size: rates[precision] + size)
     best = speed.peak()
     assert [product["precision"] for product in best] == ["bf16", "fp32"]
     assert best[0] == {"gigaflops": 4496.0, "of": "4096 by 4096, bf16", "precision": "bf16"}
-    monkeypatch.setattr(speed.parts, "slowdown", {"fp32": 1.0, "bf16": 100.0}.get)
+    monkeypatch.setattr(speed, "is_native", lambda precision: precision == "fp32")
     assert [product["precision"] for product in speed.peak()] == ["fp32"]
 
 

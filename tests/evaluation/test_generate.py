@@ -11,7 +11,7 @@ from miniatures import FAMILIES, built, model, tokenizer, unpack
 from studylib.app import forecast, notebooks
 from studylib.data import archives, prompts, squad
 from studylib.evaluation import generate
-from studylib.models import parts
+from studylib.models.precision import products_in, round_frozen
 from studylib.runs import inputs
 from studylib.store.store import Store
 from studylib.training import teachers
@@ -96,10 +96,10 @@ def test_maps_that_are_rounded_beforehand_give_the_answers_of_autocast_near_thos
 ):
     net, rounded, prompts = model(family), model(family).requires_grad_(False), built("one-shot", 3)
     exact = generate.answer(net, tokenizer(), prompts, batch=4, longest=6, gold=True)
-    parts.round_frozen(rounded, "bf16")
+    round_frozen(rounded, "bf16")
     rounded_answers = []
     for variant in (net, rounded):
-        with parts.precision(variant, "bf16"):
+        with products_in(variant, "bf16"):
             rounded_answers.append(
                 generate.answer(variant, tokenizer(), prompts, batch=4, longest=6, gold=True)
             )

@@ -13,7 +13,8 @@ from studylib.core.progress import Progress
 from studylib.data import packing, prompts
 from studylib.data.squad import load as load_questions
 from studylib.methods import stages as method_stages
-from studylib.models import loading, lora, parts
+from studylib.models import loading, lora, parts, precision
+from studylib.models.precision import products_in
 from studylib.runs import kinds, planning
 from studylib.store.store import Store
 from studylib.training import loop
@@ -99,9 +100,11 @@ def test_frozen_maps_in_bf16_give_the_bits_of_autocast(base: str):
         for module in parts.layers(halved).modules()
         if type(module) is nn.Linear and not module.weight.requires_grad
     ]
-    assert {module.weight.dtype for module in frozen} == {torch.bfloat16}
+    held = torch.bfloat16 if precision.is_native("bf16") else torch.float32
+    assert {module.weight.dtype for module in frozen} == {held}
+    assert all(torch.equal(each.weight, each.weight.bfloat16()) for each in frozen)
     assert {weight.dtype for weight in lora.adapters(halved).values()} == {torch.float32}
-    with parts.precision(whole, "bf16"):
+    with products_in(whole, "bf16"):
         assert torch.equal(states(whole, base), states(halved, base))
 
 

@@ -8,6 +8,7 @@ from studylib.core.errors import StudyError
 from studylib.data import packing
 from studylib.methods import features, objective
 from studylib.models import loading, parts, prune, reconstruct
+from studylib.models.precision import products_in
 
 VOCABULARY = len(tokenizer())
 
@@ -259,7 +260,7 @@ def test_reconstruction_in_bf16_is_like_fp32(family):
     """Autocast keeps casts of the weights that reconstruction changes."""
     net, batches = model(family), [packing.collate(packs()[i : i + 3]) for i in range(0, 12, 3)]
     plain = reconstructed(net, [0, 3], batches)
-    with parts.precision(net, "bf16"):
+    with products_in(net, "bf16"):
         cast = reconstructed(net, [0, 3], batches)
     for (name, a), b in zip(plain.named_parameters(), cast.parameters(), strict=True):
         assert (a - b).norm() <= 0.05 * a.norm(), name

@@ -11,6 +11,7 @@ from studylib.methods import stages as method_stages
 from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
 from studylib.models import flops, loading, lora, parts, prune
+from studylib.models.precision import products_in
 from studylib.runs import budget, inputs, kinds, planning
 from studylib.runs.budget import Shape, Work
 from studylib.store.store import Store
@@ -92,7 +93,7 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, parts.precision(net, precision):
+    with hooks, products_in(net, precision):
         gold = Objective(losses={"cross_entropy": 1.0})
         loss = loop.losses(net, [row, row], gold, (), net.config.vocab_size)
     assert loss["cross_entropy"].requires_grad
