@@ -14,7 +14,7 @@ import torch
 from miniatures import built, model, packs, tokenizer
 from safetensors.torch import save_file
 
-from studylib.core import filesystem, parallel
+from studylib.core import filesystem, parallel, sharding
 from studylib.evaluation import generate
 from studylib.methods import stages as method_stages
 from studylib.methods.views import Teacher
@@ -53,7 +53,7 @@ def train(folder: Path, name: str, interrupt: bool = False) -> list[dict]:
     stages, rows = method_stages.parse(STAGES[kind]), packs()[:8]
     teacher = Teacher(parts.output_of(net, len(tokenizer())), Live(net), net, [0, 1, 2, 3])
     if kind == "online":
-        parallel.shard(parts.layers(net))
+        sharding.shard(parts.layers(net))
 
     def report(step: int, values: dict) -> None:
         if interrupt and step == 3:

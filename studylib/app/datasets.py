@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-import transformers
-
 from studylib.app import parameters
 from studylib.core import segmentation
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
+from studylib.core.libraries import transformers
 from studylib.core.project import known_profiles, notebook, profiles
 from studylib.data import model_files, prompts, sources, squad, vocabulary
 from studylib.evaluation import generate, metrics

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import psutil
-import torch
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
 from studylib.core.filesystem import free, home, size
+from studylib.core.libraries import torch
 from studylib.core.progress import watched
 from studylib.core.project import root
 from studylib.data import archives

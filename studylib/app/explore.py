@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import ipywidgets
 import pandas as pd
-import torch
 from IPython.display import Markdown, display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,6 +16,7 @@ from studylib.analysis import tables
 from studylib.app import completion, notebooks
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
+from studylib.core.libraries import torch
 from studylib.data import packing, prompts, vocabulary
 from studylib.data.squad import Question
 from studylib.evaluation import generate

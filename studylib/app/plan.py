@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 import psutil
-import torch
 
 from studylib.app import forecast
 from studylib.app.notebooks import Job
 from studylib.app.run_states import states
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import free, home
+from studylib.core.libraries import torch
 from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
 from studylib.models import parts

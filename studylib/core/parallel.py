@@ -1,21 +1,20 @@
 """Processes that make one run together: which of them this one is, and what they tell each other.
 One that is alone is the first of one."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from threading import Thread
-from typing import Any
 
 import psutil
-import torch
-import torch.distributed as dist
-from torch import nn
 
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 PARENT_SECONDS = 1.0  # between looks at a parent that is no process of Python's
@@ -24,17 +23,21 @@ ORPHANED = 1  # exit code
 
 def count() -> int:
     """How many there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def first() -> bool:
     """Whether this is the one that writes files."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return count() == 1 or torch.distributed.get_rank() == 0
 
 
 def share(items: Sequence) -> Sequence:
     """This one's part of what all have to do."""
-    return items[dist.get_rank() :: count()] if dist.is_initialized() else items
+    return (
+        items[torch.distributed.get_rank() :: count()]
+        if torch.distributed.is_initialized()
+        else items
+    )
 
 
 def summed(values: Sequence[float], device: torch.device) -> list[float]:
@@ -42,7 +45,7 @@ def summed(values: Sequence[float], device: torch.device) -> list[float]:
     if count() == 1:
         return list(values)
     total = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
+    torch.distributed.all_reduce(total)
     return total.tolist()
 
 
@@ -51,65 +54,19 @@ def joined(value: object) -> list:
     if count() == 1:
         return [value]
     every: list = [None] * count()
-    dist.all_gather_object(every, value)
+    torch.distributed.all_gather_object(every, value)
     return every
-
-
-class Whole(nn.Module):
-    """Modules whose weights several processes share, each a part of every one (FSDP2, Zhao et al.,
-    2023, arXiv:2304.11277, in torch's own `fully_shard`: Accelerate would add a configuration of
-    its own and nothing that is needed here).
-
-    All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks,
-    and each block's when it is their turn.
-    """
-
-    def __init__(self, blocks: Iterable[nn.Module], **modules: nn.Module):
-        super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
-        shard((*blocks, self))
-
-    def forward(self, call: Callable, *given: object) -> object:
-        """Whatever `call` returns."""
-        return call(*given)
-
-
-def plain(module: nn.Module) -> dict[str, Any] | None:
-    """A module's weights in one piece on the first process, if they are shared."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-    return (
-        get_model_state_dict(
-            module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-        )
-        if count() > 1
-        else None
-    )
-
-
-def shard(modules: Iterable[nn.Module]) -> None:
-    """Share the weights of some modules, a module that holds others after them."""
-    if count() == 1:
-        return
-    from torch.distributed.device_mesh import init_device_mesh  # seconds that one process saves
-    from torch.distributed.fsdp import fully_shard
-
-    first, *others = modules
-    mesh = init_device_mesh(next(first.parameters()).device.type, (count(),))
-    for module in (first, *others):
-        fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 @contextmanager
 def together(device: torch.device) -> Iterator[None]:
     """Within, this process is one of those that `torchrun` has begun."""
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
-        dist.barrier()  # one that leaves before the others aborts them
+        torch.distributed.barrier()  # one that leaves before the others aborts them
     finally:
-        dist.destroy_process_group()
+        torch.distributed.destroy_process_group()
 
 
 def end_with_parent() -> None:

@@ -16,10 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from studylib.core.errors import StudyError, redacted, sentence_of
 from studylib.core.filesystem import file_digest
+from studylib.core.libraries import transformers
 from studylib.data import model_files
 
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
@@ -203,6 +202,7 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     sends for more: an attention that is code of the hub's, weights of another name, an adapter, all
     of which transformers would load.
     """
+
     model_files.check_files(folder)
     model_files.check_numbers(folder)
     try:
@@ -233,5 +233,6 @@ def damaged(folder: Path, error: Exception) -> StudyError:
 
 def known_config(name: str) -> transformers.PretrainedConfig:
     """The configuration of a known model, whatever is at hand."""
+
     values = dict(known()[name]["config"])
     return transformers.AutoConfig.for_model(values.pop("model_type"), **values)

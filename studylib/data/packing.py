@@ -6,21 +6,21 @@ state is what it would be with one question per row. Try it: python -m pytest
 tests/data/test_packing.py
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from studylib.core.filesystem import digest
+from studylib.core.libraries import torch
 from studylib.data.examples import GOLD
 from studylib.data.prompts import Branch, Prompt
 
-Numbers = TypeVar("Numbers", list[int], Tensor)
+Numbers = TypeVar("Numbers", list[int], "torch.Tensor")
 
 
 @dataclass(frozen=True)
@@ -97,25 +97,25 @@ class Batch:
     """Rows padded on the right: ids, positions and branches (B, T), these -1 on padding, the places
     of answers and of all next tokens in the flattened (B·T) tokens, the length of each row."""
 
-    ids: Tensor
-    positions: Tensor
-    branches: Tensor
-    answers: Places[Tensor]
-    all: Places[Tensor]
+    ids: torch.Tensor
+    positions: torch.Tensor
+    branches: torch.Tensor
+    answers: Places[torch.Tensor]
+    all: Places[torch.Tensor]
     lengths: tuple[int, ...]
 
     @cached_property
-    def mask(self) -> Tensor:
+    def mask(self) -> torch.Tensor:
         """(B, 1, T, T) True where attention may look."""
         return branch_mask(self.branches)
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> Batch:
         """The same on another device; to a GPU from pinned memory, so that nothing waits for the
         copy."""
         if device.type == "cpu":
             return self
 
-        def moved(tensor: Tensor) -> Tensor:
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
             return (tensor.pin_memory() if device.type == "cuda" else tensor).to(
                 device, non_blocking=True
             )
@@ -130,7 +130,7 @@ class Batch:
         )
 
     @property
-    def real(self) -> Tensor:
+    def real(self) -> torch.Tensor:
         """(B, T) True on tokens, not on padding."""
         return self.branches >= 0
 
@@ -148,16 +148,16 @@ def collate(packs: Sequence[Pack]) -> Batch:
     )
 
 
-def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], filling: int = 0) -> torch.Tensor:
     """Rows of numbers, filled up on the right, (B, T)."""
-    return pad_sequence(
+    return torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(row, dtype=torch.long) for row in rows],
         batch_first=True,
         padding_value=filling,
     )
 
 
-def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
+def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[torch.Tensor]:
     """The places of all rows in the flattened tokens."""
     return Places(
         torch.tensor(
@@ -167,7 +167,7 @@ def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[Tensor]:
     )
 
 
-def branch_mask(branches: Tensor) -> Tensor:
+def branch_mask(branches: torch.Tensor) -> torch.Tensor:
     """(B, T) branch numbers, -1 on padding -> (B, 1, T, T): True where a query (row) may see a key
     (column).
 
@@ -182,7 +182,7 @@ def branch_mask(branches: Tensor) -> Tensor:
     )
 
 
-def visible(query: Tensor, key: Tensor) -> Tensor:
+def visible(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Branch numbers of queries (B, Q) and of keys (B, K) -> (B, 1, Q, K): True on keys of the
     prefix and of the same branch."""
     return ((key[:, None] == 0) | (key[:, None] == query[:, :, None]))[:, None]

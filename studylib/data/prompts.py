@@ -26,9 +26,9 @@ from itertools import islice, repeat, takewhile
 from random import Random
 
 import numpy as np
-import transformers
 
 from studylib.core.errors import StudyError, sentence_of
+from studylib.core.libraries import transformers
 from studylib.core.segmentation import composed, tokens
 from studylib.data import chat_templates, vocabulary
 from studylib.data.squad import Question, by_context

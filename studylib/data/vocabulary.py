@@ -14,9 +14,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import transformers
-
 from studylib.core.errors import StudyError
+from studylib.core.libraries import transformers
 
 # no character at all, so in no text: it breaks the spelling of a control token in a chat
 GUARD = "\ufdd0"
@@ -40,6 +39,7 @@ def complete(
     Merges are not left out by chance (BPE dropout), as some tokenizers are still set to. Raises
     StudyError for settings that cannot be read.
     """
+
     named = _ends(folder) if folder is not None else set()
     known = set(tokenizer.all_special_ids)
     ends = [

@@ -17,10 +17,9 @@ from itertools import chain
 from threading import Event, Lock, Thread
 from typing import Any
 
-import torch
-
 from studylib.core.errors import StudyError, redacted, sentence_of
 from studylib.core.filesystem import home
+from studylib.core.libraries import torch
 from studylib.core.machine import Machine
 from studylib.core.progress import say
 

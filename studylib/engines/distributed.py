@@ -6,10 +6,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from uuid import uuid4
 
-import torch
-
 from studylib.core import parallel
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch
 from studylib.core.machine import Machine
 from studylib.core.progress import Progress
 from studylib.runs import inputs, kinds

@@ -19,11 +19,10 @@ from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-import torch
-
 from studylib.core import parallel
 from studylib.core.errors import StudyError, redacted
 from studylib.core.filesystem import NoRoom
+from studylib.core.libraries import torch
 from studylib.core.machine import Machine
 from studylib.core.progress import Progress, watched
 from studylib.engines import distributed

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import transformers
-
+from studylib.core.libraries import transformers
 from studylib.data import packing, vocabulary
 from studylib.data.examples import Example
 from studylib.data.packing import Pack

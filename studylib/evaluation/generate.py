@@ -22,14 +22,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
-import transformers
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn.functional import pad
 
 from studylib.core import filesystem, parallel
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data import vocabulary
 from studylib.data.packing import branch_mask, collate, pack, padded, visible
 from studylib.data.prompts import Prompt, longest_answer
@@ -57,7 +53,7 @@ class Answer:
     margin: float
     log_probability: float
     tokens: int
-    gold: Tensor | None = field(default=None, compare=False, repr=False)
+    gold: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def probability(self) -> float:
@@ -78,7 +74,9 @@ class Sampling:
         """The random numbers of a question."""
         return Random(f"{self.seed} {self.number} {question_id}")
 
-    def draw(self, logits: Tensor, questions: Sequence[_Asked]) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(
+        self, logits: torch.Tensor, questions: Sequence[_Asked]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """A token of each question (R,) by its logits (R, V), its logit, and the best other's."""
         up_to = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
         draws = up_to.new_tensor([question.random.random() for question in questions])[:, None]
@@ -88,7 +86,7 @@ class Sampling:
         return tokens[:, 0], logits.gather(1, tokens)[:, 0], others
 
 
-def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The likeliest tokens (R,) of logits (R, V), their logits, and the next best ones'."""
     leading = logits.topk(2)
     return leading.indices[:, 0], leading.values[:, 0], leading.values[:, 1]
@@ -111,7 +109,7 @@ def clean(text: str) -> str:
     return text.strip().split("\n")[0].strip()
 
 
-@torch.no_grad()
+@without_gradients()
 def answer(
     model: transformers.PreTrainedModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
@@ -180,6 +178,8 @@ def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
     }
     work.mkdir(parents=True, exist_ok=True)
     draft = work / f"{min(answers)}.draft"
+    from safetensors.torch import save_file  # loads torch
+
     save_file(tensors, draft, {"answers": json.dumps(records)})
     filesystem.settle(draft)
     draft.replace(work / f"{filesystem.file_digest(draft)}.safetensors")
@@ -228,8 +228,10 @@ def _merged(
     caches: Sequence[transformers.DynamicCache], config: transformers.PretrainedConfig
 ) -> transformers.DynamicCache:
     """The keys and values of all rows of some caches, which are emptied, padded at their end."""
+
     if len(caches) == 1:
         return caches[0]
+    pad = torch.nn.functional.pad
     merged = transformers.DynamicCache(config=config)
     longest = max(cache.get_seq_length() for cache in caches)
     for number in range(len(caches[0].layers)):
@@ -251,7 +253,7 @@ class _Asked:
     row: int
     branch: int
     position: int
-    gold: Tensor
+    gold: torch.Tensor
     random: Random
     tokens: list[int] = field(default_factory=list)
     count: int = 0
@@ -293,6 +295,7 @@ class _Decoder:
             rows += len(group)
         caches, keys, last, questions = zip(*read, strict=True)
         longest = max(part.shape[1] for part in keys)
+        pad = torch.nn.functional.pad
         branches = [pad(part, (0, longest - part.shape[1]), value=HIDDEN) for part in keys]
         asked = [question for part in questions for question in part]
         self._decode(
@@ -306,7 +309,7 @@ class _Decoder:
 
     def _read(
         self, prompts: Sequence[Prompt], start: int
-    ) -> tuple[transformers.DynamicCache, Tensor, Tensor, list[_Asked]]:
+    ) -> tuple[transformers.DynamicCache, torch.Tensor, torch.Tensor, list[_Asked]]:
         """Read the packs of prompts at once, where no question sees the gold answers: keys and
         values, their branches (G, T), the hidden states (R, d) that first tokens come from, and the
         questions that these belong to, whose rows are counted from `start`."""
@@ -342,6 +345,7 @@ class _Decoder:
     def _begin(self, prompt: Prompt) -> tuple[transformers.DynamicCache, int]:
         """The keys and values of the tokens that many prompts begin with, computed once for all
         that follow one another, and the number of these tokens."""
+
         beginning = tuple(prompt.prefix[: prompt.shared])
         if beginning not in self.begun:
             self.begun = {beginning: transformers.DynamicCache(config=self.model.config)}
@@ -356,8 +360,8 @@ class _Decoder:
         self,
         cache: transformers.DynamicCache,
         questions: Sequence[_Asked],
-        last: Tensor,
-        keys: Tensor,
+        last: torch.Tensor,
+        keys: torch.Tensor,
     ) -> None:
         """Say the answers to the end. `last` (R, d) are the hidden states that the first tokens
         come from, `keys` (G, T) the branches of the tokens in the cache. Contexts leave it when
@@ -377,7 +381,7 @@ class _Decoder:
             mask = visible(branches, keys)
             last = _forward(self.model, cache, ids, positions.to(device), mask)[branches > 0]
 
-    def _say(self, questions: Sequence[_Asked], last: Tensor) -> list[_Asked]:
+    def _say(self, questions: Sequence[_Asked], last: torch.Tensor) -> list[_Asked]:
         """Say a token of each question by hidden states (R, d), and return the questions whose
         answers go on."""
         with torch.autocast(
@@ -410,8 +414,8 @@ class _Decoder:
 def _forward(
     model: transformers.PreTrainedModel,
     cache: transformers.DynamicCache,
-    ids: Tensor,
-    positions: Tensor,
-    mask: Tensor,
-) -> Tensor:
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor,
+) -> torch.Tensor:
     return parts.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)

@@ -4,6 +4,8 @@ teacher a student is.
 Exact match and F1 compare the words of `segmentation`, by the rules of SQuAD or MLQA.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch
 from studylib.core.segmentation import composed, tokens, usual_rules, words
 from studylib.data.squad import Question
 
@@ -108,7 +108,7 @@ def agreement(
     return exact_match(composed(prediction), [composed(teacher)], language=language, rules=rules)
 
 
-def probability_loyalty(student: Tensor, teacher: Tensor) -> Tensor:
+def probability_loyalty(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """1 − √JS of two next-token distributions given as logits (N, V), by logarithms of base 2: (N,)
     from 0 to 1.
 

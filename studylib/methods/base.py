@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
-import transformers
-from torch import Tensor, nn
 
+from studylib.core.libraries import torch, transformers
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
 from studylib.data.squad import Question
@@ -84,18 +84,27 @@ class Ask(Protocol):
         """log p of each example's target with its end, in nats."""
 
 
-class Method(nn.Module):
+class Method:
     """Forward KL at the answer's tokens, unless a subclass decides otherwise.
 
-    The keyword-only arguments of `__init__` are its options (types in `options`). Its parameters
-    are trained and its buffers are kept in checkpoints, as the student's are: what must survive a
-    stop is a buffer, not a plain attribute.
+    The keyword-only arguments of `__init__` are its options (types in `options`). What it learns
+    and what must survive a stop is in its `state`.
     """
 
     signals: Signals = Signals()
     unit: ClassVar[Unit] = "token"  # what a loss is averaged over, in the whole optimiser step
     version: ClassVar[int] = 1  # part of the run's key: raise it when results change
     ways: tuple[str, ...] = ("",)  # to answer by, each asked on every test set
+
+    @cached_property
+    def state(self) -> Any:
+        """What it keeps beside the student, a module: parameters are trained, buffers are kept in
+        checkpoints. Made when it is first used: planning asks methods, too."""
+        return self.initial_state()
+
+    def initial_state(self) -> torch.nn.Module:
+        """The state before the first step."""
+        return torch.nn.Module()
 
     @classmethod
     def recipe(cls, steps: int) -> list[dict[str, Any]]:
@@ -138,7 +147,7 @@ class Method(nn.Module):
         """The rows of one optimiser step."""
         return sampler.next()
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """Each loss term by name: values whose sum is that over all of its units in these rows,
         without its weight."""
         return {"forward_kl": forward_kl(student.logits, teachers[0].logits)}
@@ -170,3 +179,11 @@ class Method(nn.Module):
     ) -> Any:
         """How the finished student is used: by default `plain`, which answers by a model."""
         return plain(model)
+
+
+def buffers(**values: Any) -> torch.nn.Module:
+    """A state of numbers, in float64."""
+    module = torch.nn.Module()
+    for name, value in values.items():
+        module.register_buffer(name, torch.as_tensor(value, dtype=torch.float64))
+    return module

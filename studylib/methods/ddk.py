@@ -11,14 +11,14 @@ Left out: 15 billion tokens of pretraining text.  Source: paper.
 Run: study run params/tiny/methods.yaml --only ddk         Test: tests/methods/test_ddk.py
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
+from studylib.core.libraries import torch
 from studylib.data.packing import Pack, select
 from studylib.data.prompts import ASKING, traits
-from studylib.methods.base import Ask, Method, Sampler
+from studylib.methods.base import Ask, Method, Sampler, buffers
 from studylib.methods.divergences import forward_kl
 from studylib.methods.objective import cross_entropy
 from studylib.methods.options import Count, Positive, Share
@@ -30,8 +30,6 @@ DOMAINS = (*ASKING, "other")
 class Ddk(Method):
     """Cross-entropy and KL on questions drawn by how far the student lags behind its teacher."""
 
-    factors: Tensor
-
     def __init__(
         self,
         *,
@@ -40,16 +38,18 @@ class Ddk(Method):
         alpha: Share = 0.5,
         every: Count = 20,
     ):
-        super().__init__()
         self.gamma, self.temperature, self.alpha, self.every = gamma, temperature, alpha, every
-        self.register_buffer("factors", torch.full((len(DOMAINS),), 1 / len(DOMAINS)).double())
+
+    def initial_state(self) -> torch.nn.Module:
+        """The domains' factors, all the same."""
+        return buffers(factors=torch.full((len(DOMAINS),), 1 / len(DOMAINS)))
 
     @property
     def weights(self) -> dict[str, float]:
         """gamma for the KL."""
         return {"cross_entropy": 1.0, "forward_kl": self.gamma}
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """Both per token."""
         how = {"temperature": self.temperature}
         return {
@@ -59,15 +59,16 @@ class Ddk(Method):
 
     def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
         """As many contexts as in every training, each with its questions of one domain."""
-        branches = [_by_domain(row, ask) for row in sampler.rows]
+        branches, factors = [_by_domain(row, ask) for row in sampler.rows], self.state.factors
         if sampler.step % self.every == 0:
-            self.factors.copy_(domain_factors(self.factors, *self._perplexities(ask), self.alpha))
+            perplexities = self._perplexities(ask)
+            factors.copy_(domain_factors(factors, *perplexities, self.alpha))
         present = [
             number
             for number in range(len(DOMAINS))
             if any(number in domains for domains in branches)
         ]
-        chances = self.factors[present].numpy()
+        chances = factors[present].numpy()
         random, rows = sampler.random(), []
         for _ in sampler.next():
             domain = random.choice(present, p=chances / chances.sum())
@@ -75,7 +76,7 @@ class Ddk(Method):
             rows.append(select(sampler.rows[row], branches[row][domain]))
         return rows
 
-    def _perplexities(self, ask: Ask) -> tuple[Tensor, Tensor]:
+    def _perplexities(self, ask: Ask) -> tuple[torch.Tensor, torch.Tensor]:
         """Those of student and teacher by domain, on dev; equal where dev has no such question."""
         sums, counts = torch.zeros(2, len(DOMAINS)).double(), torch.zeros(len(DOMAINS)).double()
         for row in ask.dev:
@@ -89,7 +90,9 @@ class Ddk(Method):
         return student_perplexity, teacher_perplexity
 
 
-def domain_factors(factors: Tensor, student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
+def domain_factors(
+    factors: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor, alpha: float
+) -> torch.Tensor:
     """The next factors, of these factors and of both perplexities by domain, (N,) each."""
     psi = factors * (student / teacher).exp()
     return alpha * psi / psi.sum() + (1 - alpha) / len(factors)

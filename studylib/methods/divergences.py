@@ -6,22 +6,26 @@ size). Each but the soft cross-entropy is 0 where the two are equal. p is the te
 distribution, q the student's. Try one: python -m pytest tests/methods/test_divergences.py -k jsd
 """
 
+from __future__ import annotations
+
 import math
 
-import torch
-from torch import Tensor
-
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch
 from studylib.methods.options import AboveZero, BelowOne, Count, Positive, Share, Switch
 
 
-def forward_kl(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0) -> Tensor:
+def forward_kl(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: Positive = 1.0
+) -> torch.Tensor:
     """KL(p ‖ q) (Hinton et al., 2015, §2). Its gradient on the student's logits is T (q − p)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_p, log_q) * temperature**2
 
 
-def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0) -> Tensor:
+def reverse_kl(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: Positive = 1.0
+) -> torch.Tensor:
     """KL(q ‖ p): the student seeks one mode of the teacher's (Gu et al., 2024, MiniLLM, §2.1, from
     memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
@@ -29,13 +33,13 @@ def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0)
 
 
 def jsd(
-    student: Tensor,
-    teacher: Tensor,
+    student: torch.Tensor,
+    teacher: torch.Tensor,
     *,
     beta: Share = 0.5,
     scaled: Switch = False,
     temperature: Positive = 1.0,
-) -> Tensor:
+) -> torch.Tensor:
     """β KL(p ‖ m) + (1 − β) KL(q ‖ m) with m = β p + (1 − β) q (Agarwal et al., 2024, GKD, eq. 1,
     as in huggingface/trl: trl/experimental/gkd).
 
@@ -51,24 +55,32 @@ def jsd(
 
 
 def skewed_forward_kl(
-    student: Tensor, teacher: Tensor, *, skew: BelowOne = 0.1, temperature: Positive = 1.0
-) -> Tensor:
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    skew: BelowOne = 0.1,
+    temperature: Positive = 1.0,
+) -> torch.Tensor:
     """KL(p ‖ α p + (1 − α) q), α the skew (Ko et al., 2024, DistiLLM, §3.1, from memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_p, _mixed(log_p, log_q, skew)) * temperature**2
 
 
 def skewed_reverse_kl(
-    student: Tensor, teacher: Tensor, *, skew: BelowOne = 0.1, temperature: Positive = 1.0
-) -> Tensor:
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    skew: BelowOne = 0.1,
+    temperature: Positive = 1.0,
+) -> torch.Tensor:
     """KL(q ‖ α q + (1 − α) p), α the skew (Ko et al., 2024, DistiLLM, §3.1, from memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
     return _kl(log_q, _mixed(log_q, log_p, skew)) * temperature**2
 
 
 def adaptive_kl(
-    student: Tensor, teacher: Tensor, *, mu: Share = 0.5, temperature: Positive = 1.0
-) -> Tensor:
+    student: torch.Tensor, teacher: torch.Tensor, *, mu: Share = 0.5, temperature: Positive = 1.0
+) -> torch.Tensor:
     """w KL(p ‖ q) + (1 − w) KL(q ‖ p), w the share of Σ|p − q| that lies in the teacher's head: the
     fewest tokens that hold `mu` of its mass. No gradient flows through w.
 
@@ -82,7 +94,9 @@ def adaptive_kl(
     return (share * _kl(log_p, log_q) + (1 - share) * _kl(log_q, log_p)) * temperature**2
 
 
-def total_variation(student: Tensor, teacher: Tensor, *, temperature: Positive = 1.0) -> Tensor:
+def total_variation(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: Positive = 1.0
+) -> torch.Tensor:
     """½ Σ|p − q|, between 0 and 1 (times T²) (Wen et al., 2023, f-distillation, §3, from
     memory)."""
     log_q, log_p = _logs(student, teacher, temperature)
@@ -90,8 +104,8 @@ def total_variation(student: Tensor, teacher: Tensor, *, temperature: Positive =
 
 
 def top_k_kl(
-    student: Tensor, teacher: Tensor, *, k: Count = 64, temperature: Positive = 1.0
-) -> Tensor:
+    student: torch.Tensor, teacher: torch.Tensor, *, k: Count = 64, temperature: Positive = 1.0
+) -> torch.Tensor:
     """KL(p ‖ q) over the teacher's k likeliest tokens and one bucket for all the others: what
     storing k logits allows.
 
@@ -108,8 +122,12 @@ def top_k_kl(
 
 
 def top_p_kl(
-    student: Tensor, teacher: Tensor, *, mass: AboveZero = 0.95, temperature: Positive = 1.0
-) -> Tensor:
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    mass: AboveZero = 0.95,
+    temperature: Positive = 1.0,
+) -> torch.Tensor:
     """KL(p ‖ q) over the fewest tokens that hold `mass` of the teacher's distribution, and one
     bucket for the others.
 
@@ -121,28 +139,32 @@ def top_p_kl(
     return _bucketed_kl(log_p, log_q, likeliest(log_p, mass)) * temperature**2
 
 
-def interpolated_kl(student: Tensor, teacher: Tensor, *, t: float) -> Tensor:
+def interpolated_kl(student: torch.Tensor, teacher: torch.Tensor, *, t: float) -> torch.Tensor:
     """KL(p_t ‖ q) with p_t = softmax((1 − t) stopgrad(s) + t z) of student's logits s and teacher's
     z (SakanaAI/TAID: src/distil_losses/taid.py). Its gradient is that of the soft cross-entropy
     against p_t."""
     return _kl(*_towards(student, teacher, t))
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor, *, t: float = 1.0) -> Tensor:
+def soft_cross_entropy(
+    student: torch.Tensor, teacher: torch.Tensor, *, t: float = 1.0
+) -> torch.Tensor:
     """−Σ p_t log q, as in `interpolated_kl`; at t = 1 against the teacher itself. Not 0 where they
     are equal: no divergence."""
     log_p, log_q = _towards(student, teacher, t)
     return -(log_p.exp() * log_q).sum(-1)
 
 
-def likeliest(log_p: Tensor, mass: float) -> Tensor:
+def likeliest(log_p: torch.Tensor, mass: float) -> torch.Tensor:
     """(N, V) True on the fewest tokens of log-probabilities (N, V) that together hold `mass`."""
     ordered, places = log_p.exp().sort(dim=-1, descending=True, stable=True)
     needed = ordered.cumsum(-1) - ordered < mass  # what lies before a token does not suffice
     return torch.zeros_like(needed).scatter(-1, places, needed)
 
 
-def _logs(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _logs(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     if student.shape[-1] != teacher.shape[-1]:
         raise StudyError(
             f"logits over {student.shape[-1]} and {teacher.shape[-1]} tokens: cut both to the"
@@ -153,24 +175,26 @@ def _logs(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor,
     ).log_softmax(-1)
 
 
-def _towards(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:
+def _towards(
+    student: torch.Tensor, teacher: torch.Tensor, t: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of the target between student and teacher, and of the student."""
     target = (1 - t) * student.detach().float() + t * teacher.float()
     return target.log_softmax(-1), student.float().log_softmax(-1)
 
 
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def _mixed(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:
+def _mixed(log_a: torch.Tensor, log_b: torch.Tensor, share: float) -> torch.Tensor:
     """log(share a + (1 − share) b)."""
     if share in (0, 1):
         return log_a if share else log_b
     return torch.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
 
 
-def _bucketed_kl(log_p: Tensor, log_q: Tensor, kept: Tensor) -> Tensor:
+def _bucketed_kl(log_p: torch.Tensor, log_q: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """KL over the kept tokens and the bucket of the others; the bucket counts 0 where the teacher's
     is empty."""
     inside = (log_p.exp() * (log_p - log_q) * kept).sum(-1)

@@ -6,16 +6,15 @@ widths differ, the student's states come through a projection that is learnt wit
 (`objective.Objective`). Try one: python -m pytest tests/methods/test_features.py -k relation
 """
 
+from __future__ import annotations
+
 import math
 
-import torch
-from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
-
+from studylib.core.libraries import torch
 from studylib.methods.options import Positive, Share
 
 
-def hidden_mse(student: Tensor, teacher: Tensor) -> Tensor:
+def hidden_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """|s − t|² / |t|²: divided by the teacher's size, so that tokens and layers weigh alike.
 
     After the hidden-state loss of TinyBERT (Jiao et al., 2020, §3), from memory.
@@ -24,26 +23,26 @@ def hidden_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return (student - teacher).square().sum(-1) / teacher.square().sum(-1).clamp_min(1e-6)
 
 
-def hidden_cosine(student: Tensor, teacher: Tensor) -> Tensor:
+def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """1 − cos(s, t): direction without size, as DistilBERT aligns hidden states (Sanh et al., 2019,
     §3, from memory)."""
-    return 1 - cosine_similarity(student.float(), teacher.float(), dim=-1)
+    return 1 - torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
-def token_relation(student: Tensor, teacher: Tensor) -> Tensor:
+def token_relation(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """For each token the mean over the row's tokens of (cos(sᵢ, sⱼ) − cos(tᵢ, tⱼ))²: Gram matrices,
     whatever the widths.
 
     After relational distillation (Park et al., 2019, RKD; Tung and Mori, 2019,
     similarity-preserving), from memory.
     """
-    student, teacher = (normalize(states.float(), dim=-1) for states in (student, teacher))
+    student, teacher = _unit(student), _unit(teacher)
     return (student @ student.T - teacher @ teacher.T).square().mean(-1)
 
 
 def mi_alpha(
-    student: Tensor, teacher: Tensor, *, alpha: Share = 1.0, temperature: Positive = 0.1
-) -> Tensor:
+    student: torch.Tensor, teacher: torch.Tensor, *, alpha: Share = 1.0, temperature: Positive = 0.1
+) -> torch.Tensor:
     """log T minus a lower bound on what student and teacher states say of each other, in nats; at α
     = 1 it is InfoNCE, −log of the share that a token's own teacher state has of Σⱼ exp(cos(sᵢ, tⱼ)
     / temperature) over the row's tokens.
@@ -52,7 +51,7 @@ def mi_alpha(
     interpolated bound of Poole et al. (2019); both from memory. Assumed here: cosine critic,
     baseline 1, the row's tokens as the product's sample.
     """
-    student, teacher = (normalize(states.float(), dim=-1) for states in (student, teacher))
+    student, teacher = _unit(student), _unit(teacher)
     critic = student @ teacher.T / temperature  # (T, T)
     count = math.log(len(critic))
     baseline = math.log(1 - alpha) if alpha < 1 else -math.inf
@@ -62,3 +61,8 @@ def mi_alpha(
     )
     bound = 1 + critic.diagonal() - partition - (critic.logsumexp(-1) - count - partition).exp()
     return count - bound
+
+
+def _unit(states: torch.Tensor) -> torch.Tensor:
+    """States (T, d) of length 1 each."""
+    return torch.nn.functional.normalize(states.float(), dim=-1)

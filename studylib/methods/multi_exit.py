@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import transformers
-from torch import Tensor
-
+from studylib.core.libraries import torch, transformers
 from studylib.methods.base import Method, Signals
 from studylib.methods.objective import cross_entropy
 from studylib.methods.views import View
@@ -35,7 +33,7 @@ class MultiExit(Method):
         """The share of the blocks that an exit is after."""
         return {_term(quarter): quarter / 4 for quarter in QUARTERS.values()}
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """Cross-entropy per token at each exit."""
         return {
             _term(quarter): cross_entropy(

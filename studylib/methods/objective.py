@@ -16,12 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy as token_cross_entropy
-
 from studylib.core.errors import StudyError, unknown
+from studylib.core.libraries import torch, transformers
 from studylib.data.packing import Pack
 from studylib.methods import divergences, features, options
 from studylib.methods.base import Method, Signals
@@ -33,9 +29,9 @@ from studylib.models import parts
 TOKENS = ("answers", "all")
 
 
-def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(student: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """−log p(target) per position, (N, V) and (N,) -> (N,): learning from text."""
-    return token_cross_entropy(student.float(), targets, reduction="none")
+    return torch.nn.functional.cross_entropy(student.float(), targets, reduction="none")
 
 
 GOLD = {"cross_entropy": cross_entropy}
@@ -114,13 +110,12 @@ class Objective(Method):
     """
 
     def __init__(self, *, losses: Mapping[str, Any]):
-        super().__init__()
         self.terms = parse(losses)
-        self.methods = nn.ModuleDict(
-            {term.name: METHODS[term.name](**term.options) for term in self.terms
-             if term.name in METHODS}
-        )  # fmt: skip
-        self.projections = nn.ModuleDict()
+        self.methods = {
+            term.name: METHODS[term.name](**term.options)
+            for term in self.terms
+            if term.name in METHODS
+        }
         names = {term.name for term in self.terms}
         compared = [term for term in self.terms if term.name in DIVERGENCES | METHODS]
         self.signals = Signals(
@@ -129,6 +124,18 @@ class Objective(Method):
             what="hidden" if names & FEATURES.keys() else "logits",
             online=bool(names & FEATURES.keys()),
         )
+
+    def initial_state(self) -> torch.nn.Module:
+        """Those of methods among its losses, and projections once they are made."""
+        states = {name: method.state for name, method in self.methods.items()}
+        return torch.nn.ModuleDict(
+            {"methods": torch.nn.ModuleDict(states), "projections": torch.nn.ModuleDict()}
+        )
+
+    @property
+    def projections(self) -> Any:
+        """From the student's width to the teacher's, by loss and layer."""
+        return self.state["projections"]
 
     @property
     def title(self) -> str:
@@ -168,7 +175,9 @@ class Objective(Method):
         layer and loss that needs them."""
         projected = {term.name for term in self.terms if term.name in FEATURES}
         for name in sorted(projected.difference(WIDTH_FREE) if len({*widths}) > 1 else ()):
-            self.projections[name] = nn.ModuleList(_projection(*widths) for _ in range(layers))
+            self.projections[name] = torch.nn.ModuleList(
+                _projection(*widths) for _ in range(layers)
+            )
 
     def follow(self, earlier: Method) -> None:
         """Go on with the projections of an earlier stage."""
@@ -176,11 +185,11 @@ class Objective(Method):
             for name in self.projections.keys() & earlier.projections.keys():
                 self.projections[name] = earlier.projections[name]
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """Each loss by name, per token."""
         return {term.name: self._values(term, student, teachers) for term in self.terms}
 
-    def _values(self, term: Term, student: View, teachers: Sequence[View]) -> Tensor:
+    def _values(self, term: Term, student: View, teachers: Sequence[View]) -> torch.Tensor:
         at = student.at(term.tokens)
         if term.name in GOLD:
             return GOLD[term.name](at.logits, at.targets)
@@ -188,12 +197,11 @@ class Objective(Method):
             return self._on_states(term, at, teachers[0].at(term.tokens))
         views = [teacher.at(term.tokens) for teacher in teachers]
         if term.name in self.methods:
-            method: Any = self.methods[term.name]
-            (values,) = method.loss(at, views).values()
+            (values,) = self.methods[term.name].loss(at, views).values()
             return values
         return DIVERGENCES[term.name](at.logits, mean_logits(views), **term.options)
 
-    def _on_states(self, term: Term, student: View, teacher: View) -> Tensor:
+    def _on_states(self, term: Term, student: View, teacher: View) -> torch.Tensor:
         """A loss on hidden states, row by row, summed over tokens and averaged over layers."""
         per_layer: list[Any] = [
             sum(
@@ -206,7 +214,9 @@ class Objective(Method):
         ]
         return torch.stack(per_layer).mean()
 
-    def on_row(self, term: Term, layer: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def on_row(
+        self, term: Term, layer: int, student: torch.Tensor, teacher: torch.Tensor
+    ) -> torch.Tensor:
         """A loss on one row's hidden states (T, d) of the student's layer and of the teacher's that
         it should give -> (T,)."""
         with torch.autocast(student.device.type, enabled=False):
@@ -225,14 +235,13 @@ class Objective(Method):
 
     def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
         """That of methods among its losses."""
-        method: Any
         for method in self.methods.values():
             method.update(step, steps, logged)
 
 
-def _projection(student_width: int, teacher_width: int) -> nn.Linear:
+def _projection(student_width: int, teacher_width: int) -> torch.nn.Linear:
     """The same start whatever was drawn before: random numbers of its own."""
-    projection = nn.utils.skip_init(nn.Linear, student_width, teacher_width, bias=False)
+    projection = torch.nn.utils.skip_init(torch.nn.Linear, student_width, teacher_width, bias=False)
     generator = torch.Generator().manual_seed(student_width * 65536 + teacher_width)
     with torch.no_grad():
         projection.weight.normal_(0, student_width**-0.5, generator=generator)

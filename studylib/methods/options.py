@@ -6,6 +6,7 @@ types.
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -22,10 +23,20 @@ Switch = StrictBool
 
 
 def of(owner: Callable) -> dict[str, inspect.Parameter]:
-    """The options of a function or class: its keyword-only arguments."""
-    arguments = inspect.signature(owner).parameters.values()
+    """The options of a function or class: its keyword-only arguments.
+
+    Where annotations are postponed, theirs alone are evaluated: others name torch's types, and
+    planning does without torch.
+    """
+    names = vars(sys.modules[owner.__module__])
     return {
-        argument.name: argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY
+        argument.name: argument.replace(
+            annotation=eval(argument.annotation, names)
+            if isinstance(argument.annotation, str)
+            else argument.annotation
+        )
+        for argument in inspect.signature(owner).parameters.values()
+        if argument.kind is argument.KEYWORD_ONLY
     }
 
 

@@ -10,12 +10,13 @@ Left out: reasoning traces.  Source: paper and code.
 Run: study run params/tiny/methods.yaml --only redi        Test: tests/methods/test_redi.py
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
+from studylib.core.libraries import torch
 from studylib.data import examples as data_examples
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
@@ -62,7 +63,7 @@ class Redi(Method):
                 pairs.append(data_examples.with_target(example, wrong[0], **named))
         return pairs
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """−log p(y+)/|y+| and log p(y−)/|y−|, per answer."""
         mean = student.per_sequence(student.log_probs) / student.lengths
         return {

@@ -16,11 +16,9 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
-import transformers
-from torch import nn
-
 from studylib import methods
 from studylib.core.errors import StudyError, unknown
+from studylib.core.libraries import torch, transformers
 from studylib.methods import options
 from studylib.methods.base import Method
 from studylib.methods.objective import TOKENS, Objective
@@ -165,13 +163,12 @@ def gold(steps: int) -> list[dict]:
     return [{"steps": steps, "losses": {"cross_entropy": 1.0}}]
 
 
-class Curriculum(nn.Module):
-    """The methods of all stages, one after the other. Its state goes into checkpoints."""
+class Curriculum:
+    """The methods of all stages, one after the other. Their state goes into checkpoints."""
 
     def __init__(self, stages: Sequence[Stage]):
-        super().__init__()
         self.stages = stages
-        self.methods = nn.ModuleList(stage.method() for stage in stages)
+        self.methods = [stage.method() for stage in stages]
 
     def at(self, step: int) -> tuple[int, int]:
         """The stage of a step (both counted from 0), and the step within it."""
@@ -181,15 +178,14 @@ class Curriculum(nn.Module):
             step -= stage.steps
         raise IndexError(step)
 
-    def method(self, stage: int) -> Method:
-        """That of a stage."""
-        method = self.methods[stage]
-        assert isinstance(method, Method)
-        return method
+    @cached_property
+    def state(self) -> torch.nn.ModuleList:
+        """What the methods keep beside the student."""
+        return torch.nn.ModuleList(method.state for method in self.methods)
 
     def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Change the model as the methods want it."""
         for number in range(len(self.stages)):
-            self.method(number).student(model, teachers)
+            self.methods[number].student(model, teachers)
             for before in range(number):
-                self.method(number).follow(self.method(before))
+                self.methods[number].follow(self.methods[before])

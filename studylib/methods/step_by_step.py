@@ -14,12 +14,13 @@ Run: study run params/tiny/methods.yaml --only step_by_step
 Test: tests/methods/test_step_by_step.py
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
+from studylib.core.libraries import torch
 from studylib.data import examples as data_examples
 from studylib.data.examples import GOLD, Example
 from studylib.data.packing import Pack
@@ -72,7 +73,7 @@ class StepByStep(Method):
             explained += [example, rationale]
         return explained
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """Cross-entropy per token of answers and of rationales."""
         values = cross_entropy(student.logits, student.targets)
         rationale = student.where(RATIONALE)[student.sequences]

@@ -12,17 +12,17 @@ gradient and is 0 at its best.  Left out: nothing.  Source: paper and code.
 Run: study run params/tiny/methods.yaml --only taid        Test: tests/methods/test_taid.py
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from studylib.core import parallel
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch
 from studylib.methods import divergences
-from studylib.methods.base import Method
+from studylib.methods.base import Method, buffers
 from studylib.methods.options import AboveZero, Share
 from studylib.methods.views import View, mean_logits
 
@@ -31,9 +31,6 @@ class Taid(Method):
     """KL to a target that moves from the student to the teacher."""
 
     version = 2
-    t: Tensor
-    last: Tensor
-    momentum: Tensor
 
     def __init__(
         self,
@@ -43,22 +40,23 @@ class Taid(Method):
         alpha: Share = 5e-4,
         beta: Share = 0.99,
     ):
-        super().__init__()
         if start > end:
             raise StudyError(f"start of taid must not be above its end: {start:g} and {end:g}.")
         self.start, self.end, self.alpha, self.beta = start, end, alpha, beta
-        for name, value in (("t", start), ("last", math.inf), ("momentum", 0.0)):
-            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
         self.total, self.tokens = 0.0, 0  # of the step so far
+
+    def initial_state(self) -> torch.nn.Module:
+        """The target's share of the teacher, the last loss and its momentum."""
+        return buffers(t=self.start, last=math.inf, momentum=0.0)
 
     @classmethod
     def recipe(cls, steps: int) -> list[dict[str, Any]]:
         """Beside the loss of gold answers, as plain distillation."""
         return [{"steps": steps, "losses": {"taid": 1.0, "cross_entropy": 0.5}}]
 
-    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, Tensor]:
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """KL(p_t ‖ q) per token."""
-        logits, target, t = student.logits, mean_logits(teachers), self.t.item()
+        logits, target, t = student.logits, mean_logits(teachers), self.state.t.item()
         if torch.is_grad_enabled():
             soft = divergences.soft_cross_entropy(logits.detach(), target, t=t)
             self.total += soft.sum().item()
@@ -67,14 +65,14 @@ class Taid(Method):
 
     def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
         """Move t: by the schedule, or by how much the loss fell, if that is more."""
-        total, tokens = parallel.summed([self.total, self.tokens], self.t.device)
+        total, tokens = parallel.summed([self.total, self.tokens], self.state.t.device)
         loss, self.total, self.tokens = total / max(1, tokens), 0.0, 0
-        if math.isfinite(self.last):
-            change = (self.last.item() - loss) / (self.last.item() + 1e-15)
-            self.momentum.fill_(self.beta * self.momentum.item() + (1 - self.beta) * change)
-            nudged = self.t.item() + self.alpha / (1 + math.exp(-self.momentum.item())) * (
-                1 - self.t.item()
-            )
+        state = self.state
+        if math.isfinite(state.last):
+            change = (state.last.item() - loss) / (state.last.item() + 1e-15)
+            state.momentum.fill_(self.beta * state.momentum.item() + (1 - self.beta) * change)
+            rise = self.alpha / (1 + math.exp(-state.momentum.item()))
+            nudged = state.t.item() + rise * (1 - state.t.item())
             scheduled = self.start + (self.end - self.start) * (step / steps)
-            self.t.fill_(min(self.end, max(scheduled, nudged)))
-        self.last.fill_(loss)
+            state.t.fill_(min(self.end, max(scheduled, nudged)))
+        state.last.fill_(loss)

@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Protocol
-
-import torch
-import transformers
-from torch import Tensor, nn
+from typing import Protocol, TypeAlias
 
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch, transformers
 from studylib.data.packing import Batch, Pack, Places, collate
 from studylib.models import parts
 
-Head = Callable[[Tensor], Tensor]
+Head: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 ONLINE = (
     "Losses on hidden states need one teacher whose model runs beside the student: leave them out"
     " of `stages`."
@@ -41,9 +38,9 @@ class View:
     rows: Sequence[Pack]
     batch: Batch
     head: Head
-    states: Callable[[], tuple[Tensor, ...]] | None = None
-    norm: nn.Module | None = None
-    cached: Callable[[str], Tensor] | None = None
+    states: Callable[[], tuple[torch.Tensor, ...]] | None = None
+    norm: torch.nn.Module | None = None
+    cached: Callable[[str], torch.Tensor] | None = None
     aligned: Sequence[int] = ()
     trained: bool = False
     tokens: str = "answers"
@@ -58,17 +55,17 @@ class View:
         return self._others[tokens]
 
     @property
-    def places(self) -> Places[Tensor]:
+    def places(self) -> Places[torch.Tensor]:
         """The positions in the flattened (B·T) tokens, and their next tokens."""
         return getattr(self.batch, self.tokens)
 
     @property
-    def targets(self) -> Tensor:
+    def targets(self) -> torch.Tensor:
         """The next tokens, (N,)."""
         return self.places.targets
 
     @cached_property
-    def logits(self) -> Tensor:
+    def logits(self) -> torch.Tensor:
         """(N, V), in float32."""
         with self._gradient():
             if self.cached is not None:
@@ -76,25 +73,25 @@ class View:
             return self.head(self.hidden(-1))
 
     @cached_property
-    def log_probs(self) -> Tensor:
+    def log_probs(self) -> torch.Tensor:
         """log p of the next tokens, (N,), in nats."""
         with self._gradient():
             chosen = self.targets[:, None]
             return self.logits.float().log_softmax(-1).gather(-1, chosen)[:, 0]
 
-    def hidden(self, layer: int) -> Tensor:
+    def hidden(self, layer: int) -> torch.Tensor:
         """Hidden states (N, d): 0 the embeddings, k the output of block k, -1 the last one's after
         the final norm. Raises StudyError for a teacher that does not run beside the student."""
         return self._layers()[layer].flatten(0, 1)[self.places.at]
 
-    def exit(self, blocks: int) -> Tensor:
+    def exit(self, blocks: int) -> torch.Tensor:
         """The logits (N, V) that the output head reads after so many blocks."""
         if blocks == self.depth:
             return self.logits
         assert self.norm is not None, "a student has it"
         return self.head(self.norm(self.hidden(blocks)))
 
-    def hidden_rows(self, layer: int) -> list[Tensor]:
+    def hidden_rows(self, layer: int) -> list[torch.Tensor]:
         """The same row by row, (T, d) each: at answers, or at all tokens, targets or not."""
         states, width = self._layers()[layer], self.batch.ids.shape[1]
         at = self.batch.answers.at
@@ -109,28 +106,28 @@ class View:
         return len(self._layers()) - 1
 
     @cached_property
-    def sequences(self) -> Tensor:
+    def sequences(self) -> torch.Tensor:
         """The number of the sequence that each position belongs to, (N,), from 0 to S - 1; of
         answers alone."""
         numbers = torch.arange(len(self.lengths), device=self.lengths.device)
         return numbers.repeat_interleave(self.lengths)
 
-    def per_sequence(self, values: Tensor) -> Tensor:
+    def per_sequence(self, values: torch.Tensor) -> torch.Tensor:
         """Sums of values (N,) over sequences, (S,)."""
         return values.new_zeros(len(self.lengths)).index_add(0, self.sequences, values)
 
     @cached_property
-    def lengths(self) -> Tensor:
+    def lengths(self) -> torch.Tensor:
         """The tokens of each sequence's answer, (S,)."""
         lengths = [length for row in self.rows for length in row.target_lengths]
         return torch.tensor(lengths, device=self.batch.ids.device)
 
-    def where(self, role: str) -> Tensor:
+    def where(self, role: str) -> torch.Tensor:
         """(S,) True on the sequences of a role."""
         roles = [sequence_role == role for row in self.rows for sequence_role in row.roles]
         return torch.tensor(roles, device=self.batch.ids.device)
 
-    def _layers(self) -> tuple[Tensor, ...]:
+    def _layers(self) -> tuple[torch.Tensor, ...]:
         if self.states is None:
             raise StudyError(ONLINE)
         with self._gradient():
@@ -145,7 +142,7 @@ class Served(Protocol):
 
     tokens: str
 
-    def __call__(self, pack: Pack) -> Tensor: ...
+    def __call__(self, pack: Pack) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,7 @@ class Teacher:
         states = cache(lambda: parts.layer_states(model, batch))
         return View(rows, batch, self.head, states, aligned=self.aligned)
 
-    def logits(self, rows: Sequence[Pack], tokens: str) -> Tensor:
+    def logits(self, rows: Sequence[Pack], tokens: str) -> torch.Tensor:
         """Its logits by cached states, (N, V)."""
         served = self.states
         assert served is not None, "a teacher that does not run has states"
@@ -194,7 +191,7 @@ def student_view(
     return View(rows, batch, head, states, norm, trained=trained)
 
 
-def mean_logits(teachers: Sequence[View]) -> Tensor:
+def mean_logits(teachers: Sequence[View]) -> torch.Tensor:
     """Of several teachers the log of their mean probability up to a constant, (N, V)."""
     if len(teachers) == 1:
         return teachers[0].logits

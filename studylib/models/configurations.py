@@ -14,9 +14,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import transformers
-
 from studylib.core.errors import StudyError
+from studylib.core.libraries import transformers
 
 ATTENTION = "sdpa"
 SHAPE = (
@@ -46,6 +45,7 @@ def plain(config: transformers.PretrainedConfig, name: object) -> transformers.P
     Raises StudyError, calling the model by its `name`, for one that cannot be computed exactly
     here.
     """
+
     values = vars(config)
     if reason := _refused(values):
         raise StudyError(

@@ -20,11 +20,8 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import transformers
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from studylib.core.libraries import torch, transformers
 from studylib.data.packing import collate, pack
 from studylib.data.prompts import Prompt
 from studylib.models import parts, prune
@@ -96,8 +93,10 @@ def _row(model: transformers.PreTrainedModel, tokens: int, times: Sequence[int])
     )
 
 
-def _products(forward: Callable[[], Tensor]) -> dict[str, np.ndarray]:
+def _products(forward: Callable[[], torch.Tensor]) -> dict[str, np.ndarray]:
     """FLOPs (2,) of a forward pass, and of it with its backward pass, by module and in all."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads torch
+
     with FlopCounterMode(display=False) as counter:
         result = forward()
         reading = counter.get_flop_counts()

@@ -14,14 +14,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
-from studylib.core import parallel
+from studylib.core import parallel, sharding
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest, file_digest
+from studylib.core.libraries import transformers
 from studylib.core.project import root
 from studylib.data import archives, hub, model_files, vocabulary
 from studylib.data.pins import PINNED
@@ -30,13 +28,11 @@ from studylib.models.parts import parameters
 
 ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-COMPUTED: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": configurations.ATTENTION}
+COMPUTED: dict[str, Any] = {"dtype": "float32", "attn_implementation": configurations.ATTENTION}
 BASES = Path(__file__).parent / "base_models"
 READ = {Path(pattern).suffix for pattern in hub.SMALL} | {
     ".safetensors"
 }  # endings of what transformers reads in a model's folder
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()  # what it warns of on loading is refused here
 
 
 def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
@@ -84,6 +80,7 @@ def load(
     reference: str,
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """Load a model in float32 and its tokenizer; archives are fetched if need be."""
+
     kind, place = locate(reference)
     if kind != "archive":
         return load_folder(place)
@@ -177,6 +174,7 @@ def config(reference: str) -> transformers.PretrainedConfig:
 def _gguf_config(file: Path, reference: str) -> transformers.PretrainedConfig:
     """The configuration in a GGUF file, read once: it stands behind the vocabulary, which takes
     seconds."""
+
     return _known(
         transformers.AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **LOCAL),
         reference,
@@ -186,6 +184,7 @@ def _gguf_config(file: Path, reference: str) -> transformers.PretrainedConfig:
 @lru_cache(maxsize=4)
 def _gguf_tokenizer(file: Path) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer in a GGUF file, read once: a large vocabulary takes seconds."""
+
     return vocabulary.complete(
         transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL)
     )
@@ -248,6 +247,7 @@ def _known(config: transformers.PretrainedConfig, name: object) -> transformers.
 def greedy(tokenizer: transformers.PreTrainedTokenizerBase) -> transformers.GenerationConfig:
     """How `generate` answers as the study does, whatever came with the model: greedily, up to any
     special token."""
+
     return transformers.GenerationConfig(
         do_sample=False,
         eos_token_id=tokenizer.all_special_ids,
@@ -265,6 +265,7 @@ def _weights(folder: Path, **how: object) -> transformers.PreTrainedModel:
     `rotary_emb.inv_freq`), which are computed anew. An output embedding beside the input embedding
     that it is tied to must be the same.
     """
+
     hub.shards(folder)
     how |= {
         "config": config_of(folder),
@@ -320,6 +321,7 @@ def tokenizer_of(folder: Path) -> transformers.PreTrainedTokenizerBase:
     `AutoTokenizer` puts the family's own splitting of words (Qwen2's, say) in the place of that in
     the file.
     """
+
     model_files.check_files(folder)
     model_files.check_tokenizer(folder)
     settings = folder / "tokenizer_config.json"
@@ -346,7 +348,7 @@ def save(
 ) -> None:
     """Write a plain transformers folder: safetensors, configuration, tokenizer; by the first of
     several processes."""
-    weights = parallel.plain(model)
+    weights = sharding.plain(model)
     if parallel.first():
         model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-import transformers
-from torch import Tensor, nn
-
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.models import parts
 from studylib.models.precision import round_frozen
 
@@ -34,7 +31,7 @@ def attach(model: transformers.PreTrainedModel, rank: int, precision: str, seed:
     linear = {
         name.rpartition(".")[2]
         for name, module in parts.layers(model).named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, torch.nn.Linear)
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -43,15 +40,15 @@ def attach(model: transformers.PreTrainedModel, rank: int, precision: str, seed:
     round_frozen(model, precision)
 
 
-def adapters(model: transformers.PreTrainedModel) -> dict[str, Tensor]:
+def adapters(model: transformers.PreTrainedModel) -> dict[str, torch.Tensor]:
     """The trained tensors of an adapted model, by name."""
     return {
         name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
     }
 
 
-@torch.no_grad()
-def merge(model: transformers.PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
+@without_gradients()
+def merge(model: transformers.PreTrainedModel, trained: Mapping[str, torch.Tensor]) -> None:
     """Add adapters, in float32, to the linear maps of a plain model that is the one that they were
     attached to."""
     weights = dict(model.named_parameters())

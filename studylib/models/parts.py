@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor, nn
-
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data.packing import Batch
 
 
@@ -24,9 +21,10 @@ def parameters(model: transformers.PreTrainedModel) -> dict[str, int]:
     return {"total": total, "nonembedding": total - sum(embeddings.values())}
 
 
-@torch.no_grad()
+@without_gradients()
 def memory(model: transformers.PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
+
     ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
     kept: Any = transformers.DynamicCache(
         config=model.config
@@ -38,8 +36,8 @@ def memory(model: transformers.PreTrainedModel, tokens: int) -> int:
 
 
 def following(
-    model: transformers.PreTrainedModel, cache: transformers.DynamicCache, **given: Tensor
-) -> Tensor:
+    model: transformers.PreTrainedModel, cache: transformers.DynamicCache, **given: torch.Tensor
+) -> torch.Tensor:
     """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are
     in the cache, which takes theirs, too."""
     known = signature(model.base_model.forward).parameters
@@ -61,26 +59,26 @@ def device(name: str) -> torch.device:
     )
 
 
-def layers(model: transformers.PreTrainedModel) -> nn.ModuleList:
+def layers(model: transformers.PreTrainedModel) -> torch.nn.ModuleList:
     """The decoder's blocks, in order."""
     base: Any = model.base_model
     return base.layers
 
 
-def final_norm(model: transformers.PreTrainedModel) -> nn.Module:
+def final_norm(model: transformers.PreTrainedModel) -> torch.nn.Module:
     """The norm after the last block."""
     base: Any = model.base_model
     return base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
 
 
-def hidden_states(model: transformers.PreTrainedModel, batch: Batch) -> Tensor:
+def hidden_states(model: transformers.PreTrainedModel, batch: Batch) -> torch.Tensor:
     """Post-final-norm hidden states of all tokens, (B, T, d)."""
     return layer_states(model, batch, False)[-1]
 
 
 def layer_states(
     model: transformers.PreTrainedModel, batch: Batch, every_layer: bool = True
-) -> tuple[Tensor, ...]:
+) -> tuple[torch.Tensor, ...]:
     """Hidden states (B, T, d): embeddings, each block's output, the last one after the final norm;
     or that one alone."""
     batch = batch.to(model.device)
@@ -106,13 +104,17 @@ def shortened(model: transformers.PreTrainedModel, blocks: int) -> Iterator[None
         base.layers, model.config.num_hidden_layers = every, depth
 
 
-def head(model: transformers.PreTrainedModel, hidden: Tensor, vocabulary: int) -> Tensor:
+def head(
+    model: transformers.PreTrainedModel, hidden: torch.Tensor, vocabulary: int
+) -> torch.Tensor:
     """Post-final-norm hidden states (N, d) -> logits (N, vocabulary), cut to the tokenizer's size;
     in float32 even within autocast."""
     return output_of(model, vocabulary)(hidden)
 
 
-def output_of(model: transformers.PreTrainedModel, vocabulary: int) -> Callable[[Tensor], Tensor]:
+def output_of(
+    model: transformers.PreTrainedModel, vocabulary: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """What maps hidden states (N, d), wherever they lie, to logits (N, vocabulary) as `head` does,
     and keeps no more of the model alive."""
     output = model.get_output_embeddings()
@@ -121,8 +123,8 @@ def output_of(model: transformers.PreTrainedModel, vocabulary: int) -> Callable[
         None if output.bias is None else output.bias[:vocabulary],
     )
 
-    def apply(hidden: Tensor) -> Tensor:
+    def apply(hidden: torch.Tensor) -> torch.Tensor:
         with torch.autocast(weight.device.type, enabled=False):
-            return nn.functional.linear(hidden.to(weight.device).float(), weight, bias)
+            return torch.nn.functional.linear(hidden.to(weight.device).float(), weight, bias)
 
     return apply

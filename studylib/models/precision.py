@@ -10,17 +10,12 @@ Try it: python -m pytest tests/models/test_precision.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import torch
-import transformers
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.overrides import TorchFunctionMode
-
+from studylib.core.libraries import torch, transformers
 from studylib.models.parts import layers
 
 Precision = Literal["fp32", "bf16"]
@@ -39,7 +34,9 @@ def products_in(model: transformers.PreTrainedModel, precision: str) -> Iterator
     device = model.device.type
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
         if device == "cpu" and not is_native(precision):
-            with _ROUNDING:
+            from studylib.models.rounding import ROUNDING  # loads torch
+
+            with ROUNDING:
                 yield
         else:
             yield
@@ -53,108 +50,7 @@ def round_frozen(model: transformers.PreTrainedModel, precision: str) -> None:
     """
     if precision == "bf16":
         for module in layers(model).modules():
-            if type(module) is nn.Linear and not module.weight.requires_grad:
+            if type(module) is torch.nn.Linear and not module.weight.requires_grad:
                 module.to(torch.bfloat16)
                 if model.device.type == "cpu" and not is_native(precision):
                     module.to(torch.float32)
-
-
-class _Rounding(TorchFunctionMode):
-    """Where autocast would multiply in bfloat16, multiplies rounded operands in float32 and rounds
-    the result, forward and backward. Weights that are not trained are rounded once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.depth = 0  # of contexts within each other, which share what is rounded
-        self.rounded: dict[int, tuple[Tensor, int, Tensor]] = {}  # weight, its version, rounded
-
-    def __enter__(self) -> _Rounding:
-        self.depth += 1
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.depth -= 1
-        if not self.depth:
-            self.rounded.clear()
-        super().__exit__(*error)
-
-    def __torch_function__(
-        self,
-        func: Callable,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        product = {nn.functional.linear: self._linear, _attention: _rounded_attention}.get(func)
-        if product is None or not torch.is_autocast_enabled("cpu") or args[0].device.type != "cpu":
-            return func(*args, **kwargs)
-        with torch.autocast("cpu", enabled=False):
-            return product(*args, **kwargs)
-
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return _Linear.apply(x, weight, bias, None if weight.requires_grad else self._kept(weight))
-
-    def _kept(self, weight: Tensor) -> Tensor:
-        """A weight, rounded; itself where it is round."""
-        known, version, rounded = self.rounded.get(id(weight), (None, -1, weight))
-        if known is not weight or version != weight._version:
-            rounded = _round(weight)
-            if isinstance(weight, FakeTensor) or torch.equal(rounded, weight):
-                rounded = weight.detach()  # a fake one has no values, and no memory either
-            self.rounded[id(weight)] = weight, weight._version, rounded
-        return rounded
-
-
-class _Linear(torch.autograd.Function):
-    """x (..., n), weight (m, n), bias (m) or None, the weight as it is rounded or None, which
-    rounds it here and in the backward pass -> bfloat16 (..., m)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rounded: Tensor | None
-    ) -> Tensor:
-        half = x.bfloat16()
-        ctx.is_rounded = rounded is not None
-        ctx.save_for_backward(half, weight if rounded is None else rounded)
-        ctx.dtypes = [tensor is not None and tensor.dtype for tensor in (x, weight, bias)]
-        rounded = _round(weight) if rounded is None else rounded
-        bias = None if bias is None else _round(bias)
-        return nn.functional.linear(half.float(), rounded, bias).bfloat16()
-
-    @staticmethod
-    @torch.autocast("cpu", enabled=False)  # it may run within the context
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        half, weight = ctx.saved_tensors
-        gradient = gradients[0].float()
-        rows = gradient.flatten(0, -2)
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        done = (
-            gradient @ (weight if ctx.is_rounded else _round(weight)) if of_x else None,
-            rows.T @ half.flatten(0, -2).float() if of_weight else None,
-            rows.sum(0) if of_bias else None,
-        )
-        return *(
-            None if each is None else each.bfloat16().to(dtype)
-            for each, dtype in zip(done, ctx.dtypes, strict=True)
-        ), None
-
-
-def _round(tensor: Tensor) -> Tensor:
-    """Numbers of bfloat16, held in float32."""
-    return tensor.detach().bfloat16().float()
-
-
-_ROUNDING = _Rounding()
-_attention = nn.functional.scaled_dot_product_attention
-
-
-def _rounded_attention(*given: Any, **how: Any) -> Tensor:
-    """Attention of rounded queries, keys and values, in float32 up to its rounded result."""
-    given = tuple(
-        tensor.bfloat16().float()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point()
-        else tensor
-        for tensor in given
-    )
-    return _attention(*given, **how).bfloat16()

@@ -11,11 +11,8 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor, nn
-
 from studylib.core.errors import StudyError
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data.packing import Batch
 from studylib.models.parts import final_norm, head, layers
 
@@ -43,6 +40,7 @@ def hollow(
 ) -> transformers.PreTrainedModel:
     """A model of this configuration with so many layers and neurons, unless told otherwise without
     its weights."""
+
     smaller = copy.deepcopy(config)
     smaller.num_hidden_layers, smaller.intermediate_size = (
         depth,
@@ -63,7 +61,7 @@ def cut(model: transformers.PreTrainedModel, keep: Iterable[int]) -> transformer
     if not keep or keep != sorted(set(keep)) or keep[0] < 0 or keep[-1] >= depth:
         raise StudyError(f"layers {keep} are no rising selection of 0 to {depth - 1}.")
     student = copy.deepcopy(model)
-    blocks = nn.ModuleList(layers(student)[i] for i in keep)
+    blocks = torch.nn.ModuleList(layers(student)[i] for i in keep)
     for number, block in enumerate(blocks):
         module: Any
         for module in block.modules():
@@ -76,11 +74,11 @@ def cut(model: transformers.PreTrainedModel, keep: Iterable[int]) -> transformer
     return student
 
 
-@torch.no_grad()
+@without_gradients()
 def removal_order(
     model: transformers.PreTrainedModel,
     batch: Batch,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     *,
     count: int,
     vocabulary: int,
@@ -125,7 +123,9 @@ def readers(keep: Sequence[int], model: transformers.PreTrainedModel) -> list[in
     return [*keep[1:], len(layers(model))]
 
 
-def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def surgery(
+    weights: torch.Tensor, curvature: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Which `count` of a linear map's inputs stay, and the map from them: (count,) indices and
     (count, d) weights.
 
@@ -158,21 +158,24 @@ def surgery(weights: Tensor, curvature: Tensor, count: int) -> tuple[Tensor, Ten
     return kept, (weights[kept].double() + solved).float()
 
 
-def narrow(block: Any, kept: Tensor, weights: Tensor) -> None:
+def narrow(block: Any, kept: torch.Tensor, weights: torch.Tensor) -> None:
     """Leave these neurons (n,) in a block's feed-forward part, writing by `weights` (n, d)."""
     _, forward = writers(block)
     for reading in (
         module
         for module in block.mlp.children()
-        if isinstance(module, nn.Linear) and module is not forward
+        if isinstance(module, torch.nn.Linear) and module is not forward
     ):
-        reading.weight, reading.out_features = nn.Parameter(reading.weight[kept].clone()), len(kept)
+        reading.weight, reading.out_features = (
+            torch.nn.Parameter(reading.weight[kept].clone()),
+            len(kept),
+        )
         if reading.bias is not None:
-            reading.bias = nn.Parameter(reading.bias[kept].clone())
-    forward.weight, forward.in_features = nn.Parameter(weights.T.contiguous()), len(kept)
+            reading.bias = torch.nn.Parameter(reading.bias[kept].clone())
+    forward.weight, forward.in_features = torch.nn.Parameter(weights.T.contiguous()), len(kept)
 
 
-def writers(block: Any) -> tuple[nn.Linear, nn.Linear]:
+def writers(block: Any) -> tuple[torch.nn.Linear, torch.nn.Linear]:
     """The linear maps by which a block's attention and its feed-forward part write into the
     stream."""
     if hasattr(block, "attention"):
@@ -185,7 +188,7 @@ class Walk:
     passes on one batch."""
 
     def __init__(self, model: transformers.PreTrainedModel, batch: Batch):
-        self.start: Tensor
+        self.start: torch.Tensor
         self.calls: list[tuple[tuple, dict]] = []
         blocks = layers(model)
         for block in blocks:
@@ -203,12 +206,12 @@ class Walk:
             for block in blocks:
                 del block.forward
 
-    def _note(self, hidden: Tensor, *args: object, **kwargs: object) -> Tensor:
+    def _note(self, hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
         self.start = hidden
         self.calls.append((args, kwargs))
         return hidden
 
-    def through(self, block: nn.Module, hidden: Tensor, number: int) -> Tensor:
+    def through(self, block: torch.nn.Module, hidden: torch.Tensor, number: int) -> torch.Tensor:
         """The output of `block`, called as the model's block `number` is."""
         args, kwargs = self.calls[number]
         return block(hidden, *args, **kwargs)

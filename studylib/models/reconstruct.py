@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor, nn
-
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data.packing import Batch
 from studylib.models.parts import layers
 from studylib.models.prune import Walk, narrow, readers, surgery, writers
@@ -21,7 +18,7 @@ from studylib.models.prune import Walk, narrow, readers, surgery, writers
 RIDGE = 0.05
 
 
-@torch.no_grad()
+@without_gradients()
 def blocks(
     student: transformers.PreTrainedModel,
     model: transformers.PreTrainedModel,
@@ -65,8 +62,8 @@ def blocks(
 
 
 def _through(
-    block: nn.Module, number: int, walks: Sequence[Walk], streams: Sequence[Tensor]
-) -> list[Tensor]:
+    block: torch.nn.Module, number: int, walks: Sequence[Walk], streams: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """The hidden states of all batches after a block."""
     return [
         walk.through(block, hidden, number) for walk, hidden in zip(walks, streams, strict=True)
@@ -74,9 +71,9 @@ def _through(
 
 
 def _fit(
-    block: nn.Module,
+    block: torch.nn.Module,
     number: int,
-    rows: Sequence[tuple[Walk, Tensor, Tensor, Batch]],
+    rows: Sequence[tuple[Walk, torch.Tensor, torch.Tensor, Batch]],
     *,
     missing: bool,
     neurons: int | None,
@@ -96,7 +93,9 @@ def _fit(
     return left
 
 
-def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float]:
+def ridge(
+    pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor, float]:
     """The D (n, d) of least Σ |y − x D|² + λ |D|² over pairs x (M, n) and y (M, d), the curvature Σ
     xᵀx + λ (n, n) there, and the mean |y − x D|² that is left.
 
@@ -125,17 +124,17 @@ def ridge(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float
 
 
 def _gap(
-    block: nn.Module,
+    block: torch.nn.Module,
     number: int,
-    maps: Sequence[nn.Linear],
+    maps: Sequence[torch.nn.Linear],
     walk: Walk,
-    stream: Tensor,
-    target: Tensor,
+    stream: torch.Tensor,
+    target: torch.Tensor,
     batch: Batch,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What `maps` of `block` read (M, n) and what its output lacks (M, d), for all tokens, over the
     size of what is wanted."""
-    read: list[Tensor] = []
+    read: list[torch.Tensor] = []
     hooks = [
         linear.register_forward_pre_hook(lambda _, args: read.append(args[0][batch.real]))
         for linear in maps

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import transformers
-from safetensors.torch import save_file
-
 from studylib.core import parallel
+from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
 from studylib.data.prompts import Prompt
 from studylib.evaluation import generate
@@ -63,6 +61,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         },
     )
     if parallel.first():
+        from safetensors.torch import save_file  # loads torch
+
         save_file(
             {
                 f"{number} {answer.question_id}": answer.gold.cpu()

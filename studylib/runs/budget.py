@@ -13,12 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-import transformers
-from torch import nn
-from torch._subclasses import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
-
+from studylib.core.libraries import torch, transformers
 from studylib.data import packing, sources
 from studylib.data.prompts import Branch
 from studylib.data.squad import Question
@@ -105,7 +100,11 @@ class Shape:
         """That of a model on the meta device."""
         config, counts = model.config, parts.parameters(model)
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        maps = [module for module in parts.layers(model).modules() if isinstance(module, nn.Linear)]
+        maps = [
+            module
+            for module in parts.layers(model).modules()
+            if isinstance(module, torch.nn.Linear)
+        ]
         frozen = sum(linear.weight.numel() for linear in maps if not linear.weight.requires_grad)
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
@@ -311,7 +310,7 @@ def _saved(
     row, model, kept = example(length, questions), prune.hollow(config, depth, neurons), {}
     if "lora" in parameters:
         lora.attach(model, parameters["lora"], parameters["precision"], 0)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
         _fake(model)
         weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
 
@@ -322,7 +321,7 @@ def _saved(
             return tensor
 
         with (
-            saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             products_in(model, parameters["precision"]),
         ):
             batch = packing.collate([row] * rows)
@@ -343,7 +342,7 @@ def _fake(model: transformers.PreTrainedModel) -> None:
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             fake = fakes.setdefault(id(weight), torch.empty(weight.shape, dtype=weight.dtype))
-            module._parameters[name] = nn.Parameter(fake, weight.requires_grad)
+            module._parameters[name] = torch.nn.Parameter(fake, weight.requires_grad)
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 

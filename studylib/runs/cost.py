@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-import transformers
-
 from studylib.core.filesystem import write_json
+from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
 from studylib.data import packing
 from studylib.data.prompts import Prompt

@@ -8,13 +8,12 @@ from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from random import Random
-
-import torch
-import transformers
+from typing import Any
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import canonical, write_json
+from studylib.core.libraries import torch, transformers
 from studylib.core.machine import Machine
 from studylib.data import examples, model_files, packing, prompts, sources, squad
 from studylib.data.squad import Question
@@ -63,7 +62,7 @@ def load(
     else:
         model, tokenizer = loading.load_folder(store.path(source, "model"))
     # What wraps `to` hides its arguments.
-    return model.to(prepared), tokenizer  # type: ignore[arg-type]
+    return model.to(prepared), tokenizer
 
 
 def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
@@ -250,7 +249,7 @@ def note(path: Path, value: object) -> None:
         write_json(path, value)
 
 
-prepared = torch.device("cpu")  # where models are loaded to
+prepared: Any = "cpu"  # where models are loaded to
 
 
 def prepare(machine: Machine) -> None:

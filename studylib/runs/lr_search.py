@@ -9,11 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import read_sealed, write_sealed
+from studylib.core.libraries import torch
 from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.methods import stages as method_stages

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import transformers
-
-from studylib.core import parallel
+from studylib.core import sharding
+from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
 from studylib.data import packing, vocabulary
 from studylib.evaluation import generate, metrics
@@ -99,7 +98,7 @@ def _teacher(
     head = parts.output_of(model, vocabulary.size(tokenizer))
     beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
     if beside:
-        parallel.shard(parts.layers(model))
+        sharding.shard(parts.layers(model))
     aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
     cached = run.needs.get(f"states{which}")
     both: Sequence[Served | None] = (

@@ -9,15 +9,12 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-import transformers
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
-from studylib.core import filesystem, parallel
+from studylib.core import filesystem, parallel, sharding
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest, read_sealed, settle, write_sealed
-from studylib.core.parallel import Whole
+from studylib.core.libraries import torch, transformers
+from studylib.methods.base import Method
+from studylib.methods.stages import Curriculum
 from studylib.models import parts
 from studylib.training.config import BETAS, WEIGHT_DECAY, Recipe
 
@@ -33,10 +30,14 @@ class Learner:
     """
 
     def __init__(
-        self, model: transformers.PreTrainedModel, method: nn.Module, recipe: Recipe, data: str
+        self,
+        model: transformers.PreTrainedModel,
+        method: Method | Curriculum,
+        recipe: Recipe,
+        data: str,
     ):
-        self.whole = Whole(parts.layers(model), model=model, method=method)
-        self.method, self.data, self.saved = method, data, time.monotonic()
+        self.whole = sharding.whole(parts.layers(model), model=model, method=method.state)
+        self.state, self.data, self.saved = method.state.to(model.device), data, time.monotonic()
         self.names = list(self._trained())
         self.optimizer = torch.optim.AdamW(
             self._trained().values(),
@@ -74,6 +75,8 @@ class Learner:
         draft = work / f"step-{curve[-1]['step']}.draft"
         draft.mkdir(parents=True, exist_ok=True)
         if parallel.count() == 1:
+            from safetensors.torch import save_file  # loads torch
+
             save_file(tensors, draft / "state.safetensors")
         else:
             _save_shards(tensors, draft)
@@ -111,23 +114,23 @@ class Learner:
         torch.set_rng_state(tensors["random"])
         return kept["curve"]
 
-    def _tensors(self, state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def _tensors(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Trained parameters, the method's buffers, random numbers, and the optimiser's `state` by
         parameter; by their names in files."""
-        values = (*self._trained().items(), *self.method.named_buffers("method"))
+        values = (*self._trained().items(), *self.state.named_buffers("method"))
         return {
             **{f"parts.{name}": value.detach() for name, value in values},
             "random": torch.get_rng_state(),
             **{f"optimizer.{name}.{k}": v for name, kept in state.items() for k, v in kept.items()},
         }
 
-    def _trained(self) -> dict[str, nn.Parameter]:
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, each once even where embeddings are tied: of an adapted
         model its adapters."""
         return {name: value for name, value in self.whole.named_parameters() if value.requires_grad}
 
 
-def _save_shards(tensors: dict[str, Tensor], draft: Path) -> None:
+def _save_shards(tensors: dict[str, torch.Tensor], draft: Path) -> None:
     """Write this process's part of tensors that several share."""
     from torch.distributed import checkpoint  # seconds, and a plan writes and reads none
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
@@ -137,7 +140,7 @@ def _save_shards(tensors: dict[str, Tensor], draft: Path) -> None:
     )
 
 
-def _load(tensors: dict[str, Tensor], place: Path) -> None:
+def _load(tensors: dict[str, torch.Tensor], place: Path) -> None:
     """Read tensors in place, by however many processes they were written."""
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -147,7 +150,7 @@ def _load(tensors: dict[str, Tensor], place: Path) -> None:
         checkpoint.load(tensors, storage_reader=HuggingFaceStorageReader(str(place)))
 
 
-def _empty_state(weight: Tensor) -> dict[str, Tensor]:
+def _empty_state(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     """Room for what AdamW keeps of a weight."""
     return {
         "step": torch.zeros((), device=weight.device),

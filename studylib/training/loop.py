@@ -13,14 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor
-
 from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest
-from studylib.core.parallel import Whole
+from studylib.core.libraries import torch, transformers
 from studylib.data.packing import Pack, schedule
 from studylib.methods import stages as method_stages
 from studylib.methods.base import Method, Sampler
@@ -43,7 +39,7 @@ def losses(
     method: Method,
     teachers: Sequence[Teacher],
     vocabulary: int,
-) -> dict[str, Tensor]:
+) -> dict[str, torch.Tensor]:
     """Each loss term of a method, summed over its units in these rows. Raises StudyError for one
     that is called as a column of learning curves is."""
     signals = method.signals
@@ -68,7 +64,7 @@ def backward(
     teachers: Sequence[Teacher],
     vocabulary: int,
     micro_batch_size: int = 0,
-    whole: Whole | None = None,
+    whole: torch.nn.Module | None = None,
 ) -> dict[str, float]:
     """Add one step's gradient, unless gradients are off; return each loss term and their weighted
     sum `loss`.
@@ -152,7 +148,7 @@ def train(
     """
     curriculum = _curriculum(stages, model, teachers)
     samplers = _samplers(stages, packs, stage_rows, recipe)
-    learner = Learner(model, curriculum.to(model.device), recipe, _data(samplers))
+    learner = Learner(model, curriculum, recipe, _data(samplers))
     optimise = _Optimiser(model, learner, curriculum, samplers, teachers, vocabulary, recipe, ask)
     curve, steps = learner.resume(work), method_stages.steps(stages)
     model.eval()  # dropout would make student and control differ by more than their targets
@@ -231,7 +227,7 @@ class _Optimiser:
     def __call__(self, step: int, steps: int) -> dict[str, float]:
         """Take step `step` (from 0) of `steps`, and return its losses. Raises Diverged."""
         number, within = self.curriculum.at(step)
-        method, stage = self.curriculum.method(number), self.curriculum.stages[number]
+        method, stage = self.curriculum.methods[number], self.curriculum.stages[number]
         sampler = self.samplers[number]
         sampler.step = within if len(sampler.order) == stage.steps else step
         with products_in(self.model, self.recipe.precision):
@@ -254,5 +250,5 @@ class _Optimiser:
 
     def measured(self, dev: Dev, step: int) -> dict[str, float]:
         """What dev measures, by the method of this step."""
-        method = self.curriculum.method(self.curriculum.at(step)[0])
+        method = self.curriculum.methods[self.curriculum.at(step)[0]]
         return self.learner.whole(dev.measure, self.model, method, self.vocabulary, self.recipe)

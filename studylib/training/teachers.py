@@ -15,15 +15,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import torch
-import transformers
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest, write_json
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data.packing import Pack, collate
 from studylib.methods.views import Served
 from studylib.models import parts
@@ -32,8 +29,10 @@ from studylib.models.precision import products_in
 SHARD = 256  # rows per file
 
 
-@torch.no_grad()
-def row_states(model: transformers.PreTrainedModel, pack: Pack, precision: str = "fp32") -> Tensor:
+@without_gradients()
+def row_states(
+    model: transformers.PreTrainedModel, pack: Pack, precision: str = "fp32"
+) -> torch.Tensor:
     """The teacher's states at all tokens of a row, (T, d), in fp32; its matrix products in
     `precision`."""
     with products_in(model, precision):  # whatever that of a student beside it is
@@ -42,7 +41,7 @@ def row_states(model: transformers.PreTrainedModel, pack: Pack, precision: str =
 
 def answer_states(
     model: transformers.PreTrainedModel, pack: Pack, precision: str = "fp32"
-) -> Tensor:
+) -> torch.Tensor:
     """The teacher's states where the row's answer tokens are predicted, (N, d)."""
     return row_states(model, pack, precision)[pack.answers.at]
 
@@ -61,6 +60,8 @@ def store(
     """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors;
     files already there are kept, so it can go on, if they are what their digests in `folder/work`
     say. Several processes write some of the files each."""
+    from safetensors.torch import save_file  # loads torch
+
     model.eval()
     targets = [
         folder / f"states-{number:05d}.safetensors"
@@ -104,7 +105,7 @@ class StoredStates:
         self.shards = [safe_open(file, "pt") for file in sorted(files)]
         self.where = {name: shard for shard in self.shards for name in shard.offset_keys()}
 
-    def __call__(self, pack: Pack) -> Tensor:
+    def __call__(self, pack: Pack) -> torch.Tensor:
         if pack.digest not in self.where:
             raise StudyError(
                 f"question {pack.question_ids[0]!r}: its row is not the one the teacher's states"
@@ -131,7 +132,7 @@ class Reprompted:
             for question, length in zip(row.question_ids, row.target_lengths, strict=True):
                 self.where[question] = (row, slice(start, start := start + length))
 
-    def __call__(self, pack: Pack) -> Tensor:
+    def __call__(self, pack: Pack) -> torch.Tensor:
         matches = [self.where[question] for question in pack.question_ids if question in self.where]
         if (
             len(matches) < len(pack.question_ids)
@@ -159,5 +160,5 @@ class ComputedStates:
         self.tokens = tokens
         self.kept = {pack.digest: STATES[tokens](teacher.eval(), pack, precision) for pack in packs}
 
-    def __call__(self, pack: Pack) -> Tensor:
+    def __call__(self, pack: Pack) -> torch.Tensor:
         return self.kept[pack.digest]

@@ -572,16 +572,7 @@ def test_a_user_without_a_home_uses_that_of_the_study(params_file, home):
     )
 
 
-HEAVY = (
-    *(
-        "transformers.configuration_utils",
-        "transformers.modeling_utils",
-        "peft",
-        "nltk",
-        "datasets",
-    ),
-    *("torch.distributed.fsdp", "torch.distributed.checkpoint", "seaborn", "papermill"),
-)
+HEAVY = ("torch", "transformers", "peft", "nltk", "datasets", "seaborn", "papermill")
 
 
 @pytest.mark.parametrize("verb", ["status", "report"])

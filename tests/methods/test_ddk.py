@@ -57,7 +57,7 @@ def test_domains_are_drawn_by_their_factors():
     ask = asker(method)
     present = sorted({word for row in packs() for word in words(row)})
     drawn = present[0]
-    method.factors.zero_()[DOMAINS.index(drawn)] = 1.0
+    method.state.factors.zero_()[DOMAINS.index(drawn)] = 1.0
     rows = [row for step in range(1, 6) for row in method.batch(sampler(step), ask)]
     assert all(words(row) == {drawn} for row in rows) and len(rows) == 20
 
@@ -67,11 +67,11 @@ def test_factors_are_measured_every_so_many_steps_and_kept_between():
     ask = asker(method)
     for step in range(6):
         method.batch(sampler(step), ask)
-        seen.append(method.factors.clone())
+        seen.append(method.state.factors.clone())
     changed = [not torch.equal(a, b) for a, b in pairwise(seen)]
     assert changed == [False, False, True, False, False]
     assert seen[-1].sum().item() == pytest.approx(1)
-    assert "factors" in dict(method.named_buffers())
+    assert "factors" in dict(method.state.named_buffers())
 
 
 def test_perplexities_are_those_of_dev_by_domain():

@@ -257,7 +257,7 @@ def test_losses_on_states_stay_in_single_precision_within_autocast(name):
 
 def test_projections_are_there_where_widths_differ_and_only_there():
     losses = {"hidden_mse": 1, "token_relation": 1, "forward_kl": 1}
-    assert not list(projected(losses, (8, 8), 3).parameters())
+    assert not list(projected(losses, (8, 8), 3).state.parameters())
     projections = projected(losses, (8, 12), 3).projections
     assert {name: len(layers) for name, layers in projections.items()} == {"hidden_mse": 3}
     again = projected(losses, (8, 12), 3).projections

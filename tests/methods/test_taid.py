@@ -21,7 +21,7 @@ def taught(steps, micro, positions=6, of=None, **options):
         for part in logits.chunk(micro, 1):
             values(method, *part)
         method.update(step, of or steps, {})
-        seen.append(method.t.item())
+        seen.append(method.state.t.item())
     return seen
 
 
@@ -54,7 +54,7 @@ def test_what_drives_taid_is_the_soft_cross_entropy_a_token_however_a_step_is_di
             -((0.7 * student + 0.3 * teacher).softmax(-1) * student.log_softmax(-1)).sum(-1)
         ).tolist()
     method.update(0, 10, {})
-    assert method.last.item() == pytest.approx(sum(losses) / sum(parts), rel=1e-5)
+    assert method.state.last.item() == pytest.approx(sum(losses) / sum(parts), rel=1e-5)
 
 
 def test_taids_options_are_the_official_ones_unless_told():
@@ -79,7 +79,7 @@ def test_taids_t_rises_by_the_published_schedule():
 
 def test_taid_at_its_end_is_forward_kl_to_the_teacher():
     method = Taid()
-    method.t.fill_(1.0)
+    method.state.t.fill_(1.0)
     loss = values(method, STUDENT, TEACHER)
     torch.testing.assert_close(loss, divergences.forward_kl(STUDENT, TEACHER))
 
@@ -104,4 +104,4 @@ def test_as_a_term_of_an_objective_it_is_itself():
         assert torch.equal(loss, expected)
         alone.update(step, 2, {})
         combined.update(step, 2, {})
-    assert alone.t.item() == combined.methods["taid"].t.item() == 0.55
+    assert alone.state.t.item() == combined.methods["taid"].state.t.item() == 0.55

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from studylib.data import packing
-from studylib.models import parts, precision
+from studylib.models import parts, precision, rounding
 from studylib.models.precision import products_in, round_frozen
 
 
@@ -28,7 +28,7 @@ def native(function, *given):
 
 
 def rounded(function, *given):
-    with torch.autocast("cpu", torch.bfloat16), precision._Rounding():
+    with torch.autocast("cpu", torch.bfloat16), rounding.Rounding():
         out = function(*given)
     out.float().square().sum().backward()
     return out, [tensor.grad for tensor in given]
@@ -104,17 +104,17 @@ def test_a_frozen_weight_is_rounded_once_and_anew_when_it_changes(without_instru
     with products_in(net, "bf16"):
         first = nn.functional.linear(x, weight)
         with products_in(net, "bf16"):
-            kept = precision._ROUNDING._kept(weight)
-        assert kept is precision._ROUNDING._kept(weight) and not torch.equal(kept, weight)
+            kept = rounding.ROUNDING._kept(weight)
+        assert kept is rounding.ROUNDING._kept(weight) and not torch.equal(kept, weight)
         weight *= 2
         assert torch.equal(nn.functional.linear(x, weight), 2 * first)
-    assert not precision._ROUNDING.rounded
+    assert not rounding.ROUNDING.rounded
     round_frozen(net, "bf16")
     weight = parts.layers(net)[0].mlp.up_proj.weight
     assert weight.dtype == torch.float32 and torch.equal(weight, weight.bfloat16().float())
     with products_in(net, "bf16"):
         nn.functional.linear(x, weight)
-        assert precision._ROUNDING._kept(weight).data_ptr() == weight.data_ptr()
+        assert rounding.ROUNDING._kept(weight).data_ptr() == weight.data_ptr()
 
 
 class _Operands(TorchDispatchMode):
