@@ -6,37 +6,49 @@ from studylib.core.libraries import torch, transformers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 
 class _Library:
-    """A module that is imported when an attribute of it is first asked for."""
+    """A module that is loaded when an attribute of it is first asked for."""
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, load: Callable[[], ModuleType]):
+        self._load = load
 
     @cached_property
     def _module(self) -> ModuleType:
-        module = import_module(self._name)
-        if self._name == "transformers":  # what it warns of on loading is refused here
-            module.utils.logging.disable_progress_bar()
-            module.utils.logging.set_verbosity_error()
-        return module
+        return self._load()
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._module, attribute)
+
+
+def _torch() -> ModuleType:
+    import torch
+
+    return torch
+
+
+def _transformers() -> ModuleType:
+    """Without bars and warnings: what it warns of on loading is refused here."""
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return transformers
 
 
 if TYPE_CHECKING:
     import torch as torch
     import transformers as transformers
 else:
-    torch, transformers = _Library("torch"), _Library("transformers")
+    torch, transformers = _Library(_torch), _Library(_transformers)
 
 
 @contextmanager
@@ -45,3 +57,19 @@ def without_gradients() -> Iterator[None]:
     decorator would load torch with the module."""
     with torch.no_grad():
         yield
+
+
+def save_file(
+    tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file(tensors, file, metadata)
+
+
+def load_file(file: Path) -> Mapping[str, torch.Tensor]:
+    """The tensors of a safetensors file."""
+    from safetensors.torch import load_file
+
+    return load_file(file)

@@ -25,7 +25,7 @@ from typing import Any
 from safetensors import safe_open
 
 from studylib.core import filesystem, parallel
-from studylib.core.libraries import torch, transformers, without_gradients
+from studylib.core.libraries import save_file, torch, transformers, without_gradients
 from studylib.data import vocabulary
 from studylib.data.packing import branch_mask, collate, pack, padded, visible
 from studylib.data.prompts import Prompt, longest_answer
@@ -178,8 +178,6 @@ def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
     }
     work.mkdir(parents=True, exist_ok=True)
     draft = work / f"{min(answers)}.draft"
-    from safetensors.torch import save_file  # loads torch
-
     save_file(tensors, draft, {"answers": json.dumps(records)})
     filesystem.settle(draft)
     draft.replace(work / f"{filesystem.file_digest(draft)}.safetensors")

@@ -5,6 +5,7 @@ types.
 {'temperature': 2.0}
 """
 
+import builtins
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,20 +24,16 @@ Switch = StrictBool
 
 
 def of(owner: Callable) -> dict[str, inspect.Parameter]:
-    """The options of a function or class: its keyword-only arguments.
+    """The options of a function or class: its keyword-only arguments, each with its type.
 
-    Where annotations are postponed, theirs alone are evaluated: others name torch's types, and
-    planning does without torch.
+    Where annotations are postponed, that is a name in the owner's module. The other annotations
+    name torch's types, and planning does without torch.
     """
-    names = vars(sys.modules[owner.__module__])
+    names = vars(builtins) | vars(sys.modules[owner.__module__])
     return {
-        argument.name: argument.replace(
-            annotation=eval(argument.annotation, names)
-            if isinstance(argument.annotation, str)
-            else argument.annotation
-        )
-        for argument in inspect.signature(owner).parameters.values()
-        if argument.kind is argument.KEYWORD_ONLY
+        option.name: option.replace(annotation=names.get(option.annotation, option.annotation))
+        for option in inspect.signature(owner).parameters.values()
+        if option.kind is option.KEYWORD_ONLY
     }
 
 

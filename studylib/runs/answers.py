@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studylib.core import parallel
-from studylib.core.libraries import transformers
+from studylib.core.libraries import save_file, transformers
 from studylib.core.progress import Progress
 from studylib.data.prompts import Prompt
 from studylib.evaluation import generate
@@ -61,8 +61,6 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         },
     )
     if parallel.first():
-        from safetensors.torch import save_file  # loads torch
-
         save_file(
             {
                 f"{number} {answer.question_id}": answer.gold.cpu()

@@ -4,7 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 from studylib.core.filesystem import write_json
-from studylib.core.libraries import torch, without_gradients
+from studylib.core.libraries import load_file, torch, without_gradients
 from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.evaluation import metrics
@@ -29,8 +29,6 @@ def plan(student: Run, teachers: Run, *, label: str) -> Run:
 @without_gradients()
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Over all tokens of a gold answer, and over all windows in which its context was asked."""
-    from safetensors.torch import load_file  # loads torch
-
     (student, tokenizer), (teacher, words) = (
         inputs.load(store, run.needs[whose].needs["model"]) for whose in ("student", "teacher's")
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from studylib.core import filesystem, parallel, sharding
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest, read_sealed, settle, write_sealed
-from studylib.core.libraries import torch, transformers
+from studylib.core.libraries import save_file, torch, transformers
 from studylib.methods.base import Method
 from studylib.methods.stages import Curriculum
 from studylib.models import parts
@@ -75,8 +75,6 @@ class Learner:
         draft = work / f"step-{curve[-1]['step']}.draft"
         draft.mkdir(parents=True, exist_ok=True)
         if parallel.count() == 1:
-            from safetensors.torch import save_file  # loads torch
-
             save_file(tensors, draft / "state.safetensors")
         else:
             _save_shards(tensors, draft)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from studylib.core import parallel
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest, write_json
-from studylib.core.libraries import torch, transformers, without_gradients
+from studylib.core.libraries import save_file, torch, transformers, without_gradients
 from studylib.data.packing import Pack, collate
 from studylib.methods.views import Served
 from studylib.models import parts
@@ -60,8 +60,6 @@ def store(
     """Write the states of all packs, at answers or at `all` tokens, into `folder` as safetensors;
     files already there are kept, so it can go on, if they are what their digests in `folder/work`
     say. Several processes write some of the files each."""
-    from safetensors.torch import save_file  # loads torch
-
     model.eval()
     targets = [
         folder / f"states-{number:05d}.safetensors"
