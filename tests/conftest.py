@@ -18,6 +18,10 @@ import yaml
 from hypothesis import HealthCheck, settings
 from refusals import SMALL, check_refusal, exported
 
+HUB = TemporaryDirectory()
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": HUB.name}
+import_module("huggingface_hub.constants")  # where HF_HOME is read, once
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for
@@ -36,11 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }  # of a notebook's kernel, too, which may take more threads
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    hub = TemporaryDirectory()
-    config.add_cleanup(hub.cleanup)
-    os.environ["HF_HOME"] = hub.name
-    import_module("huggingface_hub.constants")  # where HF_HOME is read, once
+    config.add_cleanup(HUB.cleanup)
     if config.option.markexpr != "small":
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)
