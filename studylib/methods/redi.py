@@ -34,7 +34,6 @@ class Redi(Method):
     unit = "sequence"
 
     def __init__(self, *, alpha: Share = 0.8, samples: Count = 4, temperature: Positive = 1.0):
-        super().__init__()
         self.alpha, self.samples, self.temperature = alpha, samples, temperature
 
     @classmethod

@@ -41,7 +41,6 @@ class StepByStep(Method):
     version = 2  # terms have other names, which learning curves hold
 
     def __init__(self, *, alpha: Share = 0.5):
-        super().__init__()
         self.alpha = alpha
 
     @property

@@ -32,7 +32,7 @@ class View:
     are the hidden states (B, T, d) of the embeddings and of each block, the last after the final
     `norm`; `cached` are the logits (N, V) of a teacher that does not run. `aligned` names the block
     of this teacher that each of the student's should match. Nothing is differentiated unless the
-    model is `train_prompt`.
+    model is `trained`.
     """
 
     rows: Sequence[Pack]
