@@ -20,6 +20,7 @@ from studylib.core.libraries import torch
 from studylib.data import packing, prompts, vocabulary
 from studylib.data.squad import Question
 from studylib.evaluation import generate
+from studylib.evaluation.answers import best
 from studylib.experiments.plans import Asked, Plan
 from studylib.models import parts as model_parts
 from studylib.runs import inputs
@@ -63,7 +64,7 @@ def by_token(
     )
     tokens = {}
     for name, model in both.items():
-        (answer,) = generate.best(
+        (answer,) = best(
             generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))
         ).values()
         learnt = prompts.answered(question, answer.text)

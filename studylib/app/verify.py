@@ -26,7 +26,8 @@ from studylib.core.errors import StudyError, sentence_of
 from studylib.core.filesystem import home, read_sealed
 from studylib.core.project import root
 from studylib.data import prompts
-from studylib.evaluation import generate, question_scores
+from studylib.evaluation import question_scores
+from studylib.evaluation.answers import best
 from studylib.experiments.plans import Asked
 from studylib.runs import answers as answering
 from studylib.runs import budget, inputs
@@ -413,7 +414,7 @@ def _again(asked: Asked, store: Store, random: Random, sample: int) -> Iterator[
         branch.target for prompt in built for branch in prompt.branches
     )
     answers = answering.answered(run, model, tokenizer, some, longest=longest)
-    for question, now in generate.best(answers).items():
+    for question, now in best(answers).items():
         before = stored[question]
         if now.text != before["text"]:
             yield Difference(

@@ -4,7 +4,7 @@ nothing that is needed here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from studylib.core.libraries import torch
@@ -17,8 +17,12 @@ def whole(blocks: Iterable[torch.nn.Module], **modules: torch.nn.Module) -> torc
     All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks,
     and each block's when it is their turn.
     """
-    shared = torch.nn.ModuleDict(modules)
-    shared.forward = lambda call, *given: call(*given)
+
+    class Whole(torch.nn.ModuleDict):  # here, since its base is torch's
+        def forward(self, call: Callable, *given: object) -> object:
+            return call(*given)
+
+    shared = Whole(modules)
     shard((*blocks, shared))
     return shared
 

@@ -12,6 +12,7 @@ from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
+from studylib.evaluation.answers import best
 from studylib.methods.views import Teacher, View, student_view
 
 Build = Callable[[Sequence[Question]], list[Prompt]]
@@ -50,7 +51,7 @@ class Models:
             generate.Sampling(temperature, self.seed, n) if temperature else None
             for n in range(number)
         )
-        drawn = [generate.best(generate.answer(*asked, sampling=way)) for way in samplings]
+        drawn = [best(generate.answer(*asked, sampling=way)) for way in samplings]
         return [[answers[example.id].text for answers in drawn] for example in examples]
 
     def right(self, example: Example, text: str) -> bool:

@@ -9,10 +9,8 @@ are compared, come with the same pass.
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -22,43 +20,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from safetensors import safe_open
-
-from studylib.core import filesystem, parallel
-from studylib.core.libraries import save_file, torch, transformers, without_gradients
+from studylib.core import parallel
+from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data import vocabulary
 from studylib.data.packing import branch_mask, collate, pack, padded, visible
 from studylib.data.prompts import Prompt, longest_answer
+from studylib.evaluation.answers import Answer, Kept
 from studylib.models import parts
 
 BATCH = 32  # contexts that are answered together, at most
 LENGTH_RATIO = 1.05  # times the shortest of the contexts that are read together
 EMPTY = 0.25  # share of a batch's contexts that are answered before they leave it
-PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
 HIDDEN = -1  # the branch of what no question sees
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question's answer, and the log-probability (nats) of its tokens, what ended it included,
-    over their number `tokens`.
-
-    `margin` is the smallest lead, in logits, of a chosen token over the next best; `gold` (N, d)
-    the hidden states, post final norm, that the tokens of the gold answer are predicted from, the
-    first of which begins the answer, too.
-    """
-
-    question_id: str
-    text: str
-    margin: float
-    log_probability: float
-    tokens: int
-    gold: torch.Tensor | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def probability(self) -> float:
-        """The model's probability of just this answer."""
-        return math.exp(self.log_probability)
 
 
 @dataclass(frozen=True)
@@ -90,17 +63,6 @@ def _likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     """The likeliest tokens (R,) of logits (R, V), their logits, and the next best ones'."""
     leading = logits.topk(2)
     return leading.indices[:, 0], leading.values[:, 0], leading.values[:, 1]
-
-
-def best(answers: Iterable[Answer]) -> dict[str, Answer]:
-    """Per question the answer of the highest mean log-probability a token: one, where a context was
-    asked in windows."""
-    best_answers: dict[str, Answer] = {}
-    for answer in answers:
-        held = best_answers.setdefault(answer.question_id, answer)
-        if answer.log_probability / answer.tokens > held.log_probability / held.tokens:
-            best_answers[answer.question_id] = answer
-    return best_answers
 
 
 def clean(text: str) -> str:
@@ -137,7 +99,7 @@ def answer(
         prompts = [
             replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
         ]
-    decoder, kept = _Decoder(model, tokenizer, longest, sampling), _Kept(work)
+    decoder, kept = _Decoder(model, tokenizer, longest, sampling), Kept(work)
     if shared:
         batch = min(batch, max(1, -(-len(prompts) // parallel.count())))
     batches = _batched(prompts, batch)
@@ -146,56 +108,6 @@ def answer(
         kept.add(dict(zip(chosen, decoder.answers([prompts[i] for i in chosen]), strict=True)))
     every = reduce(or_, parallel.joined(kept.answers) if shared else [kept.answers])
     return [a for i in range(len(prompts)) for a in every[i]]
-
-
-class _Kept:
-    """The answers so far, by the number of their prompt, kept in a folder from time to time."""
-
-    def __init__(self, work: Path | None):
-        self.work, self.answers, self.saved = work, _kept(work), time.monotonic()
-        self.new: dict[int, list[Answer]] = {}
-
-    def add(self, answers: Mapping[int, list[Answer]]) -> None:
-        """Take more answers."""
-        self.answers |= answers
-        self.new |= answers
-        if self.work and time.monotonic() - self.saved > filesystem.CHECKPOINT_SECONDS:
-            _keep(self.new, self.work)
-            self.new, self.saved = {}, time.monotonic()
-
-
-def _keep(answers: Mapping[int, Sequence[Answer]], work: Path) -> None:
-    """Keep answers, by the number of their prompt, in a file that is named by its digest."""
-    tensors = {
-        f"{i} {n}": answer.gold.cpu()
-        for i, prompt_answers in answers.items()
-        for n, answer in enumerate(prompt_answers)
-        if answer.gold is not None
-    }
-    records = {
-        i: [[getattr(answer, name) for name in PLAIN] for answer in prompt_answers]
-        for i, prompt_answers in answers.items()
-    }
-    work.mkdir(parents=True, exist_ok=True)
-    draft = work / f"{min(answers)}.draft"
-    save_file(tensors, draft, {"answers": json.dumps(records)})
-    filesystem.settle(draft)
-    draft.replace(work / f"{filesystem.file_digest(draft)}.safetensors")
-
-
-def _kept(work: Path | None) -> dict[int, list[Answer]]:
-    """The answers that were kept; those of a file that was changed are not."""
-    answers: dict[int, list[Answer]] = {}
-    for file in sorted(work.glob("*.safetensors")) if work is not None else ():
-        if filesystem.file_digest(file) == file.stem:
-            with safe_open(file, "pt") as kept:
-                golds = {name: kept.get_tensor(name) for name in kept.offset_keys()}
-                for i, records in json.loads(kept.metadata()["answers"]).items():
-                    answers[int(i)] = [
-                        Answer(**dict(zip(PLAIN, record, strict=True)), gold=golds.get(f"{i} {n}"))
-                        for n, record in enumerate(records)
-                    ]
-    return answers
 
 
 def _batched(prompts: Sequence[Prompt], most: int) -> list[list[int]]:

@@ -12,6 +12,7 @@ from studylib.core.libraries import save_file, transformers
 from studylib.core.progress import Progress
 from studylib.data.prompts import Prompt
 from studylib.evaluation import generate
+from studylib.evaluation.answers import Answer, best
 from studylib.methods import stages as method_stages
 from studylib.methods.base import Method
 from studylib.models.precision import products_in, round_frozen
@@ -52,12 +53,12 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         progress=bar.over,
         work=folder / "work",
     )
-    best = generate.best(answers)
+    chosen = best(answers)
     inputs.note(
         folder / "answers.json",
         {
             key: {"text": answer.text, "probability": answer.probability}
-            for key, answer in best.items()
+            for key, answer in chosen.items()
         },
     )
     if parallel.first():
@@ -69,7 +70,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             },
             folder / "gold.safetensors",
         )
-    return {"questions": len(best)}
+    return {"questions": len(chosen)}
 
 
 def answered(
@@ -78,13 +79,13 @@ def answered(
     tokenizer: transformers.PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     **how: Any,
-) -> list[generate.Answer]:
+) -> list[Answer]:
     """The model's answers to some of a run's prompts, in its precision and way, with the hidden
     states at gold answers; `how` goes to `generate.answer`."""
     precision, way = run.parameters.get("precision", "fp32"), run.parameters.get("way", "")
     round_frozen(model.requires_grad_(False), precision)
 
-    def plain(current: transformers.PreTrainedModel) -> list[generate.Answer]:
+    def plain(current: transformers.PreTrainedModel) -> list[Answer]:
         return ask(current, tokenizer, prompts, precision, gold=True, **how)
 
     return _method(run).answer(model, way, plain) if way else plain(model)
@@ -101,7 +102,7 @@ def ask(
     prompts: Sequence[Prompt],
     precision: str,
     **how: Any,
-) -> list[generate.Answer]:
+) -> list[Answer]:
     """The answers of a model that multiplies in a precision; `how` goes to `generate.answer`."""
     with products_in(model, precision):
         return generate.answer(model, tokenizer, prompts, **how)

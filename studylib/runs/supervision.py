@@ -12,7 +12,8 @@ from studylib.core import sharding
 from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
 from studylib.data import packing, vocabulary
-from studylib.evaluation import generate, metrics
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import best
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
 from studylib.methods.views import Served, Teacher
@@ -212,7 +213,7 @@ class TrainingInputs:
         precision = parameters["precision"] if "lora" in parameters else "fp32"
 
         def score(current: transformers.PreTrainedModel) -> dict[str, float]:
-            predictions = generate.best(answers.ask(current, self.tokenizer, built, precision))
+            predictions = best(answers.ask(current, self.tokenizer, built, precision))
             scores = [metrics.f1(predictions[q.id].text, **metrics.judged(q)) for q in questions]
             return {"dev_f1": 100 * sum(scores) / len(scores)}
 

@@ -28,6 +28,7 @@ from studylib.app import study
 from studylib.core.errors import StudyError
 from studylib.data import prompts
 from studylib.evaluation import generate, metrics
+from studylib.evaluation.answers import Answer, best
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
 from studylib.models import loading, parts, prune, reconstruct
@@ -217,7 +218,7 @@ def test_a_study_of_contexts_that_do_not_fit_asks_all_windows(tmp_path):
     assert len(built) > 6 and np.mean([len(prompt.branches) for prompt in built]) == 10
     answers = generate.answer(net, words, built)
     held = json.loads(store.path(asked.answers, "answers.json").read_text())
-    for name, answer in generate.best(answers).items():
+    for name, answer in best(answers).items():
         assert held[name]["text"] == answer.text
         assert answer.log_probability / answer.tokens == max(
             a.log_probability / a.tokens for a in answers if a.question_id == name
@@ -301,7 +302,7 @@ def answering(text_of):
     def answer(model, tokenizer, built, gold=False, shared=False, progress=iter, work=None):
         asked = [branch.question.id for prompt in built for branch in prompt.branches]
         return [
-            generate.Answer(q, text_of(q), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size))
+            Answer(q, text_of(q), 1.0, 0.0, 1, torch.zeros(1, model.config.hidden_size))
             for q in asked
         ]
 

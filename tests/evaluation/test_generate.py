@@ -11,6 +11,7 @@ from miniatures import FAMILIES, built, model, tokenizer, unpack
 from studylib.app import forecast, notebooks
 from studylib.data import archives, prompts, squad
 from studylib.evaluation import generate
+from studylib.evaluation.answers import Answer, best
 from studylib.models.precision import products_in, round_frozen
 from studylib.runs import inputs
 from studylib.store.store import Store
@@ -209,11 +210,11 @@ def test_the_log_probability_is_that_of_the_answer_said_whole(family):
 
 def test_of_several_windows_the_surest_answer_a_token_counts():
     answers = [
-        generate.Answer("q", "long", 1.0, -2.0, 4),
-        generate.Answer("q", "short", 1.0, -1.5, 1),
-        generate.Answer("p", "only", 1.0, -9.0, 1),
+        Answer("q", "long", 1.0, -2.0, 4),
+        Answer("q", "short", 1.0, -1.5, 1),
+        Answer("p", "only", 1.0, -9.0, 1),
     ]
-    assert {name: answer.text for name, answer in generate.best(answers).items()} == {
+    assert {name: answer.text for name, answer in best(answers).items()} == {
         "q": "long",
         "p": "only",
     }

@@ -16,6 +16,7 @@ from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest
 from studylib.evaluation import generate
+from studylib.evaluation.answers import Answer
 from studylib.experiments.plans import Plan
 from studylib.store import exports
 from studylib.store.run import Run
@@ -217,7 +218,7 @@ def test_a_damaged_part_of_answers_is_answered_again(
         if len(batches) > most:
             raise Stop
 
-    def answer(work: Path | None, *how: object) -> list[generate.Answer]:
+    def answer(work: Path | None, *how: object) -> list[Answer]:
         return generate.answer(
             net,
             tokenizer(),

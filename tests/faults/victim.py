@@ -22,7 +22,7 @@ from patience import PATIENCE
 
 from studylib.app import cli
 from studylib.core import filesystem
-from studylib.evaluation import generate
+from studylib.evaluation import answers, generate
 from studylib.runs import inputs, layers, supervision
 from studylib.store import exports
 from studylib.store import store as store_store
@@ -160,8 +160,8 @@ MOMENTS: dict[str, Callable[[], None]] = {
     ),
     "in states": lambda: half_written(teachers, "save_file", 2, 1),
     "between states": lambda: at_call(teachers, "write_json", 2),
-    "in answers": lambda: half_written(generate, "save_file", 1, 1),
-    "between answers": lambda: at_call(generate, "_keep", 2, after=True),
+    "in answers": lambda: half_written(answers, "save_file", 1, 1),
+    "between answers": lambda: at_call(answers, "_write", 2, after=True),
     "in rows": lambda: half_written(
         exports, "save", 2, 1, lambda _, path: path.name == "rows.parquet"
     ),
@@ -219,7 +219,7 @@ def main(folder: Path, moment: str, home: Path, what: str, kernel: bool) -> int:
     """Run the small study, or another YAML or profile of the folder."""
     os.environ["STUDY_HOME"] = str(home)
     os.chdir(folder)
-    checkpoint.time, generate.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = (
+    checkpoint.time, answers.time, filesystem.CHECKPOINT_SECONDS, teachers.SHARD = (
         Clock(),
         Clock(),
         1.5,
