@@ -6,7 +6,7 @@ jongwooko/distillm: distillm/losses.py, finetune.py
 Here: p is the teacher and q the student at answer tokens; α, the `skew`, bounds the loss by
 −log α where the student misses what the teacher says. In the `reverse` direction it is
 KL(q ‖ α q + (1 − α) p): the official scripts take the forward one for the smallest GPT-2 student,
-the reverse one for OPT and OpenLLaMA. Beside it gold answers weigh 0.5, as in plain distillation.
+the reverse one for larger students. Beside it gold answers weigh 0.5, as in plain distillation.
 Left out: the adaptive off-policy part, which learns from the student's own samples, kept in a
 replay buffer and drawn more often after its dev loss has risen; the official cross-entropy of
 pretraining text (OpenWebText), which stands there in the place of gold answers.
