@@ -17,6 +17,7 @@ from studylib.data import prompts, sources
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.models.precision import Precision
+from studylib.models.prune import Criterion
 from studylib.runs import planning
 from studylib.training.config import Recipe
 
@@ -80,6 +81,8 @@ class Training(Part):
     stages: Stages = [{"steps": 6, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}]
     targets: planning.Targets = "gold"  # the text that students learn
     pruning_contexts: Count = 8  # on which the layers that can go are found
+    # by which neurons go: least harm to the reconstruction, or least gradients of the answer loss
+    pruning_criterion: Criterion = "reconstruction"
     calibration_contexts: Count = 16  # on which a pruned model is reconstructed in closed form
     teacher_steps: Count = 12
     teacher_lr: Rate = 1e-3

@@ -101,6 +101,7 @@ class Family:
                 self.setting,
                 size=size,
                 contexts=self.training.calibration_contexts,
+                criterion=self.training.pruning_criterion,
                 label=f"{self.label} {size.title}, {init} init, cut",
             )
         return self.cuts[key]

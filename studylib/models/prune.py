@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from studylib.core.errors import StudyError
 from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data.packing import Batch
-from studylib.models.parts import final_norm, head, layers
+from studylib.models.parts import final_norm, head, hidden_states, layers
 
+Criterion = Literal["reconstruction", "gradient"]  # by which neurons are chosen
 GROUP = 8  # neurons taken out at a time: fewer at a time take longer
 
 
@@ -150,12 +151,56 @@ def surgery(
             moved -= share @ moved[gone]
             inverse -= share @ inverse[gone]
             inverse.diagonal()[~stays] = 1.0  # of what is gone nothing is left but rounding
-    kept, lost = stays.nonzero().flatten(), (~stays).nonzero().flatten()
+    kept = stays.nonzero().flatten()
+    return kept, refitted(weights, curvature, kept)
+
+
+def refitted(weights: torch.Tensor, curvature: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """The map (count, d) from the inputs `kept` (count,), indices that rise, with which a quadratic
+    loss is least. `weights` (n, d) are at its least with all inputs, its curvature is (n, n)."""
+    stays = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
+    stays[kept] = True
+    lost = (~stays).nonzero().flatten()
     solved = torch.cholesky_solve(
         curvature[kept][:, lost] @ weights[lost].double(),
         torch.linalg.cholesky(curvature[kept][:, kept]),
     )
-    return kept, (weights[kept].double() + solved).float()
+    return (weights[kept].double() + solved).float()
+
+
+def neuron_importance(
+    model: transformers.PreTrainedModel,
+    batches: Sequence[Batch],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    vocabulary: int,
+) -> list[torch.Tensor]:
+    """How much answers depend on the neurons (n,) of each block's feed-forward part: the mean over
+    batches of |∂L/∂m|, where L is a batch's mean loss of answer tokens and m a mask of ones on
+    what the neurons give.
+
+    To first order that is how far L moves when a neuron goes. `loss` takes logits (N, vocabulary)
+    and targets (N,) and gives (N,), in nats. After GeneZC/MiniMA
+    (minima/run_sparsification_llama.py), which masks heads and hidden dimensions, too.
+    """
+    maps = [writers(block)[1] for block in layers(model)]
+    masks = [torch.ones(linear.in_features, device=model.device) for linear in maps]
+    hooks = [
+        linear.register_forward_pre_hook(lambda _, args, mask=mask: args[0] * mask)
+        for linear, mask in zip(maps, masks, strict=True)
+    ]
+    importance = [torch.zeros_like(mask) for mask in masks]
+    for mask in masks:
+        mask.requires_grad_()
+    for batch in batches:
+        batch = batch.to(model.device)
+        hidden = hidden_states(model, batch).flatten(0, 1)[batch.answers.at]
+        mean = loss(head(model, hidden, vocabulary), batch.answers.targets).mean()
+        for total, slope in zip(importance, torch.autograd.grad(mean, masks), strict=True):
+            total += slope.abs() / len(batches)
+    for hook in hooks:
+        hook.remove()
+    return importance
 
 
 def narrow(block: Any, kept: torch.Tensor, weights: torch.Tensor) -> None:

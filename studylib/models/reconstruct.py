@@ -1,6 +1,10 @@
 """What a pruned model lost, made good in closed form: its maps are fitted to the hidden states of
 the whole model by ridge regression.
 
+After ReplaceMe (Shopkhoev et al., 2025, arXiv:2505.02819), which fits one linear map per contiguous
+gap and merges it into the feed-forward map before it; here every block from the first gap on is
+fitted anew, errors before it included.
+
 blocks(student, model, keep, batches, neurons=768, report=print)
 """
 
@@ -12,7 +16,7 @@ from typing import Any
 from studylib.core.libraries import torch, transformers, without_gradients
 from studylib.data.packing import Batch
 from studylib.models.parts import layers
-from studylib.models.prune import Walk, narrow, readers, surgery, writers
+from studylib.models.prune import Walk, narrow, readers, refitted, surgery, writers
 
 # SmolLM2 cut to 20 layers, 64 contexts: a KL of 0.25 to the teacher with 0.1, of 0.31 with 0.01
 RIDGE = 0.05
@@ -26,6 +30,7 @@ def blocks(
     batches: Sequence[Batch],
     *,
     neurons: int | None = None,
+    importance: Sequence[torch.Tensor] = (),
     report: Callable[[int, float], None],
 ) -> None:
     """Fit `student`, cut to `keep` from `model` or from a student of it, to the hidden states of
@@ -35,14 +40,10 @@ def blocks(
     writes is moved by the ridge regression that brings the block's output nearest to what the next
     kept block was used to read; where blocks are missing in between, first the map by which
     attention writes, in a regression on what both maps read. Then, if so many are wanted, only the
-    `neurons` of the feed-forward part stay that serve this best, the others made good for by them.
-    Tokens weigh by 1 / |their hidden state|², as in `features.hidden_mse`. Needs no labels and adds
-    no parameters. `report` is given the number of blocks done and the mean squared gap that the
-    last one's regression leaves, before neurons go.
-
-    After ReplaceMe (Shopkhoev et al., 2025, arXiv:2505.02819), which fits one linear map per
-    contiguous gap and merges it into the feed-forward map before it; here every block from the
-    first gap on is fitted anew, errors before it included.
+    `neurons` of the feed-forward part stay that serve this best, or are of most `importance` (n,)
+    where each block's is given, the others made good for by them. Tokens weigh by 1 / |their hidden
+    state|², as in `features.hidden_mse`. Needs no labels and adds no parameters. `report` is given
+    the blocks done and the mean squared gap that the last regression leaves, before neurons go.
     """
     batches = [batch.to(model.device) for batch in batches]
     walks = [Walk(model, batch) for batch in batches]
@@ -54,7 +55,10 @@ def blocks(
         for passed in range(reached, reader):
             targets = _through(layers(model)[passed], passed, walks, targets)
         reached, rows = reader, list(zip(walks, streams, targets, batches, strict=True))
-        left = _fit(block, number, rows, missing=reader > number + 1, neurons=neurons)
+        given = importance[done - 1] if importance else None
+        left = _fit(
+            block, number, rows, missing=reader > number + 1, neurons=neurons, importance=given
+        )
         streams = _through(block, number, walks, streams)
         report(done, left)
     if neurons is not None:
@@ -77,6 +81,7 @@ def _fit(
     *,
     missing: bool,
     neurons: int | None,
+    importance: torch.Tensor | None,
 ) -> float:
     """Fit the maps by which a block writes to what the next one is to read of these rows, and
     return the mean squared gap that is left. `missing`: blocks were cut out between the two."""
@@ -87,7 +92,10 @@ def _fit(
         torch.clear_autocast_cache()  # or autocast goes on with the weights as they were
     moved, curvature, left = ridge(_gap(block, number, (forward,), *row) for row in rows)
     forward.weight += moved.T
-    if neurons is not None:
+    if neurons is not None and importance is not None:
+        kept = importance.topk(neurons).indices.sort().values
+        narrow(block, kept, refitted(forward.weight.T, curvature, kept))
+    elif neurons is not None:
         narrow(block, *surgery(forward.weight.T, curvature, neurons))
     torch.clear_autocast_cache()
     return left

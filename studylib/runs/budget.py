@@ -190,8 +190,13 @@ class Work:
 
     def saved(self, run: Run) -> float:
         """Bytes that the backward pass of a run's longest micro-batch needs."""
-        parameters, (base, depth, neurons) = run.parameters, size_of(run)
-        length, rows = self.longest(run), parameters["micro_batch_size"] or parameters["batch_size"]
+        rows = run.parameters["micro_batch_size"] or run.parameters["batch_size"]
+        return self.backward(run, run, self.longest(run), rows)
+
+    def backward(self, run: Run, model: Run | Input, length: int, rows: int) -> float:
+        """Bytes that the backward pass through a model needs, of so many of a run's rows, each of
+        this length in tokens."""
+        parameters, (base, depth, neurons) = run.parameters, size_of(model)
         key = (
             base.digest,
             depth,

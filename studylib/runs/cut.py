@@ -1,11 +1,17 @@
 """A model pruned to a size, and reconstructed in closed form."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from studylib.core import sizes
 from studylib.core.filesystem import write_json
+from studylib.core.libraries import torch, transformers
 from studylib.core.progress import Progress
+from studylib.data import packing, vocabulary
+from studylib.methods import objective
 from studylib.models import loading, parts, prune, reconstruct
 from studylib.models.precision import products_in
 from studylib.runs import budget, inputs, planning
@@ -20,11 +26,14 @@ def plan(
     *,
     size: sizes.Size,
     contexts: int,
+    criterion: prune.Criterion,
     label: str,
 ) -> Run:
     """`init` cut to `size`, layers going in the `order` that was found on a fine-tuned teacher, and
     reconstructed on `contexts` training rows: the base model, that teacher, or a student that was
-    cut and trained before; this one is reconstructed towards the teacher's hidden states."""
+    cut and trained before; this one is reconstructed towards the teacher's hidden states. Neurons
+    go by a `criterion`: the usual one is left out, so that keys from before there was another
+    stay."""
     parameters = {
         "depth": size.layers,
         "neurons": size.neurons,
@@ -33,6 +42,8 @@ def plan(
         "seed": setting.seed,
         "precision": setting.precision,
     }
+    if size.neurons and criterion != "reconstruction":
+        parameters["pruning_criterion"] = criterion
     needs = {"init": init, "layers": order, "train": setting.train}
     if isinstance(init, Run) and init.kind == "student":
         needs["reference"] = order.needs["teacher"]
@@ -53,13 +64,11 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     if "reference" in run.needs:
         there = json.loads(store.path(run.needs["init"].needs["init"], "layers.json").read_text())
         reference, _ = inputs.load(store, run.needs["reference"])
-    batches = inputs.some(
-        inputs.rows(run, store, tokenizer, begin),
-        parameters["calibration_contexts"],
-        4,
-        parameters["seed"],
-    )
-    student, left = prune.cut(begin, [there.index(block) for block in keep]), []
+    rows = inputs.rows(run, store, tokenizer, begin)
+    drawn = parameters["calibration_contexts"], 4, parameters["seed"]
+    blocks = [there.index(block) for block in keep]
+    student, left = prune.cut(begin, blocks), []
+    importance = _importance(run, begin, rows, vocabulary.size(tokenizer))
 
     def report(step: int, gap: float) -> None:
         left.append(gap)
@@ -68,16 +77,39 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     bar.total(len(keep))
     with products_in(student, parameters["precision"]):
         reconstruct.blocks(
-            student, reference, keep, batches, neurons=parameters["neurons"], report=report
+            student,
+            reference,
+            keep,
+            inputs.some(rows, *drawn),
+            neurons=parameters["neurons"],
+            importance=[importance[block] for block in blocks if importance],
+            report=report,
         )
     loading.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
     return {"layers": keep, "gaps": left, "parameters": parts.parameters(student)}
 
 
+def _importance(
+    run: Run,
+    model: transformers.PreTrainedModel,
+    rows: Sequence[packing.Pack],
+    words: int,
+) -> list[torch.Tensor]:
+    """That of the model's neurons, block by block, row after row of those it is reconstructed on;
+    none where neurons do not go by it."""
+    parameters = run.parameters
+    if parameters.get("pruning_criterion") != "gradient":
+        return []
+    single = inputs.some(rows, parameters["calibration_contexts"], 1, parameters["seed"])
+    with products_in(model, parameters["precision"]):
+        return prune.neuron_importance(model, single, objective.cross_entropy, vocabulary=words)
+
+
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """The uncut model once; for each block two passes, sums of what it reads as dear as one, and
-    what is left to be made good for."""
+    what is left to be made good for. Before that, where neurons go by gradients, the model that is
+    cut forward and backward, row after row."""
     shape, whole = work.shape(run), work.shape(planning.base_of(run))
     text, rows = work.text(run, "train", True), run.parameters["calibration_contexts"]
     passes = 1 + 4 * shape.layers / whole.layers
@@ -87,6 +119,12 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     )  # of both models: at the start, before and after a block
     memory = budget.FLOAT * (held + streams) + budget.HALF * whole.total
     done = {"reconstruction": rows * passes * whole.forward.flops(text.tokens, text.pairs, 0)}
+    if "pruning_criterion" in run.parameters:
+        init = run.needs["init"]
+        begin = work.shape(init).forward.flops(text.tokens, text.pairs, text.answers)
+        done["importance"] = 2 * rows * begin  # of weights there is no gradient
+        saved = budget.BACKWARD * work.backward(run, init, max(text.lengths), 1)
+        memory = max(memory, budget.FLOAT * held + saved)
     return budget.took(
         run,
         shape,

@@ -26,7 +26,7 @@ from studylib.analysis import (
 )
 from studylib.app import study
 from studylib.core.errors import StudyError
-from studylib.data import prompts
+from studylib.data import prompts, vocabulary
 from studylib.evaluation import generate, metrics
 from studylib.evaluation.answers import Answer, best
 from studylib.methods import objective
@@ -112,6 +112,34 @@ def test_a_cut_model_is_the_start_cut_and_reconstructed_on_training_rows(finishe
         for a, b in zip(cut_model.parameters(), prune.cut(start, keep).parameters(), strict=True)
     )
     assert len(store.result(run)["facts"]["gaps"]) == len(keep)
+
+
+def test_neurons_may_go_by_gradients_of_the_model_that_is_cut(raw, tmp_path):
+    """One row after the other of those that it is reconstructed on."""
+    few = dict(sizes=["3x24"], from_base=[], eval_prompts=["zero-shot"])
+    plan, store = planned(raw, pruning_criterion="gradient", **few), Store(tmp_path)
+    study.complete(plan, store)
+    cut = next(run for run in plan.runs if run.kind == "cut")
+    start, words = inputs.load(store, cut.needs["init"])
+    keep = json.loads(store.path(cut, "layers.json").read_text())
+    rows = inputs.rows(cut, store, words, start)
+    every = prune.neuron_importance(
+        start,
+        inputs.some(rows, 2, 1, 0),
+        objective.cross_entropy,
+        vocabulary=vocabulary.size(words),
+    )
+    batches, students = inputs.some(rows, 2, 2, 0), []
+    for importance in ([every[block] for block in keep], []):
+        students.append(prune.cut(start, keep))
+        how = {"neurons": 24, "importance": importance, "report": lambda *_: None}
+        reconstruct.blocks(students[-1], start, keep, batches, **how)
+    cut_model = inputs.load(store, cut)[0]
+    same, other = (
+        [torch.equal(*pair) for pair in zip(cut_model.parameters(), each.parameters(), strict=True)]
+        for each in students
+    )
+    assert all(same) and not all(other)
 
 
 def test_a_student_may_be_cut_from_a_student_and_is_reconstructed_towards_the_teacher(

@@ -146,6 +146,10 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"threads": 0}, "threads"),
         ({"pruning_contexts": 0}, "pruning_contexts"),
         ({"calibration_contexts": 0}, "calibration_contexts"),
+        (
+            {"pruning_criterion": "magnitude"},
+            "training.pruning_criterion must be 'reconstruction' or 'gradient', not 'magnitude'",
+        ),
         ({"num_evals": 0}, "num_evals"),
         ({"families": {"x": 5}}, "families"),
         ({"batch_size": 0}, "training.batch_size must be greater than or equal to 1, not 0"),
@@ -170,6 +174,18 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
 def test_values_that_cannot_be_are_refused(raw, changes, word):
     with pytest.raises(StudyError, match=word):
         planned(raw, **changes)
+
+
+def test_a_criterion_of_pruning_matters_where_neurons_go_and_the_usual_one_is_in_no_key(raw):
+    def cuts(**changes):
+        plan = planned(raw, sizes=[3, "3x24"], from_base=[], **changes)
+        runs = [run for run in plan.runs if run.kind == "cut"]
+        return {run.parameters["neurons"]: run.parameters for run in runs}
+
+    usual, gradient = cuts(), cuts(pruning_criterion="gradient")
+    assert cuts(pruning_criterion="reconstruction") == usual
+    assert gradient == usual | {24: usual[24] | {"pruning_criterion": "gradient"}}
+    assert not any("pruning_criterion" in parameters for parameters in usual.values())
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])

@@ -54,7 +54,8 @@ def teacher_of(method: Method, teacher) -> Teacher:
     rows, head = packs(), parts.output_of(teacher, VOCABULARY)
     if method.signals.online:
         return Teacher(head, model=teacher, aligned=range(len(parts.layers(teacher))))
-    return Teacher(head, Reprompted(ComputedStates(teacher, rows, method.signals.at), rows))
+    states = ComputedStates(teacher, rows, method.signals.at)
+    return Teacher(head, states if method.signals.at == "all" else Reprompted(states, rows))
 
 
 @cache

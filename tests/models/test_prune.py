@@ -201,6 +201,93 @@ def test_the_chosen_neurons_do_better_than_as_many_others(monkeypatch):
     assert gaps[0] < 0.9 * gaps[1]
 
 
+def masked_loss(net, batch, masks):
+    """The mean loss of a batch's answers with these masks on what neurons give, by hooks of their
+    own."""
+    hooks = [
+        prune.writers(block)[1].register_forward_pre_hook(lambda _, args, mask=mask: args[0] * mask)
+        for block, mask in zip(parts.layers(net), masks, strict=True)
+    ]
+    states = parts.hidden_states(net, batch).flatten(0, 1)[batch.answers.at]
+    for hook in hooks:
+        hook.remove()
+    logits = parts.head(net, states, VOCABULARY)
+    return objective.cross_entropy(logits, batch.answers.targets).mean()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_neurons_importance_is_how_far_the_loss_moves_with_its_mask(family):
+    """Against differences, whose sizes are averaged over batches, whatever their signs."""
+    net, rows = model(family), packs()
+    batches = [packing.collate(rows[:3]), packing.collate(rows[7:9])]
+    importance = prune.neuron_importance(
+        net, batches, objective.cross_entropy, vocabulary=VOCABULARY
+    )
+    assert [tuple(scores.shape) for scores in importance] == [(48,)] * 4
+    for block, neuron in ((0, 5), (2, 0), (3, 47)):
+        slopes = []
+        for batch in batches:
+            losses = []
+            for change in (0.05, -0.05):
+                masks = torch.ones(4, 48)
+                masks[block, neuron] += change
+                with torch.no_grad():
+                    losses.append(masked_loss(net, batch, masks).item())
+            slopes.append(abs(losses[0] - losses[1]) / 0.1)
+        expected = sum(slopes) / len(slopes)
+        assert importance[block][neuron].item() == pytest.approx(expected, rel=2e-2, abs=2e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_importance_leaves_the_model_as_it_was(family):
+    net, batch = model(family), packing.collate(packs()[:2])
+    with torch.no_grad():
+        before = parts.hidden_states(net, batch)
+    scores = prune.neuron_importance(net, [batch], objective.cross_entropy, vocabulary=VOCABULARY)
+    assert all((block >= 0).all() and block.any() for block in scores)
+    assert all(weight.grad is None for weight in net.parameters())
+    with torch.no_grad():
+        assert torch.equal(parts.hidden_states(net, batch), before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_neurons_of_most_importance_stay_and_make_good_for_the_others(family):
+    """What they read stays as it was; what they write is the best that they can."""
+    net, keep = model(family), [0, 1, 3]
+    batches = [packing.collate(packs()[i : i + 2]) for i in range(0, 12, 2)]
+    importance = [torch.rand(48, generator=torch.Generator().manual_seed(n)) for n in keep]
+    student = prune.cut(net, keep)
+    reconstruct.blocks(
+        student, net, keep, batches, neurons=20, importance=importance, report=lambda *_: None
+    )
+    for number, block, scores in zip(keep, parts.layers(student), importance, strict=True):
+        chosen = sorted(range(48), key=lambda neuron: -scores[neuron])[:20]
+        for name, part in block.mlp.named_children():
+            if isinstance(part, torch.nn.Linear) and part is not prune.writers(block)[1]:
+                whole = getattr(parts.layers(net)[number].mlp, name)
+                assert torch.equal(part.weight, whole.weight[sorted(chosen)])
+    plain = prune.cut(net, keep)
+    reconstruct.blocks(plain, net, keep, batches, report=lambda *_: None)
+    for block, scores in zip(parts.layers(plain), importance, strict=True):
+        kept = scores.topk(20).indices.sort().values
+        prune.narrow(block, kept, prune.writers(block)[1].weight.detach().T[kept].contiguous())
+    unseen = packing.collate(packs()[-3:])
+    assert gap(student, net, unseen) < gap(plain, net, unseen)
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_what_stays_is_moved_to_where_the_loss_is_least(count):
+    """As solving anew with the inputs that stay."""
+    generator = torch.Generator().manual_seed(3)
+    x, y = (torch.randn(60, width, generator=generator).double() for width in (6, 3))
+    curvature, cross = x.T @ x + 0.1 * torch.eye(6), x.T @ y
+    weights = torch.linalg.solve(curvature, cross)
+    kept = torch.tensor([0, 2, 3, 5, 1, 4])[:count].sort().values
+    expected = torch.linalg.solve(curvature[kept][:, kept], cross[kept])
+    moved = prune.refitted(weights.float(), curvature, kept)
+    torch.testing.assert_close(moved, expected.float(), rtol=1e-4, atol=1e-5)
+
+
 def gap_regression(net, student, place, following, maps, batch):
     """The ridge solution for what `maps` of the student's block `place` read, by hooks on whole
     models."""

@@ -131,6 +131,25 @@ def test_more_of_anything_takes_more(raw):
     )
 
 
+def test_neurons_that_go_by_gradients_take_a_pass_forward_and_backward_more(raw):
+    """Of the uncut model on each row, without gradients of weights."""
+    usual, gradient = (
+        next(
+            (kinds.took(WORK, run), run)
+            for run in planned(raw, sizes=["3x8"], from_base=[], **criterion).runs
+            if run.kind == "cut"
+        )
+        for criterion in ({}, {"pruning_criterion": "gradient"})
+    )
+    (took, run), (plain, _) = gradient, usual
+    text, whole = WORK.text(run, "train", True), WORK.shape(run.needs["init"])
+    row = whole.forward.flops(text.tokens, text.pairs, text.answers)
+    assert took.flops - plain.flops == pytest.approx(
+        2 * run.parameters["calibration_contexts"] * row
+    )
+    assert took.memory >= plain.memory and took.disk == plain.disk
+
+
 def test_adapters_take_less_than_all_weights(raw):
     """Their optimiser states and checkpoints, and FLOPs of a training, as frozen weights take no
     gradient; the merged model is as large."""
