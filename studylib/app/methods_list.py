@@ -24,18 +24,27 @@ DECISIONS = {
 PAPER = re.compile(r"^(?P<name>.+?)\.\s\s(?P<paper>.+?)(?:;|\n\n)", re.DOTALL)
 
 
-def table(folder: str = "", *, decisions: bool = True) -> str:
-    """Markdown, a line per method, linked to its file as seen from where `folder` begins; with what
-    it is and decides, or without."""
+def table() -> str:
+    """Markdown, a line per method with a link to its file: paper, what it is, what it decides."""
     lines = []
     for name, method in stages.known().items():
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
         assert header, f"{name}: its header names a paper"
         what, paper = (" ".join(part.split()) for part in header.groups())
-        lines.append(
-            {"method": f"[`{name}`]({folder}{name}.py)", "paper": paper}
-            | ({"what": what, "decides": decided(method)} if decisions else {})
-        )
+        link = f"[`{name}`]({name}.py)"
+        lines.append({"method": link, "paper": paper, "what": what, "decides": decided(method)})
+    return tables.markdown(pd.DataFrame(lines)) + "\n"
+
+
+def overview() -> str:
+    """Markdown, the names of all methods by what they decide, the simplest first."""
+    groups: dict[str, list[str]] = {}
+    for name, method in stages.known().items():
+        groups.setdefault(decided(method), []).append(f"`{name}`")
+    lines = [
+        {"what differs": what, "methods": ", ".join(groups[what])}
+        for what in sorted(groups, key=lambda words: (words.count(","), words))
+    ]
     return tables.markdown(pd.DataFrame(lines)) + "\n"
 
 

@@ -38,7 +38,7 @@ def pages() -> dict[Path, dict[str, str]]:
     return {
         root() / "README.md": {
             "answers": _answers(),
-            "methods": methods_list.table("studylib/methods/", decisions=False),
+            "methods": methods_list.overview(),
             "kept": _kept(next(job for job in jobs("qwen") if job.notebook.stem == "capacity_gap")),
         },
         root() / "figures" / "small" / "README.md": results,
