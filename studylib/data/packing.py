@@ -161,9 +161,10 @@ def _stacked(rows: Sequence[Places[list[int]]], length: int) -> Places[torch.Ten
     """The places of all rows in the flattened tokens."""
     return Places(
         torch.tensor(
-            [number * length + place for number, row in enumerate(rows) for place in row.at]
+            [number * length + place for number, row in enumerate(rows) for place in row.at],
+            dtype=torch.long,  # also where nothing is asked
         ),
-        torch.tensor([target for row in rows for target in row.targets]),
+        torch.tensor([target for row in rows for target in row.targets], dtype=torch.long),
     )
 
 

@@ -29,18 +29,24 @@ class Signals:
 
     `teachers`: 0 is none, -1 as many as are given. `what`: `text` alone (which `data` asks for),
     logits, or hidden states of inner layers, too. `at`: where logits are compared. `online`: the
-    teacher runs beside the student, since what it is asked is not known beforehand.
+    teacher runs beside the student, since what it is asked is not known beforehand. `base`: it is
+    the base model, as it was before it was fine-tuned, which has no cached states.
     """
 
     teachers: int = 1
     what: Literal["text", "logits", "hidden"] = "logits"
     at: Literal["answers", "all"] = "answers"
     online: bool = False
+    base: bool = False
 
     @property
     def supervise(self) -> bool:
         """Whether the loss compares the student with a teacher."""
         return self.teachers != 0 and self.what != "text"
+
+    def among(self, teachers: Sequence[Teacher]) -> list[Teacher]:
+        """Those of a training's teachers that are meant: its base model, or all the others."""
+        return [teacher for teacher in teachers if teacher.base == self.base]
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """How far a student's hidden states are from its teacher's, token by token.
 
 Each takes the states of one row's tokens, (T, d) of student and teacher, and returns (T,), in
-float32. Rows are taken one by one, so that nothing depends on which rows share a batch. Where
-widths differ, the student's states come through a projection that is learnt with it
-(`objective.Objective`). Try one: python -m pytest tests/methods/test_features.py -k relation
+float32; `attention_mse` takes attention maps. Rows are taken one by one, so that nothing depends on
+which rows share a batch. Where widths differ, the student's states come through a projection that
+is learnt with it (`objective.Objective`). Try one: python -m pytest
+tests/methods/test_features.py -k relation
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import math
 
 from studylib.core.libraries import torch
-from studylib.methods.options import Positive, Share
+from studylib.methods.divergences import forward_kl
+from studylib.methods.options import Count, Positive, Share
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -61,6 +63,55 @@ def mi_alpha(
     )
     bound = 1 + critic.diagonal() - partition - (critic.logsumexp(-1) - count - partition).exp()
     return count - bound
+
+
+def neighbour_kl(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    neighbours: Count = 16,
+    temperature: Positive = 0.1,
+) -> torch.Tensor:
+    """For each token KL(p ‖ q) in nats: p is the softmax of cos(tᵢ, tⱼ) / temperature over the
+    `neighbours` other tokens j of the row that are nearest by this cosine, q that of cos(sᵢ, sⱼ) /
+    temperature over the same ones, whatever the widths. A token that is alone has none, and 0.
+
+    After the local term of TRG (Zhang et al., 2023, arXiv:2306.12442), from memory. Assumed here:
+    the teacher's neighbours, 16 of them, and the temperature.
+    """
+    student, teacher = (_unit(states) @ _unit(states).T for states in (student, teacher))
+    itself = torch.eye(len(teacher), dtype=torch.bool, device=teacher.device)
+    others = teacher.masked_fill(itself, -torch.inf)  # (T, T)
+    nearest = others.topk(min(neighbours, len(teacher) - 1), dim=-1).indices  # (T, k)
+    near_student, near_teacher = (
+        cosines.gather(-1, nearest) / temperature for cosines in (student, teacher)
+    )
+    return forward_kl(near_student, near_teacher)
+
+
+def axis_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """−log σ(c) averaged over features, c the cosine of a feature's values along the row's tokens
+    in student and teacher; the same value at each token. It is 0.3133 where the two are equal.
+
+    As in DM-Codec (Ahasan et al., 2024, arXiv:2410.15017; mubtasimahasan/DM-Codec:
+    codec/trainer/loss.py, `d_axis`).
+    """
+    cosines = torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=0)  # (d,)
+    return -torch.nn.functional.logsigmoid(cosines).mean().expand(len(student))
+
+
+def attention_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """For each token the sum over the tokens it attends to of (aⱼ − bⱼ)², averaged over heads: maps
+    (heads, T, K) of student and teacher -> (T,). Where the numbers of heads differ, the mean over
+    heads of each is compared.
+
+    After the attention loss of TinyBERT (Jiao et al., 2020, §3), from memory, on probabilities
+    instead of scores. A sum over K, not a mean, so that long rows weigh no less.
+    """
+    student, teacher = student.float(), teacher.float()
+    if len(student) != len(teacher):
+        student, teacher = student.mean(0, keepdim=True), teacher.mean(0, keepdim=True)
+    return (student - teacher).square().sum(-1).mean(0)
 
 
 def _unit(states: torch.Tensor) -> torch.Tensor:

@@ -52,8 +52,10 @@ FEATURES: dict[str, Callable] = {
     "hidden_cosine": features.hidden_cosine,
     "token_relation": features.token_relation,
     "mi_alpha": features.mi_alpha,
+    "neighbour_kl": features.neighbour_kl,
+    "axis_cosine": features.axis_cosine,
 }
-WIDTH_FREE = ("token_relation",)
+WIDTH_FREE = ("token_relation", "neighbour_kl")
 LOSSES: dict[str, Callable] = {**GOLD, **DIVERGENCES, **METHODS, **FEATURES}
 
 
@@ -237,6 +239,38 @@ class Objective(Method):
         """That of methods among its losses."""
         for method in self.methods.values():
             method.update(step, steps, logged)
+
+
+class Composed(Method):
+    """A method whose losses, or some of them, are those of an `objective` that it makes itself."""
+
+    objective: Objective
+
+    def initial_state(self) -> torch.nn.Module:
+        """That of the objective."""
+        return self.objective.state
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Those of the objective."""
+        return self.objective.weights
+
+    def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+        """Leave the model as it is; make the objective's projections."""
+        self.objective.student(model, teachers)
+
+    def follow(self, earlier: Method) -> None:
+        """Go on with the projections of an earlier stage by the same method."""
+        if isinstance(earlier, type(self)):
+            self.objective.follow(earlier.objective)
+
+    def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
+        """Each loss of the objective by name, per token."""
+        return self.objective.loss(student, teachers)
+
+    def count(self, term: str, rows: Sequence[Pack]) -> float:
+        """The tokens that a loss looks at."""
+        return self.objective.count(term, rows)
 
 
 def _projection(student_width: int, teacher_width: int) -> torch.nn.Linear:

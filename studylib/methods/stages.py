@@ -185,7 +185,7 @@ class Curriculum:
 
     def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Change the model as the methods want it."""
-        for number in range(len(self.stages)):
-            self.methods[number].student(model, teachers)
+        for number, method in enumerate(self.methods):
+            method.student(model, method.signals.among(teachers))
             for before in range(number):
-                self.methods[number].follow(self.methods[before])
+                method.follow(self.methods[before])

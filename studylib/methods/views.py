@@ -30,9 +30,9 @@ class View:
 
     `tokens` says which positions count: those where `answers` are predicted, or `all`. `states`
     are the hidden states (B, T, d) of the embeddings and of each block, the last after the final
-    `norm`; `cached` are the logits (N, V) of a teacher that does not run. `aligned` names the block
-    of this teacher that each of the student's should match. Nothing is differentiated unless the
-    model is `trained`.
+    `norm`; `attend` makes the last block's attention maps (B, heads, T, T); `cached` are the logits
+    (N, V) of a teacher that does not run. `aligned` names the block of this teacher that each of
+    the student's should match. Nothing is differentiated unless the model is `trained`.
     """
 
     rows: Sequence[Pack]
@@ -40,6 +40,7 @@ class View:
     head: Head
     states: Callable[[], tuple[torch.Tensor, ...]] | None = None
     norm: torch.nn.Module | None = None
+    attend: Callable[[], torch.Tensor] | None = None
     cached: Callable[[str], torch.Tensor] | None = None
     aligned: Sequence[int] = ()
     trained: bool = False
@@ -93,12 +94,26 @@ class View:
 
     def hidden_rows(self, layer: int) -> list[torch.Tensor]:
         """The same row by row, (T, d) each: at answers, or at all tokens, targets or not."""
-        states, width = self._layers()[layer], self.batch.ids.shape[1]
-        at = self.batch.answers.at
+        states = self._layers()[layer]
+        return [states[row][self._in_row(row)] for row in range(len(states))]
+
+    def attention_rows(self) -> list[torch.Tensor]:
+        """How these tokens attend to those of their row in the last block, row by row, (heads, T,
+        K) each. Raises StudyError for a teacher that does not run beside the student."""
+        if self.attend is None:
+            raise StudyError(ONLINE)
+        with self._gradient():
+            maps = self.attend()  # (B, heads, T, T)
         return [
-            states[row][at[at // width == row] % width if self.tokens == "answers" else slice(size)]
-            for row, size in enumerate(self.batch.lengths)
+            maps[row][:, self._in_row(row), :size] for row, size in enumerate(self.batch.lengths)
         ]
+
+    def _in_row(self, row: int) -> torch.Tensor | slice:
+        """The places of a row's tokens: of its answers, or of all."""
+        width, at = self.batch.ids.shape[1], self.batch.answers.at
+        if self.tokens == "all":
+            return slice(self.batch.lengths[row])
+        return at[at // width == row] % width
 
     @property
     def depth(self) -> int:
@@ -148,12 +163,14 @@ class Served(Protocol):
 @dataclass(frozen=True)
 class Teacher:
     """What a student is compared with: cached `states` and the `head` that makes logits of them,
-    or its `model`, where it runs beside the student."""
+    or its `model`, where it runs beside the student. `base` says that it is the base model of a
+    training, which teaches the stages that name it."""
 
     head: Head
     states: Served | None = None
     model: transformers.PreTrainedModel | None = None
     aligned: Sequence[int] = ()
+    base: bool = False
 
     def view(self, rows: Sequence[Pack], batch: Batch, online: bool) -> View:
         """It on some rows. Raises StudyError where it should run but does not."""
@@ -161,9 +178,8 @@ class Teacher:
             return View(rows, batch, self.head, cached=lambda tokens: self.logits(rows, tokens))
         if self.model is None:
             raise StudyError(ONLINE)
-        model = self.model
-        states = cache(lambda: parts.layer_states(model, batch))
-        return View(rows, batch, self.head, states, aligned=self.aligned)
+        states, attend = _inner(self.model, batch)
+        return View(rows, batch, self.head, states, attend=attend, aligned=self.aligned)
 
     def logits(self, rows: Sequence[Pack], tokens: str) -> torch.Tensor:
         """Its logits by cached states, (N, V)."""
@@ -186,9 +202,20 @@ def student_view(
     """The model that is trained, or only looked at; with the states of its inner layers where a
     method looks at them."""
     batch = collate(rows).to(model.device)
-    states = cache(lambda: parts.layer_states(model, batch, inner))
     head, norm = parts.output_of(model, vocabulary), parts.final_norm(model)
-    return View(rows, batch, head, states, norm, trained=trained)
+    if inner:
+        states, attend = _inner(model, batch)
+        return View(rows, batch, head, states, norm, attend, trained=trained)
+    last = cache(lambda: parts.layer_states(model, batch, False))
+    return View(rows, batch, head, last, norm, trained=trained)
+
+
+def _inner(
+    model: transformers.PreTrainedModel, batch: Batch
+) -> tuple[Callable[[], tuple[torch.Tensor, ...]], Callable[[], torch.Tensor]]:
+    """What makes hidden states of every layer, and what makes attention maps, both by one pass."""
+    run = cache(lambda: parts.attended_states(model, batch))
+    return lambda: run()[0], lambda: run()[1]()
 
 
 def mean_logits(teachers: Sequence[View]) -> torch.Tensor:

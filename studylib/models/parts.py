@@ -92,6 +92,49 @@ def layer_states(
     return out.hidden_states if every_layer else (out.last_hidden_state,)
 
 
+def attended_states(
+    model: transformers.PreTrainedModel, batch: Batch
+) -> tuple[tuple[torch.Tensor, ...], Callable[[], torch.Tensor]]:
+    """Hidden states as `layer_states` returns them, and what makes the attention maps of the last
+    block in the same pass, (B, heads, T, T): of each token the shares of those that it attends to.
+
+    The usual attention keeps no maps: they are made of its queries and keys.
+    """
+    batch = batch.to(model.device)
+    with _noted_attention(model) as noted:
+        states = layer_states(model, batch)
+
+    def maps() -> torch.Tensor:
+        query, key, scaling = noted
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)  # heads share keys
+        with torch.autocast(query.device.type, enabled=False):
+            scores = query.float() @ key.float().transpose(2, 3) * scaling
+        return scores.masked_fill(~batch.mask, -torch.inf).softmax(-1)
+
+    return states, maps
+
+
+@contextmanager
+def _noted_attention(model: transformers.PreTrainedModel) -> Iterator[list[Any]]:
+    """Within, a forward pass notes queries (B, heads, T, d), keys and scaling of the last block's
+    attention, as they come to the function that the configuration names."""
+    functions, config = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS, model.config
+    usual, last = config._attn_implementation, len(layers(model)) - 1
+    noted: list[Any] = []
+
+    def attend(module: Any, query: torch.Tensor, key: torch.Tensor, *given: Any, **how: Any) -> Any:
+        if module.layer_idx == last:
+            noted.extend((query, key, how["scaling"]))
+        return functions[usual](module, query, key, *given, **how)
+
+    functions["noted"], config._attn_implementation = attend, "noted"
+    try:
+        yield noted
+    finally:
+        config._attn_implementation = usual
+        del functions["noted"]
+
+
 @contextmanager
 def shortened(model: transformers.PreTrainedModel, blocks: int) -> Iterator[None]:
     """Within, the model has its first blocks alone."""

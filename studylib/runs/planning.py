@@ -85,15 +85,17 @@ Targets = Literal["gold", "sequence_kd", "filtered", "gold, sequence_kd where wi
 _, _, FILTERED, WITHHELD = get_args(Targets)
 
 
-def base_of(run: Run) -> Input:
+def base_of(run: Run | Input) -> Input:
     """The model from outside that a run goes back to: a student to what it began as, not to what
     taught it."""
+    if isinstance(run, Input):
+        return run
     need = next(
         run.needs[name]
         for name in ("base", "init", "model", "student", "teacher")
         if name in run.needs
     )
-    return need if isinstance(need, Input) else base_of(need)
+    return base_of(need)
 
 
 def learning_rate(run: Run, result: Mapping | None = None) -> float:

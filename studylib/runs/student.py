@@ -66,6 +66,8 @@ def _taught_by(
             needs[f"teacher{which}"] = supervised_by.teacher
         if tokens := method_stages.cached(stages):
             needs[f"states{which}"] = supervised_by.states(tokens, targets)
+    if any(stage.prototype.signals.base for stage in stages):
+        needs[supervision.BASE_TEACHER] = planning.base_of(supervisions[0].teacher)
     return needs
 
 

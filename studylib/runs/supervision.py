@@ -16,6 +16,7 @@ from studylib.evaluation import metrics
 from studylib.evaluation.answers import best
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
+from studylib.methods.stages import Stage
 from studylib.methods.views import Served, Teacher
 from studylib.models import loading, lora, parts, prune
 from studylib.runs import answers, budget, inputs, planning, states
@@ -23,6 +24,8 @@ from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop, teachers
 from studylib.training.config import Recipe
+
+BASE_TEACHER = "teacher base"  # what a run calls the base model where that teaches a stage
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Supervision:
 
 
 def _teacher_needs(run: Run) -> list[str]:
-    """The needs of a run that are teachers: `teacher`, `teacher 2` and so on; not their answers."""
+    """The needs of a run that are teachers: `teacher`, `teacher 2` and so on, and `teacher base`;
+    not their answers."""
     return [name for name in run.needs if name.split()[0] == "teacher"]
 
 
@@ -93,7 +97,8 @@ def _teacher(
     on those it is watched by, `dev` (computed now). Several teach by the mean of their
     probabilities, or as a method says. Only where hidden states are compared does it stay: else its
     states and the head that makes logits of them are all that is needed."""
-    model, teacher_tokenizer = inputs.load(store, run.needs[f"teacher{which}"])
+    need = f"teacher{which}"
+    model, teacher_tokenizer = inputs.load(store, run.needs[need])
     inputs.check_vocabularies(run, tokenizer, teacher_tokenizer)
     model.eval()
     head = parts.output_of(model, vocabulary.size(tokenizer))
@@ -106,7 +111,8 @@ def _teacher(
         _cached(run, cached, store, model, tokenizer, dev) if cached else (None, None)
     )
     learnt_from, watching = (
-        Teacher(head, served, model if beside else None, aligned) for served in both
+        Teacher(head, served, model if beside else None, aligned, need == BASE_TEACHER)
+        for served in both
     )
     return learnt_from, watching
 
@@ -272,7 +278,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         else stages
     )
     rows = trials * method_stages.steps(chosen) * parameters["batch_size"]
-    taught = [work.shape(run.needs[name]) for name in _teacher_needs(run)]
+    taught = {name: work.shape(run.needs[name]) for name in _teacher_needs(run)}
     beside, everywhere = (
         any(stage.online for stage in stages),
         method_stages.logits_everywhere(stages),
@@ -280,17 +286,16 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     looked = train.tokens if everywhere else train.answers
     times = trials if run.kind == "lr_search" else 1 + parameters["num_evals"]
     reading = times * dev.rows * shape.forward.flops(dev.tokens, dev.pairs, dev.answers)
-    for teacher in taught:
-        reading += rows * teacher.forward.flops(beside * train.tokens, beside * train.pairs, looked)
+    text = (beside * train.tokens, beside * train.pairs, looked)
+    for name, teacher in taught.items():
+        reading += rows * _share(chosen, name) * teacher.forward.flops(*text)
     training = rows * shape.training.flops(train.tokens, train.pairs, looked)
     answering = times * budget.answering(shape, dev) if run.kind != "lr_search" else 0.0
     done = {"training": training, "reading": reading, "answering": answering}
     held = budget.FLOAT * (budget.TRAINED - 1) * shape.trained  # what a checkpoint is written from
     kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
-    heads = sum(
-        teacher.total if beside else teacher.hidden * teacher.vocabulary for teacher in taught
-    )
+    heads = sum(t.total if beside else t.hidden * t.vocabulary for t in taught.values())
     together = parameters["micro_batch_size"] or parameters["batch_size"]
     logits = (3 + len(taught)) * together * looked * shape.vocabulary
     weights = budget.FLOAT * (budget.TRAINED * shape.trained + heads) + _frozen(shape, parameters)
@@ -298,6 +303,16 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     if "lora" in parameters:  # adapters are added to the weights that they were made for
         memory = max(memory, weights + budget.FLOAT * whole.total)
     return budget.took(run, whole, read, done, memory, kept + held, kept)
+
+
+def _share(stages: Sequence[Stage], name: str) -> float:
+    """The share of the steps in which a teacher of a run is compared with the student."""
+    taught = [
+        stage.steps
+        for stage in stages
+        if stage.uses_teacher and stage.prototype.signals.base == (name == BASE_TEACHER)
+    ]
+    return sum(taught) / method_stages.steps(stages)
 
 
 def _frozen(shape: budget.Shape, parameters: Mapping) -> float:

@@ -46,7 +46,7 @@ def losses(
     student = student_view(model, rows, vocabulary, signals.what == "hidden")
     views = [
         teacher.view(rows, student.batch, signals.online)
-        for teacher in (teachers if signals.supervise else ())
+        for teacher in (signals.among(teachers) if signals.supervise else ())
     ]
     terms = method.loss(student, views)
     if taken := sorted(COLUMNS & terms.keys()):

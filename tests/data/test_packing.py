@@ -303,3 +303,14 @@ def test_a_row_with_some_of_its_branches_is_the_row_of_these_questions():
     expected = packing.pack(replace(prompt, branches=[prompt.branches[n] for n in chosen]))
     assert packing.select(row, chosen) == expected
     assert packing.select(row, range(len(row.asked))) == row
+
+
+def test_a_context_alone_asks_nothing_and_learns_its_own_tokens():
+    row = packs()[0]
+    context = packing.select(row, ())
+    prefix = row.branches.count(0)
+    assert context.ids == row.ids[:prefix] and context.asked == ()
+    assert context.all.targets == context.ids[1:]
+    batch = packing.collate([context, context])
+    assert batch.answers.at.shape == (0,)
+    assert batch.answers.at.dtype == batch.answers.targets.dtype == torch.long

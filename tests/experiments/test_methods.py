@@ -3,15 +3,21 @@
 import json
 
 import pytest
+import torch
 from miniatures import compared
+from miniatures import stages as losses
 
 from studylib.analysis import methods_table
 from studylib.app import study, training_cost
 from studylib.app.results import Source
 from studylib.core.errors import StudyError
+from studylib.core.progress import Progress
 from studylib.methods import stages
 from studylib.methods.multi_exit import MultiExit
+from studylib.models import loading
+from studylib.runs import inputs, kinds, planning
 from studylib.store.store import Store
+from studylib.training import loop
 
 
 def test_every_method_has_a_student_that_differs_in_nothing_else(raw):
@@ -42,6 +48,40 @@ def test_what_a_method_reads_of_its_teacher_is_what_its_student_needs(raw):
     assert needs["multi_exit"] == set()
     assert needs["ddk"] == needs["taid"] == {"teacher", "states"}
     assert needs["redi"] == {"examples 1"} and needs["step_by_step"] == {"examples 0"}
+
+
+def test_the_base_model_teaches_the_stages_that_name_it(raw, tmp_path, monkeypatch):
+    """It is needed beside the fine-tuned teacher, and by no other method; the student is made."""
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path))
+    plain = [losses(forward_kl=1.0, cross_entropy=0.5)[0] | {"steps": 4}]
+    plan = compared(raw, methods=["ernie_tiny", "dm_codec"], stages=plain, control_steps=[])
+    by_name = {called["objective"]: run for run, called in plan.trained}
+    run, other = by_name["ernie_tiny"], by_name["dm_codec"]
+    assert set(run.needs) - {"init", "train", "dev"} == {"teacher", "teacher base"}
+    assert run.needs["teacher base"].value == raw
+    assert "teacher base" not in other.needs
+    taught_by, train = {}, loop.train
+
+    def recorded(model, packs, **given):
+        taught_by.update({teacher.base: teacher.model for teacher in given["teachers"]})
+        return train(model, packs, **given)
+
+    monkeypatch.setattr(loop, "train", recorded)
+    store = Store()
+    for needed in planning.each_run([run]):
+        store.complete(needed, kinds.make(store, Progress(quiet=True)))
+    base, _ = loading.load(raw)
+    fine_tuned, _ = inputs.load(store, run.needs["teacher"])
+    for net, key in ((base, True), (fine_tuned, False)):
+        for weight, other in zip(net.parameters(), taught_by[key].parameters(), strict=True):
+            assert torch.equal(weight, other)
+    curve = json.loads(store.path(run, "curve.json").read_text())
+    assert [("forward_kl" in step, "attention_mse" in step) for step in curve] == [
+        (False, False),
+        *[(False, True)] * 3,
+        (True, True),
+    ]
+    assert {"dev_forward_kl", "dev_cross_entropy", "dev_hidden_mse"} <= curve[0].keys()
 
 
 def test_a_methods_version_is_part_of_its_students_key_alone(raw, monkeypatch):
