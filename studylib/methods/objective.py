@@ -176,7 +176,7 @@ class Objective(Method):
         projected = {term.name for term in self.terms if term.name in FEATURES}
         for name in sorted(projected.difference(WIDTH_FREE) if len({*widths}) > 1 else ()):
             self.projections[name] = torch.nn.ModuleList(
-                _projection(*widths) for _ in range(layers)
+                features.projection(*widths) for _ in range(layers)
             )
 
     def follow(self, earlier: Method) -> None:
@@ -237,12 +237,3 @@ class Objective(Method):
         """That of methods among its losses."""
         for method in self.methods.values():
             method.update(step, steps, logged)
-
-
-def _projection(student_width: int, teacher_width: int) -> torch.nn.Linear:
-    """The same start whatever was drawn before: random numbers of its own."""
-    projection = torch.nn.utils.skip_init(torch.nn.Linear, student_width, teacher_width, bias=False)
-    generator = torch.Generator().manual_seed(student_width * 65536 + teacher_width)
-    with torch.no_grad():
-        projection.weight.normal_(0, student_width**-0.5, generator=generator)
-    return projection
