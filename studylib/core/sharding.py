@@ -11,13 +11,15 @@ from studylib.core.libraries import torch
 from studylib.core.parallel import count
 
 
-def whole(blocks: Iterable[torch.nn.Module], **modules: torch.nn.Module) -> torch.nn.ModuleDict:
+def whole(blocks: Iterable[torch.nn.Module], **modules: torch.nn.Module) -> torch.nn.Module:
     """Modules whose weights several processes share.
 
     All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks,
     and each block's when it is their turn.
     """
-    shared = torch.nn.ModuleDict(modules)
+    shared = torch.nn.Module()  # torch shares no container of modules
+    for name, module in modules.items():
+        shared.add_module(name, module)
     shared.forward = lambda call, *given: call(*given)
     shard((*blocks, shared))
     return shared
