@@ -49,7 +49,7 @@ class SeveralTeachers(Method):
     def weights(self) -> dict[str, float]:
         """Those of DistilBERT, unless others are given."""
         return {
-            "forward_kl": self.divergence,
+            "mean_kl": self.divergence,
             "cross_entropy": self.text,
             "hidden_cosine": self.cosine,
         }
@@ -67,7 +67,7 @@ class SeveralTeachers(Method):
             for teacher in teachers
         ]
         return {
-            "forward_kl": torch.stack(kls).mean(0),
+            "mean_kl": torch.stack(kls).mean(0),
             "cross_entropy": cross_entropy(student.logits, student.targets),
             "hidden_cosine": torch.stack(
                 [
