@@ -2,6 +2,7 @@
 it, each planned once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -37,14 +38,7 @@ class Family:
             sibling: planning.base_model(reference)
             for sibling, reference in experiment.siblings.get(name, {}).items()
         }
-        self.teacher = kinds.teacher.plan(
-            self.base,
-            self.setting,
-            steps=self.training.teacher_steps,
-            lr=self.training.teacher_lr,
-            rank=self.training.teacher_lora,
-            label=self.label,
-        )
+        self.teacher = self._fine_tuned(self.setting, self.label)
         self.order = kinds.layers.plan(
             self.teacher, self.setting, contexts=self.training.pruning_contexts, label=self.label
         )
@@ -70,6 +64,29 @@ class Family:
     def supervised_by(self, name: str, model: Run | Input, mode: str) -> supervision.Supervision:
         """What students can learn from another model."""
         return supervision.Supervision(model, self.setting, mode, f"{self.label} {name}:")
+
+    def several(self, count: int) -> list[supervision.Supervision]:
+        """What students can learn from so many teachers: this one, and the same fine-tuned in other
+        orders, those of the next seeds."""
+        return [self.supervision] + [self._next(number) for number in range(1, count)]
+
+    def _next(self, number: int) -> supervision.Supervision:
+        """What can be learnt from the teacher of the seed after so many."""
+        setting = replace(self.setting, seed=self.setting.seed + number)
+        name = f"teacher of seed {setting.seed}"
+        model = self._fine_tuned(setting, f"{self.label}, seed {setting.seed}")
+        return self.supervised_by(name, model, self.setting.train_prompt)
+
+    def _fine_tuned(self, setting: planning.Setting, label: str) -> Run:
+        training = self.training
+        return kinds.teacher.plan(
+            self.base,
+            setting,
+            steps=training.teacher_steps,
+            lr=training.teacher_lr,
+            rank=training.teacher_lora,
+            label=label,
+        )
 
     def size(self, written: int | str) -> int | str:
         """A size; for the first or the last sibling, what that is called in this family."""

@@ -2,9 +2,9 @@
 equal steps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError, unknown
@@ -14,15 +14,20 @@ from studylib.experiments.families import Family, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
+MOST_TEACHERS = 8
+Teachers = Annotated[int, Field(ge=1, le=MOST_TEACHERS)]
+
 
 class Methods(SinglePrompt):
     """What each of the `methods` adds to one student; none named means all that are known. The
     student has this `size` and is cut from the fine-tuned teacher. It is compared with its control,
-    also trained for each of `control_steps`, and with plain distillation, the `stages`."""
+    also trained for each of `control_steps`, and with plain distillation, the `stages`. Methods of
+    several teachers have `num_teachers`, fine-tuned alike but for the order of questions."""
 
     size: Size
     methods: list[str] = []
     control_steps: list[Count] = []  # of further controls
+    num_teachers: Teachers = 2
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -44,18 +49,22 @@ class Methods(SinglePrompt):
             plain = self.training.stages
             self._add(family, plain, STUDENT, _title(plain))
             for name in self.methods or methods:
-                self._add(family, methods[name].recipe(steps), METHOD, name)
+                several = methods[name].signals.teachers < 0
+                count = self.num_teachers if several else 1
+                self._add(family, methods[name].recipe(steps), METHOD, name, count)
         return plan
 
-    def _add(self, family: Family, stages: Sequence[Mapping], arm: str, objective: str) -> None:
-        """Put a student or a control into the plan, asked in every way that its method answers
-        by."""
+    def _add(
+        self, family: Family, stages: Sequence[Mapping], arm: str, objective: str, teachers: int = 1
+    ) -> None:
+        """Put a student of so many teachers, or a control, into the plan, asked in every way that
+        its method answers by."""
         gold = arm == CONTROL
         model, called = family.add(
             GOLD_ONLY if gold else FINE_TUNED,
             FINE_TUNED,
             self.size,
-            [] if gold else [family.supervision],
+            [] if gold else family.several(teachers),
             stages=stages,
             targets="gold" if gold else self.training.targets,
             title=objective,

@@ -155,11 +155,32 @@ def soft_cross_entropy(
     return -(log_p.exp() * log_q).sum(-1)
 
 
+def pooled_kl(log_p: torch.Tensor, log_q: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """KL(p ‖ q) of log-probabilities (N, V) of which a share `kept` (N, V) from 0 to 1 counts for
+    itself, and the rest of all tokens in one bucket: the full KL where all is kept, 0 where nothing
+    is, between them else."""
+    part = (log_p.exp() * (log_p - log_q) * kept).sum(-1)
+    tiny = torch.finfo(log_p.dtype).tiny
+    rest_p, rest_q = (((1 - kept) * logs.exp()).sum(-1).clamp_min(tiny) for logs in (log_p, log_q))
+    return part + rest_p * (rest_p.log() - rest_q.log())
+
+
 def likeliest(log_p: torch.Tensor, mass: float) -> torch.Tensor:
     """(N, V) True on the fewest tokens of log-probabilities (N, V) that together hold `mass`."""
     ordered, places = log_p.exp().sort(dim=-1, descending=True, stable=True)
     needed = ordered.cumsum(-1) - ordered < mass  # what lies before a token does not suffice
     return torch.zeros_like(needed).scatter(-1, places, needed)
+
+
+def inside(
+    log_p: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor, edge: float
+) -> torch.Tensor:
+    """How far each class lies between two bounds (N,) on the teacher's mass, from 0 to 1, (N, V). A
+    class lies where the likelier ones and half of its own probability end."""
+    mass, order = log_p.exp().sort(dim=-1, descending=True, stable=True)
+    place = torch.empty_like(mass).scatter(-1, order, mass.cumsum(-1) - mass / 2)
+    above, below = place - lower[:, None], upper[:, None] - place
+    return (above / edge).sigmoid() * (below / edge).sigmoid()
 
 
 def _logs(

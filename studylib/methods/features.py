@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from studylib.core.libraries import torch
+from studylib.core.libraries import torch, transformers
 from studylib.methods.divergences import forward_kl
 from studylib.methods.options import Count, Positive, Share
 
@@ -112,6 +112,26 @@ def attention_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     if len(student) != len(teacher):
         student, teacher = student.mean(0, keepdim=True), teacher.mean(0, keepdim=True)
     return (student - teacher).square().sum(-1).mean(0)
+
+
+def projection(student_width: int, teacher_width: int) -> torch.nn.Linear:
+    """From a student's states (T, d) to a teacher's width. The same start whatever was drawn
+    before: random numbers of its own."""
+    linear = torch.nn.utils.skip_init(torch.nn.Linear, student_width, teacher_width, bias=False)
+    generator = torch.Generator().manual_seed(student_width * 65536 + teacher_width)
+    with torch.no_grad():
+        linear.weight.normal_(0, student_width**-0.5, generator=generator)
+    return linear
+
+
+def bridge(
+    student: transformers.PreTrainedModel, teacher: transformers.PreTrainedModel | None
+) -> torch.nn.Module:
+    """What brings the student's states to the teacher's width: a projection, or nothing where the
+    widths are equal."""
+    assert teacher is not None, "a teacher whose states are compared runs"
+    widths = student.config.hidden_size, teacher.config.hidden_size
+    return torch.nn.Identity() if len({*widths}) == 1 else projection(*widths)
 
 
 def _unit(states: torch.Tensor) -> torch.Tensor:

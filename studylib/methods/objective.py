@@ -178,7 +178,7 @@ class Objective(Method):
         projected = {term.name for term in self.terms if term.name in FEATURES}
         for name in sorted(projected.difference(WIDTH_FREE) if len({*widths}) > 1 else ()):
             self.projections[name] = torch.nn.ModuleList(
-                _projection(*widths) for _ in range(layers)
+                features.projection(*widths) for _ in range(layers)
             )
 
     def follow(self, earlier: Method) -> None:
@@ -271,12 +271,3 @@ class Composed(Method):
     def count(self, term: str, rows: Sequence[Pack]) -> float:
         """The tokens that a loss looks at."""
         return self.objective.count(term, rows)
-
-
-def _projection(student_width: int, teacher_width: int) -> torch.nn.Linear:
-    """The same start whatever was drawn before: random numbers of its own."""
-    projection = torch.nn.utils.skip_init(torch.nn.Linear, student_width, teacher_width, bias=False)
-    generator = torch.Generator().manual_seed(student_width * 65536 + teacher_width)
-    with torch.no_grad():
-        projection.weight.normal_(0, student_width**-0.5, generator=generator)
-    return projection

@@ -47,6 +47,8 @@ def test_what_a_method_reads_of_its_teacher_is_what_its_student_needs(raw):
     }
     assert needs["multi_exit"] == set()
     assert needs["ddk"] == needs["taid"] == {"teacher", "states"}
+    assert needs["vlm_ood"] == needs["multi_granularity"] == {"teacher"}
+    assert needs["several_teachers"] == {"teacher", "teacher 2"}
     assert needs["redi"] == {"examples 1"} and needs["step_by_step"] == {"examples 0"}
 
 
@@ -84,6 +86,24 @@ def test_the_base_model_teaches_the_stages_that_name_it(raw, tmp_path, monkeypat
     assert {"dev_forward_kl", "dev_cross_entropy", "dev_hidden_mse"} <= curve[0].keys()
 
 
+def test_a_method_of_several_teachers_has_the_same_one_fine_tuned_in_other_orders(raw):
+    plan = compared(raw, methods=["several_teachers", "ddk"], num_teachers=3, seeds=[4, 5])
+    runs = {(called["objective"], called["seed"]): run for run, called in plan.trained}
+    assert "teacher 2" not in runs["ddk", 4].needs
+    needs = runs["several_teachers", 4].needs
+    teachers = [needs[name] for name in ("teacher", "teacher 2", "teacher 3")]
+    assert [teacher.parameters["seed"] for teacher in teachers] == [4, 5, 6]
+    assert teachers[0].planned == runs["ddk", 4].needs["teacher"].planned
+    for teacher in teachers:
+        assert teacher.needs["base"].planned == teachers[0].needs["base"].planned
+        assert dict(teacher.parameters) | {"seed": 4} == dict(teachers[0].parameters)
+    others = runs["several_teachers", 5].needs
+    assert others["teacher"].planned == teachers[1].planned, "made once"
+    single = compared(raw, methods=["several_teachers"], num_teachers=1)
+    (run,) = (run for run, called in single.trained if called["objective"] == "several_teachers")
+    assert {name for name in run.needs if name.startswith("teacher")} == {"teacher"}
+
+
 def test_a_methods_version_is_part_of_its_students_key_alone(raw, monkeypatch):
     def keys():
         return {called["objective"]: run.recipe for run, called in compared(raw).trained}
@@ -99,6 +119,8 @@ def test_a_methods_version_is_part_of_its_students_key_alone(raw, monkeypatch):
     [
         ({"methods": ["dkk"]}, r"method 'dkk' is unknown: did you mean 'ddk'\?"),
         ({"methods": ["redi", "redi"]}, "methods names 'redi' twice"),
+        ({"num_teachers": 0}, "num_teachers must be greater than or equal to 1, not 0"),
+        ({"num_teachers": 9}, "num_teachers must be less than or equal to 8, not 9"),
     ],
 )
 def test_methods_that_cannot_be_are_refused(raw, changes, word):

@@ -266,3 +266,46 @@ def test_the_interpolated_kl_has_the_gradient_of_the_soft_cross_entropy():
 def test_unlike_vocabularies_are_refused():
     with pytest.raises(StudyError, match="cut both"):
         divergences.forward_kl(STUDENT[:, :-1], TEACHER)
+
+
+def test_a_class_lies_in_the_middle_of_its_part_of_the_mass_likeliest_first():
+    """The first distribution's classes lie at 0.35, 0.95 and 0.8, the second's at 0.9, 0.25 and
+    0.65."""
+    log_p = torch.tensor([[0.7, 0.1, 0.2], [0.2, 0.5, 0.3]]).log()
+    bounds = torch.tensor([0.3, 0.2]), torch.tensor([0.85, 0.7])
+    kept = divergences.inside(log_p, *bounds, 0.001)
+    assert kept.round().tolist() == [[1, 0, 1], [0, 1, 1]]
+    soft = divergences.inside(log_p, *bounds, 0.05)
+    above, below = ((1 / (1 + math.exp(-x)), 1 / (1 + math.exp(-y))) for x, y in ((1, 10), (9, 1)))
+    assert soft[0, 0].item() == pytest.approx(math.prod(above), rel=1e-4)
+    assert soft[1, 2].item() == pytest.approx(math.prod(below), rel=1e-4)
+
+
+def test_pooled_kl_by_hand():
+    """The first class counts whole, the second by half, the third not at all."""
+    p, q, kept = (0.7, 0.1, 0.2), (0.4, 0.3, 0.3), (1.0, 0.5, 0.0)
+    logs = (torch.tensor([each]).log() for each in (p, q))
+    expected = kl((0.7, 0.05, 0.05 + 0.2), (0.4, 0.15, 0.15 + 0.3))
+    value = divergences.pooled_kl(*logs, torch.tensor([kept]))
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pooled_kl_lies_between_zero_and_the_full_kl():
+    log_p, log_q, full = P.log(), Q.log(), divergences.forward_kl(STUDENT, TEACHER)
+    kept = torch.rand(7, 11, generator=torch.Generator().manual_seed(1))
+    values = divergences.pooled_kl(log_p, log_q, kept)
+    assert (values > 0).all() and (values < full).all()
+    torch.testing.assert_close(divergences.pooled_kl(log_p, log_q, torch.ones(7, 11)), full)
+    for equal in (
+        divergences.pooled_kl(log_p, log_q, torch.zeros(7, 11)),
+        divergences.pooled_kl(log_p, log_p, kept),
+    ):
+        torch.testing.assert_close(equal, torch.zeros(7), atol=1e-6, rtol=0)
+
+
+def test_pooled_kl_over_the_likeliest_is_the_kl_of_the_top():
+    kept = divergences.likeliest(P.log(), 0.8)
+    torch.testing.assert_close(
+        divergences.pooled_kl(P.log(), Q.log(), kept.float()),
+        divergences.top_p_kl(STUDENT, TEACHER, mass=0.8),
+    )
