@@ -14,6 +14,7 @@ from IPython.display import Image, Markdown
 from studylib.analysis import (
     contrasts,
     cost,
+    fidelity,
     figures,
     methods_table,
     prompting,
@@ -187,15 +188,16 @@ def _prompting_mode(source: Source) -> Results:
 
 def _methods(source: Source) -> Results:
     table = methods_table.compare(source.rows, training_cost.of(source.plan))
+    near = fidelity.correlations(source.rows)
     return source.results(
-        {"methods": table},
+        {"methods": table, "fidelity": near},
         {
             "table": methods_table.markdown(table),
             "answer": methods_table.answer(table),
-            "conclusion": methods_table.conclusion(table),
+            "conclusion": methods_table.conclusion(table, near),
         },
-        {"frontier": methods_table.frontier(table)},
-        {"table": methods_table.shown(table)},
+        figures.methods(table),
+        {"table": methods_table.shown(table), "fidelity": near},
     )
 
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from invented import rows
 
-from studylib.analysis import methods_table, run_ids, statistics
+from studylib.analysis import figures, methods_table, run_ids, statistics
+from studylib.analysis.fidelity import correlations
 from studylib.core.labels import CONTROL, GOLD_ONLY, METHOD, STUDENT
 
 PLAIN, METHODS = "forward_kl", {"better": 0.7, "worse": 0.4}
@@ -33,17 +34,17 @@ def test_differences_are_to_the_control_and_to_plain_distillation(answered):
     assert table.f1.to_dict() == pytest.approx(
         {"cross_entropy": 50, PLAIN: 60, "better": 70, "worse": 40}
     )
-    assert table.control_difference[[PLAIN, *METHODS]].tolist() == pytest.approx([10, 20, -10])
-    assert table.plain_difference[["cross_entropy", *METHODS]].tolist() == pytest.approx(
+    assert table.control_f1_difference[[PLAIN, *METHODS]].tolist() == pytest.approx([10, 20, -10])
+    assert table.plain_f1_difference[["cross_entropy", *METHODS]].tolist() == pytest.approx(
         [-10, 10, -20]
     )
-    assert pd.isna(table.control_difference["cross_entropy"])
-    assert pd.isna(table.plain_difference[PLAIN])
+    assert pd.isna(table.control_f1_difference["cross_entropy"])
+    assert pd.isna(table.plain_f1_difference[PLAIN])
     assert table.training_flops.to_dict() == dict(
         zip(COSTS.objective, COSTS.training_flops, strict=True)
     )
-    tested = table.control_p.dropna()
-    assert list(table.control_p_holm.dropna()) == pytest.approx(statistics.holm(list(tested)))
+    tested = table.control_f1_p[table.role == STUDENT].dropna()
+    assert list(table.control_f1_p_holm.dropna()) == pytest.approx(statistics.holm(list(tested)))
 
 
 def test_the_answer_counts_methods_and_names_the_best_student(answered):
@@ -59,20 +60,37 @@ def test_the_answer_counts_methods_and_names_the_best_student(answered):
 
 def test_no_method_stands_in_for_plain_distillation_that_has_not_answered(answered):
     table = methods_table.compare(answered[answered.objective != PLAIN], COSTS)
-    assert table.plain_difference.isna().all() and table.control_difference.notna().sum() == 2
+    assert table.plain_f1_difference.isna().all() and table.control_f1_difference.notna().sum() == 2
     assert "1 of 2 methods" in methods_table.answer(table)
 
 
-def test_the_conclusion_tells_who_is_nearer_to_the_teacher(answered):
+def test_exact_match_and_loyalty_have_differences_too(answered):
+    moved = answered.assign(
+        exact_match=answered.f1 / 2, loyalty=answered.objective.map({"better": 0.9}).fillna(0.6)
+    )
+    table = methods_table.compare(moved, COSTS).set_index("objective")
+    assert table.control_exact_match_difference["better"] == pytest.approx(10)
+    assert table.plain_exact_match_difference["worse"] == pytest.approx(-10)
+    assert table.control_loyalty_difference[[PLAIN, "better"]].tolist() == pytest.approx([0, 30])
+
+
+def test_a_control_is_not_among_those_that_are_tested(answered):
+    table = methods_table.compare(answered, COSTS).set_index("objective")
+    assert pd.notna(table.plain_f1_p["cross_entropy"])
+    assert pd.isna(table.plain_f1_p_holm["cross_entropy"])
+
+
+def test_the_conclusion_tells_who_is_significantly_nearer_to_the_teacher(answered):
     near = answered.assign(loyalty=answered.objective.map({"better": 0.9}).fillna(0.6))
-    text = methods_table.conclusion(methods_table.compare(near, COSTS))
-    assert "the control's loyalty to the teacher is 60.0. Nearer to the teacher are better." in text
-    assert "Not nearer are forward_kl, worse." in text
+    table, fidelity = methods_table.compare(near, COSTS), correlations(near)
+    text = methods_table.conclusion(table, fidelity)
+    assert "significantly nearer to the teacher than the control are better." in text
+    assert "Not so are forward_kl, worse." in text and "rank correlation" not in text
 
 
 def test_the_frontier_draws_every_model(answered):
     table = methods_table.compare(answered, COSTS)
-    figure, drawn = methods_table.frontier(table)
+    figure, drawn = figures.methods(table)["frontier"]
     (axis,) = figure.axes
     labels = axis.get_legend_handles_labels()[1]
     assert labels == ["control", PLAIN, *METHODS] and len(drawn) == len(table)
@@ -86,4 +104,4 @@ def test_a_line_names_its_runs_and_those_that_it_is_compared_with(answered):
     compared = {keys["cross_entropy"], keys[PLAIN]}
     for line in table.itertuples():
         assert line.runs == run_ids.joined(compared | {keys[line.objective]})
-    assert list(methods_table.frontier(table)[1].runs) == list(table.runs)
+    assert list(figures.methods(table)["frontier"][1].runs) == list(table.runs)

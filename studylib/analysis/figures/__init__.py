@@ -10,9 +10,11 @@ import pandas as pd
 from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 
+from studylib.analysis import methods_table
 from studylib.analysis.figures.cost import cost_figure
 from studylib.analysis.figures.learning import learning_figure
 from studylib.analysis.figures.look import save
+from studylib.analysis.figures.methods import frontier_figure
 from studylib.analysis.figures.prompting import modes_figure, traits_figure
 from studylib.analysis.figures.retention import retention_figure
 from studylib.analysis.figures.teachers import (
@@ -22,7 +24,7 @@ from studylib.analysis.figures.teachers import (
 )
 from studylib.analysis.retention import BOUNDS, MODEL, SETTING
 
-__all__ = ["capacity_gap", "prompting_mode", "save", "show", "teacher_choice"]
+__all__ = ["capacity_gap", "methods", "prompting_mode", "save", "show", "teacher_choice"]
 Drawn = dict[str, tuple[Figure, pd.DataFrame]]  # by name every figure, with what it draws
 
 
@@ -41,6 +43,12 @@ def capacity_gap(
         cost=(_bounded(costs, kept[kept.eval_prompt == kept.train_prompt]), cost_figure),
         learning=(curves, learning_figure),
     )
+
+
+def methods(table: pd.DataFrame) -> Drawn:
+    """The figure of that notebook (`methods_table.compare`)."""
+    names = [*methods_table.SETTING, *methods_table.MODEL, "f1", "training_flops", "runs"]
+    return {"frontier": (frontier_figure(table), table[names])}
 
 
 def teacher_choice(

@@ -1,0 +1,57 @@
+"""Do students that are nearer to their teacher answer better? Over all methods of one student.
+
+After Stanton et al. (2021, arXiv:2106.05945), who ask it of students of vision models.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from studylib.analysis import pairing, run_ids, statistics
+from studylib.analysis.methods_table import MODEL, SETTING
+from studylib.core.labels import STUDENT
+
+FIDELITY = {"loyalty": "loyalty", "agreement": "agreement with the teacher"}
+FEW_METHODS = 5  # of fewer no correlation is given
+
+
+def correlations(rows: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation, over students, of their F1 with how near they are to their
+    teacher: a line per setting and measure of that, with its 95 % interval.
+
+    The interval is of a bootstrap over articles, which all students share (`pairing.scores`). It is
+    missing where articles are too few, and the line where students are.
+    """
+    lines = []
+    students = pairing.distinct(rows[rows.role == STUDENT])
+    for setting, part in students.groupby(SETTING, sort=False):
+        models = [model for _, model in part.groupby(MODEL[2:], sort=False)]
+        for measure, title in FIDELITY.items():
+            measured = [model for model in models if model[measure].notna().all()]
+            if len(measured) >= FEW_METHODS:
+                line = dict(zip(SETTING, setting, strict=True)) | {"measure": title}
+                lines.append(line | _correlation(pairing.same_seeds(*measured), measure))
+    columns = [*SETTING, "measure", "methods", "correlation", "low", "high", "runs"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _correlation(models: list[pd.DataFrame], measure: str) -> dict:
+    values, clusters = pairing.scores(models, ["f1", measure])  # (2, models, S, n)
+    line = {
+        "methods": len(models),
+        "correlation": float(spearman(*values.mean((-2, -1)))),
+        "runs": run_ids.of(*models),
+    }
+    if statistics.enough_clusters(clusters):
+        drawn = statistics.bootstrap(values, clusters)  # (repeats, 2, models)
+        line["low"], line["high"] = statistics.interval(spearman(drawn[:, 0], drawn[:, 1]))
+    return line
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Rank correlations of scores (..., models); 0 where all of one side are equal."""
+    ranks = [rankdata(scores, axis=-1) for scores in (first, second)]
+    centred = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
+    spread = np.sqrt(np.prod([(part**2).sum(-1) for part in centred], axis=0))
+    product = (centred[0] * centred[1]).sum(-1)
+    return np.divide(product, spread, out=np.zeros_like(product), where=spread > 0)
