@@ -11,10 +11,11 @@ from pathlib import Path
 from studylib.core import sharding
 from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
-from studylib.data import packing, vocabulary
+from studylib.data import packing, prompts, vocabulary
 from studylib.evaluation import generate, metrics
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
+from studylib.methods.stages import Stage
 from studylib.methods.views import Served, Teacher
 from studylib.models import loading, lora, parts, prune
 from studylib.runs import answers, budget, inputs, planning, states
@@ -51,15 +52,17 @@ class Supervision:
             ),
         )
 
-    def states(self, tokens: str, targets: str) -> Run:
-        """The teacher's hidden states on the training rows, at answer positions or at all."""
+    def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
+        """The teacher's hidden states on the training rows, at answer positions or at all; where it
+        reads another `demonstration` than it is asked with, after that."""
+        prompted = prompts.with_demonstration(self.prompted, demonstration)
         return self._once(
-            f"states at {tokens} tokens, {targets}",
+            ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration])),
             lambda label: states.plan(
                 self.teacher,
                 self.setting,
                 self.text(targets),
-                prompted=self.prompted,
+                prompted=prompted,
                 tokens=tokens,
                 targets=targets,
                 label=label,
@@ -260,7 +263,7 @@ def train(
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Steps forward and backward, a teacher's reading beside (of stored states its output head's
-    alone), and what the training is watched by."""
+    alone), answers that methods ask for, and what the training is watched by."""
     parameters, stages = run.parameters, method_stages.parse(run.parameters["stages"])
     shape, whole = work.shape(run, parameters.get("lora", 0)), work.shape(run)
     train, dev = work.text(run, "train", True), work.text(run, "dev")
@@ -272,17 +275,17 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     )
     rows = trials * method_stages.steps(chosen) * parameters["batch_size"]
     taught = [work.shape(run.needs[name]) for name in _teacher_needs(run)]
-    beside, everywhere = (
-        any(stage.online for stage in stages),
-        method_stages.logits_everywhere(stages),
-    )
-    looked = train.tokens if everywhere else train.answers
+    beside = any(stage.online for stage in stages)
+    looked = train.tokens if method_stages.logits_everywhere(stages) else train.answers
     times = trials if run.kind == "lr_search" else 1 + parameters["num_evals"]
     reading = times * dev.rows * shape.forward.flops(dev.tokens, dev.pairs, dev.answers)
-    for teacher in taught:
-        reading += rows * teacher.forward.flops(beside * train.tokens, beside * train.pairs, looked)
     training = rows * shape.training.flops(train.tokens, train.pairs, looked)
     answering = times * budget.answering(shape, dev) if run.kind != "lr_search" else 0.0
+    for stage in chosen:
+        stage_rows = trials * stage.steps * parameters["batch_size"]
+        reading += stage_rows * _taught(stage, taught, train, looked)
+        asked = budget.generating(stage.prototype, "batch", train, shape, *taught)
+        answering += stage_rows / train.rows * asked
     done = {"training": training, "reading": reading, "answering": answering}
     held = budget.FLOAT * (budget.TRAINED - 1) * shape.trained  # what a checkpoint is written from
     kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
@@ -297,6 +300,17 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     if "lora" in parameters:  # adapters are added to the weights that they were made for
         memory = max(memory, weights + budget.FLOAT * whole.total)
     return budget.took(run, whole, read, done, memory, kept + held, kept)
+
+
+def _taught(
+    stage: Stage, teachers: Sequence[budget.Shape], text: budget.Text, looked: float
+) -> float:
+    """FLOPs of the teachers for a row of a stage: where they run beside the student they read it;
+    of stored states their output heads make logits."""
+    if not stage.uses_teacher:
+        return 0.0
+    tokens, pairs = (text.tokens, text.pairs) if stage.online else (0.0, 0.0)
+    return sum(teacher.forward.flops(tokens, pairs, looked) for teacher in teachers)
 
 
 def _frozen(shape: budget.Shape, parameters: Mapping) -> float:
