@@ -8,8 +8,8 @@ or chat), the student reads none; they are compared at the tokens of the gold an
 teacher is that of all methods, fine-tuned without demonstrations. The loss of gold answers has the
 weight that it has in plain distillation, so that the teacher's prompt is all that differs. Where
 students are trained with the same demonstration, this is plain distillation.
-Left out: a teacher with the student's weights, its sampled answers, scratch pads, long prompts; in
-the papers the student starts as the teacher.
+Left out: a student that starts as its teacher; answers that the teacher samples; scratch pads; long
+prompts.
 Source: from memory.
 Run: study run params/tiny/methods.yaml --only context_distillation
 Test: tests/methods/test_context_distillation.py

@@ -7,11 +7,13 @@ huggingface/trl: trl/experimental/gkd/gkd_trainer.py
 
 Here: x is a question with its context. With probability `on_policy` (lambda) all questions of a
 step are answered by the student as it is then, and teacher and student are compared on these
-answers, else on the gold ones. The temperature is that of sampling, 1 as in the paper; the loss has
-none. As in TRL the loss is a mean over all answer tokens of a step; the paper's is one over answers
-of means over their tokens. In the comparison gold answers come first, for half of the steps: the
-paper starts from a student that was fine-tuned. The ends of beta are forward and reverse KL.
-Left out: reinforcement learning beside it; no gradient flows through sampling in the paper, either.
+answers, else on the gold ones. An answer is its first line, in the tokenizer's own tokens, with EOS
+(`on_policy.sampled`); no gradient flows through sampling. The temperature is that of sampling, 1 as
+in the paper; the loss has none. As in TRL the loss is a mean over all answer tokens of a step; the
+paper's is one over answers of means over their tokens. In the comparison gold answers come first,
+for half of the steps: the paper starts from a student that was fine-tuned. The ends of beta are
+forward and reverse KL.
+Left out: reinforcement learning beside it.
 Source: code; the paper from memory.
 Run: study run params/tiny/methods.yaml --only gkd         Test: tests/methods/test_gkd.py
 """

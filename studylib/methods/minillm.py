@@ -10,7 +10,9 @@ exact by a sum over the vocabulary; the second (`later`) has the policy gradient
 come after the token. R is their mean or, without `length_normalised`, their sum: then the expected
 gradient of both terms is that of KL(q(y) ‖ p(y)), but for the division by the number of tokens. No
 gradient flows through R. Both terms are means over all tokens of a step, as in the official code.
-In the comparison gold answers come first, for half of the steps: the paper's first phase.
+An answer is its first line, in the tokenizer's own tokens, with EOS (`on_policy.sampled`): where
+the student drew other tokens for the same text, or was stopped, it is not quite what it drew. In
+the comparison gold answers come first, for half of the steps: the paper's first phase.
 Left out: sampling from a mixture with the teacher (a share alpha of it) and its importance weights;
 PPO's clipping, which is idle where every answer is used for a single step; the loss of pretraining
 text. The official code also counts the token's reward itself in R, doubles rewards, clips them at
