@@ -65,7 +65,7 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
 
 def _beside(model: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """A model's differences to the models that it is compared with, by their names."""
-    line = {}
+    line: dict[str, float] = {}
     for name, metrics in COMPARED.items():
         for metric in metrics:
             known = name in others and model[metric].notna().all()

@@ -6,7 +6,7 @@ from typing import Any
 
 from studylib.data.squad import Question
 
-GOLD = "gold"
+GOLD, SAMPLED = "gold", "sampled"
 
 
 @dataclass(frozen=True)

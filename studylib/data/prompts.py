@@ -287,6 +287,14 @@ def check(mode: str) -> None:
         raise StudyError(f"prompting {mode!r} is unknown: use {', '.join(MODES)}.")
 
 
+def with_demonstration(mode: str, demonstration: str) -> str:
+    """The way of prompting with this demonstration, in the form (plain or chat) of `mode`; that
+    itself where none is named."""
+    if not demonstration:
+        return mode
+    return ("chat " if mode.startswith("chat ") else "") + demonstration
+
+
 def demonstrations(
     questions: Sequence[Question], mode: str, pool: Sequence[Question], seed: int
 ) -> list[Question | None]:

@@ -54,6 +54,10 @@ class Models:
         drawn = [best(generate.answer(*asked, sampling=way)) for way in samplings]
         return [[answers[example.id].text for answers in drawn] for example in examples]
 
+    def rows(self, examples: Sequence[Example]) -> list[Pack]:
+        """The rows of some examples, prompted as the student is."""
+        return [packing.pack(prompt) for prompt in self.build(examples)]
+
     def right(self, example: Example, text: str) -> bool:
         """Whether an answer is exactly one of the example's."""
         return metrics.exact_match(text, **metrics.judged(example)) == 1
@@ -62,8 +66,7 @@ class Models:
         """log p of each example's target with its end, in nats."""
         log_likelihoods: dict[str, float] = {}
         size = vocabulary.size(self.tokenizer)
-        for prompt in self.build(examples):
-            row = packing.pack(prompt)
+        for row in self.rows(examples):
             view = student_view(self.models[model].eval(), [row], size, False, trained=False)
             sums = view.per_sequence(view.log_probs).tolist()
             log_likelihoods |= dict(zip(row.question_ids, sums, strict=True))

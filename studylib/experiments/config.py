@@ -198,12 +198,14 @@ class SinglePrompt(Experiment):
 
 def check_distributions(training: Training) -> None:
     """Raise StudyError for students that learn anything but distributions at answers: a teacher
-    that is prompted otherwise has no more."""
+    that is prompted otherwise has no more; and for a method that prompts teachers itself."""
     stages = method_stages.parse(training.stages)
+    signals = [stage.prototype.signals for stage in stages]
     if training.targets != "gold" or any(
-        stage.online or stage.prototype.signals.at == "all" for stage in stages
+        read.online or read.at == "all" or read.demonstration for read in signals
     ):
         raise StudyError(
             "Teachers are compared by their distributions at answers: set `targets: gold`, and"
-            " leave losses on hidden states and `tokens: all` out of `stages`."
+            " leave losses on hidden states, `tokens: all`, and methods by which a teacher runs"
+            " beside the student or reads a demonstration, out of `stages`."
         )

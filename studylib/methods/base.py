@@ -31,6 +31,8 @@ class Signals:
     logits, or hidden states of inner layers, too. `at`: where logits are compared. `online`: the
     teacher runs beside the student, since what it is asked is not known beforehand. `base`: it is
     the base model, as it was before it was fine-tuned, which has no cached states.
+    `demonstration`: what the teacher reads before the text (`one-shot`, say), whatever the student
+    reads; from cached states at answers, so not `online`.
     """
 
     teachers: int = 1
@@ -38,6 +40,7 @@ class Signals:
     at: Literal["answers", "all"] = "answers"
     online: bool = False
     base: bool = False
+    demonstration: str = ""
 
     @property
     def supervise(self) -> bool:
@@ -83,6 +86,9 @@ class Ask(Protocol):
     ) -> list[list[str]]:
         """So many answers to each example's question; greedy at a temperature of 0."""
 
+    def rows(self, examples: Sequence[Example]) -> list[Pack]:
+        """The rows of some examples, prompted as the student is."""
+
     def right(self, example: Example, text: str) -> bool:
         """Whether an answer is exactly one of the example's."""
 
@@ -100,6 +106,7 @@ class Method:
     signals: Signals = Signals()
     unit: ClassVar[Unit] = "token"  # what a loss is averaged over, in the whole optimiser step
     version: ClassVar[int] = 1  # part of the run's key: raise it when results change
+    gold_first: ClassVar[float] = 0.0  # the share of the steps of `recipe` on gold answers alone
     ways: tuple[str, ...] = ("",)  # to answer by, each asked on every test set
 
     @cached_property
@@ -114,8 +121,11 @@ class Method:
 
     @classmethod
     def recipe(cls, steps: int) -> list[dict[str, Any]]:
-        """The stages by which it is compared with other methods, so many steps in all."""
-        return [{"steps": steps, "method": cls.__module__.rpartition(".")[2]}]
+        """The stages by which it is compared with other methods, so many steps in all: gold answers
+        alone for its share `gold_first`, at least a step, then the method."""
+        first = max(1, int(cls.gold_first * steps)) if cls.gold_first else 0
+        gold = [{"steps": first, "losses": {"cross_entropy": 1.0}}] if first else []
+        return [*gold, {"steps": steps - first, "method": cls.__module__.rpartition(".")[2]}]
 
     @property
     def title(self) -> str:
@@ -141,6 +151,11 @@ class Method:
         """The examples to learn, made once before training; kept as a run of its own where a
         subclass makes them."""
         return examples
+
+    def generates(self, decision: str) -> dict[str, float]:
+        """How many answers to each question `data` asks of each model (`teacher`, `student`), or
+        `batch` at each step, on average; what a run takes is counted by it."""
+        return {}
 
     def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:
         """Change the model that is trained, in place: architecture, initialisation, what is

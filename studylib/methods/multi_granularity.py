@@ -26,11 +26,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from studylib.core.libraries import torch
 from studylib.data import examples as data_examples
-from studylib.data.examples import GOLD
+from studylib.data.examples import GOLD, SAMPLED
 from studylib.data.packing import Pack
 from studylib.data.prompts import Branch
 from studylib.methods.base import Ask, Method, Sampler, Signals
@@ -40,7 +39,6 @@ from studylib.methods.options import Count, Positive, Share
 from studylib.methods.revisions import revised, with_branches
 from studylib.methods.views import View
 
-SAMPLED = "sampled"
 HIDDEN = 32  # neurons of the network that sets the bounds
 START = (0.05, 0.95)  # its output at first: nearly all is kept
 
@@ -49,6 +47,7 @@ class MultiGranularity(Method):
     """Gold answers, and the teacher's distributions on these and on revised samples."""
 
     signals = Signals(online=True)
+    gold_first = 0.5  # so that what the student samples is worth revising
 
     def __init__(
         self,
@@ -62,13 +61,6 @@ class MultiGranularity(Method):
         self.on_policy, self.longest, self.temperature = on_policy, longest, temperature
         self.top, self.edge = top, edge
 
-    @classmethod
-    def recipe(cls, steps: int) -> list[dict[str, Any]]:
-        """Gold answers first, so that what the student samples is worth revising."""
-        first = max(1, steps // 2)
-        gold = {"steps": first, "losses": {"cross_entropy": 1.0}}
-        return [gold, *super().recipe(steps - first)]
-
     def initial_state(self) -> torch.nn.Module:
         """The network that sets the bounds: the same for all questions to begin with."""
         first = torch.nn.utils.skip_init(torch.nn.Linear, 2 * self.top, HIDDEN)
@@ -80,6 +72,10 @@ class MultiGranularity(Method):
             last.weight.zero_()
             last.bias.copy_(torch.tensor([math.log(mass / (1 - mass)) for mass in START]))
         return torch.nn.Sequential(first, torch.nn.Tanh(), last)
+
+    def generates(self, decision: str) -> dict[str, float]:
+        """Each sample of a step is drawn, and drawn again after its correction."""
+        return {"student": 2 * self.on_policy} if decision == "batch" else {}
 
     def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
         """The rows of this step, some of them with revised samples beside the gold answers."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from studylib.core.libraries import torch
 from studylib.data import examples as data_examples
@@ -32,16 +31,10 @@ class Redi(Method):
 
     signals = Signals(what="text")
     unit = "sequence"
+    gold_first = 0.5
 
     def __init__(self, *, alpha: Share = 0.8, samples: Count = 4, temperature: Positive = 1.0):
         self.alpha, self.samples, self.temperature = alpha, samples, temperature
-
-    @classmethod
-    def recipe(cls, steps: int) -> list[dict[str, Any]]:
-        """Gold answers first, then REDI."""
-        first = max(1, steps // 2)
-        gold = {"steps": first, "losses": {"cross_entropy": 1.0}}
-        return [gold, *super().recipe(steps - first)]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -61,6 +54,10 @@ class Redi(Method):
                 named = {"id": f"{example.id} {REJECTED}", "role": REJECTED}
                 pairs.append(data_examples.with_target(example, wrong[0], **named))
         return pairs
+
+    def generates(self, decision: str) -> dict[str, float]:
+        """The teacher's samples, before training."""
+        return {"teacher": self.samples} if decision == "data" else {}
 
     def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
         """−log p(y+)/|y+| and log p(y−)/|y−|, per answer."""

@@ -92,7 +92,9 @@ def parse(stages: Sequence[Mapping]) -> tuple[Stage, ...]:
             "stages must be a list like [{steps: 60, losses: {forward_kl: 1}}], not"
             f" {stages!r}."
         )
-    return tuple(_stage(stage) for stage in stages)
+    parsed = tuple(_stage(stage) for stage in stages)
+    demonstration(parsed)  # refuses several
+    return parsed
 
 
 def _stage(given: Mapping) -> Stage:
@@ -144,6 +146,22 @@ def cached(stages: Sequence[Stage]) -> str | None:
         stage.prototype.signals.at for stage in stages if stage.uses_teacher and not stage.online
     }
     return max(places, key=TOKENS.index, default=None)
+
+
+def demonstration(stages: Sequence[Stage]) -> str:
+    """The demonstration that cached teachers read, if it is another than the student's. Raises
+    StudyError where stages differ: a training has one set of teacher states."""
+    named = {
+        stage.prototype.signals.demonstration
+        for stage in stages
+        if stage.uses_teacher and not stage.online
+    }
+    if len(named) > 1:
+        raise StudyError(
+            "stages: teachers read a demonstration in some stages and not in others: let them read"
+            " the same in all."
+        )
+    return named.pop() if named else ""
 
 
 def logits_everywhere(stages: Sequence[Stage]) -> bool:

@@ -19,6 +19,7 @@ from studylib.data.prompts import Branch
 from studylib.data.squad import Question
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
+from studylib.methods.base import Method
 from studylib.models import flops, loading, lora, parts, prune
 from studylib.models.precision import products_in
 from studylib.runs import inputs, planning
@@ -368,6 +369,16 @@ def answering(shape: Shape, text: Text) -> float:
     after the other."""
     decoding = (ANSWER_TOKENS - 1) * text.questions * shape.forward.flops(1, text.tokens, 1)
     return text.rows * (shape.forward.flops(text.tokens, text.pairs, text.questions) + decoding)
+
+
+def generating(
+    method: Method, decision: str, text: Text, student: Shape, *teachers: Shape
+) -> float:
+    """FLOPs of the answers to all questions of a text that a decision of a method asks of the
+    student and of its first teacher."""
+    shapes = dict(zip(("student", "teacher"), (student, *teachers), strict=False))
+    asked = method.generates(decision)
+    return sum(times * answering(shapes[name], text) for name, times in asked.items())
 
 
 def took(

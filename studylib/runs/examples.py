@@ -11,6 +11,7 @@ from studylib.data import examples as data_examples
 from studylib.evaluation import generate
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
+from studylib.methods.stages import Stage
 from studylib.runs import budget, inputs, planning, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -49,24 +50,30 @@ def plan(
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Ask teacher and student what the method wants to know."""
     parameters = run.parameters
-    stage = {"steps": 1, "method": parameters["method"], "options": parameters["options"]}
-    (parsed,) = method_stages.parse([stage])
     teacher, tokenizer = inputs.load(store, run.needs["teacher"])
     student, _ = inputs.load(store, run.needs["init"])
     build = inputs.builder(run, tokenizer, teacher.config)
     models = {"teacher": teacher, "student": student}
     ask = Models(models, tokenizer, parameters["seed"], build)
     learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
-    examples = parsed.method().data(learnt, ask)
+    examples = _stage(run).method().data(learnt, ask)
     write_json(folder / "examples.json", [asdict(example) for example in examples])
     return {"examples": len(examples)}
 
 
+def _stage(run: Run) -> Stage:
+    """A stage of the method that makes a run's examples, with its options."""
+    made_by = {name: run.parameters[name] for name in ("method", "options")}
+    (stage,) = method_stages.parse([{"steps": 1} | made_by])
+    return stage
+
+
 def cost(work: budget.Work, run: Run) -> budget.Took:
-    """As much as the teacher's answers to the training questions, as often as it samples."""
-    shape, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
-    times = run.parameters["options"].get("samples", 1)
-    done = {"answering": times * budget.answering(shape, text)}
-    held = budget.FLOAT * (shape.total + work.shape(run.needs["init"]).total)
+    """As much as the answers to the training questions that the method asks for."""
+    shape, student = (work.shape(run.needs[name]) for name in ("teacher", "init"))
+    text, method = work.text(run, "train", True), _stage(run).prototype
+    done = {"answering": budget.generating(method, "data", text, student, shape)}
+    times = sum(method.generates("data").values())
+    held = budget.FLOAT * (shape.total + student.total)
     memory = held + budget.FLOAT * shape.hidden * generate.BATCH * max(text.lengths)
     return budget.took(run, shape, times * text.rows * text.tokens, done, memory, 0, 0)

@@ -65,7 +65,8 @@ def _taught_by(
         if any(stage.uses_teacher for stage in stages):
             needs[f"teacher{which}"] = supervised_by.teacher
         if tokens := method_stages.cached(stages):
-            needs[f"states{which}"] = supervised_by.states(tokens, targets)
+            demonstration = method_stages.demonstration(stages)
+            needs[f"states{which}"] = supervised_by.states(tokens, targets, demonstration)
     if any(stage.prototype.signals.base for stage in stages):
         needs[supervision.BASE_TEACHER] = planning.base_of(supervisions[0].teacher)
     return needs

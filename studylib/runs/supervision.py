@@ -11,7 +11,7 @@ from pathlib import Path
 from studylib.core import sharding
 from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
-from studylib.data import packing, vocabulary
+from studylib.data import packing, prompts, vocabulary
 from studylib.evaluation import metrics
 from studylib.evaluation.answers import best
 from studylib.evaluation.ask import Models
@@ -55,15 +55,17 @@ class Supervision:
             ),
         )
 
-    def states(self, tokens: str, targets: str) -> Run:
-        """The teacher's hidden states on the training rows, at answer positions or at all."""
+    def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
+        """The teacher's hidden states on the training rows, at answer positions or at all; where it
+        reads another `demonstration` than it is asked with, after that."""
+        prompted = prompts.with_demonstration(self.prompted, demonstration)
         return self._once(
-            f"states at {tokens} tokens, {targets}",
+            ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration])),
             lambda label: states.plan(
                 self.teacher,
                 self.setting,
                 self.text(targets),
-                prompted=self.prompted,
+                prompted=prompted,
                 tokens=tokens,
                 targets=targets,
                 label=label,
@@ -267,7 +269,7 @@ def train(
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
     """Steps forward and backward, a teacher's reading beside (of stored states its output head's
-    alone), and what the training is watched by."""
+    alone), answers that methods ask for, and what the training is watched by."""
     parameters, stages = run.parameters, method_stages.parse(run.parameters["stages"])
     shape, whole = work.shape(run, parameters.get("lora", 0)), work.shape(run)
     train, dev = work.text(run, "train", True), work.text(run, "dev")
@@ -279,18 +281,21 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     )
     rows = trials * method_stages.steps(chosen) * parameters["batch_size"]
     taught = {name: work.shape(run.needs[name]) for name in _teacher_needs(run)}
-    beside, everywhere = (
-        any(stage.online for stage in stages),
-        method_stages.logits_everywhere(stages),
-    )
-    looked = train.tokens if everywhere else train.answers
+    beside = any(stage.online for stage in stages)
+    looked = train.tokens if method_stages.logits_everywhere(stages) else train.answers
     times = trials if run.kind == "lr_search" else 1 + parameters["num_evals"]
     reading = times * dev.rows * shape.forward.flops(dev.tokens, dev.pairs, dev.answers)
-    text = (beside * train.tokens, beside * train.pairs, looked)
-    for name, teacher in taught.items():
-        reading += rows * _share(chosen, name) * teacher.forward.flops(*text)
     training = rows * shape.training.flops(train.tokens, train.pairs, looked)
     answering = times * budget.answering(shape, dev) if run.kind != "lr_search" else 0.0
+    for stage in chosen:
+        teachers = [
+            teacher
+            for name, teacher in taught.items()
+            if stage.prototype.signals.base == (name == BASE_TEACHER)
+        ]
+        read, asked = _beside(stage, shape, teachers, train, looked)
+        reading += trials * parameters["batch_size"] * read
+        answering += trials * parameters["batch_size"] * asked
     done = {"training": training, "reading": reading, "answering": answering}
     held = budget.FLOAT * (budget.TRAINED - 1) * shape.trained  # what a checkpoint is written from
     kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
@@ -305,14 +310,20 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     return budget.took(run, whole, read, done, memory, kept + held, kept)
 
 
-def _share(stages: Sequence[Stage], name: str) -> float:
-    """The share of the steps in which a teacher of a run is compared with the student."""
-    taught = [
-        stage.steps
-        for stage in stages
-        if stage.uses_teacher and stage.prototype.signals.base == (name == BASE_TEACHER)
-    ]
-    return sum(taught) / method_stages.steps(stages)
+def _beside(
+    stage: Stage,
+    student: budget.Shape,
+    teachers: Sequence[budget.Shape],
+    text: budget.Text,
+    looked: float,
+) -> tuple[float, float]:
+    """FLOPs of a stage beside its student's steps, for a row a step: of the teachers, which read it
+    where they run and of whose stored states the output heads make logits; and of the answers that
+    the method asks for."""
+    tokens, pairs = (text.tokens, text.pairs) if stage.online else (0.0, 0.0)
+    read = sum(teacher.forward.flops(tokens, pairs, looked) for teacher in teachers)
+    asked = budget.generating(stage.prototype, "batch", text, student, *teachers) / text.rows
+    return stage.steps * read * stage.uses_teacher, stage.steps * asked
 
 
 def _frozen(shape: budget.Shape, parameters: Mapping) -> float:

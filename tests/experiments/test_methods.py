@@ -10,6 +10,7 @@ from miniatures import stages as losses
 from studylib.analysis import methods_table
 from studylib.app import study, training_cost
 from studylib.app.results import Source
+from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.methods import stages
@@ -46,6 +47,9 @@ def test_what_a_method_reads_of_its_teacher_is_what_its_student_needs(raw):
         for run, called in compared(raw).trained
     }
     assert needs["multi_exit"] == set()
+    assert needs["gkd"] == needs["minillm"] == {"teacher"}
+    assert needs["context_distillation"] == {"teacher", "states"}
+    assert needs["sequence_kd"] == {"examples 0"}
     assert needs["ddk"] == needs["taid"] == {"teacher", "states"}
     assert needs["vlm_ood"] == needs["multi_granularity"] == {"teacher"}
     assert needs["several_teachers"] == {"teacher", "teacher 2"}
@@ -126,6 +130,46 @@ def test_a_methods_version_is_part_of_its_students_key_alone(raw, monkeypatch):
 def test_methods_that_cannot_be_are_refused(raw, changes, word):
     with pytest.raises(StudyError, match=word):
         compared(raw, **changes)
+
+
+class Stop(Exception):
+    """Stands for a killed process."""
+
+
+class Bar:
+    """Progress that nobody sees, until a step at which the process is killed."""
+
+    def __init__(self, killed_at=None):
+        self.killed_at = killed_at
+
+    def total(self, count):
+        """Not shown."""
+
+    def step(self, number, **losses):
+        if number == self.killed_at:
+            raise Stop
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gkd", "minillm"])
+def test_a_student_that_answers_in_training_is_the_same_to_the_bit_after_a_stop(
+    raw, tmp_path, monkeypatch, name
+):
+    """With its teacher beside it: gold answers for three steps, then the student's for three, amid
+    which it is stopped."""
+    monkeypatch.setattr(filesystem, "CHECKPOINT_SECONDS", -1)
+    plain = [{"steps": 6, "losses": {"forward_kl": 1.0}}]
+    plan, store = compared(raw, methods=[name], control_steps=[], stages=plain), Store(tmp_path)
+    run = next(run for run, called in plan.trained if called["objective"] == name)
+    for need in planning.each_run([run])[:-1]:
+        store.complete(need, kinds.make(store, Progress(quiet=True)))
+    build, whole, halves = kinds.KINDS["student"].build, tmp_path / "whole", tmp_path / "halves"
+    facts = build(run, whole, store, Bar())
+    with pytest.raises(Stop):
+        build(run, halves, store, Bar(killed_at=5))
+    assert build(run, halves, store, Bar()) == facts
+    for file in ("curve.json", "model/model.safetensors"):
+        assert (whole / file).read_bytes() == (halves / file).read_bytes(), file
 
 
 @pytest.mark.slow

@@ -50,8 +50,11 @@ def asker(method: Method, student=None, seed: int = 0) -> Models:
 
 
 def teacher_of(method: Method, teacher) -> Teacher:
-    """The teacher of a method: by its states, or beside the student."""
-    rows, head = packs(), parts.output_of(teacher, VOCABULARY)
+    """The teacher of a method: by its states in the prompt that it reads, or beside the student."""
+    rows, head = (
+        packs(method.signals.demonstration or "zero-shot"),
+        parts.output_of(teacher, VOCABULARY),
+    )
     if method.signals.online:
         return Teacher(head, model=teacher, aligned=range(len(parts.layers(teacher))))
     states = ComputedStates(teacher, rows, method.signals.at)

@@ -7,20 +7,33 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import short_training
 import torch
 from launcher import TORCHRUN
-from miniatures import model
+from miniatures import model, packs
 from patience import PATIENCE
-from short_training import EVERY, VOCABULARY, curves_of, new_rows_of, rows_of, teacher_of, trained
+from short_training import (
+    EVERY,
+    VOCABULARY,
+    asker,
+    curves_of,
+    new_rows_of,
+    rows_of,
+    teacher_of,
+    trained,
+)
 
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.core.project import root
+from studylib.data import examples
+from studylib.evaluation.ask import Models
 from studylib.methods import options, stages
+from studylib.methods.base import Sampler
 from studylib.training import loop
 
 HEADER = re.compile(
@@ -104,6 +117,34 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(name, tmp_path, mon
 def test_the_same_seed_makes_the_same_rows(method):
     for first, second in zip(rows_of(type(method)), new_rows_of(method), strict=True):
         assert first.digest == second.digest
+
+
+def test_answers_that_it_asks_for_are_counted(method, monkeypatch):
+    """By model; of `data`, where nothing else is asked, also how many."""
+    asked = {"answers": Counter(), "log_likelihood": Counter()}
+    originals = {what: getattr(Models, what) for what in asked}
+
+    def counted(what):
+        def call(self, examples, **how):
+            asked[what][how["model"]] += len(examples) * how.get("number", 1)
+            return originals[what](self, examples, **how)
+
+        return call
+
+    for what in asked:
+        monkeypatch.setattr(Models, what, counted(what))
+    rows, ask = packs(), asker(method)
+    learnt = [examples.of(branch.question) for row in rows[:3] for branch in row.asked]
+    method.data(learnt, ask)
+    generated = method.generates("data")
+    assert generated.keys() == asked["answers"].keys() | asked["log_likelihood"].keys()
+    if not asked["log_likelihood"]:
+        assert asked["answers"] == {name: n * len(learnt) for name, n in generated.items()}
+    for counter in asked.values():
+        counter.clear()
+    for step in range(6):
+        method.batch(Sampler(rows, [[step]] * 6, seed=0, step=step), ask)
+    assert method.generates("batch").keys() == asked["answers"].keys()
 
 
 @pytest.mark.slow

@@ -150,6 +150,57 @@ def test_neurons_that_go_by_gradients_take_a_pass_forward_and_backward_more(raw)
     assert took.memory >= plain.memory and took.disk == plain.disk
 
 
+def taught(raw, *several):
+    """What the student of some stages takes, and its run."""
+    plan = planned(raw, sizes=[3], from_base=[], stages=[*several])
+    run = students(plan)["student", "fine-tuned", "mini-3"]
+    return kinds.took(WORK, run).done, run
+
+
+def gkd(steps, share):
+    return {"steps": steps, "method": "gkd", "options": {"on_policy": share}}
+
+
+def test_a_students_answers_in_training_are_counted_by_their_share_of_steps(raw):
+    never, half, always = (taught(raw, gkd(4, share))[0] for share in (0, 0.5, 1))
+    _, run = taught(raw, gkd(4, 1))
+    text, shape = WORK.text(run, "train", True), WORK.shape(run)
+    rows = 4 * run.parameters["batch_size"]
+    expected = rows / text.rows * budget.answering(shape, text)
+    assert always["answering"] - never["answering"] == pytest.approx(expected)
+    assert half["answering"] - never["answering"] == pytest.approx(expected / 2)
+    assert never["training"] == always["training"]
+
+
+def test_a_teacher_beside_its_student_reads_in_its_own_stages_alone(raw):
+    gold = {"steps": 3, "losses": {"cross_entropy": 1.0}}
+    (short, _), (both, run), (long, _) = (
+        taught(raw, *several) for several in ([gkd(2, 1)], [gold, gkd(2, 1)], [gkd(5, 1)])
+    )
+    text, teacher = WORK.text(run, "train", True), WORK.shape(run.needs["teacher"])
+    step = run.parameters["batch_size"] * teacher.forward.flops(
+        text.tokens, text.pairs, text.answers
+    )
+    assert both["reading"] == pytest.approx(short["reading"])
+    assert long["reading"] - short["reading"] == pytest.approx(3 * step)
+    assert both["answering"] == short["answering"] < long["answering"]
+    assert both["training"] == long["training"]
+
+
+def test_what_examples_take_is_as_many_answers_as_their_method_asks_for(raw):
+    def answering(method, **options):
+        stage = {"steps": 2, "method": method, "options": options}
+        _, run = taught(raw, stage)
+        examples = run.needs["examples 0"]
+        text, took = WORK.text(examples, "train", True), kinds.took(WORK, examples)
+        once = budget.answering(WORK.shape(examples.needs["teacher"]), text)
+        return took.flops / once, took.tokens / (text.rows * text.tokens)
+
+    assert answering("sequence_kd") == pytest.approx((1, 1))
+    assert answering("redi") == pytest.approx((4, 4)), "as many as by default"
+    assert answering("redi", samples=2) == pytest.approx((2, 2))
+
+
 def test_adapters_take_less_than_all_weights(raw):
     """Their optimiser states and checkpoints, and FLOPs of a training, as frozen weights take no
     gradient; the merged model is as large."""
