@@ -75,6 +75,16 @@ def test_kept_and_last_differ_where_other_blocks_were_kept():
     assert len({values["forward_kl"] for values in losses.values()}) == 1
 
 
+def test_a_view_that_was_looked_at_before_is_paired_all_the_same():
+    (student, teacher), rows = pair(), packs()[:1]
+    seen = loop.student_view(student, rows, VOCABULARY, True)
+    first, second = (teacher.view(rows, seen.batch, True) for _ in range(2))
+    second.at("all")
+    method = Distiller(mapping="skip")
+    values = [method.loss(seen, [view])["mi_alpha"].item() for view in (first, second)]
+    assert values[0] == values[1] != Distiller().loss(seen, [second])["mi_alpha"].item()
+
+
 def test_alpha_and_temperature_are_those_of_the_loss():
     (student, teacher), rows = pair(), packs()[:1]
     losses = {}

@@ -181,6 +181,19 @@ def test_answers_of_several_tokens_a_step_are_those_of_a_loop_without_a_cache(fa
         assert sum(a.steps for a in answers) < 0.9 * sum(a.tokens for a in answers)
 
 
+@torch.no_grad()
+def test_no_place_is_read_after_the_longest_answer(monkeypatch):
+    net, prompts, seen = sharp("llama"), built("zero-shot", 2), [0]
+    forward = generate._forward
+    monkeypatch.setattr(
+        generate, "_forward", lambda *given: seen.append(int(given[3].max())) or forward(*given)
+    )
+    how = {"masks": [VOCABULARY] * 3, "entropy": 0.0}
+    generate.answer(net, tokenizer(), prompts, longest=5, **how)
+    ends = [len(p.prefix) + len(b.given) + 5 for p in prompts for b in p.branches]
+    assert max(seen) == max(ends) - 2, "the last token is said, not read"
+
+
 class Gold:
     """Stands for states of a teacher that knows the text to learn."""
 
