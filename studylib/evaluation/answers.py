@@ -15,7 +15,7 @@ from safetensors import safe_open
 from studylib.core import filesystem
 from studylib.core.libraries import save_file, torch
 
-PLAIN = ("question_id", "text", "margin", "log_probability", "tokens")  # of an answer, in its order
+PLAIN = ("question_id", "text", "margin", "log_probability", "tokens", "steps")  # of an answer
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Answer:
 
     `margin` is the smallest lead, in logits, of a chosen token over the next best; `gold` (N, d)
     the hidden states, post final norm, that the tokens of the gold answer are predicted from, the
-    first of which begins the answer, too.
+    first of which begins the answer, too. `steps` says how often the model was run for it.
     """
 
     question_id: str
@@ -34,6 +34,7 @@ class Answer:
     log_probability: float
     tokens: int
     gold: torch.Tensor | None = field(default=None, compare=False, repr=False)
+    steps: int = 0
 
     @property
     def probability(self) -> float:
@@ -96,7 +97,7 @@ def _read(work: Path | None) -> dict[int, list[Answer]]:
                 golds = {name: kept.get_tensor(name) for name in kept.offset_keys()}
                 for i, records in json.loads(kept.metadata()["answers"]).items():
                     answers[int(i)] = [
-                        Answer(**dict(zip(PLAIN, record, strict=True)), gold=golds.get(f"{i} {n}"))
+                        Answer(**dict(zip(PLAIN, record, strict=False)), gold=golds.get(f"{i} {n}"))
                         for n, record in enumerate(records)
                     ]
     return answers

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import or_
 from pathlib import Path
 from random import Random
@@ -32,6 +32,7 @@ BATCH = 32  # contexts that are answered together, at most
 LENGTH_RATIO = 1.05  # times the shortest of the contexts that are read together
 EMPTY = 0.25  # share of a batch's contexts that are answered before they leave it
 HIDDEN = -1  # the branch of what no question sees
+PAST, LAST, MASK = range(3)  # kinds of tokens that are read; from the first of them nothing follows
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def answer(
     gold: bool = False,
     shared: bool = False,
     sampling: Sampling | None = None,
+    masks: Sequence[int] = (),
+    entropy: float = 0.0,
     progress: Callable[[Sequence], Iterable] = iter,
     work: Path | None = None,
 ) -> list[Answer]:
@@ -90,8 +93,10 @@ def answer(
 
     An answer has at most `longest` tokens, by default as many as `prompts.longest_answer` says.
     `gold` asks for the states at gold answers, too. Answers are greedy, or drawn by `sampling`.
-    `shared`: several processes answer some of the batches each. From time to time what was said is
-    kept in `work`, from where it goes on.
+    Greedy ones take several tokens a step where `masks` are read after the last: another one from
+    each, as long as its distribution has at most `entropy` nats. `shared`: several processes answer
+    some of the batches each. From time to time what was said is kept in `work`, from where it goes
+    on.
     """
     model.eval()
     longest = longest or longest_answer(b.target for p in prompts for b in p.branches)
@@ -99,7 +104,7 @@ def answer(
         prompts = [
             replace(p, branches=[replace(b, target=[]) for b in p.branches]) for p in prompts
         ]
-    decoder, kept = _Decoder(model, tokenizer, longest, sampling), Kept(work)
+    decoder, kept = _Decoder(model, tokenizer, longest, sampling, masks, entropy), Kept(work)
     if shared:
         batch = min(batch, max(1, -(-len(prompts) // parallel.count())))
     batches = _batched(prompts, batch)
@@ -157,7 +162,8 @@ def _merged(
 @dataclass
 class _Asked:
     """A question while it is answered: its context's row, its branch there, the position of its
-    next token; and the tokens of its answer."""
+    answer; and the tokens of that, so many of which are `read`. The next step says up to `width`
+    more."""
 
     question_id: str
     row: int
@@ -166,6 +172,9 @@ class _Asked:
     gold: torch.Tensor
     random: Random
     tokens: list[int] = field(default_factory=list)
+    read: int = 0
+    width: int = 1
+    steps: int = 0
     count: int = 0
     margin: float = math.inf
     log_probability: float = 0.0
@@ -179,11 +188,12 @@ class _Asked:
             self.log_probability,
             self.count,
             self.gold,
+            self.steps,
         )
 
 
 class _Decoder:
-    """Says the answers of a model, a token of every open question at a time."""
+    """Says the answers of a model, a token of every open question at a time, or several."""
 
     def __init__(
         self,
@@ -191,9 +201,12 @@ class _Decoder:
         tokenizer: transformers.PreTrainedTokenizerBase,
         longest: int,
         sampling: Sampling | None,
+        masks: Sequence[int],
+        entropy: float,
     ):
         self.model, self.tokenizer = model, tokenizer
         self.longest, self.sampling = longest, sampling
+        self.masks, self.entropy = list(masks), entropy
         self.size, self.ends = vocabulary.size(tokenizer), frozenset(tokenizer.all_special_ids)
         self.begun: dict[tuple[int, ...], transformers.DynamicCache] = {}
 
@@ -283,28 +296,62 @@ class _Decoder:
                 kept = torch.tensor([held.index(row) for row in asked], device=device)
                 cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
                 keys, held = keys[kept], list(asked)
-            rows = [asked.get(row, []) for row in held]
-            branches = padded([[q.branch for q in row] for row in rows], -1).to(device)  # (G, W)
-            positions = padded([[q.position + len(q.tokens) - 1 for q in row] for row in rows])
-            ids = padded([[q.tokens[-1] for q in row] for row in rows]).to(device)
-            keys = torch.cat([keys, branches], 1)
-            mask = visible(branches, keys)
-            last = _forward(self.model, cache, ids, positions.to(device), mask)[branches > 0]
+            rows = [[part for q in asked.get(row, []) for part in self._next(q)] for row in held]
+            branches, positions, ids, kinds = (
+                padded([[part[place] for part in row] for row in rows], filling).to(device)
+                for place, filling in enumerate((HIDDEN, 0, 0, PAST))
+            )  # (G, W)
+            mask = visible(branches, torch.cat([keys, branches], 1))
+            fresh = mask[..., keys.shape[1] :]  # (G, 1, W, W)
+            fresh &= torch.ones_like(fresh).tril()
+            last = _forward(self.model, cache, ids, positions, mask)[kinds != PAST]
+            keys = torch.cat([keys, branches.masked_fill(kinds == MASK, HIDDEN)], 1)
+
+    def _next(self, question: _Asked) -> list[tuple[int, int, int, int]]:
+        """What is read for a question in the next step, the tokens of its answer that were not read
+        and masks: branch, position, token and kind of each."""
+        masks = self.masks[: self.longest - question.count - 1]
+        tokens = question.tokens[question.read :]
+        kinds = [PAST] * (len(tokens) - 1) + [LAST] + [MASK] * len(masks)
+        first, question.read = question.position + question.read, len(question.tokens)
+        question.width = 1 + len(masks)
+        return [
+            (question.branch, place, *part)
+            for place, part in enumerate(zip(tokens + masks, kinds, strict=True), start=first)
+        ]
 
     def _say(self, questions: Sequence[_Asked], last: torch.Tensor) -> list[_Asked]:
-        """Say a token of each question by hidden states (R, d), and return the questions whose
-        answers go on."""
+        """Say the next tokens of each question by hidden states, of so many as are its width, and
+        return the questions whose answers go on."""
         with torch.autocast(
             last.device.type, enabled=False
         ):  # of all matrix products the head's alone stays in float32
             logits = self.model.get_output_embeddings()(last.float())[:, : self.size]
         choice = self.sampling.draw(logits, questions) if self.sampling else _likeliest(logits)
-        noted = (values.tolist() for values in (*choice, logits.logsumexp(-1)))  # (R,) each
+        certain = self._certain(logits) if self.masks else torch.zeros(len(logits))
+        columns = (certain, *choice, logits.logsumexp(-1))  # (R,) each
+        noted = zip(*(column.tolist() for column in columns), strict=True)
         return [
             question
-            for question, *token in zip(questions, *noted, strict=True)
-            if self._hear(question, *token)
+            for question in questions
+            if self._hear_all(question, list(islice(noted, question.width)))
         ]
+
+    def _certain(self, logits: torch.Tensor) -> torch.Tensor:
+        """(R,) True on distributions, by their logits (R, V), of little entropy."""
+        logs = logits.log_softmax(-1)
+        return -(logs.exp() * logs).sum(-1) <= self.entropy
+
+    def _hear_all(self, question: _Asked, noted: Sequence[Sequence]) -> bool:
+        """Note the first of some tokens, and those after it as long as they are certain; say
+        whether the answer goes on."""
+        question.steps += 1
+        for number, (certain, *token) in enumerate(noted):
+            if number and not certain:
+                break
+            if not self._hear(question, *token):
+                return False
+        return True
 
     def _hear(
         self, question: _Asked, token: int, value: float, next_best: float, over: float

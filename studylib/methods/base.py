@@ -196,9 +196,10 @@ class Method:
         self,
         model: transformers.PreTrainedModel,
         way: str,
-        plain: Callable[[transformers.PreTrainedModel], Any],
+        plain: Callable[..., Any],
     ) -> Any:
-        """How the finished student is used: by default `plain`, which answers by a model."""
+        """How the finished student is used: by default `plain`, which answers by a model. Keyword
+        arguments of it go to `generate.answer`."""
         return plain(model)
 
 

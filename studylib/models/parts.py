@@ -71,6 +71,17 @@ def final_norm(model: transformers.PreTrainedModel) -> torch.nn.Module:
     return base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
 
 
+@without_gradients()
+def add_token(model: transformers.PreTrainedModel) -> None:
+    """Add a token to a model's vocabulary, after the others; it begins as their mean."""
+    rows = model.config.vocab_size
+    with torch.random.fork_rng(devices=[]):  # the new row is drawn before it is set
+        model.resize_token_embeddings(rows + 1, mean_resizing=False)
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    for end in ends:
+        end.weight[rows] = end.weight[:rows].mean(0)
+
+
 def hidden_states(model: transformers.PreTrainedModel, batch: Batch) -> torch.Tensor:
     """Post-final-norm hidden states of all tokens, (B, T, d)."""
     return layer_states(model, batch, False)[-1]

@@ -3,7 +3,7 @@ states at the gold answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,14 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             },
             folder / "gold.safetensors",
         )
-    return {"questions": len(chosen)}
+    return {"questions": len(chosen)} | (
+        _counted(chosen.values()) if "way" in run.parameters else {}
+    )
+
+
+def _counted(answers: Collection[Answer]) -> dict[str, int]:
+    """Tokens of all answers, and the steps that they took, in each of which the model is run."""
+    return {name: sum(getattr(answer, name) for answer in answers) for name in ("tokens", "steps")}
 
 
 def answered(
@@ -85,8 +92,8 @@ def answered(
     precision, way = run.parameters.get("precision", "fp32"), run.parameters.get("way", "")
     round_frozen(model.requires_grad_(False), precision)
 
-    def plain(current: transformers.PreTrainedModel) -> list[Answer]:
-        return ask(current, tokenizer, prompts, precision, gold=True, **how)
+    def plain(current: transformers.PreTrainedModel, **more: Any) -> list[Answer]:
+        return ask(current, tokenizer, prompts, precision, gold=True, **how, **more)
 
     return _method(run).answer(model, way, plain) if way else plain(model)
 

@@ -14,7 +14,6 @@ from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.methods import stages
-from studylib.methods.multi_exit import MultiExit
 from studylib.models import loading
 from studylib.runs import inputs, kinds, planning
 from studylib.store.store import Store
@@ -29,7 +28,9 @@ def test_every_method_has_a_student_that_differs_in_nothing_else(raw):
         *stages.known(),
     ]
     answering = {asked.called["objective"] for asked in plan.asked if asked.called["student"]}
-    assert answering - set(by_name) == {f"multi_exit, {way}" for way in MultiExit.ways if way}
+    ways = {(name, way) for name, method in stages.known().items() for way in method.ways if way}
+    assert answering - set(by_name) == {f"{name}, {way}" for name, way in ways}
+    assert {("multi_exit", "exit 1/4"), ("dparallel", "parallel")} <= ways
     steps = {called["objective"]: called["steps"] for _, called in plan.trained}
     assert {steps[name] for name in stages.known()} == {2}
     assert [called["steps"] for _, called in plan.trained if called["role"] == "control"] == [2, 4]

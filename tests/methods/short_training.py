@@ -95,7 +95,12 @@ def trained(method_stages, rows, work, *, report=lambda step, values: None, seed
         ask=lambda student: asker(stage.prototype, student),
         report=report,
     )
-    return curve, torch.cat([p.detach().flatten() for p in net.parameters()])
+    return curve, torch.cat([_in_one_piece(p.detach()).flatten() for p in net.parameters()])
+
+
+def _in_one_piece(tensor):
+    """A tensor that several processes may share."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def curves_of(names: Sequence[str], folder: Path) -> dict[str, list[dict]]:
@@ -107,7 +112,7 @@ def curves_of(names: Sequence[str], folder: Path) -> dict[str, list[dict]]:
 
         def recorded(parameters, most, norms=norms):
             norm = clip(parameters, most)
-            norms.append(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm))
+            norms.append(float(_in_one_piece(norm)))
             return norm
 
         stage = {"losses": LOSSES} if name == "objective" else {"method": name}
