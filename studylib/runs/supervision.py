@@ -288,12 +288,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     training = rows * shape.training.flops(train.tokens, train.pairs, looked)
     answering = times * budget.answering(shape, dev) if run.kind != "lr_search" else 0.0
     for stage in chosen:
-        teachers = [
-            teacher
-            for name, teacher in taught.items()
-            if stage.prototype.signals.base == (name == BASE_TEACHER)
-        ]
-        read, asked = _beside(stage, shape, teachers, train, looked)
+        read, asked = _beside(stage, shape, taught, train, looked)
         reading += trials * parameters["batch_size"] * read
         answering += trials * parameters["batch_size"] * asked
     done = {"training": training, "reading": reading, "answering": answering}
@@ -313,13 +308,18 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
 def _beside(
     stage: Stage,
     student: budget.Shape,
-    teachers: Sequence[budget.Shape],
+    taught: Mapping[str, budget.Shape],
     text: budget.Text,
     looked: float,
 ) -> tuple[float, float]:
-    """FLOPs of a stage beside its student's steps, for a row a step: of the teachers, which read it
+    """FLOPs of a stage beside its student's steps, for a row a step: of its teachers, which read it
     where they run and of whose stored states the output heads make logits; and of the answers that
     the method asks for."""
+    teachers = [
+        teacher
+        for name, teacher in taught.items()
+        if stage.prototype.signals.base == (name == BASE_TEACHER)
+    ]
     tokens, pairs = (text.tokens, text.pairs) if stage.online else (0.0, 0.0)
     read = sum(teacher.forward.flops(tokens, pairs, looked) for teacher in teachers)
     asked = budget.generating(stage.prototype, "batch", text, student, *teachers) / text.rows

@@ -144,7 +144,7 @@ def test_answers_that_it_asks_for_are_counted(method, monkeypatch):
         counter.clear()
     for step in range(6):
         method.batch(Sampler(rows, [[step]] * 6, seed=0, step=step), ask)
-    assert method.generates("batch").keys() == asked["answers"].keys()
+    assert method.generates("batch").keys() >= asked["answers"].keys()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from short_training import VOCABULARY, asker, build, rows_of
 
 from studylib.data import examples, prompts
 from studylib.evaluation import generate
+from studylib.evaluation.answers import best
 from studylib.methods import stages
 from studylib.methods.objective import Objective
 from studylib.methods.sequence_kd import SequenceKd
@@ -17,7 +18,7 @@ LEARNT = [examples.of(branch.question) for prompt in built() for branch in promp
 
 def test_the_student_learns_what_the_teacher_says():
     """Asked for itself, without the method, and put into rows as `targets: sequence_kd` does."""
-    answers = generate.best(generate.answer(model("llama", seed=1), tokenizer(), build(LEARNT)))
+    answers = best(generate.answer(model("llama", seed=1), tokenizer(), build(LEARNT)))
     expected = build([prompts.answered(q, answers[q.id].text) for q in LEARNT])
     rows = rows_of(SequenceKd)
     for row, prompt in zip(rows, expected, strict=True):
