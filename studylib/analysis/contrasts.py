@@ -83,7 +83,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 def difference(model: pd.DataFrame, other: pd.DataFrame, metric: str = "f1") -> dict:
     """The mean paired difference of a metric in points on the seeds that both have, as in
     `DIFFERENCE`. Raises StudyError for models that answered other questions."""
-    both = pairing.same_seeds(model, other)
+    both = pairing.shared(model, other)
     values, clusters = pairing.scores(both, [metric])
     differences = 100 * (values[0, 0] - values[0, 1])  # (S, n)
     line = pairing.counts(both[0]) | {"difference": differences.mean(), "runs": run_ids.of(*both)}

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from studylib.analysis import pairing, run_ids, statistics
-from studylib.analysis.methods_table import MODEL, SETTING
+from studylib.analysis import pairing, roles, run_ids, statistics
+from studylib.analysis.methods_table import MODEL, SETTING, other_way
 from studylib.core.labels import STUDENT
 
 FIDELITY = {"loyalty": "loyalty", "agreement": "agreement with the teacher"}
@@ -24,13 +24,14 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     students = pairing.distinct(rows[rows.role == STUDENT])
+    students = students[~other_way(students.assign(arm=roles.arms(students)))]
     for setting, part in students.groupby(SETTING, sort=False):
         models = [model for _, model in part.groupby(MODEL[2:], sort=False)]
         for measure, title in FIDELITY.items():
             measured = [model for model in models if model[measure].notna().all()]
             if len(measured) >= FEW_METHODS:
                 line = dict(zip(SETTING, setting, strict=True)) | {"measure": title}
-                lines.append(line | _correlation(pairing.same_seeds(*measured), measure))
+                lines.append(line | _correlation(pairing.shared(*measured), measure))
     columns = [*SETTING, "measure", "methods", "correlation", "low", "high", "runs"]
     return pd.DataFrame(lines, columns=columns)
 

@@ -105,6 +105,7 @@ def answer(table: pd.DataFrame) -> str:
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
         students, methods = part[part.role == STUDENT], part[part.arm == METHOD]
+        methods = methods[~other_way(methods)]
         best = students.loc[students.f1.idxmax()]
         settings.append(
             {
@@ -127,7 +128,7 @@ def conclusion(table: pd.DataFrame, fidelity: pd.DataFrame) -> str:
     help it by the teacher."""
     settings = []
     for setting, part in table.groupby(SETTING, sort=False):
-        students = part[part.role == STUDENT]
+        students = part[(part.role == STUDENT) & ~other_way(part)]
         nearer = _significant(students, "control_loyalty", 1)
         settings.append(
             {
@@ -138,6 +139,12 @@ def conclusion(table: pd.DataFrame, fidelity: pd.DataFrame) -> str:
         )
     texts = prose.render("methods_conclusion", settings=settings, fidelity=fidelity)
     return f"{answer(table)}\n{texts}"
+
+
+def other_way(lines: pd.DataFrame) -> pd.Series:
+    """Which lines are of a method's student that answers in another way than usual, which follows
+    the method's name."""
+    return (lines.arm == METHOD) & lines.objective.str.contains(", ")
 
 
 def _significant(lines: pd.DataFrame, name: str, sign: int) -> pd.Series:

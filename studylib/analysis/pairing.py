@@ -44,10 +44,15 @@ def check(*models: pd.DataFrame) -> None:
 def same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
     """The rows of each model of the seeds that all of them have. Raises StudyError where these are
     not of the same questions."""
+    models_shared = shared(*models)
+    check(*models_shared)
+    return models_shared
+
+
+def shared(*models: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each model of the seeds that all of them have, whatever their questions."""
     seeds = set.intersection(*(set(model.seed) for model in models))
-    shared = [model[model.seed.isin(seeds)] for model in models]
-    check(*shared)
-    return shared
+    return [model[model.seed.isin(seeds)] for model in models]
 
 
 def scores(models: Sequence[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

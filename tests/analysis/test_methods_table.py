@@ -105,3 +105,12 @@ def test_a_line_names_its_runs_and_those_that_it_is_compared_with(answered):
     for line in table.itertuples():
         assert line.runs == run_ids.joined(compared | {keys[line.objective]})
     assert list(figures.methods(table)["frontier"][1].runs) == list(table.runs)
+
+
+def test_another_way_to_answer_is_a_line_of_the_table_and_no_method_more(answered):
+    early = answered[answered.objective == "better"].assign(objective="better, exit 1/2")
+    table = methods_table.compare(pd.concat([answered, early], ignore_index=True), COSTS)
+    assert list(table.objective[methods_table.other_way(table)]) == ["better, exit 1/2"]
+    assert "1 of 2 methods" in methods_table.answer(table)
+    (axis,) = figures.methods(table)["frontier"][0].axes
+    assert "better, exit 1/2" not in axis.get_legend_handles_labels()[1]

@@ -3,28 +3,35 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from studylib.analysis import formats, methods_table
 from studylib.analysis.figures import look
 from studylib.analysis.methods_table import SETTING
 from studylib.core.labels import CONTROL
 
 
 def frontier_figure(table: pd.DataFrame) -> Figure:
-    """F1 against the FLOPs of training, a panel per test set (`methods_table.compare`); the control
-    at its budgets is a line."""
+    """F1 against the FLOPs of training, a panel per test set (`methods_table.compare`), of students
+    as they answer usually; the control at its budgets is a line."""
+    table = table[~methods_table.other_way(table)]
     panels = list(table.groupby(SETTING, sort=False))
-    figure = look.figure(2.9 * len(panels), "F1 of every method against the FLOPs of its training")
-    axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    names = ["control", *table.objective[table.role != CONTROL].unique()]
+    columns = look.legend_columns(names)
+    figure = look.figure(
+        2.6 * len(panels) + 0.17 * (len(names) / columns + 1),
+        "F1 of every method against the FLOPs of its training",
+    )
+    axes = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
     for axis, (setting, part) in zip(axes, panels, strict=True):
         control = part[part.role == CONTROL].sort_values("training_flops")
         axis.plot(control.training_flops, control.f1, "s--", color="0.4", label="control")
-        for count, (_, row) in enumerate(part[part.role != CONTROL].iterrows()):
-            axis.plot(
-                row.training_flops,
-                row.f1,
-                look.MARKERS[count % len(look.MARKERS)],
-                ls="",
-                label=row.objective,
-            )
-        axis.set(xlabel="training, FLOPs", ylabel="F1", title=", ".join(setting))
-    axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        for _, row in part[part.role != CONTROL].iterrows():
+            count = names.index(row.objective) - 1
+            marker = look.MARKERS[count % len(look.MARKERS)]
+            color = look.PALETTE[count % len(look.PALETTE)]
+            drawn = {"ls": "", "color": color, "label": row.objective}
+            axis.plot(row.training_flops, row.f1, marker, **drawn)
+        axis.set(ylabel="F1", xscale="log")
+        axis.set_title(formats.titled(table, *setting), loc="left", fontsize="medium")
+    axes[-1].set_xlabel("training, FLOPs")
+    look.legend(figure, *axes)
     return figure
