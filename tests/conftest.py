@@ -21,6 +21,7 @@ from refusals import SMALL, check_refusal, exported
 HUB = TemporaryDirectory()
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": HUB.name}
 import_module("huggingface_hub.constants")  # where HF_HOME is read, once
+LONGEST = ("test_kills.py", "test_params.py", "test_methods.py")  # of the marked tests
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)
         os.environ["STUDY_HOME"] = place.name
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first, so that none is left to a process alone in the end
+    (`--no-loadscope-reorder` keeps the order)."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(autouse=True)
