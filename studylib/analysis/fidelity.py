@@ -1,6 +1,7 @@
 """Do students that are nearer to their teacher answer better? Over all methods of one student.
 
-After Stanton et al. (2021, arXiv:2106.05945), who ask it of students of vision models.
+After *generalisation against fidelity* (2025, arXiv:2505.15442). Left out: fidelity of texts by
+n-grams, and sweeps of the temperature and of noise on the teacher's logits.
 """
 
 import numpy as np
@@ -19,8 +20,9 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
     """Spearman's rank correlation, over students, of their F1 with how near they are to their
     teacher: a line per setting and measure of that, with its 95 % interval.
 
-    The interval is of a bootstrap over articles, which all students share (`pairing.scores`). It is
-    missing where articles are too few, and the line where students are.
+    The interval is of a bootstrap over articles, which all students share (`pairing.scores`): it is
+    for these methods, and says nothing of others. It is missing where articles are too few, and the
+    line where students are.
     """
     lines = []
     students = pairing.distinct(rows[rows.role == STUDENT])

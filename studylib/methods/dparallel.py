@@ -5,15 +5,15 @@ arXiv:2509.26488; czg1225/dParallel: llada_train.py, generate.py
     H = entropy at temperature 0.5 where the likeliest token is the right one
     at test: a token is kept if its entropy is at most 0.5 nats, the others are asked again
 
-Here: an added token of the vocabulary is the mask. Of each answer a random number of tokens, one at
-least, is read as it is, the rest as masks; every place predicts its next token, masked or not. The
+Here: an added token of the vocabulary is the mask. Of each answer a random number of tokens, maybe
+none, is read as it is, the rest as masks; every place predicts its next token, masked or not. The
 losses are those of plain distillation (forward KL to the teacher, which reads the answer without
 masks, and half the cross-entropy) and w H, each over all answer tokens of a step. The way
 `parallel` reads `block` − 1 masks after the last token that is known, so it gets up to `block`
 tokens a step: the first, and those after it as long as they are certain. The student is causal, so
 the first uncertain token ends a step. Steps are fewer, FLOPs are not: masks are read, too.
-Left out: LLaDA's two-way attention and scale, the complementary mask (CE', H'), answers that the
-student itself gave before.  Source: code.
+Left out: LLaDA's two-way attention and scale, the complementary mask (CE', H'), H at masked places
+alone (here at all answer tokens), answers that the student itself gave before.  Source: code.
 Run: study run params/tiny/methods.yaml --only dparallel   Test: tests/methods/test_dparallel.py
 """
 
@@ -99,12 +99,12 @@ def certainty(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -
 
 
 def masked(row: Pack, mask: int, random: np.random.Generator) -> Pack:
-    """The row with masks in the place of each answer's last tokens. Its first token stays, and what
-    is predicted where."""
+    """The row with masks in the place of each answer's last tokens, maybe of all. What is predicted
+    where stays."""
     ids, start = list(row.ids), 0
     for length in row.target_lengths:
         read = row.answers.at[start + 1 : start + length]  # the answer's tokens but its end
-        for place in read[random.integers(1, len(read) + 1) :] if read else ():
+        for place in read[random.integers(0, len(read) + 1) :]:
             ids[place] = mask
         start += length
     return replace(row, ids=ids)

@@ -1,9 +1,10 @@
 """The precision of matrix products: float32, or bfloat16 as autocast has them.
 
 bfloat16 means that the operands are rounded to it, products are summed up in float32, and the
-result is rounded. A processor without instructions for it is made to do the same with float32's,
-since torch would multiply element by element there, some 100 times as slowly. Results then differ
-from those of a processor that has them by the order of sums alone, as those of any two processors.
+result is rounded. Where torch has no fast product of this kind, it would multiply element by
+element, some 100 times as slowly; instead the same is done by float32's (`rounding`). Linear maps
+then differ by the order of sums alone, as between any two processors. Attention keeps its
+probabilities in float32, which other processors round.
 
 Try it: python -m pytest tests/models/test_precision.py
 """
@@ -24,8 +25,9 @@ PRECISIONS = get_args(Precision)
 
 @cache
 def is_native(precision: str) -> bool:
-    """Whether torch multiplies in this precision by instructions of this processor."""
-    return precision == "fp32" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether torch has a fast product of this precision for this processor."""
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported
+    return precision == "fp32" or bool(fast and fast())
 
 
 @contextmanager

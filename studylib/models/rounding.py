@@ -17,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 
 class Rounding(TorchFunctionMode):
-    """Where autocast would multiply in bfloat16, multiplies rounded operands in float32 and rounds
-    the result, forward and backward. Weights that are not trained are rounded once."""
+    """Linear maps and attention that autocast would have in bfloat16, of rounded operands in
+    float32, the result rounded, forward and backward. Within the outermost context, weights that
+    are not trained are rounded once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +45,11 @@ class Rounding(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         product = {linear: self._linear, scaled_dot_product_attention: _attention}.get(func)
-        if product is None or not torch.is_autocast_enabled("cpu") or args[0].device.type != "cpu":
+        if (
+            product is None
+            or not torch.is_autocast_enabled("cpu")
+            or next(iter((*args, *kwargs.values()))).device.type != "cpu"
+        ):
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             return product(*args, **kwargs)
@@ -107,10 +112,10 @@ ROUNDING = Rounding()
 
 def _attention(*given: Any, **how: Any) -> Tensor:
     """Attention of rounded queries, keys and values, in float32 up to its rounded result."""
-    given = tuple(
-        tensor.bfloat16().float()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point()
-        else tensor
-        for tensor in given
-    )
-    return scaled_dot_product_attention(*given, **how).bfloat16()
+    named = {name: _operand(value) for name, value in how.items()}
+    return scaled_dot_product_attention(*map(_operand, given), **named).bfloat16()
+
+
+def _operand(value: Any) -> Any:
+    is_number = isinstance(value, Tensor) and value.is_floating_point()
+    return value.bfloat16().float() if is_number else value
