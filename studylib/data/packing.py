@@ -89,7 +89,12 @@ def pack(prompt: Prompt) -> Pack:
 
 def select(row: Pack, chosen: Iterable[int]) -> Pack:
     """The row with some of its branches alone (counted from 0)."""
-    return pack(Prompt(row.ids[: row.branches.count(0)], [row.asked[number] for number in chosen]))
+    return with_branches(row, [row.asked[number] for number in chosen])
+
+
+def with_branches(row: Pack, branches: Iterable[Branch]) -> Pack:
+    """The context of a row with these questions and answers."""
+    return pack(Prompt(row.ids[: row.branches.count(0)], list(branches)))
 
 
 @dataclass(frozen=True)

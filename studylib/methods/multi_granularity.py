@@ -30,13 +30,13 @@ from dataclasses import replace
 from studylib.core.libraries import torch
 from studylib.data import examples as data_examples
 from studylib.data.examples import GOLD, SAMPLED
-from studylib.data.packing import Pack
+from studylib.data.packing import Pack, with_branches
 from studylib.data.prompts import Branch
 from studylib.methods.base import Ask, Method, Sampler, Signals
 from studylib.methods.divergences import inside, pooled_kl
 from studylib.methods.objective import cross_entropy
 from studylib.methods.options import Count, Positive, Share
-from studylib.methods.revisions import revised, with_branches
+from studylib.methods.revisions import revised
 from studylib.methods.views import View
 
 HIDDEN = 32  # neurons of the network that sets the bounds

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from studylib.data import examples as data_examples
 from studylib.data.examples import SAMPLED
-from studylib.data.packing import Pack, pack
-from studylib.data.prompts import Prompt
+from studylib.data.packing import Pack, with_branches
 from studylib.methods.base import Ask, Sampler
 
 
@@ -36,7 +35,4 @@ def sampled(
     ]
     branches = {branch.question.id: branch for row in ask.rows(answered) for branch in row.asked}
     drawn = (branches[example.id] for example in asked)
-    return [
-        pack(Prompt(row.ids[: row.branches.count(0)], [next(drawn) for _ in row.asked]))
-        for row in rows
-    ]
+    return [with_branches(row, [next(drawn) for _ in row.asked]) for row in rows]

@@ -7,21 +7,15 @@ is for short answers. Try it: python -m pytest tests/methods/test_revisions.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from studylib.core.libraries import torch
-from studylib.data.packing import Pack, pack
-from studylib.data.prompts import Branch, Prompt
+from studylib.data.packing import Pack, with_branches
 from studylib.methods.base import Ask
 from studylib.methods.divergences import forward_kl
-
-
-def with_branches(row: Pack, branches: Iterable[Branch]) -> Pack:
-    """The context of a row with these questions and answers."""
-    return pack(Prompt(row.ids[: row.branches.count(0)], list(branches)))
 
 
 def with_answers(rows: Sequence[Pack], answers: Sequence[list[int]]) -> list[Pack]:

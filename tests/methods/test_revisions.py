@@ -6,7 +6,7 @@ import torch
 from miniatures import built, model, packs, tokenizer
 from short_training import asker
 
-from studylib.data import vocabulary
+from studylib.data import packing, vocabulary
 from studylib.evaluation import generate
 from studylib.methods import revisions
 from studylib.methods.base import Method, Signals
@@ -122,7 +122,7 @@ def test_a_revised_answer_is_the_sample_up_to_its_worst_token_then_the_teachers_
         for branch in range(len(row.asked)):
             sample = samples[number]
             (alone,) = revisions.with_answers(
-                [revisions.with_branches(row, [row.asked[branch]])], [sample]
+                [packing.with_branches(row, [row.asked[branch]])], [sample]
             )
             student, (teacher,) = ask.views([alone])
             q, p = (view.logits.softmax(-1) for view in (student, teacher))
