@@ -9,6 +9,7 @@ import sys
 from contextlib import nullcontext
 from os import environ
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from miniatures import built, model, packs, tokenizer
@@ -81,9 +82,9 @@ def main(folder: Path, tasks: list[str]) -> None:
         if verb in ("curve", "stop", "go on"):
             result: object = train(folder, name, verb == "stop")
         elif verb == "states":
-            teachers.SHARD = 4
             (folder / "states").mkdir(exist_ok=True)
-            teachers.store(model("llama"), packs(), folder / "states", iter)
+            with patch.object(teachers, "SHARD", 4):
+                teachers.store(model("llama"), packs(), folder / "states", iter)
             result = []
         else:
             every = generate.answer(

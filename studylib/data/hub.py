@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import logging as hub_logging
+
 from studylib.core.errors import StudyError, redacted, sentence_of
 from studylib.core.filesystem import file_digest
 from studylib.core.libraries import transformers
@@ -33,7 +35,7 @@ def _hide(record: logging.LogRecord) -> bool:
     return True
 
 
-for handler in logging.getLogger("huggingface_hub").handlers:
+for handler in hub_logging.get_logger("huggingface_hub").handlers:  # there once it is imported
     handler.addFilter(_hide)
 
 

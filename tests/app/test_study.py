@@ -355,7 +355,7 @@ def half_right(raw, tmp_path, monkeypatch):
             for number, q in enumerate(asked)
         }
         stand_in = answering(lambda question: texts.get(question, ""))
-        monkeypatch.setattr(supervision.generate, "answer", stand_in)
+        monkeypatch.setattr(generate, "answer", stand_in)
         plan = planned(raw, targets=targets, sizes=[2], from_base=[], eval_prompts=["zero-shot"])
         store = Store(tmp_path)
         study.complete(plan, store)
@@ -409,7 +409,7 @@ def withheld(raw, tmp_path_factory):
     )
     store = Store(tmp_path_factory.mktemp("withheld"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision.generate, "answer", answering("said of {}".format))
+        patch.setattr(generate, "answer", answering("said of {}".format))
         study.complete(plan, store)
     return plan, store
 

@@ -20,6 +20,7 @@ from studylib.core import filesystem
 from studylib.core import project as core_project
 from studylib.core.errors import StudyError
 from studylib.core.project import root
+from studylib.evaluation import generate
 from studylib.experiments.plans import Plan
 from studylib.store import exports
 from studylib.store.run import Run
@@ -409,13 +410,13 @@ def test_a_damaged_table_is_named_in_a_sentence(stored, name, content):
 def test_the_seed_draws_the_sample_and_no_sample_is_refused(stored, monkeypatch):
     job, store, _ = stored
     drawn: list[list[str]] = []
-    asked = verify.generate.answer
+    asked = generate.answer
 
     def noted(model, tokenizer, prompts, **how):
         drawn.append([branch.question.id for prompt in prompts for branch in prompt.branches])
         return asked(model, tokenizer, prompts, **how)
 
-    monkeypatch.setattr(verify.generate, "answer", noted)
+    monkeypatch.setattr(generate, "answer", noted)
     for seed in (0, 0, 1):
         assert looked(job, store, seed=seed, sample=3)[1] == ""
     assert drawn[:3] == drawn[3:6] != drawn[6:] and all(len(some) >= 3 for some in drawn)
