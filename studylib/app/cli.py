@@ -157,7 +157,7 @@ def plan(profile: str, device: str | None, out: Path | None) -> None:
 
     _check_place(out)
     card = app_plan.named(device) if device else None
-    jobs, work = notebooks.jobs(profile), budget.Work()
+    jobs, work = notebooks.jobs(profile), budget.SHARED
     chosen = card or app_plan.here([job.plan for job in jobs], work)
     table = app_plan.runs(jobs, chosen, work)
     print(*app_plan.lines_of(table, chosen), sep="\n")

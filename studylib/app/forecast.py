@@ -18,7 +18,7 @@ from studylib.methods.objective import Objective
 from studylib.models import flops, loading, prune
 from studylib.models.precision import products_in
 from studylib.runs import inputs, kinds, planning
-from studylib.runs.budget import TRAINED, Text, Took, Work, example
+from studylib.runs.budget import SHARED, TRAINED, Text, Took, Work, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop
@@ -101,7 +101,7 @@ class Pace:
 
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs."""
-    store, work, paces, total = (store or Store()).snapshot(), Work(), {}, 0.0
+    store, work, paces, total = (store or Store()).snapshot(), SHARED, {}, 0.0
     for run in missing:
         base = planning.base_of(run).digest
         if base not in paces:

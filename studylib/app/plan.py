@@ -20,7 +20,7 @@ from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
 from studylib.models import parts
 from studylib.runs import kinds
-from studylib.runs.budget import FLOAT, Took, Work
+from studylib.runs.budget import FLOAT, SHARED, Took, Work
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -177,7 +177,7 @@ def lines_of(table: pd.DataFrame, device: Device) -> Iterator[str]:
 def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
     """A warning for each of the missing runs that this machine's memory, or its GPU's, will not
     hold, as far as their sizes are known; and one if all of them will not find room on the disk."""
-    device, work = parts.device(plan.machine.device), Work()
+    device, work = parts.device(plan.machine.device), SHARED
     disk = sum(kinds.took(work, run).disk for run in missing) + max(
         (kinds.took(work, run).work for run in missing), default=0
     )

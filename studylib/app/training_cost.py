@@ -15,7 +15,7 @@ def of(plan: Plan) -> pd.DataFrame:
     """A line per trained student: FLOPs of its training with the search of its learning rate, its
     examples and its teacher's states (`training_flops`), and of an answer (`answer_flops`); by
     family, seed, objective and steps."""
-    work, lines = budget.Work(), []
+    work, lines = budget.SHARED, []
     for asked in plan.asked:
         model = asked.answers.needs["model"]
         if asked.teacher is None or not isinstance(model, Run):

@@ -12,7 +12,7 @@ from studylib.core.filesystem import digest
 from studylib.experiments.plans import Plan
 from studylib.models import loading
 from studylib.runs import planning
-from studylib.runs.budget import Work
+from studylib.runs.budget import SHARED, Work
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -20,7 +20,7 @@ from studylib.store.store import Store
 def differences(plan: Plan, store: Store) -> Iterator[str]:
     """A sentence for each way in which a stored model differs from its plan, its run's result and
     the other models."""
-    accounts, owners = Work(), dict[str, Run]()
+    accounts, owners = SHARED, dict[str, Run]()
     for run in {
         run.planned: run for run, _ in plan.trained if store.result(run) is not None
     }.values():

@@ -64,7 +64,7 @@ class Task:
 
     def _needed(self) -> float:
         """Bytes of disk that the run takes while it is made."""
-        took = kinds.took(budget.Work(), self.run)
+        took = kinds.took(budget.SHARED, self.run)
         return took.disk + took.work
 
 

@@ -4,7 +4,7 @@ Models are built on the meta device, where their FLOPs are counted, and a traini
 through with fake tensors: no weights are needed and nothing is fetched. Texts are counted where
 they are at hand, else estimated from what is known of their set.
 
-took = kinds.took(Work(), run); print(took.flops, took.memory)
+took = kinds.took(SHARED, run); print(took.flops, took.memory)
 """
 
 from __future__ import annotations
@@ -219,6 +219,9 @@ class Work:
         return self.steps[key]
 
 
+SHARED = Work()  # of this process; its keys are digests, so that nothing in it grows old
+
+
 def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
@@ -242,8 +245,9 @@ def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
 
 def _read(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a
-    length."""
+    length. Until it is at hand it is estimated."""
     return (
+        at_hand(run, need),
         planning.base_of(run).digest,
         run.needs[need].digest,
         planning.mode_of(run),

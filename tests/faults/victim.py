@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import nbformat
@@ -22,7 +24,7 @@ from patience import PATIENCE
 
 from studylib.app import cli
 from studylib.core import filesystem
-from studylib.evaluation import answers, generate
+from studylib.evaluation import answers, generate, metrics
 from studylib.runs import inputs, layers, supervision
 from studylib.store import exports
 from studylib.store import store as store_store
@@ -237,6 +239,15 @@ def main(folder: Path, moment: str, home: Path, what: str, kernel: bool) -> int:
     return code
 
 
+def warm(asked: dict) -> None:
+    """Load and count once what every child would by itself: libraries, the plan's costs."""
+    os.chdir(asked["folder"])
+    os.environ["STUDY_HOME"] = asked["home"]
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        cli.main(["plan", asked["what"]])
+        metrics.score("", ["a"])
+
+
 def begin(asked: dict) -> int:
     """A child that runs the study; what it says goes to two files."""
     folder, process = Path(asked["folder"]), os.fork()
@@ -262,6 +273,8 @@ def ended(process: int) -> int:
 
 
 if __name__ == "__main__":
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin):
+        if number == 0:
+            warm(json.loads(line)[0])
         begun = [begin(asked) for asked in json.loads(line)]
         print(json.dumps([ended(process) for process in begun]), flush=True)
