@@ -34,15 +34,16 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
         for job in jobs
     )
     _announce(jobs, showing)
-    for job in jobs:
-        try:
-            if not showing or run_states.showable(job.plan, job.folder):
-                _execute(job, showing)
-        except filesystem.NoRoom:
-            raise  # there is none for the others, either
-        except StudyError as error:
-            say(f"{job.notebook.name} is left out: {error}")
-            failed.append(f"{job.notebook.stem}: {error}")
+    with engines.Pools() as pools:
+        for job in jobs:
+            try:
+                if not showing or run_states.showable(job.plan, job.folder):
+                    _execute(job, showing, pools)
+            except filesystem.NoRoom:
+                raise  # there is none for the others, either
+            except StudyError as error:
+                say(f"{job.notebook.name} is left out: {error}")
+                failed.append(f"{job.notebook.stem}: {error}")
     took, place = spoken(time.monotonic() - started), filesystem.home()
     say(f"Done in {took}; {filesystem.size(place) / 1e6:.0f} MB in {place}.")
     if failed:
@@ -98,11 +99,11 @@ def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[st
         yield from app_plan.too_large(job.plan, new)
 
 
-def _execute(job: Job, showing: bool) -> None:
+def _execute(job: Job, showing: bool, pools: engines.Pools) -> None:
     """Make the runs of one notebook and execute it, unless that was done before and nothing has
     changed since; say what it found."""
     if not showing:
-        completion.complete(job.plan, folder=job.folder)
+        completion.complete(job.plan, folder=job.folder, pools=pools)
     if not showing and job.is_current():
         say(f"{job.notebook.name} was executed before, and nothing has changed since.")
     else:

@@ -21,9 +21,15 @@ from studylib.store.run import Run
 from studylib.store.store import Store
 
 
-def complete(plan: Plan, store: Store | None = None, folder: Path | None = None) -> None:
-    """Make whatever runs of the plan are missing, by the plan's engine; what a run adds to the
-    exported tables is appended to `folder` as soon as it is done. Raises StudyError where the
+def complete(
+    plan: Plan,
+    store: Store | None = None,
+    folder: Path | None = None,
+    pools: engines.Pools | None = None,
+) -> None:
+    """Make whatever runs of the plan are missing, by the plan's engine, which is left again unless
+    it is one of `pools`; what a run adds to the exported tables is appended to `folder` as soon as
+    it is done. Raises StudyError where the
     exported tables are of other weights or of another plan, and, when all else is done, for runs
     that failed."""
     store = store or Store()
@@ -37,7 +43,7 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
     store.open()
     title = f"{folder.name} ({folder.parent.name})" if folder is not None else "all"
     tables = _Tables(folder, _by_run(plan), records) if folder is not None else None
-    with Runs(title, [run.kind for run in missing]) as shown, engines.opened(plan.machine) as pool:
+    with Runs(title, [run.kind for run in missing]) as shown, engines.Pools() as closing:
 
         def keep(run: Run) -> None:
             now = store.snapshot()
@@ -45,6 +51,7 @@ def complete(plan: Plan, store: Store | None = None, folder: Path | None = None)
                 tables.keep(run, now)
             shown.done(run.kind, (now.result(run) or {"seconds": 0.0})["seconds"])
 
+        pool = (pools or closing).of(plan.machine)
         engines.complete(missing, store, plan.machine, pool, keep)
 
 

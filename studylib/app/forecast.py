@@ -100,7 +100,7 @@ class Pace:
 
 
 def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
-    """Expected seconds for the missing runs."""
+    """Expected seconds for the missing runs, made by as many workers as this machine is to have."""
     store, work, paces, total = (store or Store()).snapshot(), SHARED, {}, 0.0
     for run in missing:
         base = planning.base_of(run).digest
@@ -112,7 +112,7 @@ def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> f
                 store,
             )
         total += paces[base].seconds(run, kinds.took(work, run))
-    return total
+    return total / plan.machine.workers
 
 
 def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:

@@ -21,3 +21,9 @@ class Machine(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 2
     processes: Count = 1
+
+    @property
+    def workers(self) -> int:
+        """Processes of this machine that were asked for; each makes runs of its own."""
+        asked = self.engine_options.get("workers", 1) if self.engine == "local" else 1
+        return asked if type(asked) is int and asked > 0 else 1

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context, parent_process
@@ -178,6 +178,22 @@ def opened(machine: Machine) -> Iterator[Executor]:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Pools(ExitStack):
+    """Engines that are opened when first asked for, and left together: notebooks whose machine is
+    the same share its processes, which take seconds to begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: dict[str, Executor] = {}
+
+    def of(self, machine: Machine) -> Executor:
+        """The engine of a machine."""
+        key = machine.model_dump_json()
+        if key not in self._opened:
+            self._opened[key] = self.enter_context(opened(machine))
+        return self._opened[key]
 
 
 def _local(machine: Machine, workers: int | None = None) -> Executor:
