@@ -162,7 +162,14 @@ class Method:
         frozen."""
 
     def follow(self, earlier: Method) -> None:
-        """Take over what an earlier stage has learnt beside the student."""
+        """Go on with what an earlier stage by the same method trains beside the student, where both
+        have it in the same shapes. What is not trained begins anew with its stage."""
+        mine, other = (
+            {name: weight.shape for name, weight in method.state.named_parameters()}
+            for method in (self, earlier)
+        )
+        if mine and type(self) is type(earlier) and mine == other:
+            self.state = earlier.state
 
     def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
         """The rows of one optimiser step."""

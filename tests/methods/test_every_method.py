@@ -114,6 +114,19 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(name, tmp_path, mon
     assert again == curve and torch.equal(weights, same)
 
 
+def test_a_later_stage_goes_on_with_what_is_trained_beside_the_student():
+    training = set()
+    for name in stages.known():
+        curriculum = stages.Curriculum(stages.parse([{"steps": 1, "method": name}] * 2))
+        teacher = teacher_of(curriculum.methods[0], model("llama", hidden_size=48))
+        curriculum.student(model("llama"), [teacher])
+        first, second = (dict(method.state.named_parameters()) for method in curriculum.methods)
+        assert first.keys() == second.keys(), name
+        assert all(second[key] is first[key] for key in first), name
+        training |= {name} if first else set()
+    assert {"dm_codec", "ernie_tiny", "multi_granularity", "vlm_ood"} <= training
+
+
 def test_the_same_seed_makes_the_same_rows(method):
     for first, second in zip(rows_of(type(method)), new_rows_of(method), strict=True):
         assert first.digest == second.digest
