@@ -92,9 +92,14 @@ def select(row: Pack, chosen: Iterable[int]) -> Pack:
     return with_branches(row, [row.asked[number] for number in chosen])
 
 
+def prefix(row: Pack) -> list[int]:
+    """The tokens that all questions of a row see."""
+    return row.ids[: row.branches.count(0)]
+
+
 def with_branches(row: Pack, branches: Iterable[Branch]) -> Pack:
     """The context of a row with these questions and answers."""
-    return pack(Prompt(row.ids[: row.branches.count(0)], list(branches)))
+    return pack(Prompt(prefix(row), list(branches)))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Answer:
 
     `margin` is the smallest lead, in logits, of a chosen token over the next best; `gold` (N, d)
     the hidden states, post final norm, that the tokens of the gold answer are predicted from, the
-    first of which begins the answer, too. `steps` says how often the model was run for it.
+    first of which begins the answer, too. `steps` says how often the model was run for it. `ids`
+    are its tokens without what ended it; they are not kept.
     """
 
     question_id: str
@@ -35,6 +36,7 @@ class Answer:
     tokens: int
     gold: torch.Tensor | None = field(default=None, compare=False, repr=False)
     steps: int = 0
+    ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def probability(self) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
 
 from studylib.core.libraries import transformers
 from studylib.data import packing, vocabulary
 from studylib.data.examples import Example
 from studylib.data.packing import Pack
-from studylib.data.prompts import Prompt
+from studylib.data.prompts import Branch, Prompt
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
 from studylib.evaluation.answers import best
@@ -53,6 +55,34 @@ class Models:
         )
         drawn = [best(generate.answer(*asked, sampling=way)) for way in samplings]
         return [[answers[example.id].text for answers in drawn] for example in examples]
+
+    def continued(
+        self,
+        rows: Sequence[Pack],
+        begun: Sequence[list[int]],
+        *,
+        longest: int,
+        temperature: float,
+        number: int,
+    ) -> list[list[int]]:
+        """The student's answers to all questions of some rows, sampled from their tokens so far to
+        the token that ends the answer to learn, or to `longest` tokens; each by random numbers of
+        its question's id and `number`."""
+        answers = [list(tokens) for tokens in begun]
+        numbers, going, prompts = count(), list[tuple[list[int], Branch]](), []
+        for row in rows:
+            asked = [(answers[next(numbers)], branch) for branch in row.asked]
+            asked = [(a, b) for a, b in asked if len(a) < longest and a[-1:] != b.target[-1:]]
+            branches = [replace(b, given=b.given + a, target=[]) for a, b in asked]
+            prompts += [Prompt(packing.prefix(row), branches)] if asked else []
+            going += asked
+        sampling = generate.Sampling(temperature, self.seed, number)
+        how: dict[str, Any] = {"longest": longest, "sampling": sampling}
+        said = generate.answer(self.models["student"], self.tokenizer, prompts, **how)
+        for (answer, branch), more in zip(going, said, strict=True):
+            has_ended = more.tokens > len(more.ids)
+            answer += [*more.ids, *branch.target[-1:]] if has_ended else more.ids
+        return [answer[:longest] for answer in answers]
 
     def rows(self, examples: Sequence[Example]) -> list[Pack]:
         """The rows of some examples, prompted as the student is."""

@@ -189,6 +189,7 @@ class _Asked:
             self.count,
             self.gold,
             self.steps,
+            tuple(self.tokens),
         )
 
 

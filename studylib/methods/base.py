@@ -86,6 +86,19 @@ class Ask(Protocol):
     ) -> list[list[str]]:
         """So many answers to each example's question; greedy at a temperature of 0."""
 
+    def continued(
+        self,
+        rows: Sequence[Pack],
+        begun: Sequence[list[int]],
+        *,
+        longest: int,
+        temperature: float,
+        number: int,
+    ) -> list[list[int]]:
+        """The student's answers to all questions of some rows, sampled from their tokens so far to
+        the token that ends the answer to learn, or to `longest` tokens; each by random numbers of
+        its question's id and `number`."""
+
     def rows(self, examples: Sequence[Example]) -> list[Pack]:
         """The rows of some examples, prompted as the student is."""
 

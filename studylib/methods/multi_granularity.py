@@ -47,6 +47,7 @@ class MultiGranularity(Method):
     """Gold answers, and the teacher's distributions on these and on revised samples."""
 
     signals = Signals(online=True)
+    version = 2
     gold_first = 0.5  # so that what the student samples is worth revising
 
     def __init__(
@@ -81,15 +82,13 @@ class MultiGranularity(Method):
         """The rows of this step, some of them with revised samples beside the gold answers."""
         rows, random = sampler.next(), sampler.random()
         chosen = [n for n in range(len(rows)) if random.random() < self.on_policy]
-        samples = revised(
-            [rows[n] for n in chosen],
-            ask,
-            random,
-            longest=self.longest,
-            temperature=self.temperature,
-        )
+        asked = [
+            with_branches(rows[n], [_as_sampled(branch, sampler.step) for branch in rows[n].asked])
+            for n in chosen
+        ]
+        samples = revised(asked, ask, longest=self.longest, temperature=self.temperature)
         for n, row in zip(chosen, samples, strict=True):
-            rows[n] = with_branches(row, [*rows[n].asked, *map(_as_sampled, row.asked)])
+            rows[n] = with_branches(row, [*rows[n].asked, *row.asked])
         return rows
 
     def loss(self, student: View, teachers: Sequence[View]) -> dict[str, torch.Tensor]:
@@ -140,6 +139,8 @@ def span_relation(p: torch.Tensor, q: torch.Tensor, sequences: torch.Tensor) -> 
     return (p[:-1] * p[1:] - q[:-1] * q[1:])[pairs].square().sum(-1)
 
 
-def _as_sampled(branch: Branch) -> Branch:
+def _as_sampled(branch: Branch, step: int) -> Branch:
+    """The branch of a question to be answered in a step."""
     question = data_examples.of(branch.question)
-    return replace(branch, question=replace(question, id=f"{question.id} {SAMPLED}", role=SAMPLED))
+    named = replace(question, id=f"{question.id} {SAMPLED} {step}", role=SAMPLED)
+    return replace(branch, question=named)

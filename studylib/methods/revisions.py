@@ -1,7 +1,6 @@
-"""Answers that the student samples while it learns, token by token, corrected by its teacher.
+"""Answers that the student samples while it learns, corrected by its teacher.
 
-Each token takes a pass over the rows whose answers are open, without keys and values kept; so this
-is for short answers. Try it: python -m pytest tests/methods/test_revisions.py
+Try it: python -m pytest tests/methods/test_revisions.py
 """
 
 from __future__ import annotations
@@ -9,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
+from functools import partial
 
 from studylib.core.libraries import torch
 from studylib.data.packing import Pack, with_branches
@@ -28,49 +26,17 @@ def with_answers(rows: Sequence[Pack], answers: Sequence[list[int]]) -> list[Pac
 
 
 def revised(
-    rows: Sequence[Pack],
-    ask: Ask,
-    random: np.random.Generator,
-    *,
-    longest: int,
-    temperature: float = 1.0,
+    rows: Sequence[Pack], ask: Ask, *, longest: int, temperature: float = 1.0
 ) -> list[Pack]:
     """The rows with the student's answers in the place of those to learn: sampled, corrected by the
     teacher at a token, and sampled again after it; of up to `longest` tokens."""
+    continued = partial(ask.continued, rows, longest=longest, temperature=temperature)
     begun: list[list[int]] = [[] for row in rows for _ in row.asked]
-    first, second = random.random((2, len(begun), longest))
-    samples = continued(rows, begun, ask, first, temperature)
+    samples = continued(begun, number=0)
     if samples:
         student, (teacher, *_) = ask.views(with_answers(rows, samples))
         begun = corrected(student.logits, teacher.logits, samples)
-    return with_answers(rows, continued(rows, begun, ask, second, temperature))
-
-
-def continued(
-    rows: Sequence[Pack],
-    answers: Sequence[list[int]],
-    ask: Ask,
-    draws: np.ndarray,
-    temperature: float = 1.0,
-) -> list[list[int]]:
-    """The student's answers to all questions of some rows, each from its tokens so far to its end,
-    or to as many tokens as there are `draws`.
-
-    `draws` (S, L) are numbers from 0 to 1 that choose the tokens: the L of an answer are its own,
-    whatever else is asked. An answer ends with the token that ends the answer to learn.
-    """
-    asked = [branch for row in rows for branch in row.asked]
-    answers, (_, longest) = [list(tokens) for tokens in answers], draws.shape
-    while going := [
-        number
-        for number, tokens in enumerate(answers)
-        if len(tokens) < longest and tokens[-1:] != asked[number].target[-1:]
-    ]:
-        chosen = [draws[number, len(answers[number])] for number in going]
-        logits = _next(rows, answers, going, ask)
-        for number, token in zip(going, _drawn(logits / temperature, chosen), strict=True):
-            answers[number].append(token)
-    return answers
+    return with_answers(rows, continued(begun, number=1))
 
 
 def corrected(
@@ -90,29 +56,3 @@ def corrected(
         agreed = distance[worst].item() == -math.inf
         begun.append(sample if agreed else [*sample[:worst], int(better[worst])])
     return begun
-
-
-def _next(
-    rows: Sequence[Pack], answers: Sequence[list[int]], going: Sequence[int], ask: Ask
-) -> torch.Tensor:
-    """The student's logits (G, V) for the next token of the answers that go on; the target there is
-    never read."""
-    numbers, open_rows = iter(range(len(answers))), []
-    for row in rows:
-        branches = [
-            replace(branch, target=[*answers[number], 0])
-            for branch, number in zip(row.asked, numbers, strict=False)
-            if number in going
-        ]
-        open_rows += [with_branches(row, branches)] if branches else []
-    student, _ = ask.views(open_rows)
-    with torch.no_grad():
-        return student.head(student.hidden(-1)[student.lengths.cumsum(0) - 1])
-
-
-def _drawn(logits: torch.Tensor, chosen: Sequence[float]) -> list[int]:
-    """Of each distribution (G, V) the token at which the sum of probabilities passes a number."""
-    up_to = logits.double().softmax(-1).cumsum(-1)
-    places = up_to.new_tensor(chosen)[:, None] * up_to[:, -1:]
-    tokens = torch.searchsorted(up_to, places, right=True)
-    return tokens.clamp_max(logits.shape[1] - 1)[:, 0].tolist()
