@@ -61,7 +61,7 @@ def test_an_answer_depends_on_its_question_and_number_and_not_on_what_is_asked_b
 
 
 def test_an_answer_goes_on_from_its_tokens_to_its_end_or_to_its_longest():
-    rows, ask = packs(), asker(Online())
+    rows, ask = packs()[:3], asker(Online())
     end = tokenizer().eos_token_id
     begun = [[5, 6], [5, end], [7] * 4, *([8] for _ in answers_of(rows)[3:])]
     answers = ask.continued(rows, begun, longest=4, temperature=1.0, number=0)
@@ -69,9 +69,7 @@ def test_an_answer_goes_on_from_its_tokens_to_its_end_or_to_its_longest():
     for tokens, before in zip(answers, begun, strict=True):
         assert tokens[: len(before)] == before and len(before) <= len(tokens) <= 4
         assert end not in tokens[:-1]
-    assert {len(tokens) for tokens in answers[3:]} == {4}
-    many = ask.continued(rows, begun, longest=40, temperature=1.0, number=0)
-    assert min(len(tokens) for tokens in many[3:]) < 40, "a line break ends it, too"
+    assert {len(tokens) for tokens in answers[3:]} == {4}, "where nothing ends them"
     assert begun[0] == [5, 6], "what was given stays as it is"
 
 
