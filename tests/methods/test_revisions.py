@@ -61,7 +61,7 @@ def test_an_answer_depends_on_its_question_and_number_and_not_on_what_is_asked_b
 
 
 def test_an_answer_goes_on_from_its_tokens_to_its_end_or_to_its_longest():
-    rows, ask = packs()[:3], asker(Online())
+    rows, ask = packs()[:8], asker(Online())
     end = tokenizer().eos_token_id
     begun = [[5, 6], [5, end], [7] * 4, *([8] for _ in answers_of(rows)[3:])]
     answers = ask.continued(rows, begun, longest=4, temperature=1.0, number=0)
