@@ -11,7 +11,6 @@ Both lower-case, drop punctuation, drop articles and split into words, in this o
 
 import re
 import string
-import sys
 import unicodedata
 from functools import cache
 
@@ -34,18 +33,21 @@ RULES = {
 IDEOGRAPH = re.compile("([\u4e00-\u9fa5])")
 
 
-@cache
-def _punctuation(rules: str) -> dict[int, None]:
-    """What is dropped: ASCII punctuation for SQuAD; for MLQA also every character of a Unicode
-    category P."""
-    ascii_only = dict.fromkeys(map(ord, string.punctuation))
-    if rules == "squad":
-        return ascii_only
-    return ascii_only | {
-        code: None
-        for code in range(sys.maxunicode)
-        if unicodedata.category(chr(code)).startswith("P")
-    }
+class _Punctuation(dict[int, int | None]):
+    """What is dropped, as `str.translate` asks for it: ASCII punctuation for SQuAD; for MLQA also
+    every character of a Unicode category P, each looked up when it is first met."""
+
+    def __init__(self, rules: str):
+        super().__init__(dict.fromkeys(map(ord, string.punctuation)))
+        self.wide = rules != "squad"
+
+    def __missing__(self, code: int) -> int | None:
+        is_dropped = self.wide and unicodedata.category(chr(code)).startswith("P")
+        self[code] = None if is_dropped else code
+        return self[code]
+
+
+_punctuation = cache(_Punctuation)
 
 
 def usual_rules(language: str, *, mlqa: bool = False) -> str:
