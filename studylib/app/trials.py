@@ -114,11 +114,11 @@ class Trials(AbstractContextManager):
         defaults = self.search.trial(self.search.defaults)
         every = planning.each_run(defaults.runs)
         plan = self.search.plan([*trials, defaults])
-        own = [run for run in every if run.kind in OWN]
+        each = [run for run in every if run.kind in OWN]
         shared = [run for run in every if run.kind not in OWN]
         return (
             forecast.seconds(plan, missing)
-            + later * forecast.seconds(plan, own)
+            + later * forecast.seconds(plan, each)
             + fresh * forecast.seconds(plan, shared)
         )
 

@@ -125,8 +125,10 @@ class Search:
             else spaces.read(self.method, name, known[name].kind, value)
             for name, value in described.items()
         }
-        own = {} if LOSSES in given else self.options
-        ranges = {name: option.range for name, option in own.items()} | given
+        open_options = {} if LOSSES in given else self.options
+        ranges = {name: option.range for name, option in open_options.items()} | given
+        for targets in getattr(given.get(TARGETS), "choices", ()):
+            self.experiment.check_targets(targets)
         space = {name: where for name, where in ranges.items() if where is not None}
         if not any(map(spaces.is_open, space.values())):
             raise StudyError(
@@ -135,7 +137,7 @@ class Search:
             )
         if mixed := [name for name in described if LOSSES in given and name in self.options]:
             raise StudyError(f"{mixed[0]} belongs to losses of the profile, `losses` names others.")
-        return space, [*self.decided, *(name for name in own if name not in space)]
+        return space, [*self.decided, *(name for name in open_options if name not in space)]
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from studylib.models import parts
 
 Pairing = Literal["kept", "skip", "last"]
 Inner = Literal[
-    "mi_alpha", "hidden_mse", "hidden_cosine", "token_relation", "neighbour_kl", "axis_cosine"
+    "hidden_mse", "hidden_cosine", "token_relation", "mi_alpha", "neighbour_kl", "axis_cosine"
 ]
 Soft = Literal[
     "forward_kl",
