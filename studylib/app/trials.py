@@ -17,7 +17,7 @@ from studylib.core.machine import Machine
 from studylib.core.progress import Runs, say, spoken
 from studylib.engines import clusters, engines
 from studylib.experiments import search as planned
-from studylib.experiments.search import OWN, Score, Search, Trial
+from studylib.experiments.search import TRIAL_KINDS, Score, Search, Trial
 from studylib.runs import inputs, planning
 from studylib.store.run import Run
 from studylib.store.store import Store, failure
@@ -83,7 +83,7 @@ class Trials(AbstractContextManager):
                 " goes on."
             )
             self._begin(len(trials) + later)
-        if any(run.kind not in OWN for run in missing):
+        if any(run.kind not in TRIAL_KINDS for run in missing):
             inputs.rehearse(missing)  # trials differ in nothing that is prompted
         try:
             engines.complete(missing, self.store, self.machine, self.pool, lambda run: None)
@@ -114,8 +114,8 @@ class Trials(AbstractContextManager):
         defaults = self.search.trial(self.search.defaults)
         every = planning.each_run(defaults.runs)
         plan = self.search.plan([*trials, defaults])
-        each = [run for run in every if run.kind in OWN]
-        shared = [run for run in every if run.kind not in OWN]
+        each = [run for run in every if run.kind in TRIAL_KINDS]
+        shared = [run for run in every if run.kind not in TRIAL_KINDS]
         return (
             forecast.seconds(plan, missing)
             + later * forecast.seconds(plan, each)
@@ -124,7 +124,7 @@ class Trials(AbstractContextManager):
 
     def diverged(self, run: Run) -> str:
         """Why a run of a trial's own diverged, which it would do again; nothing if it did not."""
-        key = self.store.key(run) if run.kind in OWN else None
+        key = self.store.key(run) if run.kind in TRIAL_KINDS else None
         if key is None or self.store.result(run) is not None:
             return ""
         folder = self.store.folder(run)

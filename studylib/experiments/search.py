@@ -29,7 +29,7 @@ from studylib.store.store import Store
 
 OBJECTIVE = "objective"  # in place of a method: the weighted losses of the profile's `stages`
 LR, TARGETS, LOSSES = "lr", "targets", "losses"  # what can be searched beside options
-OWN = ("student", "lr_search", "examples")  # kinds of run that a trial has for itself
+TRIAL_KINDS = ("student", "lr_search", "examples")  # kinds of run that a trial has for itself
 FRESH = 2  # seeds that no trial of the search has seen
 
 

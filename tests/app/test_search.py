@@ -111,11 +111,11 @@ def trials_of(folder: Path) -> dict:
 
 def test_a_planted_best_is_nearly_found(stubs, written, profile, capsys):
     assert main(["search", profile(), "--method", "hinton"]) == 0
-    output, told = capsys.readouterr().out, trials_of(written)
-    assert len(told["trials"]) == 24 and told["trials"][0]["options"] == DEFAULTS
-    scores = [trial["dev_f1"] for trial in told["trials"]]
+    output, record = capsys.readouterr().out, trials_of(written)
+    assert len(record["trials"]) == 24 and record["trials"][0]["options"] == DEFAULTS
+    scores = [trial["dev_f1"] for trial in record["trials"]]
     assert scores[0] < 30 and max(scores) > 90
-    (stage,) = told["recommended"]["training"]["stages"]
+    (stage,) = record["recommended"]["training"]["stages"]
     assert stage["options"]["temperature"] == pytest.approx(BEST["temperature"], rel=0.5)
     assert stage["options"]["hard"] == pytest.approx(BEST["hard"], abs=0.15)
     first, needed, time, *_ = output.splitlines()
@@ -229,9 +229,9 @@ def test_who_was_lucky_with_the_first_seed_is_not_recommended(stubs, written, pr
 
     stubs.score = lucky
     assert main(["search", profile(), "--method", "hinton", "--trials", "12"]) == 0
-    told = trials_of(written)
-    best = max(told["trials"], key=lambda trial: trial["dev_f1"])
-    assert best["dev_f1"] == 90 and told["recommended"]["trial"] == 0
+    record = trials_of(written)
+    best = max(record["trials"], key=lambda trial: trial["dev_f1"])
+    assert best["dev_f1"] == 90 and record["recommended"]["trial"] == 0
     assert "| -30.0 |" in (written / "table.md").read_text(encoding="utf-8")
 
 
@@ -241,8 +241,8 @@ def test_what_is_recommended_is_accepted_by_the_profile(stubs, written, profile)
     pasted = parameters.read(notebook(Path("methods.yaml")), written / "recommended.yaml")
     training = grouped(PROFILE)["training"] | pasted["training"]
     plan = notebooks.jobs(profile(training=training))[0].plan
-    told = trials_of(written)
-    (key,) = told["trials"][told["recommended"]["trial"]]["runs"]
+    record = trials_of(written)
+    (key,) = record["trials"][record["recommended"]["trial"]]["runs"]
     assert key in {Store().key(run) for run, _ in plan.trained}
 
 
@@ -251,12 +251,12 @@ def test_ranges_come_from_a_file(stubs, written, profile, tmp_path, capsys):
     space.write_text("temperature: {low: 3, high: 8}\nhard: 0.5\nlr: [1e-3, 2e-3]\n")
     command = ["search", profile(), "--method", "hinton", "--trials", "5", "--space", str(space)]
     assert main(command) == 0
-    told = trials_of(written)
-    first, *others = [trial["options"] for trial in told["trials"]]
+    record = trials_of(written)
+    first, *others = [trial["options"] for trial in record["trials"]]
     assert first == {"temperature": 2.0, "hard": 0.5, "lr": 0.001}, "the defaults, out of the space"
     assert all(3 <= options["temperature"] <= 8 and options["hard"] == 0.5 for options in others)
     assert {options["lr"] for options in others} == {0.001, 0.002}
-    assert told["recommended"]["training"]["lrs"][0] in (0.001, 0.002)
+    assert record["recommended"]["training"]["lrs"][0] in (0.001, 0.002)
 
 
 @pytest.mark.parametrize(

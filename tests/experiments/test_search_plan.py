@@ -9,7 +9,7 @@ from studylib.core.checks import checked
 from studylib.core.errors import StudyError
 from studylib.core.labels import CONTROL, STUDENT
 from studylib.experiments.methods import Methods
-from studylib.experiments.search import OBJECTIVE, OWN, Search
+from studylib.experiments.search import OBJECTIVE, TRIAL_KINDS, Search
 from studylib.methods import stages
 from studylib.methods.spaces import Categorical, Float, Int
 
@@ -81,7 +81,7 @@ def test_no_test_set_is_planned(raw):
     assert {"train", "dev"} <= needed and "near" not in needed
     kinds = [run.kind for run in plan.runs]
     assert kinds[-1] == "student" and kinds.count("student") == 1
-    assert {run.kind for run in plan.runs} & set(OWN) == {"student"}
+    assert {run.kind for run in plan.runs} & set(TRIAL_KINDS) == {"student"}
 
 
 @pytest.mark.parametrize("name", WITHOUT)
