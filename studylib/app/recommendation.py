@@ -186,12 +186,10 @@ def _text(
 ) -> str:
     """The tables in Markdown, with what belongs to their numbers."""
     training, dev = search.training, len(inputs.questions(search.base.dev))
-    ranges = "; ".join(f"{name} {where}" for name, where in search.space.items())
     notes = [
         f"Dev F1 is on {dev} dev questions after the last step; no test set was asked.",
         f"Every trial has {training.steps} steps of {training.batch_size} contexts.",
-        f"Searched: {ranges}.",
-        *([f"Fixed: {', '.join(search.fixed)}."] if search.fixed else []),
+        search.described,
         BY_LUCK,
     ]
     again = tables.markdown(pd.DataFrame([_again(each, retrained[0]) for each in retrained]))

@@ -68,11 +68,9 @@ def _optuna() -> Any:
 def _announced(search: Search, trials: int) -> str:
     """What will be done, in words."""
     training = search.training
-    ranges = "; ".join(f"{name} {where}" for name, where in search.space.items())
-    fixed = f" Fixed: {', '.join(search.fixed)}." if search.fixed else ""
     return (
         f"{search.method}: {trials} trials of {training.steps} steps of {training.batch_size}"
-        f" contexts. Searched: {ranges}.{fixed}"
+        f" contexts. {search.described}"
     )
 
 

@@ -140,6 +140,18 @@ class Search:
         return space, [*self.decided, *(name for name in open_options if name not in space)]
 
     @property
+    def described(self) -> str:
+        """What is searched where, and what is fixed, in words."""
+        searched = [
+            f"{name} {where}" for name, where in self.space.items() if spaces.is_open(where)
+        ]
+        kept = [
+            f"{name} {where}" for name, where in self.space.items() if not spaces.is_open(where)
+        ]
+        fixed = f" Fixed: {', '.join([*kept, *self.fixed])}." if kept or self.fixed else ""
+        return f"Searched: {'; '.join(searched)}.{fixed}"
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """What is chosen where nothing is searched; without a learning rate where the profile names
         several."""
