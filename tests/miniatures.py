@@ -142,16 +142,17 @@ def prompted(raw: str, **changes) -> plans.Plan:
     return _plan("prompting_mode", shared | defaults | changes)
 
 
+COMPARED = {
+    "size": 2,
+    "control_steps": [4],
+    "eval_prompts": ["zero-shot"],
+    "stages": stages(forward_kl=1.0, cross_entropy=0.5),
+}
+
+
 def compared(raw: str, **changes) -> plans.Plan:
     """Methods for a miniature model."""
-    defaults = {
-        "families": {"mini": raw},
-        "size": 2,
-        "control_steps": [4],
-        "eval_prompts": ["zero-shot"],
-        "stages": stages(forward_kl=1.0, cross_entropy=0.5),
-    }
-    return _plan("methods", SETTINGS | defaults | changes)
+    return _plan("methods", SETTINGS | COMPARED | {"families": {"mini": raw}} | changes)
 
 
 def students(plan: plans.Plan) -> dict[tuple[str, str, str], Run]:

@@ -16,6 +16,7 @@ from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
 from studylib.core.progress import say, spoken
 from studylib.engines import engines
+from studylib.experiments.plans import Plan
 from studylib.runs import inputs
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -68,7 +69,7 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
                 else "Nothing of it was exported, and nothing is computed: --compute makes it."
             )
         elif missing:
-            for line in _needed(job, missing, new):
+            for line in needed(job.plan, missing, new):
                 if line not in lines:
                     say(line)
                 lines.add(line)
@@ -88,15 +89,15 @@ def _counts(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
 
 
-def _needed(job: Job, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
+def needed(plan: Plan, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
     """What the missing runs need: downloads, data sets, and memory for the `new` ones among
     them."""
-    if megabytes := forecast.download(job.plan):
+    if megabytes := forecast.download(plan):
         yield f"To download: {megabytes} MB, into {filesystem.home() / 'downloads'}."
     inputs.check(missing)
-    yield from forecast.datasets(job.plan)
-    if job.plan.machine.engine == "local":
-        yield from app_plan.too_large(job.plan, new)
+    yield from forecast.datasets(plan)
+    if plan.machine.engine == "local":
+        yield from app_plan.too_large(plan, new)
 
 
 def _execute(job: Job, showing: bool, pools: engines.Pools) -> None:

@@ -129,6 +129,33 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
     batch.run(profile, engine, only, compute)
 
 
+@verb(
+    {
+        "profile": PROFILE,
+        "--method": {
+            "required": True,
+            "metavar": "NAME",
+            "help": "whose options are searched; `objective`: the profile's own losses",
+        },
+        "--trials": {"type": int, "default": 24, "help": "how many, the defaults among them (24)"},
+        "--batch": {"type": int, "default": 1, "help": "how many are trained at once (1)"},
+        "--seed": {"type": int, "default": 0, "help": "of the sampler (0)"},
+        "--space": {
+            "type": Path,
+            "metavar": "FILE",
+            "help": "a YAML of ranges by option; of lr and targets, too",
+        },
+    }
+)
+def search(
+    profile: str, method: str, trials: int, batch: int, seed: int, space: Path | None
+) -> None:
+    """Search a method's options on dev, with equal budgets, and recommend some."""
+    from studylib.app import search as app_search
+
+    app_search.search(profile, method, trials, batch, seed, space)
+
+
 @verb({"profile": PROFILE})
 def status(profile: str) -> None:
     """Tell which runs of a profile are done, missing or failed, and why."""

@@ -97,7 +97,22 @@ def jobs(profile: str, engine: str | None = None, only: str | None = None) -> li
     )
 
 
-def _job(path: Path, file: Path, instead: dict) -> Job:
+def given(profile: str, name: str) -> dict:
+    """All parameters of one notebook of a profile or of a YAML file. Raises StudyError where there
+    is none."""
+    if profile == "smoke":
+        return parameters.defaults(notebook(Path(f"{name}.yaml")))
+    files = [file for file in profiles(profile) if file.stem == name]
+    if not files:
+        raise StudyError(f"{profile} has no {name}.yaml, whose parameters are needed here: add it.")
+    path = notebook(files[0])
+    values = parameters.defaults(path) | _values(path, files[0], {})
+    naming.check_profile(values["profile"])
+    return values
+
+
+def _values(path: Path, file: Path, instead: dict) -> dict:
+    """What a YAML file gives, with what stands for it `instead`."""
     if path.stem not in experiments.EXPERIMENTS:
         raise StudyError(
             f"{file}: {path.stem} is no experiment: name the file after one of"
@@ -113,7 +128,11 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
     engine = instead.get("engine", machine.get("engine", "local"))
     if engine != machine.get("engine", "local"):
         values["machine"] = machine | {"engine": engine, "engine_options": {}}
-    values |= {name: value for name, value in instead.items() if name != "engine"}
+    return values | {name: value for name, value in instead.items() if name != "engine"}
+
+
+def _job(path: Path, file: Path, instead: dict) -> Job:
+    values = _values(path, file, instead)
     try:
         job = _planned(path, values)
         _refuse_taken(job, file)

@@ -42,6 +42,12 @@ def read(notebook: Path, file: Path) -> dict:
 
     Raises StudyError for a missing or unreadable file, an unknown name or a value that is no JSON.
     """
+    given, known = loaded(file), defaults(notebook)
+    return {name: _checked(name, value, known, file) for name, value in given.items()}
+
+
+def loaded(file: Path) -> Mapping:
+    """What a YAML file maps names to. Raises StudyError for a missing or unreadable file."""
     if not file.is_file():
         raise StudyError(f"There is no {file}: name a profile of params/ or a YAML file.")
     if file.stat().st_size > LARGEST:
@@ -56,8 +62,7 @@ def read(notebook: Path, file: Path) -> dict:
         raise StudyError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
         raise StudyError(f"{file} must map parameter names to values.")
-    known = defaults(notebook)
-    return {name: _checked(name, value, known, file) for name, value in given.items()}
+    return given
 
 
 def _loaded(text: str) -> object:

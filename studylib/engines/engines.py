@@ -18,6 +18,9 @@ from importlib.util import find_spec
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from pathlib import Path
+from threading import RLock
+
+from tqdm.auto import tqdm
 
 from studylib.core import parallel
 from studylib.core.errors import StudyError, redacted
@@ -85,6 +88,7 @@ def _begin(cards: Queue | None) -> None:
     """Let this process end with its parent, and give it GPUs of its own, if there are any, before
     it has looked for them."""
     parallel.end_with_parent()
+    tqdm.set_lock(RLock())  # the usual one is a semaphore, which stays when a process is ended
     if cards is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
 

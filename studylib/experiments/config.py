@@ -134,11 +134,7 @@ class Experiment(Part):
                 "teacher_lora: several processes do not share adapters: set `processes: 1`, or"
                 " `teacher_lora: 0`."
             )
-        if training.targets == planning.WITHHELD and "labelled_paragraphs" not in self.data.train:
-            raise StudyError(
-                f"targets: {training.targets!r} needs answers that are withheld: give `train` its"
-                " `labelled_paragraphs`."
-            )
+        self.check_targets(training.targets)
         for lr, seed in product((training.teacher_lr, *training.lrs), self.seeds):
             Recipe(
                 training.batch_size,
@@ -148,6 +144,14 @@ class Experiment(Part):
                 training.precision.training,
             )
         return self
+
+    def check_targets(self, targets: str) -> None:
+        """Raise StudyError where the text to learn is that of withheld answers, and none are."""
+        if targets == planning.WITHHELD and "labelled_paragraphs" not in self.data.train:
+            raise StudyError(
+                f"targets: {targets!r} needs answers that are withheld: give `train` its"
+                " `labelled_paragraphs`."
+            )
 
     def _check_siblings(self) -> None:
         """Raise StudyError for siblings of a family that is not there, and for a name that is a

@@ -132,8 +132,10 @@ class Family:
         stages: Sequence[Mapping],
         targets: str,
         title: str,
+        lrs: Sequence[float] = (),
     ) -> Run:
-        """A student of this size, trained through `stages`; `title` says by whom or how."""
+        """A student of this size, trained through `stages`; `title` says by whom or how. Its
+        learning rates are those of the training unless others are given."""
         size = core_sizes.size(self.size(written)).title
         return kinds.student.plan(
             self.begin(init, written),
@@ -141,7 +143,7 @@ class Family:
             self.setting,
             stages=stages,
             targets=targets,
-            lrs=self.training.lrs,
+            lrs=lrs or self.training.lrs,
             lr_search_steps=self.training.lr_search_steps,
             label=f"{self.label} {size}, {self.init(init, written)} init, {title}",
         )

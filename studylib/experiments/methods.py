@@ -49,10 +49,14 @@ class Methods(SinglePrompt):
             plain = self.training.stages
             self._add(family, plain, STUDENT, _title(plain))
             for name in self.methods or methods:
-                several = methods[name].signals.teachers < 0
-                count = self.num_teachers if several else 1
-                self._add(family, methods[name].recipe(steps), METHOD, name, count)
+                recipe = methods[name].recipe(steps)
+                self._add(family, recipe, METHOD, name, self.teachers(name))
         return plan
+
+    def teachers(self, name: str) -> int:
+        """By how many teachers a method is taught."""
+        method = method_stages.known().get(name)
+        return self.num_teachers if method and method.signals.teachers < 0 else 1
 
     def _add(
         self, family: Family, stages: Sequence[Mapping], arm: str, objective: str, teachers: int = 1

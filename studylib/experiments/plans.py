@@ -149,4 +149,5 @@ class Plan:
     def runs(self) -> list[Run]:
         """Every run, each once, in an order in which they can be made."""
         answered = (run for asked in self.asked for run in (asked.answers, asked.loyalty))
-        return planning.each_run([*filter(None, answered), *(run for run, _ in self.costs)])
+        others = (run for run, _ in (*self.costs, *self.trained))
+        return planning.each_run([*filter(None, answered), *others])

@@ -10,8 +10,9 @@ Here: `features.mi_alpha` on the states of all tokens of a row: f is their cosin
 InfoNCE. `mapping` names the teacher's block for each of the student's: `kept` is the block whose
 output it stands for since it was cut, `skip` spreads evenly, `last` takes the last ones. Where
 widths differ, states come through trained projections. The losses of plain distillation are beside
-it: forward KL, and half the cross-entropy.
-Left out: data augmentation, mappings by the earth mover's distance, and AutoDistiller, which
+it: forward KL, and half the cross-entropy. `inner` names another loss on states, without alpha and
+temperature, and `soft` another one on distributions. `study search` chooses among all of these.
+Left out: augmentation by new text, mappings by the earth mover's distance, and AutoDistiller, which
 predicts the best pipeline over GLUE.  Source: from memory.
 Run: study run params/tiny/methods.yaml --only distiller   Test: tests/methods/test_distiller.py
 """
@@ -31,6 +32,20 @@ from studylib.methods.views import Teacher, View
 from studylib.models import parts
 
 Pairing = Literal["kept", "skip", "last"]
+Inner = Literal[
+    "hidden_mse", "hidden_cosine", "token_relation", "mi_alpha", "neighbour_kl", "axis_cosine"
+]
+Soft = Literal[
+    "forward_kl",
+    "reverse_kl",
+    "jsd",
+    "skewed_forward_kl",
+    "skewed_reverse_kl",
+    "adaptive_kl",
+    "total_variation",
+    "top_k_kl",
+    "top_p_kl",
+]
 
 
 class Distiller(Objective):
@@ -46,9 +61,11 @@ class Distiller(Objective):
         mapping: Pairing = "kept",
         weight: Positive = 1.0,
         temperature: Positive = 0.1,
+        inner: Inner = "mi_alpha",
+        soft: Soft = "forward_kl",
     ):
-        inner = {"weight": weight, "alpha": alpha, "temperature": temperature}
-        super().__init__(losses={"forward_kl": 1.0, "cross_entropy": 0.5, "mi_alpha": inner})
+        how = {"alpha": alpha, "temperature": temperature} if inner == "mi_alpha" else {}
+        super().__init__(losses={soft: 1.0, "cross_entropy": 0.5, inner: {"weight": weight} | how})
         self.mapping = mapping
 
     def student(self, model: transformers.PreTrainedModel, teachers: Sequence[Teacher]) -> None:

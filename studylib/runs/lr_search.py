@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from studylib.core import parallel
-from studylib.core.errors import StudyError
 from studylib.core.filesystem import read_sealed, write_sealed
 from studylib.core.libraries import torch
 from studylib.core.progress import Progress
@@ -68,7 +67,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             write_sealed(work / "tried.json", {"found": tried})
     fit = [trial for trial in tried if trial["dev_cross_entropy"] is not None]
     if not fit:
-        raise StudyError(
+        raise Diverged(
             f"{run.label}: the loss is no number at any of the learning rates {lrs}:"
             " name lower ones."
         )

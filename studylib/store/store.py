@@ -297,17 +297,21 @@ def busy(folder: Path) -> bool:
     return False
 
 
-def failure(folder: Path) -> str | None:
-    """Why the run in a folder failed, or None if it did not."""
+def failure(folder: Path, entry: str = "error") -> str | None:
+    """Why the run in a folder failed, or None if it did not; of `type` the error's class."""
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        return str(json.loads((folder / "error.json").read_text(encoding="utf-8"))["error"])
+        return str(json.loads((folder / "error.json").read_text(encoding="utf-8"))[entry])
     return None
 
 
 def _error(error: Exception) -> dict:
     """What `error.json` is to say of an error that is being handled."""
     why = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
-    return {"error": redacted(why), "traceback": redacted(traceback.format_exc())}
+    return {
+        "type": type(error).__name__,
+        "error": redacted(why),
+        "traceback": redacted(traceback.format_exc()),
+    }
 
 
 def _result(folder: Path, facts: Mapping, seconds: float) -> dict:

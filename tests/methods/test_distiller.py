@@ -12,6 +12,7 @@ from studylib.core.errors import StudyError
 from studylib.data.packing import collate
 from studylib.methods import options, stages
 from studylib.methods.distiller import Distiller, paired
+from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
 from studylib.models import parts, prune
 from studylib.training import loop
@@ -135,3 +136,16 @@ def test_it_is_called_by_its_name_with_its_options():
     assert stage.online and stage.uses_teacher and stage.prototype.versions == {"distiller": 1}
     with pytest.raises(StudyError, match="mapping of distiller must be 'kept', 'skip' or 'last'"):
         options.check("distiller", Distiller, {"mapping": "first"})
+
+
+@pytest.mark.parametrize(("inner", "soft"), [("hidden_mse", "jsd"), ("mi_alpha", "reverse_kl")])
+def test_other_losses_are_those_of_an_objective(inner, soft):
+    (student, teacher), rows = pair(), packs()[:2]
+    named = {"weight": 0.5} | ({"alpha": 0.9, "temperature": 0.1} if inner == "mi_alpha" else {})
+    losses = {soft: 1.0, "cross_entropy": 0.5, inner: named}
+    chosen, written = Distiller(inner=inner, soft=soft, weight=0.5), Objective(losses=losses)
+    values = []
+    for method in (chosen, written):
+        method.student(student, [teacher])
+        values.append(loop.backward(student, rows, method, [teacher], VOCABULARY, 1))
+    assert values[0] == values[1] and {inner, soft} < values[0].keys()

@@ -1,0 +1,242 @@
+"""What a search found, as files: all trials, a table, and the recommended options as a YAML takes
+them.
+
+files(search, outcomes, retrained, {"profile": "tiny", "seed": 0, "batch": 1}, store)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from operator import itemgetter
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from studylib.analysis import formats, tables
+from studylib.app.trials import Outcome
+from studylib.core.filesystem import canonical
+from studylib.experiments.search import Score, Search, identity
+from studylib.runs import inputs
+from studylib.store.store import Store
+
+BEST = 3  # trials that are trained anew beside the defaults
+NONE = "–"
+PASTE = "Merge it into the group `training` of a profile's YAML; `methods` compares it there."
+BY_LUCK = (
+    "The best of many scores is partly luck: so the defaults and the best trials were trained anew"
+    " with fresh seeds, and the mean over these decides. So few seeds are no test."
+)
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A trial of the search with its outcomes for fresh seeds."""
+
+    outcome: Outcome
+    again: Sequence[Outcome]
+
+    @property
+    def score(self) -> Score | None:
+        """The mean over fresh seeds, if all of them were trained."""
+        scores = [other.score for other in self.again]
+        if not scores or None in scores:
+            return None
+        losses = [score.cross_entropy for score in scores if score]
+        measured = mean(filter(None, losses)) if None not in losses else None
+        return Score(mean(score.f1 for score in scores if score), measured)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it has the method's own options."""
+        return self.outcome.number == 0
+
+
+def best(search: Search, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The trials with the best scores, each choice once; without the defaults."""
+    seen, chosen = {identity(search, outcomes[0].trial)}, []
+    scored = [outcome for outcome in outcomes if outcome.score is not None]
+    for outcome in sorted(scored, key=_order, reverse=True):
+        if (name := identity(search, outcome.trial)) not in seen:
+            seen.add(name)
+            chosen.append(outcome)
+    return chosen[:BEST]
+
+
+def _order(outcome: Outcome) -> tuple[float, float, int]:
+    assert outcome.score is not None
+    return *outcome.score.order, -outcome.number
+
+
+def recommended(retrained: Sequence[Retrained]) -> Retrained:
+    """The best by the mean over fresh seeds, the defaults first where they are as good; the
+    defaults where no training with fresh seeds came to an end."""
+    scored = [(each.score.order, each) for each in retrained if each.score is not None]
+    return max(scored, key=itemgetter(0))[1] if scored else retrained[0]
+
+
+def line(outcome: Outcome) -> str:
+    """A trial in a line of a log."""
+    chosen = _chosen(outcome)
+    if outcome.score is None:
+        return f"trial {outcome.number} failed ({chosen}): {outcome.why}"
+    return f"trial {outcome.number}: dev F1 {outcome.score.f1:.1f} ({chosen})"
+
+
+def _chosen(outcome: Outcome) -> str:
+    """The options of a trial, in words."""
+    shown = (
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in outcome.trial.chosen.items()
+    )
+    return ("defaults: " if outcome.number == 0 else "") + ", ".join(shown)
+
+
+def files(
+    search: Search,
+    outcomes: Sequence[Outcome],
+    retrained: Sequence[Retrained],
+    how: Mapping[str, Any],
+    store: Store,
+) -> tuple[dict[str, str], str]:
+    """The files by name, and the sentence on what is recommended."""
+    store, winner = store.snapshot(), recommended(retrained)
+    sentence = _sentence(search, retrained, winner)
+    lines = [_record(outcome, store) for outcome in outcomes]
+    flat = [_flat(record, list(search.space)) for record in lines]
+    values = search.recommended(winner.outcome.trial.chosen)
+    written = {
+        "method": search.method,
+        **how,
+        "steps": search.training.steps,
+        "batch_size": search.training.batch_size,
+        "space": {name: asdict(where) for name, where in search.space.items()},
+        "fixed": search.fixed,
+        "trials": lines,
+        "retrained": [
+            {"trial": each.outcome.number, "again": [_record(other, store) for other in each.again]}
+            for each in retrained
+        ],
+        "recommended": {"trial": winner.outcome.number, "training": values},
+    }
+    shown = json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False)
+    table = pd.DataFrame(flat).to_csv(index=False, lineterminator="\n")
+    text = _text(search, outcomes, retrained, sentence)
+    return {
+        "trials.json": shown + "\n",
+        "trials.csv": table,
+        "table.md": text,
+        "recommended.yaml": _yaml(values, sentence),
+    }, sentence
+
+
+def _record(outcome: Outcome, store: Store) -> dict[str, Any]:
+    """A trial as JSON has it."""
+    score = outcome.score
+    return {
+        "trial": outcome.number,
+        "state": "done" if score else "failed",
+        "seeds": list(outcome.trial.seeds),
+        "options": dict(outcome.trial.chosen),
+        "dev_f1": score.f1 if score else None,
+        "dev_cross_entropy": score.cross_entropy if score else None,
+        "why": outcome.why,
+        "runs": [store.key(run) for run in outcome.trial.runs],
+    }
+
+
+def _flat(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A trial as a line of a table, its options in columns."""
+    options = {
+        f"option {name}": canonical(value).decode() if isinstance(value, Mapping) else value
+        for name in names
+        for value in [record["options"].get(name)]
+    }
+    rest = {name: value for name, value in record.items() if name not in ("options", "seeds")}
+    return {**rest, "runs": " ".join(key or "" for key in record["runs"])} | options
+
+
+def _difference(each: Retrained, defaults: Retrained) -> float | None:
+    """Points of dev F1 that a choice adds to the defaults, by the mean over fresh seeds."""
+    score, before = each.score, defaults.score
+    return score.f1 - before.f1 if score and before else None
+
+
+def _sentence(search: Search, retrained: Sequence[Retrained], winner: Retrained) -> str:
+    """What is recommended, and what it is worth."""
+    seeds = " and ".join(map(str, search.fresh_seeds))
+    if winner.score is None:
+        return f"{search.method}: no training with seeds {seeds} came to an end: keep the defaults."
+    mean_f1 = f"mean dev F1 {winner.score.f1:.1f} over seeds {seeds}"
+    if winner.is_default:
+        return f"{search.method}: keep the defaults, no trial did better: {mean_f1}."
+    added = _difference(winner, retrained[0])
+    beside = (
+        f"{formats.signed(added)} points to the defaults"
+        if added is not None
+        else "the defaults failed"
+    )
+    chosen = f"trial {winner.outcome.number} ({_chosen(winner.outcome)})"
+    return f"{search.method}: {chosen} is recommended: {mean_f1}, {beside}."
+
+
+def _text(
+    search: Search, outcomes: Sequence[Outcome], retrained: Sequence[Retrained], sentence: str
+) -> str:
+    """The tables in Markdown, with what belongs to their numbers."""
+    training, dev = search.training, len(inputs.questions(search.base.dev))
+    notes = [
+        f"Dev F1 is on {dev} dev questions after the last step; no test set was asked.",
+        f"Every trial has {training.steps} steps of {training.batch_size} contexts.",
+        search.described,
+        BY_LUCK,
+    ]
+    again = tables.markdown(pd.DataFrame([_again(each, retrained[0]) for each in retrained]))
+    every = tables.markdown(pd.DataFrame([_cells(outcome) for outcome in outcomes]))
+    return f"{sentence}\n\n{again}\n\n{' '.join(notes)}\n\n## All trials\n\n{every}\n"
+
+
+def _again(each: Retrained, defaults: Retrained) -> dict[str, str]:
+    """A line of the table of what was trained anew."""
+    added = None if each.is_default else _difference(each, defaults)
+    by_seed = {
+        f"seed {other.trial.seeds[0]}": _f1(other.score) if other.score else "failed"
+        for other in each.again
+    }
+    return {
+        "trial": str(each.outcome.number),
+        "search": _f1(each.outcome.score),
+        **by_seed,
+        "mean of fresh seeds": _f1(each.score),
+        "minus defaults": formats.signed(added) if added is not None else NONE,
+        "options": _cell(_chosen(each.outcome)),
+    }
+
+
+def _cells(outcome: Outcome) -> dict[str, str]:
+    """A line of the table of all trials."""
+    loss = outcome.score.cross_entropy if outcome.score else None
+    return {
+        "trial": str(outcome.number),
+        "dev F1": _f1(outcome.score) if outcome.score else "failed",
+        "dev cross-entropy": NONE if loss is None else f"{loss:.3f}",
+        "options": _cell(_chosen(outcome)),
+        "why it failed": _cell(outcome.why) if outcome.why else NONE,
+    }
+
+
+def _f1(score: Score | None) -> str:
+    return NONE if score is None else f"{score.f1:.1f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _yaml(values: Mapping[str, Any], sentence: str) -> str:
+    """The recommended options as a YAML takes them."""
+    written = yaml.safe_dump(
+        {"training": dict(values)}, sort_keys=False, default_flow_style=None, width=1000
+    )
+    return f"# {sentence}\n# {PASTE}\n{written}"

@@ -1,0 +1,140 @@
+"""Making the trials of a search: what is missing of their runs, by the engine, some trials at once.
+
+with Trials(search, "search hinton (tiny)", batch=2) as trials:
+    outcomes = trials([search.trial(chosen)], first=0)
+
+What the store has is only read: so a search that was stopped goes on where it was.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from time import monotonic
+
+from studylib.app import batch, forecast
+from studylib.core.errors import StudyError
+from studylib.core.machine import Machine
+from studylib.core.progress import Runs, say, spoken
+from studylib.engines import clusters, engines
+from studylib.experiments import search as planned
+from studylib.experiments.search import TRIAL_KINDS, Score, Search, Trial
+from studylib.runs import inputs, planning
+from studylib.store.run import Run
+from studylib.store.store import Store, failure
+from studylib.training.checkpoint import Diverged
+
+DIVERGED = Diverged.__name__
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial with its score, or why it has none."""
+
+    number: int
+    trial: Trial
+    score: Score | None
+    why: str = ""
+
+
+class Trials(AbstractContextManager):
+    """Makes trials. The engine, and what is shown of it, begin with the first run that is missing;
+    `batch` trials are made at once, on this machine by as many workers."""
+
+    def __init__(self, search: Search, title: str, batch: int):
+        self.search, self.title, self.batch = search, title, batch
+        self.store, self.stack = Store(), ExitStack()
+        self.machine = search.experiment.machine
+        self.shown: Runs | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def __call__(
+        self, trials: Sequence[Trial], *, first: int, later: int = 0, fresh: int = 0
+    ) -> list[Outcome]:
+        """The outcomes of these trials, numbered from `first`, in their order. `later` trials come
+        after them, some with `fresh` seeds. Raises StudyError for runs that failed otherwise than
+        by divergence."""
+        started = monotonic()
+        runs = planning.each_run(run for trial in trials for run in trial.runs)
+        store = self.store.snapshot()
+        hopeless = {run.planned for run in runs if self.diverged(run)}
+        missing = [
+            run
+            for run in runs
+            if store.result(run) is None
+            and not any(need.planned in hopeless for need in run.ancestry())
+        ]
+        if missing:
+            self._make(trials, missing, later, fresh)
+        if self.shown is not None:
+            for _ in trials:
+                self.shown.done("trial", (monotonic() - started) / len(trials))
+        return [self._outcome(number, trial) for number, trial in enumerate(trials, first)]
+
+    def _make(self, trials: Sequence[Trial], missing: list[Run], later: int, fresh: int) -> None:
+        plan = self.search.plan(trials)
+        if self.shown is None:
+            for line in batch.needed(plan, missing, missing):
+                say(line)
+            left = spoken(self._seconds(trials, missing, later, fresh))
+            say(
+                f"This takes about {left} on this machine. Stop it at any time: the same command"
+                " goes on."
+            )
+            self._begin(len(trials) + later)
+        if any(run.kind not in TRIAL_KINDS for run in missing):
+            inputs.rehearse(missing)  # trials differ in nothing that is prompted
+        try:
+            engines.complete(missing, self.store, self.machine, self.pool, lambda run: None)
+        except StudyError:
+            store = self.store.snapshot()
+            if any(store.result(run) is None and not self._excused(run) for run in missing):
+                raise
+
+    def _begin(self, count: int) -> None:
+        """Open the engine, for so many trials."""
+        self.store.open()
+        options = self.machine.engine_options
+        if (
+            self.machine.engine == "local"
+            and "workers" not in options
+            and not clusters.on_cards(self.machine)
+        ):
+            several = {"engine_options": options | {"workers": self.batch}}
+            self.machine = Machine(**self.machine.model_dump() | several)
+        self.pool = self.stack.enter_context(engines.opened(self.machine))
+        self.shown = self.stack.enter_context(Runs(self.title, ["trial"] * count))
+
+    def _seconds(
+        self, trials: Sequence[Trial], missing: Sequence[Run], later: int, fresh: int
+    ) -> float:
+        """Expected seconds: for what is missing, for later trials, each as long as the defaults,
+        and for what fresh seeds need beside."""
+        defaults = self.search.trial(self.search.defaults)
+        every = planning.each_run(defaults.runs)
+        plan = self.search.plan([*trials, defaults])
+        each = [run for run in every if run.kind in TRIAL_KINDS]
+        shared = [run for run in every if run.kind not in TRIAL_KINDS]
+        return (
+            forecast.seconds(plan, missing)
+            + later * forecast.seconds(plan, each)
+            + fresh * forecast.seconds(plan, shared)
+        )
+
+    def diverged(self, run: Run) -> str:
+        """Why a run of a trial's own diverged, which it would do again; nothing if it did not."""
+        key = self.store.key(run) if run.kind in TRIAL_KINDS else None
+        if key is None or self.store.result(run) is not None:
+            return ""
+        folder = self.store.folder(run)
+        return (failure(folder) or "") if failure(folder, "type") == DIVERGED else ""
+
+    def _excused(self, run: Run) -> str:
+        """Why a run is not there, if it or what it builds on diverged."""
+        return next(filter(None, map(self.diverged, run.ancestry())), "")
+
+    def _outcome(self, number: int, trial: Trial) -> Outcome:
+        score = planned.score(trial, self.store)
+        why = trial.refused or next(filter(None, map(self._excused, trial.runs)), "")
+        return Outcome(number, trial, score, why)
