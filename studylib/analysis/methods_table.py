@@ -7,7 +7,7 @@ import pandas as pd
 
 from studylib.analysis import contrasts, pairing, prose, roles, run_ids, statistics, tables
 from studylib.analysis.formats import number, probability, signed, span
-from studylib.core.labels import CONTROL, METHOD, STUDENT
+from studylib.core.labels import CONTROL, METHOD, SMALLER_TEACHER, STUDENT
 
 SETTING = ["family", "eval_prompt", "test_set"]
 MODEL = ["role", "arm", "objective", "steps"]
@@ -29,13 +29,22 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     detectable difference (`contrasts.difference`), e.g. `control_f1_low`. `p_holm` is Holm's over
     all students and test sets, for each metric and reference; controls are not tested.
     """
-    rows = rows.assign(arm=roles.arms(rows))
+    rows = of_methods(rows)
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
     for name in _differences():
         tested = table[f"{name}_p"][table.role == STUDENT].dropna()
         table[f"{name}_p_holm"] = pd.Series(statistics.holm(list(tested)), tested.index, float)
+    costs = costs[costs.student.isin(rows.student)]
     names = ["family", "objective", "steps"]
     return table.merge(costs.groupby(names, sort=False)[COST].mean(), on=names, how="left")
+
+
+def of_methods(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the student that methods are compared on and of its controls, with their arms;
+    without those of a sweep over teachers."""
+    arms = roles.arms(rows)
+    students = rows.student[arms.isin((METHOD, STUDENT))]
+    return rows.assign(arm=arms)[(arms != SMALLER_TEACHER) & rows.student.isin(students)]
 
 
 def _differences() -> list[str]:

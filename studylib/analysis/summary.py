@@ -249,9 +249,11 @@ def _sized(differences: pd.DataFrame) -> Iterator[str]:
         yield sizes.named(row.student).title + other.get(row.contrast, "")
 
 
-def summits(law: pd.DataFrame, eval_prompt: str) -> str:
-    """Under how large a teacher siblings do best (`teacher_sizes.law`), a line each."""
-    text = prose.render("law", fitted=_lines(law, eval_prompt=eval_prompt).to_dict("records"))
+def summits(law: pd.DataFrame, eval_prompt: str = "") -> str:
+    """Under how large a teacher students do best (`teacher_sizes.law`), a line each, of those that
+    were asked in a way, or in any."""
+    lines = _lines(law, eval_prompt=eval_prompt) if eval_prompt else law
+    text = prose.render("law", fitted=lines.to_dict("records"))
     return f"{text}\n" if text else ""
 
 

@@ -1,5 +1,8 @@
 """One student under ever larger teachers, and under how large a one it does best."""
 
+from collections.abc import Iterator
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 
@@ -35,8 +38,9 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def law(rows: pd.DataFrame) -> pd.DataFrame:
-    """Under how large a teacher a sibling does best, a line per sibling, way of asking and test
-    set. Siblings that learn in fewer than `FEW_TEACHERS` families are left out.
+    """Under how large a teacher a student does best, a line per student, way of asking and test
+    set: of siblings in several families, and of a cut student under the controls of larger sizes
+    and the whole teacher. Students of fewer than `FEW_TEACHERS` teachers are left out.
 
     A parabola in the logarithm of the `ratio` of parameters is fitted to the students' F1. The line
     has the ratio where it is highest, from `low` to `high`. That is missing where the parabola has
@@ -45,22 +49,47 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
     (2025, arXiv:2311.07052), who find 2.5 by such curves; their fit is not known here.
     """
     rows, names, lines = pairing.distinct(rows), ["student", *retention.SETTING[1:]], []
-    students = rows[(roles.arms(rows) == STUDENT) & (rows.init == PRETRAINED)]
-    groups = students.groupby(
-        [students.student.map(sizes.written), *retention.SETTING[1:]], sort=False
-    )
-    teachers = rows[rows.role == TEACHER].groupby("family").parameters_total.first()
-    for setting, group in groups:
-        models = {family: model for family, model in group.groupby("family", sort=False)}
+    for setting, models in chain(_siblings(rows), _cut(rows)):
         if len(models) >= FEW_TEACHERS:
-            ratios = np.array(
-                [teachers[name] / model.parameters_total.iloc[0] for name, model in models.items()]
-            )
+            sizes_taught = [model.parameters_total.iloc[0] for _, model in models]
+            ratios = np.array([size for size, _ in models]) / np.array(sizes_taught)
             reach = {"teachers": len(ratios), "least": ratios.min(), "most": ratios.max()}
-            best = _best(ratios, pairing.same_seeds(*models.values()))
+            best = _best(ratios, pairing.same_seeds(*(model for _, model in models)))
             lines.append(dict(zip(names, setting, strict=True)) | reach | best)
     columns = [*names, "teachers", "least", "most", "ratio", "low", "high", "within"]
     return pd.DataFrame(lines, columns=columns)
+
+
+Taught = list[tuple[float, pd.DataFrame]]  # parameters of a teacher, its student's rows
+
+
+def _siblings(rows: pd.DataFrame) -> Iterator[tuple[tuple, Taught]]:
+    """Siblings by name and setting, under their families' teachers."""
+    students = rows[(roles.arms(rows) == STUDENT) & (rows.init == PRETRAINED)]
+    teachers = rows[rows.role == TEACHER].groupby("family").parameters_total.first()
+    by_name = [students.student.map(sizes.written), *retention.SETTING[1:]]
+    for setting, group in students.groupby(by_name, sort=False):
+        yield setting, [(teachers[name], model) for name, model in group.groupby("family")]
+
+
+def _cut(rows: pd.DataFrame) -> Iterator[tuple[tuple, Taught]]:
+    """Cut students by name and setting, under the teachers that have a name: fine-tuned, or the
+    control of a larger size."""
+    arms = roles.arms(rows)
+    swept = rows[arms == SMALLER_TEACHER]
+    whole = rows[rows.role == TEACHER].assign(teacher=FINE_TUNED)
+    larger = rows[(arms == CONTROL) & (rows.init == FINE_TUNED)]
+    larger = larger.assign(teacher=larger.student.map(sizes.written).map(control_of))
+    known = pd.concat([whole, larger]).groupby(["family", "teacher"]).parameters_total.first()
+    students = rows[
+        arms.isin((STUDENT, SMALLER_TEACHER))
+        & (rows.init == FINE_TUNED)
+        & rows.student.isin(swept.student)
+    ]
+    for setting, group in students.groupby(["student", *retention.SETTING[1:]], sort=False):
+        family = group.family.iloc[0]
+        models = group.groupby("teacher", sort=False)
+        yield setting, [(known[family, name], model) for name, model in models]
 
 
 def _best(ratios: np.ndarray, models: list[pd.DataFrame]) -> dict[str, float]:

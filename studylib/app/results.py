@@ -188,15 +188,17 @@ def _prompting_mode(source: Source) -> Results:
 
 def _methods(source: Source) -> Results:
     table = methods_table.compare(source.rows, training_cost.of(source.plan))
-    near = fidelity.correlations(source.rows)
+    near = fidelity.correlations(methods_table.of_methods(source.rows))
+    swept = source.rows[roles.arms(source.rows) != labels.METHOD]
+    sweep, law = teacher_sizes.sweep(swept), teacher_sizes.law(swept)
     return source.results(
-        {"methods": table, "fidelity": near},
+        {"methods": table, "fidelity": near, "law": law},
         {
             "table": methods_table.markdown(table),
             "answer": methods_table.answer(table),
-            "conclusion": methods_table.conclusion(table, near),
+            "conclusion": methods_table.conclusion(table, near) + summary.summits(law),
         },
-        figures.methods(table),
+        figures.methods(table, sweep, retention.by_seed(swept)),
         {"table": methods_table.shown(table), "fidelity": near},
     )
 

@@ -8,13 +8,13 @@ from studylib.store.run import Run
 
 MADE_BY = ("student", "lr_search", "examples", "states")  # kinds of run that a student is made by
 
-GROUP = ["family", "seed", "objective", "steps"]
+GROUP = ["family", "student", "seed", "objective", "steps"]
 
 
 def of(plan: Plan) -> pd.DataFrame:
     """A line per trained student: FLOPs of its training with the search of its learning rate, its
     examples and its teacher's states (`training_flops`), and of an answer (`answer_flops`); by
-    family, seed, objective and steps."""
+    family, student, seed, objective and steps."""
     work, lines = budget.SHARED, []
     for asked in plan.asked:
         model = asked.answers.needs["model"]

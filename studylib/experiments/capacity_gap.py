@@ -14,25 +14,21 @@ from studylib.core.labels import (
     GOLD_ONLY,
     OTHER_LOSSES,
     PRETRAINED,
-    SMALLER_TEACHER,
     STUDENT,
-    control_of,
 )
 from studylib.experiments.config import (
     Part,
     Prompt,
     SinglePrompt,
-    Size,
+    Sizes,
     Stages,
     check_distributions,
 )
-from studylib.experiments.families import Family, families
+from studylib.experiments.families import Family, check_teachers, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.runs import planning
 from studylib.store.run import Run
-
-Sizes = list[Size]
 
 
 class Alternative(Part):
@@ -146,12 +142,7 @@ class CapacityGap(SinglePrompt):
                 f"teacher_sizes names {student} alone: name the sizes of its teachers after it, or"
                 " leave it empty."
             )
-        for written in teachers:
-            larger, smaller = core_sizes.size(written), core_sizes.size(student)
-            if not larger.holds(smaller) or larger == smaller:
-                raise StudyError(
-                    f"teacher_sizes: {written} is no larger than its student, {student}."
-                )
+        check_teachers(teachers, student)
 
     def plan(self) -> Plan:
         """Every run of it."""
@@ -165,7 +156,9 @@ class CapacityGap(SinglePrompt):
                     if arm.name == STUDENT:
                         family.inits[arm.init, str(written)] = model
             for written in self.teacher_sizes[1:]:
-                self._taught_by_control(family, models[CONTROL, FINE_TUNED, written], written)
+                control = models[CONTROL, FINE_TUNED, written]
+                model, called = family.under_control(control, written, self.teacher_sizes[0])
+                plan.cost(model, family.teacher, called)
         return plan
 
     def _arms(self) -> Iterator[Arm]:
@@ -188,20 +181,6 @@ class CapacityGap(SinglePrompt):
             for init, main in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
                 sizes = [size for size in self.alternative.sizes if size in main]
                 yield Arm(OTHER_LOSSES, init, sizes, stages, training.targets)
-
-    def _taught_by_control(self, family: Family, control: Run, written: int | str) -> None:
-        """Put the student of the sweep under the control of a larger size into the plan."""
-        name = control_of(written)
-        model, called = family.add(
-            name,
-            FINE_TUNED,
-            self.teacher_sizes[0],
-            [family.supervised_by(f"{written} control", control, self.train_prompt)],
-            stages=self.training.stages,
-            title=f"teacher {name}",
-            arm=SMALLER_TEACHER,
-        )
-        family.plan.cost(model, family.teacher, called)
 
     def _ask_bases(self, plan: Plan) -> None:
         """Put every family and sibling as it comes from outside into the plan, asked with the first

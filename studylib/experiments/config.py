@@ -37,6 +37,7 @@ def _size(written: int | str) -> int | str:
 
 Prompt = Annotated[str, AfterValidator(_prompt)]
 Size = Annotated[int | str, BeforeValidator(_size)]
+Sizes = list[Size]
 Stages = list[dict[str, Any]]
 
 

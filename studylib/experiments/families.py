@@ -14,8 +14,10 @@ from studylib.core.labels import (
     FINE_TUNED,
     GOLD_ONLY,
     PRETRAINED,
+    SMALLER_TEACHER,
     STUDENT,
     TEACHER,
+    control_of,
 )
 from studylib.experiments.config import Experiment
 from studylib.experiments.plans import Plan
@@ -173,6 +175,30 @@ class Family:
         model = self.student(init, written, supervisions, **how, title=title)
         self.plan.student(model, called, self.asked)
         return model, called
+
+    def under_control(
+        self, control: Run, written: int | str, student: int | str
+    ) -> tuple[Run, dict[str, Any]]:
+        """Put the student of a sweep over teachers into the plan, under the control of a larger
+        size, `written`; with what it is called."""
+        name = control_of(written)
+        return self.add(
+            name,
+            FINE_TUNED,
+            student,
+            [self.supervised_by(f"{written} control", control, self.supervision.prompted)],
+            stages=self.training.stages,
+            title=f"teacher {name}",
+            arm=SMALLER_TEACHER,
+        )
+
+
+def check_teachers(teachers: Sequence[int | str], student: int | str) -> None:
+    """Raise StudyError for a teacher that is no larger than its student."""
+    for written in teachers:
+        larger, smaller = core_sizes.size(written), core_sizes.size(student)
+        if not larger.holds(smaller) or larger == smaller:
+            raise StudyError(f"teacher_sizes: {written} is no larger than its student, {student}.")
 
 
 def families(experiment: Experiment, plan: Plan, train_prompt: str) -> Iterator[Family]:

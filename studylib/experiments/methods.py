@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from studylib.core.checks import Count, check_lists
 from studylib.core.errors import StudyError, unknown
 from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, METHOD, STUDENT
-from studylib.experiments.config import SinglePrompt, Size
-from studylib.experiments.families import Family, families
+from studylib.experiments.config import SinglePrompt, Size, Sizes
+from studylib.experiments.families import Family, check_teachers, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 
@@ -22,11 +22,13 @@ class Methods(SinglePrompt):
     """What each of the `methods` adds to one student; none named means all that are known. The
     student has this `size` and is cut from the fine-tuned teacher. It is compared with its control,
     also trained for each of `control_steps`, and with plain distillation, the `stages`. Methods of
-    several teachers have `num_teachers`, fine-tuned alike but for the order of questions."""
+    several teachers have `num_teachers`, fine-tuned alike but for the order of questions. By plain
+    distillation it also learns from the control of each of `teacher_sizes`."""
 
     size: Size
     methods: list[str] = []
     control_steps: list[Count] = []  # of further controls
+    teacher_sizes: Sizes = []
     num_teachers: Teachers = 2
 
     @model_validator(mode="after")
@@ -37,6 +39,7 @@ class Methods(SinglePrompt):
                 raise StudyError(unknown("method", name, methods))
         if self.methods:
             check_lists(methods=self.methods)
+        check_teachers(self.teacher_sizes, self.size)
         return self
 
     def plan(self) -> Plan:
@@ -51,6 +54,8 @@ class Methods(SinglePrompt):
             for name in self.methods or methods:
                 recipe = methods[name].recipe(steps)
                 self._add(family, recipe, METHOD, name, self.teachers(name))
+            for written in self.teacher_sizes:
+                self._add_teacher(family, written)
         return plan
 
     def teachers(self, name: str) -> int:
@@ -79,6 +84,14 @@ class Methods(SinglePrompt):
             family.plan.student_answers(
                 model, called | {"objective": f"{objective}, {way}"}, family.asked, way
             )
+
+    def _add_teacher(self, family: Family, written: int | str) -> None:
+        """Put the control of a larger size into the plan, and the student that it teaches."""
+        gold = self.training.gold
+        control, _ = family.add(
+            GOLD_ONLY, FINE_TUNED, written, [], stages=gold, title=CONTROL, arm=CONTROL
+        )
+        family.under_control(control, written, self.size)
 
 
 def _title(stages: Sequence[Mapping]) -> str:

@@ -6,12 +6,20 @@ from invented import rows
 
 from studylib.analysis import figures, methods_table, run_ids, statistics
 from studylib.analysis.fidelity import correlations
-from studylib.core.labels import CONTROL, GOLD_ONLY, METHOD, STUDENT
+from studylib.core.labels import CONTROL, GOLD_ONLY, METHOD, SMALLER_TEACHER, STUDENT
 
+NOTHING = pd.DataFrame()
 PLAIN, METHODS = "forward_kl", {"better": 0.7, "worse": 0.4}
 COSTS = pd.DataFrame(
     [
-        {"family": "f", "objective": name, "steps": 5, "training_flops": flops, "answer_flops": 2.0}
+        {
+            "family": "f",
+            "student": "f-10",
+            "objective": name,
+            "steps": 5,
+            "training_flops": flops,
+            "answer_flops": 2.0,
+        }
         for name, flops in {"cross_entropy": 1.0, PLAIN: 2.0, "better": 4.0, "worse": 3.0}.items()
     ]
 )
@@ -45,6 +53,15 @@ def test_differences_are_to_the_control_and_to_plain_distillation(answered):
     )
     tested = table.control_f1_p[table.role == STUDENT].dropna()
     assert list(table.control_f1_p_holm.dropna()) == pytest.approx(statistics.holm(list(tested)))
+
+
+def test_a_sweep_over_teachers_is_no_line_of_the_table(answered):
+    control = {"teacher": GOLD_ONLY, "objective": "cross_entropy", "articles": 40}
+    taught = {"teacher": "control of 20", "arm": SMALLER_TEACHER, "articles": 40}
+    swept = [answered, rows(CONTROL, 0.9, depth=20, **control), rows(STUDENT, 0.8, **taught)]
+    larger = COSTS.assign(student="f-20", training_flops=100.0)
+    table = methods_table.compare(pd.concat(swept, ignore_index=True), pd.concat([COSTS, larger]))
+    pd.testing.assert_frame_equal(table, methods_table.compare(answered, COSTS))
 
 
 def test_the_answer_counts_methods_and_names_the_best_student(answered):
@@ -90,7 +107,7 @@ def test_the_conclusion_tells_who_is_significantly_nearer_to_the_teacher(answere
 
 def test_the_frontier_draws_every_model(answered):
     table = methods_table.compare(answered, COSTS)
-    figure, drawn = figures.methods(table)["frontier"]
+    figure, drawn = figures.methods(table, NOTHING, NOTHING)["frontier"]
     (axis,) = figure.axes
     labels = axis.get_legend_handles_labels()[1]
     assert labels == ["control", PLAIN, *METHODS] and len(drawn) == len(table)
@@ -104,7 +121,7 @@ def test_a_line_names_its_runs_and_those_that_it_is_compared_with(answered):
     compared = {keys["cross_entropy"], keys[PLAIN]}
     for line in table.itertuples():
         assert line.runs == run_ids.joined(compared | {keys[line.objective]})
-    assert list(figures.methods(table)["frontier"][1].runs) == list(table.runs)
+    assert list(figures.methods(table, NOTHING, NOTHING)["frontier"][1].runs) == list(table.runs)
 
 
 def test_another_way_to_answer_is_a_line_of_the_table_and_no_method_more(answered):
@@ -112,5 +129,5 @@ def test_another_way_to_answer_is_a_line_of_the_table_and_no_method_more(answere
     table = methods_table.compare(pd.concat([answered, early], ignore_index=True), COSTS)
     assert list(table.objective[methods_table.other_way(table)]) == ["better, exit 1/2"]
     assert "1 of 2 methods" in methods_table.answer(table)
-    (axis,) = figures.methods(table)["frontier"][0].axes
+    (axis,) = figures.methods(table, NOTHING, NOTHING)["frontier"][0].axes
     assert "better, exit 1/2" not in axis.get_legend_handles_labels()[1]

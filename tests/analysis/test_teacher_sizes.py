@@ -78,6 +78,37 @@ def test_the_best_teacher_of_a_sibling_is_where_a_parabola_in_log_ratio_is_highe
     ) == {90.0}
 
 
+def cut(scores: dict[int, float], whole: float) -> pd.DataFrame:
+    """Rows of a student of two layers under the controls of so many layers and under the whole
+    teacher, with these F1: 40 articles."""
+    frames = [
+        rows("teacher", 0.9, articles=40, **parameters(800)),
+        rows("student", whole, depth=2, articles=40, **parameters(100)),
+        rows("student", 0.1, depth=2, articles=40, init="base", **parameters(100)),
+        rows("control", 0.2, depth=2, articles=40, **parameters(100)),
+    ]
+    for depth, f1 in scores.items():
+        taught = {"teacher": f"control of {depth}", "arm": SMALLER_TEACHER}
+        frames += [
+            rows("control", 0.8, depth=depth, articles=40, **parameters(50 * depth)),
+            rows("student", f1, depth=depth, articles=40, **parameters(50 * depth)),
+            rows("student", f1, depth=2, articles=40, **taught, **parameters(100)),
+        ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_the_best_teacher_of_a_cut_student_is_found_among_controls_and_the_whole_teacher():
+    curve = {times: 0.6 - 0.05 * np.log(times / 3.0) ** 2 for times in (1.5, 2.5, 4.0, 8.0)}
+    *smaller, whole = curve.values()
+    (line,) = teacher_sizes.law(cut(dict(zip((3, 5, 8), smaller, strict=True)), whole)).to_dict(
+        "records"
+    )
+    assert line["student"].endswith("-2") and line["teachers"] == 4
+    assert (line["least"], line["most"]) == (1.5, 8.0)
+    assert line["ratio"] == pytest.approx(3.0, rel=1e-6)
+    assert teacher_sizes.law(cut({3: 0.5, 5: 0.6}, 0.4)).empty
+
+
 def test_without_a_summit_between_the_teachers_none_is_named():
     rising = teacher_sizes.law(
         siblings({f"{times}": 0.1 * times for times in (1.5, 2.0, 4.0, 8.0)})

@@ -8,9 +8,10 @@ from miniatures import compared
 from miniatures import stages as losses
 
 from studylib.analysis import methods_table
+from studylib.app import results as app_results
 from studylib.app import study, training_cost
 from studylib.app.results import Source
-from studylib.core import filesystem
+from studylib.core import filesystem, labels
 from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.methods import stages
@@ -40,6 +41,18 @@ def test_every_method_has_a_student_that_differs_in_nothing_else(raw):
         assert run.needs["init"] is plain.needs["init"]
         same = run.parameters.keys() - {"stages"}
         assert all(run.parameters[key] == plain.parameters[key] for key in same)
+
+
+def test_the_student_learns_from_controls_of_larger_sizes_too(raw):
+    plan = compared(raw, teacher_sizes=[3])
+    (taught,) = (run for run, called in plan.trained if called.get("arm") == labels.SMALLER_TEACHER)
+    (control,) = (run for run, called in plan.trained if called["student"] == "mini-3")
+    assert taught.needs["teacher"] is control
+    plain = next(run for run, c in plan.trained if c["objective"].startswith("forward_kl +"))
+    assert taught.needs["init"].planned == plain.needs["init"].planned
+    assert taught.parameters == plain.parameters
+    with pytest.raises(StudyError, match="teacher_sizes: 2 is no larger than its student, 2"):
+        compared(raw, teacher_sizes=[2])
 
 
 def test_what_a_method_reads_of_its_teacher_is_what_its_student_needs(raw):
@@ -176,10 +189,13 @@ def test_a_student_that_answers_in_training_is_the_same_to_the_bit_after_a_stop(
 @pytest.mark.slow
 def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
-    plan, store = compared(raw, methods=["redi", "ddk", "multi_exit", "step_by_step"]), Store()
+    names = ["redi", "ddk", "multi_exit", "step_by_step"]
+    plan, store = compared(raw, methods=names, teacher_sizes=[3]), Store()
     study.complete(plan, store)
     assert not study.curves(plan, store).duplicated(["planned", "step"]).any()
-    rows = Source(plan, tmp_path / "shown" / "methods").rows
+    results = Source(plan, tmp_path / "shown" / "methods")
+    rows, drawn = results.rows, app_results.EXPERIMENTS["methods"](results).figures
+    assert list(drawn["teacher_sizes"][1].teacher) == ["control of 3", "fine-tuned"]
     table = methods_table.compare(rows, training_cost.of(plan))
     assert len(table) == 2 + 1 + 4 + 3, "controls, plain distillation, methods, exits"
     assert table[["f1", "exact_match", "training_flops", "answer_flops"]].notna().all(axis=None)

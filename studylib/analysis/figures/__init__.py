@@ -45,10 +45,14 @@ def capacity_gap(
     )
 
 
-def methods(table: pd.DataFrame) -> Drawn:
-    """The figure of that notebook (`methods_table.compare`)."""
+def methods(table: pd.DataFrame, sweep: pd.DataFrame, seeds: pd.DataFrame) -> Drawn:
+    """The figures of that notebook for which there is something to draw
+    (`methods_table.compare`)."""
     names = [*methods_table.SETTING, *methods_table.MODEL, "f1", "training_flops", "runs"]
-    return {"frontier": (frontier_figure(table), table[names])}
+    return _drawn(
+        frontier=(table[names], frontier_figure),
+        teacher_sizes=(sweep, lambda table: teacher_sizes_figure(table, seeds)),
+    )
 
 
 def teacher_choice(
