@@ -78,8 +78,8 @@ class Models:
             going += asked
         sampling = generate.Sampling(temperature, self.seed, number)
         how: dict[str, Any] = {"longest": longest, "sampling": sampling}
-        said = generate.answer(self.models["student"], self.tokenizer, prompts, **how)
-        for (answer, branch), more in zip(going, said, strict=True):
+        sampled = generate.answer(self.models["student"], self.tokenizer, prompts, **how)
+        for (answer, branch), more in zip(going, sampled, strict=True):
             has_ended = more.tokens > len(more.ids)
             answer += [*more.ids, *branch.target[-1:]] if has_ended else more.ids
         return [answer[:longest] for answer in answers]
