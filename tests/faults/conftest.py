@@ -25,11 +25,20 @@ def victims() -> Iterator[Victims]:
     begun.close()
 
 
-@pytest.fixture(scope="session")
-def undisturbed(victims: Victims, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study, run without any fault."""
-    folder = prepare(tmp_path_factory.mktemp("undisturbed"))
-    (ended,) = victims.run(folder)
+def _undisturbed(victims: Victims, folder: Path, drawn: bool) -> Path:
+    (ended,) = victims.run(prepare(folder), drawn=drawn)
     assert ended.code == 0, ended.err
     assert not repeated(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(victims: Victims, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study, run without any fault."""
+    return _undisturbed(victims, tmp_path_factory.mktemp("undisturbed"), True)
+
+
+@pytest.fixture(scope="session")
+def undrawn(victims: Victims, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, whose figures hold their words alone."""
+    return _undisturbed(victims, tmp_path_factory.mktemp("undrawn"), False)

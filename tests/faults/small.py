@@ -95,6 +95,7 @@ class Victims:
         home: Path | None = None,
         what: str = "",
         kernel: bool = False,
+        drawn: bool = True,
     ) -> list[Ended]:
         """Run the study, or `what` else is in the folder, as often as there are moments, all at
         once."""
@@ -102,14 +103,14 @@ class Victims:
             "folder": str(folder),
             "home": str(home or folder / "home"),
             "what": what or str(folder / "capacity_gap.yaml"),
+            "kernel": kernel,
+            "drawn": drawn,
         }
         each = [
             {"moment": moment, "streams": f"{self.streams.name}/{next(self.number)}"}
             for moment in moments or ("",)
         ]
-        self.process.stdin.write(
-            json.dumps([shared | {"kernel": kernel} | call for call in each]) + "\n"
-        )
+        self.process.stdin.write(json.dumps([shared | call for call in each]) + "\n")
         self.process.stdin.flush()
         codes = json.loads(self.process.stdout.readline())
         return [

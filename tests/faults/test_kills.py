@@ -12,13 +12,15 @@ QUICK = "in a checkpoint's weights"
 RANDOM = 40
 
 
-def check_goes_on(folder: Path, undisturbed: Path, moment: str, victims: Victims) -> None:
+def check_goes_on(
+    folder: Path, undisturbed: Path, moment: str, victims: Victims, drawn: bool = True
+) -> None:
     """The study is killed at the moment; a further call ends as if nothing had been, and does
     little again."""
-    kernel = "notebook" in moment
-    (killed,) = victims.run(prepare(folder), moment, kernel=kernel)
+    how = {"kernel": "notebook" in moment, "drawn": drawn}
+    (killed,) = victims.run(prepare(folder), moment, **how)
     assert killed.code == -9, (moment, killed)
-    (ended,) = victims.run(folder, kernel=kernel)
+    (ended,) = victims.run(folder, **how)
     assert ended.code == 0, ended.err
     assert shown(folder) == shown(undisturbed)
     assert stored(folder / "home") == stored(undisturbed / "home")
@@ -47,8 +49,8 @@ def test_killed_at_a_moment_of_every_kind_it_goes_on(
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(RANDOM))
 def test_killed_at_any_moment_it_goes_on(
-    number: int, undisturbed: Path, victims: Victims, tmp_path: Path
+    number: int, undrawn: Path, victims: Victims, tmp_path: Path
 ):
-    touched = int((undisturbed / "touched").read_text())
+    touched = int((undrawn / "touched").read_text())
     moment = sorted(Random(7).sample(range(1, touched + 1), RANDOM))[number]
-    check_goes_on(tmp_path / "killed", undisturbed, str(moment), victims)
+    check_goes_on(tmp_path / "killed", undrawn, str(moment), victims, drawn=False)
