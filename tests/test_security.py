@@ -1090,6 +1090,8 @@ class Echo(BaseHTTPRequestHandler):
 SCRIPT = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from huggingface_hub.utils import _http
 from studylib.app import cli, execution, notebooks
 from studylib.core.errors import StudyError
 from studylib.data import sources
@@ -1097,6 +1099,7 @@ from studylib.models import loading
 from studylib.store.run import Run
 from studylib.store.store import Store
 
+_http.time = SimpleNamespace(sleep=lambda seconds: None)  # between attempts, for half a minute each
 file, asked = sys.argv[1:]
 print([cli.main([verb, file]) for verb in ("plan", "status", "data", "run")])
 run = lambda: execution.execute(notebooks.jobs(file)[0])
