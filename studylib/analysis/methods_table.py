@@ -12,6 +12,7 @@ from studylib.core.labels import CONTROL, METHOD, SMALLER_TEACHER, STUDENT
 SETTING = ["family", "eval_prompt", "test_set"]
 MODEL = ["role", "arm", "objective", "steps"]
 COST = ["training_flops", "answer_flops"]
+EXTRA = "extra_data"
 PLAIN = "plain"
 METRICS = {"f1": "F1", "exact_match": "EM", "loyalty": "loyalty"}
 COMPARED = {
@@ -23,7 +24,7 @@ TESTED = ("difference", "low", "high", "p", "detectable")
 
 def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """A line per family, prompting, test set and model: F1, EM and loyalty of 0 to 100, and the
-    FLOPs of `costs` (`training_cost.of`).
+    FLOPs and extra data of `costs` (`training_cost.of`).
 
     Differences to the control of as many steps and to plain distillation have an interval, p and
     detectable difference (`contrasts.difference`), e.g. `control_f1_low`. `p_holm` is Holm's over
@@ -36,7 +37,8 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         table[f"{name}_p_holm"] = pd.Series(statistics.holm(list(tested)), tested.index, float)
     costs = costs[costs.student.isin(rows.student)]
     names = ["family", "objective", "steps"]
-    return table.merge(costs.groupby(names, sort=False)[COST].mean(), on=names, how="left")
+    needed = costs.groupby([*names, EXTRA], sort=False)[COST].mean().reset_index(EXTRA)
+    return table.merge(needed, on=names, how="left")
 
 
 def of_methods(rows: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +97,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
     for cost in COST:
         read[cost.replace("_flops", ", FLOPs")] = table[cost].map("{:.2e}".format)
-    return read
+    return read.assign(**{"extra data": table[EXTRA].replace("", "–")})
 
 
 def _interval(row: pd.Series, name: str) -> str:

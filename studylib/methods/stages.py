@@ -164,6 +164,20 @@ def demonstration(stages: Sequence[Stage]) -> str:
     return named.pop() if named else ""
 
 
+def extra_data(stages: Sequence[Stage]) -> str:
+    """What is learnt from beside gold answers and one fine-tuned teacher's distributions, in
+    words; nothing for none."""
+    words: list[str] = []
+    for method in (stage.prototype for stage in stages):
+        for decision, when in (("data", "question"), ("batch", "question and step")):
+            generated = method.generates(decision).items()
+            words += [f"the {model}'s answers, {count:g} a {when}" for model, count in generated]
+        words += ["several teachers"] * (method.signals.teachers < 0)
+        words += ["the base model"] * method.signals.base
+        words += [f"a {method.signals.demonstration} teacher"] * bool(method.signals.demonstration)
+    return "; ".join(dict.fromkeys(words))
+
+
 def logits_everywhere(stages: Sequence[Stage]) -> bool:
     """Whether any stage looks at the logits of all tokens of a row."""
     return any(stage.prototype.positions == "all" for stage in stages)

@@ -17,6 +17,7 @@ COSTS = pd.DataFrame(
             "student": "f-10",
             "objective": name,
             "steps": 5,
+            "extra_data": "",
             "training_flops": flops,
             "answer_flops": 2.0,
         }

@@ -1,6 +1,7 @@
 """Engines: the plan as a graph, and the same bits by whichever of them."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ import pytest
 from miniatures import SETTINGS, planned
 from patience import PATIENCE
 
-from studylib.app import cli, notebooks, study
+from studylib.app import cli, forecast, notebooks, study
 from studylib.core.errors import StudyError
 from studylib.core.machine import Machine
 from studylib.engines import clusters, engines
@@ -169,6 +170,38 @@ def test_every_group_of_gpus_is_a_process_of_its_own(monkeypatch):
     assert isinstance(engines._local(Machine(**vars(MACHINE) | {"device": "cpu"})), engines.Here)
     with pytest.raises(StudyError, match="6 workers need as many groups of 1 GPUs: there are 5"):
         engines._local(MACHINE, workers=6)
+
+
+def test_notebooks_of_one_machine_share_its_processes(monkeypatch):
+    left: list[str] = []
+
+    class Left(engines.Here):
+        def shutdown(self, *_, **__):
+            left.append("left")
+
+    monkeypatch.setattr(engines, "_local", lambda machine, **_: Left())
+    with engines.Pools() as pools:
+        first = pools.of(MACHINE)
+        assert pools.of(Machine(**vars(MACHINE))) is first
+        assert pools.of(Machine(**vars(MACHINE) | {"threads": 7})) is not first
+        assert not left
+    assert left == ["left"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers"),
+    [
+        ({}, 1),
+        ({"engine_options": {"workers": 3}}, 3),
+        ({"engine": "ray", "engine_options": {"workers": 3}}, 1),
+    ],
+)
+def test_time_is_expected_by_the_processes_that_were_asked_for(changes, workers, raw, monkeypatch):
+    plan = planned(raw, sizes=[3], from_base=[])
+    monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(6.0, math.inf))
+    plan.machine = Machine(**vars(MACHINE) | changes)
+    expected = 6.0 * len(plan.runs) / workers
+    assert forecast.seconds(plan, plan.runs) == pytest.approx(expected)
 
 
 def digests(plan, store: Store) -> dict[str, str]:

@@ -160,6 +160,21 @@ def test_answers_that_it_asks_for_are_counted(method, monkeypatch):
     assert method.generates("batch").keys() >= asked["answers"].keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hinton", ""),
+        ("redi", "the teacher's answers, 4 a question"),
+        ("minillm", "the student's answers, 1 a question and step"),
+        ("several_teachers", "several teachers"),
+        ("ernie_tiny", "the base model"),
+        ("context_distillation", "a one-shot teacher"),
+    ],
+)
+def test_the_data_that_it_needs_are_named(name, words):
+    assert stages.extra_data(stages.parse(stages.known()[name].recipe(12))) == words
+
+
 @pytest.mark.slow
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Of every method, in one call of torch's launcher."""
