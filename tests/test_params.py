@@ -68,7 +68,13 @@ def miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("profile", known_profiles())
 def test_every_profile_can_be_planned_with_nothing_at_hand(profile):
     jobs = notebooks.jobs(profile)
-    notebooks_of = {"qwen-few": 1, "qwen-few-answered": 1, "tiny": 4, "small": 4}
+    notebooks_of = {
+        "qwen-few": 1,
+        "qwen-few-answered": 1,
+        "tiny": 4,
+        "small": 4,
+        "small-fidelity": 1,
+    }
     assert len(jobs) == notebooks_of.get(profile, 3)
     assert all(job.profile == profile and job.plan.runs for job in jobs)
 

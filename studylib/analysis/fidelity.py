@@ -1,7 +1,8 @@
 """Do students that are nearer to their teacher answer better? Over all methods of one student.
 
-After *generalisation against fidelity* (2025, arXiv:2505.15442). Left out: fidelity of texts by
-n-grams, and sweeps of the temperature and of noise on the teacher's logits.
+After *generalisation against fidelity* (2025, arXiv:2505.15442); its sweeps of the temperature and
+of noise on the teacher's logits are the profile `small-fidelity`. Left out: fidelity of texts by
+n-grams.
 """
 
 import numpy as np

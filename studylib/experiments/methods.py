@@ -2,7 +2,7 @@
 equal steps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from studylib.core.labels import CONTROL, FINE_TUNED, GOLD_ONLY, METHOD, STUDENT
 from studylib.experiments.config import SinglePrompt, Size, Sizes
 from studylib.experiments.families import Family, check_teachers, families
 from studylib.experiments.plans import Plan
+from studylib.methods import spaces
 from studylib.methods import stages as method_stages
 
 MOST_TEACHERS = 8
@@ -19,14 +20,16 @@ Teachers = Annotated[int, Field(ge=1, le=MOST_TEACHERS)]
 
 
 class Methods(SinglePrompt):
-    """What each of the `methods` adds to one student; none named means all that are known. The
-    student has this `size` and is cut from the fine-tuned teacher. It is compared with its control,
-    also trained for each of `control_steps`, and with plain distillation, the `stages`. Methods of
-    several teachers have `num_teachers`, fine-tuned alike but for the order of questions. By plain
-    distillation it also learns from the control of each of `teacher_sizes`."""
+    """What each of the `methods` adds to one student; none named means all that are known. One is
+    named, or given with options, as `{hinton: {temperature: 8}}`.
+
+    The student has this `size` and is cut from the fine-tuned teacher. It is compared with its
+    control, also trained for each of `control_steps`, and with plain distillation, the `stages`.
+    Methods of several teachers have `num_teachers`, fine-tuned alike but for the order of
+    questions. By plain distillation it also learns from the control of each of `teacher_sizes`."""
 
     size: Size
-    methods: list[str] = []
+    methods: list[str | dict[str, dict[str, Any]]] = []
     control_steps: list[Count] = []  # of further controls
     teacher_sizes: Sizes = []
     num_teachers: Teachers = 2
@@ -34,13 +37,22 @@ class Methods(SinglePrompt):
     @model_validator(mode="after")
     def _known(self) -> Self:
         methods = method_stages.known()
-        for name in self.methods:
+        for name, _ in self.compared:
             if name not in methods:
                 raise StudyError(unknown("method", name, methods))
         if self.methods:
-            check_lists(methods=self.methods)
+            check_lists(methods=[_called(*method) for method in self.compared])
         check_teachers(self.teacher_sizes, self.size)
         return self
+
+    @property
+    def compared(self) -> list[tuple[str, dict[str, Any]]]:
+        """The methods with their options."""
+        written = self.methods or list(method_stages.known())
+        pairs: list[tuple[str, dict[str, Any]]] = []
+        for method in written:
+            pairs += [(method, {})] if isinstance(method, str) else method.items()
+        return pairs
 
     def plan(self) -> Plan:
         """Every run of it."""
@@ -51,9 +63,9 @@ class Methods(SinglePrompt):
                 self._add(family, gold, CONTROL, _title(gold))
             plain = self.training.stages
             self._add(family, plain, STUDENT, _title(plain))
-            for name in self.methods or methods:
-                recipe = methods[name].recipe(steps)
-                self._add(family, recipe, METHOD, name, self.teachers(name))
+            for name, options in self.compared:
+                recipe = spaces.with_options(methods[name].recipe(steps), name, options)
+                self._add(family, recipe, METHOD, _called(name, options), self.teachers(name))
             for written in self.teacher_sizes:
                 self._add_teacher(family, written)
         return plan
@@ -92,6 +104,12 @@ class Methods(SinglePrompt):
             GOLD_ONLY, FINE_TUNED, written, [], stages=gold, title=CONTROL, arm=CONTROL
         )
         family.under_control(control, written, self.size)
+
+
+def _called(name: str, options: Mapping[str, Any]) -> str:
+    """What a method is called in tables: with its options, if they are given."""
+    given = "; ".join(f"{option} {value}" for option, value in options.items())
+    return f"{name} ({given})" if given else name
 
 
 def _title(stages: Sequence[Mapping]) -> str:

@@ -173,19 +173,13 @@ class Search:
             for name, value in chosen.items()
             if name in self.options and value != self.options[name].default
         }
-        return [self._with(stage, changed, chosen) for stage in self.recipe]
-
-    def _with(self, stage: dict, changed: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict:
-        """A stage with what is changed: options of its method, or of losses, a method's among
-        them."""
-        if self.method == OBJECTIVE and stage.get(LOSSES) is self.losses:
-            return stage | {LOSSES: chosen.get(LOSSES, spaces.with_losses(self.losses, changed))}
-        if changed and stage.get("method") == self.method:
-            return stage | {"options": stage.get("options", {}) | changed}
-        if changed and self.method in stage.get(LOSSES, {}):
-            called = {f"{self.method}.{name}": value for name, value in changed.items()}
-            return stage | {LOSSES: spaces.with_losses(stage[LOSSES], called)}
-        return stage
+        if self.method != OBJECTIVE:
+            return spaces.with_options(self.recipe, self.method, changed)
+        losses = chosen.get(LOSSES, spaces.with_losses(self.losses, changed))
+        return [
+            stage | {LOSSES: losses} if stage.get(LOSSES) is self.losses else stage
+            for stage in self.recipe
+        ]
 
     def recommended(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """What was chosen, as the group `training` of a YAML has it."""

@@ -16,6 +16,7 @@ from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 from studylib.core.errors import StudyError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 AboveZero = Annotated[float, Field(gt=0, le=1)]

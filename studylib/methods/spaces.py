@@ -155,6 +155,21 @@ def of_losses(losses: Mapping[str, Any]) -> dict[str, Option]:
     return searchable
 
 
+def with_options(
+    stages: Sequence[Mapping[str, Any]], method: str, chosen: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The stages of a method with these options, where it is named: as a method, or as a loss."""
+    changed = []
+    for stage in map(dict, stages):
+        if chosen and stage.get("method") == method:
+            stage["options"] = stage.get("options", {}) | dict(chosen)
+        elif chosen and method in stage.get("losses", {}):
+            called = {f"{method}.{name}": value for name, value in chosen.items()}
+            stage["losses"] = with_losses(stage["losses"], called)
+        changed.append(stage)
+    return changed
+
+
 def with_losses(losses: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The losses of a stage with these values, called as `of_losses` calls them, in their place."""
     changed: dict[str, Any] = dict(losses)

@@ -251,7 +251,9 @@ def test_ranges_come_from_a_file(stubs, written, profile, tmp_path, capsys):
     space.write_text("temperature: {low: 3, high: 8}\nhard: 0.5\nlr: [1e-3, 2e-3]\n")
     command = ["search", profile(), "--method", "hinton", "--trials", "5", "--space", str(space)]
     assert main(command) == 0
-    assert "temperature 3 to 8; lr 0.001 or 0.002. Fixed: hard 0.5." in capsys.readouterr().out
+    assert (
+        "temperature 3 to 8; lr 0.001 or 0.002. Fixed: hard 0.5, noise." in capsys.readouterr().out
+    )
     record = trials_of(written)
     first, *others = [trial["options"] for trial in record["trials"]]
     assert first == {"temperature": 2.0, "hard": 0.5, "lr": 0.001}, "the defaults, out of the space"

@@ -43,6 +43,21 @@ def test_every_method_has_a_student_that_differs_in_nothing_else(raw):
         assert all(run.parameters[key] == plain.parameters[key] for key in same)
 
 
+def test_a_method_may_be_compared_with_itself_by_other_options(raw):
+    written = ["hinton", {"hinton": {"temperature": 8, "hard": 0.1}}, {"taid": {"start": 0.1}}]
+    plan = compared(raw, methods=written)
+    by_name = {c["objective"]: run for run, c in plan.trained if c.get("arm") == labels.METHOD}
+    hotter = "hinton (temperature 8; hard 0.1)"
+    assert list(by_name) == ["hinton", hotter, "taid (start 0.1)"]
+    (stage,) = by_name[hotter].parameters["stages"]
+    assert stage["options"] == {"temperature": 8.0, "hard": 0.1}
+    assert by_name["hinton"].planned != by_name[hotter].planned
+    with pytest.raises(StudyError, match="hinton has no option 'heat'"):
+        compared(raw, methods=[{"hinton": {"heat": 8}}])
+    with pytest.raises(StudyError, match="twice"):
+        compared(raw, methods=["hinton", "hinton"])
+
+
 def test_the_student_learns_from_controls_of_larger_sizes_too(raw):
     plan = compared(raw, teacher_sizes=[3])
     (taught,) = (run for run, called in plan.trained if called.get("arm") == labels.SMALLER_TEACHER)

@@ -8,7 +8,7 @@ from miniatures import model, packs
 from short_training import LOSSES, VOCABULARY, teacher_of
 from test_objective import STUDENT, TEACHER, Fixed
 
-from studylib.methods.hinton import Hinton
+from studylib.methods.hinton import Hinton, noise_of
 from studylib.methods.objective import Objective
 from studylib.methods.views import student_view
 from studylib.training import loop
@@ -85,3 +85,30 @@ def test_its_temperature_is_2_and_gold_answers_weigh_a_half_unless_told():
     )
     assert torch.equal(soft, other) and Hinton().weights == {"cross_entropy": 0.5}
     assert not torch.allclose(soft, terms(Hinton(temperature=1.0))["softened_kl"], rtol=0.01)
+
+
+def test_noise_of_a_row_is_its_own_and_as_large_as_was_asked_for():
+    rows, logits = packs()[:3], torch.zeros(sum(len(row.answers.at) for row in packs()[:3]), 500)
+    drawn = noise_of(rows, logits)
+    assert drawn.shape == logits.shape and torch.equal(drawn, noise_of(rows, logits))
+    assert drawn.mean().item() == pytest.approx(0, abs=0.05)
+    assert drawn.std().item() == pytest.approx(1, abs=0.05)
+    first = len(rows[0].answers.at)
+    assert torch.equal(noise_of(rows[1:], logits[first:]), drawn[first:])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_noise_is_added_to_the_teachers_logits():
+    net, rows, noise = model("llama"), packs()[:4], 0.7
+    teacher = teacher_of(Hinton(), model("llama", seed=1))
+    student = student_view(net, rows, VOCABULARY, False)
+    target = teacher.view(rows, student.batch, False)
+    with torch.no_grad():
+        values = Hinton(temperature=1.0, noise=noise).loss(student, [target])
+        disturbed = target.logits + noise * noise_of(rows, target.logits)
+        p, q = disturbed.softmax(-1), student.logits.softmax(-1)
+    torch.testing.assert_close(values["softened_kl"], (p * (p / q).log()).sum(-1))
+    micro = loop.backward(net, rows, Hinton(noise=noise), [teacher], VOCABULARY, 1)
+    assert micro == pytest.approx(
+        loop.backward(net, rows, Hinton(noise=noise), [teacher], VOCABULARY, 4), rel=1e-4
+    )
