@@ -96,8 +96,9 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             read[title] = [_interval(row, f"{name}_{metric}") for _, row in table.iterrows()]
             read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
     for cost in COST:
-        read[cost.replace("_flops", ", FLOPs")] = table[cost].map("{:.2e}".format)
-    return read.assign(**{"extra data": table[EXTRA].replace("", "–")})
+        flops = table[cost].map("{:.2e}".format, na_action="ignore")
+        read[cost.replace("_flops", ", FLOPs")] = flops.astype(object).fillna("–")
+    return read.assign(**{"extra data": table[EXTRA].replace("", "–").fillna("–")})
 
 
 def _interval(row: pd.Series, name: str) -> str:

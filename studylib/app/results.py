@@ -187,12 +187,13 @@ def _prompting_mode(source: Source) -> Results:
 
 
 def _methods(source: Source) -> Results:
-    table = methods_table.compare(source.rows, training_cost.of(source.plan))
+    costs = training_cost.of(source.plan, source.rows, folder=source.folder)
+    table = methods_table.compare(source.rows, costs)
     near = fidelity.correlations(methods_table.of_methods(source.rows))
     swept = source.rows[roles.arms(source.rows) != labels.METHOD]
     sweep, law = teacher_sizes.sweep(swept), teacher_sizes.law(swept)
     return source.results(
-        {"methods": table, "fidelity": near, "law": law},
+        {"methods": table, "costs": costs, "fidelity": near, "law": law},
         {
             "table": methods_table.markdown(table),
             "answer": methods_table.answer(table),

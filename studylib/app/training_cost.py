@@ -1,39 +1,58 @@
 """What each trained model took to make, and what an answer of it takes: FLOPs, as planned; and what
-data it needs beside gold answers."""
+data it needs beside gold answers.
+
+of(plan, rows, folder=folder)
+"""
+
+from pathlib import Path
 
 import pandas as pd
 
-from studylib.experiments.plans import Plan
+from studylib.experiments.plans import Asked, Plan
 from studylib.methods import stages as method_stages
 from studylib.runs import budget, inputs, kinds
+from studylib.store import exports
 from studylib.store.run import Run
+from studylib.store.store import Store
 
 MADE_BY = ("student", "lr_search", "examples", "states")  # kinds of run that a student is made by
 
 GROUP = ["family", "student", "seed", "objective", "steps"]
+COUNTED = ["training_flops", "answer_flops", "extra_data"]
 
 
-def of(plan: Plan) -> pd.DataFrame:
-    """A line per trained student: FLOPs of its training with the search of its learning rate, its
-    examples and its teacher's states (`training_flops`), and of an answer (`answer_flops`), and its
-    `extra_data`, in words; by family, student, seed, objective and steps."""
-    work, lines = budget.SHARED, []
+def of(
+    plan: Plan, table: pd.DataFrame, store: Store | None = None, folder: Path | None = None
+) -> pd.DataFrame:
+    """A line per trained student and way of asking that has rows in `table`: FLOPs of its training
+    with the search of its learning rate, its examples and its teacher's states (`training_flops`),
+    and of an answer (`answer_flops`), and its `extra_data`, in words. Of answers that the store
+    does not have, what was exported to `folder`: counting takes data."""
+    store, lines = (store or Store()).snapshot(), []
+    exported, answered = exports.records(folder, "costs.csv"), set(table.planned)
     for asked in plan.asked:
         model = asked.answers.needs["model"]
-        if asked.teacher is None or not isinstance(model, Run):
+        if asked.teacher is None or not isinstance(model, Run) or asked.planned not in answered:
             continue
-        lines.append(
-            {
-                **{name: asked.called[name] for name in GROUP},
-                "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
-                "answer_flops": kinds.took(work, asked.answers).flops
-                / len(inputs.questions(asked.answers.needs["test"])),
-                "extra_data": method_stages.extra_data(
-                    method_stages.parse(model.parameters["stages"])
-                ),
-            }
-        )
-    return pd.DataFrame(lines).groupby([*GROUP, "extra_data"], sort=False).mean().reset_index()
+        if store.result(asked.answers) is not None:
+            counted = _counted(asked, model)
+        elif (before := exported.get(asked.planned)) is not None:
+            counted = {name: before[name] for name in COUNTED}
+        else:
+            continue
+        named = {name: asked.called[name] for name in GROUP}
+        lines.append({"planned": asked.planned} | named | counted)
+    return pd.DataFrame(lines, columns=["planned", *GROUP, *COUNTED])
+
+
+def _counted(asked: Asked, model: Run) -> dict:
+    work = budget.SHARED
+    answering, questions = kinds.took(work, asked.answers), inputs.questions
+    return {
+        "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
+        "answer_flops": answering.flops / len(questions(asked.answers.needs["test"])),
+        "extra_data": method_stages.extra_data(method_stages.parse(model.parameters["stages"])),
+    }
 
 
 def _made_by(model: Run) -> list[Run]:

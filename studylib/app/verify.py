@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib.app import curves, execution, origins, rows, timing, weights
+from studylib.app import curves, execution, origins, rows, timing, training_cost, weights
 from studylib.app.notebooks import Job
 from studylib.core import labels
 from studylib.core.errors import StudyError, sentence_of
@@ -332,7 +332,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Diff
 
 def _fingerprints(job: Job, store: Store) -> Iterator[Difference]:
     """Where the tables that are only kept, not computed from rows, differ from what the store has
-    of the same runs: what each run is, how it learnt, what its answers cost."""
+    of the same runs: what each run is, how it learnt, what it and its answers cost."""
     stored = {
         f"{name}.csv": table
         for name, table in exports.timed({"runs": origins.origins(job.plan, store)}).items()
@@ -341,6 +341,10 @@ def _fingerprints(job: Job, store: Store) -> Iterator[Difference]:
         stored["learning.csv"] = curves.curves(job.plan, store)
     if job.plan.costs:
         stored["timing.csv"] = timing.timing(
+            job.plan, pd.read_parquet(job.folder / "rows.parquet"), store
+        )
+    if (job.folder / "costs.csv").exists():
+        stored["costs.csv"] = training_cost.of(
             job.plan, pd.read_parquet(job.folder / "rows.parquet"), store
         )
     for name, table in stored.items():

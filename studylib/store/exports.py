@@ -58,6 +58,7 @@ TEXT = {
     "processor_name",
     *provenance.LIBRARIES,
     "contrast",
+    "extra_data",
     "ways",
     "trait",
     "metric",
@@ -71,6 +72,7 @@ KEPT = (
     "times.csv",
     "learning.csv",
     "timing.csv",
+    "costs.csv",
 )  # what is read again, where nothing is computed
 DIGESTS = "digests.json"  # of all that is written beside it
 PAUSES = (0, 0.1, 1)  # seconds before each look at a file that is not what was written

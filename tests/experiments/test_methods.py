@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 from miniatures import compared
@@ -208,10 +209,14 @@ def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     plan, store = compared(raw, methods=names, teacher_sizes=[3]), Store()
     study.complete(plan, store)
     assert not study.curves(plan, store).duplicated(["planned", "step"]).any()
-    results = Source(plan, tmp_path / "shown" / "methods")
-    rows, drawn = results.rows, app_results.EXPERIMENTS["methods"](results).figures
+    folder = tmp_path / "shown" / "methods"
+    shown = app_results.of("methods", plan, folder)
+    rows, drawn = Source(plan, folder).rows, shown.figures
     assert list(drawn["teacher_sizes"][1].teacher) == ["control of 3", "fine-tuned"]
-    table = methods_table.compare(rows, training_cost.of(plan))
+    costs, empty = training_cost.of(plan, rows), Store(tmp_path / "empty")
+    pd.testing.assert_frame_equal(training_cost.of(plan, rows, empty, folder), costs)
+    assert training_cost.of(plan, rows, empty).empty
+    table = methods_table.compare(rows, training_cost.of(plan, rows))
     assert len(table) == 2 + 1 + 4 + 3, "controls, plain distillation, methods, exits"
     assert table[["f1", "exact_match", "training_flops", "answer_flops"]].notna().all(axis=None)
     flops = table.set_index(["objective", "steps"]).training_flops
