@@ -89,7 +89,14 @@ def _cut(rows: pd.DataFrame) -> Iterator[tuple[tuple, Taught]]:
     for setting, group in students.groupby(["student", *retention.SETTING[1:]], sort=False):
         family = group.family.iloc[0]
         models = group.groupby("teacher", sort=False)
-        yield setting, [(known[family, name], model) for name, model in models]
+        yield (
+            setting,
+            [
+                (known[family, name], model)
+                for name, model in models
+                if (family, name) in known  # else that teacher is not answered yet
+            ],
+        )
 
 
 def _best(ratios: np.ndarray, models: list[pd.DataFrame]) -> dict[str, float]:

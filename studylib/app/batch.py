@@ -45,6 +45,7 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
             except StudyError as error:
                 say(f"{job.notebook.name} is left out: {error}")
                 failed.append(f"{job.notebook.stem}: {error}")
+                pools.leave()  # which may be what failed
     took, place = spoken(time.monotonic() - started), filesystem.home()
     say(f"Done in {took}; {filesystem.size(place) / 1e6:.0f} MB in {place}.")
     if failed:

@@ -28,10 +28,9 @@ def complete(
     pools: engines.Pools | None = None,
 ) -> None:
     """Make whatever runs of the plan are missing, by the plan's engine, which is left again unless
-    it is one of `pools`; what a run adds to the exported tables is appended to `folder` as soon as
-    it is done. Raises StudyError where the
-    exported tables are of other weights or of another plan, and, when all else is done, for runs
-    that failed."""
+    it is of `pools`; what a run adds to the exported tables is appended to `folder` as soon as it
+    is done. Raises StudyError where the exported tables are of other weights or of another plan,
+    and, when all else is done, for runs that failed."""
     store = store or Store()
     records = conflicts.check_weights(plan, store, folder)
     engines.check(plan.machine)

@@ -23,7 +23,7 @@ from studylib.store.store import Store
 
 BEST = 3  # trials that are trained anew beside the defaults
 NONE = "–"
-PASTE = "Merge it into the group `training` of a profile's YAML; `methods` compares it there."
+PASTE = "Merge it into a profile's methods.yaml. What stands under `training` holds for all arms."
 BY_LUCK = (
     "The best of many scores is partly luck: so the defaults and the best trials were trained anew"
     " with fresh seeds, and the mean over these decides. So few seeds are no test."
@@ -70,10 +70,23 @@ def _order(outcome: Outcome) -> tuple[float, float, int]:
 
 
 def recommended(retrained: Sequence[Retrained]) -> Retrained:
-    """The best by the mean over fresh seeds, the defaults first where they are as good; the
-    defaults where no training with fresh seeds came to an end."""
-    scored = [(each.score.order, each) for each in retrained if each.score is not None]
-    return max(scored, key=itemgetter(0))[1] if scored else retrained[0]
+    """The best by the mean over fresh seeds, among those that beat the defaults with each of them;
+    else the defaults, as also where no training with fresh seeds came to an end."""
+    defaults = retrained[0]
+    better = [
+        (each.score.order, each)
+        for each in retrained[1:]
+        if each.score is not None and _beats(each, defaults)
+    ]
+    return max(better, key=itemgetter(0))[1] if better else defaults
+
+
+def _beats(each: Retrained, defaults: Retrained) -> bool:
+    """Whether every fresh seed has a better score than the defaults have, where these have any."""
+    return all(
+        before.score is None or (score.score is not None and score.score.order > before.score.order)
+        for score, before in zip(each.again, defaults.again, strict=True)
+    )
 
 
 def line(outcome: Outcome) -> str:
@@ -118,7 +131,7 @@ def files(
             {"trial": each.outcome.number, "again": [_record(other, store) for other in each.again]}
             for each in retrained
         ],
-        "recommended": {"trial": winner.outcome.number, "training": values},
+        "recommended": {"trial": winner.outcome.number, "parameters": values},
     }
     shown = json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False)
     table = pd.DataFrame(flat).to_csv(index=False, lineterminator="\n")
@@ -170,7 +183,7 @@ def _sentence(search: Search, retrained: Sequence[Retrained], winner: Retrained)
         return f"{search.method}: no training with seeds {seeds} came to an end: keep the defaults."
     mean_f1 = f"mean dev F1 {winner.score.f1:.1f} over seeds {seeds}"
     if winner.is_default:
-        return f"{search.method}: keep the defaults, no trial did better: {mean_f1}."
+        return f"{search.method}: keep the defaults, no trial did better with each seed: {mean_f1}."
     added = _difference(winner, retrained[0])
     beside = (
         f"{formats.signed(added)} points to the defaults"
@@ -192,6 +205,8 @@ def _text(
         search.described,
         BY_LUCK,
     ]
+    if any(filter(None, search.ways)):
+        notes.append("Dev is asked in the usual way, whatever other ways the method answers by.")
     again = tables.markdown(pd.DataFrame([_again(each, retrained[0]) for each in retrained]))
     every = tables.markdown(pd.DataFrame([_cells(outcome) for outcome in outcomes]))
     return f"{sentence}\n\n{again}\n\n{' '.join(notes)}\n\n## All trials\n\n{every}\n"
@@ -236,7 +251,5 @@ def _cell(text: str) -> str:
 
 def _yaml(values: Mapping[str, Any], sentence: str) -> str:
     """The recommended options as a YAML takes them."""
-    written = yaml.safe_dump(
-        {"training": dict(values)}, sort_keys=False, default_flow_style=None, width=1000
-    )
-    return f"# {sentence}\n# {PASTE}\n{written}"
+    written = yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=1000)
+    return f"# {sentence}\n# {BY_LUCK}\n# {PASTE}\n{written}"

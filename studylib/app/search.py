@@ -127,14 +127,12 @@ class Sampler:
         }
 
     def tell(self, outcome: Outcome) -> None:
-        """Take note of a trial's score."""
+        """Take note of a trial's score; a failed one counts as an F1 of 0, so that others keep
+        away."""
         trial, score = self.open.pop(outcome.number, None), outcome.score
         if trial is None:
             return
-        if score is None:
-            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
-        else:
-            self.study.tell(trial, score.f1 - TIE * (score.cross_entropy or 0.0))
+        self.study.tell(trial, score.f1 - TIE * (score.cross_entropy or 0.0) if score else 0.0)
 
 
 def _searched(

@@ -51,7 +51,9 @@ def _counted(asked: Asked, model: Run) -> dict:
     return {
         "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
         "answer_flops": answering.flops / len(questions(asked.answers.needs["test"])),
-        "extra_data": method_stages.extra_data(method_stages.parse(model.parameters["stages"])),
+        "extra_data": method_stages.extra_data(
+            method_stages.parse(model.parameters["stages"]), model.parameters["targets"]
+        ),
     }
 
 

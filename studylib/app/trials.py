@@ -8,22 +8,23 @@ What the store has is only read: so a search that was stopped goes on where it w
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from studylib.app import batch, forecast
 from studylib.core.errors import StudyError
+from studylib.core.filesystem import NoRoom
 from studylib.core.machine import Machine
 from studylib.core.progress import Runs, say, spoken
 from studylib.engines import clusters, engines
 from studylib.experiments import search as planned
+from studylib.experiments.plans import Plan
 from studylib.experiments.search import TRIAL_KINDS, Score, Search, Trial
 from studylib.runs import inputs, planning
 from studylib.store.run import Run
 from studylib.store.store import Store, failure
-from studylib.training.checkpoint import Diverged
 
-DIVERGED = Diverged.__name__
+TRANSIENT = (NoRoom.__name__, engines.EngineFailure.__name__)  # failures that are not a trial's own
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Trials(AbstractContextManager):
     def __init__(self, search: Search, title: str, batch: int):
         self.search, self.title, self.batch = search, title, batch
         self.store, self.stack = Store(), ExitStack()
-        self.machine = search.experiment.machine
+        self.machine = _at_once(search.experiment.machine, batch)
         self.shown: Runs | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -53,12 +54,12 @@ class Trials(AbstractContextManager):
         self, trials: Sequence[Trial], *, first: int, later: int = 0, fresh: int = 0
     ) -> list[Outcome]:
         """The outcomes of these trials, numbered from `first`, in their order. `later` trials come
-        after them, some with `fresh` seeds. Raises StudyError for runs that failed otherwise than
-        by divergence."""
+        after them, some with `fresh` seeds. Raises StudyError for failures that are not a trial's
+        own: of what all share, of the machine."""
         started = monotonic()
         runs = planning.each_run(run for trial in trials for run in trial.runs)
         store = self.store.snapshot()
-        hopeless = {run.planned for run in runs if self.diverged(run)}
+        hopeless = {run.planned for run in runs if self.failed(run)}
         missing = [
             run
             for run in runs
@@ -73,7 +74,7 @@ class Trials(AbstractContextManager):
         return [self._outcome(number, trial) for number, trial in enumerate(trials, first)]
 
     def _make(self, trials: Sequence[Trial], missing: list[Run], later: int, fresh: int) -> None:
-        plan = self.search.plan(trials)
+        plan = self._plan(trials)
         if self.shown is None:
             for line in batch.needed(plan, missing, missing):
                 say(line)
@@ -92,17 +93,12 @@ class Trials(AbstractContextManager):
             if any(store.result(run) is None and not self._excused(run) for run in missing):
                 raise
 
+    def _plan(self, trials: Sequence[Trial]) -> Plan:
+        return replace(self.search.plan(trials), machine=self.machine)
+
     def _begin(self, count: int) -> None:
         """Open the engine, for so many trials."""
         self.store.open()
-        options = self.machine.engine_options
-        if (
-            self.machine.engine == "local"
-            and "workers" not in options
-            and not clusters.on_cards(self.machine)
-        ):
-            several = {"engine_options": options | {"workers": self.batch}}
-            self.machine = Machine(**self.machine.model_dump() | several)
         self.pool = self.stack.enter_context(engines.opened(self.machine))
         self.shown = self.stack.enter_context(Runs(self.title, ["trial"] * count))
 
@@ -113,7 +109,7 @@ class Trials(AbstractContextManager):
         and for what fresh seeds need beside."""
         defaults = self.search.trial(self.search.defaults)
         every = planning.each_run(defaults.runs)
-        plan = self.search.plan([*trials, defaults])
+        plan = self._plan([*trials, defaults])
         each = [run for run in every if run.kind in TRIAL_KINDS]
         shared = [run for run in every if run.kind not in TRIAL_KINDS]
         return (
@@ -122,19 +118,30 @@ class Trials(AbstractContextManager):
             + fresh * forecast.seconds(plan, shared)
         )
 
-    def diverged(self, run: Run) -> str:
-        """Why a run of a trial's own diverged, which it would do again; nothing if it did not."""
+    def failed(self, run: Run) -> str:
+        """Why a run of a trial's own failed, as it would again: it diverged, its options do not fit
+        the models, it takes too much memory. Nothing if it did not."""
         key = self.store.key(run) if run.kind in TRIAL_KINDS else None
         if key is None or self.store.result(run) is not None:
             return ""
         folder = self.store.folder(run)
-        return (failure(folder) or "") if failure(folder, "type") == DIVERGED else ""
+        return "" if failure(folder, "type") in TRANSIENT else (failure(folder) or "")
 
     def _excused(self, run: Run) -> str:
-        """Why a run is not there, if it or what it builds on diverged."""
-        return next(filter(None, map(self.diverged, run.ancestry())), "")
+        """Why a run is not there, if it or what it builds on failed."""
+        return next(filter(None, map(self.failed, run.ancestry())), "")
 
     def _outcome(self, number: int, trial: Trial) -> Outcome:
         score = planned.score(trial, self.store)
         why = trial.refused or next(filter(None, map(self._excused, trial.runs)), "")
         return Outcome(number, trial, score, why)
+
+
+def _at_once(machine: Machine, batch: int) -> Machine:
+    """The machine with a worker for each trial of a batch, or as many as it names; an engine
+    elsewhere, or one of GPUs, decides by itself."""
+    if machine.engine != "local" or clusters.on_cards(machine):
+        return machine
+    workers = min(batch, machine.engine_options.get("workers", batch))
+    several = {"engine_options": machine.engine_options | {"workers": workers}}
+    return Machine(**machine.model_dump() | several)

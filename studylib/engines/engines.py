@@ -185,19 +185,22 @@ def opened(machine: Machine) -> Iterator[Executor]:
 
 
 class Pools(ExitStack):
-    """Engines that are opened when first asked for, and left together: notebooks whose machine is
-    the same share its processes, which take seconds to begin."""
+    """The engine of the last machine that was asked for: notebooks whose machine is the same share
+    its processes, which take seconds to begin."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._opened: dict[str, Executor] = {}
+    machine: Machine | None = None
 
     def of(self, machine: Machine) -> Executor:
-        """The engine of a machine."""
-        key = machine.model_dump_json()
-        if key not in self._opened:
-            self._opened[key] = self.enter_context(opened(machine))
-        return self._opened[key]
+        """The engine of a machine; that of another one is left."""
+        if machine != self.machine:
+            self.leave()
+            self.executor, self.machine = self.enter_context(opened(machine)), machine
+        return self.executor
+
+    def leave(self) -> None:
+        """Leave the engine: whoever asks next has a new one."""
+        self.machine = None
+        self.close()
 
 
 def _local(machine: Machine, workers: int | None = None) -> Executor:

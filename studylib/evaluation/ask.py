@@ -80,8 +80,12 @@ class Models:
         how: dict[str, Any] = {"longest": longest, "sampling": sampling}
         sampled = generate.answer(self.models["student"], self.tokenizer, prompts, **how)
         for (answer, branch), more in zip(going, sampled, strict=True):
-            has_ended = more.tokens > len(more.ids)
-            answer += [*more.ids, *branch.target[-1:]] if has_ended else more.ids
+            tokens, end = list(more.ids), branch.target[-1:]
+            if more.tokens > len(tokens):  # a token ended it
+                tokens += end
+            elif len(tokens) < longest:  # a line break did, with its last token
+                tokens[-1:] = end
+            answer += tokens
         return [answer[:longest] for answer in answers]
 
     def rows(self, examples: Sequence[Example]) -> list[Pack]:

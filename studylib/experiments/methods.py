@@ -42,6 +42,8 @@ class Methods(SinglePrompt):
                 raise StudyError(unknown("method", name, methods))
         if self.methods:
             check_lists(methods=[_called(*method) for method in self.compared])
+        if self.teacher_sizes:
+            check_lists(teacher_sizes=[str(size) for size in self.teacher_sizes])
         check_teachers(self.teacher_sizes, self.size)
         return self
 
@@ -51,6 +53,11 @@ class Methods(SinglePrompt):
         written = self.methods or list(method_stages.known())
         pairs: list[tuple[str, dict[str, Any]]] = []
         for method in written:
+            if not isinstance(method, str) and len(method) != 1:
+                raise StudyError(
+                    f"methods: {method!r} is no method: write its name, or its name with options,"
+                    " as {hinton: {temperature: 8}}."
+                )
             pairs += [(method, {})] if isinstance(method, str) else method.items()
         return pairs
 

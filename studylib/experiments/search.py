@@ -82,6 +82,11 @@ class Search:
             return list(self.training.stages)
         return method_stages.known()[self.method].recipe(self.training.steps)
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways by which the method answers."""
+        return method_stages.parse(self.recipe)[-1].prototype.ways
+
     @cached_property
     def losses(self) -> Mapping[str, Any]:
         """Those of the last stage that names some, which are searched. Raises StudyError where none
@@ -166,13 +171,8 @@ class Search:
         )
 
     def stages(self, chosen: Mapping[str, Any]) -> list[dict]:
-        """The stages with these options. Those that are as ever are not written down: so the
-        defaults are the very run of the experiment `methods`."""
-        changed = {
-            name: value
-            for name, value in chosen.items()
-            if name in self.options and value != self.options[name].default
-        }
+        """The stages with these options."""
+        changed = self._changed(chosen)
         if self.method != OBJECTIVE:
             return spaces.with_options(self.recipe, self.method, changed)
         losses = chosen.get(LOSSES, spaces.with_losses(self.losses, changed))
@@ -181,12 +181,25 @@ class Search:
             for stage in self.recipe
         ]
 
+    def _changed(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not the defaults. The others are not written down: so the defaults
+        are the very run of the experiment `methods`."""
+        return {
+            name: value
+            for name, value in chosen.items()
+            if name in self.options and value != self.options[name].default
+        }
+
     def recommended(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """What was chosen, as the group `training` of a YAML has it."""
-        values: dict[str, Any] = {"stages": self.stages(chosen)}
-        if LR in chosen:
-            values["lrs"] = [chosen[LR]]
-        return values | ({TARGETS: chosen[TARGETS]} if TARGETS in chosen else {})
+        """What was chosen, as the YAML of the experiment `methods` has it: a method with its
+        options, or the `stages` of `objective`."""
+        lrs = {"lrs": [chosen[LR]]} if LR in chosen else {}
+        training: dict[str, Any] = lrs | ({TARGETS: chosen[TARGETS]} if TARGETS in chosen else {})
+        if self.method == OBJECTIVE:
+            return {"training": {"stages": self.stages(chosen)} | training}
+        changed = self._changed(chosen)
+        methods = [{self.method: changed} if changed else self.method]
+        return {"methods": methods} | ({"training": training} if training else {})
 
     def trial(self, chosen: Mapping[str, Any], seeds: Sequence[int] = ()) -> Trial:
         """The runs with these options, with the seeds of the experiment unless others are named."""

@@ -181,8 +181,10 @@ class Method:
             {name: weight.shape for name, weight in method.state.named_parameters()}
             for method in (self, earlier)
         )
-        if mine and type(self) is type(earlier) and mine == other:
-            self.state = earlier.state
+        if type(self) is type(earlier) and mine == other:
+            for name, weight in earlier.state.named_parameters():
+                module, _, leaf = name.rpartition(".")
+                self.state.get_submodule(module).register_parameter(leaf, weight)
 
     def batch(self, sampler: Sampler, ask: Ask) -> list[Pack]:
         """The rows of one optimiser step."""

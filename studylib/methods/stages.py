@@ -164,10 +164,10 @@ def demonstration(stages: Sequence[Stage]) -> str:
     return named.pop() if named else ""
 
 
-def extra_data(stages: Sequence[Stage]) -> str:
+def extra_data(stages: Sequence[Stage], targets: str = "gold") -> str:
     """What is learnt from beside gold answers and one fine-tuned teacher's distributions, in
     words; nothing for none."""
-    words: list[str] = []
+    words = [f"targets {targets}"] if targets != "gold" else []
     for method in (stage.prototype for stage in stages):
         for decision, when in (("data", "question"), ("batch", "question and step")):
             generated = method.generates(decision).items()

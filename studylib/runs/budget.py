@@ -198,18 +198,19 @@ class Work:
         """Bytes that the backward pass through a model needs, of so many of a run's rows, each of
         this length in tokens."""
         parameters, (base, depth, neurons) = run.parameters, size_of(model)
+        per_row = max(1, round(self.text(run, "train", True).questions))
         key = (
             base.digest,
             depth,
             neurons,
             length,
             rows,
+            per_row,
             parameters["precision"],
             parameters.get("lora", 0),
         )
         if key not in self.steps:
             config = loading.config(base.value)
-            per_row = max(1, round(self.text(run, "train", True).questions))
             one_block, two_blocks = (
                 _saved(config, blocks, neurons, length, rows, per_row, parameters)
                 for blocks in (1, 2)
@@ -219,7 +220,7 @@ class Work:
         return self.steps[key]
 
 
-SHARED = Work()  # of this process; its keys are digests, so that nothing in it grows old
+SHARED = Work()  # of this process
 
 
 def at_hand(run: Run, need: str) -> bool:
@@ -245,12 +246,15 @@ def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
 
 def _read(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a
-    length. Until it is at hand it is estimated."""
+    length, though on the set that they are of. Until it is at hand it is estimated."""
+    mode = planning.mode_of(run)
+    shown = run.needs.get("pool", run.needs.get("train")) if mode != "zero-shot" else None
     return (
         at_hand(run, need),
         planning.base_of(run).digest,
         run.needs[need].digest,
-        planning.mode_of(run),
+        mode,
+        shown.digest if isinstance(shown, Input) else None,
         run.parameters.get("targets", "gold") if learning else None,
     )
 

@@ -107,6 +107,9 @@ def test_the_best_teacher_of_a_cut_student_is_found_among_controls_and_the_whole
     assert (line["least"], line["most"]) == (1.5, 8.0)
     assert line["ratio"] == pytest.approx(3.0, rel=1e-6)
     assert teacher_sizes.law(cut({3: 0.5, 5: 0.6}, 0.4)).empty
+    partial = cut({3: 0.5, 5: 0.6, 8: 0.6}, 0.4)
+    without = partial[~((partial.role == "control") & (partial.student == "f-8"))]
+    assert teacher_sizes.law(without).empty, "a teacher has not answered yet"
 
 
 def test_without_a_summit_between_the_teachers_none_is_named():

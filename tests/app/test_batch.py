@@ -47,7 +47,7 @@ def test_a_profile_is_its_folder_of_yamls():
 
 
 def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
-    with pytest.raises(StudyError, match="small, tiny"):
+    with pytest.raises(StudyError, match="small-fidelity, tiny"):
         notebooks.jobs("huge")
     (tmp_path / "other.yaml").write_text("profile: x\n")
     with pytest.raises(StudyError, match="no notebook other"):

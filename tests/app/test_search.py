@@ -14,10 +14,11 @@ import yaml
 from miniatures import grouped
 from refusals import SMALL
 
-from studylib.app import batch, forecast, notebooks, parameters, search
+from studylib.app import batch, forecast, notebooks, search
 from studylib.app.cli import main
-from studylib.core.filesystem import write_json
-from studylib.core.project import notebook
+from studylib.core.errors import StudyError
+from studylib.core.filesystem import NoRoom, write_json
+from studylib.core.labels import STUDENT
 from studylib.engines import engines
 from studylib.runs import inputs, kinds
 from studylib.store.store import Store
@@ -49,6 +50,9 @@ class Stubs:
         self.score, self.made_runs = score, []
         self.stop_at, self.diverges = 0, lambda options: False
         self.fails: str = ""
+        self.error: Exception = Diverged(
+            "the loss is nan at step 1: lower the learning rate of 0.001."
+        )
         monkeypatch.setattr(kinds, "make", lambda *_: self.make)
         monkeypatch.setattr(forecast, "seconds", lambda *_: 60.0)
         monkeypatch.setattr(batch, "needed", lambda *_: ["what it needs"])
@@ -64,7 +68,7 @@ class Stubs:
             options = DEFAULTS | run.parameters["stages"][-1].get("options", {})
             if self.diverges(options):
                 self.made_runs.append((run.kind, run.planned))
-                raise Diverged("the loss is nan at step 1: lower the learning rate of 0.001.")
+                raise self.error
             f1 = self.score(options, run.parameters["seed"])
             curve = [{"step": 2, "loss": 1.0, "dev_f1": f1, "dev_cross_entropy": 1.0}]
             write_json(folder / "curve.json", curve)
@@ -115,9 +119,10 @@ def test_a_planted_best_is_nearly_found(stubs, written, profile, capsys):
     assert len(record["trials"]) == 24 and record["trials"][0]["options"] == DEFAULTS
     scores = [trial["dev_f1"] for trial in record["trials"]]
     assert scores[0] < 30 and max(scores) > 90
-    (stage,) = record["recommended"]["training"]["stages"]
-    assert stage["options"]["temperature"] == pytest.approx(BEST["temperature"], rel=0.5)
-    assert stage["options"]["hard"] == pytest.approx(BEST["hard"], abs=0.15)
+    (recommended,) = record["recommended"]["parameters"]["methods"]
+    options = recommended["hinton"]
+    assert options["temperature"] == pytest.approx(BEST["temperature"], rel=0.5)
+    assert options["hard"] == pytest.approx(BEST["hard"], abs=0.15)
     first, needed, time, *_ = output.splitlines()
     assert first.startswith("hinton: 24 trials of 2 steps of 2 contexts. Searched: temperature 0.2")
     assert needed == "what it needs" and time.startswith("This takes about 34 minutes")
@@ -198,6 +203,23 @@ def test_trials_that_diverge_stay_in_the_table_and_are_not_tried_again(stubs, wr
     assert contents(written) == before and stubs.counts() == counts
 
 
+def test_what_fails_in_training_is_a_failed_trial_and_what_all_need_ends_the_search(
+    stubs, written, profile, capsys, monkeypatch
+):
+    stubs.diverges = lambda options: options["temperature"] > 4
+    stubs.error = StudyError("mapping must be skip: it has no such block.")
+    assert main(["search", profile(), "--method", "hinton", "--trials", "8"]) == 0
+    trials = trials_of(written)["trials"]
+    failed = [trial for trial in trials if trial["state"] == "failed"]
+    assert 0 < len(failed) < 8 and {trial["why"][:20] for trial in failed} == {
+        "mapping must be skip"
+    }
+    stubs.error = NoRoom("the disk is full")
+    monkeypatch.setenv("STUDY_HOME", str(written / "home"))
+    assert main(["search", profile(), "--method", "hinton", "--trials", "8"]) == 2
+    assert "the disk is full" in capsys.readouterr().err
+
+
 def test_options_that_are_refused_are_failed_trials(stubs, written, profile):
     stubs.score = lambda options, seed: 50.0
     assert main(["search", profile(), "--method", "taid", "--trials", "8"]) == 0
@@ -213,12 +235,13 @@ def test_equal_scores_recommend_the_defaults_and_say_so(stubs, written, profile,
     stubs.score = lambda options, seed: 50.0
     assert main(["search", profile(), "--method", "hinton", "--trials", "4"]) == 0
     sentence = (
-        "hinton: keep the defaults, no trial did better: mean dev F1 50.0 over seeds 1 and 2."
+        "hinton: keep the defaults, no trial did better with each seed: mean dev F1 50.0 over"
+        " seeds 1 and 2."
     )
     assert sentence in capsys.readouterr().out
     text = (written / "recommended.yaml").read_text(encoding="utf-8")
     assert text.startswith(f"# {sentence}\n")
-    assert yaml.safe_load(text) == {"training": {"stages": [{"steps": 2, "method": "hinton"}]}}
+    assert yaml.safe_load(text) == {"methods": ["hinton"]}
 
 
 def test_who_was_lucky_with_the_first_seed_is_not_recommended(stubs, written, profile):
@@ -238,12 +261,15 @@ def test_who_was_lucky_with_the_first_seed_is_not_recommended(stubs, written, pr
 def test_what_is_recommended_is_accepted_by_the_profile(stubs, written, profile):
     path = profile()
     assert main(["search", path, "--method", "hinton", "--trials", "9"]) == 0
-    pasted = parameters.read(notebook(Path("methods.yaml")), written / "recommended.yaml")
-    training = grouped(PROFILE)["training"] | pasted["training"]
-    plan = notebooks.jobs(profile(training=training))[0].plan
+    pasted = yaml.safe_load((written / "recommended.yaml").read_text(encoding="utf-8"))
+    before, plan = (
+        {called.get("arm"): Store().key(run) for run, called in job.plan.trained}
+        for (job,) in (notebooks.jobs(profile()), notebooks.jobs(profile(**pasted)))
+    )
     record = trials_of(written)
     (key,) = record["trials"][record["recommended"]["trial"]]["runs"]
-    assert key in {Store().key(run) for run, _ in plan.trained}
+    assert key in plan.values()
+    assert plan[STUDENT] == before[STUDENT], "plain distillation stays what it was"
 
 
 def test_ranges_come_from_a_file(stubs, written, profile, tmp_path, capsys):
@@ -259,7 +285,7 @@ def test_ranges_come_from_a_file(stubs, written, profile, tmp_path, capsys):
     assert first == {"temperature": 2.0, "hard": 0.5, "lr": 0.001}, "the defaults, out of the space"
     assert all(3 <= options["temperature"] <= 8 and options["hard"] == 0.5 for options in others)
     assert {options["lr"] for options in others} == {0.001, 0.002}
-    assert record["recommended"]["training"]["lrs"][0] in (0.001, 0.002)
+    assert record["recommended"]["parameters"]["training"]["lrs"][0] in (0.001, 0.002)
 
 
 @pytest.mark.parametrize(

@@ -182,10 +182,13 @@ def test_notebooks_of_one_machine_share_its_processes(monkeypatch):
     monkeypatch.setattr(engines, "_local", lambda machine, **_: Left())
     with engines.Pools() as pools:
         first = pools.of(MACHINE)
-        assert pools.of(Machine(**vars(MACHINE))) is first
-        assert pools.of(Machine(**vars(MACHINE) | {"threads": 7})) is not first
-        assert not left
-    assert left == ["left"] * 2
+        assert pools.of(Machine(**vars(MACHINE))) is first and not left
+        second = pools.of(Machine(**vars(MACHINE) | {"threads": 7}))
+        assert second is not first and left == ["left"]
+        pools.leave()
+        assert pools.of(Machine(**vars(MACHINE) | {"threads": 7})) is not second
+        assert left == ["left"] * 2
+    assert left == ["left"] * 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from miniatures import COMPARED, SETTINGS, grouped
 
 from studylib.core.checks import checked
 from studylib.core.errors import StudyError
-from studylib.core.labels import CONTROL, STUDENT
+from studylib.core.labels import CONTROL, METHOD, STUDENT
 from studylib.experiments.methods import Methods
 from studylib.experiments.search import OBJECTIVE, TRIAL_KINDS, Search
 from studylib.methods import stages
@@ -166,7 +166,7 @@ def test_several_rates_are_searched_by_each_student_unless_one_is_chosen(raw):
 
 @pytest.mark.parametrize("name", [*SEARCHED, "multi_exit"])
 def test_what_is_recommended_is_what_a_profile_takes(name, raw):
-    """In the group `training`, where it is the very student of the trial."""
+    """As a method with its options, or as the stages; it is the very student of the trial."""
     compared = experiment(raw)
     search = Search(compared, name, LR | {"targets": ["gold", "filtered"]})
     for seed in range(3):
@@ -174,12 +174,13 @@ def test_what_is_recommended_is_what_a_profile_takes(name, raw):
         trial = search.trial(chosen)
         if trial.refused:
             continue
-        training = compared.training.model_dump() | search.recommended(chosen)
-        values = compared.model_dump() | {"training": training, "methods": ["hinton"]}
-        if compared.teachers(name) == 1:
-            plan = checked(Methods, values).plan()
-            (student,) = [run for run, called in plan.trained if called.get("arm") == STUDENT]
-            assert student.planned == trial.runs[0].planned
+        recommended = {"methods": ["hinton"]} | search.recommended(chosen)
+        training = compared.training.model_dump() | recommended.get("training", {})
+        values = compared.model_dump() | recommended | {"training": training}
+        arm = STUDENT if name == OBJECTIVE else METHOD
+        plan = checked(Methods, values).plan()
+        (student,) = [run for run, called in plan.trained if called.get("arm") == arm]
+        assert student.planned == trial.runs[0].planned
 
 
 def test_fresh_seeds_are_none_of_the_experiment(raw):

@@ -7,6 +7,7 @@ from short_training import asker
 
 from studylib.data import packing
 from studylib.evaluation import generate
+from studylib.evaluation.answers import Answer
 from studylib.methods import revisions
 from studylib.methods.base import Method, Signals
 
@@ -71,6 +72,22 @@ def test_an_answer_goes_on_from_its_tokens_to_its_end_or_to_its_longest():
         assert end not in tokens[:-1]
     assert {len(tokens) for tokens in answers[3:]} == {4}, "where nothing ends them"
     assert begun[0] == [5, 6], "what was given stays as it is"
+
+
+def test_a_line_break_ends_an_answer_as_its_end_does(monkeypatch):
+    """The decoder stops after it: it gives way to the token that ends the answer to learn."""
+    rows, ask, end = packs()[:2], asker(Online()), tokenizer().eos_token_id
+    others = nothing_of(rows)[1:]
+    ended = [(3, (5, 6, 7)), *((2, (8,)) for _ in others)]  # after all tokens, or by a token more
+
+    def answer(model, words, prompts, **how):
+        return [Answer("", "", 0.0, 0.0, count, ids=ids) for count, ids in ended]
+
+    monkeypatch.setattr(generate, "answer", answer)
+    answers = ask.continued(rows, nothing_of(rows), longest=5, temperature=1.0, number=0)
+    assert answers == [[5, 6, end], *([8, end] for _ in others)]
+    whole = ask.continued(rows, nothing_of(rows), longest=3, temperature=1.0, number=0)
+    assert whole[0] == [5, 6, 7], "as long as it may be"
 
 
 P = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]).log()
