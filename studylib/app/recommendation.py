@@ -25,8 +25,9 @@ BEST = 3  # trials that are trained anew beside the defaults
 NONE = "–"
 PASTE = "Merge it into a profile's methods.yaml. What stands under `training` holds for all arms."
 BY_LUCK = (
-    "The best of many scores is partly luck: so the defaults and the best trials were trained anew"
-    " with fresh seeds, and the mean over these decides. So few seeds are no test."
+    "The best of many scores is partly luck. So the defaults and the best trials were trained anew"
+    " with fresh seeds. What beats the defaults with each of these is recommended, the best mean"
+    " first. So few seeds are no test."
 )
 
 

@@ -1,10 +1,10 @@
 """`study search`: the options of a method by which its student does best on dev. Every trial has
 the same steps and batches.
 
-study search tiny --method hinton --trials 8
+study search tiny --method hinton
 
 Options are sampled by Optuna's TPE; trial 0 has the defaults. The best ones and the defaults are
-then trained anew with fresh seeds, by whose mean one of them is recommended: the search itself
+then trained anew with fresh seeds, by which one of them is recommended: the search itself
 prefers who was lucky. Stopped, the same command goes on: it samples the same trials anew, and those
 that the store has are answered at once.
 """
