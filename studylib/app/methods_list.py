@@ -6,6 +6,7 @@ print(table())
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -21,18 +22,21 @@ DECISIONS = {
     "update": "state",
     "answer": "answering",
 }
+GAIN = "F1 minus control in `small`"
 PAPER = re.compile(r"^(?P<name>.+?)\.\s\s(?P<paper>.+?)(?:;|\n\n)", re.DOTALL)
 
 
-def table() -> str:
-    """Markdown, a line per method with a link to its file: paper, what it is, what it decides."""
+def table(gains: Mapping[str, str] | None = None) -> str:
+    """Markdown, a line per method with a link to its file: paper, what it is, what it decides, and
+    its `gains` in `small`, by name, if there are any."""
     lines = []
     for name, method in stages.known().items():
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
         assert header, f"{name}: its header names a paper"
         what, paper = (" ".join(part.split()) for part in header.groups())
         link = f"[`{name}`]({name}.py)"
-        lines.append({"method": link, "paper": paper, "what": what, "decides": decided(method)})
+        line = {"method": link, "paper": paper, "what": what, "decides": decided(method)}
+        lines.append(line | ({GAIN: gains.get(name, "–")} if gains else {}))
     return tables.markdown(pd.DataFrame(lines)) + "\n"
 
 

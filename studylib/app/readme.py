@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from studylib.analysis import retention, roles, tables
+from studylib.analysis import methods_table, retention, roles, tables
 from studylib.app import methods_list, study
 from studylib.app.notebooks import Job, jobs
 from studylib.bench import table
@@ -43,8 +43,21 @@ def pages() -> dict[Path, dict[str, str]]:
         },
         root() / "figures" / "small" / "README.md": results,
         root() / "studylib" / "bench" / "README.md": {"bench": table.table(measured)},
-        root() / "studylib" / "methods" / "README.md": {"methods": methods_list.table()},
+        root() / "studylib" / "methods" / "README.md": {
+            "methods": methods_list.table(_gains(folders["methods"]))
+        },
     }
+
+
+def _gains(folder: Path) -> dict[str, str]:
+    """What each method adds to its control on the first test set, with its interval, by name; of
+    one that was not computed nothing."""
+    if not (folder / "methods.csv").exists():
+        return {}
+    table = exports.read(folder / "methods.csv")
+    first = table[table.test_set == table.test_set.iloc[0]]
+    shown = methods_table.shown(first)
+    return dict(zip(shown.objective, shown["F1 minus control"], strict=True))
 
 
 def _answers() -> str:
