@@ -11,7 +11,6 @@ that the store has are answered at once.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,10 @@ def search(
 
 def _optuna() -> Any:
     try:
-        return import_module("optuna")
+        import optuna
     except ImportError:
         raise StudyError("study search needs Optuna: pip install 'studylib[search]'.") from None
+    return optuna
 
 
 def _announced(search: Search, trials: int) -> str:

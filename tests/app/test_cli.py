@@ -200,7 +200,7 @@ def test_without_a_network_it_says_so(
 def test_an_interrupted_run_says_how_to_go_on(
     params_file: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    def interrupted(plan: plans.Plan, folder: Path) -> None:
+    def interrupted(plan: plans.Plan, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
@@ -229,7 +229,7 @@ def test_where_rows_are_shown_nothing_is_computed(
     pd.DataFrame(
         {"planned": [asked.planned for asked in both[0].plan.asked], "run": "elsewhere"}
     ).to_parquet(tmp_path / "capacity_gap" / "rows.parquet")
-    monkeypatch.setattr(completion, "complete", lambda plan, folder: completed.append(plan))
+    monkeypatch.setattr(completion, "complete", lambda plan, **_: completed.append(plan))
     monkeypatch.setattr(
         execution,
         "execute",
@@ -257,7 +257,7 @@ def test_a_notebook_that_is_current_is_not_executed_again(
 ):
     (tmp_path / "answer.md").write_text("A student of half the size keeps 90 %.")
     monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path)
-    monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(completion, "complete", lambda plan, **_: None)
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(notebooks.Job, "is_current", lambda _: True)
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("executed again"))
@@ -289,7 +289,7 @@ def test_a_notebook_that_stops_is_told(
         raise error
 
     monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
-    monkeypatch.setattr(completion, "complete", lambda plan, folder: None)
+    monkeypatch.setattr(completion, "complete", lambda plan, **_: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
     assert message in refused("run", params_file())
 
