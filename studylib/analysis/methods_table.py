@@ -13,6 +13,8 @@ SETTING = ["family", "eval_prompt", "test_set"]
 MODEL = ["role", "arm", "objective", "steps"]
 COST = ["training_flops", "answer_flops"]
 EXTRA = "extra_data"
+NONE = "–"
+IDENTITY = tables.IDENTITY
 PLAIN = "plain"
 METRICS = {"f1": "F1", "exact_match": "EM", "loyalty": "loyalty"}
 COMPARED = {
@@ -87,7 +89,7 @@ def _beside(model: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> dict[str
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table to read: every cell as text, intervals beside their differences."""
-    read = table[[*SETTING, "objective", "steps"]].astype(str).rename(columns=tables.IDENTITY)
+    read = table[[*SETTING, "objective", "steps"]].astype(str).rename(columns=IDENTITY)
     for metric, title in METRICS.items():
         read[title] = table[metric].map(number)
     for name, metrics in COMPARED.items():
@@ -97,14 +99,24 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
     for cost in COST:
         flops = table[cost].map("{:.2e}".format, na_action="ignore")
-        read[cost.replace("_flops", ", FLOPs")] = flops.astype(object).fillna("–")
-    return read.assign(**{"extra data": table[EXTRA].replace("", "–").fillna("–")})
+        read[cost.replace("_flops", ", FLOPs")] = flops.astype(object).fillna(NONE)
+    return read.assign(**{"extra data": table[EXTRA].replace("", NONE).fillna(NONE)})
+
+
+def domains(table: pd.DataFrame) -> pd.DataFrame:
+    """A line per student and way of asking, with a column per test set: F1, and in brackets its
+    difference to the control there, with its interval."""
+    gains = [_interval(row, "control_f1") for _, row in table.iterrows()]
+    cells = table.f1.map(number) + [f" [{gain}]" if gain != NONE else "" for gain in gains]
+    names = [name for name in (*SETTING, "objective", "steps") if name != "test_set"]
+    wide = cells.groupby([table[name].astype(str) for name in (*names, "test_set")], sort=False)
+    return wide.first().unstack(sort=False).fillna(NONE).reset_index().rename(columns=IDENTITY)
 
 
 def _interval(row: pd.Series, name: str) -> str:
     difference = row[f"{name}_difference"]
     interval = span(row[f"{name}_low"], row[f"{name}_high"])
-    return "–" if pd.isna(difference) else signed(difference) + interval
+    return NONE if pd.isna(difference) else signed(difference) + interval
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -200,7 +200,11 @@ def _methods(source: Source) -> Results:
             "conclusion": methods_table.conclusion(table, near) + summary.summits(law),
         },
         figures.methods(table, sweep, retention.by_seed(swept)),
-        {"table": methods_table.shown(table), "fidelity": near},
+        {
+            "table": methods_table.shown(table),
+            "domains": methods_table.domains(table),
+            "fidelity": near,
+        },
     )
 
 

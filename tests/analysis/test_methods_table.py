@@ -56,6 +56,17 @@ def test_differences_are_to_the_control_and_to_plain_distillation(answered):
     assert list(table.control_f1_p_holm.dropna()) == pytest.approx(statistics.holm(list(tested)))
 
 
+def test_test_sets_stand_side_by_side(answered):
+    both = pd.concat([answered, answered.assign(test_set="far", f1=answered.f1 / 2)])
+    table = methods_table.compare(both.reset_index(drop=True), COSTS)
+    wide = methods_table.domains(table)
+    assert list(wide.columns)[-2:] == ["near", "far"] and len(wide) == 4
+    by_name = wide.set_index("objective")
+    assert by_name.near["better"].startswith("70.0 [+20.0 (")
+    assert by_name.far["better"].startswith("35.0 [+10.0 (")
+    assert by_name.near["cross_entropy"] == "50.0", "the control itself"
+
+
 def test_a_sweep_over_teachers_is_no_line_of_the_table(answered):
     control = {"teacher": GOLD_ONLY, "objective": "cross_entropy", "articles": 40}
     taught = {"teacher": "control of 20", "arm": SMALLER_TEACHER, "articles": 40}
