@@ -11,7 +11,7 @@ import pytest
 import torch
 from miniatures import built, model, packs, planned, stages, tokenizer
 
-from studylib.app import run_states, study
+from studylib.app import run_states, study, training_cost
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import file_digest
@@ -268,6 +268,7 @@ def test_a_damaged_table_that_is_read_again_is_named(
         "runs": study.origins(plan, store),
         "learning": study.curves(plan, store),
         "timing": study.timing(plan, rows, store),
+        "costs": training_cost.of(plan, rows, store),
     }
     study.export(folder, rows, kept, {}, {})
     damage(folder / name)
