@@ -14,7 +14,6 @@ MODEL = ["role", "arm", "objective", "steps"]
 COST = ["training_flops", "answer_flops"]
 EXTRA = "extra_data"
 NONE = "–"
-IDENTITY = tables.IDENTITY
 PLAIN = "plain"
 METRICS = {"f1": "F1", "exact_match": "EM", "loyalty": "loyalty"}
 COMPARED = {
@@ -89,7 +88,7 @@ def _beside(model: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> dict[str
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table to read: every cell as text, intervals beside their differences."""
-    read = table[[*SETTING, "objective", "steps"]].astype(str).rename(columns=IDENTITY)
+    read = table[[*SETTING, "objective", "steps"]].astype(str).rename(columns=tables.IDENTITY)
     for metric, title in METRICS.items():
         read[title] = table[metric].map(number)
     for name, metrics in COMPARED.items():
@@ -110,7 +109,8 @@ def domains(table: pd.DataFrame) -> pd.DataFrame:
     cells = table.f1.map(number) + [f" [{gain}]" if gain != NONE else "" for gain in gains]
     names = [name for name in (*SETTING, "objective", "steps") if name != "test_set"]
     wide = cells.groupby([table[name].astype(str) for name in (*names, "test_set")], sort=False)
-    return wide.first().unstack(sort=False).fillna(NONE).reset_index().rename(columns=IDENTITY)
+    by_set = wide.first().unstack(sort=False).fillna(NONE)
+    return by_set.rename_axis(columns=None).reset_index().rename(columns=tables.IDENTITY)
 
 
 def _interval(row: pd.Series, name: str) -> str:

@@ -12,7 +12,7 @@ from studylib.core.filesystem import digest
 from studylib.experiments.plans import Plan
 from studylib.models import loading
 from studylib.runs import planning
-from studylib.runs.budget import SHARED, Work
+from studylib.runs.budget import SHARED
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -20,12 +20,12 @@ from studylib.store.store import Store
 def differences(plan: Plan, store: Store) -> Iterator[str]:
     """A sentence for each way in which a stored model differs from its plan, its run's result and
     the other models."""
-    accounts, owners = SHARED, dict[str, Run]()
+    owners = dict[str, Run]()
     for run in {
         run.planned: run for run, _ in plan.trained if store.result(run) is not None
     }.values():
         try:
-            yield from _differing(run, store, accounts, owners)
+            yield from _differing(run, store, owners)
         except StudyError as error:
             yield f"{run.label}: {error}"
 
@@ -36,7 +36,7 @@ def unknown(plan: Plan) -> set[str]:
     return set(filter(loading.to_fetch, (planning.base_of(run).value for run, _ in plan.trained)))
 
 
-def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -> Iterator[str]:
+def _differing(run: Run, store: Store, owners: dict[str, Run]) -> Iterator[str]:
     folder, result = store.path(run, "model"), store.result(run) or {}
     if digest(result["files"]) != result["digest"]:
         yield (
@@ -50,7 +50,7 @@ def _differing(run: Run, store: Store, accounts: Work, owners: dict[str, Run]) -
             f" {result['facts']['parameters']['total']:,}"
         )
     if not loading.to_fetch(planning.base_of(run).value):
-        shape = accounts.shape(run)
+        shape = SHARED.shape(run)
         if {"total": shape.total, "nonembedding": shape.nonembedding} != counted:
             yield f"{run.label}: {_sized(folder, counted)}, {shape.total:,} were planned"
     held = digest(
