@@ -21,13 +21,20 @@ from refusals import SMALL, check_refusal, exported
 HUB = TemporaryDirectory()
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": HUB.name}
 import_module("huggingface_hub.constants")  # where HF_HOME is read, once
-LONGEST = ("test_kills.py", "test_params.py", "test_methods.py")  # of the marked tests
+LONGEST = [  # in the order in which they begin
+    "test_kills.py",
+    "capacity_gap.ipynb",
+    "test_params.py",
+    "test_methods.py",
+    "test_notebooks.py",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for
-    anyone, but an empty cache of it. Where several processes share the tests, each computes in one
-    thread. Properties are tried on the same examples each time, and none is timed."""
+    anyone, but an empty cache of it. Where several processes share the tests, they share that home,
+    and each computes in one thread. Properties are tried on the same examples each time, and none
+    is timed."""
     settings.register_profile(
         "repeatable",
         derandomize=True,
@@ -41,18 +48,22 @@ def pytest_configure(config: pytest.Config) -> None:
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }  # of a notebook's kernel, too, which may take more threads
-    config.add_cleanup(HUB.cleanup)
-    if config.option.markexpr != "small":
+    elif config.option.markexpr != "small":
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)
         os.environ["STUDY_HOME"] = place.name
+    config.add_cleanup(HUB.cleanup)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin first, so that none is left to a process alone in the end
-    (`--no-loadscope-reorder` keeps the order)."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    (`--no-loadscope-reorder` keeps the order). Other notebooks go on from what the first has
+    computed."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: order.get(item.path.name, len(order) + (item.path.suffix != ".ipynb"))
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -93,10 +93,11 @@ def smoke(tmp_path_factory):
         str(values),
         "--no-progress-bar",
     ]
-    environment = os.environ | {"STUDY_HOME": str(place / "home"), "PYTHONPATH": str(root())}
+    environment = os.environ | {"PYTHONPATH": str(root())}  # what notebooks computed is there
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    yield place, root() / "figures/test-smoke/capacity_gap"
+    runs = Path(os.environ["STUDY_HOME"]) / "runs"
+    yield place, root() / "figures/test-smoke/capacity_gap", runs
     for file in (root() / "figures/test-smoke/capacity_gap").iterdir():
         file.unlink()
     (root() / "figures/test-smoke/capacity_gap").rmdir()
@@ -104,12 +105,12 @@ def smoke(tmp_path_factory):
 
 
 def test_the_notebook_writes_every_output(smoke):
-    _, folder = smoke
+    _, folder, _ = smoke
     assert sorted(file.name for file in folder.iterdir()) == OUTPUTS
 
 
 def test_results_are_the_means_of_rows_in_percent(smoke):
-    _, folder = smoke
+    _, folder, _ = smoke
     rows, tidy = pd.read_parquet(folder / "rows.parquet"), pd.read_csv(folder / "results.csv")
     for line in tidy.itertuples():
         scored = rows[(rows.run == line.run) & (rows.language == line.language)]
@@ -117,7 +118,7 @@ def test_results_are_the_means_of_rows_in_percent(smoke):
 
 
 def test_results_have_every_kind_of_model_that_was_planned(smoke):
-    _, folder = smoke
+    _, folder, _ = smoke
     tidy = pd.read_csv(folder / "results.csv")
     assert set(tidy.role) == {"teacher", "student", "control"}
     assert set(tidy.teacher) == {"fine-tuned", "none (gold only)", "control of 4"}
@@ -127,7 +128,7 @@ def test_results_have_every_kind_of_model_that_was_planned(smoke):
 
 
 def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
-    place, _ = smoke
+    place, _, _ = smoke
     cells = nbformat.read(place / "out.ipynb", as_version=4).cells
     shown = json.dumps([cell.get("outputs", []) for cell in cells])
     assert (
@@ -139,15 +140,12 @@ def test_the_executed_notebook_shows_its_table_figures_and_conclusion(smoke):
 
 
 def test_every_line_leads_to_a_run(smoke):
-    place, folder = smoke
+    _, folder, runs = smoke
     for key in pd.read_csv(folder / "results.csv").run.unique():
-        manifest = json.loads((place / "home/runs/answers" / key / "manifest.json").read_text())
-        assert (
-            manifest["kind"] == "answers"
-            and (place / "home/runs/answers" / key / "result.json").exists()
-        )
+        manifest = json.loads((runs / "answers" / key / "manifest.json").read_text())
+        assert manifest["kind"] == "answers" and (runs / "answers" / key / "result.json").exists()
         parent = manifest["needs"]["model"]
-        assert (Path(place) / "home/runs" / parent["kind"] / parent["key"] / "result.json").exists()
+        assert (runs / parent["kind"] / parent["key"] / "result.json").exists()
 
 
 @pytest.mark.slow
