@@ -1,7 +1,9 @@
 """Products in bfloat16 by instructions for float32: operands are rounded, multiplied, and the
 result is rounded, forward and backward.
 
-Within `ROUNDING` and autocast, linear maps and attention on the processor are computed so.
+Within `ROUNDING` and autocast, linear maps and attention on the processor are computed so. A map
+that is kept in float32 there (autocast is off around it) has its gradients computed so, since
+autocast rounds every product of the backward pass.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class Rounding(TorchFunctionMode):
         super().__init__()
         self.depth = 0  # of contexts within each other, which share what is rounded
         self.rounded: dict[int, tuple[Tensor, int, Tensor]] = {}  # weight, its version, rounded
+        self.products = {linear: self._linear, scaled_dot_product_attention: _attention}
 
     def __enter__(self) -> Rounding:
         self.depth += 1
@@ -44,12 +47,9 @@ class Rounding(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        product = {linear: self._linear, scaled_dot_product_attention: _attention}.get(func)
-        if (
-            product is None
-            or not torch.is_autocast_enabled("cpu")
-            or next(iter((*args, *kwargs.values()))).device.type != "cpu"
-        ):
+        is_cast = torch.is_autocast_enabled("cpu")
+        product = (self.products if is_cast else {linear: _wide_linear}).get(func)
+        if product is None or next(iter((*args, *kwargs.values()))).device.type != "cpu":
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             return product(*args, **kwargs)
@@ -88,26 +88,54 @@ class _Linear(torch.autograd.Function):
     @torch.autocast("cpu", enabled=False)  # it may run within the context
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         half, weight = ctx.saved_tensors
+        weight = weight if ctx.is_rounded else _round(weight)
         gradient = gradients[0].float()
-        rows = gradient.flatten(0, -2)
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        done = (
-            gradient @ (weight if ctx.is_rounded else _round(weight)) if of_x else None,
-            rows.T @ half.flatten(0, -2).float() if of_weight else None,
-            rows.sum(0) if of_bias else None,
-        )
+        done = _gradients(gradient, half.float(), weight, ctx.needs_input_grad)
         return *(
             None if each is None else each.bfloat16().to(dtype)
             for each, dtype in zip(done, ctx.dtypes, strict=True)
         ), None
 
 
+class _WideLinear(torch.autograd.Function):
+    """A linear map in float32: x (..., n), weight (m, n), bias (m) or None -> (..., m). Gradients
+    that are computed within autocast are those of rounded operands."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        cast = _round if torch.is_autocast_enabled("cpu") else Tensor.detach
+        with torch.autocast("cpu", enabled=False):
+            operands = map(cast, (*gradients, *ctx.saved_tensors))
+            products = _gradients(*operands, ctx.needs_input_grad)[:2]
+            of_bias = gradients[0].flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
+            return *(None if each is None else cast(each) for each in products), of_bias
+
+
+def _gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Of a linear map's gradient (..., m), x (..., n) and weight (m, n): the gradients of x, weight
+    and bias, where they are needed."""
+    rows = gradient.flatten(0, -2)
+    return (
+        gradient @ weight if needed[0] else None,
+        rows.T @ x.flatten(0, -2) if needed[1] else None,
+        rows.sum(0) if needed[2] else None,
+    )
+
+
+def _wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return _WideLinear.apply(x, weight, bias)
+
+
 def _round(tensor: Tensor) -> Tensor:
     """Numbers of bfloat16, held in float32."""
     return tensor.detach().bfloat16().float()
-
-
-ROUNDING = Rounding()
 
 
 def _attention(*given: Any, **how: Any) -> Tensor:
@@ -119,3 +147,6 @@ def _attention(*given: Any, **how: Any) -> Tensor:
 def _operand(value: Any) -> Any:
     is_number = isinstance(value, Tensor) and value.is_floating_point()
     return value.bfloat16().float() if is_number else value
+
+
+ROUNDING = Rounding()

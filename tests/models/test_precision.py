@@ -1,5 +1,7 @@
 """Matrix products in bfloat16, by instructions for float32 where the processor has no others."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from miniatures import FAMILIES, built, model
@@ -57,6 +59,34 @@ def test_linear_maps_and_their_gradients_are_those_of_torch(bias):
     for gradient, reference in zip(ours, gradients, strict=True):
         assert torch.equal(gradient, gradient.bfloat16().float())
         torch.testing.assert_close(gradient, reference, rtol=2**-6, atol=2**-6 * reference.std())
+
+
+@pytest.mark.parametrize("within", [True, False], ids=["within autocast", "outside"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_map_in_float32_has_the_gradients_that_autocast_computes(bias, within):
+    """As the logits: autocast is off around the map, and on while gradients are computed."""
+
+    def computed(mode):
+        given = drawn((30, 64), (40, 64), (40,))[: 2 + bias]
+        with torch.autocast("cpu", torch.bfloat16), mode:
+            with torch.autocast("cpu", enabled=False):
+                out = nn.functional.linear(*given)
+            if within:
+                out.square().sum().backward()
+        if not within:
+            out.square().sum().backward()
+        return out, [tensor.grad for tensor in given]
+
+    expected, references = computed(nullcontext())
+    out, gradients = computed(rounding.Rounding())
+    assert torch.equal(out, expected) and out.dtype == torch.float32
+    for gradient, reference in zip(gradients, references, strict=True):
+        assert gradient.dtype == torch.float32
+        torch.testing.assert_close(
+            gradient, reference, rtol=2**-7 if within else 1e-5, atol=0.25 if within else 1e-4
+        )
+    if within:
+        assert all(torch.equal(each, each.bfloat16().float()) for each in gradients[:2])
 
 
 def test_attention_and_its_gradients_are_those_of_torch():
@@ -140,5 +170,6 @@ def test_nothing_is_multiplied_in_bfloat16_without_instructions_for_it(
     net, operands = model(family), _Operands()
     batch = packing.collate([packing.pack(prompt) for prompt in built("zero-shot", 2)])
     with operands, products_in(net, "bf16"):
-        parts.hidden_states(net, batch).float().square().mean().backward()
+        states = parts.hidden_states(net, batch)[batch.real]
+        parts.head(net, states, 50).square().mean().backward()
     assert operands.dtypes == {torch.float32}
