@@ -376,4 +376,7 @@ def _forward(
     positions: torch.Tensor,
     mask: torch.Tensor,
 ) -> torch.Tensor:
-    return parts.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)
+    with parts.grouped_attention(model):
+        return parts.following(
+            model, cache, input_ids=ids, position_ids=positions, attention_mask=mask
+        )

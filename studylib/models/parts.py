@@ -129,21 +129,57 @@ def attended_states(
 def _noted_attention(model: transformers.PreTrainedModel) -> Iterator[list[Any]]:
     """Within, a forward pass notes queries (B, heads, T, d), keys and scaling of the last block's
     attention, as they come to the function that the configuration names."""
-    functions, config = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS, model.config
-    usual, last = config._attn_implementation, len(layers(model)) - 1
-    noted: list[Any] = []
+    usual = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS[model.config._attn_implementation]
+    last, noted = len(layers(model)) - 1, list[Any]()
 
     def attend(module: Any, query: torch.Tensor, key: torch.Tensor, *given: Any, **how: Any) -> Any:
         if module.layer_idx == last:
             noted.extend((query, key, how["scaling"]))
-        return functions[usual](module, query, key, *given, **how)
+        return usual(module, query, key, *given, **how)
 
-    functions["noted"], config._attn_implementation = attend, "noted"
-    try:
+    with _attention_by(model, attend):
         yield noted
+
+
+@contextmanager
+def grouped_attention(model: transformers.PreTrainedModel) -> Iterator[None]:
+    """Within, query heads that share keys and values are asked of them together. The usual
+    attention copies keys and values for each head, which takes longer than the products where few
+    tokens follow many."""
+    with _attention_by(model, _grouped):
+        yield
+
+
+def _grouped(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Queries (B, heads, T, d), keys and values (B, groups, S, d), a mask (B, 1, T, S) -> (B, T,
+    heads, d), without dropout."""
+    size = query.shape[1] // key.shape[1]
+    rows = query.reshape(*key.shape[:2], -1, query.shape[3])
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        rows, key, value, attn_mask=mask.repeat(1, 1, size, 1), scale=scaling
+    )
+    return mixed.reshape(query.shape).transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def _attention_by(model: transformers.PreTrainedModel, function: Callable) -> Iterator[None]:
+    """Within, the model attends by a function as transformers' `AttentionInterface` has them."""
+    functions, config = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS, model.config
+    usual = config._attn_implementation
+    functions["study"], config._attn_implementation = function, "study"
+    try:
+        yield
     finally:
         config._attn_implementation = usual
-        del functions["noted"]
+        del functions["study"]
 
 
 @contextmanager
