@@ -46,8 +46,11 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
                 say(f"{job.notebook.name} is left out: {error}")
                 failed.append(f"{job.notebook.stem}: {error}")
                 pools.leave()  # which may be what failed
-    took, place = spoken(time.monotonic() - started), filesystem.home()
-    say(f"Done in {took}; {filesystem.size(place) / 1e6:.0f} MB in {place}.")
+    place = filesystem.home()
+    say(
+        f"Done in {spoken(time.monotonic() - started)};"
+        f" {filesystem.size(place) / 1e6:.0f} MB in {place}."
+    )
     if failed:
         raise StudyError(" ".join(failed))
 
@@ -76,10 +79,7 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
                 lines.add(line)
             seconds += forecast.seconds(job.plan, new)
     if seconds:
-        say(
-            f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same"
-            " command goes on."
-        )
+        say(forecast.sentence(seconds))
     from studylib.analysis import fonts  # and with it matplotlib, which only drawing needs
 
     if advice := fonts.advice("".join(sorted({name for job in jobs for name in job.plan.names}))):
@@ -128,8 +128,8 @@ def status(profile: str) -> Iterator[str]:
         exported |= any(state == "exported" for _, state, _ in states)
         yield f"{job}: {_counts(state for _, state, _ in states)}"
         for run, state, why in states:
-            key, reason = (store.key(run) or "")[:12], f" ({printable(why)})" if why else ""
-            yield f"  {state:8} {key:12} {run.kind:8} {run.label}{reason}"
+            reason = f" ({printable(why)})" if why else ""
+            yield f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{reason}"
         if new and forecast.download(job.plan):
             yield "  how long what is missing takes is known when its data are fetched"
         elif new:

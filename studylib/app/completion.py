@@ -50,8 +50,7 @@ def complete(
                 tables.keep(run, now)
             shown.done(run.kind, (now.result(run) or {"seconds": 0.0})["seconds"])
 
-        pool = (pools or closing).of(plan.machine)
-        engines.complete(missing, store, plan.machine, pool, keep)
+        engines.complete(missing, store, plan.machine, (pools or closing).of(plan.machine), keep)
 
 
 def _by_run(plan: Plan) -> dict[str, Plan]:

@@ -3,6 +3,7 @@
 check_weights(plan, store, folder)
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,18 +28,16 @@ def check_weights(plan: Plan, store: Store, folder: Path | None) -> dict[str, li
     """Raise StudyError if a trained model was exported with other weights than the store has, and
     by the same versions: its scores must not stand beside these. Returns the records of all that
     was exported to `folder` or beside it, by what was planned."""
-    records: dict[str, list[Record]] = {}
+    records = defaultdict[str, list[Record]](list)
     if folder is None:
         return records
     for place in sorted(folder.parent.glob("*/")):
         for table in exports.tables(place, "runs.csv"):
             for line in table.itertuples():
-                records.setdefault(line.planned, []).append(
-                    (line.digest, getattr(line, "versions", ""))
-                )
+                records[line.planned].append((line.digest, getattr(line, "versions", "")))
     now = store.snapshot()
     for run, _ in plan.trained:
-        check_run(run, now, records.get(run.planned, []), folder)
+        check_run(run, now, records[run.planned], folder)
     return records
 
 

@@ -48,8 +48,8 @@ def listed(profile: str | None) -> Iterator[str]:
     for each in [profile] if profile else known_profiles():
         for line in overview(each):
             yield f"{line.pop('set')} ({line.pop('language')}), {printable(line.pop('source'))}"
-            summary = "; ".join(_spelt(name, value) for name, value in line.items() if value != "")
-            yield f"  {line.get('missing') or summary}"
+            held = (_spelt(name, value) for name, value in line.items() if value != "")
+            yield f"  {line.get('missing') or '; '.join(held)}"
 
 
 def _spelt(name: str, value: object) -> str:
@@ -64,14 +64,13 @@ def _spelt(name: str, value: object) -> str:
 def overview(profile: str) -> Iterator[dict]:
     """A line per data set of a profile: what it holds, or what is missing."""
     experiment = settings(profile)
-    described = sets(experiment)
     tokenizers = {
         family: loading.tokenizer(reference)
         for family, reference in experiment.families.items()
         if not loading.to_fetch(reference)
     }
     training: list[squad.Question] = []
-    for name, dataset in described.items():
+    for name, dataset in sets(experiment).items():
         line = {
             "set": f"{profile}/{name}",
             "language": ",".join(sources.languages(dataset)),
@@ -137,18 +136,14 @@ def _by_tokenizer(
         )
         for family, tokenizer in tokenizers.items()
     }
-    line: dict[str, Mapping[str, float]] = {
+    exact = {family: 100 * (1 - count / len(asked)) for family, count in wrong.items()}
+    return {
         "answer tokens": {
             family: sum(len(ids) + 1 for ids in each) / len(asked)
             for family, each in answers.items()
         },
         "gold answers not reproduced": wrong,
-    }
-    if any(wrong.values()):
-        line["EM of a perfect reader"] = {
-            family: 100 * (1 - count / len(asked)) for family, count in wrong.items()
-        }
-    return line
+    } | ({"EM of a perfect reader": exact} if any(wrong.values()) else {})
 
 
 def _is_misspelt(
@@ -185,9 +180,6 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     for group in squad.by_context(squad.load(described[short]).questions)[:count]:
         (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
         (text,) = prompts.segments([example], tokenizer, mode)
-        source = (
-            f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
-        )
         with model_files.panics(tokenizer.name_or_path):
             built = prompts.build(
                 group,
@@ -198,7 +190,6 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
                 longest=config.max_position_embeddings,
             )
         for prompt in built:
-            yield f"═══ {printable(prompt.branches[0].question.id)} of {group[0].article!r}{source}"
             yield from _marked(prompt, text, example, tokenizer)
 
 
@@ -209,8 +200,10 @@ def _marked(
     tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> Iterator[str]:
     """The parts of a prompt, each under a line that says what it is."""
-    before = text.before.replace(vocabulary.GUARD, "")
     branch = prompt.branches[0]
+    before = text.before.replace(vocabulary.GUARD, "")
+    shown = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
+    yield f"═══ {printable(branch.question.id)} of {branch.question.article!r}{shown}"
     instructions, begin, rest = (
         before.partition(prompts.CONTEXT.format(context=segmentation.composed(example.context)))
         if example
@@ -219,10 +212,9 @@ def _marked(
     yield f"─── instructions\n{instructions.rstrip()}"
     if begin:
         yield f"─── demonstration\n{(begin + rest).rstrip()}"
-    context = vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)
     yield (
         f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)}"
-        f" questions)\n{context}"
+        f" questions)\n{vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)}"
     )
     question, answer = (vocabulary.text(tokenizer, ids) for ids in (branch.given, branch.target))
     yield f"─── question ({len(branch.given)} tokens)\n{question.lstrip()}"

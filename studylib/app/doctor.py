@@ -6,7 +6,6 @@ import platform
 import shutil
 import ssl
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,12 +43,12 @@ def examine(say: Callable[[str], None]) -> None:
     departs is no error."""
     store = Store()
     for title, lines in (
-        ("environment", environment),
-        ("at hand", at_hand),
-        ("store", partial(unfinished, store)),
+        ("environment", environment()),
+        ("at hand", at_hand()),
+        ("store", unfinished(store)),
     ):
         say(f"{title}:")
-        for line in lines():
+        for line in lines:
             say(f"  {line}")
     wrong = [*faults(store), *downloads()]
     for place, what in wrong:
@@ -107,24 +106,23 @@ def environment() -> Iterator[str]:
 def at_hand() -> Iterator[str]:
     """A line for each thing that computing, fetching or looking needs: how much of it there is, or
     what it is needed for."""
-    memory = psutil.virtual_memory()
-    yield (
-        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads unless parameters say otherwise"
-    )
-    yield f"{memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} GB of it free"
-    yield f"{free(home()) / 1e9:.1f} GB of disk free at {home()}"
+    memory, browser = psutil.virtual_memory(), shutil.which("chromium")
     cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    yield from [f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards] or [
-        "no GPU: needed for `paper` only"
-    ]
-    yield _hub()
-    yield _index()
-    browser = shutil.which("chromium")
-    yield (
+    yield from [
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads unless parameters say"
+        " otherwise",
+        f"{memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} GB of it free",
+        f"{free(home()) / 1e9:.1f} GB of disk free at {home()}",
+        *(
+            [f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards]
+            or ["no GPU: needed for `paper` only"]
+        ),
+        _hub(),
+        _index(),
         f"browser: {browser}"
         if browser
-        else "no browser (chromium): needed for `pytest -m browser` only"
-    )
+        else "no browser (chromium): needed for `pytest -m browser` only",
+    ]
     for module, (extra, purpose) in EXTRAS.items():
         yield (
             f"{module} is installed"
@@ -156,10 +154,10 @@ def _answering(what: str, address: str, use: str) -> str:
     passwords may stand before it."""
     parts = urlsplit(address)
     host = parts.hostname or "no host"
-    bare = parts._replace(netloc=host + (f":{parts.port}" if parts.port else "")).geturl()
+    bare = parts._replace(netloc=host + (f":{parts.port}" if parts.port else ""))
     context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
     try:
-        urlopen(Request(bare, method="HEAD"), timeout=PATIENCE, context=context).close()
+        urlopen(Request(bare.geturl(), method="HEAD"), timeout=PATIENCE, context=context).close()
     except HTTPError as error:
         error.close()
     except (OSError, ValueError) as error:
@@ -170,14 +168,13 @@ def _answering(what: str, address: str, use: str) -> str:
 def unfinished(store: Store) -> Iterator[str]:
     """How much is stored, and a line per run that has begun and not ended, and for what was left
     half-written, with their sizes."""
-    folders = sorted(store.root.glob("*/*/"))
-    done = sum((folder / "result.json").exists() for folder in folders)
-    yield f"{home()}: {done} finished runs, {size(store.root) / 1e6:.0f} MB"
-    for folder in folders:
+    done = set(store.root.glob("*/*/result.json"))
+    yield f"{home()}: {len(done)} finished runs, {size(store.root) / 1e6:.0f} MB"
+    for folder in sorted(store.root.glob("*/*/")):
         if (folder / "work").exists():
             goes_on = (
                 "not needed any more"
-                if (folder / "result.json").exists()
+                if folder / "result.json" in done
                 else "goes on when it is run again"
             )
             yield f"{folder}: unfinished work of {size(folder / 'work') / 1e6:.0f} MB, {goes_on}"

@@ -14,7 +14,7 @@ from nbclient.exceptions import DeadKernelError
 from traitlets import default
 
 from studylib.app.notebooks import Job
-from studylib.core.errors import StudyError, redacted
+from studylib.core.errors import StudyError, sentence_of
 from studylib.core.filesystem import room, write_text
 from studylib.store.store import Store
 
@@ -74,9 +74,9 @@ def _by_papermill(job: Job, compute: bool) -> None:
             kernel_manager_class=InterpreterKernel,
         )
     except papermill.PapermillExecutionError as error:
-        reason = redacted(" ".join(error.evalue.split())).rstrip(".")
         raise StudyError(
-            f"{job.notebook.name} stopped with {error.ename}: {reason}. Look into {job.executed}."
+            f"{job.notebook.name} stopped with {error.ename}: {sentence_of(error.evalue)}. Look"
+            f" into {job.executed}."
         ) from error
     except DeadKernelError as error:
         raise StudyError(

@@ -25,7 +25,8 @@ def export(
     drawn: Mapping[str, tuple[Figure, pd.DataFrame]],
 ) -> None:
     """Write rows, their results, tables to be `kept` (as CSV), `texts` (as Markdown) and figures,
-    each with what it draws (as CSV if it is not among the former), by their names into `folder`.
+    each with what it draws (as CSV if it is not among the former), by their names into `folder`;
+    all but the arms, which the plan states.
 
     Rows and lines of tables to be kept that were exported or appended before and are not among
     these are kept beside them; figures are not. Raises StudyError where the folder shows another
@@ -35,13 +36,10 @@ def export(
     with exports.alone(folder):
         before = exports.listed(folder)
         with exports.draft(folder) as draft:
+            tables = {f"{name}.csv": part for name, part in exports.timed(kept).items()}
+            written = {"rows.parquet": table, **tables}
             exports.merge(
-                folder,
-                {
-                    "rows.parquet": table,
-                    **{f"{name}.csv": part for name, part in exports.timed(kept).items()},
-                },
-                draft,
+                folder, {name: _without_arms(part) for name, part in written.items()}, draft
             )
             exports.save(results(exports.read(draft / "rows.parquet")), draft / "results.csv")
             for name, text in texts.items():
@@ -49,19 +47,23 @@ def export(
             for name, (figure, shown) in drawn.items():
                 figures.save(figure, draft, name)
                 if name not in kept:
-                    exports.save(shown, draft / f"{name}.csv")
+                    exports.save(_without_arms(shown), draft / f"{name}.csv")
         exports.clear_parts(folder)
         old = {Path(name).stem for name in before if name.endswith(".svg")} - set(drawn)
         gone = {f"{name}.{ending}" for name in old for ending in ("svg", "png", "csv")}
         exports.drop(folder, gone - set(exports.KEPT))
 
 
+def _without_arms(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="arm", errors="ignore")
+
+
 def results(table: pd.DataFrame) -> pd.DataFrame:
     """Tidy results: a line per run, test set and metric, values of 0 to 100, over distinct
     questions."""
-    table = pairing.distinct(table)
     keys = [*IDENTITY, *COUNTS, "run"]
-    long = table.melt(id_vars=keys, value_vars=SCORES, var_name="metric").dropna(subset="value")
-    tidy = long.groupby([*keys, "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
-    tidy["value"] = (100 * tidy.pop("mean")).round(4)
-    return tidy.rename(columns={"size": "n"})[[*IDENTITY, "metric", "value", "n", "run", *COUNTS]]
+    long = pairing.distinct(table).melt(id_vars=keys, value_vars=SCORES, var_name="metric")
+    values = long.dropna(subset="value").groupby([*keys, "metric"], sort=False)["value"]
+    tidy = values.agg(value="mean", n="size").reset_index()
+    columns = [*IDENTITY, "metric", "value", "n", "run", *COUNTS]
+    return tidy.assign(value=(100 * tidy.value).round(4))[columns]

@@ -67,8 +67,9 @@ def by_token(
         (answer,) = best(
             generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))
         ).values()
-        learnt = prompts.answered(question, answer.text)
-        (prompt,) = prompts.build([learnt], tokenizer, **how, training=True)
+        (prompt,) = prompts.build(
+            [prompts.answered(question, answer.text)], tokenizer, **how, training=True
+        )
         tokens[name] = _tokens(both, tokenizer, prompt)
     return tokens
 
@@ -162,7 +163,7 @@ class Panel:
         self.button, self.output = ipywidgets.Button(description="Ask both"), ipywidgets.Output()
         self.pair.observe(lambda _: self._offer(), "value")
         self.known.observe(lambda _: self._fill(), "value")
-        self.button.on_click(lambda _: self._clicked())
+        self.button.on_click(self.output.capture(clear_output=True)(self._clicked))
         self.box = ipywidgets.VBox(
             [self.pair, self.known, self.context, self.question, self.button, self.output]
         )
@@ -193,15 +194,13 @@ class Panel:
             2
         ]
 
-    def _clicked(self) -> None:
+    def _clicked(self, _: ipywidgets.Button) -> None:
         """Show what `ask` finds, or why it cannot."""
-        self.output.clear_output()
         self.button.disabled = True
-        with self.output:
-            try:
-                display(Markdown(self.ask()))
-            except StudyError as error:
-                print(error)
+        try:
+            display(Markdown(self.ask()))
+        except StudyError as error:
+            print(error)
         self.button.disabled = False
 
     def ask(self) -> str:
@@ -209,17 +208,16 @@ class Panel:
         StudyError for what cannot be asked."""
         pair = self.there[self.pair.value]
         both, tokenizer = self._models()
-        asked = replace(
-            self._chosen(),
-            context=self.context.value,
-            question=self.question.value,
-            answers=(("", 0),),
-        )
         return table(
             by_token(
                 both,
                 tokenizer,
-                asked,
+                replace(
+                    self._chosen(),
+                    context=self.context.value,
+                    question=self.question.value,
+                    answers=(("", 0),),
+                ),
                 mode=pair.called["eval_prompt"],
                 pool=inputs.loaded(self.plan.train).labelled,
                 seed=pair.called["seed"],

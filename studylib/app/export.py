@@ -123,7 +123,7 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     roots = list(_roots(store, manifest))
     models = sorted({root for root in roots if isinstance(root, str)})
     sets = sorted({root["source"] for root in roots if isinstance(root, dict)})
-    order = sorted(
+    measured = sorted(
         scores(folder, store),
         key=lambda score: (
             score.eval_prompt != parameters["train_prompt"],
@@ -131,23 +131,28 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
             score.test,
         ),
     )
-    taught_by = manifest["needs"].get("teacher", {}).get("key")
-    teacher = store.finished(store.root / "teacher" / str(taught_by))
+    taught_by = manifest["needs"].get("teacher", {}).get("key", "")
+    teacher = store.finished(store.root / "teacher" / taught_by)
     return ModelCard(
         prose.filled(
             "card",
-            metadata=_metadata(name, models, order).to_yaml(),
+            metadata=_metadata(name, models, measured).to_yaml(),
             name=name,
             run=folder.name,
             label=manifest["label"],
             licences={reference: licence(reference) for reference in (*models, *sets)},
             counts=facts["parameters"],
-            fewer=_fewer(facts["parameters"], teacher["facts"]["parameters"]) if teacher else {},
+            fewer={
+                name: 100 * (1 - count / teacher["facts"]["parameters"][name])
+                for name, count in facts["parameters"].items()
+            }
+            if teacher
+            else {},
             trained=parameters["train_prompt"],
             objective=title(parse(parameters["stages"])),
             seed=parameters["seed"],
             rate=facts["rate"],
-            scores=_table(order) if order else "",
+            scores=_table(measured) if measured else "",
             before=prompts.plain(None).before + "Text: ",
             between=f"{prompts.BREAK}Question: ",
             cue=prompts.CUE,
@@ -169,13 +174,19 @@ def _metadata(name: str, models: Sequence[str], measured: Sequence[Score]) -> Mo
         pipeline_tag="text-generation",
         tags=["question-answering", "knowledge-distillation"],
         model_name=name,
-        eval_results=[result for score in measured for result in _results(score)] or None,
+        eval_results=[
+            EvalResult(
+                task_type="question-answering",
+                dataset_type=f"{score.test} {score.eval_prompt}",
+                dataset_name=f"{score.test}, {score.eval_prompt}",
+                metric_type=name,
+                metric_value=float(score.scores[name].partition(" ")[0]),
+            )
+            for score in measured
+            for name in ("exact_match", "f1")
+        ]
+        or None,
     )
-
-
-def _fewer(student: Mapping[str, int], teacher: Mapping[str, int]) -> dict[str, float]:
-    """By how many percent a student has fewer parameters than its teacher, by what is counted."""
-    return {count: 100 * (1 - student[count] / teacher[count]) for count in student}
 
 
 def _roots(store: Store, manifest: Mapping) -> Iterator[object]:
@@ -231,8 +242,9 @@ def scores(folder: Path, store: Store) -> Iterator[Score]:
             line = retention.compare(pd.concat([rows, taught])).set_index("role").loc["student"]
             cells = {name: formats.measured(line, name) for name in labels.METRICS}
             if reference:
-                kept = formats.number(line.retention_f1)
-                cells["retention_f1"] = f"{kept} %{formats.interval(line, 'retention_f1')}"
+                cells["retention_f1"] = (
+                    f"{formats.number(line.retention_f1)} %{formats.interval(line, 'retention_f1')}"
+                )
             yield Score(
                 answers["title"], answers["eval_prompt"], int(line.n), int(line.articles), cells
             )
@@ -270,18 +282,19 @@ def _rows(answers: Mapping, store: Store, role: str) -> pd.DataFrame:
             f" or delete {answers['folder']} to leave its scores out of the card."
         )
     loaded = inputs.loaded(Input(answers["title"], described, answers["test"]))
-    fixed: dict[str, object] = {
-        **dict.fromkeys((*retention.SETTING, *retention.MODEL), ""),
-        **dict.fromkeys(retention.PARAMETERS, 1),
-        **dict.fromkeys(retention.LIKENESS, 0.0),
-        "role": role,
-        "teacher": labels.FINE_TUNED,
-        "seed": answers["seed"],
-        "untouched": True,
-        "run": answers["folder"].name,
-    }
     scored = question_scores.of(loaded, given, mlqa=sources.is_mlqa(described))
-    return pd.DataFrame(scored).assign(**fixed)
+    return pd.DataFrame(scored).assign(
+        **dict.fromkeys((*retention.SETTING, *retention.MODEL), "")
+        | dict.fromkeys(retention.PARAMETERS, 1)
+        | dict.fromkeys(retention.LIKENESS, 0.0)
+        | {
+            "role": role,
+            "teacher": labels.FINE_TUNED,
+            "seed": answers["seed"],
+            "untouched": True,
+            "run": answers["folder"].name,
+        }
+    )
 
 
 def _table(measured: Sequence[Score]) -> str:
@@ -297,18 +310,6 @@ def _table(measured: Sequence[Score]) -> str:
             for score in measured
         )
     )
-
-
-def _results(score: Score) -> Iterator[EvalResult]:
-    """EM and F1, as the hub reads them."""
-    for name in ("exact_match", "f1"):
-        yield EvalResult(
-            task_type="question-answering",
-            dataset_type=f"{score.test} {score.eval_prompt}",
-            dataset_name=f"{score.test}, {score.eval_prompt}",
-            metric_type=name,
-            metric_value=float(score.scores[name].partition(" ")[0]),
-        )
 
 
 def push(folder: Path, repository: str) -> str:

@@ -5,13 +5,15 @@ done, of each kind for itself; before there are any, a training step is timed.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 import psutil
 
 from studylib.app.leakage import leakage
+from studylib.core.progress import spoken
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.methods.objective import Objective
@@ -95,35 +97,44 @@ class Pace:
         """Of a run that takes so much."""
         if run.kind in self.kinds:
             return self.begin + took.flops * self.kinds[run.kind]
-        each = (flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items())
-        return self.begin + sum(each)
+        return self.begin + sum(
+            flops / (self.rate * EFFICIENCY[how]) for how, flops in took.done.items()
+        )
 
 
-def seconds(plan: Plan, missing: Iterable[Run], store: Store | None = None) -> float:
+def sentence(seconds: float) -> str:
+    """How long computing takes, in words."""
+    return (
+        f"This takes about {spoken(seconds)} on this machine. Stop it at any time: the same command"
+        " goes on."
+    )
+
+
+def seconds(plan: Plan, missing: Sequence[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs, made by as many workers as this machine is to have."""
-    store, work, paces, total = (store or Store()).snapshot(), SHARED, {}, 0.0
-    for run in missing:
-        base = planning.base_of(run).digest
-        if base not in paces:
-            paces[base] = _pace(
-                [other for other in plan.runs if planning.base_of(other).digest == base],
-                plan,
-                work,
-                store,
-            )
-        total += paces[base].seconds(run, kinds.took(work, run))
+    snapshot = (store or Store()).snapshot()
+    bases = {planning.base_of(run).digest for run in missing}
+    paces = {
+        base: _pace(
+            [run for run in plan.runs if planning.base_of(run).digest == base], plan, snapshot
+        )
+        for base in bases
+    }
+    total = sum(
+        paces[planning.base_of(run).digest].seconds(run, kinds.took(SHARED, run)) for run in missing
+    )
     return total / plan.machine.workers
 
 
-def _pace(runs: list[Run], plan: Plan, work: Work, store: Store) -> Pace:
+def _pace(runs: list[Run], plan: Plan, store: Store) -> Pace:
     """As it was for the runs of a model that are done; else as a step of training it shows it."""
-    took: dict[str, list[float]] = {}
+    took = defaultdict[str, list[float]](list)
     for run in runs:
         # others were too short to be measured
         if (result := store.result(run)) is not None and result["seconds"] > 0:
-            took.setdefault(run.kind, []).append(result["seconds"] / kinds.took(work, run).flops)
+            took[run.kind].append(result["seconds"] / kinds.took(SHARED, run).flops)
     if not took:
-        return calibrated(runs, plan, work)
+        return calibrated(runs, plan, SHARED)
     paces = {kind: median(each) for kind, each in took.items()}
     return Pace(0.0, 1 / median(paces.values()), paces)
 

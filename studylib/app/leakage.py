@@ -27,11 +27,7 @@ def leakage(plan: Plan) -> pd.DataFrame:
     }  # of prompting, and seeds, in which questions are read
     for source in (plan.train, plan.dev, *plan.tests):
         questions = inputs.questions(source)
-        counts: dict[str, object] = dict.fromkeys(squad.SHARED, pd.NA)
-        if source is not plan.train:
-            counts |= {
-                what: len(common) for what, common in squad.shared(training, questions).items()
-            }
+        shared = squad.shared(training, questions) if source is not plan.train else {}
         first = [group[0] for group in squad.by_context(questions)]
         shown = sum(
             demonstration is not None and demonstration.article == question.article
@@ -41,5 +37,6 @@ def leakage(plan: Plan) -> pd.DataFrame:
                 prompts.demonstrations(first, mode, training, seed), first, strict=True
             )
         )
+        counts = {what: len(shared[what]) if what in shared else pd.NA for what in squad.SHARED}
         lines.append({"set": source.label, **counts, "demonstrations": shown})
     return pd.DataFrame(lines)

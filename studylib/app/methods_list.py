@@ -34,9 +34,15 @@ def table(gains: Mapping[str, str] | None = None) -> str:
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
         assert header, f"{name}: its header names a paper"
         what, paper = (" ".join(part.split()) for part in header.groups())
-        link = f"[`{name}`]({name}.py)"
-        line = {"method": link, "paper": paper, "what": what, "decides": decided(method)}
-        lines.append(line | ({GAIN: gains.get(name, "–")} if gains else {}))
+        lines.append(
+            {
+                "method": f"[`{name}`]({name}.py)",
+                "paper": paper,
+                "what": what,
+                "decides": decided(method),
+                **({GAIN: gains.get(name, "–")} if gains else {}),
+            }
+        )
     return tables.markdown(pd.DataFrame(lines)) + "\n"
 
 

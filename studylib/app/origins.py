@@ -4,13 +4,14 @@ and what is said of them all.
 summary(plan, origins(plan, folder=folder))
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from studylib.analysis import prose
+from studylib.analysis import prose, roles
 from studylib.analysis import rates as analysis_rates
 from studylib.analysis.summary import Origin
 from studylib.core import versions
@@ -76,10 +77,8 @@ def outdated(plan: Plan, done: pd.DataFrame) -> dict[str, str]:
     """The runs whose versions (in `origins`) are not today's, and how, in words, by what was
     planned."""
     lines = {line["planned"]: line for line in done.to_dict("records")}
-    changes = {
-        run.planned: change(run, lines[run.planned]) for run in plan.runs if run.planned in lines
-    }
-    return {planned: how for planned, how in changes.items() if how}
+    there = [run for run in plan.runs if run.planned in lines]
+    return {run.planned: how for run in there if (how := change(run, lines[run.planned]))}
 
 
 def change(run: Run, line: Mapping) -> str:
@@ -90,53 +89,55 @@ def change(run: Run, line: Mapping) -> str:
 
 def summary(plan: Plan, done: pd.DataFrame) -> Origin:
     """What numbers come from, of the runs of a plan that were `done` (`origins`)."""
-    return Origin(
-        rates(plan, done), computed(done), missing(plan, done), outdated=superseded(plan, done)
-    )
+    chosen = roles.named(rates(plan, done), plan.arms)
+    return Origin(chosen, computed(done), missing(plan, done), superseded(plan, done))
 
 
 def rates(plan: Plan, done: pd.DataFrame) -> pd.DataFrame:
     """A line per trained model of the plan among the runs that were `done` (`origins`); see
     `analysis.rates`."""
     known = dict(zip(done.planned, done.get("lr", [np.nan] * len(done)), strict=True))
-    lines = []
-    for run, called in plan.trained:
-        if run.planned in known:
-            weights = [
+    lines = [
+        called
+        | {
+            "weights": _listed(
                 sum(stage.prototype.weights.values())
                 for stage in method_stages.parse(run.parameters["stages"])
-            ]
-            search = run.needs.get("lr_search")
-            lines.append(
-                {
-                    name: called[name]
-                    for name in (*analysis_rates.PAIR, "role", "teacher", "targets", "objective")
-                }
-                | {
-                    "weights": _listed(weights),
-                    "tried": _listed(search.parameters["lr"] if search is not None else []),
-                    "lr": known[run.planned],
-                }
-            )
+            ),
+            "tried": _listed(
+                run.needs["lr_search"].parameters["lr"] if "lr_search" in run.needs else []
+            ),
+            "lr": known[run.planned],
+        }
+        for run, called in plan.trained
+        if run.planned in known
+    ]
     return pd.DataFrame(lines, columns=analysis_rates.COLUMNS)
 
 
-def _listed(numbers: list[float]) -> str:
+def _listed(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
 
 
 def superseded(plan: Plan, done: pd.DataFrame) -> str:
     """Which models' answers were made with other versions of the code than today's, in a paragraph;
     nothing where none were."""
-    how, models = outdated(plan, done), dict[str, dict[str, None]]()
-    known, shown = set(done.planned), dict[str, None]()
-    for asked in plan.asked:
-        for run in (asked.answers, asked.loyalty):
-            if run is not None and run.planned in known:
-                shown[asked.counted.label] = None
-            if run is not None and run.planned in how:
-                models.setdefault(how[run.planned], {})[asked.counted.label] = None
-    named = {how: "all models" if of == shown else ", ".join(of) for how, of in models.items()}
+    known, how = set(done.planned), outdated(plan, done)
+    shown = [
+        (run.planned, asked.counted.label)
+        for asked in plan.asked
+        for run in filter(None, (asked.answers, asked.loyalty))
+        if run.planned in known
+    ]
+    models = defaultdict[str, list[str]](list)
+    for planned, model in shown:
+        if planned in how:
+            models[how[planned]].append(model)
+    every = {model for _, model in shown}
+    named = {
+        change: "all models" if set(of) == every else ", ".join(dict.fromkeys(of))
+        for change, of in models.items()
+    }
     return prose.render("outdated", models=named) if models else ""
 
 

@@ -8,6 +8,7 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -83,11 +84,7 @@ def _values(node: yaml.Node, counted: dict[int, int]) -> int:
         return 1
     if id(node) not in counted:
         counted[id(node)] = 0
-        inside = (
-            node.value
-            if isinstance(node, yaml.SequenceNode)
-            else [child for pair in node.value for child in pair]
-        )
+        inside = chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
         counted[id(node)] = 1 + sum(_values(child, counted) for child in inside)
     return counted[id(node)]
 

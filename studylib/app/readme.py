@@ -30,18 +30,17 @@ def pages() -> dict[Path, dict[str, str]]:
     `small` (each with its headline table if it has one), the bench's table."""
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
     folders = {name: study.folder("small", name) for name in EXPERIMENTS}
-    results = {
-        name: _text(folder, "conclusion", "headline")
-        for name, folder in folders.items()
-        if folder.exists()
-    }
     return {
         root() / "README.md": {
             "answers": _answers(),
             "methods": methods_list.overview(),
             "kept": _kept(next(job for job in jobs("qwen") if job.notebook.stem == "capacity_gap")),
         },
-        root() / "figures" / "small" / "README.md": results,
+        root() / "figures" / "small" / "README.md": {
+            name: _text(folder, "conclusion", "headline")
+            for name, folder in folders.items()
+            if folder.exists()
+        },
         root() / "studylib" / "bench" / "README.md": {"bench": table.table(measured)},
         root() / "studylib" / "methods" / "README.md": {
             "methods": methods_list.table(_gains(folders["methods"]))
@@ -55,8 +54,7 @@ def _gains(folder: Path) -> dict[str, str]:
     if not (folder / "methods.csv").exists():
         return {}
     table = exports.read(folder / "methods.csv")
-    first = table[table.test_set == table.test_set.iloc[0]]
-    shown = methods_table.shown(first)
+    shown = methods_table.shown(table[table.test_set == table.test_set.iloc[0]])
     return dict(zip(shown.objective, shown["F1 minus control"], strict=True))
 
 
@@ -75,8 +73,8 @@ def _answers() -> str:
 
 def _kept(job: Job) -> str:
     """What students and controls keep of F1 and EM, as a table."""
-    lines = roles.named(exports.read(job.folder / "retention.csv"), job.plan.arms)
-    models = tables.main(lines)[lambda kept: kept.role != TEACHER]
+    kept = tables.main(roles.named(exports.read(job.folder / "retention.csv"), job.plan.arms))
+    models = kept[kept.role != TEACHER]
     cells = tables.cells(models, ("role", "eval_prompt", "test_set"), retention.RETAINED)
     return tables.markdown(cells) + "\n"
 

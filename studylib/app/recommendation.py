@@ -41,33 +41,21 @@ class Retrained:
     @property
     def score(self) -> Score | None:
         """The mean over fresh seeds, if all of them were trained."""
-        scores = [other.score for other in self.again]
-        if not scores or None in scores:
+        scores = [other.score for other in self.again if other.score is not None]
+        if not scores or len(scores) < len(self.again):
             return None
-        losses = [score.cross_entropy for score in scores if score]
-        measured = mean(filter(None, losses)) if None not in losses else None
-        return Score(mean(score.f1 for score in scores if score), measured)
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it has the method's own options."""
-        return self.outcome.number == 0
+        losses = [score.cross_entropy for score in scores if score.cross_entropy is not None]
+        measured = mean(losses) if len(losses) == len(scores) else None
+        return Score(mean(score.f1 for score in scores), measured)
 
 
 def best(search: Search, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The trials with the best scores, each choice once; without the defaults."""
-    seen, chosen = {identity(search, outcomes[0].trial)}, []
-    scored = [outcome for outcome in outcomes if outcome.score is not None]
-    for outcome in sorted(scored, key=_order, reverse=True):
-        if (name := identity(search, outcome.trial)) not in seen:
-            seen.add(name)
-            chosen.append(outcome)
-    return chosen[:BEST]
-
-
-def _order(outcome: Outcome) -> tuple[float, float, int]:
-    assert outcome.score is not None
-    return *outcome.score.order, -outcome.number
+    chosen = {identity(search, outcomes[0].trial): outcomes[0]}
+    scored = [(outcome.score.order, outcome) for outcome in outcomes if outcome.score is not None]
+    for _, outcome in sorted(scored, key=itemgetter(0), reverse=True):  # of equals the first
+        chosen.setdefault(identity(search, outcome.trial), outcome)
+    return list(chosen.values())[1 : BEST + 1]
 
 
 def recommended(retrained: Sequence[Retrained]) -> Retrained:
@@ -117,8 +105,7 @@ def files(
     """The files by name, and the sentence on what is recommended."""
     store, winner = store.snapshot(), recommended(retrained)
     sentence = _sentence(search, retrained, winner)
-    lines = [_record(outcome, store) for outcome in outcomes]
-    flat = [_flat(record, list(search.space)) for record in lines]
+    trials = [_record(outcome, store) for outcome in outcomes]
     values = search.recommended(winner.outcome.trial.chosen)
     written = {
         "method": search.method,
@@ -127,21 +114,20 @@ def files(
         "batch_size": search.training.batch_size,
         "space": {name: asdict(where) for name, where in search.space.items()},
         "fixed": search.fixed,
-        "trials": lines,
+        "trials": trials,
         "retrained": [
             {"trial": each.outcome.number, "again": [_record(other, store) for other in each.again]}
             for each in retrained
         ],
         "recommended": {"trial": winner.outcome.number, "parameters": values},
     }
-    shown = json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False)
-    table = pd.DataFrame(flat).to_csv(index=False, lineterminator="\n")
-    text = _text(search, outcomes, retrained, sentence)
+    table = pd.DataFrame([_flat(trial, list(search.space)) for trial in trials])
+    options = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=1000)
     return {
-        "trials.json": shown + "\n",
-        "trials.csv": table,
-        "table.md": text,
-        "recommended.yaml": _yaml(values, sentence),
+        "trials.json": json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "trials.csv": table.to_csv(index=False, lineterminator="\n"),
+        "table.md": _text(search, outcomes, retrained, sentence),
+        "recommended.yaml": f"# {sentence}\n# {BY_LUCK}\n# {PASTE}\n{options}",
     }, sentence
 
 
@@ -171,26 +157,23 @@ def _flat(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {**rest, "runs": " ".join(key or "" for key in record["runs"])} | options
 
 
-def _difference(each: Retrained, defaults: Retrained) -> float | None:
-    """Points of dev F1 that a choice adds to the defaults, by the mean over fresh seeds."""
+def _added(each: Retrained, defaults: Retrained) -> str:
+    """Points of dev F1 that a choice adds to the defaults, by the mean over fresh seeds; nothing
+    where one of them failed."""
     score, before = each.score, defaults.score
-    return score.f1 - before.f1 if score and before else None
+    return formats.signed(score.f1 - before.f1) if score and before else ""
 
 
 def _sentence(search: Search, retrained: Sequence[Retrained], winner: Retrained) -> str:
     """What is recommended, and what it is worth."""
-    seeds = " and ".join(map(str, search.fresh_seeds))
+    seeds, defaults = " and ".join(map(str, search.fresh_seeds)), retrained[0]
     if winner.score is None:
         return f"{search.method}: no training with seeds {seeds} came to an end: keep the defaults."
     mean_f1 = f"mean dev F1 {winner.score.f1:.1f} over seeds {seeds}"
-    if winner.is_default:
+    if winner is defaults:
         return f"{search.method}: keep the defaults, no trial did better with each seed: {mean_f1}."
-    added = _difference(winner, retrained[0])
-    beside = (
-        f"{formats.signed(added)} points to the defaults"
-        if added is not None
-        else "the defaults failed"
-    )
+    added = _added(winner, defaults)
+    beside = f"{added} points to the defaults" if added else "the defaults failed"
     chosen = f"trial {winner.outcome.number} ({_chosen(winner.outcome)})"
     return f"{search.method}: {chosen} is recommended: {mean_f1}, {beside}."
 
@@ -215,17 +198,12 @@ def _text(
 
 def _again(each: Retrained, defaults: Retrained) -> dict[str, str]:
     """A line of the table of what was trained anew."""
-    added = None if each.is_default else _difference(each, defaults)
-    by_seed = {
-        f"seed {other.trial.seeds[0]}": _f1(other.score) if other.score else "failed"
-        for other in each.again
-    }
     return {
         "trial": str(each.outcome.number),
-        "search": _f1(each.outcome.score),
-        **by_seed,
-        "mean of fresh seeds": _f1(each.score),
-        "minus defaults": formats.signed(added) if added is not None else NONE,
+        "search": _f1(each.outcome, NONE),
+        **{f"seed {other.trial.seeds[0]}": _f1(other) for other in each.again},
+        "mean of fresh seeds": _f1(each, NONE),
+        "minus defaults": NONE if each is defaults else _added(each, defaults) or NONE,
         "options": _cell(_chosen(each.outcome)),
     }
 
@@ -235,22 +213,16 @@ def _cells(outcome: Outcome) -> dict[str, str]:
     loss = outcome.score.cross_entropy if outcome.score else None
     return {
         "trial": str(outcome.number),
-        "dev F1": _f1(outcome.score) if outcome.score else "failed",
+        "dev F1": _f1(outcome),
         "dev cross-entropy": NONE if loss is None else f"{loss:.3f}",
         "options": _cell(_chosen(outcome)),
         "why it failed": _cell(outcome.why) if outcome.why else NONE,
     }
 
 
-def _f1(score: Score | None) -> str:
-    return NONE if score is None else f"{score.f1:.1f}"
+def _f1(scored: Outcome | Retrained, lacking: str = "failed") -> str:
+    return lacking if scored.score is None else f"{scored.score.f1:.1f}"
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def _yaml(values: Mapping[str, Any], sentence: str) -> str:
-    """The recommended options as a YAML takes them."""
-    written = yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=1000)
-    return f"# {sentence}\n# {BY_LUCK}\n# {PASTE}\n{written}"

@@ -196,12 +196,8 @@ def _asked(jobs: Sequence[Job]) -> list[dict]:
     """How many questions, articles and seeds models were asked, a line a family and test set."""
     columns = ["family", "test_set", "article", "question", "seed"]
     rows = pd.concat([exports.read(job.folder / "rows.parquet", columns) for job in jobs])
-    return (
-        rows.groupby(columns[:2], sort=False)[columns[2:]]
-        .nunique()
-        .reset_index()
-        .to_dict("records")
-    )
+    counts = rows.groupby(["family", "test_set"], sort=False).nunique()
+    return counts.reset_index().to_dict("records")
 
 
 def _hashed(text: str) -> str:
@@ -233,8 +229,11 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
             if isinstance(need, Input)
         }
         for source in (job.plan.train, job.plan.dev, *job.plan.tests):
-            fingerprint = source.digest[:12] if source.digest in used else CHANGED
-            sets[source.label, source.digest] = (source.label, source.value, fingerprint)
+            sets[source.label, source.digest] = (
+                source.label,
+                source.value,
+                source.digest[:12] if source.digest in used else CHANGED,
+            )
     return list(sets.values())
 
 
@@ -279,32 +278,30 @@ def _answers(jobs: Sequence[Job], store: Store) -> dict:
             )
             for asked in models.values()
         }
-        for question in inputs.questions(test):
-            questions.append(
-                {
-                    "set": f"{test.label}, {mode}",
-                    "article": question.article,
-                    "question": question.question,
-                    "context": contexts.setdefault(question.context, len(contexts)),
-                    "gold": list(dict.fromkeys(text for text, _ in question.answers)),
-                    "answers": [
-                        [model, given[question.id]["text"]] for model, given in answers.items()
-                    ],
-                }
-            )
+        questions += [
+            {
+                "set": f"{test.label}, {mode}",
+                "article": question.article,
+                "question": question.question,
+                "context": contexts.setdefault(question.context, len(contexts)),
+                "gold": list(dict.fromkeys(text for text, _ in question.answers)),
+                "answers": [
+                    [model, given[question.id]["text"]] for model, given in answers.items()
+                ],
+            }
+            for question in inputs.questions(test)
+        ]
     return {"contexts": list(contexts), "models": list(names), "questions": questions}
 
 
 def _model(called: dict) -> str:
     """A model in words: all that it is called in tables."""
-    role, teacher = called["role"], called["teacher"]
-    if role == TEACHER:
-        origin = [teacher] if teacher != FINE_TUNED else []
-    else:
-        origin = [f"{called['init']} init", f"teacher: {teacher}"]
+    origin = [f"{called['init']} init", f"teacher: {called['teacher']}"]
+    if called["role"] == TEACHER:
+        origin = [] if called["teacher"] == FINE_TUNED else [called["teacher"]]
     parts = [
         called["student"] or called["family"],
-        role,
+        called["role"],
         f"trained {called['train_prompt']}",
         called["objective"],
         *origin,

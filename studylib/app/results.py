@@ -4,7 +4,7 @@ shown = results.of("capacity_gap", plan, folder); shown.figure("retention")
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -35,29 +35,14 @@ Tables = dict[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of answers; `tables` of numbers, `texts` in Markdown, figures with what they draw, and
-    `cells` of text to read, all by name."""
+    """What an experiment shows, all by name: `tables` of numbers, `texts` in Markdown, figures with
+    what they draw, and `cells` of text to read. Figures lie in `folder`."""
 
     folder: Path
-    rows: pd.DataFrame
     tables: Tables
     texts: dict[str, str]
     figures: figures.Drawn
     cells: Tables
-
-    def export(self) -> "Results":
-        """Write all of it into the folder, but for the arms, which the plan states."""
-        study.export(
-            self.folder,
-            _without_arms(self.rows),
-            {name: _without_arms(table) for name, table in self.tables.items()},
-            self.texts,
-            {
-                name: (figure, _without_arms(table))
-                for name, (figure, table) in self.figures.items()
-            },
-        )
-        return self
 
     def table(self, name: str) -> pd.DataFrame | Markdown:
         """A table to read and to filter, or a word where there is none."""
@@ -79,7 +64,11 @@ class Results:
 
 def of(name: str, plan: Plan, folder: Path) -> Results:
     """The results of an experiment, exported. Raises StudyError where no answers are there."""
-    return EXPERIMENTS[name](Source(plan, folder)).export()
+    source = Source(plan, folder)
+    shown = EXPERIMENTS[name](source)
+    written = {"learning": source.curves, "runs": source.runs} | shown.tables
+    study.export(folder, source.rows, written, shown.texts, shown.figures)
+    return shown
 
 
 @dataclass(frozen=True)
@@ -99,17 +88,12 @@ class Source:
         return roles.named(study.curves(self.plan, folder=self.folder), self.plan.arms)
 
     @cached_property
-    def timing(self) -> pd.DataFrame:
-        return roles.named(study.timing(self.plan, self.rows, folder=self.folder), self.plan.arms)
-
-    @cached_property
     def runs(self) -> pd.DataFrame:
         return study.origins(self.plan, folder=self.folder)
 
     @cached_property
     def origin(self) -> summary.Origin:
-        without = origins.summary(self.plan, self.runs)
-        return replace(without, rates=roles.named(without.rates, self.plan.arms))
+        return origins.summary(self.plan, self.runs)
 
     @cached_property
     def kept(self) -> pd.DataFrame:
@@ -124,36 +108,23 @@ class Source:
         """In the plan's order."""
         return list(dict.fromkeys(called["train_prompt"] for _, called in self.plan.trained))
 
-    def results(
-        self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
-    ) -> Results:
-        """These results with the curves and the runs that they come from."""
-        numbers = {"learning": self.curves, "runs": self.runs} | numbers
-        return Results(self.folder, self.rows, numbers, texts, drawn, cells)
-
     def compared(
         self, numbers: Tables, texts: dict[str, str], drawn: figures.Drawn, cells: Tables
     ) -> Results:
         """These results with the comparison with the teacher and the learning rates."""
-        return self.results(
-            {"seeds": self.seeds} | numbers,
-            texts,
-            drawn,
-            {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)} | cells,
-        )
-
-
-def _without_arms(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop(columns="arm", errors="ignore")
+        shared = {"table": tables.cells(self.kept), "rates": rates.cells(self.origin.rates)}
+        return Results(self.folder, {"seeds": self.seeds} | numbers, texts, drawn, shared | cells)
 
 
 def _capacity_gap(source: Source) -> Results:
     rows, kept, mode = source.rows, source.kept, source.train_prompts[0]
     gained, bases = contrasts.contrasts(rows), retention.bases(rows)
-    untouched, costs = retention.on_untouched(rows, kept), cost.pareto(source.timing)
+    timing = study.timing(source.plan, rows, folder=source.folder)
+    untouched = retention.on_untouched(rows, kept)
+    costs = cost.pareto(roles.named(timing, source.plan.arms))
     law, sweep = teacher_sizes.law(rows), teacher_sizes.sweep(rows)
     return source.compared(
-        {"timing": source.timing, "contrasts": gained, "untouched": untouched}
+        {"timing": timing, "contrasts": gained, "untouched": untouched}
         | ({"bases": bases} if len(bases) else {}),
         summary.capacity_gap(kept, gained, costs, law, bases, mode, source.origin, untouched),
         figures.capacity_gap(kept, source.seeds, costs, sweep, source.curves, mode),
@@ -192,7 +163,8 @@ def _methods(source: Source) -> Results:
     near = fidelity.correlations(methods_table.of_methods(source.rows))
     swept = source.rows[roles.arms(source.rows) != labels.METHOD]
     sweep, law = teacher_sizes.sweep(swept), teacher_sizes.law(swept)
-    return source.results(
+    return Results(
+        source.folder,
         {"methods": table, "costs": costs, "fidelity": near, "law": law},
         {
             "table": methods_table.markdown(table),

@@ -55,9 +55,8 @@ def to_compute(states: Sequence[tuple[Run, str, str]]) -> list[Run]:
 def lacking(folder: Path) -> bool:
     """Whether there are rows in `folder` of runs that the store does not have: they come from
     another machine, or the store is gone."""
-    answers = Store().root / "answers"
     return not all(
-        (answers / key / "result.json").exists()
+        (Store().root / "answers" / key / "result.json").exists()
         for table in exports.tables(folder, "rows.parquet", ["run"])
         for key in table.run.unique()
     )

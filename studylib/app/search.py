@@ -18,13 +18,12 @@ from studylib.app import notebooks, parameters, recommendation
 from studylib.app.recommendation import BEST, Retrained
 from studylib.app.trials import Outcome, Trials
 from studylib.core.errors import StudyError
-from studylib.core.filesystem import canonical
 from studylib.core.progress import say
 from studylib.core.project import figures_folder
 from studylib.experiments import experiments
 from studylib.experiments.methods import Methods
 from studylib.experiments.search import FRESH, Search
-from studylib.methods.spaces import Float, Int, Range
+from studylib.methods.spaces import Categorical, Float, Range
 from studylib.store import exports
 
 RANDOM = 8  # trials before the sampler learns from them
@@ -39,14 +38,22 @@ def search(
     for name, value, least in (("trials", trials, 1), ("batch", batch, 1), ("seed", seed, 0)):
         if value < least:
             raise StudyError(f"--{name} must be a whole number of at least {least}, not {value}.")
-    optuna, values = _optuna(), notebooks.given(profile, "methods")
+    try:
+        import optuna
+    except ImportError:
+        raise StudyError("study search needs Optuna: pip install 'studylib[search]'.") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    values = notebooks.given(profile, "methods")
     experiment = experiments.configured("methods", values)
     assert isinstance(experiment, Methods)
-    described = parameters.loaded(space) if space else {}
-    chosen = Search(experiment, method, described)
+    chosen = Search(experiment, method, parameters.loaded(space) if space else {})
     folder = figures_folder(values["profile"], "search") / method
-    say(_announced(chosen, trials))
-    sampler = Sampler(optuna, chosen, seed, several=batch > 1)
+    training = chosen.training
+    say(
+        f"{method}: {trials} trials of {training.steps} steps of {training.batch_size} contexts."
+        f" {chosen.described}"
+    )
+    sampler = Sampler(chosen, seed, several=batch > 1)
     title = f"search {method} ({values['profile']})"
     with Trials(chosen, title, batch) as make:
         outcomes = _searched(chosen, sampler, make, trials, batch)
@@ -57,60 +64,31 @@ def search(
     say(f"{sentence}\nTrials, table and what is recommended: {folder}")
 
 
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise StudyError("study search needs Optuna: pip install 'studylib[search]'.") from None
-    return optuna
-
-
-def _announced(search: Search, trials: int) -> str:
-    """What will be done, in words."""
-    training = search.training
-    return (
-        f"{search.method}: {trials} trials of {training.steps} steps of {training.batch_size}"
-        f" contexts. {search.described}"
-    )
-
-
 class Sampler:
     """Optuna's sampler in a space; the same seed and the same scores make the same choices. It is
-    not told of the defaults where they lie outside the space."""
+    not told of the defaults where they lie outside the space. One of several values is to Optuna
+    the number of its place among them."""
 
-    def __init__(self, optuna: Any, search: Search, seed: int, several: bool):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.optuna, self.search, self.asked = optuna, search, 0
-        self.labels = {
-            name: {canonical(choice).decode(): choice for choice in where.choices}
-            for name, where in search.space.items()
-            if not isinstance(where, Float | Int)
-        }
-        self.distributions = {
-            name: self._distribution(name, where) for name, where in search.space.items()
-        }
-        tpe = optuna.samplers.TPESampler(
+    def __init__(self, search: Search, seed: int, several: bool):
+        from optuna import create_study
+        from optuna.samplers import TPESampler
+
+        self.search, self.asked = search, 0
+        self.distributions = {name: _distribution(where) for name, where in search.space.items()}
+        tpe = TPESampler(
             seed=seed, multivariate=True, n_startup_trials=RANDOM, constant_liar=several
         )
-        self.study = optuna.create_study(direction="maximize", sampler=tpe)
+        self.study = create_study(direction="maximize", sampler=tpe)
         self.open: dict[int, Any] = {}  # of Optuna's trials, by our numbers
         if search.holds_defaults:
             self.study.enqueue_trial(
-                {name: self._label(name, value) for name, value in search.defaults.items()}
+                {
+                    name: where.choices.index(search.defaults[name])
+                    if isinstance(where, Categorical)
+                    else search.defaults[name]
+                    for name, where in search.space.items()
+                }
             )
-
-    def _label(self, name: str, value: Any) -> Any:
-        """A value as Optuna has it: one of several as text."""
-        labels = self.labels.get(name, {})
-        return next((label for label, choice in labels.items() if choice == value), value)
-
-    def _distribution(self, name: str, where: Range) -> Any:
-        kinds = self.optuna.distributions
-        if isinstance(where, Float):
-            return kinds.FloatDistribution(where.low, where.high, log=where.log)
-        if isinstance(where, Int):
-            return kinds.IntDistribution(where.low, where.high, log=where.log)
-        return kinds.CategoricalDistribution(list(self.labels[name]))
 
     def ask(self) -> Mapping[str, Any]:
         """What the next trial chooses; the first one the defaults."""
@@ -119,20 +97,33 @@ class Sampler:
             self.open[number] = self.study.ask(self.distributions)
         if not number:
             return self.search.defaults
+        params = self.open[number].params
         return {
-            name: self.labels[name][value]
-            if name in self.labels
-            else self.search.space[name].tidy(value)
-            for name, value in self.open[number].params.items()
+            name: where.choices[params[name]]
+            if isinstance(where, Categorical)
+            else where.tidy(params[name])
+            for name, where in self.search.space.items()
         }
 
     def tell(self, outcome: Outcome) -> None:
         """Take note of a trial's score; a failed one counts as an F1 of 0, so that others keep
         away."""
-        trial, score = self.open.pop(outcome.number, None), outcome.score
-        if trial is None:
-            return
-        self.study.tell(trial, score.f1 - TIE * (score.cross_entropy or 0.0) if score else 0.0)
+        if outcome.number in self.open:
+            trial, score = self.open.pop(outcome.number), outcome.score
+            self.study.tell(trial, score.f1 - TIE * (score.cross_entropy or 0.0) if score else 0.0)
+
+
+def _distribution(where: Range) -> Any:
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if isinstance(where, Categorical):
+        return CategoricalDistribution(range(len(where.choices)))
+    kind = FloatDistribution if isinstance(where, Float) else IntDistribution
+    return kind(where.low, where.high, log=where.log)
 
 
 def _searched(
@@ -141,12 +132,11 @@ def _searched(
     """So many trials, `batch` at once; each batch is told in order before the next is sampled.
     Raises StudyError where all of them failed."""
     outcomes: list[Outcome] = []
-    while len(outcomes) < count:
-        number = min(batch, count - len(outcomes))
-        asked = [search.trial(sampler.ask()) for _ in range(number)]
-        left = count - len(outcomes) - number
-        retrained = FRESH * min(count, BEST + 1)
-        for outcome in make(asked, first=len(outcomes), later=left + retrained, fresh=FRESH):
+    retrained = FRESH * min(count, BEST + 1)
+    for first in range(0, count, batch):
+        asked = [search.trial(sampler.ask()) for _ in range(min(batch, count - first))]
+        later = count - first - len(asked) + retrained
+        for outcome in make(asked, first=first, later=later, fresh=FRESH):
             sampler.tell(outcome)
             outcomes.append(outcome)
             say(recommendation.line(outcome))
@@ -160,15 +150,17 @@ def _retrained(
 ) -> list[Retrained]:
     """The defaults and the best trials again, with fresh seeds."""
     again = [outcomes[0], *recommendation.best(search, outcomes)]
-    pairs = [(outcome, seed) for seed in search.fresh_seeds for outcome in again]
-    results: dict[int, list[Outcome]] = {outcome.number: [] for outcome in again}
-    for start in range(0, len(pairs), batch):
-        some = pairs[start : start + batch]
-        trials = [search.trial(outcome.trial.chosen, [seed]) for outcome, seed in some]
-        made_anew = make(trials, first=start, later=len(pairs) - start - len(some))
-        for (outcome, _), result in zip(some, made_anew, strict=True):
-            results[outcome.number].append(replace(result, number=outcome.number))
-    return [Retrained(outcome, results[outcome.number]) for outcome in again]
+    seeds, results = search.fresh_seeds, list[Outcome]()
+    trials = [search.trial(each.trial.chosen, [seed]) for seed in seeds for each in again]
+    for first in range(0, len(trials), batch):
+        some = trials[first : first + batch]
+        results += make(some, first=first, later=len(trials) - first - len(some))
+    return [
+        Retrained(
+            each, [replace(result, number=each.number) for result in results[place :: len(again)]]
+        )
+        for place, each in enumerate(again)
+    ]
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

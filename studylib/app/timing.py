@@ -43,7 +43,7 @@ def timing(
     )
     costs = models.merge(scores.reset_index(), on=TRAINED)
     runs = zip(costs.pop("runs"), costs.pop("answers"), strict=True)
-    return costs.assign(runs=[run_ids.joined(pair) for pair in runs])
+    return costs.assign(runs=list(map(run_ids.joined, runs)))
 
 
 def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
@@ -51,20 +51,19 @@ def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
     lines = []
     exported, origins = exports.records(folder, "timing.csv"), exports.records(folder, "runs.csv")
     for run, called in plan.costs:
-        line = {name: called[name] for name in IDENTITY if name in called}
         if (result := store.result(run)) is not None:
-            facts, keys = result["facts"], [store.folder(run).name]
+            key, facts = store.folder(run).name, result["facts"]
             measured = facts["shares"] | {
                 whose + what: value
                 for whose, model in MODELS.items()
                 for what, value in facts[model].items()
             }
         elif (before := exported.get(run.planned)) is not None:
-            keys = [origins[run.planned]["key"]]
+            key = origins[run.planned]["key"]
             measured = {name: before[name] for name in (*MEASURED, *TIMES)}
         else:
             continue
-        lines.append(line | measured | {"planned": run.planned, "runs": run_ids.joined(keys)})
+        lines.append(called | measured | {"planned": run.planned, "runs": run_ids.joined([key])})
     return pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
 
 

@@ -40,17 +40,15 @@ def of(
             counted = {name: before[name] for name in COUNTED}
         else:
             continue
-        named = {name: asked.called[name] for name in GROUP}
-        lines.append({"planned": asked.planned} | named | counted)
+        lines.append(asked.called | {"planned": asked.planned} | counted)
     return pd.DataFrame(lines, columns=["planned", *GROUP, *COUNTED])
 
 
 def _counted(asked: Asked, model: Run) -> dict:
-    work = budget.SHARED
-    answering, questions = kinds.took(work, asked.answers), inputs.questions
+    questions = inputs.questions(asked.answers.needs["test"])
     return {
-        "training_flops": sum(kinds.took(work, run).flops for run in _made_by(model)),
-        "answer_flops": answering.flops / len(questions(asked.answers.needs["test"])),
+        "training_flops": sum(kinds.took(budget.SHARED, run).flops for run in _made_by(model)),
+        "answer_flops": kinds.took(budget.SHARED, asked.answers).flops / len(questions),
         "extra_data": method_stages.extra_data(
             method_stages.parse(model.parameters["stages"]), model.parameters["targets"]
         ),

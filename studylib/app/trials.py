@@ -15,7 +15,7 @@ from studylib.app import batch, forecast
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import NoRoom
 from studylib.core.machine import Machine
-from studylib.core.progress import Runs, say, spoken
+from studylib.core.progress import Runs, say
 from studylib.engines import clusters, engines
 from studylib.experiments import search as planned
 from studylib.experiments.plans import Plan
@@ -71,19 +71,21 @@ class Trials(AbstractContextManager):
         if self.shown is not None:
             for _ in trials:
                 self.shown.done("trial", (monotonic() - started) / len(trials))
-        return [self._outcome(number, trial) for number, trial in enumerate(trials, first)]
+        return [
+            Outcome(number, trial, planned.score(trial, self.store), self._why(trial))
+            for number, trial in enumerate(trials, first)
+        ]
 
     def _make(self, trials: Sequence[Trial], missing: list[Run], later: int, fresh: int) -> None:
         plan = self._plan(trials)
         if self.shown is None:
             for line in batch.needed(plan, missing, missing):
                 say(line)
-            left = spoken(self._seconds(trials, missing, later, fresh))
-            say(
-                f"This takes about {left} on this machine. Stop it at any time: the same command"
-                " goes on."
-            )
-            self._begin(len(trials) + later)
+            say(forecast.sentence(self._seconds(trials, missing, later, fresh)))
+            self.store.open()
+            self.pool = self.stack.enter_context(engines.opened(self.machine))
+            shown = Runs(self.title, ["trial"] * (len(trials) + later))
+            self.shown = self.stack.enter_context(shown)
         if any(run.kind not in TRIAL_KINDS for run in missing):
             inputs.rehearse(missing)  # trials differ in nothing that is prompted
         try:
@@ -96,20 +98,14 @@ class Trials(AbstractContextManager):
     def _plan(self, trials: Sequence[Trial]) -> Plan:
         return replace(self.search.plan(trials), machine=self.machine)
 
-    def _begin(self, count: int) -> None:
-        """Open the engine, for so many trials."""
-        self.store.open()
-        self.pool = self.stack.enter_context(engines.opened(self.machine))
-        self.shown = self.stack.enter_context(Runs(self.title, ["trial"] * count))
-
     def _seconds(
         self, trials: Sequence[Trial], missing: Sequence[Run], later: int, fresh: int
     ) -> float:
         """Expected seconds: for what is missing, for later trials, each as long as the defaults,
         and for what fresh seeds need beside."""
         defaults = self.search.trial(self.search.defaults)
-        every = planning.each_run(defaults.runs)
         plan = self._plan([*trials, defaults])
+        every = planning.each_run(defaults.runs)
         each = [run for run in every if run.kind in TRIAL_KINDS]
         shared = [run for run in every if run.kind not in TRIAL_KINDS]
         return (
@@ -131,10 +127,9 @@ class Trials(AbstractContextManager):
         """Why a run is not there, if it or what it builds on failed."""
         return next(filter(None, map(self.failed, run.ancestry())), "")
 
-    def _outcome(self, number: int, trial: Trial) -> Outcome:
-        score = planned.score(trial, self.store)
-        why = trial.refused or next(filter(None, map(self._excused, trial.runs)), "")
-        return Outcome(number, trial, score, why)
+    def _why(self, trial: Trial) -> str:
+        """Why a trial has no score."""
+        return trial.refused or next(filter(None, map(self._excused, trial.runs)), "")
 
 
 def _at_once(machine: Machine, batch: int) -> Machine:
@@ -143,5 +138,5 @@ def _at_once(machine: Machine, batch: int) -> Machine:
     if machine.engine != "local" or clusters.on_cards(machine):
         return machine
     workers = min(batch, machine.engine_options.get("workers", batch))
-    several = {"engine_options": machine.engine_options | {"workers": workers}}
-    return Machine(**machine.model_dump() | several)
+    options = machine.engine_options | {"workers": workers}
+    return Machine(**machine.model_dump() | {"engine_options": options})

@@ -1,30 +1,21 @@
 """`study verify`: what a profile shows, redrawn from its rows and compared; and, where the store is
 at hand, a random sample of answers asked again.
-
-Redrawing computes no model: a copy of the project holds the rows, and the notebooks are executed
-there.
 """
 
-import csv
-import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager
-from dataclasses import dataclass, replace
-from math import isclose
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from studylib.app import curves, execution, origins, rows, timing, training_cost, weights
+from studylib.app import curves, origins, redrawing, rows, timing, training_cost, weights
 from studylib.app.notebooks import Job
+from studylib.app.redrawing import Difference
 from studylib.core import labels
 from studylib.core.errors import StudyError, sentence_of
-from studylib.core.filesystem import home, read_sealed
-from studylib.core.project import root
 from studylib.data import prompts
 from studylib.evaluation import question_scores
 from studylib.evaluation.answers import best
@@ -36,20 +27,9 @@ from studylib.store.store import Store
 
 SETS = 3  # of answers, a notebook, at most
 SEEDS = 2**32  # by which a sample is drawn
-LAST = 1e-9  # of a number in a table: what threads and processors make of its last digits
-PICTURES = (".svg", ".png")  # of which the numbers are compared, in the table beside them
 # What reading damaged tables and stores raises: pyarrow's own is among them.
 DAMAGE = (StudyError, OSError, ValueError, LookupError, AttributeError)
 TOLERANCE = 1e-4  # of scores and probabilities of 0 to 1 that are computed again
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What was found, in a sentence, whether it is `wrong`, and whether all of it was `seen`."""
-
-    sentence: str
-    wrong: bool = True
-    seen: bool = True
 
 
 def verify(
@@ -66,39 +46,34 @@ def verify(
     if sample < 1:
         raise StudyError(f"--sample {sample} is no number of questions: take 1 or more.")
     drawn_by = secrets.randbelow(SEEDS) if seed is None else seed
-    store, random, findings = store or Store(), Random(drawn_by), []
-    shown = [job for job in jobs if _files(job.folder)]
+    store, random, findings = store or Store(), Random(drawn_by), list[Difference]()
+    shown = [job for job in jobs if redrawing.files(job.folder)]
     if not shown:
         raise StudyError(
             f"Nothing of {jobs[0].profile!r} is exported, so there is nothing to verify: `study"
             " run` it first."
         )
-    with _copied(shown) as place:
+    with redrawing.copied(shown) as place:
         for job in shown:
             say(f"{job.notebook.stem} ({job.profile}): redrawn from its rows …")
             for difference in list(_differences(job, place, store, random, sample)):
                 say(f"  {difference.sentence}")
                 findings.append(difference)
-    say(_count(shown, findings))
+    files = sum(len(redrawing.files(job.folder)) for job in shown)
+    unseen = sum(not difference.seen for difference in findings)
+    wrong = sum(difference.wrong for difference in findings)
+    say(
+        f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
+        f" differences: {wrong or 'none'}."
+    )
     given = "" if seed is None else ", which was given and so could be known beforehand"
     say(f"Drawn by seed {drawn_by}{given}: --seed {drawn_by} again.")
     say(_meaning(sample))
-    if wrong := sum(difference.wrong for difference in findings):
+    if wrong:
         raise StudyError(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong}"
             " found, see above): restore it, or run again."
         )
-
-
-def _count(jobs: Sequence[Job], findings: Sequence[Difference]) -> str:
-    """How many files were looked at and how many differences were found."""
-    files = sum(len(_files(job.folder)) for job in jobs)
-    unseen = sum(not difference.seen for difference in findings)
-    wrong = sum(difference.wrong for difference in findings)
-    return (
-        f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
-        f" differences: {wrong or 'none'}."
-    )
 
 
 def _differences(
@@ -109,7 +84,7 @@ def _differences(
     if not (job.folder / "rows.parquet").exists():
         yield Difference("rows.parquet is missing")
         return
-    yield from _redrawn(job, place)
+    yield from redrawing.redrawn(job, place)
     if store.root.exists():
         yield from map(Difference, weights.differences(job.plan, store))
         for reference in sorted(weights.unknown(job.plan)):
@@ -134,158 +109,6 @@ def _meaning(sample: int) -> str:
         f" the store is honest. Of forged answers in a set that is drawn, a sample of {sample}"
         f" finds {' and '.join(caught)}."
     )
-
-
-def _files(folder: Path) -> list[str]:
-    """The names of what a notebook exported; none where it did not."""
-    return sorted(
-        file.name
-        for file in (folder.iterdir() if folder.is_dir() else ())
-        if file.is_file() and not file.name.startswith(".") and file.name != exports.DIGESTS
-    )
-
-
-@contextmanager
-def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
-    """A copy of the project that shows nothing yet but has the rows of these jobs' profiles."""
-    with TemporaryDirectory(prefix="study-verify-") as folder:
-        place = Path(folder)
-        for entry in root().iterdir():
-            if entry.name not in ("figures", "notebooks", ".git"):
-                (place / entry.name).symlink_to(entry)
-        shutil.copytree(
-            root() / "notebooks",
-            place / "notebooks",
-            ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
-        )
-        for profile in {job.folder.parent for job in jobs}:
-            for file in (file for name in exports.KEPT for file in profile.glob(f"*/{name}")):
-                copy = place / "figures" / profile.name / file.parent.name / file.name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-            for copied in (place / "figures" / profile.name).glob("*/"):
-                exports.adopt(copied)
-        yield place
-
-
-@contextmanager
-def _working(place: Path) -> Iterator[None]:
-    """In that folder, with a home that has no runs, so that only rows are shown; what is executed
-    there stays to be looked into."""
-    before = os.environ.get("STUDY_HOME")
-    os.environ["STUDY_HOME"] = str(home() / "verified")
-    try:
-        with chdir(place):
-            yield
-    finally:
-        os.environ.pop("STUDY_HOME")
-        os.environ |= {"STUDY_HOME": before} if before is not None else {}
-
-
-def _redrawn(job: Job, place: Path) -> Iterator[Difference]:
-    """What differs between the files that a notebook exported and those that it writes in the copy
-    of the project."""
-    shown, redrawn = job.folder, place / "figures" / job.profile / job.notebook.stem
-    try:
-        with _working(place):
-            execution.execute(
-                replace(job, notebook=place / "notebooks" / job.notebook.name), compute=False
-            )
-    except StudyError as error:
-        yield Difference(str(error))
-        return
-    for name in sorted({*_files(shown), *_files(redrawn)}):
-        if not (shown / name).exists():
-            yield Difference(f"{name} is missing")
-        elif (redrawn / name).exists():
-            difference = differing(shown / name, redrawn / name)
-            if (difference and difference.wrong) or exports.as_written(shown / name):
-                yield from filter(None, [difference])
-            else:
-                yield Difference(f"{name} is not what was written (digest differs)")
-        elif name in exports.listed(shown):
-            yield Difference(f"{name} is none of the files that the notebook writes")
-        else:
-            yield Difference(f"{name} is not the study's: left alone", wrong=False, seen=False)
-    if read_sealed(shown / exports.DIGESTS) is None:
-        yield Difference(f"{exports.DIGESTS} is missing, or not what was written")
-
-
-def differing(shown: Path, redrawn: Path) -> Difference | None:
-    """The first place where a file differs from the one that follows from the rows."""
-    if shown.read_bytes() == redrawn.read_bytes():
-        return None
-    try:
-        return _unlike(shown, redrawn)
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's own are among them
-        return Difference(f"{shown.name} is damaged ({type(error).__name__})")
-
-
-def _unlike(shown: Path, redrawn: Path) -> Difference | None:
-    """The same, of files that can be read and are not the same bytes."""
-    if shown.suffix == ".parquet":
-        return _table(shown, redrawn)
-    if shown.suffix in PICTURES:
-        return Difference(
-            f"{shown.name}: not compared, another drawing of the numbers of {shown.stem}.csv",
-            wrong=False,
-            seen=False,
-        )
-    lines = [file.read_text(encoding="utf-8").splitlines() for file in (shown, redrawn)]
-    if shown.suffix == ".csv":
-        return _cells(shown.name, lines)
-    for number, (line, other) in enumerate(zip(*lines, strict=False), start=1):
-        if line != other:
-            return Difference(
-                f"{shown.name}, line {number}: {line[:120]!r} is shown, {other[:120]!r} follows"
-                " from the rows"
-            )
-    return Difference(
-        f"{shown.name} has {len(lines[0])} lines, {len(lines[1])} follow from the rows"
-    )
-
-
-def _table(shown: Path, redrawn: Path) -> Difference | None:
-    table, other = pd.read_parquet(shown), pd.read_parquet(redrawn)
-    if list(table) != list(other) or len(table) != len(other):
-        return Difference(
-            f"{shown.name} has other columns or lines ({len(table)}) than the notebook writes"
-            f" ({len(other)})"
-        )
-    unlike = [name for name in table if not table[name].equals(other[name])]
-    return (
-        Difference(f"{shown.name}: {unlike[0]} is not what the notebook writes") if unlike else None
-    )
-
-
-def _cells(name: str, lines: Sequence[Sequence[str]]) -> Difference | None:
-    """The first cell that differs, or that some do in their last digits alone."""
-    (heads, *shown), (others, *redrawn) = ([*csv.reader(each)] or [[]] for each in lines)
-    if heads != others or list(map(len, shown)) != list(map(len, redrawn)):
-        return Difference(
-            f"{name} has other columns or lines ({len(shown)}) than follow from the rows"
-            f" ({len(redrawn)})"
-        )
-    for number, (line, other) in enumerate(zip(shown, redrawn, strict=True), start=2):
-        for head, a, b in zip(heads, line, other, strict=True):
-            if not _close(a, b):
-                return Difference(
-                    f"{name}, line {number}, {head}: {a or 'nothing'} is shown, {b or 'nothing'}"
-                    " follows from the rows"
-                )
-    return Difference(
-        f"{name}: the same numbers but for their last digits (another processor or number of"
-        " threads)",
-        wrong=False,
-    )
-
-
-def _close(a: str, b: str) -> bool:
-    """Whether two cells are the same, but for last digits."""
-    try:
-        return a == b or isclose(float(a), float(b), rel_tol=LAST)
-    except ValueError:
-        return False
 
 
 def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Difference]:
@@ -333,23 +156,16 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Diff
 def _fingerprints(job: Job, store: Store) -> Iterator[Difference]:
     """Where the tables that are only kept, not computed from rows, differ from what the store has
     of the same runs: what each run is, how it learnt, what it and its answers cost."""
-    stored = {
-        f"{name}.csv": table
-        for name, table in exports.timed({"runs": origins.origins(job.plan, store)}).items()
-    }
-    if any(store.result(run) is not None for run, _ in job.plan.trained):
-        stored["learning.csv"] = curves.curves(job.plan, store)
-    if job.plan.costs:
-        stored["timing.csv"] = timing.timing(
-            job.plan, pd.read_parquet(job.folder / "rows.parquet"), store
-        )
-    if (job.folder / "costs.csv").exists():
-        stored["costs.csv"] = training_cost.of(
-            job.plan, pd.read_parquet(job.folder / "rows.parquet"), store
-        )
+    rows = pd.read_parquet(job.folder / "rows.parquet")
+    stored = exports.timed(
+        {"runs": origins.origins(job.plan, store), "learning": curves.curves(job.plan, store)}
+    )
+    for name, cost in (("timing", timing.timing), ("costs", training_cost.of)):
+        if (job.folder / f"{name}.csv").exists():
+            stored[name] = cost(job.plan, rows, store)
     for name, table in stored.items():
-        if (job.folder / name).exists():
-            yield from _kept(job, name, table)
+        if (job.folder / f"{name}.csv").exists():
+            yield from _kept(job, f"{name}.csv", table)
 
 
 def _kept(job: Job, name: str, stored: pd.DataFrame) -> Iterator[Difference]:
@@ -366,7 +182,7 @@ def _kept(job: Job, name: str, stored: pd.DataFrame) -> Iterator[Difference]:
         elif unlike := [
             column
             for column in same
-            if not all(map(_close, map(str, there[column]), map(str, lines[column])))
+            if not all(map(redrawing.close, map(str, there[column]), map(str, lines[column])))
         ]:
             yield Difference(
                 f"{name}, {unlike[0]}: {there[unlike[0]].iloc[0]} is shown,"

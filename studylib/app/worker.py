@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _named(profile: str, name: str) -> tuple[Run, Machine]:
     """The one run that is called so, and where its plan says it is made. Raises StudyError unless
     there is exactly one."""
-    store, jobs = Store(), notebooks.jobs(profile)
+    store = Store()
     named = {  # what several notebooks need is one
         run.planned: (run, job.plan.machine)
-        for job in jobs
+        for job in notebooks.jobs(profile)
         for run in job.plan.runs
         if name == run.label or (len(name) > 5 and (store.key(run) or "").startswith(name))
     }

@@ -39,7 +39,7 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     return f"{what} {name!r} is unknown: {hint}"
 
 
-def sentence_of(error: BaseException) -> str:
+def sentence_of(error: BaseException | str) -> str:
     """What an error of others says, in one line without a full stop, and without secrets."""
     return redacted(" ".join(str(error).split())).rstrip(".")
 

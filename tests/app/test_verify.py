@@ -14,7 +14,7 @@ import yaml
 from miniatures import FACTS, grouped, planned
 
 from studylib.analysis.figures import look
-from studylib.app import cli, study, verify
+from studylib.app import cli, redrawing, study, verify
 from studylib.app.notebooks import Job
 from studylib.core import filesystem
 from studylib.core import project as core_project
@@ -153,7 +153,7 @@ def stored(
     miniature: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Job, Store, Path]:
     """Its job, a copy of its store, and what it exported; nothing is redrawn."""
-    monkeypatch.setattr(verify, "_redrawn", lambda *_: iter(()))
+    monkeypatch.setattr(redrawing, "redrawn", lambda *_: iter(()))
     plan, store, folder = (
         miniature[0],
         Store(tmp_path / "store"),
@@ -509,10 +509,10 @@ def test_the_first_place_that_differs_is_named(tmp_path, name, shown, computed, 
     for file, text in zip(files, (shown, computed), strict=True):
         file.parent.mkdir()
         file.write_text(text, encoding="utf-8", errors="surrogateescape")
-    difference = verify.differing(*files)
+    difference = redrawing.differing(*files)
     assert (difference is None) == (not sentence)
     assert difference is None or (sentence in difference.sentence and difference.wrong == wrong)
-    assert verify.differing(files[0], files[0]) is None
+    assert redrawing.differing(files[0], files[0]) is None
 
 
 def drawn(place: Path, height: float) -> Path:
@@ -529,11 +529,11 @@ def test_of_a_figure_the_numbers_are_compared(tmp_path, ending):
     """The same numbers may be drawn otherwise, by another matplotlib or processor."""
     sides = [drawn(tmp_path / side, 1.0) for side in ("shown", "made")]
     shown, computed = (side / f"a.{ending}" for side in sides)
-    assert verify.differing(shown, computed) is None
+    assert redrawing.differing(shown, computed) is None
     shutil.copy(drawn(tmp_path / "other", 2.0) / shown.name, shown)
-    difference = verify.differing(shown, computed)
+    difference = redrawing.differing(shown, computed)
     assert f"{shown.name}: not compared, another drawing" in difference.sentence
     assert not difference.wrong and not difference.seen
     shutil.copy(tmp_path / "other" / "a.csv", sides[0] / "a.csv")
-    numbers = verify.differing(sides[0] / "a.csv", sides[1] / "a.csv")
+    numbers = redrawing.differing(sides[0] / "a.csv", sides[1] / "a.csv")
     assert numbers.wrong and "2.0 is shown, 1.0 follows" in numbers.sentence
