@@ -4,7 +4,6 @@ appended at once.
 complete(plan, folder=folder)
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ def complete(
         return
     store.open()
     title = f"{folder.name} ({folder.parent.name})" if folder is not None else "all"
-    tables = _Tables(folder, _by_run(plan), records) if folder is not None else None
+    tables = _Tables(folder, plan, records) if folder is not None else None
     with Runs(title, [run.kind for run in missing]) as shown, engines.Pools() as closing:
 
         def keep(run: Run) -> None:
@@ -53,41 +52,38 @@ def complete(
         engines.complete(missing, store, plan.machine, (pools or closing).of(plan.machine), keep)
 
 
-def _by_run(plan: Plan) -> dict[str, Plan]:
-    """By what was planned, the part of the plan that a run completes: the model that it trains, the
-    answers that have rows by it."""
-    parts: dict[str, Plan] = defaultdict(lambda: replace(plan, trained=[], asked=[], costs=[]))
-    for pair in plan.trained:
-        parts[pair[0].planned].trained.append(pair)
-    for asked in plan.asked:
-        for run in filter(None, (asked.answers, asked.loyalty)):
-            parts[run.planned].asked.append(asked)
-    return parts
-
-
 @dataclass
 class _Tables:
-    """The exported tables in a folder, to which finished runs add: the part of the plan that each
-    run completes, weights that were exported before, and the runs whose origins are `listed`."""
+    """The exported tables in a folder, to which finished runs of a plan add: weights that were
+    exported before, and the runs whose origins are `listed`."""
 
     folder: Path
-    parts: Mapping[str, Plan]
+    plan: Plan
     records: Mapping[str, Sequence[conflicts.Record]]
     listed: set[str] = field(default_factory=set)
 
     def keep(self, run: Run, store: Store) -> None:
-        """Append rows, their origins and curves that a run completes, as far as they are there.
-        Raises StudyError for weights other than those exported before."""
+        """Append what a run completes: rows, their origins and curves. Raises StudyError for
+        weights other than those exported before."""
         conflicts.check_run(run, store, self.records.get(run.planned, []), self.folder)
-        part = self.parts[run.planned]
-        answered = replace(
-            part, asked=[asked for asked in part.asked if rows.is_answered(asked, store)]
-        )
-        added = {"rows.parquet": rows.rows(answered, store)} if answered.asked else {}
+        part = self._part(run, store)
+        added = {"rows.parquet": rows.rows(part, store)} if part.asked else {}
         added |= {"learning.csv": curves.curves(part, store)} if part.trained else {}
-        new = [each for each in answered.runs if each.planned not in self.listed]
-        kept = {"runs": origins.origins(answered, store, runs=new)} if new else {}
+        new = [each for each in part.runs if each.planned not in self.listed]
+        kept = {"runs": origins.origins(part, store, runs=new)} if new else {}
         added |= {f"{name}.csv": table for name, table in exports.timed(kept).items()}
         if added:
             exports.append(self.folder, run.planned, added)
             self.listed |= {each.planned for each in new}
+
+    def _part(self, run: Run, store: Store) -> Plan:
+        """The part of the plan that a run completes: the model that it trains, and the answers that
+        have rows by it, as far as these are there."""
+        trained = [pair for pair in self.plan.trained if pair[0].planned == run.planned]
+        asked = [
+            each
+            for each in self.plan.asked
+            if run.planned in {need.planned for need in (each.answers, each.loyalty) if need}
+            and rows.is_answered(each, store)
+        ]
+        return replace(self.plan, trained=trained, asked=asked, costs=[])

@@ -31,10 +31,11 @@ def curves(plan: Plan, store: Store | None = None, folder: Path | None = None) -
     store, exported = (store or Store()).snapshot(), exports.exported(folder, "learning.csv")
     frames = []
     for run, called in plan.trained:
-        fixed = {name: called[name] for name in CALLED}
+        fixed = {name: called[name] for name in CALLED} | {"planned": run.planned}
         if store.result(run) is not None:
-            fixed |= {"run": store.key(run), "planned": run.planned}
-            frames.append(pd.DataFrame(store.read(run, "curve.json")).assign(**fixed))
+            frames.append(
+                pd.DataFrame(store.read(run, "curve.json")).assign(**fixed, run=store.key(run))
+            )
         elif run.planned in exported:
             frames.append(exported[run.planned].dropna(axis="columns", how="all").assign(**fixed))
     table = pd.concat(frames or [pd.DataFrame(columns=["step", "loss", *MODEL])], ignore_index=True)

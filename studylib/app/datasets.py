@@ -35,12 +35,9 @@ def settings(profile: str) -> Experiment:
 
 
 def sets(experiment: Experiment) -> dict[str, dict]:
-    """The data sets by name, training set first. Raises StudyError for a wrong description."""
+    """The data sets by name, training set first."""
     data = experiment.data
-    named = {"train": data.train, "dev": data.dev, **data.tests}
-    for described in named.values():
-        sources.described(described)
-    return named
+    return {"train": data.train, "dev": data.dev, **data.tests}
 
 
 def listed(profile: str | None) -> Iterator[str]:
@@ -85,9 +82,9 @@ def overview(profile: str) -> Iterator[dict]:
             if not dataset["source"].startswith("hub:"):
                 raise
             yield line | {"missing": str(error)}
-            continue
-        training = loaded.questions if name == "train" else training
-        yield line | _counts(dataset, loaded, training, tokenizers)
+        else:
+            training = loaded.questions if name == "train" else training
+            yield line | _counts(dataset, loaded, training, tokenizers)
 
 
 Tokenizers = Mapping[str, transformers.PreTrainedTokenizerBase]
@@ -143,7 +140,8 @@ def _by_tokenizer(
             for family, each in answers.items()
         },
         "gold answers not reproduced": wrong,
-    } | ({"EM of a perfect reader": exact} if any(wrong.values()) else {})
+        **({"EM of a perfect reader": exact} if any(wrong.values()) else {}),
+    }
 
 
 def _is_misspelt(
@@ -198,24 +196,24 @@ def _marked(
     text: prompts.Segments,
     example: squad.Question | None,
     tokenizer: transformers.PreTrainedTokenizerBase,
-) -> Iterator[str]:
+) -> list[str]:
     """The parts of a prompt, each under a line that says what it is."""
     branch = prompt.branches[0]
     before = text.before.replace(vocabulary.GUARD, "")
     shown = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
-    yield f"═══ {printable(branch.question.id)} of {branch.question.article!r}{shown}"
     instructions, begin, rest = (
         before.partition(prompts.CONTEXT.format(context=segmentation.composed(example.context)))
         if example
         else (before, "", "")
     )
-    yield f"─── instructions\n{instructions.rstrip()}"
-    if begin:
-        yield f"─── demonstration\n{(begin + rest).rstrip()}"
-    yield (
-        f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)}"
-        f" questions)\n{vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)}"
-    )
+    context = vocabulary.text(tokenizer, prompt.prefix).removeprefix(before)
     question, answer = (vocabulary.text(tokenizer, ids) for ids in (branch.given, branch.target))
-    yield f"─── question ({len(branch.given)} tokens)\n{question.lstrip()}"
-    yield f"─── answer to learn ({len(branch.target)} tokens)\n{answer}"
+    return [
+        f"═══ {printable(branch.question.id)} of {branch.question.article!r}{shown}",
+        f"─── instructions\n{instructions.rstrip()}",
+        *([f"─── demonstration\n{(begin + rest).rstrip()}"] if begin else []),
+        f"─── context ({len(prompt.prefix)} tokens up to here, shared by {len(prompt.branches)}"
+        f" questions)\n{context}",
+        f"─── question ({len(branch.given)} tokens)\n{question.lstrip()}",
+        f"─── answer to learn ({len(branch.target)} tokens)\n{answer}",
+    ]

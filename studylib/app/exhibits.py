@@ -36,8 +36,10 @@ def export(
     with exports.alone(folder):
         before = exports.listed(folder)
         with exports.draft(folder) as draft:
-            tables = {f"{name}.csv": part for name, part in exports.timed(kept).items()}
-            written = {"rows.parquet": table, **tables}
+            written = {
+                "rows.parquet": table,
+                **{f"{name}.csv": part for name, part in exports.timed(kept).items()},
+            }
             exports.merge(
                 folder, {name: _without_arms(part) for name, part in written.items()}, draft
             )

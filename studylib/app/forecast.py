@@ -16,15 +16,11 @@ from studylib.app.leakage import leakage
 from studylib.core.progress import spoken
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
-from studylib.methods.objective import Objective
 from studylib.models import flops, loading, prune
-from studylib.models.precision import products_in
 from studylib.runs import inputs, kinds, planning
 from studylib.runs.budget import SHARED, TRAINED, Text, Took, Work, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
-from studylib.training import loop
-from studylib.training.checkpoint import Learner
 from studylib.training.config import Recipe
 
 # FLOP/s over those of training, where answering and comparing models is in fp32 (SmolLM2-135M on
@@ -73,11 +69,9 @@ def datasets(plan: Plan) -> Iterator[str]:
         if dataset.shifted:
             line += f", {dataset.shifted} answers of the file shifted to where they stand"
         if need is not plan.train:
-            leaked = ", ".join(
-                f"{count} {what}" for what, count in leaks.loc[need.label].items() if count
-            )
+            leaked = [f"{count} {what}" for what, count in leaks.loc[need.label].items() if count]
             line += (
-                f"; LEAK: {leaked} in common with train"
+                f"; LEAK: {', '.join(leaked)} in common with train"
                 if leaked
                 else "; no article, context or question of it in train"
             )
@@ -172,32 +166,16 @@ def _timed(run: Run, work: Work) -> Pace:
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
     of which warms up; and seconds until the model was there."""
+    from studylib.bench import device  # which loads torch
+
     parameters, started = run.parameters, time.monotonic()
     model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
-    rows = [example(round(text.tokens), round(text.questions))] * parameters["batch_size"]
-    method = Objective(losses={"cross_entropy": 1.0})
-    learner = Learner(
-        model,
-        method,
-        Recipe(
-            parameters["batch_size"],
-            1e-6,
-            0,
-            parameters["micro_batch_size"],
-            parameters["precision"],
-        ),
-        "",
-    )
-    took = []
-    for _ in range(2):
-        started = time.monotonic()
-        with products_in(model, parameters["precision"]):
-            loop.backward(model, rows, method, (), vocabulary, parameters["micro_batch_size"])
-        learner.step(1e-6)
-        took.append(time.monotonic() - started)
+    row = example(round(text.tokens), round(text.questions))
+    size = parameters["batch_size"]
+    recipe = Recipe(size, 1e-6, 0, parameters["micro_batch_size"], parameters["precision"])
     return (
-        len(rows) * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
-        min(took),
+        size * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
+        min(device.steps(model, [row] * size, vocabulary, recipe, 2)),
         begin,
     )

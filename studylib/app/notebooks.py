@@ -12,7 +12,7 @@ import studylib
 from studylib.app import parameters
 from studylib.core import filesystem, naming, project, provenance
 from studylib.core.errors import StudyError
-from studylib.core.project import known_profiles, notebook, profiles, root
+from studylib.core.project import notebook, profiles, root
 from studylib.experiments import experiments
 from studylib.experiments.plans import Plan
 from studylib.store import exports
@@ -83,8 +83,7 @@ def jobs(profile: str, engine: str | None = None, only: str | None = None) -> li
 
     Raises StudyError if there is none.
     """
-    order = list(experiments.EXPERIMENTS)
-    names = ["methods"] if only else order
+    names = ["methods"] if only else list(experiments.EXPERIMENTS)
     given: dict = ({"engine": engine} if engine else {}) | ({"methods": [only]} if only else {})
     if profile == "smoke":
         return [_planned(notebook(Path(f"{name}.yaml")), given) for name in names]
@@ -93,7 +92,7 @@ def jobs(profile: str, engine: str | None = None, only: str | None = None) -> li
         raise StudyError(f"{profile} has no methods.yaml: --only is for that notebook.")
     return sorted(
         (_job(notebook(file), file, given) for file in files),
-        key=lambda job: order.index(job.notebook.stem),
+        key=lambda job: names.index(job.notebook.stem),
     )
 
 
@@ -106,9 +105,7 @@ def given(profile: str, name: str) -> dict:
     if not files:
         raise StudyError(f"{profile} has no {name}.yaml, whose parameters are needed here: add it.")
     path = notebook(files[0])
-    values = parameters.defaults(path) | _values(path, files[0], {})
-    naming.check_profile(values["profile"])
-    return values
+    return parameters.defaults(path) | _values(path, files[0], {})
 
 
 def _values(path: Path, file: Path, instead: dict) -> dict:
@@ -136,19 +133,18 @@ def _job(path: Path, file: Path, instead: dict) -> Job:
     try:
         job = _planned(path, values)
         _refuse_taken(job, file)
-        return job
     except StudyError as error:  # says what is wrong with a parameter, not where that stands
         raise StudyError(f"{file}: {error}") from error
+    return job
 
 
 def _refuse_taken(job: Job, file: Path) -> None:
     """Raise StudyError where a YAML from elsewhere names a profile of params/ whose tables hold
     more than its own plan: they would be replaced by less."""
-    shown = job.folder / "rows.parquet"
-    foreign = file.resolve().parent != (root() / "params" / job.profile).resolve()
+    shown, place = job.folder / "rows.parquet", root() / "params" / job.profile
     if (
-        foreign
-        and job.profile in known_profiles()
+        place.is_dir()
+        and file.resolve().parent != place.resolve()
         and shown.exists()
         and not {asked.planned for asked in job.plan.asked}.issuperset(
             exports.read(shown, ["planned"]).planned

@@ -135,8 +135,8 @@ def superseded(plan: Plan, done: pd.DataFrame) -> str:
             models[how[planned]].append(model)
     every = {model for _, model in shown}
     named = {
-        change: "all models" if set(of) == every else ", ".join(dict.fromkeys(of))
-        for change, of in models.items()
+        words: "all models" if set(of) == every else ", ".join(dict.fromkeys(of))
+        for words, of in models.items()
     }
     return prose.render("outdated", models=named) if models else ""
 

@@ -144,43 +144,42 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
     return groups[COLUMNS].mean().assign(count=groups.size()).reset_index()
 
 
-def lines_of(table: pd.DataFrame, device: Device) -> Iterator[str]:
+def lines_of(table: pd.DataFrame, device: Device) -> list[str]:
     """The table line by line, totals, and what will not fit."""
-    yield (
-        f"{'runs':>4} {'state':8} {'kind':8} {'parameters':>10} {'tokens':>8} {'FLOP':>8}"
-        f" {'memory GB':>9} {'disk GB':>8} {'time':>11}  run"
+    left, estimated = table[table.state != "done"], table.estimated.sum()
+    unknown = (
+        f"Texts of {estimated} runs are not at hand: their tokens are estimated from the size of"
+        " published sets."
     )
-    for run in grouped(table).itertuples():
-        yield (
+    return [
+        f"{'runs':>4} {'state':8} {'kind':8} {'parameters':>10} {'tokens':>8} {'FLOP':>8}"
+        f" {'memory GB':>9} {'disk GB':>8} {'time':>11}  run",
+        *(
             f"{run.count:4} {run.state:8} {run.kind:8} {run.parameters / 1e6:9.1f}M"
             f" {run.tokens / 1e6:7.2f}M {run.flops:8.1e} {run.memory / 1e9:9.1f}"
             f" {run.disk / 1e9:8.2f} {spoken(run.seconds):>11}  {run.run}"
-        )
-    left = table[table.state != "done"]
-    yield ""
-    if table.estimated.any():
-        yield (
-            f"Texts of {table.estimated.sum()} runs are not at hand: their tokens are estimated"
-            " from the size of published sets."
-        )
-    yield (
+            for run in grouped(table).itertuples()
+        ),
+        "",
+        *([unknown] if estimated else []),
         f"{len(table)} runs, {len(left)} not done in the store: {left.flops.sum():.1e} FLOP, about"
-        f" {spoken(left.seconds.sum())} on {device.name},"
-    )
-    yield (
+        f" {spoken(left.seconds.sum())} on {device.name},",
         f"one after the other; {table.disk.sum() / 1e9:.1f} GB of disk in all, and up to"
-        f" {table.beside.max() / 1e9:.1f} GB beside while a run goes on."
-    )
-    yield from unfit(left, device)
+        f" {table.beside.max() / 1e9:.1f} GB beside while a run goes on.",
+        *(
+            f"WARNING: {run.kind} {run.run} takes about {run.memory / 1e9:.1f} GB of memory,"
+            f" {device.name} has {device.memory / 1e9:.1f} GB."
+            for run in (grouped(left[~left.fits]).itertuples() if len(left) else ())
+        ),
+    ]
 
 
 def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
     """A warning for each of the missing runs that this machine's memory, or its GPU's, will not
     hold, as far as their sizes are known; and one if all of them will not find room on the disk."""
-    device, work = parts.device(plan.machine.device), SHARED
-    disk = sum(kinds.took(work, run).disk for run in missing) + max(
-        (kinds.took(work, run).work for run in missing), default=0
-    )
+    device = parts.device(plan.machine.device)
+    took = [kinds.took(SHARED, run) for run in missing]
+    disk = sum(each.disk for each in took) + max((each.work for each in took), default=0)
     if disk > free(home()):
         yield (
             f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f}"
@@ -191,8 +190,8 @@ def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
         if device.type == "cuda"
         else (psutil.virtual_memory().total, psutil.Process().memory_info().rss)
     )
-    for run in missing:
-        needed = _needed(run, kinds.took(work, run), plan, taken)
+    for run, each in zip(missing, took, strict=True):
+        needed = _needed(run, each, plan, taken)
         if needed > room:
             yield (
                 f"WARNING: {run.label} takes about {needed / 1e9:.1f} GB of memory, there are"
@@ -203,12 +202,3 @@ def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
 def _needed(run: Run, took: Took, plan: Plan, taken: float) -> float:
     """Bytes of memory that each process of a run needs."""
     return took.memory / (plan.machine.processes if run.kind in SHARDED else 1) + taken
-
-
-def unfit(table: pd.DataFrame, device: Device) -> Iterator[str]:
-    """A warning for each kind of model that will not fit."""
-    for run in grouped(table[~table.fits]).itertuples() if len(table) else ():
-        yield (
-            f"WARNING: {run.kind} {run.run} takes about {run.memory / 1e9:.1f} GB of memory,"
-            f" {device.name} has {device.memory / 1e9:.1f} GB."
-        )

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import itemgetter
-from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -42,11 +41,7 @@ class Retrained:
     def score(self) -> Score | None:
         """The mean over fresh seeds, if all of them were trained."""
         scores = [other.score for other in self.again if other.score is not None]
-        if not scores or len(scores) < len(self.again):
-            return None
-        losses = [score.cross_entropy for score in scores if score.cross_entropy is not None]
-        measured = mean(losses) if len(losses) == len(scores) else None
-        return Score(mean(score.f1 for score in scores), measured)
+        return Score.mean(scores) if scores and len(scores) == len(self.again) else None
 
 
 def best(search: Search, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -174,8 +169,10 @@ def _sentence(search: Search, retrained: Sequence[Retrained], winner: Retrained)
         return f"{search.method}: keep the defaults, no trial did better with each seed: {mean_f1}."
     added = _added(winner, defaults)
     beside = f"{added} points to the defaults" if added else "the defaults failed"
-    chosen = f"trial {winner.outcome.number} ({_chosen(winner.outcome)})"
-    return f"{search.method}: {chosen} is recommended: {mean_f1}, {beside}."
+    return (
+        f"{search.method}: trial {winner.outcome.number} ({_chosen(winner.outcome)}) is"
+        f" recommended: {mean_f1}, {beside}."
+    )
 
 
 def _text(

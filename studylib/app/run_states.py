@@ -34,13 +34,14 @@ def states(plan: Plan, folder: Path, store: Store) -> list[tuple[Run, str, str]]
     """Every run of the plan with its state and why (`Store.state`), or `exported` if the store does
     not have it and `folder` shows what came of it, with the versions that it was made with if they
     are not today's."""
-    store, exported, each = store.snapshot(), exports.records(folder, "runs.csv"), []
-    for run in plan.runs:
-        state, why = store.state(run)
-        if state == "missing" and run.planned in exported:
-            state, why = "exported", origins.change(run, exported[run.planned])
-        each.append((run, state, why))
-    return each
+    store, exported = store.snapshot(), exports.records(folder, "runs.csv")
+    stored = [(run, *store.state(run)) for run in plan.runs]
+    return [
+        (run, "exported", origins.change(run, exported[run.planned]))
+        if state == "missing" and run.planned in exported
+        else (run, state, why)
+        for run, state, why in stored
+    ]
 
 
 def to_compute(states: Sequence[tuple[Run, str, str]]) -> list[Run]:

@@ -12,7 +12,7 @@ that the store has are answered at once.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from studylib.app import notebooks, parameters, recommendation
 from studylib.app.recommendation import BEST, Retrained
@@ -44,8 +44,7 @@ def search(
         raise StudyError("study search needs Optuna: pip install 'studylib[search]'.") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     values = notebooks.given(profile, "methods")
-    experiment = experiments.configured("methods", values)
-    assert isinstance(experiment, Methods)
+    experiment = cast(Methods, experiments.configured("methods", values))
     chosen = Search(experiment, method, parameters.loaded(space) if space else {})
     folder = figures_folder(values["profile"], "search") / method
     training = chosen.training
@@ -53,14 +52,17 @@ def search(
         f"{method}: {trials} trials of {training.steps} steps of {training.batch_size} contexts."
         f" {chosen.described}"
     )
-    sampler = Sampler(chosen, seed, several=batch > 1)
-    title = f"search {method} ({values['profile']})"
-    with Trials(chosen, title, batch) as make:
+    with Trials(chosen, f"search {method} ({values['profile']})", batch) as make:
+        sampler = Sampler(chosen, seed, several=batch > 1)
         outcomes = _searched(chosen, sampler, make, trials, batch)
         retrained = _retrained(chosen, outcomes, make, batch)
     how = {"profile": values["profile"], "seed": seed, "batch": batch}
     files, sentence = recommendation.files(chosen, outcomes, retrained, how, make.store)
-    _write(folder, files)
+    with exports.alone(folder.parent):  # one search of a profile at a time
+        folder.mkdir(parents=True, exist_ok=True)
+        with exports.draft(folder) as draft:  # all of them, or none
+            for name, text in files.items():
+                (draft / name).write_text(text, encoding="utf-8")
     say(f"{sentence}\nTrials, table and what is recommended: {folder}")
 
 
@@ -75,10 +77,12 @@ class Sampler:
 
         self.search, self.asked = search, 0
         self.distributions = {name: _distribution(where) for name, where in search.space.items()}
-        tpe = TPESampler(
-            seed=seed, multivariate=True, n_startup_trials=RANDOM, constant_liar=several
+        self.study = create_study(
+            direction="maximize",
+            sampler=TPESampler(
+                seed=seed, multivariate=True, n_startup_trials=RANDOM, constant_liar=several
+            ),
         )
-        self.study = create_study(direction="maximize", sampler=tpe)
         self.open: dict[int, Any] = {}  # of Optuna's trials, by our numbers
         if search.holds_defaults:
             self.study.enqueue_trial(
@@ -122,7 +126,7 @@ def _distribution(where: Range) -> Any:
 
     if isinstance(where, Categorical):
         return CategoricalDistribution(range(len(where.choices)))
-    kind = FloatDistribution if isinstance(where, Float) else IntDistribution
+    kind: Any = FloatDistribution if isinstance(where, Float) else IntDistribution
     return kind(where.low, where.high, log=where.log)
 
 
@@ -161,12 +165,3 @@ def _retrained(
         )
         for place, each in enumerate(again)
     ]
-
-
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Replace the files of a folder by these, all or none; one search of a profile at a time."""
-    with exports.alone(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-        with exports.draft(folder) as draft:
-            for name, text in files.items():
-                (draft / name).write_text(text, encoding="utf-8")

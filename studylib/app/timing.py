@@ -52,18 +52,18 @@ def _costs(plan: Plan, store: Store, folder: Path | None) -> pd.DataFrame:
     exported, origins = exports.records(folder, "timing.csv"), exports.records(folder, "runs.csv")
     for run, called in plan.costs:
         if (result := store.result(run)) is not None:
-            key, facts = store.folder(run).name, result["facts"]
-            measured = facts["shares"] | {
+            facts, key = result["facts"], store.folder(run).name
+            measured = {
                 whose + what: value
                 for whose, model in MODELS.items()
                 for what, value in facts[model].items()
             }
-        elif (before := exported.get(run.planned)) is not None:
-            key = origins[run.planned]["key"]
-            measured = {name: before[name] for name in (*MEASURED, *TIMES)}
+            line = measured | facts["shares"] | {"planned": run.planned}
+        elif run.planned in exported:
+            line, key = exported[run.planned], origins[run.planned]["key"]
         else:
             continue
-        lines.append(called | measured | {"planned": run.planned, "runs": run_ids.joined([key])})
+        lines.append(line | called | {"runs": run_ids.joined([key])})
     return pd.DataFrame(lines, columns=[*TRAINED, *MEASURED, *TIMES, "planned", "runs"])
 
 
@@ -75,5 +75,4 @@ def _teachers(students: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     same = costs.rename(columns=dict(zip(beside, MEASURED[:3], strict=True)))
     costs = costs.assign(**same, **dict.fromkeys(TIMES, 100.0)).reset_index()
     fine_tuned = (table.role == labels.TEACHER) & (table.teacher == labels.FINE_TUNED)
-    teachers = table.loc[fine_tuned, TRAINED].drop_duplicates()
-    return teachers.merge(costs, on=GROUP)
+    return table.loc[fine_tuned, TRAINED].drop_duplicates().merge(costs, on=GROUP)

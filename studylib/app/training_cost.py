@@ -35,12 +35,9 @@ def of(
         if asked.teacher is None or not isinstance(model, Run) or asked.planned not in answered:
             continue
         if store.result(asked.answers) is not None:
-            counted = _counted(asked, model)
-        elif (before := exported.get(asked.planned)) is not None:
-            counted = {name: before[name] for name in COUNTED}
-        else:
-            continue
-        lines.append(asked.called | {"planned": asked.planned} | counted)
+            lines.append(asked.called | {"planned": asked.planned} | _counted(asked, model))
+        elif asked.planned in exported:
+            lines.append(exported[asked.planned] | asked.called)
     return pd.DataFrame(lines, columns=["planned", *GROUP, *COUNTED])
 
 

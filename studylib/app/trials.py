@@ -6,8 +6,8 @@ with Trials(search, "search hinton (tiny)", batch=2) as trials:
 What the store has is only read: so a search that was stopped goes on where it was.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -37,18 +37,15 @@ class Outcome:
     why: str = ""
 
 
-class Trials(AbstractContextManager):
+class Trials(ExitStack):
     """Makes trials. The engine, and what is shown of it, begin with the first run that is missing;
     `batch` trials are made at once, on this machine by as many workers."""
 
     def __init__(self, search: Search, title: str, batch: int):
-        self.search, self.title, self.batch = search, title, batch
-        self.store, self.stack = Store(), ExitStack()
+        super().__init__()
+        self.search, self.title, self.store = search, title, Store()
         self.machine = _at_once(search.experiment.machine, batch)
         self.shown: Runs | None = None
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
 
     def __call__(
         self, trials: Sequence[Trial], *, first: int, later: int = 0, fresh: int = 0
@@ -72,27 +69,31 @@ class Trials(AbstractContextManager):
             for _ in trials:
                 self.shown.done("trial", (monotonic() - started) / len(trials))
         return [
-            Outcome(number, trial, planned.score(trial, self.store), self._why(trial))
+            Outcome(
+                number,
+                trial,
+                planned.score(trial, self.store),
+                trial.refused or self._excuse(trial.runs),
+            )
             for number, trial in enumerate(trials, first)
         ]
 
     def _make(self, trials: Sequence[Trial], missing: list[Run], later: int, fresh: int) -> None:
-        plan = self._plan(trials)
         if self.shown is None:
-            for line in batch.needed(plan, missing, missing):
+            for line in batch.needed(self._plan(trials), missing, missing):
                 say(line)
             say(forecast.sentence(self._seconds(trials, missing, later, fresh)))
             self.store.open()
-            self.pool = self.stack.enter_context(engines.opened(self.machine))
+            self.pool = self.enter_context(engines.opened(self.machine))
             shown = Runs(self.title, ["trial"] * (len(trials) + later))
-            self.shown = self.stack.enter_context(shown)
+            self.shown = self.enter_context(shown)
         if any(run.kind not in TRIAL_KINDS for run in missing):
             inputs.rehearse(missing)  # trials differ in nothing that is prompted
         try:
             engines.complete(missing, self.store, self.machine, self.pool, lambda run: None)
         except StudyError:
             store = self.store.snapshot()
-            if any(store.result(run) is None and not self._excused(run) for run in missing):
+            if any(store.result(run) is None and not self._excuse([run]) for run in missing):
                 raise
 
     def _plan(self, trials: Sequence[Trial]) -> Plan:
@@ -106,12 +107,10 @@ class Trials(AbstractContextManager):
         defaults = self.search.trial(self.search.defaults)
         plan = self._plan([*trials, defaults])
         every = planning.each_run(defaults.runs)
-        each = [run for run in every if run.kind in TRIAL_KINDS]
-        shared = [run for run in every if run.kind not in TRIAL_KINDS]
         return (
             forecast.seconds(plan, missing)
-            + later * forecast.seconds(plan, each)
-            + fresh * forecast.seconds(plan, shared)
+            + later * forecast.seconds(plan, [run for run in every if run.kind in TRIAL_KINDS])
+            + fresh * forecast.seconds(plan, [run for run in every if run.kind not in TRIAL_KINDS])
         )
 
     def failed(self, run: Run) -> str:
@@ -123,13 +122,9 @@ class Trials(AbstractContextManager):
         folder = self.store.folder(run)
         return "" if failure(folder, "type") in TRANSIENT else (failure(folder) or "")
 
-    def _excused(self, run: Run) -> str:
-        """Why a run is not there, if it or what it builds on failed."""
-        return next(filter(None, map(self.failed, run.ancestry())), "")
-
-    def _why(self, trial: Trial) -> str:
-        """Why a trial has no score."""
-        return trial.refused or next(filter(None, map(self._excused, trial.runs)), "")
+    def _excuse(self, runs: Iterable[Run]) -> str:
+        """Why not all of these runs are there, if one of them or of what they build on failed."""
+        return next(filter(None, map(self.failed, planning.each_run(runs))), "")
 
 
 def _at_once(machine: Machine, batch: int) -> Machine:

@@ -192,11 +192,12 @@ def _kept(job: Job, name: str, stored: pd.DataFrame) -> Iterator[Difference]:
 
 def _scored(job: Job, asked: Asked, store: Store) -> Iterator[Difference]:
     """Where rows differ from what the stored answers score."""
-    every = pd.read_parquet(job.folder / "rows.parquet")
     shown, stored = (
         table.set_index("question").sort_index()
         for table in (
-            every[every.planned == asked.planned],
+            pd.read_parquet(
+                job.folder / "rows.parquet", filters=[("planned", "==", asked.planned)]
+            ),
             rows.rows(replace(job.plan, asked=[asked], trained=[]), store),
         )
     )

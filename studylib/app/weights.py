@@ -5,7 +5,6 @@ That they were trained as planned is not seen by looking at them.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest
@@ -44,24 +43,18 @@ def _differing(run: Run, store: Store, owners: dict[str, Run]) -> Iterator[str]:
             " differs)"
         )
     counted = loading.counted(folder)
+    holds = (
+        f"{run.label}: {folder} holds {counted['total']:,} parameters"
+        f" ({counted['nonembedding']:,} outside embeddings)"
+    )
     if result["facts"]["parameters"] != counted:
-        yield (
-            f"{run.label}: {_sized(folder, counted)}, its result says"
-            f" {result['facts']['parameters']['total']:,}"
-        )
+        yield f"{holds}, its result says {result['facts']['parameters']['total']:,}"
     if not loading.to_fetch(planning.base_of(run).value):
         shape = SHARED.shape(run)
         if {"total": shape.total, "nonembedding": shape.nonembedding} != counted:
-            yield f"{run.label}: {_sized(folder, counted)}, {shape.total:,} were planned"
+            yield f"{holds}, {shape.total:,} were planned"
     held = digest(
         {name: known for name, known in result["files"].items() if name.endswith(".safetensors")}
     )
     if (owner := owners.setdefault(held, run)) is not run:
         yield f"{run.label}: {folder} holds the weights of {owner.label}, to the bit"
-
-
-def _sized(folder: Path, counted: dict[str, int]) -> str:
-    return (
-        f"{folder} holds {counted['total']:,} parameters ({counted['nonembedding']:,} outside"
-        " embeddings)"
-    )

@@ -6,7 +6,7 @@ bf16, answers alone through the head, AdamW on weights in fp32.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -71,15 +71,10 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     model = prune.hollow(config, config.num_hidden_layers, None, device)
     training = flops.counted(prune.hollow(config, config.num_hidden_layers, None)).training
     row = example(PREFIX + QUESTIONS * BRANCH, QUESTIONS)
-    method = Objective(losses={"cross_entropy": 1.0})
-    learner = Learner(model, method, Recipe(ROWS, 1e-6, 0, MICRO, "bf16"), "")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    took = [
-        _step(model, method, learner, [row] * ROWS, config.vocab_size, device)
-        for _ in range(STEPS + 1)
-    ]
-    seconds = median(took[1:])
+    recipe = Recipe(ROWS, 1e-6, 0, MICRO, "bf16")
+    seconds = median(steps(model, [row] * ROWS, config.vocab_size, recipe, STEPS + 1)[1:])
     seen = pairs({branch: row.branches.count(branch) for branch in set(row.branches)})
     rate = ROWS * training.flops(len(row.ids), seen, len(row.answers.at)) / seconds
     used = (
@@ -95,21 +90,21 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     }
 
 
-def _step(
-    model: PreTrainedModel,
-    method: Objective,
-    learner: Learner,
-    rows: list[Pack],
-    vocabulary: int,
-    device: torch.device,
-) -> float:
-    """Seconds of one optimiser step, until the device has done it."""
-    started = time.perf_counter()
-    with products_in(model, "bf16"):
-        loop.backward(model, rows, method, (), vocabulary, MICRO)
-    learner.step(1e-6)
-    _wait(device)
-    return time.perf_counter() - started
+def steps(
+    model: PreTrainedModel, rows: Sequence[Pack], vocabulary: int, recipe: Recipe, count: int
+) -> list[float]:
+    """Seconds of each of so many optimiser steps on these rows by cross-entropy, until the model's
+    device has done it."""
+    method, took = Objective(losses={"cross_entropy": 1.0}), []
+    learner = Learner(model, method, recipe, "")
+    for _ in range(count):
+        started = time.perf_counter()
+        with products_in(model, recipe.precision):
+            loop.backward(model, rows, method, (), vocabulary, recipe.micro_batch_size)
+        learner.step(recipe.lr)
+        _wait(model.device)
+        took.append(time.perf_counter() - started)
+    return took
 
 
 def _wait(device: torch.device) -> None:

@@ -61,6 +61,13 @@ class Score:
         """By which the best is the largest: F1, then cross-entropy."""
         return self.f1, -(self.cross_entropy if self.cross_entropy is not None else 0.0)
 
+    @classmethod
+    def mean(cls, scores: Sequence["Score"]) -> "Score":
+        """The means of some scores; of the cross-entropy if it was measured each time."""
+        losses = [score.cross_entropy for score in scores if score.cross_entropy is not None]
+        measured = mean(losses) if len(losses) == len(scores) else None
+        return cls(mean(score.f1 for score in scores), measured)
+
 
 class Search:
     """What is searched of one method, or of `objective`, and its trials. `described` narrows ranges
@@ -265,11 +272,7 @@ def score(trial: Trial, store: Store) -> Score | None:
     if not trial.runs or any(store.result(run) is None for run in trial.runs):
         return None
     last = [store.read(run, "curve.json")[-1] for run in trial.runs]
-    losses = [values.get("dev_cross_entropy") for values in last]
-    return Score(
-        mean(values["dev_f1"] for values in last),
-        mean(losses) if None not in losses else None,
-    )
+    return Score.mean([Score(values["dev_f1"], values.get("dev_cross_entropy")) for values in last])
 
 
 def identity(search: Search, trial: Trial) -> str:
