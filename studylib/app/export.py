@@ -142,12 +142,7 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
             label=manifest["label"],
             licences={reference: licence(reference) for reference in (*models, *sets)},
             counts=facts["parameters"],
-            fewer={
-                name: 100 * (1 - count / teacher["facts"]["parameters"][name])
-                for name, count in facts["parameters"].items()
-            }
-            if teacher
-            else {},
+            fewer=_fewer(facts["parameters"], teacher["facts"]["parameters"]) if teacher else {},
             trained=parameters["train_prompt"],
             objective=title(parse(parameters["stages"])),
             seed=parameters["seed"],
@@ -187,6 +182,11 @@ def _metadata(name: str, models: Sequence[str], measured: Sequence[Score]) -> Mo
         ]
         or None,
     )
+
+
+def _fewer(student: Mapping[str, int], teacher: Mapping[str, int]) -> dict[str, float]:
+    """By how many percent a student has fewer parameters than its teacher, by what is counted."""
+    return {count: 100 * (1 - student[count] / teacher[count]) for count in student}
 
 
 def _roots(store: Store, manifest: Mapping) -> Iterator[object]:

@@ -66,9 +66,7 @@ def verify(
         f"{files} files looked at{f', {unseen} of them not compared' if unseen else ''};"
         f" differences: {wrong or 'none'}."
     )
-    given = "" if seed is None else ", which was given and so could be known beforehand"
-    say(f"Drawn by seed {drawn_by}{given}: --seed {drawn_by} again.")
-    say(_meaning(sample))
+    say(_meaning(sample, drawn_by, seed is not None))
     if wrong:
         raise StudyError(
             f"What {jobs[0].profile!r} shows does not follow from its rows and the store ({wrong}"
@@ -96,12 +94,14 @@ def _differences(
     yield from _asked(job, store, random, sample)
 
 
-def _meaning(sample: int) -> str:
-    """What no difference means, and what it does not."""
+def _meaning(sample: int, seed: int, is_given: bool) -> str:
+    """How the sample was drawn; what no difference means, and what it does not."""
+    beforehand = ", which was given and so could be known beforehand" if is_given else ""
     caught = (
         f"1 in {share} with {100 * (1 - (1 - 1 / share) ** sample):.0f} %" for share in (10, 100)
     )
     return (
+        f"Drawn by seed {seed}{beforehand}: --seed {seed} again.\n"
         "No difference means: tables and figures follow from the rows; of the runs that the store"
         " has, models have the planned sizes and their digests, and rows and models agree with the"
         " stored answers that were drawn. It does not mean that models were trained as their"
