@@ -15,7 +15,7 @@ from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
 from studylib.core.libraries import transformers
 from studylib.core.project import known_profiles, notebook, profiles
-from studylib.data import model_files, prompts, sources, squad, vocabulary
+from studylib.data import demonstrations, model_files, prompts, sources, squad, template, vocabulary
 from studylib.evaluation import generate, metrics
 from studylib.experiments import experiments
 from studylib.experiments.config import Experiment
@@ -127,7 +127,7 @@ def _by_tokenizer(
     answers to learn, end of sequence included; how many of them are wrong by the official rules
     once they come out of it; and, where there are any, the exact match of a reader that says each
     of them."""
-    form = prompts.plain(None)
+    form = template.plain(None)
     texts = [form.answer(question) for question in asked]
     answers = {family: form.ids(tokenizer, texts) for family, tokenizer in tokenizers.items()}
     wrong = {
@@ -183,8 +183,8 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     tokenizer, config = loading.reading(next(iter(experiment.families.values())))
     pool, seed = squad.load(described["train"]).questions, experiment.seeds[0]
     for group in squad.by_context(squad.load(described[short]).questions)[:count]:
-        (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
-        (text,) = prompts.segments([example], tokenizer, mode)
+        (example,) = demonstrations.choose(group[:1], mode, pool, seed)
+        (text,) = template.segments([example], tokenizer, mode)
         source = (
             f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
         )
@@ -204,7 +204,7 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
 
 def _marked(
     prompt: prompts.Prompt,
-    text: prompts.Segments,
+    text: template.Segments,
     example: squad.Question | None,
     tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> Iterator[str]:
@@ -212,7 +212,7 @@ def _marked(
     before = text.before.replace(vocabulary.GUARD, "")
     branch = prompt.branches[0]
     instructions, begin, rest = (
-        before.partition(prompts.CONTEXT.format(context=segmentation.composed(example.context)))
+        before.partition(template.CONTEXT.format(context=segmentation.composed(example.context)))
         if example
         else (before, "", "")
     )

@@ -11,7 +11,7 @@ from short_training import VOCABULARY, teacher_of
 from torch.distributions import Categorical
 
 from studylib.data.packing import schedule
-from studylib.data.prompts import line
+from studylib.data.targets import line
 from studylib.evaluation import generate
 from studylib.methods import stages
 from studylib.methods.base import Sampler

@@ -3,14 +3,14 @@ that knows them each."""
 
 from collections.abc import Mapping, Sequence
 
-from studylib.data import prompts
+from studylib.data import template
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
 
 
 def prompt(row: Mapping) -> str:
     """The question as the study asks it, zero-shot and plain."""
-    segments = prompts.plain(None)
+    segments = template.plain(None)
     question = Question(row["id"], "", row["context"], row["question"], ())
     return segments.prefix(question.context) + segments.given(question)
 
