@@ -16,7 +16,8 @@ from studylib.core.escaping import printable
 from studylib.core.libraries import transformers
 from studylib.core.project import known_profiles, notebook, profiles
 from studylib.data import demonstrations, model_files, prompts, sources, squad, template, vocabulary
-from studylib.evaluation import generate, metrics
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import clean
 from studylib.experiments import experiments
 from studylib.experiments.config import Experiment
 from studylib.models import loading
@@ -159,7 +160,7 @@ def _is_misspelt(
 ) -> bool:
     """Whether a question's answer to learn is no exact match once it was split into tokens."""
     return not metrics.exact_match(
-        generate.clean(vocabulary.text(tokenizer, ids)),
+        clean(vocabulary.text(tokenizer, ids)),
         [text for text, _ in question.answers],
         language=question.language,
         rules=segmentation.usual_rules(question.language, mlqa=mlqa),

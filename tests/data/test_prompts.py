@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from studylib.core.errors import StudyError
 from studylib.data import chat_templates, demonstrations, prompts, targets, template
 from studylib.data.squad import Question, by_context
-from studylib.evaluation import generate, metrics
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import clean
 
 
 @pytest.fixture(scope="module")
@@ -572,7 +573,7 @@ def test_an_answer_with_line_breaks_is_learnt_in_one_line(
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
     assert tokenizer.decode(prompt.branches[0].target[:-1]) == f" {target}"
     if "\n" in answers[0]:
-        assert metrics.exact_match(generate.clean(f" {target}"), answers) == 1.0
+        assert metrics.exact_match(clean(f" {target}"), answers) == 1.0
 
 
 def test_an_answer_with_a_line_break_stands_in_the_window_that_is_learnt(
