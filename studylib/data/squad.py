@@ -173,20 +173,19 @@ def by_context(questions: Sequence[Question]) -> list[list[Question]]:
 
 
 LONGEST = 1_000_000  # characters of a context, which a tokenizer takes some 400 bytes each for
-SHARED = ("articles", "contexts", "questions")
+SHARED: dict[str, Callable[[Question], str]] = {  # what a test set should not share with training
+    "articles": lambda question: composed(question.article),
+    "contexts": lambda question: _plain(question.context),
+    "questions": lambda question: _plain(question.question),
+}
 
 
 def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, list[str]]:
     """What a test set has in common with the training questions, and should not: articles,
     contexts, questions, by their text in NFC, in which models see it."""
-    texts: dict[str, Callable[[Question], str]] = {
-        "articles": lambda q: composed(q.article),
-        "contexts": lambda q: _plain(q.context),
-        "questions": lambda q: _plain(q.question),
-    }
     return {
         what: sorted(set(map(text, test)) & set(map(text, training)))
-        for what, text in texts.items()
+        for what, text in SHARED.items()
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
 
 from studylib.core.libraries import transformers
 from studylib.data import packing, vocabulary
@@ -76,9 +75,13 @@ class Models:
             branches = [replace(b, given=b.given + a, target=[]) for a, b in asked]
             prompts += [Prompt(packing.prefix(row), branches)] if asked else []
             going += asked
-        sampling = Sampling(temperature, self.seed, number)
-        how: dict[str, Any] = {"longest": longest, "sampling": sampling}
-        sampled = generate.answer(self.models["student"], self.tokenizer, prompts, **how)
+        sampled = generate.answer(
+            self.models["student"],
+            self.tokenizer,
+            prompts,
+            longest=longest,
+            sampling=Sampling(temperature, self.seed, number),
+        )
         for (answer, branch), more in zip(going, sampled, strict=True):
             tokens, end = list(more.ids), branch.target[-1:]
             if more.tokens > len(tokens):  # a token ended it
