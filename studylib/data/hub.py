@@ -230,6 +230,4 @@ def damaged(folder: Path, error: Exception) -> StudyError:
 
 def known_config(name: str) -> transformers.PretrainedConfig:
     """The configuration of a known model, whatever is at hand."""
-
-    values = dict(known()[name]["config"])
-    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    return transformers.AutoConfig.for_model(**known()[name]["config"])
