@@ -44,9 +44,9 @@ class Loaded:
     def repeats(self) -> frozenset[str]:
         """Ids of the questions that ask what an earlier question of their paragraph asks; case,
         blanks and the composition of letters apart."""
-        first: dict[tuple[str, str, str], str] = {}
-        for q in self.questions:
-            first.setdefault((q.article, q.context, _plain(q.question)), q.id)
+        first = {  # in the end the id of the first of each
+            (q.article, q.context, _plain(q.question)): q.id for q in reversed(self.questions)
+        }
         return frozenset(q.id for q in self.questions) - frozenset(first.values())
 
     @cached_property
