@@ -60,24 +60,6 @@ def text(tokenizer: PreTrainedTokenizerFast, prompt: prompts.Prompt, number: int
     return tokenizer.decode(prompt.prefix + branch.given + branch.target[:-1])
 
 
-@pytest.mark.parametrize(
-    ("answers", "target"),
-    [
-        (("Tiru",), "Tiru"),
-        (("Kamo", "Tiru", "Tiru"), "Tiru"),
-        (("Tiru", "Kamo"), "Tiru"),
-        (("Kamo", "Tiru", "Tiru", "Kamo"), "Kamo"),
-        (("in", "lives", "Tiru", "Tiru", "lives"), "lives"),
-        ((" Tiru", "Kamo", "Tiru "), "Tiru"),
-    ],
-)
-def test_target_is_the_most_frequent_answer_and_the_first_among_equals(answers: tuple, target: str):
-    assert (
-        targets.target_of(Question("q", "A", "c", "?", tuple((answer, 0) for answer in answers)))
-        == target
-    )
-
-
 def test_zero_shot_text_to_the_letter(tokenizer: PreTrainedTokenizerFast):
     asked = [
         question("q1", asked=" Where does Kamo live?\n"),
@@ -601,15 +583,6 @@ def test_two_spellings_of_one_text_are_one_prompt(tokenizer: PreTrainedTokenizer
         (prompt,) = prompts.build([asked], tokenizer, mode="one-shot", pool=[shown])
         built.append((prompt.prefix, prompt.branches[0].given, prompt.branches[0].target))
     assert built[0] == built[1]
-
-
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_an_answer_is_found_where_it_stands_in_whichever_spelling(form: str):
-    context = unicodedata.normalize(form, "René and Zoé\nlive in Orléans, Zoé does.")
-    for answer, rest in (("Orléans", "Orle"), ("Zoé live", "Zo")):
-        place = targets.place_of(answer, context)
-        assert unicodedata.normalize("NFD", context[place:]).startswith(rest) and place > 3
-    assert targets.place_of("nowhere", context) == targets.place_of("", context) == 0
 
 
 DATED = (
