@@ -32,10 +32,11 @@ def address(archive: str, instead: str) -> str:
     not, with what can be done `instead`."""
     from unearth import PackageFinder
 
-    addresses = indexes()
     try:
-        finder = PackageFinder(index_urls=addresses, ignore_compatibility=True)
+        finder = PackageFinder(index_urls=indexes(), ignore_compatibility=True)
         package = finder.find_best_match(archive).best
+    except StudyError:
+        raise
     except Exception as error:
         raise StudyError(
             f"No package index could be asked for {archive} ({type(error).__name__}): check the"
