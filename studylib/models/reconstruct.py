@@ -55,13 +55,9 @@ def blocks(
         for passed in range(reached, reader):
             targets = _through(layers(model)[passed], passed, walks, targets)
         reached, rows = reader, list(zip(walks, streams, targets, batches, strict=True))
+        given = importance[done - 1] if importance else None
         left = _fit(
-            block,
-            number,
-            rows,
-            missing=reader > number + 1,
-            neurons=neurons,
-            importance=importance[done - 1] if importance else None,
+            block, number, rows, missing=reader > number + 1, neurons=neurons, importance=given
         )
         streams = _through(block, number, walks, streams)
         report(done, left)
