@@ -32,7 +32,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from studylib.data import prompts, synthetic
+from studylib.data import synthetic, template
 
 END = "<|endoftext|>"
 COPYING = 400  # first steps, on repeated random tokens
@@ -49,7 +49,7 @@ WORD = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+")
 def _template_words() -> list[str]:
     """The words and wide punctuation marks of the prompt and the generator's sentences, those of
     the out-of-domain test left out."""
-    texts = [prompts.INSTRUCTIONS, prompts.CONTEXT, prompts.QUESTION]
+    texts = [template.INSTRUCTIONS, template.CONTEXT, template.QUESTION]
     texts += [
         text
         for language in synthetic.LANGUAGES.values()

@@ -51,7 +51,7 @@ from studylib.core.project import root
 from studylib.data import archives, hub
 from studylib.data import squad as data_squad
 from studylib.engines import engines
-from studylib.evaluation import generate
+from studylib.evaluation import decoding
 from studylib.experiments.plans import Plan
 from studylib.models import loading
 from studylib.store import exports
@@ -908,7 +908,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan, store = hostile_plan(place), Store(place / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", CANARY)
-        patch.setattr(generate, "clean", lambda *_: EVIL)
+        patch.setattr(decoding, "clean", lambda *_: EVIL)
         study.complete(plan, store)
         patch.setattr(project, "figures_folder", lambda profile, notebook: place / notebook)
         origins = export_hostile(plan, store, place / "capacity_gap")

@@ -141,7 +141,7 @@ def _apart(shown: pd.DataFrame, plain: pd.DataFrame, questions: set) -> dict[str
 
 
 def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Traits of questions (`prompts.traits`), numbers in classes. Of many questions, words that few
+    """Traits of questions (`targets.traits`), numbers in classes. Of many questions, words that few
     ask with become other words. Those of languages but English are none."""
     asks = rows.asks.where(rows.language == "en")
     if rows.question.nunique() >= statistics.QUESTIONS:

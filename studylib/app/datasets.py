@@ -15,8 +15,9 @@ from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
 from studylib.core.libraries import transformers
 from studylib.core.project import known_profiles, notebook, profiles
-from studylib.data import model_files, prompts, sources, squad, vocabulary
-from studylib.evaluation import generate, metrics
+from studylib.data import demonstrations, model_files, prompts, sources, squad, template, vocabulary
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import clean
 from studylib.experiments import experiments
 from studylib.experiments.config import Experiment
 from studylib.models import loading
@@ -123,7 +124,7 @@ def _by_tokenizer(
     answers to learn, end of sequence included; how many of them are wrong by the official rules
     once they come out of it; and, where there are any, the exact match of a reader that says each
     of them."""
-    form = prompts.plain(None)
+    form = template.plain(None)
     texts = [form.answer(question) for question in asked]
     answers = {family: form.ids(tokenizer, texts) for family, tokenizer in tokenizers.items()}
     wrong = {
@@ -152,7 +153,7 @@ def _is_misspelt(
 ) -> bool:
     """Whether a question's answer to learn is no exact match once it was split into tokens."""
     return not metrics.exact_match(
-        generate.clean(vocabulary.text(tokenizer, ids)),
+        clean(vocabulary.text(tokenizer, ids)),
         [text for text, _ in question.answers],
         language=question.language,
         rules=segmentation.usual_rules(question.language, mlqa=mlqa),
@@ -176,8 +177,8 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
     tokenizer, config = loading.reading(next(iter(experiment.families.values())))
     pool, seed = squad.load(described["train"]).questions, experiment.seeds[0]
     for group in squad.by_context(squad.load(described[short]).questions)[:count]:
-        (example,) = prompts.demonstrations(group[:1], mode, pool, seed)
-        (text,) = prompts.segments([example], tokenizer, mode)
+        (example,) = demonstrations.choose(group[:1], mode, pool, seed)
+        (text,) = template.segments([example], tokenizer, mode)
         with model_files.panics(tokenizer.name_or_path):
             built = prompts.build(
                 group,
@@ -193,7 +194,7 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
 
 def _marked(
     prompt: prompts.Prompt,
-    text: prompts.Segments,
+    text: template.Segments,
     example: squad.Question | None,
     tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> list[str]:
@@ -202,7 +203,7 @@ def _marked(
     before = text.before.replace(vocabulary.GUARD, "")
     shown = f", demonstration {printable(example.id)} of {example.article!r}" if example else ""
     instructions, begin, rest = (
-        before.partition(prompts.CONTEXT.format(context=segmentation.composed(example.context)))
+        before.partition(template.CONTEXT.format(context=segmentation.composed(example.context)))
         if example
         else (before, "", "")
     )

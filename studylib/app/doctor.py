@@ -24,6 +24,7 @@ from studylib.core.libraries import torch
 from studylib.core.progress import watched
 from studylib.core.project import root
 from studylib.data import archives
+from studylib.data.downloads import indexes
 from studylib.store import exports
 from studylib.store.store import Store, busy, failure
 from studylib.training import checkpoint
@@ -144,7 +145,7 @@ def _hub() -> str:
 def _index() -> str:
     use = "what comes from `archive:`, unless it lies in the downloads"
     try:
-        return _answering("package index", archives.indexes()[0], use)
+        return _answering("package index", indexes()[0], use)
     except StudyError as error:
         return f"no package index ({error}): needed for {use}"
 

@@ -17,7 +17,7 @@ from studylib.app import completion, notebooks
 from studylib.core.errors import StudyError
 from studylib.core.escaping import printable
 from studylib.core.libraries import torch
-from studylib.data import packing, prompts, vocabulary
+from studylib.data import packing, prompts, targets, vocabulary
 from studylib.data.squad import Question
 from studylib.evaluation import generate
 from studylib.evaluation.answers import best
@@ -67,9 +67,8 @@ def by_token(
         (answer,) = best(
             generate.answer(model, tokenizer, prompts.build([question], tokenizer, **how))
         ).values()
-        (prompt,) = prompts.build(
-            [prompts.answered(question, answer.text)], tokenizer, **how, training=True
-        )
+        learnt = targets.answered(question, answer.text)
+        (prompt,) = prompts.build([learnt], tokenizer, **how, training=True)
         tokens[name] = _tokens(both, tokenizer, prompt)
     return tokens
 

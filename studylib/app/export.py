@@ -21,7 +21,7 @@ from studylib.core import labels
 from studylib.core.errors import StudyError
 from studylib.core.escaping import markdown
 from studylib.core.filesystem import write_text
-from studylib.data import hub, prompts, sources
+from studylib.data import hub, prompts, sources, template
 from studylib.evaluation import question_scores
 from studylib.methods.stages import parse, title
 from studylib.models import loading
@@ -101,8 +101,8 @@ def _generation(folder: Path) -> GenerationConfig:
     tokenizer = loading.tokenizer_of(folder)
     plain = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     text = (
-        f"{prompts.INSTRUCTIONS}{prompts.BREAK}Text: Ünder 12,345 čars\n\tit's 你好,"
-        f" “quoted”.{prompts.BREAK}Question:{prompts.CUE}"
+        f"{template.INSTRUCTIONS}{template.BREAK}Text: Ünder 12,345 čars\n\tit's 你好,"
+        f" “quoted”.{template.BREAK}Question:{template.CUE}"
     )
     ids, others = (each(text, add_special_tokens=False)["input_ids"] for each in (tokenizer, plain))
     if ids != others:
@@ -148,9 +148,9 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
             seed=parameters["seed"],
             rate=facts["rate"],
             scores=_table(measured) if measured else "",
-            before=prompts.plain(None).before + "Text: ",
-            between=f"{prompts.BREAK}Question: ",
-            cue=prompts.CUE,
+            before=template.plain(None).before + "Text: ",
+            between=f"{template.BREAK}Question: ",
+            cue=template.CUE,
         )
     )
 

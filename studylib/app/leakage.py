@@ -5,7 +5,7 @@ leakage(plan)
 
 import pandas as pd
 
-from studylib.data import prompts, squad
+from studylib.data import demonstrations, squad
 from studylib.experiments.plans import Plan
 from studylib.runs import inputs
 
@@ -34,7 +34,7 @@ def leakage(plan: Plan) -> pd.DataFrame:
             for digest, mode, seed in ways
             if digest == source.digest
             for demonstration, question in zip(
-                prompts.demonstrations(first, mode, training, seed), first, strict=True
+                demonstrations.choose(first, mode, training, seed), first, strict=True
             )
         )
         counts = {what: len(shared[what]) if what in shared else pd.NA for what in squad.SHARED}

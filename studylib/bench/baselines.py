@@ -29,7 +29,7 @@ from studylib.core.errors import StudyError
 from studylib.data import packing, vocabulary
 from studylib.data.packing import Pack
 from studylib.data.prompts import Prompt, longest_answer
-from studylib.evaluation import generate
+from studylib.evaluation.answers import clean
 from studylib.methods.divergences import forward_kl
 from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
@@ -319,7 +319,7 @@ class Generate(System):
                 stopping_criteria=self.match.line_end,
             )
         kept = [[token for token in row if token not in ends] for row in out[:, width:].tolist()]
-        return [generate.clean(vocabulary.text(words, row)) for row in kept]
+        return [clean(vocabulary.text(words, row)) for row in kept]
 
 
 def alone(prompts: Iterable[Prompt]) -> list[tuple[list[int], list[int]]]:

@@ -1,7 +1,7 @@
 """What a student learns: questions with answers to learn, each with the part that it plays."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from studylib.data.squad import Question
@@ -23,14 +23,13 @@ class Example(Question):
 
 def of(question: Question) -> Example:
     """A question with its gold answers, as an example."""
-    values = {field.name: getattr(question, field.name) for field in fields(Question)}
-    return Example(**values, group=question.id)
+    return Example(**(vars(question) | {"role": GOLD, "group": question.id}))
 
 
 def with_target(source: Question, target: str, **changes: Any) -> Example:
     """An example of a question whose answer to learn is another text."""
-    answers = ((target, max(0, source.context.find(target))),)
-    return replace(of(source), answers=answers, **changes)
+    start = max(0, source.context.find(target))
+    return replace(of(source), answers=((target, start),), **changes)
 
 
 def from_json(items: Iterable[Mapping[str, Any]]) -> list[Example]:

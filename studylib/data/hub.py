@@ -7,7 +7,6 @@ hub:OWNER/NAME@COMMIT          # any other
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.sha import git_hash
 
 from studylib.core.errors import StudyError, redacted, sentence_of
 from studylib.core.filesystem import file_digest
@@ -127,12 +127,7 @@ def check(files: Iterable[Path]) -> None:
 
 def _digest(blob: Path) -> str:
     """A file's digest as the hub names files by it: git's, or sha256."""
-    if len(blob.name) != GIT:
-        return file_digest(blob)
-    content = blob.read_bytes()
-    return hashlib.sha1(
-        f"blob {len(content)}\0".encode() + content, usedforsecurity=False
-    ).hexdigest()
+    return git_hash(blob.read_bytes()) if len(blob.name) == GIT else file_digest(blob)
 
 
 def at_hand(rest: str, weights: bool = True) -> Path | None:
@@ -235,6 +230,4 @@ def damaged(folder: Path, error: Exception) -> StudyError:
 
 def known_config(name: str) -> transformers.PretrainedConfig:
     """The configuration of a known model, whatever is at hand."""
-
-    values = dict(known()[name]["config"])
-    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    return transformers.AutoConfig.for_model(**known()[name]["config"])

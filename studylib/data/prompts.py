@@ -1,49 +1,28 @@
-"""One template: instructions, an optional demonstration, context, question, answer; and its tokens.
-
-A way of prompting is named `zero-shot`, `one-shot` (one demonstration a seed), `one-shot random` or
-`one-shot retrieved` (one a context), each in plain form or, with `chat ` before it, in the
-tokenizer's own chat template.
+"""A question as tokens: instructions, an optional demonstration, context, question, answer.
 
 Segments are tokenised one by one, so that a packed row and a row of its own hold the same tokens:
 the prefix (up to and with the context), then per question a branch `question -> answer + EOS`.
 A context that does not fit is read in overlapping windows, never cut.
-
-What stands in data stays text: `<|endoftext|>` in a context is no end of text. It is shown in NFC,
-which some tokenizers write anyway, and an answer to learn is one line, since an answer ends with
-its line.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, repeat, takewhile
-from random import Random
+from itertools import islice, takewhile
 
-import numpy as np
-
-from studylib.core.errors import StudyError, sentence_of
+from studylib.core.errors import StudyError
 from studylib.core.libraries import transformers
-from studylib.core.segmentation import composed, tokens
-from studylib.data import chat_templates, vocabulary
+from studylib.data import demonstrations, template
 from studylib.data.squad import Question, by_context
+from studylib.data.targets import line, target_of
+from studylib.data.template import Segments
 
-INSTRUCTIONS = "Answer the question with words from the text."
-BREAK = "\n\n"
-CONTEXT = "Text: {context}"
-QUESTION = "Question: {question}"
-CUE = "\nAnswer:"  # in plain form; a chat template has its own
-ASKING = ("what", "who", "when", "where", "which", "how", "why", "whose", "whom")
 # tokens an answer may have, or as many as the longest that is to be learnt in the same set
 ROOM = 32
-PLAIN = "take a prompting without `chat`"
-HERE = "\ufdd1"  # where a chat turn's question goes; no character at all, so in no text
-LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 @dataclass(frozen=True)
@@ -70,254 +49,6 @@ class Prompt:
     shared: int = 0
 
 
-@dataclass(frozen=True)
-class Segments:
-    """The text around context, question and answer: `before` the context, `cue` between question
-    and answer, `blank` before an answer.
-
-    `control` are the control tokens of a chat, which nothing from data may spell; the plain form
-    has none.
-    """
-
-    before: str
-    cue: str
-    blank: str
-    control: re.Pattern[str] | None = None
-
-    def prefix(self, context: str) -> str:
-        """All that the questions of a context share."""
-        return self.before + CONTEXT.format(context=self._data(context))
-
-    def given(self, question: Question) -> str:
-        """What follows for one of them, up to its answer."""
-        return BREAK + QUESTION.format(question=self._data(question.question.strip())) + self.cue
-
-    def answer(self, question: Question) -> str:
-        """The answer to learn, without the end of sequence."""
-        target = target_of(question)
-        return self.blank + self._data(target) if target else ""  # a teacher may say nothing
-
-    def ids(
-        self, tokenizer: transformers.PreTrainedTokenizerBase, texts: Sequence[str]
-    ) -> list[list[int]]:
-        """The tokens of such texts."""
-        return (
-            vocabulary.text_ids(tokenizer, texts)
-            if self.control is None
-            else vocabulary.chat_ids(tokenizer, texts, self.control)
-        )
-
-    def _data(self, text: str) -> str:
-        return (
-            composed(text)
-            if self.control is None
-            else vocabulary.guard(composed(text), self.control)
-        )
-
-
-def line(text: str) -> str:
-    """A gold answer as it can be said: in NFC, in one line."""
-    return LINE_BREAK.sub(" ", composed(text).strip())
-
-
-def target_of(question: Question) -> str:
-    """The answer to learn: the most frequent gold answer, the first among equals."""
-    return Counter(line(text) for text, _ in question.answers).most_common(1)[0][0]
-
-
-def place_of(answer: str, context: str) -> int:
-    """Where an answer that was said begins in a context as its file spells it; 0 where it does not
-    stand there."""
-    if (start := context.find(answer)) >= 0:
-        return start
-    spelt = re.search(r"\s+".join(map(re.escape, composed(answer).split())), composed(context))
-    start = spelt.start() if spelt else 0
-    return bisect_left(range(len(context)), start, key=lambda end: len(composed(context[:end])))
-
-
-def answered(question: Question, answer: str) -> Question:
-    """The question with this answer as the one to learn."""
-    return replace(question, answers=((answer, place_of(answer, question.context)),))
-
-
-def traits(question: Question) -> dict[str, str | int | float]:
-    """What may make a question hard: the word that it asks with (in English), the number of words
-    of the answer to learn, and where that stands in the context, from 0 to 1."""
-    target, words = target_of(question), re.findall(r"\w+", question.question.lower())
-    asks = (
-        next((word for word in words if word in ASKING), "other")
-        if question.language == "en"
-        else "other"
-    )
-    start = next(start for text, start in question.answers if line(text) == target)
-    return {
-        "asks": asks,
-        "answer_words": len(target.split()),
-        "answer_place": start / max(1, len(question.context)),
-    }
-
-
-def plain(shown: Question | None) -> Segments:
-    """The template as it stands above."""
-    around = Segments(INSTRUCTIONS + BREAK, CUE, " ")
-    if shown is None:
-        return around
-    example = around.prefix(shown.context) + around.given(shown) + around.answer(shown)
-    return replace(around, before=example + BREAK)
-
-
-def chat(
-    tokenizer: transformers.PreTrainedTokenizerBase, shown: Sequence[Question | None]
-) -> list[Segments]:
-    """A user's turn with instructions, context and question; each demonstration is an exchange
-    before it.
-
-    Raises StudyError where the tokenizer has no chat template, or one that fails or does not show
-    the question.
-    """
-    whose = tokenizer.name_or_path or "This model"
-    if not tokenizer.chat_template:
-        raise StudyError(f"{whose} has no chat template: {PLAIN}.")
-    control = vocabulary.control_tokens(tokenizer)
-    conversations = [_conversation(demonstration, control) for demonstration in shown]
-    try:
-        texts = chat_templates.render(
-            tokenizer.get_chat_template(), conversations, tokenizer.special_tokens_map
-        )
-    except ValueError as error:  # several templates, none of which is the default
-        raise StudyError(
-            f"The chat template of {whose} cannot be used ({sentence_of(error)[:200]}): {PLAIN}."
-        ) from error
-    except chat_templates.TemplateFailure as error:
-        raise StudyError(
-            f"The chat template of {whose} cannot be used ({sentence_of(error)[:300]}): {PLAIN}."
-        ) from None
-    if any(text.count(HERE) != 1 for text in texts):
-        raise StudyError(
-            f"The chat template of {whose} does not show what it is given, once: {PLAIN}."
-        )
-    return [
-        Segments(before, after, "", control)
-        for before, _, after in (text.partition(HERE) for text in texts)
-    ]
-
-
-def _conversation(shown: Question | None, control: re.Pattern[str]) -> list[dict[str, str]]:
-    """The turns of a chat, a demonstration's before that of the question."""
-    turns = [INSTRUCTIONS + BREAK + HERE]
-    if shown is not None:
-        example = Segments(INSTRUCTIONS + BREAK, "", "", control)
-        turns = [example.prefix(shown.context) + example.given(shown), example.answer(shown), HERE]
-    return [
-        {"role": ("user", "assistant")[number % 2], "content": turn}
-        for number, turn in enumerate(turns)
-    ]
-
-
-def none(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[None]:
-    """No demonstration."""
-    return [None] * len(questions)
-
-
-def fixed(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
-    """The seed's demonstration: the same for every context but those of its own article.
-
-    Drawn among the shorter half of the pool's questions by context; the shortest other one if all
-    of that half are of its article.
-    """
-    by_length = sorted(pool, key=lambda question: (len(question.context), question.id))
-    shorter, longer = by_length[: len(pool) // 2], by_length[len(pool) // 2 :]
-    Random(seed).shuffle(shorter)
-    order = [*shorter, *longer]
-    return [_apart(order, question) for question in questions]
-
-
-def drawn(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
-    """One at random for each context, whichever other contexts are asked."""
-    draws = (
-        map(Random(f"{seed} {question.context}").choice, repeat(pool, 100 * len(pool)))
-        for question in questions
-    )
-    return list(map(_apart, draws, questions))
-
-
-def retrieved(questions: Sequence[Question], pool: Sequence[Question], seed: int) -> list[Question]:
-    """The first question of the context that is nearest by BM25 (`bm25s`; Robertson and Zaragoza,
-    2009, §3.2, from memory)."""
-    import bm25s  # slow to import
-
-    first = [group[0] for group in by_context(pool)]
-    index, texts = bm25s.BM25(), [tokens(question.context, question.language) for question in first]
-    if any(texts):
-        index.index(texts, show_progress=False)
-    asked = (tokens(question.context, question.language) for question in questions)
-    scores = (
-        index.get_scores(words) if words and any(texts) else np.zeros(len(first)) for words in asked
-    )
-    return [
-        _apart((first[i] for i in np.argsort(-values, kind="stable")), question)
-        for values, question in zip(scores, questions, strict=True)
-    ]
-
-
-DEMONSTRATIONS: dict[str, Callable[[Sequence[Question], Sequence[Question], int], list]] = {
-    "zero-shot": none,
-    "one-shot": fixed,
-    "one-shot random": drawn,
-    "one-shot retrieved": retrieved,
-}
-MODES = tuple(form + shots for form in ("", "chat ") for shots in DEMONSTRATIONS)
-
-
-def _apart(candidates: Iterable[Question], question: Question) -> Question:
-    """The first candidate that is not of the asked question's article. Raises StudyError if there
-    is none."""
-    for candidate in candidates:
-        if candidate.article != question.article and candidate.context != question.context:
-            return candidate
-    raise StudyError(
-        f"No demonstration for article {question.article!r}: the training set needs a second"
-        " article."
-    )
-
-
-def check(mode: str) -> None:
-    """Raise StudyError for an unknown way of prompting."""
-    if mode not in MODES:
-        raise StudyError(f"prompting {mode!r} is unknown: use {', '.join(MODES)}.")
-
-
-def with_demonstration(mode: str, demonstration: str) -> str:
-    """The way of prompting with this demonstration, in the form (plain or chat) of `mode`; that
-    itself where none is named."""
-    if not demonstration:
-        return mode
-    return ("chat " if mode.startswith("chat ") else "") + demonstration
-
-
-def demonstrations(
-    questions: Sequence[Question], mode: str, pool: Sequence[Question], seed: int
-) -> list[Question | None]:
-    """For each question's context the demonstration that is shown with it, chosen from `pool`.
-    Raises StudyError for an unknown mode."""
-    check(mode)
-    return DEMONSTRATIONS[mode.removeprefix("chat ")](questions, pool, seed)
-
-
-def segments(
-    shown: Sequence[Question | None], tokenizer: transformers.PreTrainedTokenizerBase, mode: str
-) -> list[Segments]:
-    """The text around a context, for each demonstration."""
-    distinct = list(dict.fromkeys(shown))
-    texts = (
-        chat(tokenizer, distinct)
-        if mode.startswith("chat ")
-        else [plain(demonstration) for demonstration in distinct]
-    )
-    around = dict(zip(distinct, texts, strict=True))
-    return [around[demonstration] for demonstration in shown]
-
-
 def build(
     questions: Sequence[Question],
     tokenizer: transformers.PreTrainedTokenizerBase,
@@ -336,8 +67,8 @@ def build(
     that fits in no window.
     """
     groups = by_context(questions)
-    shown = demonstrations([group[0] for group in groups], mode, pool, seed)
-    texts = segments(shown, tokenizer, mode)
+    shown = demonstrations.choose([group[0] for group in groups], mode, pool, seed)
+    texts = template.segments(shown, tokenizer, mode)
     if not groups:
         return []
     whole = _tokenised(groups, texts, tokenizer)
@@ -391,10 +122,11 @@ def _sharing(
 ) -> list[list[Prompt]]:
     """The prompts of each context, told how many tokens they begin with that all of the same
     demonstration do."""
-    by_example: dict[Question | None, list[list[int]]] = {}
+    beginnings: dict[Question | None, list[list[int]]] = defaultdict(list)
     for prompts, example in zip(prompt_groups, shown, strict=True):
-        by_example.setdefault(example, []).extend(prompt.prefix for prompt in prompts)
-    shared = {example: _common(prefixes) for example, prefixes in by_example.items()}
+        # each keeps at least the last token of its prefix to itself
+        beginnings[example] += [prompt.prefix[:-1] for prompt in prompts]
+    shared = {example: _common(rows) for example, rows in beginnings.items()}
     return [
         [replace(prompt, shared=shared[example]) for prompt in prompts]
         for prompts, example in zip(prompt_groups, shown, strict=True)
@@ -402,16 +134,9 @@ def _sharing(
 
 
 def _common(rows: list[list[int]]) -> int:
-    """How many first tokens all rows share, leaving each at least one of its own; none where there
-    is one row only."""
-    if len(rows) == 1:
-        return 0
-    return sum(
-        1
-        for _ in takewhile(
-            lambda tokens: len(set(tokens)) == 1, zip(*(row[:-1] for row in rows), strict=False)
-        )
-    )
+    """How many first tokens all rows share; none where there is one row only."""
+    same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False))
+    return len(list(same)) if len(rows) > 1 else 0
 
 
 def _windowed(

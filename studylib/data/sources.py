@@ -23,14 +23,10 @@ but the first 100 that are drawn. `seen_paragraphs: 100` declares that the quest
 and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
 """
 
-import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -39,7 +35,7 @@ from studylib.core.errors import StudyError, sentence_of
 from studylib.core.filesystem import digest, file_digest
 from studylib.core.progress import watched
 from studylib.core.project import root
-from studylib.data import archives, hub, synthetic
+from studylib.data import archives, hub, squad_format, synthetic
 
 READING = 10  # bytes of memory for each of a JSON file
 DECLARED = {"seen_paragraphs"}  # what is known of a data set and changes nothing in it
@@ -75,8 +71,10 @@ COUNTS = {  # the least of each
     "facts": 1,
     "seed": 0,
 }
-MOST_GENERATED = 100_000  # contexts: more than SQuAD has five times over
-MOST_FACTS = 10  # a context has no more names to give
+MOST = {  # of what is generated
+    "facts": 10,  # a context has no more names to give
+    "paragraphs": 100_000,  # more than SQuAD has five times over
+}
 COMMITS = {"rajpurkar/squad": "7b6d24c440a36b6815f21b70d25016731768db1f"}
 # Questions in dev and test where context and question are in one language (facebookresearch/MLQA,
 # README.md).
@@ -166,9 +164,10 @@ def content(dataset: Mapping) -> tuple[object, str]:
         articles = [{"title": p["title"], "paragraphs": [p]} for p in paragraphs]
         return {"data": articles}, f"facts:{rest}"
     if kind == "hub":
-        return {"data": [_article(row, rest) for row in _from_hub(rest, dataset)]}, f"hub:{rest}"
+        articles = [squad_format.article(row, rest) for row in _from_hub(rest, dataset)]
+        return {"data": articles}, f"hub:{rest}"
     path = archives.member(rest) if kind == "archive" else _local(kind, rest, dataset)
-    return _read(path), str(path)
+    return squad_format.read(path), str(path)
 
 
 def official(dataset: Mapping) -> int | None:
@@ -239,10 +238,11 @@ def described(dataset: Mapping) -> tuple[str, str]:
 
 def _check_facts(split: str, dataset: Mapping) -> None:
     languages = dataset.get("languages", ["en"])
-    if dataset.get("facts", 1) > MOST_FACTS:
-        raise StudyError(
-            f"facts:{split}: facts must be at most {MOST_FACTS}, not {dataset['facts']}."
-        )
+    for key, most in MOST.items():
+        if dataset.get(key, 1) > most:
+            raise StudyError(
+                f"facts:{split}: {key} must be at most {most:,}, not {dataset[key]:,}."
+            )
     if split not in synthetic.SPLITS:
         raise StudyError(f"facts:{split} is unknown: the splits are {', '.join(synthetic.SPLITS)}.")
     if (
@@ -253,11 +253,6 @@ def _check_facts(split: str, dataset: Mapping) -> None:
         raise StudyError(
             f"facts:{split}: languages must be a list of {', '.join(synthetic.LANGUAGES)}, not"
             f" {languages!r}."
-        )
-    if dataset.get("paragraphs", 1) > MOST_GENERATED:
-        raise StudyError(
-            f"facts:{split}: paragraphs must be at most {MOST_GENERATED:,}, not"
-            f" {dataset['paragraphs']:,}."
         )
 
 
@@ -306,67 +301,3 @@ def _local(kind: str, rest: str, dataset: Mapping) -> Path:
             f" {there / 1e9:.1f} GB: make it smaller."
         )
     return path
-
-
-def _read(path: Path) -> object:
-    """SQuAD-format content of a JSON file, or of one of JSON lines."""
-    name = str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix != ".jsonl":
-            return json.loads(text, object_pairs_hook=_mapping)
-        articles = []
-        # splitlines() would split at U+2028 inside a text
-        for number, line in enumerate(text.split("\n"), start=1):
-            name = f"{path}, line {number}"
-            if line.strip():
-                articles.append(_article(json.loads(line, object_pairs_hook=_mapping), name))
-        return {"data": articles}
-    # of bytes, of JSON, of a number with thousands of digits; of brackets in brackets
-    except (ValueError, RecursionError) as error:
-        raise StudyError(
-            f"{name} is not JSON in UTF-8 ({error}): give a SQuAD-format file."
-        ) from error
-
-
-def _mapping(pairs: list[tuple[str, object]]) -> dict:
-    """A JSON object, none of whose keys may come twice: which of them was meant?"""
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        names = Counter(name for name, _ in pairs)
-        raise ValueError(
-            f"the key {next(name for name, count in names.items() if count > 1)!r} twice in one"
-            " object"
-        )
-    return mapping
-
-
-def _article(item: Any, name: str) -> dict:
-    """One row {id, context, question, answers} in SQuAD's form; without a title the context is its
-    own article.
-
-    `answers` is a list of {text, answer_start}, or the hub's {text: [...], answer_start: [...]}.
-    """
-    try:
-        answers, context = item["answers"], item["context"]
-        if isinstance(answers, Mapping):
-            if not isinstance(answers["text"], list):
-                raise TypeError("text is no list")  # nor are its letters the answers
-            answers = [
-                {"text": text, "answer_start": start}
-                for text, start in zip(answers["text"], answers["answer_start"], strict=True)
-            ]
-        return {
-            "title": item.get("title") or sha256(context.encode()).hexdigest(),
-            "paragraphs": [
-                {
-                    "context": context,
-                    "qas": [{"id": item["id"], "question": item["question"], "answers": answers}],
-                }
-            ],
-        }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StudyError(
-            f"{name}: a row needs id, context, question and answers ({type(error).__name__}:"
-            f" {error})."
-        ) from error

@@ -44,9 +44,9 @@ class Loaded:
     def repeats(self) -> frozenset[str]:
         """Ids of the questions that ask what an earlier question of their paragraph asks; case,
         blanks and the composition of letters apart."""
-        first: dict[tuple[str, str, str], str] = {}
-        for q in self.questions:
-            first.setdefault((q.article, q.context, _plain(q.question)), q.id)
+        first = {  # in the end the id of the first of each
+            (q.article, q.context, _plain(q.question)): q.id for q in reversed(self.questions)
+        }
         return frozenset(q.id for q in self.questions) - frozenset(first.values())
 
     @cached_property
@@ -173,20 +173,19 @@ def by_context(questions: Sequence[Question]) -> list[list[Question]]:
 
 
 LONGEST = 1_000_000  # characters of a context, which a tokenizer takes some 400 bytes each for
-SHARED = ("articles", "contexts", "questions")
+SHARED: dict[str, Callable[[Question], str]] = {  # what a test set should not share with training
+    "articles": lambda question: composed(question.article),
+    "contexts": lambda question: _plain(question.context),
+    "questions": lambda question: _plain(question.question),
+}
 
 
 def shared(training: Sequence[Question], test: Sequence[Question]) -> dict[str, list[str]]:
     """What a test set has in common with the training questions, and should not: articles,
     contexts, questions, by their text in NFC, in which models see it."""
-    texts: dict[str, Callable[[Question], str]] = {
-        "articles": lambda q: composed(q.article),
-        "contexts": lambda q: _plain(q.context),
-        "questions": lambda q: _plain(q.question),
-    }
     return {
         what: sorted(set(map(text, test)) & set(map(text, training)))
-        for what, text in texts.items()
+        for what, text in SHARED.items()
     }
 
 

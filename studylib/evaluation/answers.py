@@ -44,6 +44,12 @@ class Answer:
         return math.exp(self.log_probability)
 
 
+def clean(text: str) -> str:
+    """The first line that says something: some models open with a newline (Pythia), or go on after
+    the answer."""
+    return text.strip().split("\n")[0].strip()
+
+
 def best(answers: Iterable[Answer]) -> dict[str, Answer]:
     """Per question the answer of the highest mean log-probability a token: one, where a context was
     asked in windows."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
 
 from studylib.core.libraries import transformers
 from studylib.data import packing, vocabulary
@@ -15,6 +14,7 @@ from studylib.data.prompts import Branch, Prompt
 from studylib.data.squad import Question
 from studylib.evaluation import generate, metrics
 from studylib.evaluation.answers import best
+from studylib.evaluation.decoding import Sampling
 from studylib.methods.views import Teacher, View, student_view
 
 Build = Callable[[Sequence[Question]], list[Prompt]]
@@ -50,8 +50,7 @@ class Models:
         """So many answers to each example's question; greedy at a temperature of 0."""
         asked = (self.models[model], self.tokenizer, self.build(examples))
         samplings = (
-            generate.Sampling(temperature, self.seed, n) if temperature else None
-            for n in range(number)
+            Sampling(temperature, self.seed, n) if temperature else None for n in range(number)
         )
         drawn = [best(generate.answer(*asked, sampling=way)) for way in samplings]
         return [[answers[example.id].text for answers in drawn] for example in examples]
@@ -76,9 +75,13 @@ class Models:
             branches = [replace(b, given=b.given + a, target=[]) for a, b in asked]
             prompts += [Prompt(packing.prefix(row), branches)] if asked else []
             going += asked
-        sampling = generate.Sampling(temperature, self.seed, number)
-        how: dict[str, Any] = {"longest": longest, "sampling": sampling}
-        sampled = generate.answer(self.models["student"], self.tokenizer, prompts, **how)
+        sampled = generate.answer(
+            self.models["student"],
+            self.tokenizer,
+            prompts,
+            longest=longest,
+            sampling=Sampling(temperature, self.seed, number),
+        )
         for (answer, branch), more in zip(going, sampled, strict=True):
             tokens, end = list(more.ids), branch.target[-1:]
             if more.tokens > len(tokens):  # a token ended it

@@ -21,17 +21,16 @@ class QuestionAnswering(evaluate.Metric):
     `studylib.evaluation.metrics`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        features = {
-            "predictions": datasets.Value("string"),
-            "references": datasets.Sequence(datasets.Value("string")),
-        }
         return evaluate.MetricInfo(
             description=metrics.__doc__,
             citation="",
             inputs_description=(
                 "predictions: an answer each; references: its gold answers; language; rules."
             ),
-            features=datasets.Features(features),
+            features=datasets.Features(
+                predictions=datasets.Value("string"),
+                references=datasets.Sequence(datasets.Value("string")),
+            ),
         )
 
     def _compute(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 from studylib.core.errors import StudyError
@@ -49,23 +49,14 @@ def _f1(prediction: list[str], gold: list[str]) -> float:
     return 2 * same / (len(prediction) + len(gold)) if same else 0.0
 
 
-@dataclass(frozen=True)
-class _Tokenizer:
-    """Lower case, no punctuation, MLQA's segmentation: `rouge-score`'s own drops all but a-z and
-    0-9."""
-
-    language: str
-
-    def tokenize(self, text: str) -> list[str]:
-        """As the library's tokenizers do it."""
-        return tokens(text, self.language)
-
-
 @cache
 def _rouge(language: str) -> Any:
+    """Scores words in lower case without punctuation, in MLQA's segmentation: `rouge-score`'s own
+    drops all but a-z and 0-9."""
     from rouge_score.rouge_scorer import RougeScorer  # brings nltk, and plans score nothing
 
-    return RougeScorer(["rougeL"], tokenizer=_Tokenizer(language))
+    tokenizer = SimpleNamespace(tokenize=partial(tokens, language=language))
+    return RougeScorer(["rougeL"], tokenizer=tokenizer)
 
 
 def rouge_l(prediction: str, golds: Sequence[str], *, language: str = "en") -> float:

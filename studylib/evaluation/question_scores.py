@@ -9,7 +9,7 @@ import numpy as np
 
 from studylib.core import labels, segmentation
 from studylib.core.filesystem import digest
-from studylib.data import prompts
+from studylib.data import targets
 from studylib.data.squad import Loaded
 from studylib.evaluation import metrics
 
@@ -39,7 +39,7 @@ def of(
             "question": question.id,
             "paragraph": loaded.paragraphs[question.id],
             "repeat": question.id in loaded.repeats,
-            **prompts.traits(question),
+            **targets.traits(question),
             **metrics.score(text, [gold for gold, _ in question.answers], **how),
             "probability": answers[question.id]["probability"],
             "agreement": (

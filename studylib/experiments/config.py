@@ -13,7 +13,7 @@ from studylib.core import naming, segmentation, sizes
 from studylib.core.checks import Count, Number, Rate, check_lists
 from studylib.core.errors import StudyError
 from studylib.core.machine import Machine
-from studylib.data import prompts, sources
+from studylib.data import demonstrations, sources
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.models.precision import Precision
@@ -26,7 +26,7 @@ FACTS = {"source": "facts:test", "paragraphs": 8, "facts": 3}
 
 
 def _prompt(mode: str) -> str:
-    prompts.check(mode)
+    demonstrations.check(mode)
     return mode
 
 

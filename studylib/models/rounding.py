@@ -140,8 +140,8 @@ def _round(tensor: Tensor) -> Tensor:
 
 def _attention(*given: Any, **how: Any) -> Tensor:
     """Attention of rounded queries, keys and values, in float32 up to its rounded result."""
-    named = {name: _operand(value) for name, value in how.items()}
-    return scaled_dot_product_attention(*map(_operand, given), **named).bfloat16()
+    rounded = {name: _operand(value) for name, value in how.items()}
+    return scaled_dot_product_attention(*map(_operand, given), **rounded).bfloat16()
 
 
 def _operand(value: Any) -> Any:

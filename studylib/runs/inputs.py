@@ -116,7 +116,7 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     if (targets := run.parameters["targets"]) in ("sequence_kd", planning.WITHHELD):
         gold = {q.id for q in source.labelled} if targets == planning.WITHHELD else set()
         return [
-            q if q.id in gold else prompts.answered(q, teacher_answers[q.id]["text"])
+            q if q.id in gold else targets.answered(q, teacher_answers[q.id]["text"])
             for q in source.questions
         ]
     right = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from studylib.core import sharding
 from studylib.core.libraries import transformers
 from studylib.core.progress import Progress
-from studylib.data import packing, prompts, vocabulary
+from studylib.data import demonstrations, packing, vocabulary
 from studylib.evaluation import metrics
 from studylib.evaluation.answers import best
 from studylib.evaluation.ask import Models
@@ -58,7 +58,7 @@ class Supervision:
     def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all; where it
         reads another `demonstration` than it is asked with, after that."""
-        prompted = prompts.with_demonstration(self.prompted, demonstration)
+        prompted = demonstrations.with_demonstration(self.prompted, demonstration)
         return self._once(
             ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration])),
             lambda label: states.plan(

@@ -25,7 +25,7 @@ from studylib.core import project
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import home as home_of_runs
 from studylib.core.progress import spoken
-from studylib.data import archives
+from studylib.data import archives, downloads
 from studylib.experiments import plans
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -42,7 +42,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]) -> None:
     monkeypatch.setattr(
         archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"model.gguf": "0" * 64}, 7)}
     )
-    monkeypatch.setattr(archives, "_address", lambda archive: f"{address}/toy.whl")
+    monkeypatch.setattr(downloads, "address", lambda archive, _: f"{address}/toy.whl")
 
 
 @pytest.mark.parametrize(

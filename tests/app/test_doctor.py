@@ -260,7 +260,7 @@ def test_an_offline_hub_and_a_missing_index_are_said(monkeypatch: pytest.MonkeyP
     def none() -> list[str]:
         raise StudyError("pip is not installed here")
 
-    monkeypatch.setattr(archives, "indexes", none)
+    monkeypatch.setattr(doctor, "indexes", none)
     assert doctor._index().startswith("no package index (pip is not installed here)")
 
 

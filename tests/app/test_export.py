@@ -15,7 +15,7 @@ from miniatures import FAMILIES, model, planned, tokenizer
 from studylib.app import cli, export, study
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
-from studylib.data import prompts
+from studylib.data import prompts, template
 from studylib.data import squad as data_squad
 from studylib.evaluation.lm_eval import squad_study
 from studylib.models import loading
@@ -42,7 +42,7 @@ print(json.dumps(said))
 
 def alone(folder: Path, questions: list, work: Path) -> list[str]:
     """What a folder answers where the study is not at hand."""
-    segments = prompts.plain(None)
+    segments = template.plain(None)
     (work / "asked.json").write_text(
         json.dumps([[segments.prefix(q.context), segments.given(q)] for q in questions])
     )

@@ -4,7 +4,7 @@ import pytest
 from miniatures import FACTS, planned
 
 from studylib.app import study
-from studylib.data import prompts
+from studylib.data import demonstrations
 from studylib.runs import inputs
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,9 @@ def test_what_test_sets_share_with_training_is_counted(raw):
 
 def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch):
     plan = planned(raw)
-    monkeypatch.setitem(prompts.DEMONSTRATIONS, "one-shot", lambda asked, pool, seed: list(asked))
+    monkeypatch.setitem(
+        demonstrations.DEMONSTRATIONS, "one-shot", lambda asked, pool, seed: list(asked)
+    )
     assert study.leakage(plan).demonstrations.tolist() == [
         0,
         0,

@@ -18,7 +18,7 @@ import pytest
 
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import NoRoom
-from studylib.data import archives
+from studylib.data import archives, downloads
 
 CONTENT = b"what is wanted\n"
 HOSTILE = b"open('escaped', 'w').write('run')\n"
@@ -62,7 +62,9 @@ def pin(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]):
         }
         whole = sha256 or sha((folder / packed).read_bytes())
         monkeypatch.setattr(archives, "PINNED", {TOY: archives.Archive(whole, named, 7)})
-        monkeypatch.setattr(archives, "_address", lambda archive: f"{address}/{Path(packed).name}")
+        monkeypatch.setattr(
+            downloads, "address", lambda archive, _: f"{address}/{Path(packed).name}"
+        )
 
     return set_pin
 
@@ -176,7 +178,7 @@ def test_without_a_network_it_says_so(
 ):
     pin("toy.whl", sha256="0" * 64)
     monkeypatch.setattr(
-        archives, "_address", lambda archive: f"http://127.0.0.1:{refused_port}/toy.whl"
+        downloads, "address", lambda archive, _: f"http://127.0.0.1:{refused_port}/toy.whl"
     )
     with pytest.raises(StudyError, match=f"{TOY} could not be fetched .*check the network"):
         archives.member(f"{TOY}/wanted.txt")
@@ -193,9 +195,9 @@ def test_what_is_no_http_is_refused(pin, home: Path, monkeypatch: pytest.MonkeyP
     with TCPServer(("127.0.0.1", 0), Answer) as server:
         Thread(target=server.handle_request).start()
         monkeypatch.setattr(
-            archives,
-            "_address",
-            lambda archive: f"http://127.0.0.1:{server.server_address[1]}/toy.whl",
+            downloads,
+            "address",
+            lambda archive, _: f"http://127.0.0.1:{server.server_address[1]}/toy.whl",
         )
         with pytest.raises(StudyError, match=TOY):
             archives.member(f"{TOY}/wanted.txt")
@@ -235,7 +237,9 @@ def cutting(monkeypatch: pytest.MonkeyPatch, pin, tmp_path: Path) -> Iterator[ty
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         pin("toy.whl", sha256=sha(handler.content))
         monkeypatch.setattr(
-            archives, "_address", lambda archive: f"http://127.0.0.1:{server.server_port}/toy.whl"
+            downloads,
+            "address",
+            lambda archive, _: f"http://127.0.0.1:{server.server_port}/toy.whl",
         )
         yield handler
         server.shutdown()
@@ -252,7 +256,7 @@ def test_what_has_come_is_kept_for_the_next_call(
     cutting: type[Cutting], home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     cutting.most, there = 40, len(cutting.content)
-    monkeypatch.setattr(archives, "TRIES", 2)
+    monkeypatch.setattr(downloads, "TRIES", 2)
     with pytest.raises(
         StudyError,
         match=r"cut off\): check the network and run again, which goes on from the 0\.0 MB",
@@ -395,9 +399,9 @@ def test_the_address_comes_from_the_index_that_pip_is_configured_for(
         "PINNED",
         dict.fromkeys((TOY, "toy==3.0"), archives.Archive("", {"wanted.txt": "0"}, 1)),
     )
-    assert archives._address(TOY) == f"{address}/{old.name}"
+    assert downloads.address(TOY, "wait") == f"{address}/{old.name}"
     with pytest.raises(StudyError, match=r"The package index has no toy==3\.0: check the network"):
-        archives._address("toy==3.0")
+        downloads.address("toy==3.0", "wait")
 
 
 def test_an_index_that_cannot_be_asked_is_refused(
@@ -405,7 +409,7 @@ def test_an_index_that_cannot_be_asked_is_refused(
 ):
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{refused_port}/simple/")
     with pytest.raises(StudyError, match=f"No package index could be asked for {TOY}"):
-        archives._address(TOY)
+        downloads.address(TOY, "wait")
 
 
 def test_everything_pinned_has_checksums():
@@ -489,7 +493,7 @@ def test_an_archive_of_an_address_is_fetched_from_there_and_checked_as_a_whole(
         sha(packed.read_bytes()), {"wanted.json": ""}, 7, f"{served[1]}/set.zip"
     )
     monkeypatch.setattr(archives, "PINNED", {"SET": pinned})
-    monkeypatch.setattr(archives, "_address", lambda archive: pytest.fail("an index was asked"))
+    monkeypatch.setattr(downloads, "address", lambda archive, _: pytest.fail("an index was asked"))
     assert archives.member("SET/wanted.json").read_bytes() == CONTENT
     assert archives.pinned("SET/wanted.json")[2] == f"{pinned.sha256}/wanted.json"
     archives.location("SET/wanted.json").unlink()
@@ -522,7 +526,7 @@ def in_parts(
     monkeypatch.setattr(
         archives, "_hub_address", lambda pinned, name: f"http://127.0.0.1:{refused_port}/{name}"
     )
-    monkeypatch.setattr(archives, "_address", lambda part: f"{address}/{wheels[part].name}")
+    monkeypatch.setattr(downloads, "address", lambda part, _: f"{address}/{wheels[part].name}")
     return wheels
 
 
@@ -551,7 +555,7 @@ def test_parts_that_were_fetched_before_are_not_fetched_again(
     monkeypatch.setattr(
         archives,
         "_download",
-        lambda url, path, title: (asked.append(title), download(url, path, title)),
+        lambda name, path, url="": (asked.append(name), download(name, path, url)),
     )
     assert archives.member("whole/whole.bin").read_bytes() == b"".join(PIECES)
     assert asked == ["whole", second]
@@ -588,7 +592,7 @@ def test_the_hub_serves_a_published_file_where_it_can_be_reached(
     folder, address = served
     (folder / "whole.bin").write_bytes(b"".join(PIECES))
     monkeypatch.setattr(archives, "_hub_address", lambda pinned, name: f"{address}/{name}")
-    monkeypatch.setattr(archives, "_address", lambda part: pytest.fail("the index was asked"))
+    monkeypatch.setattr(downloads, "address", lambda part, _: pytest.fail("the index was asked"))
     assert archives.member("whole/whole.bin").read_bytes() == b"".join(PIECES)
 
 

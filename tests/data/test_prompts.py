@@ -14,9 +14,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from studylib.core.errors import StudyError
-from studylib.data import chat_templates, prompts
+from studylib.data import chat_templates, demonstrations, prompts, targets, template
 from studylib.data.squad import Question, by_context
-from studylib.evaluation import generate, metrics
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import clean
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +60,6 @@ def text(tokenizer: PreTrainedTokenizerFast, prompt: prompts.Prompt, number: int
     return tokenizer.decode(prompt.prefix + branch.given + branch.target[:-1])
 
 
-@pytest.mark.parametrize(
-    ("answers", "target"),
-    [
-        (("Tiru",), "Tiru"),
-        (("Kamo", "Tiru", "Tiru"), "Tiru"),
-        (("Tiru", "Kamo"), "Tiru"),
-        (("Kamo", "Tiru", "Tiru", "Kamo"), "Kamo"),
-        (("in", "lives", "Tiru", "Tiru", "lives"), "lives"),
-        ((" Tiru", "Kamo", "Tiru "), "Tiru"),
-    ],
-)
-def test_target_is_the_most_frequent_answer_and_the_first_among_equals(answers: tuple, target: str):
-    assert (
-        prompts.target_of(Question("q", "A", "c", "?", tuple((answer, 0) for answer in answers)))
-        == target
-    )
-
-
 def test_zero_shot_text_to_the_letter(tokenizer: PreTrainedTokenizerFast):
     asked = [
         question("q1", asked=" Where does Kamo live?\n"),
@@ -112,7 +95,7 @@ def test_tokens_of_the_segments_say_the_rendered_text(
     )
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
     whole = (
-        f"{prompts.INSTRUCTIONS}\n\nText: {context}\n\nQuestion: {asked.question}\nAnswer:"
+        f"{template.INSTRUCTIONS}\n\nText: {context}\n\nQuestion: {asked.question}\nAnswer:"
         f" {context.split()[0]}"
     )
     assert text(tokenizer, prompt) == unicodedata.normalize("NFC", whole)
@@ -158,7 +141,7 @@ def test_no_demonstration_comes_from_the_asked_article(
 
 
 def fixed(pool: list[Question], seed: int, asked: Question) -> Question:
-    (demonstration,) = prompts.fixed([asked], pool, seed)
+    (demonstration,) = demonstrations.fixed([asked], pool, seed)
     return demonstration
 
 
@@ -190,10 +173,10 @@ def test_a_long_demonstration_is_better_than_none():
 
 def test_a_random_demonstration_is_one_a_context_and_follows_its_seed():
     asked = [group[0] for group in by_context(library(6))]
-    shown = prompts.drawn(asked, library(6), 3)
-    assert prompts.drawn(asked[4:], library(6), 3) == shown[4:]  # whichever others are asked
+    shown = demonstrations.drawn(asked, library(6), 3)
+    assert demonstrations.drawn(asked[4:], library(6), 3) == shown[4:]  # whichever others are asked
     assert len({example.id for example in shown}) > 6
-    assert shown != prompts.drawn(asked, library(6), 4)
+    assert shown != demonstrations.drawn(asked, library(6), 4)
     assert all(a.article != b.article for a, b in zip(shown, asked, strict=True))
 
 
@@ -207,9 +190,9 @@ def question_with(*words: str, article: str) -> Question:
 def test_the_retrieved_demonstration_is_the_nearest_by_words_of_another_article():
     pool = [question_with(a, b, article=f"{a}-{b}") for a in WORDS for b in WORDS if a < b]
     asked = question_with("poem", "engine", "engine", article="mine")
-    (nearest,) = prompts.retrieved([asked], pool, 0)
+    (nearest,) = demonstrations.retrieved([asked], pool, 0)
     assert nearest.article == "engine-poem"
-    (next_best,) = prompts.retrieved([replace(asked, article="engine-poem")], pool, 0)
+    (next_best,) = demonstrations.retrieved([replace(asked, article="engine-poem")], pool, 0)
     assert "engine" in next_best.article and next_best.article != "engine-poem"
 
 
@@ -238,7 +221,7 @@ def test_retrieval_ranks_as_the_formula_of_bm25():
 
     for number in range(10):
         asked = question_with(*rng.choices(WORDS, k=4), article="mine")
-        (nearest,) = prompts.retrieved([asked], pool, 0)
+        (nearest,) = demonstrations.retrieved([asked], pool, 0)
         best = max(
             score(asked.context.split(), text)
             for text, candidate in zip(texts, pool, strict=True)
@@ -268,7 +251,7 @@ def test_contexts_are_compared_by_words_in_every_script(
     def context(name: str, text: str) -> Question:
         return Question(name, name, text, "?", ((text[:2], 0),), language)
 
-    (nearest,) = prompts.retrieved(
+    (nearest,) = demonstrations.retrieved(
         [context("q", asked)], [context("other", other), context("near", near)], 0
     )
     assert nearest.id == "near"
@@ -281,12 +264,12 @@ def test_contexts_without_words_have_a_demonstration_as_well(wordless: str):
         question("b", "B", wordless, answers=(wordless[0],)),
     ]
     asked = question("q", "C", wordless + wordless, answers=(wordless[0],))
-    assert prompts.retrieved([asked], pool, 0)[0].id == "a"
-    assert prompts.retrieved([asked], pool[1:], 0)[0].id == "b"
+    assert demonstrations.retrieved([asked], pool, 0)[0].id == "a"
+    assert demonstrations.retrieved([asked], pool[1:], 0)[0].id == "b"
 
 
 @pytest.mark.parametrize(
-    "mode", [mode for mode in prompts.MODES if "one-shot" in mode and "chat" not in mode]
+    "mode", [mode for mode in demonstrations.MODES if "one-shot" in mode and "chat" not in mode]
 )
 def test_no_one_shot_shows_the_asked_article(mode: str, tokenizer: PreTrainedTokenizerFast):
     asked = library(4)
@@ -339,7 +322,7 @@ def test_chat_tokens_are_those_of_the_template_itself(mode: str, chatting: PreTr
             turns = [f"Text: {q.context}\n\nQuestion: {q.question}"]
             if mode == "chat one-shot":
                 turns = [f"Text: {shown.context}\n\nQuestion: {shown.question}", "Belu", *turns]
-            turns[0] = f"{prompts.INSTRUCTIONS}\n\n{turns[0]}"
+            turns[0] = f"{template.INSTRUCTIONS}\n\n{turns[0]}"
             messages = [
                 {"role": ("user", "assistant")[i % 2], "content": turn}
                 for i, turn in enumerate(turns)
@@ -429,7 +412,7 @@ def test_windows_cut_nothing_silently(longest: int, mode: str, tokenizer: PreTra
     for prompt in trained:
         context = tokenizer.decode(prompt.prefix).rpartition("\n\nText: ")[2]
         for branch in prompt.branches:
-            assert prompts.target_of(branch.question) in context
+            assert targets.target_of(branch.question) in context
             assert len(prompt.prefix) + len(branch.given) + len(branch.target) <= longest
     assert all(prompt.branches for prompt in trained)
 
@@ -492,7 +475,7 @@ def test_prompts_of_a_fixed_demonstration_say_how_far_they_are_the_same(
         "Answer: article" in tokenizer.decode(list(start)) for start in starts
     )
     assert all(0 < prompt.shared < len(prompt.prefix) for prompt in built)
-    others = [mode for mode in prompts.MODES if mode != "one-shot" and "chat" not in mode]
+    others = [mode for mode in demonstrations.MODES if mode != "one-shot" and "chat" not in mode]
     assert {
         p.shared for mode in others for p in prompts.build(asked, tokenizer, mode=mode, pool=asked)
     } == {0}
@@ -566,13 +549,13 @@ def test_an_answer_with_line_breaks_is_learnt_in_one_line(
     asked = Question(
         "q", "A", "By\n" + " ".join(answers), "?", tuple((answer, 3) for answer in answers)
     )
-    assert prompts.target_of(asked) == target and prompts.traits(asked)["answer_words"] == len(
+    assert targets.target_of(asked) == target and targets.traits(asked)["answer_words"] == len(
         target.split()
     )
     (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
     assert tokenizer.decode(prompt.branches[0].target[:-1]) == f" {target}"
     if "\n" in answers[0]:
-        assert metrics.exact_match(generate.clean(f" {target}"), answers) == 1.0
+        assert metrics.exact_match(clean(f" {target}"), answers) == 1.0
 
 
 def test_an_answer_with_a_line_break_stands_in_the_window_that_is_learnt(
@@ -600,15 +583,6 @@ def test_two_spellings_of_one_text_are_one_prompt(tokenizer: PreTrainedTokenizer
         (prompt,) = prompts.build([asked], tokenizer, mode="one-shot", pool=[shown])
         built.append((prompt.prefix, prompt.branches[0].given, prompt.branches[0].target))
     assert built[0] == built[1]
-
-
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_an_answer_is_found_where_it_stands_in_whichever_spelling(form: str):
-    context = unicodedata.normalize(form, "René and Zoé\nlive in Orléans, Zoé does.")
-    for answer, rest in (("Orléans", "Orle"), ("Zoé live", "Zo")):
-        place = prompts.place_of(answer, context)
-        assert unicodedata.normalize("NFD", context[place:]).startswith(rest) and place > 3
-    assert prompts.place_of("nowhere", context) == prompts.place_of("", context) == 0
 
 
 DATED = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from studylib.core.errors import StudyError
-from studylib.data import prompts
 from studylib.data import squad as data_squad
+from studylib.data import targets
 from studylib.data.squad import Question
 
 
@@ -290,7 +290,7 @@ def test_prompts_of_the_committed_sets_are_what_they_were_before_texts_were_norm
                 and "<|" not in text
                 and "<repo_name>" not in text
             )
-        assert "\n" not in prompts.target_of(q)
+        assert "\n" not in targets.target_of(q)
 
 
 def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save: Callable):

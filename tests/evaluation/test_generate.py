@@ -10,8 +10,8 @@ from miniatures import FAMILIES, built, model, tokenizer, unpack
 
 from studylib.app import forecast, notebooks
 from studylib.data import archives, prompts, squad
-from studylib.evaluation import generate
-from studylib.evaluation.answers import Answer, best
+from studylib.evaluation import decoding, generate
+from studylib.evaluation.answers import Answer, best, clean
 from studylib.models.precision import products_in, round_frozen
 from studylib.runs import inputs
 from studylib.store.store import Store
@@ -28,7 +28,7 @@ def generated(net, prompt, branch, longest):
         eos_token_id=tokenizer().eos_token_id,
         pad_token_id=tokenizer().pad_token_id,
     )
-    return generate.clean(tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+    return clean(tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -150,8 +150,8 @@ def test_contexts_that_are_answered_together_begin_alike_and_have_about_as_many_
 
 
 def test_contexts_that_are_read_together_are_alike_in_length(monkeypatch):
-    monkeypatch.setattr(generate, "_length", lambda length: length)
-    assert generate._alike([302, 104, 100, 105, 300, 106, 301]) == [[2, 1, 3], [5], [4, 6, 0]]
+    monkeypatch.setattr(decoding, "length", lambda length: length)
+    assert decoding._alike([302, 104, 100, 105, 300, 106, 301]) == [[2, 1, 3], [5], [4, 6, 0]]
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -160,7 +160,7 @@ def test_contexts_that_are_answered_together_are_answered_as_each_alone(family):
     net, prompts = model(family, tie_word_embeddings=False), built("zero-shot", 3)
     with torch.no_grad():
         net.get_output_embeddings().weight[tokenizer().eos_token_id] *= 8
-    assert len(generate._alike(prompts)) > 3 and len({len(p.branches) for p in prompts}) > 1
+    assert len(decoding._alike(prompts)) > 3 and len({len(p.branches) for p in prompts}) > 1
     together, alone = (
         generate.answer(net, tokenizer(), prompts, batch=batch, longest=12, gold=True)
         for batch in (len(prompts), 1)
@@ -173,9 +173,9 @@ def test_contexts_that_are_answered_together_are_answered_as_each_alone(family):
 
 def test_a_demonstration_is_read_once(monkeypatch):
     net, prompts, seen = model("llama"), built("one-shot", 3), []
-    forward = generate._forward
+    forward = decoding._forward
     monkeypatch.setattr(
-        generate, "_forward", lambda *given: seen.append(given[2].shape) or forward(*given)
+        decoding, "_forward", lambda *given: seen.append(given[2].shape) or forward(*given)
     )
     generate.answer(net, tokenizer(), prompts, batch=1, longest=1)
     starts = {tuple(p.prefix[: p.shared]) for p in prompts}
@@ -341,7 +341,7 @@ def test_a_turn_that_ends_in_another_special_token_than_eos_ends_the_answer(fami
     ],
 )
 def test_a_leading_newline_is_no_empty_answer(text, expected):
-    assert generate.clean(text) == expected
+    assert clean(text) == expected
 
 
 @pytest.mark.small

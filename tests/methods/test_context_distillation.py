@@ -6,7 +6,7 @@ from miniatures import built, compared, model, packs, prompted, unpack
 from short_training import VOCABULARY, teacher_of
 
 from studylib.core.errors import StudyError
-from studylib.data import prompts
+from studylib.data import demonstrations
 from studylib.data.packing import collate
 from studylib.methods import stages
 from studylib.methods.context_distillation import ContextDistillation
@@ -56,8 +56,8 @@ def test_the_loss_compares_a_teacher_that_reads_a_demonstration_with_a_student_t
     ],
 )
 def test_the_teacher_reads_in_the_students_form(mode, demonstration, expected):
-    assert prompts.with_demonstration(mode, demonstration) == expected
-    prompts.check(expected)
+    assert demonstrations.with_demonstration(mode, demonstration) == expected
+    demonstrations.check(expected)
 
 
 def student_of(raw, **changes):

@@ -11,8 +11,8 @@ from short_training import VOCABULARY, teacher_of
 from torch.distributions import Categorical
 
 from studylib.data.packing import schedule
-from studylib.data.prompts import line
-from studylib.evaluation import generate
+from studylib.data.targets import line
+from studylib.evaluation import decoding, generate
 from studylib.methods import stages
 from studylib.methods.base import Sampler
 from studylib.methods.divergences import forward_kl
@@ -184,9 +184,9 @@ def test_answers_of_several_tokens_a_step_are_those_of_a_loop_without_a_cache(fa
 @torch.no_grad()
 def test_no_place_is_read_after_the_longest_answer(monkeypatch):
     net, prompts, seen = sharp("llama"), built("zero-shot", 2), [0]
-    forward = generate._forward
+    forward = decoding._forward
     monkeypatch.setattr(
-        generate, "_forward", lambda *given: seen.append(int(given[3].max())) or forward(*given)
+        decoding, "_forward", lambda *given: seen.append(int(given[3].max())) or forward(*given)
     )
     how = {"masks": [VOCABULARY] * 3, "entropy": 0.0}
     generate.answer(net, tokenizer(), prompts, longest=5, **how)

@@ -5,7 +5,7 @@ import torch
 from miniatures import built, model, tokenizer
 from short_training import VOCABULARY, asker, build, rows_of
 
-from studylib.data import examples, prompts
+from studylib.data import examples, targets
 from studylib.evaluation import generate
 from studylib.evaluation.answers import best
 from studylib.methods import stages
@@ -19,7 +19,7 @@ LEARNT = [examples.of(branch.question) for prompt in built() for branch in promp
 def test_the_student_learns_what_the_teacher_says():
     """Asked for itself, without the method, and put into rows as `targets: sequence_kd` does."""
     answers = best(generate.answer(model("llama", seed=1), tokenizer(), build(LEARNT)))
-    expected = build([prompts.answered(q, answers[q.id].text) for q in LEARNT])
+    expected = build([targets.answered(q, answers[q.id].text) for q in LEARNT])
     rows = rows_of(SequenceKd)
     for row, prompt in zip(rows, expected, strict=True):
         assert [b.target for b in row.asked] == [b.target for b in prompt.branches]

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from studylib.core.errors import StudyError
 from studylib.data import packing
 from studylib.evaluation import generate
+from studylib.evaluation.answers import clean
 from studylib.models import configurations, loading, parts
 
 # What changes nothing: the model is the one that its weights say.
@@ -200,7 +201,7 @@ def check_computes_as(folder: Path, reference: torch.nn.Module) -> None:
     for answer, row in zip(answers, rows, strict=True):
         ids = torch.tensor([row.ids[: row.answers.at[0] + 1]])
         generated = net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5)
-        assert answer.margin < 1e-3 or answer.text == generate.clean(
+        assert answer.margin < 1e-3 or answer.text == clean(
             words.decode(generated[0, ids.shape[1] :], skip_special_tokens=True)
         )
 

@@ -7,7 +7,6 @@ import torch
 from miniatures import FAMILIES, model, tokenizer
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
-from transformers import modeling_gguf_pytorch_utils as gguf
 
 from studylib.app import notebooks
 from studylib.core.errors import StudyError
@@ -190,34 +189,3 @@ def test_a_damaged_tokenizer_is_refused_in_a_sentence(tmp_path):
         with pytest.raises(StudyError, match="cannot be loaded"):
             loading.tokenizer(f"path:{tmp_path}")
         (tmp_path / file).write_text(before)
-
-
-def test_embeddings_that_a_file_holds_apart_are_tied_by_the_outputs(tmp_path):
-    """Of a GGUF file's two copies the output's is the finer; the number of parameters must be the
-    published one."""
-    apart = model("qwen2", tie_word_embeddings=False)
-    output = apart.get_output_embeddings().weight
-    tied = parts.parameters(apart)["total"] - output.numel()
-    loading._tie(apart, tied, "archive:toy")
-    assert apart.get_input_embeddings().weight is output is apart.get_output_embeddings().weight
-    loading.save(apart, tokenizer(), tmp_path)
-    again, _ = loading.load_folder(tmp_path)
-    assert parts.parameters(again)["total"] == tied
-    assert torch.equal(again.get_input_embeddings().weight, output)
-    with pytest.raises(
-        StudyError, match=rf"archive:toy has {tied:,} parameters where 7 were published"
-    ):
-        loading._tie(apart, 7, "archive:toy")
-
-
-def test_reading_quantised_weights_draws_no_bar(capsys, monkeypatch, tmp_path):
-    def read(*_, **__):
-        list(gguf.tqdm(range(3), desc="weights"))
-        raise StudyError("read")
-
-    monkeypatch.setattr(loading, "locate", lambda _: ("archive", tmp_path))
-    monkeypatch.setattr(loading.archives, "member", lambda _: tmp_path / "toy.gguf")
-    monkeypatch.setattr(loading.transformers.AutoModelForCausalLM, "from_pretrained", read)
-    with pytest.raises(StudyError, match="read"):
-        loading.load("archive:toy==1.0/toy.gguf")
-    assert capsys.readouterr().err == ""

@@ -3,14 +3,15 @@ that knows them each."""
 
 from collections.abc import Mapping, Sequence
 
-from studylib.data import prompts
+from studylib.data import template
 from studylib.data.squad import Question
-from studylib.evaluation import generate, metrics
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import clean
 
 
 def prompt(row: Mapping) -> str:
     """The question as the study asks it, zero-shot and plain."""
-    segments = prompts.plain(None)
+    segments = template.plain(None)
     question = Question(row["id"], "", row["context"], row["question"], ())
     return segments.prefix(question.context) + segments.given(question)
 
@@ -22,5 +23,5 @@ def target(row: Mapping) -> str:
 
 def scores(row: Mapping, responses: Sequence[str]) -> dict[str, float]:
     """EM and F1 of 0 to 1 by SQuAD's rules, of the first line that says something."""
-    values = metrics.score(generate.clean(responses[0]), row["answers"]["text"])
+    values = metrics.score(clean(responses[0]), row["answers"]["text"])
     return {name: values[name] for name in ("exact_match", "f1")}
