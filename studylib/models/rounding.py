@@ -110,8 +110,8 @@ class _WideLinear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         cast = _round if torch.is_autocast_enabled("cpu") else Tensor.detach
         with torch.autocast("cpu", enabled=False):
-            operands = map(cast, (*gradients, *ctx.saved_tensors))
-            products = _gradients(*operands, ctx.needs_input_grad)[:2]
+            gradient, x, weight = map(cast, (*gradients, *ctx.saved_tensors))
+            products = _gradients(gradient, x, weight, ctx.needs_input_grad)[:2]
             of_bias = gradients[0].flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
             return *(None if each is None else cast(each) for each in products), of_bias
 
