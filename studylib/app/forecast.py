@@ -18,7 +18,8 @@ from studylib.methods.objective import Objective
 from studylib.models import flops, loading, prune
 from studylib.models.precision import products_in
 from studylib.runs import inputs, kinds, planning
-from studylib.runs.budget import SHARED, TRAINED, Text, Took, Work, example
+from studylib.runs.budget import SHARED, TRAINED, Took, Work
+from studylib.runs.token_counts import Text, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop
