@@ -25,7 +25,7 @@ from studylib.experiments import experiments
 from studylib.experiments.methods import Methods
 from studylib.experiments.search import FRESH, Search
 from studylib.methods.spaces import Float, Int, Range
-from studylib.store import exports
+from studylib.store import output_folder
 
 RANDOM = 8  # trials before the sampler learns from them
 TIE = 1e-6  # a nat of cross-entropy in points of F1: decides between equal scores alone
@@ -173,8 +173,8 @@ def _retrained(
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     """Replace the files of a folder by these, all or none; one search of a profile at a time."""
-    with exports.alone(folder.parent):
+    with output_folder.alone(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
-        with exports.draft(folder) as draft:
+        with output_folder.draft(folder) as draft:
             for name, text in files.items():
                 (draft / name).write_text(text, encoding="utf-8")

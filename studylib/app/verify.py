@@ -31,7 +31,7 @@ from studylib.evaluation.answers import best
 from studylib.experiments.plans import Asked
 from studylib.runs import answers as answering
 from studylib.runs import inputs, token_counts
-from studylib.store import exports
+from studylib.store import exports, output_folder
 from studylib.store.store import Store
 
 SETS = 3  # of answers, a notebook, at most
@@ -141,7 +141,7 @@ def _files(folder: Path) -> list[str]:
     return sorted(
         file.name
         for file in (folder.iterdir() if folder.is_dir() else ())
-        if file.is_file() and not file.name.startswith(".") and file.name != exports.DIGESTS
+        if file.is_file() and not file.name.startswith(".") and file.name != output_folder.DIGESTS
     )
 
 
@@ -164,7 +164,7 @@ def _copied(jobs: Sequence[Job]) -> Iterator[Path]:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
             for copied in (place / "figures" / profile.name).glob("*/"):
-                exports.adopt(copied)
+                output_folder.adopt(copied)
         yield place
 
 
@@ -199,16 +199,16 @@ def _redrawn(job: Job, place: Path) -> Iterator[Difference]:
             yield Difference(f"{name} is missing")
         elif (redrawn / name).exists():
             difference = differing(shown / name, redrawn / name)
-            if (difference and difference.wrong) or exports.as_written(shown / name):
+            if (difference and difference.wrong) or output_folder.as_written(shown / name):
                 yield from filter(None, [difference])
             else:
                 yield Difference(f"{name} is not what was written (digest differs)")
-        elif name in exports.listed(shown):
+        elif name in output_folder.listed(shown):
             yield Difference(f"{name} is none of the files that the notebook writes")
         else:
             yield Difference(f"{name} is not the study's: left alone", wrong=False, seen=False)
-    if read_sealed(shown / exports.DIGESTS) is None:
-        yield Difference(f"{exports.DIGESTS} is missing, or not what was written")
+    if read_sealed(shown / output_folder.DIGESTS) is None:
+        yield Difference(f"{output_folder.DIGESTS} is missing, or not what was written")
 
 
 def differing(shown: Path, redrawn: Path) -> Difference | None:

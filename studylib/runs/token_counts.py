@@ -84,8 +84,8 @@ def text(run: Run, need: str, learning: bool) -> Text:
         for row in rows
     )
     lengths, *others = zip(*counts, strict=True)
-    means = [sum(values) / len(lengths) for values in (lengths, *others)]
-    return Text(len(lengths), *means, lengths)
+    tokens, seen, answers, questions = (sum(values) / len(lengths) for values in (lengths, *others))
+    return Text(len(lengths), tokens, seen, answers, questions, lengths)
 
 
 def pairs(branches: Mapping[int, int]) -> float:
