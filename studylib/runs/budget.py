@@ -51,12 +51,11 @@ class Shape:
         """That of a model on the meta device."""
         config, counts = model.config, parts.parameters(model)
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        maps = [
-            module
+        frozen = sum(
+            module.weight.numel()
             for module in parts.layers(model).modules()
-            if isinstance(module, torch.nn.Linear)
-        ]
-        frozen = sum(linear.weight.numel() for linear in maps if not linear.weight.requires_grad)
+            if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
+        )
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
         return cls(
@@ -171,11 +170,9 @@ SHARED = Work()  # of this process
 def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
     """The model from outside that one goes back to, and the layers and neurons that it was cut to,
     if it was."""
-    if isinstance(model, Input):
-        return model, None, None
-    if model.kind == "cut":
+    if isinstance(model, Run) and model.kind == "cut":
         return planning.base_of(model), model.parameters["depth"], model.parameters["neurons"]
-    if "init" in model.needs:
+    if isinstance(model, Run) and "init" in model.needs:
         return size_of(model.needs["init"])
     return planning.base_of(model), None, None
 
@@ -245,8 +242,9 @@ def generating(
     """FLOPs of the answers to all questions of a text that a decision of a method asks of the
     student and of its first teacher."""
     shapes = dict(zip(("student", "teacher"), (student, *teachers), strict=False))
-    asked = method.generates(decision)
-    return sum(times * answering(shapes[name], text) for name, times in asked.items())
+    return sum(
+        times * answering(shapes[name], text) for name, times in method.generates(decision).items()
+    )
 
 
 def took(

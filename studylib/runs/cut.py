@@ -43,11 +43,14 @@ def plan(
     }
     if size.neurons and criterion != "reconstruction":
         parameters["pruning_criterion"] = criterion
-    needs = {"init": init, "layers": order, "train": setting.train}
-    if isinstance(init, Run) and init.kind == "student":
-        needs["reference"] = order.needs["teacher"]
+    trained = isinstance(init, Run) and init.kind == "student"
     return Run(
-        "cut", parameters, needs, planning.versions_of(setting.train_prompt, "cutting"), label
+        "cut",
+        parameters,
+        {"init": init, "layers": order, "train": setting.train}
+        | ({"reference": order.needs["teacher"]} if trained else {}),
+        planning.versions_of(setting.train_prompt, "cutting"),
+        label,
     )
 
 

@@ -55,7 +55,6 @@ class Supervision:
     def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all; where it
         reads another `demonstration` than it is asked with, after that."""
-        named = filter(None, [f"states at {tokens} tokens", targets, demonstration])
         return states.plan(
             self.teacher,
             self.setting,
@@ -63,7 +62,8 @@ class Supervision:
             prompted=prompts.with_demonstration(self.prompted, demonstration),
             tokens=tokens,
             targets=targets,
-            label=f"{self.label} {', '.join(named)}",
+            label=f"{self.label} states at {tokens} tokens, {targets}"
+            + (f", {demonstration}" if demonstration else ""),
         )
 
     def text(self, targets: str) -> dict[str, Run]:

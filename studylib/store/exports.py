@@ -159,11 +159,9 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 def _numbers(column: pd.Series) -> pd.Series:
     """A column of texts as numbers, none where a cell is empty; as it is where a cell is no
     number."""
-    try:
-        return column.astype("int64")
-    except (ValueError, OverflowError):
-        with suppress(ValueError):
-            return column.replace("", "nan").astype("float64")
+    for kind in ("int64", "float64"):
+        with suppress(ValueError, OverflowError):
+            return column.replace("", "nan").astype(kind)
     return column
 
 
