@@ -4,7 +4,7 @@ put together when they are trained."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Supervision:
     setting: planning.Setting
     prompted: str
     label: str
+    kept: dict[str, Run] = field(default_factory=dict)
 
     @cached_property
     def answers(self) -> Run:
@@ -55,16 +56,18 @@ class Supervision:
     def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all; where it
         reads another `demonstration` than it is asked with, after that."""
-        return states.plan(
-            self.teacher,
-            self.setting,
-            self.text(targets),
-            prompted=prompts.with_demonstration(self.prompted, demonstration),
-            tokens=tokens,
-            targets=targets,
-            label=f"{self.label} states at {tokens} tokens, {targets}"
-            + (f", {demonstration}" if demonstration else ""),
-        )
+        named = ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration]))
+        if named not in self.kept:
+            self.kept[named] = states.plan(
+                self.teacher,
+                self.setting,
+                self.text(targets),
+                prompted=prompts.with_demonstration(self.prompted, demonstration),
+                tokens=tokens,
+                targets=targets,
+                label=f"{self.label} {named}",
+            )
+        return self.kept[named]
 
     def text(self, targets: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
