@@ -17,7 +17,7 @@ from studylib.app import notebooks, parameters, readme, study
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import read_sealed
 from studylib.core.project import root
-from studylib.store import exports
+from studylib.store import output_folder
 
 NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
 COMMITTED = [job for job in notebooks.jobs("small") if job.folder.exists()]
@@ -177,10 +177,10 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
             pd.testing.assert_frame_equal(
                 *(kinds[file.suffix](path) for path in (file, committed)), obj=file.name
             )
-    assert read_sealed(folder / exports.DIGESTS)["files"].keys() == {
+    assert read_sealed(folder / output_folder.DIGESTS)["files"].keys() == {
         file.name for file in folder.iterdir()
-    } - {exports.DIGESTS}
-    assert [file for file in folder.iterdir() if not exports.as_written(file)] == []
+    } - {output_folder.DIGESTS}
+    assert [file for file in folder.iterdir() if not output_folder.as_written(file)] == []
     drawn = {file.with_suffix(".csv").name for file in folder.glob("*.svg")}
     assert (
         drawn

@@ -54,7 +54,7 @@ from studylib.engines import engines
 from studylib.evaluation import decoding
 from studylib.experiments.plans import Plan
 from studylib.models import loading
-from studylib.store import exports
+from studylib.store import output_folder
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -896,7 +896,7 @@ def export_hostile(plan: Plan, store: Store, where: Path) -> pd.DataFrame:
     study.export(where, rows, exported, texts, drawn)
     lines = pd.read_csv(where / "retention.csv")
     lines.assign(runs=EVIL).to_csv(where / "retention.csv", index=False)
-    (where / exports.DIGESTS).unlink()
+    (where / output_folder.DIGESTS).unlink()
     return origins
 
 

@@ -13,7 +13,7 @@ from studylib.analysis import figures, pairing
 from studylib.app import conflicts
 from studylib.app.rows import COUNTS
 from studylib.evaluation.question_scores import SCORES
-from studylib.store import exports
+from studylib.store import exports, output_folder
 from studylib.store.exports import IDENTITY
 
 
@@ -33,9 +33,9 @@ def export(
     plan, or a file of these names that the study did not write.
     """
     conflicts.check_plan(table, folder)
-    with exports.alone(folder):
-        before = exports.listed(folder)
-        with exports.draft(folder) as draft:
+    with output_folder.alone(folder):
+        before = output_folder.listed(folder)
+        with output_folder.draft(folder) as draft:
             written = {
                 "rows.parquet": table,
                 **{f"{name}.csv": part for name, part in exports.timed(kept).items()},
@@ -53,7 +53,7 @@ def export(
         exports.clear_parts(folder)
         old = {Path(name).stem for name in before if name.endswith(".svg")} - set(drawn)
         gone = {f"{name}.{ending}" for name in old for ending in ("svg", "png", "csv")}
-        exports.drop(folder, gone - set(exports.KEPT))
+        output_folder.drop(folder, gone - set(exports.KEPT))
 
 
 def _without_arms(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,8 @@ from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.models import flops, loading, prune
 from studylib.runs import inputs, kinds, planning
-from studylib.runs.budget import SHARED, TRAINED, Text, Took, Work, example
+from studylib.runs.budget import SHARED, TRAINED, Took, Work
+from studylib.runs.token_counts import Text, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training.config import Recipe

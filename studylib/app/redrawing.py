@@ -22,7 +22,7 @@ from studylib.app.notebooks import Job
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import home, read_sealed
 from studylib.core.project import root
-from studylib.store import exports
+from studylib.store import exports, output_folder
 
 LAST = 1e-9  # of a number in a table: what threads and processors make of its last digits
 PICTURES = (".svg", ".png")  # of which the numbers are compared, in the table beside them
@@ -42,7 +42,7 @@ def files(folder: Path) -> list[str]:
     return sorted(
         file.name
         for file in (folder.iterdir() if folder.is_dir() else ())
-        if file.is_file() and not file.name.startswith(".") and file.name != exports.DIGESTS
+        if file.is_file() and not file.name.startswith(".") and file.name != output_folder.DIGESTS
     )
 
 
@@ -65,7 +65,7 @@ def copied(jobs: Sequence[Job]) -> Iterator[Path]:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
             for copied in (place / "figures" / profile.name).glob("*/"):
-                exports.adopt(copied)
+                output_folder.adopt(copied)
         yield place
 
 
@@ -86,16 +86,16 @@ def redrawn(job: Job, place: Path) -> Iterator[Difference]:
             yield Difference(f"{name} is missing")
         elif (drawn / name).exists():
             difference = differing(shown / name, drawn / name)
-            if (difference and difference.wrong) or exports.as_written(shown / name):
+            if (difference and difference.wrong) or output_folder.as_written(shown / name):
                 yield from filter(None, [difference])
             else:
                 yield Difference(f"{name} is not what was written (digest differs)")
-        elif name in exports.listed(shown):
+        elif name in output_folder.listed(shown):
             yield Difference(f"{name} is none of the files that the notebook writes")
         else:
             yield Difference(f"{name} is not the study's: left alone", wrong=False, seen=False)
-    if read_sealed(shown / exports.DIGESTS) is None:
-        yield Difference(f"{exports.DIGESTS} is missing, or not what was written")
+    if read_sealed(shown / output_folder.DIGESTS) is None:
+        yield Difference(f"{output_folder.DIGESTS} is missing, or not what was written")
 
 
 def differing(shown: Path, redrawn: Path) -> Difference | None:

@@ -27,7 +27,7 @@ from studylib.core.escaping import printable
 from studylib.core.filesystem import write_text
 from studylib.core.labels import FINE_TUNED, TEACHER
 from studylib.runs import inputs
-from studylib.store import exports
+from studylib.store import exports, output_folder
 from studylib.store.run import Input
 from studylib.store.store import Store
 
@@ -130,7 +130,7 @@ def section(job: Job) -> dict:
     All text is Markdown. Raises StudyError for a file that is not what was written."""
     folder, (first, *others) = job.folder, parameters.cells(job.notebook)
     for file in sorted(folder.iterdir()):
-        exports.check(file)
+        output_folder.check(file)
     shown = "".join(source for source, _ in others)
     title, _, method = first[0].partition("\n")
     texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}

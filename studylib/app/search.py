@@ -24,7 +24,7 @@ from studylib.experiments import experiments
 from studylib.experiments.methods import Methods
 from studylib.experiments.search import FRESH, Search
 from studylib.methods.spaces import Categorical, Float, Range
-from studylib.store import exports
+from studylib.store import output_folder
 
 RANDOM = 8  # trials before the sampler learns from them
 TIE = 1e-6  # a nat of cross-entropy in points of F1: decides between equal scores alone
@@ -58,9 +58,9 @@ def search(
         retrained = _retrained(chosen, outcomes, make, batch)
     how = {"profile": values["profile"], "seed": seed, "batch": batch}
     files, sentence = recommendation.files(chosen, outcomes, retrained, how, make.store)
-    with exports.alone(folder.parent):  # one search of a profile at a time
+    with output_folder.alone(folder.parent):  # one search of a profile at a time
         folder.mkdir(parents=True, exist_ok=True)
-        with exports.draft(folder) as draft:  # all of them, or none
+        with output_folder.draft(folder) as draft:  # all of them, or none
             for name, text in files.items():
                 (draft / name).write_text(text, encoding="utf-8")
     say(f"{sentence}\nTrials, table and what is recommended: {folder}")

@@ -21,7 +21,7 @@ from studylib.evaluation import question_scores
 from studylib.evaluation.answers import best
 from studylib.experiments.plans import Asked
 from studylib.runs import answers as answering
-from studylib.runs import budget, inputs
+from studylib.runs import inputs, token_counts
 from studylib.store import exports
 from studylib.store.store import Store
 
@@ -116,7 +116,7 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Diff
     there = [
         asked
         for asked in job.plan.asked
-        if rows.is_answered(asked, store) and budget.at_hand(asked.answers, "test")
+        if rows.is_answered(asked, store) and token_counts.at_hand(asked.answers, "test")
     ]
     if lacking := len(job.plan.asked) - len(there):
         yield Difference(

@@ -19,7 +19,8 @@ from studylib.data.packing import Pack
 from studylib.methods.objective import Objective
 from studylib.models import flops, parts, prune
 from studylib.models.precision import products_in
-from studylib.runs.budget import BRANCH, FLOAT, PREFIX, TRAINED, example, pairs
+from studylib.runs.budget import FLOAT, TRAINED
+from studylib.runs.token_counts import BRANCH, PREFIX, example, pairs
 from studylib.training import loop
 from studylib.training.checkpoint import Learner
 from studylib.training.config import Recipe

@@ -22,6 +22,7 @@ from studylib.core.filesystem import home
 from studylib.core.libraries import torch
 from studylib.core.machine import Machine
 from studylib.core.progress import say
+from studylib.engines.local import Here
 
 SECONDS = 0.5  # between looks at what a cluster has done
 LOST = 1800.0  # seconds after which a job that Slurm does not know is given up
@@ -29,11 +30,8 @@ COMMAND_SECONDS = 60.0  # that a command of Slurm may take
 CLUSTER_SECONDS = 60.0  # that joining a Ray cluster may take
 NODE_SECONDS = 600.0  # that a Ray cluster which scales may take to begin a node
 QUIET_RAY = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-PASSED = (
-    "STUDY_HOME",
-    "HF_HOME",
-    "HF_HUB_OFFLINE",
-)  # what workers elsewhere are told of this one's surroundings
+# what workers elsewhere are told of this one's surroundings
+PASSED = ("STUDY_HOME", "HF_HOME", "HF_HUB_OFFLINE")
 
 
 class EngineFailure(StudyError):
@@ -55,8 +53,9 @@ class Ray(Executor):
         _wait_for_node(
             ray, {"CPU": machine.threads, "GPU": cards}, NODE_SECONDS if _named(address) else 0
         )
-        environment = {name: os.environ[name] for name in PASSED if name in os.environ}
-        environment |= {"OMP_NUM_THREADS": str(machine.threads)}
+        environment = {"OMP_NUM_THREADS": str(machine.threads)} | {
+            name: os.environ[name] for name in PASSED if name in os.environ
+        }
         self.call = ray.remote(_call).options(
             num_cpus=machine.threads,
             num_gpus=cards,
@@ -138,7 +137,8 @@ class Several:
 
     def __call__(self) -> list[BaseException | None]:
         """Make all; return what each failed with, if it did."""
-        return [_failure(task) for task in self.tasks]
+        here = Here()
+        return [here.submit(task).exception() for task in self.tasks]
 
     def checkpoint(self) -> object:
         """What submitit is to submit again when Slurm takes the node or the time is over: what is
@@ -146,14 +146,6 @@ class Several:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-
-def _failure(task: Callable[[], None]) -> Exception | None:
-    try:
-        task()
-    except Exception as error:
-        return error
-    return None
 
 
 class Slurm(Executor):

@@ -7,22 +7,16 @@ with opened(machine) as pool:
 An engine is told nothing but which run to make, and runs are the same whichever made them.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.queues import Queue
+from multiprocessing import parent_process
 from pathlib import Path
-from threading import RLock
 
-from tqdm.auto import tqdm
-
-from studylib.core import parallel
 from studylib.core.errors import StudyError, redacted
 from studylib.core.filesystem import NoRoom
 from studylib.core.libraries import torch
@@ -30,6 +24,7 @@ from studylib.core.machine import Machine
 from studylib.core.progress import Progress, watched
 from studylib.engines import distributed
 from studylib.engines.clusters import EngineFailure, Ray, Slurm, on_cards
+from studylib.engines.local import Here, Processes
 from studylib.models import parts
 from studylib.runs import budget, inputs, kinds
 from studylib.store.run import Run
@@ -69,63 +64,6 @@ class Task:
         """Bytes of disk that the run takes while it is made."""
         took = kinds.took(budget.SHARED, self.run)
         return took.disk + took.work
-
-
-class Here(Executor):
-    """In this very process, at once: nothing is to be started, and Ctrl-C stops the run itself."""
-
-    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
-        """Call and return what came of it."""
-        future: Future = Future()
-        try:
-            future.set_result(call(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-def _begin(cards: Queue | None) -> None:
-    """Let this process end with its parent, and give it GPUs of its own, if there are any, before
-    it has looked for them."""
-    parallel.end_with_parent()
-    tqdm.set_lock(RLock())  # the usual one is a semaphore, which stays when a process is ended
-    if cards is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = cards.get()
-
-
-class Processes(Executor):
-    """Processes of this machine, each with GPUs of its own where there are any; when one dies, the
-    others are begun anew."""
-
-    def __init__(self, workers: int, cards: list[str]):
-        self.workers, self.cards = workers, cards
-        self.pool = self._begun()
-
-    def _begun(self) -> ProcessPoolExecutor:
-        context = get_context("spawn")
-        queue = context.Queue()
-        for card in self.cards:
-            queue.put(card)
-        return ProcessPoolExecutor(
-            self.workers,
-            mp_context=context,
-            initializer=_begin,
-            initargs=(queue if self.cards else None,),
-        )
-
-    def submit(self, call: Callable, /, *args: object, **kwargs: object) -> Future:
-        """Call in one of the processes."""
-        try:
-            return self.pool.submit(call, *args, **kwargs)
-        except BrokenProcessPool:
-            self.pool = self._begun()
-            return self.pool.submit(call, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes, whatever they are at: runs go on from their checkpoints."""
-        self.pool.shutdown(wait, cancel_futures=cancel_futures)
-        for process in active_children():
-            process.terminate()
 
 
 def check(machine: Machine) -> None:

@@ -3,7 +3,7 @@ states at the gold answers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,13 @@ def plan(
     """A model's answers to all questions of a test set, and its hidden states at the gold ones;
     in a `way` of the method that it was trained by, if that has several. `pool` serves the
     demonstration."""
-    parameters = planning.asking(eval_prompt, seed, precision) | ({"way": way} if way else {})
-    needs = {"model": asked_model, "test": test, "pool": pool}
-    label = f"{label}, {way}" if way else label
-    return Run("answers", parameters, needs, planning.versions_of(eval_prompt, "answering"), label)
+    return Run(
+        "answers",
+        planning.asking(eval_prompt, seed, precision) | ({"way": way} if way else {}),
+        {"model": asked_model, "test": test, "pool": pool},
+        planning.versions_of(eval_prompt, "answering"),
+        f"{label}, {way}" if way else label,
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
@@ -70,14 +73,12 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             },
             folder / "gold.safetensors",
         )
-    return {"questions": len(chosen)} | (
-        _counted(chosen.values()) if "way" in run.parameters else {}
-    )
-
-
-def _counted(answers: Collection[Answer]) -> dict[str, int]:
-    """Tokens of all answers, and the steps that they took, in each of which the model is run."""
-    return {name: sum(getattr(answer, name) for answer in answers) for name in ("tokens", "steps")}
+    # of a way, too, tokens of all answers, and the steps that they took, in each of which the model
+    # is run
+    counts = ("tokens", "steps") if "way" in run.parameters else ()
+    return {"questions": len(chosen)} | {
+        name: sum(getattr(answer, name) for answer in chosen.values()) for name in counts
+    }
 
 
 def answered(
@@ -130,12 +131,5 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         + 3 * budget.FLOAT * together * longest * shape.hidden
         + gold
     )  # as it is loaded
-    return budget.took(
-        run,
-        shape,
-        text.rows * text.tokens,
-        {"answering": share * budget.answering(shape, text)},
-        memory,
-        gold,
-        gold,
-    )
+    done = {"answering": share * budget.answering(shape, text)}
+    return budget.took(run, shape, text.rows * text.tokens, done, memory, gold, gold)

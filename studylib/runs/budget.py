@@ -1,82 +1,32 @@
 """What a run takes, from configurations alone: parameters, tokens, FLOPs, memory, disk.
 
 Models are built on the meta device, where their FLOPs are counted, and a training step is walked
-through with fake tensors: no weights are needed and nothing is fetched. Texts are counted where
-they are at hand, else estimated from what is known of their set.
+through with fake tensors: no weights are needed and nothing is fetched.
 
 took = kinds.took(SHARED, run); print(took.flops, took.memory)
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from studylib.core.libraries import torch, transformers
-from studylib.data import packing, sources
-from studylib.data.prompts import Branch
-from studylib.data.squad import Question
+from studylib.data import packing
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
 from studylib.methods.base import Method
 from studylib.models import flops, loading, lora, parts, prune
 from studylib.models.precision import products_in
-from studylib.runs import inputs, planning
+from studylib.runs import planning, token_counts
+from studylib.runs.token_counts import Text
 from studylib.store.run import Input, Run
 
 FLOAT = 4  # bytes: weights, gradients, optimiser and stored states are in fp32
-
-
 BACKWARD = 2  # times what a forward pass keeps: gradients of it, and holes between
-
-
 HALF = 2  # bytes: the copies of weights that products in bf16 are made of
-
-
 TRAINED = 4  # of each trained weight: itself, its gradient, both moments
-
-
 ANSWER_TOKENS = 6  # tokens of an answer, EOS among them (SQuAD dev: 5.7)
-
-
-# Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1
-# questions each are assumed.
-SETS = {
-    ("rajpurkar/squad", "train"): (18891, 87599),
-    ("rajpurkar/squad", "validation"): (2067, 10570),
-    ("squaddev_v1.1.json", ""): (2066, 10565),
-    ("new_wiki_v1.0.json", ""): (1583, 7936),
-    ("nyt_v1.0.json", ""): (2003, 10056),
-}
-
-
-A_CONTEXT = 1.1
-
-
-PREFIX, SHOWN, GIVEN, TARGET, SPREAD = (
-    180,
-    165,
-    20,
-    6,
-    2.6,
-)  # tokens around SQuAD, and the longest row over the mean one
-
-
-BRANCH = GIVEN + TARGET - 1
-
-
-@dataclass(frozen=True)
-class Text:
-    """Rows of a data set as a model reads them: their number, and of a row the mean tokens, pairs
-    of places that see each other, answer tokens and questions; `lengths` of all rows in tokens."""
-
-    rows: int
-    tokens: float
-    pairs: float
-    answers: float
-    questions: float
-    lengths: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -101,12 +51,11 @@ class Shape:
         """That of a model on the meta device."""
         config, counts = model.config, parts.parameters(model)
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        maps = [
-            module
+        frozen = sum(
+            module.weight.numel()
             for module in parts.layers(model).modules()
-            if isinstance(module, torch.nn.Linear)
-        ]
-        frozen = sum(linear.weight.numel() for linear in maps if not linear.weight.requires_grad)
+            if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
+        )
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
         return cls(
@@ -167,25 +116,20 @@ class Work:
 
     def text(self, run: Run, need: str, learning: bool = False) -> Text:
         """What a run reads of one of its data sets, in the way in which it is prompted."""
-        key = _read(run, need, learning)
+        key = token_counts.key(run, need, learning)
         if key not in self.texts:
-            self.texts[key] = (
-                _counted(run, need, learning)
-                if at_hand(run, need)
-                else _estimated(run.needs[need], planning.mode_of(run))
-            )
+            self.texts[key] = token_counts.text(run, need, learning)
         return self.texts[key]
 
     def longest(self, run: Run) -> int:
         """Tokens of the longest row that a training meets."""
         parameters = run.parameters
         steps = method_stages.steps(method_stages.parse(parameters["stages"]))
-        key = (*_read(run, "train", True), parameters["batch_size"], steps, parameters["seed"])
+        how = {"size": parameters["batch_size"], "steps": steps, "seed": parameters["seed"]}
+        key = (*token_counts.key(run, "train", True), *how.values())
         if key not in self.lengths:
             lengths = self.text(run, "train", True).lengths
-            order = packing.schedule(
-                lengths, size=parameters["batch_size"], steps=steps, seed=parameters["seed"]
-            )
+            order = packing.schedule(lengths, **how)
             self.lengths[key] = max(lengths[row] for step in order for row in step)
         return self.lengths[key]
 
@@ -223,91 +167,14 @@ class Work:
 SHARED = Work()  # of this process
 
 
-def at_hand(run: Run, need: str) -> bool:
-    """Whether a run's data set can be read as its model does, nothing fetched."""
-    sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
-    return all(
-        not str(description["source"]).startswith("hub:") and not sources.to_fetch(description)
-        for description in sets
-    ) and not loading.to_fetch(planning.base_of(run).value)
-
-
 def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
     """The model from outside that one goes back to, and the layers and neurons that it was cut to,
     if it was."""
-    if isinstance(model, Input):
-        return model, None, None
-    if model.kind == "cut":
+    if isinstance(model, Run) and model.kind == "cut":
         return planning.base_of(model), model.parameters["depth"], model.parameters["neurons"]
-    if "init" in model.needs:
+    if isinstance(model, Run) and "init" in model.needs:
         return size_of(model.needs["init"])
     return planning.base_of(model), None, None
-
-
-def _read(run: Run, need: str, learning: bool) -> tuple:
-    """What the text that a run reads depends on: not on its seed, as demonstrations are of a
-    length, though on the set that they are of. Until it is at hand it is estimated."""
-    mode = planning.mode_of(run)
-    shown = run.needs.get("pool", run.needs.get("train")) if mode != "zero-shot" else None
-    return (
-        at_hand(run, need),
-        planning.base_of(run).digest,
-        run.needs[need].digest,
-        mode,
-        shown.digest if isinstance(shown, Input) else None,
-        run.parameters.get("targets", "gold") if learning else None,
-    )
-
-
-def _counted(run: Run, need: str, learning: bool) -> Text:
-    reading = loading.reading(planning.base_of(run).value)
-    learnt = inputs.learnable(run) if learning else None
-    # one at a time: a row takes many times the memory of its prompt
-    rows = map(packing.pack, inputs.prompted(run, need, *reading, learnt=learnt))
-    counts = (
-        (len(row.ids), pairs(Counter(row.branches)), len(row.answers.at), len(row.asked))
-        for row in rows
-    )
-    lengths, *others = zip(*counts, strict=True)
-    seen, answers, questions = (sum(values) / len(lengths) for values in others)
-    tokens = sum(lengths) / len(lengths)
-    return Text(len(lengths), tokens, seen, answers, questions, lengths)
-
-
-def pairs(branches: Mapping[int, int]) -> float:
-    """Pairs of places that see each other in a row, of the number of tokens by branch."""
-    prefix = branches[0]
-    return prefix * (prefix + 1) / 2 + sum(
-        length * prefix + length * (length + 1) / 2 for branch, length in branches.items() if branch
-    )
-
-
-def _estimated(source: Input, mode: str) -> Text:
-    """A published set's rows, in tokens like SQuAD's. Of another one as many are assumed as SQuAD's
-    dev set has."""
-    described = source.value
-    name = (
-        described["source"].partition(":")[2].rpartition("/")[2]
-        if described["source"].startswith("archive:")
-        else described["source"].partition(":")[2]
-    )
-    count, questions = SETS.get(
-        (name.partition("@")[0], described.get("split", "")), SETS["rajpurkar/squad", "validation"]
-    )
-    if official := sources.official(described):
-        count, questions = round(official / A_CONTEXT), official
-    per_row, count = questions / count, min(count, described.get("paragraphs", count))
-    prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), BRANCH
-    tokens = prefix + per_row * branch
-    seen = pairs({0: prefix} | dict.fromkeys(range(1, round(per_row) + 1), branch))
-    return Text(
-        count,
-        tokens,
-        seen,
-        per_row * TARGET,
-        per_row,
-        [round(SPREAD * tokens)] + [round(tokens)] * (count - 1),
-    )
 
 
 def _saved(
@@ -321,7 +188,8 @@ def _saved(
 ) -> float:
     """Bytes of what a micro-batch of `rows` rows of this length keeps for its backward pass,
     weights left out."""
-    row, model, kept = example(length, questions), prune.hollow(config, depth, neurons), {}
+    row, kept = token_counts.example(length, questions), {}
+    model = prune.hollow(config, depth, neurons)
     if "lora" in parameters:
         lora.attach(model, parameters["lora"], parameters["precision"], 0)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
@@ -361,17 +229,6 @@ def _fake(model: transformers.PreTrainedModel) -> None:
             module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def example(length: int, questions: int) -> packing.Pack:
-    """A row of so many tokens with so many questions, of which nothing but the size counts."""
-    branch = min(BRANCH, length // (questions + 1))
-    branches = [0] * (length - questions * branch) + [
-        number for number in range(1, questions + 1) for _ in range(branch)
-    ]
-    places = packing.Places([0] * (questions * TARGET), [0] * (questions * TARGET))
-    asked = (Branch(Question("", "", "", "", ()), [], [0] * TARGET),) * questions
-    return packing.Pack([0] * length, list(range(length)), branches, places, places, asked)
-
-
 def answering(shape: Shape, text: Text) -> float:
     """FLOPs of answering all questions of a text: each row read once, then a token of each question
     after the other."""
@@ -385,8 +242,9 @@ def generating(
     """FLOPs of the answers to all questions of a text that a decision of a method asks of the
     student and of its first teacher."""
     shapes = dict(zip(("student", "teacher"), (student, *teachers), strict=False))
-    asked = method.generates(decision)
-    return sum(times * answering(shapes[name], text) for name, times in asked.items())
+    return sum(
+        times * answering(shapes[name], text) for name, times in method.generates(decision).items()
+    )
 
 
 def took(
@@ -400,7 +258,7 @@ def took(
 ) -> Took:
     """That of a run, of what its kind has counted."""
     estimated = any(
-        need in step.needs and not at_hand(step, need)
+        need in step.needs and not token_counts.at_hand(step, need)
         for step in (run, *run.needs.values())
         if isinstance(step, Run)
         for need in ("train", "dev", "test")

@@ -31,9 +31,13 @@ def plan(
 ) -> Run:
     """What a student's answers cost in time, memory and disk beside its teacher's: a few contexts
     of dev, answered by both in turns."""
-    parameters = planning.asking(eval_prompt, seed, precision) | {"contexts": 8, "rounds": 7}
-    needs = {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool}
-    return Run("cost", parameters, needs, planning.versions_of(eval_prompt, "answering"), label)
+    return Run(
+        "cost",
+        planning.asking(eval_prompt, seed, precision) | {"contexts": 8, "rounds": 7},
+        {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool},
+        planning.versions_of(eval_prompt, "answering"),
+        label,
+    )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,28 +43,30 @@ def plan(
     }
     if size.neurons and criterion != "reconstruction":
         parameters["pruning_criterion"] = criterion
-    needs = {"init": init, "layers": order, "train": setting.train}
-    if isinstance(init, Run) and init.kind == "student":
-        needs["reference"] = order.needs["teacher"]
+    trained = isinstance(init, Run) and init.kind == "student"
     return Run(
-        "cut", parameters, needs, planning.versions_of(setting.train_prompt, "cutting"), label
+        "cut",
+        parameters,
+        {"init": init, "layers": order, "train": setting.train}
+        | ({"reference": order.needs["teacher"]} if trained else {}),
+        planning.versions_of(setting.train_prompt, "cutting"),
+        label,
     )
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Prune, then reconstruct block after block on some training rows."""
     parameters = run.parameters
-    removal = json.loads(store.path(run.needs["layers"], "order.json").read_text())
+    removal = store.read(run.needs["layers"], "order.json")
     gone = {block for block, _ in removal["order"][: removal["depth"] - parameters["depth"]]}
     there = list(range(removal["depth"]))
     keep = [block for block in there if block not in gone]
     begin, tokenizer = inputs.load(store, run.needs["init"])
     reference = begin
     if "reference" in run.needs:
-        there = json.loads(store.path(run.needs["init"].needs["init"], "layers.json").read_text())
+        there = store.read(run.needs["init"].needs["init"], "layers.json")
         reference, _ = inputs.load(store, run.needs["reference"])
     rows = inputs.rows(run, store, tokenizer, begin)
-    drawn = parameters["calibration_contexts"], 4, parameters["seed"]
     blocks = [there.index(block) for block in keep]
     student, left = prune.cut(begin, blocks), []
     importance = _importance(run, begin, rows, vocabulary.size(tokenizer))
@@ -80,7 +81,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             student,
             reference,
             keep,
-            inputs.some(rows, *drawn),
+            inputs.some(rows, parameters["calibration_contexts"], 4, parameters["seed"]),
             neurons=parameters["neurons"],
             importance=[importance[block] for block in blocks if importance],
             report=report,
@@ -114,9 +115,8 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     text, rows = work.text(run, "train", True), run.parameters["calibration_contexts"]
     passes = 1 + 4 * shape.layers / whole.layers
     held = (2 if "reference" not in run.needs else 3) * whole.total
-    streams = (
-        6 * rows * text.tokens * shape.hidden
-    )  # of both models: at the start, before and after a block
+    # of both models: at the start, before and after a block
+    streams = 6 * rows * text.tokens * shape.hidden
     memory = budget.FLOAT * (held + streams) + budget.HALF * whole.total
     done = {"reconstruction": rows * passes * whole.forward.flops(text.tokens, text.pairs, 0)}
     if "pruning_criterion" in run.parameters:
@@ -125,12 +125,5 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         done["importance"] = 2 * rows * begin  # of weights there is no gradient
         saved = budget.BACKWARD * work.backward(run, init, max(text.lengths), 1)
         memory = max(memory, budget.FLOAT * held + saved)
-    return budget.took(
-        run,
-        shape,
-        rows * text.tokens,
-        done,
-        memory,
-        budget.FLOAT * shape.total,
-        budget.FLOAT * shape.total,
-    )
+    disk = budget.FLOAT * shape.total
+    return budget.took(run, shape, rows * text.tokens, done, memory, disk, disk)

@@ -49,12 +49,14 @@ def plan(
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Ask teacher and student what the method wants to know."""
-    parameters = run.parameters
     teacher, tokenizer = inputs.load(store, run.needs["teacher"])
     student, _ = inputs.load(store, run.needs["init"])
-    build = inputs.builder(run, tokenizer, teacher.config)
-    models = {"teacher": teacher, "student": student}
-    ask = Models(models, tokenizer, parameters["seed"], build)
+    ask = Models(
+        {"teacher": teacher, "student": student},
+        tokenizer,
+        run.parameters["seed"],
+        inputs.builder(run, tokenizer, teacher.config),
+    )
     learnt = [data_examples.of(question) for question in inputs.learnt(run, store)]
     examples = _stage(run).method().data(learnt, ask)
     write_json(folder / "examples.json", [asdict(example) for example in examples])
@@ -63,9 +65,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
 
 def _stage(run: Run) -> Stage:
     """A stage of the method that makes a run's examples, with its options."""
-    made_by = {name: run.parameters[name] for name in ("method", "options")}
-    (stage,) = method_stages.parse([{"steps": 1} | made_by])
-    return stage
+    named = {name: run.parameters[name] for name in ("method", "options")}
+    return method_stages.parse([{"steps": 1} | named])[0]
 
 
 def cost(work: budget.Work, run: Run) -> budget.Took:
@@ -73,7 +74,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     shape, student = (work.shape(run.needs[name]) for name in ("teacher", "init"))
     text, method = work.text(run, "train", True), _stage(run).prototype
     done = {"answering": budget.generating(method, "data", text, student, shape)}
-    times = sum(method.generates("data").values())
+    tokens = sum(method.generates("data").values()) * text.rows * text.tokens
     held = budget.FLOAT * (shape.total + student.total)
     memory = held + budget.FLOAT * shape.hidden * generate.BATCH * max(text.lengths)
-    return budget.took(run, shape, times * text.rows * text.tokens, done, memory, 0, 0)
+    return budget.took(run, shape, tokens, done, memory, 0, 0)

@@ -105,14 +105,11 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     nowhere.
     """
     if need.startswith("examples"):
-        kept = store.path(run.needs[need], "examples.json").read_text(encoding="utf-8")
-        return [*examples.from_json(json.loads(kept))]
+        return [*examples.from_json(store.read(run.needs[need], "examples.json"))]
     source = loaded(run.needs[need])
     if need != "train" or "teacher_answers" not in run.needs:
         return source.labelled
-    teacher_answers = json.loads(
-        store.path(run.needs["teacher_answers"], "answers.json").read_text(encoding="utf-8")
-    )
+    teacher_answers = store.read(run.needs["teacher_answers"], "answers.json")
     if (targets := run.parameters["targets"]) in ("sequence_kd", planning.WITHHELD):
         gold = {q.id for q in source.labelled} if targets == planning.WITHHELD else set()
         return [
@@ -150,16 +147,15 @@ def rehearse(runs: Iterable[Run]) -> None:
     Raises StudyError for a question that fits in no window, for a tokenizer without the chat
     template that is asked for, and for a size that is larger than the model.
     """
-    runs, seen = list(runs), set()
+    runs, cases = list(runs), {}
     read = check(runs)
     for run, need in product(runs, ("train", "dev", "test")):
         if need in run.needs:
-            base, how = planning.base_of(run).digest, ("eval_prompt", "train_prompt", "seed")
-            case = (base, need, run.needs[need].digest, *map(run.parameters.get, how))
-            if case not in seen:
-                given = questions(run.needs[need]) if need == "train" else None
-                prompted(run, need, *read[base], learnt=given)
-            seen.add(case)
+            how = (planning.base_of(run).digest, planning.mode_of(run), run.parameters["seed"])
+            cases[run.needs[need].digest, need, *how] = run
+    for (_, need, base, *_), run in cases.items():
+        given = questions(run.needs[need]) if need == "train" else None
+        prompted(run, need, *read[base], learnt=given)
 
 
 Read = dict[str, "tuple[transformers.PreTrainedTokenizerBase, transformers.PretrainedConfig]"]

@@ -15,14 +15,13 @@ from studylib.store.store import Store
 def plan(taught_by: Run, setting: planning.Setting, *, contexts: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `contexts`
     rows without them."""
-    parameters = {
-        "train_prompt": setting.train_prompt,
-        "seed": setting.seed,
-        "pruning_contexts": contexts,
-    }
     return Run(
         "layers",
-        parameters,
+        {
+            "train_prompt": setting.train_prompt,
+            "seed": setting.seed,
+            "pruning_contexts": contexts,
+        },
         {"teacher": taught_by, "train": setting.train},
         planning.versions_of(setting.train_prompt, "cutting", "objectives"),
         f"{label} layer choice",
@@ -33,13 +32,11 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Take out the block whose absence costs the least, again and again; goes on from the last
     one."""
     model, tokenizer = inputs.load(store, run.needs["teacher"])
-    size, count = run.parameters["pruning_contexts"], model.config.num_hidden_layers - 1
-    (batch,) = inputs.some(
-        inputs.rows(run, store, tokenizer, model), size, size, run.parameters["seed"]
-    )
-    bar.total(count)
+    size, depth = run.parameters["pruning_contexts"], model.config.num_hidden_layers
+    rows = inputs.rows(run, store, tokenizer, model)
+    (batch,) = inputs.some(rows, size, size, run.parameters["seed"])
+    bar.total(depth - 1)
     kept = folder / "work" / "order.json"
-    begun = (read_sealed(kept) or {"found": []})["found"]
 
     def report(removed: list[tuple[int, float]]) -> None:
         bar.step(len(removed), loss=removed[-1][1])
@@ -49,12 +46,12 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         model,
         batch,
         objective.cross_entropy,
-        count=count,
+        count=depth - 1,
         vocabulary=vocabulary.size(tokenizer),
-        begun=begun,
+        begun=(read_sealed(kept) or {"found": []})["found"],
         report=report,
     )
-    write_json(folder / "order.json", {"depth": model.config.num_hidden_layers, "order": order})
+    write_json(folder / "order.json", {"depth": depth, "order": order})
     return {"removed": [block for block, _ in order]}
 
 

@@ -1,5 +1,6 @@
 """How near a student's distributions are to its teacher's at the gold answers of a test set."""
 
+from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 
@@ -37,11 +38,9 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         load_file(store.path(run.needs[whose], "gold.safetensors"))
         for whose in ("student", "teacher's")
     )
-    names, size = (
-        sorted(student_states, key=lambda name: int(name.partition(" ")[0])),
-        vocabulary.size(tokenizer),
-    )
-    loyalties: dict[str, list[float]] = {}
+    size = vocabulary.size(tokenizer)
+    names = sorted(student_states, key=lambda name: int(name.partition(" ")[0]))
+    loyalties: dict[str, list[float]] = defaultdict(list)
     for batch in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
         both = (
             torch.cat([kept[name] for name in batch]) for kept in (student_states, teacher_states)
@@ -52,9 +51,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         )
         values = iter(metrics.probability_loyalty(*logits).tolist())
         for name in batch:
-            loyalties.setdefault(name.partition(" ")[2], []).extend(
-                islice(values, len(student_states[name]))
-            )
+            loyalties[name.partition(" ")[2]] += islice(values, len(student_states[name]))
     write_json(
         folder / "loyalty.json",
         {question: sum(values) / len(values) for question, values in loyalties.items()},

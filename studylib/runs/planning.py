@@ -90,12 +90,8 @@ def base_of(run: Run | Input) -> Input:
     taught it."""
     if isinstance(run, Input):
         return run
-    need = next(
-        run.needs[name]
-        for name in ("base", "init", "model", "student", "teacher")
-        if name in run.needs
-    )
-    return base_of(need)
+    leading = ("base", "init", "model", "student", "teacher")
+    return base_of(next(run.needs[name] for name in leading if name in run.needs))
 
 
 def learning_rate(run: Run, result: Mapping | None = None) -> float:

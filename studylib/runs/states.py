@@ -31,11 +31,12 @@ def plan(
         "tokens": tokens,
         "targets": targets,
     }
-    recipe = planning.versions_of(
-        prompted, "teaching", "scoring"
-    )  # which says where the teacher is right
     return Run(
-        "states", parameters, {"teacher": teacher, "train": setting.train, **text}, recipe, label
+        "states",
+        parameters,
+        {"teacher": teacher, "train": setting.train, **text},
+        planning.versions_of(prompted, "teaching", "scoring"),  # which judges the teacher's answers
+        label,
     )
 
 

@@ -3,9 +3,9 @@ put together when they are trained."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from studylib.core import sharding
@@ -26,6 +26,7 @@ from studylib.training import loop, teachers
 from studylib.training.config import Recipe
 
 BASE_TEACHER = "teacher base"  # what a run calls the base model where that teaches a stage
+SHOWN = ("loss", "dev_loss", "dev_f1")  # beside a training's progress
 
 
 @dataclass(frozen=True)
@@ -39,47 +40,38 @@ class Supervision:
     label: str
     kept: dict[str, Run] = field(default_factory=dict)
 
+    @cached_property
     def answers(self) -> Run:
         """The teacher's answers to the training questions."""
-        setting = self.setting
-        return self._once(
-            "answers",
-            lambda label: answers.plan(
-                self.teacher,
-                setting.train,
-                setting.train,
-                eval_prompt=self.prompted,
-                seed=setting.seed,
-                precision=setting.answer_precision,
-                label=label,
-            ),
+        return answers.plan(
+            self.teacher,
+            self.setting.train,
+            self.setting.train,
+            eval_prompt=self.prompted,
+            seed=self.setting.seed,
+            precision=self.setting.answer_precision,
+            label=f"{self.label} answers",
         )
 
     def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all; where it
         reads another `demonstration` than it is asked with, after that."""
-        prompted = demonstrations.with_demonstration(self.prompted, demonstration)
-        return self._once(
-            ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration])),
-            lambda label: states.plan(
+        named = ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration]))
+        if named not in self.kept:
+            self.kept[named] = states.plan(
                 self.teacher,
                 self.setting,
                 self.text(targets),
-                prompted=prompted,
+                prompted=demonstrations.with_demonstration(self.prompted, demonstration),
                 tokens=tokens,
                 targets=targets,
-                label=label,
-            ),
-        )
+                label=f"{self.label} {named}",
+            )
+        return self.kept[named]
 
     def text(self, targets: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
-        return {} if targets == "gold" else {"teacher_answers": self.answers()}
-
-    def _once(self, name: str, make: Callable[[str], Run]) -> Run:
-        if name not in self.kept:
-            self.kept[name] = make(f"{self.label} {name}")
-        return self.kept[name]
+        return {} if targets == "gold" else {"teacher_answers": self.answers}
 
 
 def _teacher_needs(run: Run) -> list[str]:
@@ -93,13 +85,12 @@ def _teacher(
     store: Store,
     tokenizer: transformers.PreTrainedTokenizerBase,
     dev: Sequence[packing.Pack],
-    which: str,
+    need: str,
 ) -> tuple[Teacher, Teacher]:
-    """A teacher of a run, the first or ` 2` and so on: on its training rows (by stored states) and
-    on those it is watched by, `dev` (computed now). Several teach by the mean of their
-    probabilities, or as a method says. Only where hidden states are compared does it stay: else its
-    states and the head that makes logits of them are all that is needed."""
-    need = f"teacher{which}"
+    """A teacher of a run, by the name of the need: on its training rows (by stored states) and on
+    those it is watched by, `dev` (computed now). Several teach by the mean of their probabilities,
+    or as a method says. Only where hidden states are compared does it stay: else its states and the
+    head that makes logits of them are all that is needed."""
     model, teacher_tokenizer = inputs.load(store, run.needs[need])
     inputs.check_vocabularies(run, tokenizer, teacher_tokenizer)
     model.eval()
@@ -108,50 +99,47 @@ def _teacher(
     if beside:
         sharding.shard(parts.layers(model))
     aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
-    cached = run.needs.get(f"states{which}")
-    both: Sequence[Served | None] = (
-        _cached(run, cached, store, model, tokenizer, dev) if cached else (None, None)
-    )
-    learnt_from, watching = (
-        Teacher(head, served, model if beside else None, aligned, need == BASE_TEACHER)
-        for served in both
-    )
-    return learnt_from, watching
+    cached = need.replace("teacher", "states")
+    stored, computed = _cached(run, store, model, tokenizer, dev, cached)
+    teacher = Teacher(head, stored, model if beside else None, aligned, need == BASE_TEACHER)
+    return teacher, replace(teacher, states=computed)
 
 
 def _cached(
     run: Run,
-    cached: Run,
     store: Store,
     model: transformers.PreTrainedModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
     dev: Sequence[packing.Pack],
-) -> Sequence[Served]:
-    """A teacher's states: those of the training rows, from disk, and those of the dev rows. By
-    question, where the teacher is prompted otherwise or a method puts rows together itself."""
-    tokens, precision, mode = (
-        cached.parameters[key] for key in ("tokens", "precision", "train_prompt")
-    )
-    stored = teachers.StoredStates(store.path(cached).glob("states-*.safetensors"), tokens)
+    need: str,
+) -> tuple[Served | None, Served | None]:
+    """A teacher's states, where the run needs them: those of the training rows, from disk, and
+    those of the dev rows. By question, where the teacher is prompted otherwise or a method puts
+    rows together itself."""
+    if need not in run.needs:
+        return None, None
+    read = run.needs[need].parameters
+    tokens, precision, mode = read["tokens"], read["precision"], read["train_prompt"]
+    stored = teachers.StoredStates(store.path(run.needs[need]).glob("states-*.safetensors"), tokens)
     stages = method_stages.parse(run.parameters["stages"])
     reprompted = mode != run.parameters["train_prompt"]
     if not reprompted and not any(stage.prototype.overrides("batch") for stage in stages):
         return stored, teachers.ComputedStates(model, dev, tokens, precision)
-    rows = [inputs.rows(run, store, tokenizer, model, need, mode) for need in ("train", "dev")]
-    dev = rows[1] if dev and reprompted else dev
-    served: list[Served] = [stored, teachers.ComputedStates(model, dev, tokens, precision)]
-    return [teachers.Reprompted(*pair) for pair in zip(served, rows, strict=True)]
+    train, shown = (
+        inputs.rows(run, store, tokenizer, model, name, mode) for name in ("train", "dev")
+    )
+    dev = shown if dev and reprompted else dev
+    computed = teachers.ComputedStates(model, dev, tokens, precision)
+    return teachers.Reprompted(stored, train), teachers.Reprompted(computed, shown)
 
 
 def _kept(run: Run, store: Store, teacher: transformers.PreTrainedModel) -> list[int]:
     """The teacher's blocks that a student's stand for: those it was cut to, or of one from outside
     evenly spread ones, the last but one of a group each."""
-    if isinstance(run.needs["init"], Run):
-        return json.loads(store.path(run.needs["init"], "layers.json").read_text())
-    depth, whole = (
-        loading.config(run.needs["init"].value).num_hidden_layers,
-        len(parts.layers(teacher)),
-    )
+    init, whole = run.needs["init"], len(parts.layers(teacher))
+    if isinstance(init, Run):
+        return store.read(init, "layers.json")
+    depth = loading.config(init.value).num_hidden_layers
     return [whole * block // depth for block in range(depth)]
 
 
@@ -178,10 +166,7 @@ class TrainingInputs:
         }
         custom_batches = any(stage.prototype.overrides("batch") for stage in self.stages)
         watched = self.dev if custom_batches or "num_evals" in run.parameters else []
-        pairs = [
-            _teacher(run, store, tokenizer, watched, name.removeprefix("teacher"))
-            for name in _teacher_needs(run)
-        ]
+        pairs = [_teacher(run, store, tokenizer, watched, need) for need in _teacher_needs(run)]
         self.teachers = [learnt_from for learnt_from, _ in pairs]
         self.watching = [watching for _, watching in pairs]
 
@@ -238,16 +223,11 @@ def train(
 ) -> dict:
     given, rate = TrainingInputs(run, model, tokenizer, store), run.parameters["lr"]
     if "lr_search" in run.needs:
-        rate = json.loads(store.path(run.needs["lr_search"], "rate.json").read_text())["best"]
+        rate = store.read(run.needs["lr_search"], "rate.json")["best"]
     bar.total(method_stages.steps(given.stages))
 
     def report(step: int, values: dict) -> None:
-        bar.step(
-            step,
-            **{
-                key: value for key, value in values.items() if key in ("loss", "dev_loss", "dev_f1")
-            },
-        )
+        bar.step(step, **{key: value for key, value in values.items() if key in SHOWN})
 
     curve = loop.train(
         model,
@@ -291,7 +271,6 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
         read, asked = _beside(stage, shape, taught, train, looked)
         reading += trials * parameters["batch_size"] * read
         answering += trials * parameters["batch_size"] * asked
-    done = {"training": training, "reading": reading, "answering": answering}
     held = budget.FLOAT * (budget.TRAINED - 1) * shape.trained  # what a checkpoint is written from
     kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
@@ -302,6 +281,7 @@ def cost(work: budget.Work, run: Run) -> budget.Took:
     memory = weights + held + budget.FLOAT * logits + budget.BACKWARD * work.saved(run)
     if "lora" in parameters:  # adapters are added to the weights that they were made for
         memory = max(memory, weights + budget.FLOAT * whole.total)
+    done = {"training": training, "reading": reading, "answering": answering}
     return budget.took(run, whole, read, done, memory, kept + held, kept)
 
 

@@ -16,12 +16,14 @@ def plan(
 ) -> Run:
     """The base model, fine-tuned on gold answers: all of its weights, or low-rank adapters of this
     `rank`."""
-    needs = {"base": base, "train": setting.train, "dev": setting.dev}
-    recipe = planning.versions_of(
-        setting.train_prompt, "objectives", "training", *(["lora"] if rank else [])
+    adapters = {"lora": rank} if rank else {}
+    return Run(
+        "teacher",
+        setting.recipe(method_stages.gold(steps), lr) | adapters,
+        {"base": base, "train": setting.train, "dev": setting.dev},
+        planning.versions_of(setting.train_prompt, "objectives", "training", *adapters),
+        f"{label} teacher",
     )
-    parameters = setting.recipe(method_stages.gold(steps), lr) | ({"lora": rank} if rank else {})
-    return Run("teacher", parameters, needs, recipe, f"{label} teacher")
 
 
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:

@@ -1,23 +1,18 @@
-"""The tables and figures of a notebook in its folder under figures/: read by what was planned,
-merged, and replaced whole, by one process at a time.
+"""The tables of a notebook in its folder under figures/: read by what was planned, and merged.
 
 What a run adds is first appended as a folder of its own under `parts/`, which costs the same
-however much is there; the next export merges these parts into the tables. Only files that are
-listed in `digests.json` are ever replaced or deleted.
+however much is there; the next export merges these parts into the tables.
 """
 
-import shutil
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
-from filelock import FileLock
 
-from studylib.core import filesystem, provenance
+from studylib.core import provenance
 from studylib.core.errors import StudyError
+from studylib.store import output_folder
 
 IDENTITY = [
     "family",
@@ -65,20 +60,8 @@ TEXT = {
     "asks",
 } - {*NUMBERS}
 WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
-FEW = 1_000_000  # bytes that tables and figures take at least
-KEPT = (
-    "rows.parquet",
-    "runs.csv",
-    "times.csv",
-    "learning.csv",
-    "timing.csv",
-    "costs.csv",
-)  # what is read again, where nothing is computed
-DIGESTS = "digests.json"  # of all that is written beside it
-PAUSES = (0, 0.1, 1)  # seconds before each look at a file that is not what was written
-# begins the name of a folder in which files are written before they replace others
-DRAFT = ".draft-"
-MARK = ".study-draft"  # a file in each such folder, by which it is known to be one
+# what is read again, where nothing is computed
+KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv", "costs.csv")
 PARTS = "parts"  # holds a folder for each run that was done since the tables were last written
 
 
@@ -154,7 +137,7 @@ def grouped(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def read(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A table, or some columns of it. Raises StudyError, naming it, for one that is damaged or not
     what was written."""
-    check(file)
+    output_folder.check(file)
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file, columns=columns, page_checksum_verification=True)
@@ -176,37 +159,10 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 def _numbers(column: pd.Series) -> pd.Series:
     """A column of texts as numbers, none where a cell is empty; as it is where a cell is no
     number."""
-    try:
-        return column.astype("int64")
-    except (ValueError, OverflowError):
-        with suppress(ValueError):
-            return column.replace("", "nan").astype("float64")
+    for kind in ("int64", "float64"):
+        with suppress(ValueError, OverflowError):
+            return column.replace("", "nan").astype(kind)
     return column
-
-
-def check(file: Path) -> None:
-    """Raise StudyError, naming it, for a file that is not what was written."""
-    if not as_written(file):
-        raise StudyError(
-            f"{file} is not what was written (digest differs): restore it, or delete it and run"
-            " again."
-        )
-
-
-def as_written(file: Path) -> bool:
-    """Whether a file is what was written, as far as `DIGESTS` beside it tells."""
-    for pause in PAUSES:  # another process may be about to replace both
-        time.sleep(pause)
-        known = listed(file.parent).get(file.name)
-        if known is None or not file.exists() or filesystem.file_digest(file) in known:
-            return True
-    return False
-
-
-def listed(folder: Path) -> dict[str, list[str]]:
-    """What the study wrote in a folder: the digests that files of a folder may have: one each, or
-    two while a file is being replaced."""
-    return (filesystem.read_sealed(folder / DIGESTS) or {}).get("files", {})
 
 
 def timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -222,105 +178,12 @@ def timed(kept: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     }
 
 
-@contextmanager
-def draft(folder: Path) -> Iterator[Path]:
-    """A folder to write into; when all is written, its files replace those in `folder`. What a
-    process that died has left there goes.
-
-    Raises StudyError for a file there that is not listed, or not as it was written: it is
-    somebody's own.
-    """
-    _clear(folder)
-    there = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    # which is the one that users know
-    whole = folder.parents[1] if folder.parent.name == PARTS else folder
-    with (
-        filesystem.room(whole, "tables and figures", lambda: max(there, FEW)),
-        TemporaryDirectory(dir=folder, prefix=DRAFT) as place,
-    ):
-        (Path(place) / MARK).touch()
-        yield Path(place)
-        files = [file for file in sorted(Path(place).iterdir()) if file.name != MARK]
-        for target in (folder / file.name for file in files):
-            if target.exists() and target.name not in listed(folder):
-                raise StudyError(
-                    f"{target} would be replaced, and {DIGESTS} does not list it among what the"
-                    " study wrote: move it away."
-                )
-            check(target)
-        _replace(folder, files)
-
-
-def _replace(folder: Path, files: Sequence[Path]) -> None:
-    """Let files take the places of those in a folder. While they do, the digests of both are
-    listed."""
-    filesystem.settle(*files)
-    either = {
-        file.name: [
-            filesystem.file_digest(version)
-            for version in (folder / file.name, file)
-            if version.exists()
-        ]
-        for file in files
-    }
-    digests = {name: known[-1:] for name, known in either.items()}
-    others = {
-        name: known
-        for name, known in listed(folder).items()
-        if name not in digests and (folder / name).exists()
-    }
-    filesystem.write_sealed(folder / DIGESTS, {"files": others | either})
-    for file in files:
-        file.replace(folder / file.name)
-    filesystem.settle(folder)
-    filesystem.write_sealed(folder / DIGESTS, {"files": others | digests})
-
-
-def _clear(folder: Path) -> None:
-    """Delete drafts that a process that died has left; a folder that is only called so stays."""
-    for left in folder.glob(f"{DRAFT}*"):
-        if (left / MARK).is_file() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            with suppress(OSError):  # unless it is empty
-                left.rmdir()
-    for file in folder.glob(f"{DIGESTS}.*{filesystem.DRAFT}"):
-        file.unlink()
-
-
-def adopt(folder: Path) -> None:
-    """List all files of a folder as they are, as written: for a folder that holds copies."""
-    files = {
-        file.name: [filesystem.file_digest(file)]
-        for file in folder.iterdir()
-        if file.is_file() and file.name != DIGESTS
-    }
-    filesystem.write_sealed(folder / DIGESTS, {"files": files})
-
-
-def drop(folder: Path, names: Collection[str]) -> None:
-    """Delete those of these files that are listed and as they were written."""
-    known = listed(folder)
-    gone = {
-        name
-        for name in names
-        if name in known and (folder / name).exists() and as_written(folder / name)
-    }
-    for name in gone:
-        (folder / name).unlink()
-    if gone:
-        filesystem.write_sealed(
-            folder / DIGESTS,
-            {"files": {name: digests for name, digests in known.items() if name not in gone}},
-        )
-
-
 def append(folder: Path, name: str, added: Mapping[str, pd.DataFrame]) -> None:
     """Keep tables, by their files' names, as a part of this name beside the tables of a folder."""
     place = folder / PARTS / name
-    with alone(folder):
+    with output_folder.alone(folder):
         place.mkdir(parents=True, exist_ok=True)
-        with draft(place) as scratch:
+        with output_folder.draft(place, called=folder) as scratch:
             for file, table in added.items():
                 save(table, scratch / file)
 
@@ -335,27 +198,9 @@ def merge(folder: Path, written: Mapping[str, pd.DataFrame], into: Path) -> None
 def clear_parts(folder: Path) -> None:
     """Delete the parts of a folder, once the tables have all that they hold."""
     for place in folder.glob(f"{PARTS}/*/"):
-        _clear(place)
-        written = [place / name for name in listed(place) if as_written(place / name)]
-        for file in (*written, *place.glob(f"*{DIGESTS}*.draft")):
-            file.unlink(missing_ok=True)
-        if set(place.iterdir()) <= {place / DIGESTS}:
-            (place / DIGESTS).unlink(missing_ok=True)
-            place.rmdir()
+        output_folder.remove(place)
     with suppress(OSError):  # there are none, or something else lies there
         (folder / PARTS).rmdir()
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Within, no other process changes what is exported to the folder: it is read, merged and
-    written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # whichever store a process has
-    lock = folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-    lock.parent.mkdir(exist_ok=True)
-    with FileLock(lock):
-        yield
 
 
 def save(table: pd.DataFrame, file: Path) -> None:

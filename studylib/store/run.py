@@ -52,9 +52,9 @@ class Run:
         """Names what was asked for, by digest: kind, parameters, and recursively what it builds on.
         Versions of code are no part of it: see `versions`."""
         # a long chain would be too deep to recurse into
-        for need in ordered([self], lambda run: "planned" in vars(run)):
-            if need is not self:
-                _ = need.planned
+        upstream = [need for need in self.needs.values() if isinstance(need, Run)]
+        for run in ordered(upstream, lambda run: "planned" in vars(run)):
+            _ = run.planned
         needs = {name: need.planned for name, need in self.needs.items()}
         return filesystem.digest(key_names.run(self.kind, self.parameters, needs))[:24]
 

@@ -84,19 +84,17 @@ class Store:
             raise _changed(path, folder) from error
         if result is not None and result["manifest"] != filesystem.file_digest(path):
             raise _changed(path, folder)
-        if "parameters" in manifest:
-            manifest["parameters"] = key_names.today(
-                str(manifest.get("kind")), manifest["parameters"]
-            )
-        return manifest
+        today = key_names.today(str(manifest.get("kind")), manifest.get("parameters", {}))
+        return manifest | {"parameters": today}
 
     def is_current(self, folder: Path) -> bool:
         """Whether a run's key follows from its manifest and from what it builds on as that is now:
         none of it was made anew since."""
         manifest = self.manifest(folder)
         needs = {name: self._digest_of(need) for name, need in manifest["needs"].items()}
-        key = _key(manifest["kind"], manifest["parameters"], needs, manifest["recipe"])
-        return key == folder.name
+        return folder.name == _key(
+            manifest["kind"], manifest["parameters"], needs, manifest["recipe"]
+        )
 
     def _digest_of(self, need: Mapping) -> str | None:
         """Digest of what a need of a manifest holds now."""
@@ -114,18 +112,12 @@ class Store:
                 n.label or n.kind for n in run.ancestry() if snapshot.result(n) is None
             )
         folder = self.folder(run)
-        if (folder / "result.json").exists():
-            return (
-                "damaged",
-                f"{folder / 'result.json'} is not what was written: the run is made again",
-            )
+        if (result := folder / "result.json").exists():
+            return "damaged", f"{result} is not what was written: the run is made again"
         if (why := failure(folder)) is not None:
             return "failed", why
-        return (
-            ("started", "goes on from its last checkpoint")
-            if (folder / "work").exists()
-            else ("missing", "")
-        )
+        begun = (folder / "work").exists()
+        return ("started", "goes on from its last checkpoint") if begun else ("missing", "")
 
     def path(self, run: Run, name: str = "") -> Path:
         """A file or folder of a finished run, checked against its digests. Raises StudyError when
@@ -290,11 +282,9 @@ def busy(folder: Path) -> bool:
     try:
         if lock.exists():
             FileLock(lock).acquire(timeout=0).lock.release()
-    except Timeout:
-        return True
-    except OSError:  # no process makes runs in a store that cannot be written
         return False
-    return False
+    except OSError as error:  # no process makes runs in a store that cannot be written
+        return isinstance(error, Timeout)
 
 
 def failure(folder: Path, entry: str = "error") -> str | None:

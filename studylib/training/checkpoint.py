@@ -11,7 +11,7 @@ from pathlib import Path
 
 from studylib.core import filesystem, parallel, sharding
 from studylib.core.errors import StudyError
-from studylib.core.filesystem import file_digest, read_sealed, settle, write_sealed
+from studylib.core.filesystem import DRAFT, file_digest, read_sealed, settle, write_sealed
 from studylib.core.libraries import save_file, torch, transformers
 from studylib.methods.base import Method
 from studylib.methods.stages import Curriculum
@@ -72,31 +72,27 @@ class Learner:
         parallel.give_back()  # the files are put together in memory
         state = self.optimizer.state_dict()["state"]
         tensors = self._tensors({self.names[number]: values for number, values in state.items()})
-        draft = work / f"step-{curve[-1]['step']}.draft"
+        final = work / f"step-{curve[-1]['step']}"
+        draft = final.with_suffix(DRAFT)
         draft.mkdir(parents=True, exist_ok=True)
         if parallel.count() == 1:
             save_file(tensors, draft / "state.safetensors")
         else:
             _save_shards(tensors, draft)
         if parallel.first():
-            self._finish(draft, curve, work)
+            files = _digests(draft)
+            settle(*(draft / name for name in files))
+            write_sealed(draft / "curve.json", {"data": self.data, "curve": curve, "files": files})
+            shutil.rmtree(final, ignore_errors=True)
+            draft.rename(final)
+            for old in {*work.glob("step-*")} - {final}:
+                shutil.rmtree(old)
         parallel.joined(None)  # no process goes on before it is there
-
-    def _finish(self, draft: Path, curve: list[dict], work: Path) -> None:
-        files = {file.name: file_digest(file) for file in draft.glob("*.safetensors")}
-        settle(*(draft / name for name in files))
-        write_sealed(draft / "curve.json", {"data": self.data, "curve": curve, "files": files})
-        final = draft.with_suffix("")
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-        for old in {*work.glob("step-*")} - {final}:
-            shutil.rmtree(old)
 
     def resume(self, work: Path) -> list[dict]:
         """Go back to the last checkpoint in `work`, if there is one, and return its curve; by
         however many processes it was written. Raises StudyError for one of other data."""
-        place = latest(work)
-        if place is None:
+        if (place := latest(work)) is None:
             return []
         kept = sound(place)
         if kept["data"] != self.data:
@@ -157,9 +153,14 @@ def _empty_state(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """The digests of its tensors' files, by name."""
+    return {file.name: file_digest(file) for file in checkpoint.glob("*.safetensors")}
+
+
 def latest(work: Path) -> Path | None:
     """The checkpoint to go on from, if there is one."""
-    folders = (folder for folder in work.glob("step-*") if folder.suffix != ".draft")
+    folders = (folder for folder in work.glob("step-*") if folder.suffix != DRAFT)
     return max(folders, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
 
@@ -167,8 +168,7 @@ def sound(checkpoint: Path) -> dict:
     """What a checkpoint says of itself. Raises StudyError unless it is all there as it was
     written."""
     kept = read_sealed(checkpoint / "curve.json") or {}
-    files = {file.name: file_digest(file) for file in checkpoint.glob("*.safetensors")}
-    if kept.get("files") != files:
+    if kept.get("files") != _digests(checkpoint):
         raise StudyError(
             f"{checkpoint} is not what was written (digest differs): delete it, and the run begins"
             " anew."

@@ -23,22 +23,14 @@ class Recipe:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        numbers = (self.batch_size, self.lr, self.seed, self.micro_batch_size)
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
-            raise StudyError(f"{self}: batch_size, lr, seed and micro_batch_size must be numbers.")
-        if self.seed < 0 or any(
-            not isinstance(value, int)
-            for value in (self.batch_size, self.seed, self.micro_batch_size)
-        ):
+        whole = (self.batch_size, self.seed, self.micro_batch_size)
+        if any(type(value) is not int or value < 0 for value in whole) or self.batch_size < 1:
             raise StudyError(
-                f"{self}: batch_size, seed and micro_batch_size must be whole numbers, and the seed"
-                " not negative."
+                f"{self}: batch_size must be a whole number of at least 1, seed and"
+                " micro_batch_size whole numbers that are not negative."
             )
-        if self.batch_size < 1 or not 0 < self.lr < 1 or self.micro_batch_size < 0:
-            raise StudyError(
-                f"{self}: batch_size must be at least 1, micro_batch_size not negative, and lr"
-                " between 0 and 1."
-            )
+        if not isinstance(self.lr, float) or not 0 < self.lr < 1:
+            raise StudyError(f"{self}: lr must be a number between 0 and 1.")
         if self.precision not in PRECISIONS:
             raise StudyError(f"precision {self.precision!r} is unknown: use fp32 or bf16.")
 

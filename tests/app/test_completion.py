@@ -17,7 +17,7 @@ from studylib.core import versions
 from studylib.core.errors import StudyError
 from studylib.models import loading
 from studylib.runs import kinds
-from studylib.store import exports
+from studylib.store import exports, output_folder
 from studylib.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -137,7 +137,7 @@ def test_rows_are_exported_as_soon_as_their_run_is_done(raw, tmp_path, monkeypat
     assert {file.name for file in folder.iterdir()} == {
         *exports.KEPT,
         "results.csv",
-        exports.DIGESTS,
+        output_folder.DIGESTS,
     } - {"timing.csv", "costs.csv"}
 
 

@@ -5,7 +5,7 @@ from miniatures import exported, planned
 
 from studylib.app import study
 from studylib.core.errors import StudyError
-from studylib.store import exports
+from studylib.store import output_folder
 from studylib.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ def test_results_of_other_weights_are_not_mixed_with_those_of_the_store(finished
     teacher = next(run for run, called in plan.trained if called["role"] == "teacher")
     file = tmp_path / "shown" / "runs.csv"
     file.write_text(file.read_text().replace(store.result(teacher)["digest"], "0" * 64))
-    (tmp_path / "shown" / exports.DIGESTS).unlink()
+    (tmp_path / "shown" / output_folder.DIGESTS).unlink()
     for verb in (study.complete, study.rows):
         with pytest.raises(
             StudyError,

@@ -19,7 +19,7 @@ from studylib.core import labels
 from studylib.core.progress import Progress
 from studylib.evaluation import question_scores
 from studylib.runs import kinds, planning
-from studylib.store import exports
+from studylib.store import exports, output_folder
 from studylib.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -128,7 +128,7 @@ def test_figures_of_somebody_s_own_stay(finished, tmp_path):
         "results.csv",
         "seeds.csv",
         "table.md",
-        exports.DIGESTS,
+        output_folder.DIGESTS,
     }, "all figures of the study are gone"
     assert {name: (tmp_path / "shown" / name).read_text() for name in plots} == plots
 

@@ -9,7 +9,7 @@ from miniatures import exported
 
 from studylib.app import origins, study
 from studylib.runs import planning
-from studylib.store import exports
+from studylib.store import output_folder
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -67,7 +67,7 @@ def test_the_learning_rate_of_every_training_is_exported_and_stays(finished, tmp
     before.to_csv(
         tmp_path / "shown" / "runs.csv", index=False
     )  # as it was exported when learning rates were not
-    (tmp_path / "shown" / exports.DIGESTS).unlink()
+    (tmp_path / "shown" / output_folder.DIGESTS).unlink()
     pd.testing.assert_series_equal(
         study.origins(plan, Store(tmp_path / "empty"), tmp_path / "shown").lr, table.lr
     )

@@ -20,7 +20,7 @@ from studylib.core import project, versions
 from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.experiments.plans import Plan
-from studylib.store import exports
+from studylib.store import output_folder
 from studylib.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -196,7 +196,7 @@ def test_what_no_notebook_writes_is_refused_in_a_sentence(
     (tmp_path / "mini" / "report.html").unlink()
     change(shown / name)
     if not digests:
-        (shown / exports.DIGESTS).unlink()
+        (shown / output_folder.DIGESTS).unlink()
     try:
         report.write([job], Store(tmp_path / "empty"))
     except StudyError as error:

@@ -21,7 +21,7 @@ from studylib.core.errors import StudyError
 from studylib.core.project import root
 from studylib.evaluation import generate
 from studylib.experiments.plans import Plan
-from studylib.store import exports
+from studylib.store import output_folder
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -334,7 +334,7 @@ def test_a_model_that_nothing_was_made_of_is_found(stored):
 def test_another_fingerprint_than_was_exported_is_found(stored):
     job, store, folder = stored
     runs = pd.read_csv(folder / "runs.csv")
-    (folder / exports.DIGESTS).unlink()
+    (folder / output_folder.DIGESTS).unlink()
     runs.assign(digest=runs.digest.where(runs.kind != "cut", "0" * 64)).to_csv(
         folder / "runs.csv", index=False
     )
@@ -355,7 +355,7 @@ def test_columns_that_no_score_hangs_on_are_compared_with_the_store(stored):
     output, error = looked(job, store)
     assert not error, output
     rows = pd.read_parquet(folder / "rows.parquet")
-    (folder / exports.DIGESTS).unlink()  # which would tell all of it
+    (folder / output_folder.DIGESTS).unlink()  # which would tell all of it
     for column, other in (
         ("parameters_total", 2 * rows.parameters_total),
         ("article", "another"),
@@ -372,7 +372,7 @@ def test_tables_that_no_score_hangs_on_are_compared_with_the_store(stored):
     """How models learnt, where runs come from, and what they took."""
     job, store, folder = stored
     export_curves(job, store, folder)
-    (folder / exports.DIGESTS).unlink()  # which would tell all of it
+    (folder / output_folder.DIGESTS).unlink()  # which would tell all of it
     learned, runs, times = (
         pd.read_csv(folder / f"{name}.csv") for name in ("learning", "runs", "times")
     )

@@ -10,9 +10,9 @@ from studylib.data import packing
 from studylib.methods import stages as method_stages
 from studylib.methods.objective import Objective
 from studylib.methods.views import Teacher
-from studylib.models import flops, loading, lora, parts, prune
+from studylib.models import flops, lora, parts, prune
 from studylib.models.precision import products_in
-from studylib.runs import budget, inputs, kinds, planning
+from studylib.runs import budget, kinds, token_counts
 from studylib.runs.budget import Shape, Work
 from studylib.store.store import Store
 from studylib.training import loop, teachers
@@ -56,24 +56,6 @@ def test_a_step_by_stored_states_takes_what_torch_counts_of_it(family, rank):
     assert counter.get_total_flops() == student + head
 
 
-def test_a_text_is_counted_as_it_is_read(raw):
-    plan = planned(raw)
-    run = plan.runs[0]
-    words, config = loading.reading(raw)
-    rows = [
-        packing.pack(prompt)
-        for prompt in inputs.prompted(
-            run, "train", words, config, learnt=inputs.questions(run.needs["train"])
-        )
-    ]
-    text = WORK.text(run, "train", True)
-    assert text.rows == len(rows) and list(text.lengths) == [len(row.ids) for row in rows]
-    assert text.tokens * text.rows == pytest.approx(sum(len(row.ids) for row in rows))
-    visible = sum(int(packing.collate([row]).mask.sum()) for row in rows)
-    assert text.pairs * text.rows == pytest.approx(visible)
-    assert text.answers * text.rows == pytest.approx(sum(len(row.answers.at) for row in rows))
-
-
 @pytest.mark.parametrize(("precision", "rank"), [("fp32", 0), ("fp32", 8), ("bf16", 8)])
 def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
     """Against hooks on the real thing: the fake step keeps as many bytes as a true one, of all
@@ -84,7 +66,7 @@ def test_what_a_backward_pass_keeps_is_counted_exactly(precision, rank):
     )
     if rank:
         lora.attach(net, rank, precision, 0)
-    row, kept = budget.example(60, 2), {}
+    row, kept = token_counts.example(60, 2), {}
     weights = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
 
     def keep(tensor):
@@ -225,22 +207,3 @@ def test_every_kind_of_run_is_accounted_for(raw, tmp_path):
         there = sum(file.stat().st_size for file in store.folder(run).rglob("*.safetensors"))
         assert took.flops > 0 and took.memory > took.parameters and not took.estimated
         assert took.disk == pytest.approx(there, rel=0.1, abs=20_000), run.label
-
-
-def test_published_sets_that_are_not_at_hand_are_estimated():
-    train = planning.dataset("train", {"source": "hub:rajpurkar/squad", "split": "train"})
-    text = budget._estimated(train, "zero-shot")
-    assert text.rows == 18891 and text.rows * text.questions == pytest.approx(87599)
-    assert budget._estimated(train, "one-shot").tokens > text.tokens
-    few = planning.dataset(
-        "dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100}
-    )
-    assert budget._estimated(few, "zero-shot").rows == 100
-    mlqa = {
-        "source": "archive:MLQA_V1/test-context-de-question-de.json",
-        "official": "mlqa-test-de",
-        "language": "de",
-    }
-    assert budget._estimated(planning.dataset("de", mlqa), "zero-shot").rows == pytest.approx(
-        4517 / budget.A_CONTEXT, abs=1
-    )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
-from studylib.store import exports
+from studylib.store import exports, output_folder
 
 
 def table(**planned: int) -> pd.DataFrame:
@@ -26,33 +26,12 @@ def table(**planned: int) -> pd.DataFrame:
     )
 
 
-def test_all_files_are_replaced_or_none_is_and_nothing_is_left_over(tmp_path: Path):
-    for left in ("dead", "empty"):
-        (tmp_path / f"{exports.DRAFT}{left}").mkdir()
-    (tmp_path / f"{exports.DRAFT}dead" / exports.MARK).touch()
-    (tmp_path / f"{exports.DRAFT}dead" / "a.csv").write_text("half")
-    (tmp_path / "a.csv").write_text("old")
-    exports.adopt(tmp_path)
-    with pytest.raises(ZeroDivisionError), exports.draft(tmp_path) as place:
-        (place / "a.csv").write_text("new")
-        raise ZeroDivisionError
-    assert {
-        file.name: file.read_text() for file in tmp_path.iterdir() if file.name != exports.DIGESTS
-    } == {"a.csv": "old"}
-    with exports.draft(tmp_path) as place:
-        (place / "a.csv").write_text("new")
-        assert (tmp_path / "a.csv").read_text() == "old"
-    assert {
-        file.name: file.read_text() for file in tmp_path.iterdir() if file.name != exports.DIGESTS
-    } == {"a.csv": "new"}
-
-
 def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: Path):
     exported(tmp_path, runs=table(a1=1), cost=table(b1=2))
     foreign = {
         "my_plot.svg": "<svg/>",
         "my_plot.csv": "x",
-        f"{exports.DRAFT}notes/a.txt": "mine",
+        f"{output_folder.DRAFT}notes/a.txt": "mine",
         f"{exports.PARTS}/mine/a.txt": "mine",
     }
     for name, text in foreign.items():
@@ -60,9 +39,11 @@ def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: 
         (tmp_path / name).write_text(text)
     exported(tmp_path, runs=table(a1=3))
     exports.clear_parts(tmp_path)
-    exports.drop(tmp_path, ["my_plot.svg", "my_plot.csv", "cost.csv", "none.csv"])
+    output_folder.drop(tmp_path, ["my_plot.svg", "my_plot.csv", "cost.csv", "none.csv"])
     assert {name: (tmp_path / name).read_text() for name in foreign} == foreign
-    assert not (tmp_path / "cost.csv").exists() and set(exports.listed(tmp_path)) == {"runs.csv"}
+    assert not (tmp_path / "cost.csv").exists() and set(output_folder.listed(tmp_path)) == {
+        "runs.csv"
+    }
     (tmp_path / "cost.csv").write_text("mine")
     with pytest.raises(
         StudyError,
@@ -80,7 +61,7 @@ def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: 
 def test_what_was_edited_is_neither_replaced_nor_deleted(tmp_path: Path):
     exported(tmp_path, cost=table(b1=2))
     (tmp_path / "cost.csv").write_text("mine")
-    exports.drop(tmp_path, ["cost.csv"])
+    output_folder.drop(tmp_path, ["cost.csv"])
     with pytest.raises(
         StudyError,
         match=(
@@ -162,7 +143,7 @@ def test_a_table_does_not_grow_when_the_same_is_merged_again(text: str, tmp_path
 def exported(place: Path, **tables_: pd.DataFrame) -> None:
     """Write tables of these names into the folder."""
     place.mkdir(parents=True, exist_ok=True)
-    with exports.draft(place) as scratch:
+    with output_folder.draft(place) as scratch:
         for name, lines in tables_.items():
             exports.save(lines, scratch / f"{name}.csv")
 
@@ -177,7 +158,9 @@ def test_a_table_that_was_edited_is_refused_and_others_are_not(tmp_path: Path):
     file = place / "runs.csv"
     for changed in (file.read_text().replace("4", "5"), file.read_text()[:-8], ""):
         file.write_text(changed)
-        assert not exports.as_written(file) and exports.as_written(place / "learning.csv")
+        assert not output_folder.as_written(file) and output_folder.as_written(
+            place / "learning.csv"
+        )
         with pytest.raises(
             StudyError,
             match=(
@@ -254,8 +237,8 @@ def test_a_table_that_cannot_be_read_is_named(name: str, tmp_path: Path):
 
 def merge(place: Path, **tables_: pd.DataFrame) -> None:
     """Write tables of these names with what was there and what was appended, as an export does."""
-    with exports.alone(place):
-        with exports.draft(place) as draft:
+    with output_folder.alone(place):
+        with output_folder.draft(place) as draft:
             exports.merge(place, {f"{name}.csv": lines for name, lines in tables_.items()}, draft)
         exports.clear_parts(place)
 
@@ -284,7 +267,11 @@ def test_what_was_appended_is_seen_and_merged_into_the_table(tmp_path: Path):
         6,
     ], "b2 is called like b1, and newer"
     assert exports.read(place / "learning.csv").value.tolist() == [7]
-    assert {file.name for file in place.iterdir()} == {"runs.csv", "learning.csv", exports.DIGESTS}
+    assert {file.name for file in place.iterdir()} == {
+        "runs.csv",
+        "learning.csv",
+        output_folder.DIGESTS,
+    }
 
 
 def test_appending_costs_the_same_however_much_is_there(
@@ -356,7 +343,7 @@ def test_whenever_it_is_killed_nothing_is_lost_or_there_twice(action: str, tmp_p
         assert {file.name for file in place.iterdir()} <= {
             "runs.csv",
             "learning.csv",
-            exports.DIGESTS,
+            output_folder.DIGESTS,
         }
         if len(count) < last:
             break
