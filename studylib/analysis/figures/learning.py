@@ -48,7 +48,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
             _logarithmic(axis)
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    look.legend(drawn, *axes.flat)
+    look.legend(drawn)
     return drawn
 
 
