@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import Image, Markdown
 
 from studylib.analysis import (
+    conclusions,
     contrasts,
     cost,
     fidelity,
@@ -197,7 +198,7 @@ def _methods(source: Source) -> Results:
         {
             "table": methods_table.markdown(table),
             "answer": methods_table.answer(table),
-            "conclusion": methods_table.conclusion(table, near) + summary.summits(law),
+            "conclusion": methods_table.conclusion(table, near) + conclusions.summits(law),
         },
         figures.methods(table, sweep, retention.by_seed(swept)),
         {
