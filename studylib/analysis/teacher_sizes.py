@@ -79,12 +79,11 @@ def _taught(table: pd.DataFrame) -> pd.DataFrame:
         (arms == TEACHER) | ((arms == CONTROL) & (table.init == FINE_TUNED))
     ]
     names = [*retention.SETTING, "teacher"]
-    known = teachers.drop_duplicates(names).set_index(names)
-    known = known.filter(["parameters_total", "f1", "runs"]).add_suffix("_teacher")
+    teachers = teachers.drop_duplicates(names).filter([*names, "parameters_total", "f1", "runs"])
     cut = (table.init == FINE_TUNED) & table.student.isin(table.student[arms == SMALLER_TEACHER])
     sibling = (table.init == PRETRAINED) & (arms == STUDENT)
     pairs = table.assign(size=written)[sibling | (cut & arms.isin((STUDENT, SMALLER_TEACHER)))]
-    pairs = pairs.join(known, on=names, how="inner")
+    pairs = pairs.merge(teachers, on=names, suffixes=("", "_teacher"))
     return pairs.assign(
         ratio=pairs.parameters_total_teacher / pairs.parameters_total,
         family=pairs.family.mask(pairs.init == PRETRAINED, pairs["size"]),
