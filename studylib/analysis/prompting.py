@@ -39,12 +39,6 @@ def prompting(
     )
 
 
-def declared(train_prompts: Sequence[str]) -> str:
-    """The comparison of ways of prompting that was declared before its results were known, in
-    words."""
-    return f"{train_prompts[-1]} in training and asking, not {train_prompts[0]}"
-
-
 def by_trait(rows: pd.DataFrame, train_prompts: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and
     asking minus that of the one that never is. There is a line per family, test set, trait of the
@@ -95,7 +89,8 @@ def _ways(
     """What is compared of ways of prompting: contrast, both ways in words, and as (teacher,
     train prompt, eval prompt) the one and the other."""
     plain, last = train_prompts[0], train_prompts[-1]
-    yield WHOLE, declared(train_prompts), (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
+    whole = f"{last} in training and asking, not {plain}"
+    yield WHOLE, whole, (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
     for number, contrast in enumerate((ASKING, CHOOSING)):
         first = eval_prompts[number]
         for mode, other in product(train_prompts, eval_prompts[number + 1 :]):

@@ -196,7 +196,7 @@ def _methods(source: Source) -> Results:
     return source.results(
         {"methods": table, "costs": costs, "fidelity": near, "law": law},
         {
-            "table": methods_table.markdown(table),
+            "table": tables.markdown(methods_table.shown(table)) + "\n",
             "answer": methods_table.answer(table),
             "conclusion": methods_table.conclusion(table, near) + conclusions.summits(law),
         },

@@ -35,8 +35,8 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     axes = drawn.subplots(
         2 * len(families), len(columns), sharex="col", sharey="row", squeeze=False
     )
-    names = ["family", "model", "label", "seed"]
-    for (family, model, label, _), curve in curves.groupby(names, sort=False):
+    trainings = curves.groupby(["family", "model", "label", "seed"], sort=False)
+    for (family, model, label, _), curve in trainings:
         top, column = 2 * families.index(family), columns.index(model)
         _curve(axes[top][column], axes[top + 1][column], curve, label, styles[label])
     for number, family in enumerate(families):
@@ -55,8 +55,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
 def _curve(loss: Axes, f1: Axes, curve: pd.DataFrame, label: str, style: dict) -> None:
     """One training: its loss in one panel, its F1 on dev in the other."""
     smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
-    line = {name: style[name] for name in ("color", "linestyle")}
-    loss.plot(curve.step, smooth, linewidth=1.2, **line)
+    loss.plot(curve.step, smooth, linewidth=1.2, **style | {"marker": "none"})
     dev = curve.dropna(subset="dev_f1")
     loss.plot(dev.step, dev.dev_loss, markersize=4, **style | {"linestyle": "none"})
     f1.plot(dev.step, dev.dev_f1, markersize=4, label=label, **style)
