@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from studylib.analysis import roles
-from studylib.analysis.retention import BOUNDS, HEAD_INITS, MARGIN, RETAINED
+from studylib.analysis import tables
+from studylib.analysis.retention import BOUNDS, MARGIN, RETAINED
 from studylib.core import sizes
 from studylib.core.labels import CONTROL, STUDENT, TEACHER
 
@@ -18,8 +18,8 @@ from studylib.core.labels import CONTROL, STUDENT, TEACHER
 def compressed(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
     """The lines that the claim is about: students and controls with this eval prompt. `way` says
     how they were cut."""
-    main = kept.init.isin(HEAD_INITS) & roles.main(kept) & (kept.role != TEACHER)
-    models = kept[(kept.eval_prompt == eval_prompt) & main]
+    main = tables.main(kept)
+    models = main[(main.eval_prompt == eval_prompt) & (main.role != TEACHER)]
     return models.assign(way=[sizes.named(name).way for name in models.student])
 
 

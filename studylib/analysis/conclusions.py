@@ -15,7 +15,6 @@ from studylib.analysis import (
     prompting,
     prose,
     retention,
-    roles,
     tables,
     teacher_vs_student,
 )
@@ -123,8 +122,8 @@ def _ways(students: pd.DataFrame, fresh: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
     """What answers of the students that the claim is about cost, in percent of the teacher's."""
-    main = roles.main(costs) & costs.init.isin(retention.HEAD_INITS)
-    students = costs[main & (costs.role == STUDENT)].drop_duplicates("student")
+    main = tables.main(costs)
+    students = main[main.role == STUDENT].drop_duplicates("student")
     return students.assign(
         name=[sizes.named(student).title for student in students.student],
         memory_share=100 * students.memory / students.teacher_memory,
