@@ -102,7 +102,7 @@ def domains(table: pd.DataFrame) -> pd.DataFrame:
     difference to the control there, with its interval."""
     gains = [_interval(row, "control_f1") for _, row in table.iterrows()]
     cells = table.f1.map(number) + [f" [{gain}]" if gain != NONE else "" for gain in gains]
-    names = [name for name in (*SETTING, "objective", "steps") if name != "test_set"]
+    names = ["family", "eval_prompt", "objective", "steps"]
     wide = cells.groupby([table[name].astype(str) for name in (*names, "test_set")], sort=False)
     by_set = wide.first().unstack(sort=False).fillna(NONE)
     return by_set.rename_axis(columns=None).reset_index().rename(columns=tables.IDENTITY)

@@ -63,7 +63,7 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
         if len(models) >= FEW_TEACHERS:
             ratios = np.array([model.ratio.iloc[0] for model in models])
             reach = {"teachers": len(ratios), "least": ratios.min(), "most": ratios.max()}
-            best = _best(ratios, pairing.same_seeds(*models))
+            best = _best(ratios, pairing.shared(*models))
             lines.append(dict(zip(names, setting, strict=True)) | reach | best)
     columns = [*names, "teachers", "least", "most", "ratio", "low", "high", "within"]
     return pd.DataFrame(lines, columns=columns)

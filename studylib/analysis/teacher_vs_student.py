@@ -69,7 +69,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     if not pairs:
         return []
     teachers, students = zip(*pairs.values(), strict=True)
-    models = pairing.same_seeds(*teachers, *students)
+    models = pairing.shared(*teachers, *students)
     values, clusters = pairing.scores(models, ["f1"])
     means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
     shared: dict[str, Any] = {"runs": run_ids.of(*models)}

@@ -1,7 +1,5 @@
 """How models learned: loss and F1 by training step."""
 
-from functools import reduce
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -86,10 +84,9 @@ def _labels(curves: pd.DataFrame) -> pd.Series:
     where there are several. The size also stands where nothing else differs."""
     uncut = curves.role == "teacher"
     names = curves.student.map(lambda name: sizes.named(name).title if name else UNCUT)
-    parts = []
+    label = names
     if curves.teacher[curves.role == "student"].nunique() > 1:
-        parts.append(("teacher: " + curves.teacher).mask(uncut, UNCUT))
-    if names[~uncut].nunique() > 1 or not parts:
-        parts.insert(0, names)
-    label = reduce(lambda size, teacher: size.mask(~uncut, size + ", " + teacher), parts)
+        teachers = "teacher: " + curves.teacher
+        several_sizes = names[~uncut].nunique() > 1
+        label = (names + ", " + teachers if several_sizes else teachers).mask(uncut, UNCUT)
     return label + ", " + curves.train_prompt if curves.train_prompt.nunique() > 1 else label
