@@ -91,12 +91,12 @@ def difference(model: pd.DataFrame, other: pd.DataFrame, metric: str = "f1") -> 
         return line
     means = differences.mean(0)
     low, high = statistics.interval(statistics.bootstrap(differences, clusters))
-    p = statistics.sign_flip(means, clusters, np.random.default_rng(0))
     effect = statistics.design_effect(means, clusters) if means.any() and means.std() else 1.0
     least = statistics.detectable(means.std(ddof=1), len(means), effect)
     if len(differences) >= statistics.SEEDS:
         spread = differences.mean(1).std(ddof=1)
         least = np.hypot(least, statistics.detectable(spread, len(differences)))
+    p = statistics.sign_flip(means, clusters, np.random.default_rng(0))
     return line | {"low": low, "high": high, "p": p, "detectable": least}
 
 

@@ -54,8 +54,4 @@ def _correlation(models: list[pd.DataFrame], measure: str) -> dict:
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rank correlations of scores (..., models); 0 where all of one side are equal."""
-    ranks = [rankdata(scores, axis=-1) for scores in (first, second)]
-    centred = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
-    spread = np.sqrt(np.prod([(part**2).sum(-1) for part in centred], axis=0))
-    product = (centred[0] * centred[1]).sum(-1)
-    return np.divide(product, spread, out=np.zeros_like(product), where=spread > 0)
+    return statistics.correlation(rankdata(first, axis=-1), rankdata(second, axis=-1))

@@ -16,10 +16,10 @@ EXTRA = "extra_data"
 NONE = "–"
 PLAIN = "plain"
 METRICS = {"f1": "F1", "exact_match": "EM", "loyalty": "loyalty"}
-COMPARED = {
-    CONTROL: ("f1", "exact_match", "loyalty"),
-    PLAIN: ("f1", "exact_match"),
-}  # the metrics that have a difference to it
+COMPARED = [
+    *((CONTROL, metric) for metric in METRICS),
+    *((PLAIN, metric) for metric in ("f1", "exact_match")),
+]  # to whom there is a difference, and of which metric
 TESTED = ("difference", "low", "high", "p", "detectable")
 
 
@@ -33,9 +33,10 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = of_methods(rows)
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
-    for name in _differences():
-        tested = table[f"{name}_p"][table.role == STUDENT].dropna()
-        table[f"{name}_p_holm"] = pd.Series(statistics.holm(list(tested)), tested.index, float)
+    for other, metric in COMPARED:
+        tested = table[f"{other}_{metric}_p"][table.role == STUDENT].dropna()
+        corrected = pd.Series(statistics.holm(list(tested)), tested.index, float)
+        table[f"{other}_{metric}_p_holm"] = corrected
     costs = costs[costs.student.isin(rows.student)]
     names = ["family", "objective", "steps"]
     needed = costs.groupby([*names, EXTRA], sort=False)[COST].mean().reset_index(EXTRA)
@@ -48,10 +49,6 @@ def of_methods(rows: pd.DataFrame) -> pd.DataFrame:
     arms = roles.arms(rows)
     students = rows.student[arms.isin((METHOD, STUDENT))]
     return rows.assign(arm=arms)[(arms != SMALLER_TEACHER) & rows.student.isin(students)]
-
-
-def _differences() -> list[str]:
-    return [f"{other}_{metric}" for other, metrics in COMPARED.items() for metric in metrics]
 
 
 def _lines(rows: pd.DataFrame) -> Iterator[dict]:
@@ -78,11 +75,10 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
 def _beside(model: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """A model's differences to the models that it is compared with, by their names."""
     line: dict[str, float] = {}
-    for name, metrics in COMPARED.items():
-        for metric in metrics:
-            known = name in others and model[metric].notna().all()
-            values = contrasts.difference(model, others[name], metric) if known else {}
-            line |= {f"{name}_{metric}_{each}": float(values.get(each, "nan")) for each in TESTED}
+    for name, metric in COMPARED:
+        known = name in others and model[metric].notna().all()
+        values = contrasts.difference(model, others[name], metric) if known else {}
+        line |= {f"{name}_{metric}_{each}": float(values.get(each, "nan")) for each in TESTED}
     return line
 
 
@@ -91,11 +87,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     read = table[[*SETTING, "objective", "steps"]].astype(str).rename(columns=tables.IDENTITY)
     for metric, title in METRICS.items():
         read[title] = table[metric].map(number)
-    for name, metrics in COMPARED.items():
-        for metric in metrics:
-            title = f"{METRICS[metric]} minus {name}"
-            read[title] = [_interval(row, f"{name}_{metric}") for _, row in table.iterrows()]
-            read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
+    for name, metric in COMPARED:
+        title = f"{METRICS[metric]} minus {name}"
+        read[title] = [_interval(row, f"{name}_{metric}") for _, row in table.iterrows()]
+        read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
     for cost in COST:
         flops = table[cost].map("{:.2e}".format, na_action="ignore")
         read[cost.replace("_flops", ", FLOPs")] = flops.astype(object).fillna(NONE)
@@ -107,7 +102,7 @@ def domains(table: pd.DataFrame) -> pd.DataFrame:
     difference to the control there, with its interval."""
     gains = [_interval(row, "control_f1") for _, row in table.iterrows()]
     cells = table.f1.map(number) + [f" [{gain}]" if gain != NONE else "" for gain in gains]
-    names = [name for name in (*SETTING, "objective", "steps") if name != "test_set"]
+    names = ["family", "eval_prompt", "objective", "steps"]
     wide = cells.groupby([table[name].astype(str) for name in (*names, "test_set")], sort=False)
     by_set = wide.first().unstack(sort=False).fillna(NONE)
     return by_set.rename_axis(columns=None).reset_index().rename(columns=tables.IDENTITY)
@@ -119,50 +114,38 @@ def _interval(row: pd.Series, name: str) -> str:
     return NONE if pd.isna(difference) else signed(difference) + interval
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The same in Markdown."""
-    return tables.markdown(shown(table)) + "\n"
-
-
 def answer(table: pd.DataFrame) -> str:
     """How many methods differ from the control, and the best student, a sentence per test set."""
-    settings = []
-    for setting, part in table.groupby(SETTING, sort=False):
-        students, methods = part[part.role == STUDENT], part[part.arm == METHOD]
-        methods = methods[~other_way(methods)]
-        best = students.loc[students.f1.idxmax()]
-        settings.append(
-            {
-                "test_set": setting[2],
-                "eval_prompt": setting[1],
-                "methods": len(methods),
-                "above": len(_significant(methods, "control_f1", 1)),
-                "below": len(_significant(methods, "control_f1", -1)),
-                "best": best.objective,
-                "f1": number(best.f1),
-                "difference": _interval(best, "control_f1"),
-            }
-        )
-    return prose.render("methods_answer", settings=settings)
+    return prose.render("methods_answer", settings=list(_settings(table)))
 
 
 def conclusion(table: pd.DataFrame, fidelity: pd.DataFrame) -> str:
     """The answer; which students come nearer to their teacher than the control, by a test; and what
     being near is worth (`fidelity.correlations`). A method that does not move the student cannot
     help it by the teacher."""
-    settings = []
-    for setting, part in table.groupby(SETTING, sort=False):
-        students = part[(part.role == STUDENT) & ~other_way(part)]
-        nearer = _significant(students, "control_loyalty", 1)
-        settings.append(
-            {
-                "test_set": setting[2],
-                "nearer": list(nearer),
-                "others": [name for name in students.objective if name not in set(nearer)],
-            }
-        )
+    settings = list(_settings(table))
     texts = prose.render("methods_conclusion", settings=settings, fidelity=fidelity)
     return f"{answer(table)}\n{texts}"
+
+
+def _settings(table: pd.DataFrame) -> Iterator[dict]:
+    """What is said of each test set and way of asking."""
+    for (_, eval_prompt, test_set), part in table.groupby(SETTING, sort=False):
+        students = part[part.role == STUDENT]
+        best, usual = students.loc[students.f1.idxmax()], students[~other_way(students)]
+        methods, nearer = usual[usual.arm == METHOD], _significant(usual, "control_loyalty", 1)
+        yield {
+            "test_set": test_set,
+            "eval_prompt": eval_prompt,
+            "methods": len(methods),
+            "above": len(_significant(methods, "control_f1", 1)),
+            "below": len(_significant(methods, "control_f1", -1)),
+            "best": best.objective,
+            "f1": number(best.f1),
+            "difference": _interval(best, "control_f1"),
+            "nearer": list(nearer),
+            "others": [name for name in usual.objective if name not in set(nearer)],
+        }
 
 
 def other_way(lines: pd.DataFrame) -> pd.Series:

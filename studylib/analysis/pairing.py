@@ -41,14 +41,6 @@ def check(*models: pd.DataFrame) -> None:
             raise StudyError(_unpaired(first, units[0], model, answered))
 
 
-def same_seeds(*models: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of each model of the seeds that all of them have. Raises StudyError where these are
-    not of the same questions."""
-    models_shared = shared(*models)
-    check(*models_shared)
-    return models_shared
-
-
 def shared(*models: pd.DataFrame) -> list[pd.DataFrame]:
     """The rows of each model of the seeds that all of them have, whatever their questions."""
     seeds = set.intersection(*(set(model.seed) for model in models))

@@ -39,12 +39,6 @@ def prompting(
     )
 
 
-def declared(train_prompts: Sequence[str]) -> str:
-    """The comparison of ways of prompting that was declared before its results were known, in
-    words."""
-    return f"{train_prompts[-1]} in training and asking, not {train_prompts[0]}"
-
-
 def by_trait(rows: pd.DataFrame, train_prompts: Sequence[str]) -> pd.DataFrame:
     """Which questions gain by a demonstration: F1 of the student that is shown one in training and
     asking minus that of the one that never is. There is a line per family, test set, trait of the
@@ -95,7 +89,8 @@ def _ways(
     """What is compared of ways of prompting: contrast, both ways in words, and as (teacher,
     train prompt, eval prompt) the one and the other."""
     plain, last = train_prompts[0], train_prompts[-1]
-    yield WHOLE, declared(train_prompts), (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
+    whole = f"{last} in training and asking, not {plain}"
+    yield WHOLE, whole, (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
     for number, contrast in enumerate((ASKING, CHOOSING)):
         first = eval_prompts[number]
         for mode, other in product(train_prompts, eval_prompts[number + 1 :]):
@@ -127,7 +122,7 @@ def _by_trait(plain: pd.DataFrame, shown: pd.DataFrame) -> Iterator[dict]:
 def _apart(shown: pd.DataFrame, plain: pd.DataFrame, questions: set) -> dict[str, float]:
     """How far the difference of both on these questions is above that on the other ones, where
     there are enough of both."""
-    both = pairing.same_seeds(shown, plain)
+    both = pairing.shared(shown, plain)
     values, clusters = pairing.scores(both, ["f1"])
     inside = np.isin(np.unique(both[0].question), list(questions))
     if not all(statistics.enough_clusters(clusters[side]) for side in (inside, ~inside)):
@@ -147,10 +142,16 @@ def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
     if rows.question.nunique() >= statistics.QUESTIONS:
         common = rows.groupby(asks).question.nunique() >= statistics.QUESTIONS
         asks = asks.where(asks.isna() | asks.isin(common[common].index), "other")
-    lengths = ["1 word", "2 words", "3 or 4 words", "5 or more words"]
-    places = ["first third", "second third", "last third"]
     return {
         "asks": asks.astype("category"),
-        "answer": pd.cut(rows.answer_words, [0, 1, 2, 4, np.inf], labels=lengths),
-        "answer stands in the": pd.cut(rows.answer_place, [-1, 1 / 3, 2 / 3, 1], labels=places),
+        "answer": pd.cut(
+            rows.answer_words,
+            [0, 1, 2, 4, np.inf],
+            labels=["1 word", "2 words", "3 or 4 words", "5 or more words"],
+        ),
+        "answer stands in the": pd.cut(
+            rows.answer_place,
+            [-1, 1 / 3, 2 / 3, 1],
+            labels=["first third", "second third", "last third"],
+        ),
     }

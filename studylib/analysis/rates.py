@@ -48,10 +48,7 @@ def cells(rates: pd.DataFrame) -> pd.DataFrame:
         lr=rates.lr.map("{:g}".format).where(rates.lr.notna(), "–"),
         tried=rates.tried.replace("", "–"),
     )
-    columns = [
-        name for name in TITLES if name in ("size", "role", "lr") or shown[name].nunique() > 1
-    ]
-    return shown[columns].rename(columns=TITLES)
+    return tables.varying(shown, TITLES, ("size", "role", "lr")).rename(columns=TITLES)
 
 
 def differences(rates: pd.DataFrame) -> str:

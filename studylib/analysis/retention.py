@@ -105,7 +105,8 @@ def bases(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     """Scores, reductions, retention and likeness of a model, on the seeds that its teacher has."""
-    model, teacher = pairing.same_seeds(model, teacher)
+    model, teacher = pairing.shared(model, teacher)
+    pairing.check(model, teacher)
     languages, seeds = model.language.unique(), model.groupby("seed")
     line: dict[str, Any] = pairing.counts(model)
     line["language"] = languages[0] if len(languages) == 1 else f"{len(languages)} languages"

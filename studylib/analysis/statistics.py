@@ -111,6 +111,14 @@ def sign_flip(
     return float((1 + as_far.sum()) / (1 + repeats))
 
 
+def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson's correlations (...) of scores (..., models); 0 where all of one side are equal."""
+    x, y = (scores - scores.mean(-1, keepdims=True) for scores in (first, second))
+    spread = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+    product = (x * y).sum(-1)
+    return np.divide(product, spread, out=np.zeros_like(product), where=spread > 0)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number, step down (Holm, 1979): in the given order, never above
     1."""

@@ -1,7 +1,7 @@
 """A comparison as tables in Markdown, and the notes on intervals and tests that belong to its
 numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -87,12 +87,17 @@ def cells(
     measures: Sequence[str] = tuple(MEASURES),
 ) -> pd.DataFrame:
     """The same without notes, every cell as text."""
-    models = _models(kept)
-    several = [name for name in IDENTITY if name in named and models[name].nunique() > 1]
-    shown = models[several].rename(columns=IDENTITY)
+    names = [name for name in IDENTITY if name in named]
+    shown = varying(_models(kept), names).rename(columns=IDENTITY)
     for name in measures:
         shown[MEASURES[name]] = [_measured(row, name) for row in kept.to_dict("records")]
     return shown
+
+
+def varying(table: pd.DataFrame, names: Iterable[str], always: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns of these names, without those that have the same value in every line, unless they
+    are `always` shown."""
+    return table[[name for name in names if name in always or table[name].nunique() > 1]]
 
 
 def _models(kept: pd.DataFrame) -> pd.DataFrame:
@@ -155,15 +160,10 @@ def contrasts(table: pd.DataFrame) -> str:
 def contrast_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The same without notes, every cell as text."""
     always = ("init", "eval_prompt", "test_set", "size")
-    columns = {
-        name: IDENTITY.get(name, name)
-        for name in ("family", "contrast", *always, "teacher", "objective")
-        if name in always or table[name].nunique() > 1
-    }
-    title = "difference" if table.empty or "contrast" in columns else table.contrast.iloc[0]
-    return _differences(
-        table.assign(size=table.student.map(sizes.written)), columns, f"{title}, F1"
-    )
+    title = table.contrast.iloc[0] if table.contrast.nunique() == 1 else "difference"
+    names = ("family", "contrast", *always, "teacher", "objective")
+    named = table.assign(size=table.student.map(sizes.written))
+    return _differences(table, varying(named, names, always), f"{title}, F1")
 
 
 def prompting(table: pd.DataFrame) -> str:
@@ -173,9 +173,8 @@ def prompting(table: pd.DataFrame) -> str:
 
 def prompting_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The same without notes, every cell as text."""
-    several = {"family": "family"} if table.family.nunique() > 1 else {}
-    columns = several | {"role": "role", "test_set": "test set", "ways": "ways"}
-    return _differences(table, columns, "difference, F1")
+    always = ("role", "test_set", "ways")
+    return _differences(table, varying(table, ("family", *always), always), "difference, F1")
 
 
 def _tested(table: pd.DataFrame, cells: pd.DataFrame) -> str:
@@ -186,9 +185,9 @@ def _tested(table: pd.DataFrame, cells: pd.DataFrame) -> str:
     return f"{markdown(cells)}\n\n{notes}\n"
 
 
-def _differences(table: pd.DataFrame, columns: Mapping[str, str], difference: str) -> pd.DataFrame:
-    """Differences with their intervals and tests, every cell as text."""
-    cells = table[list(columns)].rename(columns=columns)
+def _differences(table: pd.DataFrame, named: pd.DataFrame, difference: str) -> pd.DataFrame:
+    """Differences with their intervals and tests beside what they are of, every cell as text."""
+    cells = named.rename(columns=IDENTITY)
     cells[difference] = table.difference.map(formats.signed) + [
         formats.span(*pair) for pair in zip(table.low, table.high, strict=True)
     ]

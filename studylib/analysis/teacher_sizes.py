@@ -1,8 +1,5 @@
 """One student under ever larger teachers, and under how large a one it does best."""
 
-from collections.abc import Iterator
-from itertools import chain
-
 import numpy as np
 import pandas as pd
 
@@ -34,7 +31,17 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     siblings that learn from several families. A sibling's name stands for its family, and the
     families' names for its teachers'.
     """
-    return pd.concat([_under_controls(rows), _under_families(rows)], ignore_index=True)
+    swept = rows.seed[roles.arms(rows) == SMALLER_TEACHER]
+    siblings = rows.init == PRETRAINED
+    parts = rows[~siblings & rows.seed.isin(swept)], rows[siblings | (rows.role == TEACHER)]
+    pairs = pd.concat([_taught(retention.compare(part)) for part in parts], ignore_index=True)
+    settings = pairs.groupby(retention.SETTING, sort=False)
+    several = (pairs.init != PRETRAINED) | (settings.teacher.transform("size") > 1)
+    runs = zip(pairs.runs, pairs.runs_teacher, strict=True)
+    lines = pairs.assign(
+        teacher_f1=pairs.f1_teacher, runs=list(map(run_ids.joined, runs)), order=settings.ngroup()
+    )
+    return lines[several].sort_values(["order", "ratio"], ignore_index=True)[SWEEP]
 
 
 def law(rows: pd.DataFrame) -> pd.DataFrame:
@@ -48,55 +55,40 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
     of draws of the bootstrap in which it has one. The interval is over those. After Zhang et al.
     (2025, arXiv:2311.07052), who find 2.5 by such curves; their fit is not known here.
     """
-    rows, names, lines = pairing.distinct(rows), ["student", *retention.SETTING[1:]], []
-    for setting, models in chain(_siblings(rows), _cut(rows)):
+    taught, lines = _taught(pairing.distinct(rows)), []
+    names = ["student", *retention.SETTING[1:]]
+    taught["student"] = taught.student.mask(taught.init == PRETRAINED, taught.family)
+    for setting, group in taught.groupby(names, sort=False):
+        models = [model for _, model in group.groupby("teacher", sort=False)]
         if len(models) >= FEW_TEACHERS:
-            sizes_taught = [model.parameters_total.iloc[0] for _, model in models]
-            ratios = np.array([size for size, _ in models]) / np.array(sizes_taught)
+            ratios = np.array([model.ratio.iloc[0] for model in models])
             reach = {"teachers": len(ratios), "least": ratios.min(), "most": ratios.max()}
-            best = _best(ratios, pairing.same_seeds(*(model for _, model in models)))
+            best = _best(ratios, pairing.shared(*models))
             lines.append(dict(zip(names, setting, strict=True)) | reach | best)
     columns = [*names, "teachers", "least", "most", "ratio", "low", "high", "within"]
     return pd.DataFrame(lines, columns=columns)
 
 
-Taught = list[tuple[float, pd.DataFrame]]  # parameters of a teacher, its student's rows
-
-
-def _siblings(rows: pd.DataFrame) -> Iterator[tuple[tuple, Taught]]:
-    """Siblings by name and setting, under their families' teachers."""
-    students = rows[(roles.arms(rows) == STUDENT) & (rows.init == PRETRAINED)]
-    teachers = rows[rows.role == TEACHER].groupby("family").parameters_total.first()
-    by_name = [students.student.map(sizes.written), *retention.SETTING[1:]]
-    for setting, group in students.groupby(by_name, sort=False):
-        yield setting, [(teachers[name], model) for name, model in group.groupby("family")]
-
-
-def _cut(rows: pd.DataFrame) -> Iterator[tuple[tuple, Taught]]:
-    """Cut students by name and setting, under the teachers that have a name: fine-tuned, or the
-    control of a larger size."""
-    arms = roles.arms(rows)
-    swept = rows[arms == SMALLER_TEACHER]
-    whole = rows[rows.role == TEACHER].assign(teacher=FINE_TUNED)
-    larger = rows[(arms == CONTROL) & (rows.init == FINE_TUNED)]
-    larger = larger.assign(teacher=larger.student.map(sizes.written).map(control_of))
-    known = pd.concat([whole, larger]).groupby(["family", "teacher"]).parameters_total.first()
-    students = rows[
-        arms.isin((STUDENT, SMALLER_TEACHER))
-        & (rows.init == FINE_TUNED)
-        & rows.student.isin(swept.student)
+def _taught(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows, or the lines of a comparison, of siblings and of cut students that smaller teachers
+    taught, too, with the `ratio` of parameters, and with those of their teachers that have answered
+    (`…_teacher`). The name of a sibling stands for its family, that of the family for its
+    teacher."""
+    arms, written = roles.arms(table), table.student.map(sizes.written)
+    teachers = table.assign(teacher=written.map(control_of).where(arms == CONTROL, FINE_TUNED))[
+        (arms == TEACHER) | ((arms == CONTROL) & (table.init == FINE_TUNED))
     ]
-    for setting, group in students.groupby(["student", *retention.SETTING[1:]], sort=False):
-        family = group.family.iloc[0]
-        models = group.groupby("teacher", sort=False)
-        yield (
-            setting,
-            [
-                (known[family, name], model)
-                for name, model in models
-                if (family, name) in known  # else that teacher is not answered yet
-            ],
-        )
+    names = [*retention.SETTING, "teacher"]
+    teachers = teachers.drop_duplicates(names).filter([*names, "parameters_total", "f1", "runs"])
+    cut = (table.init == FINE_TUNED) & table.student.isin(table.student[arms == SMALLER_TEACHER])
+    sibling = (table.init == PRETRAINED) & (arms == STUDENT)
+    pairs = table.assign(size=written)[sibling | (cut & arms.isin((STUDENT, SMALLER_TEACHER)))]
+    pairs = pairs.merge(teachers, on=names, suffixes=("", "_teacher"))
+    return pairs.assign(
+        ratio=pairs.parameters_total_teacher / pairs.parameters_total,
+        family=pairs.family.mask(pairs.init == PRETRAINED, pairs["size"]),
+        teacher=pairs.teacher.mask(pairs.init == PRETRAINED, pairs.family),
+    )
 
 
 def _best(ratios: np.ndarray, models: list[pd.DataFrame]) -> dict[str, float]:
@@ -122,50 +114,3 @@ def _summits(ratios: np.ndarray, scores: np.ndarray) -> np.ndarray:
         summit = -steep / (2 * curved)
     inside = (curved < 0) & (summit >= places.min()) & (summit <= places.max())
     return np.exp(np.where(inside, summit, np.nan))
-
-
-def _under_families(rows: pd.DataFrame) -> pd.DataFrame:
-    """Siblings that are students in several families, under these families' teachers."""
-    if not (rows.init == PRETRAINED).any():
-        return pd.DataFrame(columns=SWEEP)
-    kept = retention.compare(rows[roles.arms(rows).isin((TEACHER, STUDENT))])
-    teachers = kept[kept.role == TEACHER].set_index(retention.SETTING).f1.rename("teacher_f1")
-    students = kept[(kept.role == STUDENT) & (kept.init == PRETRAINED)]
-    names = students.student.map(sizes.written)
-    several = (
-        students.groupby([names, *retention.SETTING[1:]], sort=False).family.transform("size") > 1
-    )
-    lines = students.join(teachers, on=retention.SETTING).assign(
-        family=names,
-        ratio=1 / (1 - students.reduction_total / 100),
-        teacher=students.family,
-    )[several][SWEEP]
-    return lines.sort_values(["family", *retention.SETTING[1:], "ratio"], kind="stable")
-
-
-def _under_controls(rows: pd.DataFrame) -> pd.DataFrame:
-    """Cut students under the controls of larger sizes and under the uncut teacher, on the seeds
-    that the smaller teachers' students have."""
-    smaller = roles.arms(rows) == SMALLER_TEACHER
-    shared, lines = rows[rows.seed.isin(rows.seed[smaller])], []
-    if shared.empty:
-        return pd.DataFrame(columns=SWEEP)
-    for _, group in retention.compare(shared).groupby(retention.SETTING, sort=False):
-        controls = group[(group.arm == CONTROL) & (group.init == FINE_TUNED)]
-        swept = group[group.arm == SMALLER_TEACHER]
-        teachers = pd.concat([controls, group[group.arm == TEACHER]]).assign(
-            teacher=[*controls.student.map(sizes.written).map(control_of), FINE_TUNED]
-        )
-        students = group[
-            (group.arm == STUDENT) & (group.init == FINE_TUNED) & group.student.isin(swept.student)
-        ]
-        pairs = pd.concat([swept, students]).merge(
-            teachers, on=[*retention.SETTING, "teacher"], suffixes=("", "_teacher")
-        )  # none where a teacher is not answered yet
-        pairs = pairs.assign(
-            ratio=(1 - pairs.reduction_total_teacher / 100) / (1 - pairs.reduction_total / 100),
-            teacher_f1=pairs.f1_teacher,
-            runs=list(map(run_ids.joined, zip(pairs.runs, pairs.runs_teacher, strict=True))),
-        )
-        lines.append(pairs.sort_values("ratio", kind="stable"))
-    return pd.concat(lines)[SWEEP]

@@ -69,7 +69,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
     if not pairs:
         return []
     teachers, students = zip(*pairs.values(), strict=True)
-    models = pairing.same_seeds(*teachers, *students)
+    models = pairing.shared(*teachers, *students)
     values, clusters = pairing.scores(models, ["f1"])
     means = 100 * values[0].mean((-2, -1)).reshape(2, -1)  # (2, teacher)
     shared: dict[str, Any] = {"runs": run_ids.of(*models)}
@@ -77,8 +77,7 @@ def _correlated(pairs: Mapping[str, Sequence[pd.DataFrame]]) -> list[dict]:
         shared["r"] = np.corrcoef(means)[0, 1]
         if statistics.enough_clusters(clusters):
             drawn = statistics.bootstrap(values[0], clusters).reshape(-1, 2, len(pairs))
-            x, y = np.moveaxis(drawn - drawn.mean(-1, keepdims=True), 1, 0)  # (repeats, teacher)
-            r = (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+            r = statistics.correlation(drawn[:, 0], drawn[:, 1])
             shared["r_low"], shared["r_high"] = statistics.interval(r)
     return [
         {"teacher": name, "teacher_f1": teacher_f1, "student_f1": student_f1} | shared

@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import Image, Markdown
 
 from studylib.analysis import (
+    conclusions,
     contrasts,
     cost,
     fidelity,
@@ -167,9 +168,9 @@ def _methods(source: Source) -> Results:
         source.folder,
         {"methods": table, "costs": costs, "fidelity": near, "law": law},
         {
-            "table": methods_table.markdown(table),
+            "table": tables.markdown(methods_table.shown(table)) + "\n",
             "answer": methods_table.answer(table),
-            "conclusion": methods_table.conclusion(table, near) + summary.summits(law),
+            "conclusion": methods_table.conclusion(table, near) + conclusions.summits(law),
         },
         figures.methods(table, sweep, retention.by_seed(swept)),
         {

@@ -25,7 +25,8 @@ def present() -> dict:
         "machine": {
             "system": platform.system(),
             "processor": platform.machine(),
-            "processor_name": _processor_name(),
+            # of what kind it is where the system does not tell what it is called
+            "processor_name": _cpuinfo("model name") or platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
         },
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
@@ -37,11 +38,6 @@ def instructions() -> list[str]:
     """The instructions that the processor has, as Linux calls them; nothing where that is not
     known."""
     return (_cpuinfo("flags") or _cpuinfo("Features")).split()
-
-
-def _processor_name() -> str:
-    """What the processor is called, or of what kind it is where the system does not tell."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def _cpuinfo(name: str) -> str:

@@ -12,7 +12,6 @@ Both lower-case, drop punctuation, drop articles and split into words, in this o
 import re
 import string
 import unicodedata
-from functools import cache
 
 from studylib.core.errors import StudyError
 
@@ -33,21 +32,15 @@ RULES = {
 IDEOGRAPH = re.compile("([\u4e00-\u9fa5])")
 
 
-class _Punctuation(dict[int, int | None]):
-    """What is dropped, as `str.translate` asks for it: ASCII punctuation for SQuAD; for MLQA also
-    every character of a Unicode category P, each looked up when it is first met."""
-
-    def __init__(self, rules: str):
-        super().__init__(dict.fromkeys(map(ord, string.punctuation)))
-        self.wide = rules != "squad"
-
-    def __missing__(self, code: int) -> int | None:
-        is_dropped = self.wide and unicodedata.category(chr(code)).startswith("P")
-        self[code] = None if is_dropped else code
-        return self[code]
-
-
-_punctuation = cache(_Punctuation)
+def _without_punctuation(text: str, *, wide: bool) -> str:
+    """The text without ASCII punctuation, as for SQuAD; for MLQA (`wide`) also without any
+    character of a Unicode category P."""
+    marks = {
+        char
+        for char in set(text)
+        if char in string.punctuation or (wide and unicodedata.category(char).startswith("P"))
+    }
+    return text.translate(dict.fromkeys(map(ord, marks)))
 
 
 def usual_rules(language: str, *, mlqa: bool = False) -> str:
@@ -68,7 +61,7 @@ def words(text: str, *, language: str = "en", rules: str = "squad") -> list[str]
         raise StudyError(
             f"rules {rules!r} do not score language {language!r}: they know {', '.join(articles)}."
         )
-    text, article = text.lower().translate(_punctuation(rules)), articles[language]
+    text, article = _without_punctuation(text.lower(), wide=rules != "squad"), articles[language]
     return segment(re.sub(article, " ", text) if article else text, language)
 
 
@@ -86,4 +79,4 @@ def composed(text: str) -> str:
 def tokens(text: str, language: str) -> list[str]:
     """A text's words in lower case without punctuation, in MLQA's segmentation and in NFC; articles
     stay."""
-    return segment(composed(text).lower().translate(_punctuation("mlqa")), language)
+    return segment(_without_punctuation(composed(text).lower(), wide=True), language)

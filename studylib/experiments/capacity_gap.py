@@ -156,8 +156,9 @@ class CapacityGap(SinglePrompt):
                     if arm.name == STUDENT:
                         family.inits[arm.init, str(written)] = model
             for written in self.teacher_sizes[1:]:
-                control = models[CONTROL, FINE_TUNED, written]
-                model, called = family.under_control(control, written, self.teacher_sizes[0])
+                model, called = family.under_control(
+                    models[CONTROL, FINE_TUNED, written], written, self.teacher_sizes[0]
+                )
                 plan.cost(model, family.teacher, called)
         return plan
 
@@ -188,15 +189,17 @@ class CapacityGap(SinglePrompt):
         blank = dict.fromkeys(("teacher", "targets", "objective", "train_prompt"), "")
         for family, reference in self.families.items():
             for size, model in {"": reference, **self.siblings.get(family, {})}.items():
+                student = core_sizes.name(family, size) if size else ""
                 called = {
                     "family": family,
-                    "student": core_sizes.name(family, size) if size else "",
+                    "student": student,
                     "role": BASE,
                     "init": PRETRAINED,
                     "seed": self.seeds[0],
                     "steps": 0,
-                }
-                plan.base(planning.base_model(model), called | blank, self.base_prompts)
+                } | blank
+                title = f"{student or family} as shipped"
+                plan.ask(planning.base_model(model), called, self.base_prompts, title)
 
 
 def _sizes_of(arm: Arm, family: Family) -> list[int | str]:

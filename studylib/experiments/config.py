@@ -204,8 +204,7 @@ class SinglePrompt(Experiment):
 def check_distributions(training: Training) -> None:
     """Raise StudyError for students that learn anything but distributions at answers: a teacher
     that is prompted otherwise has no more; and for a method that prompts teachers itself."""
-    stages = method_stages.parse(training.stages)
-    signals = [stage.prototype.signals for stage in stages]
+    signals = [stage.prototype.signals for stage in method_stages.parse(training.stages)]
     if training.targets != "gold" or any(
         read.online or read.at == "all" or read.demonstration for read in signals
     ):

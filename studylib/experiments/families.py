@@ -51,8 +51,8 @@ class Family:
             "train_prompt": train_prompt,
             "seed": seed,
         }
-        gold = taught(method_stages.gold(self.training.teacher_steps))
-        called = self.named | {"role": TEACHER, "init": BASE} | gold
+        gold = method_stages.gold(self.training.teacher_steps)
+        called = self.named | {"role": TEACHER, "init": BASE} | taught(gold)
         self.asked = plan.teacher(self.teacher, called, experiment.eval_prompts)
         self.inits: dict[tuple[str, str], Run | Input] = {
             (FINE_TUNED, ""): self.teacher,
@@ -165,13 +165,15 @@ class Family:
         """Put such a student, or a control, into the plan, asked what its teacher is asked; with
         what it is called in tables, `named` among it."""
         how: dict[str, Any] = {"stages": stages, "targets": targets}
-        called: dict[str, Any] = {
+        called = {
+            **self.named,
             "role": CONTROL if teacher == GOLD_ONLY else STUDENT,
             "teacher": teacher,
             "init": self.init(init, written),
             "student": core_sizes.name(self.named["family"], self.size(written)),
+            **taught(**how),
+            **named,
         }
-        called = self.named | called | taught(**how) | named
         model = self.student(init, written, supervisions, **how, title=title)
         self.plan.student(model, called, self.asked)
         return model, called

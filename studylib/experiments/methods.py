@@ -50,9 +50,8 @@ class Methods(SinglePrompt):
     @property
     def compared(self) -> list[tuple[str, dict[str, Any]]]:
         """The methods with their options."""
-        written = self.methods or list(method_stages.known())
         pairs: list[tuple[str, dict[str, Any]]] = []
-        for method in written:
+        for method in self.methods or method_stages.known():
             if not isinstance(method, str) and len(method) != 1:
                 raise StudyError(
                     f"methods: {method!r} is no method: write its name, or its name with options,"
@@ -74,7 +73,16 @@ class Methods(SinglePrompt):
                 recipe = spaces.with_options(methods[name].recipe(steps), name, options)
                 self._add(family, recipe, METHOD, _called(name, options), self.teachers(name))
             for written in self.teacher_sizes:
-                self._add_teacher(family, written)
+                control, _ = family.add(
+                    GOLD_ONLY,
+                    FINE_TUNED,
+                    written,
+                    [],
+                    stages=self.training.gold,
+                    title=CONTROL,
+                    arm=CONTROL,
+                )
+                family.under_control(control, written, self.size)
         return plan
 
     def teachers(self, name: str) -> int:
@@ -103,14 +111,6 @@ class Methods(SinglePrompt):
             family.plan.student_answers(
                 model, called | {"objective": f"{objective}, {way}"}, family.asked, way
             )
-
-    def _add_teacher(self, family: Family, written: int | str) -> None:
-        """Put the control of a larger size into the plan, and the student that it teaches."""
-        gold = self.training.gold
-        control, _ = family.add(
-            GOLD_ONLY, FINE_TUNED, written, [], stages=gold, title=CONTROL, arm=CONTROL
-        )
-        family.under_control(control, written, self.size)
 
 
 def _called(name: str, options: Mapping[str, Any]) -> str:

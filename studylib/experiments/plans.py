@@ -47,8 +47,21 @@ class Plan:
         """Add a teacher, asked on every test set in every mode; return what its students are to be
         compared with."""
         self.trained.append((model, called))
+        return self.ask(model, called, modes, model.label)
+
+    def ask(
+        self,
+        model: Run | Input,
+        called: dict,
+        modes: Sequence[str],
+        title: str,
+        *,
+        counted: Run | None = None,
+    ) -> list[Asked]:
+        """Add what a model answers to every test set in every mode. `counted` knows its parameters,
+        if it does not itself."""
         return [
-            self._ask(model, called, test, mode, model.label)
+            self._answered(model, called, test, mode, title, counted=counted)
             for test, mode in product(self.tests, modes)
         ]
 
@@ -63,7 +76,7 @@ class Plan:
         """Add what a student answers to what its teacher was asked, in a `way` of its method."""
         for reference in teacher:
             test, mode = reference.answers.needs["test"], reference.called["eval_prompt"]
-            self._ask(model, called, test, mode, model.label, teacher=reference, way=way)
+            self._answered(model, called, test, mode, model.label, teacher=reference, way=way)
 
     def cost(self, model: Run, teacher: Run, called: dict) -> None:
         """Add what a student's answers cost beside its teacher's, asked as it was trained; measured
@@ -82,20 +95,7 @@ class Plan:
         )
         self.costs.append((run, called))
 
-    def base(self, model: Input, called: dict, modes: Sequence[str]) -> None:
-        """Add a model as it comes from outside, asked on every test set in every mode."""
-        title = f"{called['student'] or called['family']} as shipped"
-        for test, mode in product(self.tests, modes):
-            self._ask(model, called, test, mode, title)
-
-    def other_teacher(self, model: Run | Input, called: dict, mode: str, *, counted: Run) -> None:
-        """Add a model that teaches besides the fine-tuned teacher, asked as it teaches. `counted`
-        knows its parameters."""
-        title = f"{called['teacher']} of {counted.label}"
-        for test in self.tests:
-            self._ask(model, called, test, mode, title, counted=counted)
-
-    def _ask(
+    def _answered(
         self,
         model: Run | Input,
         called: dict,

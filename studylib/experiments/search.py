@@ -79,7 +79,6 @@ class Search:
             raise StudyError(unknown("method", method, known))
         self.experiment, self.training, self.method = experiment, experiment.training, method
         self._families: dict[int, list[Family]] = {}
-        self.options, self.extras = self._options(), self._extras()
         self.space, self.fixed = self._space(described or {})
 
     @cached_property
@@ -108,14 +107,16 @@ class Search:
         """The options that the recipe sets itself."""
         return sorted({name for stage in self.recipe for name in stage.get("options", {})})
 
-    def _options(self) -> dict[str, Option]:
+    @cached_property
+    def options(self) -> dict[str, Option]:
         """The options by name, but for those that are decided."""
         if self.method == OBJECTIVE:
             return spaces.of_losses(self.losses)
         every = spaces.of(method_stages.known()[self.method])
         return {name: option for name, option in every.items() if name not in self.decided}
 
-    def _extras(self) -> dict[str, Option]:
+    @cached_property
+    def extras(self) -> dict[str, Option]:
         """What can be searched if a range is given: the learning rate and the text to learn; of
         `objective` the losses, too."""
         lrs = self.training.lrs

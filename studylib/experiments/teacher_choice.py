@@ -79,10 +79,11 @@ class TeacherChoice(SinglePrompt):
         others = self._others(family)
         blank = {"init": "", "targets": "", "objective": "", "steps": 0}
         for name, (model, mode, counted) in others.items():
-            family.plan.other_teacher(
+            family.plan.ask(
                 model,
                 family.named | blank | {"role": TEACHER, "teacher": name},
-                mode,
+                [mode],
+                f"{name} of {counted.label}",
                 counted=counted,
             )
         single = {FINE_TUNED: family.supervision} | {

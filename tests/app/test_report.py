@@ -13,7 +13,15 @@ import pytest
 from invented import FREE
 from miniatures import chosen, planned, prompted, stages
 
-from studylib.analysis import contrasts, cost, figures, retention, summary, tables, teacher_sizes
+from studylib.analysis import (
+    conclusions,
+    contrasts,
+    cost,
+    figures,
+    retention,
+    tables,
+    teacher_sizes,
+)
 from studylib.app import notebooks, report, study
 from studylib.app.notebooks import Job
 from studylib.core import project, versions
@@ -55,7 +63,7 @@ def export_capacity_gap(plan: Plan, store: Store, where: Path) -> None:
     kept, gained = retention.compare(rows), contrasts.contrasts(rows)
     texts = {
         "table": tables.table(kept),
-        "conclusion": summary.conclusion(kept, gained, FREE, "zero-shot"),
+        "conclusion": conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot"),
         "answer": f"Yes & no. {EVIL}",
     }
     timing = study.timing(plan, rows, store)

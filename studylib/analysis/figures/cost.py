@@ -32,7 +32,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
             axis.set_xlabel(f"{name}, % of teacher's", fontsize="small")
         axes[0].set_title(formats.titled(costs, family, test), loc="left", fontsize="medium")
         axes[0].set(ylabel="F1", ylim=(0, 1.1 * max(1.0, group.f1.max(), teacher.f1)))
-    look.legend(drawn, *rows.flat)
+    look.legend(drawn)
     return drawn
 
 

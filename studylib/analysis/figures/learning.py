@@ -1,7 +1,5 @@
 """How models learned: loss and F1 by training step."""
 
-from functools import reduce
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -35,8 +33,8 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     axes = drawn.subplots(
         2 * len(families), len(columns), sharex="col", sharey="row", squeeze=False
     )
-    names = ["family", "model", "label", "seed"]
-    for (family, model, label, _), curve in curves.groupby(names, sort=False):
+    trainings = curves.groupby(["family", "model", "label", "seed"], sort=False)
+    for (family, model, label, _), curve in trainings:
         top, column = 2 * families.index(family), columns.index(model)
         _curve(axes[top][column], axes[top + 1][column], curve, label, styles[label])
     for number, family in enumerate(families):
@@ -48,15 +46,14 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
             _logarithmic(axis)
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    look.legend(drawn, *axes.flat)
+    look.legend(drawn)
     return drawn
 
 
 def _curve(loss: Axes, f1: Axes, curve: pd.DataFrame, label: str, style: dict) -> None:
     """One training: its loss in one panel, its F1 on dev in the other."""
     smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
-    line = {name: style[name] for name in ("color", "linestyle")}
-    loss.plot(curve.step, smooth, linewidth=1.2, **line)
+    loss.plot(curve.step, smooth, linewidth=1.2, **style | {"marker": "none"})
     dev = curve.dropna(subset="dev_f1")
     loss.plot(dev.step, dev.dev_loss, markersize=4, **style | {"linestyle": "none"})
     f1.plot(dev.step, dev.dev_f1, markersize=4, label=label, **style)
@@ -87,10 +84,9 @@ def _labels(curves: pd.DataFrame) -> pd.Series:
     where there are several. The size also stands where nothing else differs."""
     uncut = curves.role == "teacher"
     names = curves.student.map(lambda name: sizes.named(name).title if name else UNCUT)
-    parts = []
+    label = names
     if curves.teacher[curves.role == "student"].nunique() > 1:
-        parts.append(("teacher: " + curves.teacher).mask(uncut, UNCUT))
-    if names[~uncut].nunique() > 1 or not parts:
-        parts.insert(0, names)
-    label = reduce(lambda size, teacher: size.mask(~uncut, size + ", " + teacher), parts)
+        teachers = "teacher: " + curves.teacher
+        several_sizes = names[~uncut].nunique() > 1
+        label = (names + ", " + teachers if several_sizes else teachers).mask(uncut, UNCUT)
     return label + ", " + curves.train_prompt if curves.train_prompt.nunique() > 1 else label

@@ -58,17 +58,34 @@ def figure(height: float, label: str) -> Figure:
     return Figure(figsize=(WIDTH, height), label=label)
 
 
-def grid(
-    panels: int, height: float, *, legend: float = 0.0, label: str, **shared: Any
-) -> tuple[Figure, list[Axes]]:
-    """A figure of one or two columns of panels, `height` inches each, with room for a legend."""
-    columns = min(2, panels)
-    lines = -(-panels // columns)
+def panels(
+    table: pd.DataFrame,
+    by: list[str],
+    height: float,
+    *,
+    legend: float = 0.0,
+    label: str,
+    **shared: Any,
+) -> tuple[Figure, list[tuple[Axes, tuple[str, ...], pd.DataFrame]]]:
+    """A figure of one or two columns of panels, `height` inches each, with room for a legend; and
+    its panels, one for each group of the table, with the group's names and lines."""
+    groups = list(table.groupby(by, sort=False))
+    columns = min(2, len(groups))
+    lines = -(-len(groups) // columns)
     drawn = figure(height * lines + legend, label)
-    axes = list(drawn.subplots(lines, columns, squeeze=False, **shared).flat)
-    for axis in axes[panels:]:
+    axes = drawn.subplots(lines, columns, squeeze=False, **shared).flat
+    for axis in axes[len(groups) :]:
         axis.set_visible(False)
-    return drawn, axes[:panels]
+    return drawn, [(axis, *group) for axis, group in zip(axes, groups, strict=False)]
+
+
+def mark(number: int) -> dict[str, Any]:
+    """The marker and colour of one of several things that no line joins."""
+    return {
+        "linestyle": "none",
+        "marker": MARKERS[number % len(MARKERS)],
+        "color": PALETTE[number % len(PALETTE)],
+    }
 
 
 def reach(
@@ -91,11 +108,11 @@ def teacher_line(line: Callable, span: Callable, teacher: Any) -> None:
         span(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0, zorder=0)
 
 
-def legend(drawn: Figure, *axes: Axes) -> None:
-    """One legend below the figure for what these panels show."""
+def legend(drawn: Figure) -> None:
+    """One legend below the figure for what its panels show."""
     entries = {
         label: handle
-        for axis in axes
+        for axis in drawn.axes
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     drawn.legend(

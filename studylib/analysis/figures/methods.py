@@ -14,10 +14,10 @@ def frontier_figure(table: pd.DataFrame) -> Figure:
     as they answer usually; the control at its budgets is a line."""
     table = table[~methods_table.other_way(table)]
     panels = list(table.groupby(SETTING, sort=False))
-    names = ["control", *table.objective[table.role != CONTROL].unique()]
-    columns = look.legend_columns(names)
+    objectives = list(table.objective[table.role != CONTROL].unique())
+    entries = ["control", *objectives]
     figure = look.figure(
-        2.6 * len(panels) + 0.17 * (len(names) / columns + 1),
+        2.6 * len(panels) + 0.17 * (len(entries) / look.legend_columns(entries) + 1),
         "F1 of every method against the FLOPs of its training",
     )
     axes = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
@@ -25,13 +25,10 @@ def frontier_figure(table: pd.DataFrame) -> Figure:
         control = part[part.role == CONTROL].sort_values("training_flops")
         axis.plot(control.training_flops, control.f1, "s--", color="0.4", label="control")
         for _, row in part[part.role != CONTROL].iterrows():
-            count = names.index(row.objective) - 1
-            marker = look.MARKERS[count % len(look.MARKERS)]
-            color = look.PALETTE[count % len(look.PALETTE)]
-            drawn = {"ls": "", "color": color, "label": row.objective}
-            axis.plot(row.training_flops, row.f1, marker, **drawn)
+            style = look.mark(objectives.index(row.objective))
+            axis.plot(row.training_flops, row.f1, label=row.objective, **style)
         axis.set(ylabel="F1", xscale="log")
         axis.set_title(formats.titled(table, *setting), loc="left", fontsize="medium")
     axes[-1].set_xlabel("training, FLOPs")
-    look.legend(figure, *axes)
+    look.legend(figure)
     return figure

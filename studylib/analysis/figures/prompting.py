@@ -19,9 +19,9 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         + kept.train_prompt
         + np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
     )
-    panels = list(kept.groupby(["family", "test_set", "role"], sort=False))
-    drawn, axes = look.grid(
-        len(panels),
+    drawn, panels = look.panels(
+        kept,
+        ["family", "test_set", "role"],
         2.3,
         legend=0.5,
         label="F1 of teacher and student by how they are asked, a colour for each way they were"
@@ -31,12 +31,12 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     )
     modes = list(kept.eval_prompt.unique())
     labels = [mode.replace(" ", "\n") for mode in modes]
-    for axis, (names, group) in zip(axes, panels, strict=True):
+    for axis, names, group in panels:
         _ways(axis, group, seeds, list(kept.way.unique()), modes)
         axis.set_title(formats.titled(kept, *names), fontsize="medium")
         axis.set(xlim=(-0.5, len(modes) - 0.5), ylabel="F1")
         axis.set_xticks(range(len(modes)), labels, fontsize="small")
-    look.legend(drawn, *axes)
+    look.legend(drawn)
     return drawn
 
 
@@ -52,10 +52,9 @@ def _ways(
             points.eval_prompt.map(places),
             points.f1,
             yerr=look.reach(points),
-            fmt=look.MARKERS[number % len(look.MARKERS)],
-            color=look.PALETTE[number],
             label=way,
             markersize=4,
+            **look.mark(number),
             **look.BARS,
         )
         each = seeds.merge(points[[*SETTING, *MODEL]])
@@ -66,20 +65,20 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     """Differences in F1 by a demonstration with intervals around a line at 0
     (`prompting.by_trait`). There is a panel per family and test set, and a line per trait of the
     questions."""
-    panels = list(table.groupby(["family", "test_set"], sort=False))
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
     lines = [
         name for _, values in names.groupby(table.trait, sort=False) for name in values.unique()
     ]
-    drawn, axes = look.grid(
-        len(panels),
+    drawn, panels = look.panels(
+        table,
+        ["family", "test_set"],
         0.9 + 0.19 * len(lines),
         label="F1 of the student trained and asked with a demonstration minus that of the one"
         " without, by traits of the questions, with intervals",
         sharex=True,
         sharey=True,
     )
-    for axis, (title, group) in zip(axes, panels, strict=True):
+    for axis, title, group in panels:
         group = group.set_index(names[group.index]).reindex(lines)
         axis.axvline(0, color="0.25", linewidth=1)
         axis.errorbar(
@@ -94,5 +93,5 @@ def traits_figure(table: pd.DataFrame) -> Figure:
         axis.set_title(formats.titled(table, *title), fontsize="medium")
         axis.set_xlabel("F1, with a demonstration − without", fontsize="small")
         axis.margins(y=0.05)
-    axes[0].invert_yaxis()
+    drawn.axes[0].invert_yaxis()
     return drawn

@@ -59,7 +59,7 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, eval_prompt: str) 
         row[0].set_ylabel(f"F1 kept, {test}, {mode}")
     for axis, name in zip(axes[-1], SIDES.values(), strict=True):
         axis.set_xlabel(name)
-    look.legend(drawn, *axes.flat)
+    look.legend(drawn)
     return drawn
 
 

@@ -15,9 +15,9 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """F1 of one student under ever larger teachers, and the teachers' own, against the ratio of
     their parameters. There is a panel per family, test set and prompting. Intervals are shown, and
     a dot per seed where there are several (`retention.by_seed`)."""
-    panels = list(sweep.groupby(PANEL, sort=False))
-    drawn, axes = look.grid(
-        len(panels),
+    drawn, panels = look.panels(
+        sweep,
+        PANEL,
         2.4,
         legend=0.4,
         label="F1 of one student against the size of its teacher, with intervals, and the"
@@ -26,7 +26,7 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     )
     students = seeds[(seeds.init == "fine-tuned") & (seeds.role == "student")]
     students = students[roles.arms(students) != OTHER_LOSSES]
-    for axis, (names, group) in zip(axes, panels, strict=True):
+    for axis, names, group in panels:
         axis.errorbar(
             group.ratio,
             group.f1,
@@ -48,7 +48,7 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
             title=formats.titled(sweep, *names),
             ylim=(0, 1.1 * max(1.0, most)),
         )
-    look.legend(drawn, axes[0])
+    look.legend(drawn)
     return drawn
 
 
@@ -58,16 +58,16 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     fine-tuned teacher is a line with a band."""
     students, seeds = (table[table.role != "teacher"] for table in (kept, seeds))
     best_last = list(students.drop_duplicates("teacher").sort_values("f1").teacher)  # first asked
-    panels = list(students.groupby(PANEL, sort=False))
-    drawn, axes = look.grid(
-        len(panels),
+    drawn, panels = look.panels(
+        students,
+        PANEL,
         0.9 + 0.2 * len(best_last),
         label="F1 of the student by who taught it, with intervals of its own (not paired), and"
         " that of the fine-tuned teacher",
         sharey=True,
     )
     teachers = kept[kept.role == "teacher"].set_index(PANEL)
-    for axis, (names, group) in zip(axes, panels, strict=True):
+    for axis, names, group in panels:
         group = group.set_index("teacher").reindex(best_last)
         look.teacher_line(axis.axvline, axis.axvspan, teachers.loc[names])
         axis.errorbar(
@@ -90,9 +90,9 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
 def teacher_vs_student_figure(scores: pd.DataFrame) -> Figure:
     """F1 of teachers and of their students (`teacher_vs_student.compare`, with the bounds of F1),
     these with intervals, a panel per test set and prompting."""
-    panels = list(scores.groupby(PANEL, sort=False))
-    drawn, axes = look.grid(
-        len(panels),
+    drawn, panels = look.panels(
+        scores,
+        PANEL,
         2.4,
         legend=0.6,
         label="F1 of students, with intervals, against F1 of their teachers",
@@ -100,20 +100,18 @@ def teacher_vs_student_figure(scores: pd.DataFrame) -> Figure:
         sharey=True,
     )
     teachers = list(scores.teacher.unique())
-    for axis, (names, group) in zip(axes, panels, strict=True):
+    for axis, names, group in panels:
         for name, row in group.groupby("teacher", sort=False):
-            number = teachers.index(name)
             axis.errorbar(
                 row.teacher_f1,
                 row.student_f1,
                 yerr=look.reach(row, "student_f1"),
-                fmt=look.MARKERS[number % len(look.MARKERS)],
-                color=look.PALETTE[number],
                 label=name,
                 markersize=6,
                 elinewidth=look.BARS["elinewidth"],
+                **look.mark(teachers.index(name)),
             )
         axis.set_title(formats.titled(scores, *names), fontsize="medium")
         axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
-    look.legend(drawn, *axes)
+    look.legend(drawn)
     return drawn

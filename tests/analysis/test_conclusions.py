@@ -6,11 +6,11 @@ import pytest
 from invented import FREE, choice, compared
 
 from studylib.analysis import (
+    conclusions,
     contrasts,
     figures,
     prompting,
     retention,
-    summary,
     tables,
     teacher_vs_student,
 )
@@ -45,20 +45,22 @@ F1_BY_PROMPTS = {
     ],
 )
 def test_the_conclusion_says_what_the_numbers_say(scores, words):
-    text = summary.conclusion(*compared(scores), FREE, "zero-shot")
+    text = conclusions.capacity_conclusion(*compared(scores), FREE, "zero-shot")
     assert all(word in text for word in words), text
     assert "No intervals on near: 100 questions of 4 articles are too few" in text
 
 
 def test_the_conclusion_is_silent_below_the_floor():
-    text = summary.conclusion(*compared({("student", 5): 0.09}, teacher=0.1), FREE, "zero-shot")
+    text = conclusions.capacity_conclusion(
+        *compared({("student", 5): 0.09}, teacher=0.1), FREE, "zero-shot"
+    )
     assert "nothing is said" in text
 
 
 def test_with_enough_articles_intervals_are_shown_and_decide():
     kept, gained = compared({("student", 5): 0.76, ("student", 2): 0.71}, articles=30)
     assert "76.0 (76.0 to 76.0)" in tables.table(kept) and "these seeds only" in tables.table(kept)
-    text = summary.conclusion(kept, gained, FREE, "zero-shot")
+    text = conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot")
     assert (
         "The test is to keep at least 90 % of F1 and EM. Students pass down to 25.0 % fewer" in text
     )
@@ -67,7 +69,7 @@ def test_with_enough_articles_intervals_are_shown_and_decide():
         "exact_match",
     ):  # either of the two lower bounds below the margin is enough to claim nothing
         bound = f"retention_{metric}_low"
-        assert "No student passes, not even the largest" in summary.conclusion(
+        assert "No student passes, not even the largest" in conclusions.capacity_conclusion(
             kept.assign(**{bound: kept[bound] - 6}), gained, FREE, "zero-shot"
         )
 
@@ -77,25 +79,27 @@ def test_a_difference_is_claimed_only_where_its_interval_leaves_out_zero():
         {("student", 5): 0.76, ("control", 5): 0.7, ("student", 2): 0.71, ("control", 2): 0.71},
         articles=30,
     )
-    text = summary.conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
+    text = conclusions.capacity_conclusion(kept, gained.assign(detectable=1.5), FREE, "zero-shot")
     both = (
         "- **near, student − control**: 5 layers: +6.0 (6.0 to 6.0); 2 layers: +0.0 (0.0 to 0.0)"
         " points of F1. Significant after Holm: "
     )
     assert f"{both}5 layers; MDE of the others 1.5." in text
-    text = summary.conclusion(
+    text = conclusions.capacity_conclusion(
         kept, gained.assign(detectable=[1.5, 2.5], p_holm=0.06), FREE, "zero-shot"
     )
     assert f"{both}none; MDE 1.5 to 2.5." in text
     line = gained[gained.student == "f-5"].assign(detectable=1.5)
     assert (
         "5 layers: +6.0 points of F1 (6.0 to 6.0), p < 0.001 after Holm: significant.\n"
-        in summary.conclusion(kept, line, FREE, "zero-shot")
+        in conclusions.capacity_conclusion(kept, line, FREE, "zero-shot")
     )
     nothing = (
         "5 layers: +6.0 points of F1 (6.0 to 6.0), p = 0.060 after Holm: not significant, MDE 1.5."
     )
-    assert nothing in summary.conclusion(kept, line.assign(p_holm=0.06), FREE, "zero-shot")
+    assert nothing in conclusions.capacity_conclusion(
+        kept, line.assign(p_holm=0.06), FREE, "zero-shot"
+    )
     assert (
         "| fine-tuned | zero-shot | near | 5 | +6.0 (6.0 to 6.0) | < 0.001 | < 0.001 |"
         in tables.contrasts(gained)
@@ -112,11 +116,11 @@ def test_the_claim_stops_at_the_first_student_that_falls_short():
     kept, gained = compared(
         {("student", 5): 0.76, ("student", 4): 0.5, ("student", 2): 0.78}, articles=30
     )
-    assert "Students pass down to 25.0 % fewer" in summary.conclusion(
+    assert "Students pass down to 25.0 % fewer" in conclusions.capacity_conclusion(
         kept, gained, FREE, "zero-shot"
     )
     kept, gained = compared({("student", 5): 0.5, ("student", 2): 0.78}, articles=30)
-    assert "No student passes, not even the largest" in summary.conclusion(
+    assert "No student passes, not even the largest" in conclusions.capacity_conclusion(
         kept, gained, FREE, "zero-shot"
     )
 
@@ -132,7 +136,7 @@ def test_ways_of_cutting_are_judged_apart():
         articles=30,
     )
     both, layers, added = sorted(
-        summary.conclusion(kept, gained, FREE, "zero-shot").splitlines()[:3]
+        conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot").splitlines()[:3]
     )
     assert layers.startswith(
         "- **near, layers**: The test is to keep at least 90 % of F1 and EM. No student passes."
@@ -154,9 +158,9 @@ def test_ways_of_cutting_are_judged_apart():
 
 def test_a_conclusion_on_an_eval_prompt_of_no_model_is_on_the_first():
     kept, gained = compared({("student", 5): 0.76}, articles=30)
-    assert summary.conclusion(kept, gained, FREE, "one-shot") == summary.conclusion(
-        kept, gained, FREE, "zero-shot"
-    )
+    assert conclusions.capacity_conclusion(
+        kept, gained, FREE, "one-shot"
+    ) == conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot")
 
 
 def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time():
@@ -174,7 +178,7 @@ def test_what_an_answer_costs_is_told_once_a_student_with_the_range_of_its_time(
     }
     line |= {"memory": 30.0, "teacher_memory": 40.0, "disk": 10.0, "teacher_disk": 50.0}
     costs = pd.DataFrame([line | {"test_set": name} for name in ("near", "far")])
-    text = summary.conclusion(kept, gained, costs, "zero-shot")
+    text = conclusions.capacity_conclusion(kept, gained, costs, "zero-shot")
     assert (
         text.count(
             "percent of the teacher's: 5 layers: 50.0 (45.0 to 60.0) / 75.0 / 20.0. Time is"
@@ -191,7 +195,7 @@ def test_the_choice_of_teachers_is_told_by_its_declared_contrast_and_the_correla
         contrasts.contrasts(rows, "fine-tuned"),
         teacher_vs_student.compare(rows),
     )
-    text = summary.choice_conclusion(
+    text = conclusions.choice_conclusion(
         gained.assign(detectable=1.5), scores, "fine-tuned", "zero-shot"
     )
     assert (
@@ -260,7 +264,7 @@ def test_the_worth_of_prompting_is_the_difference_between_two_ways(worth, ways, 
 
 
 def test_the_worth_of_prompting_is_told_by_its_declared_comparison(worth, gains):
-    text = summary.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
+    text = conclusions.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
     assert (
         "- **near**: Training and asking the student one-shot, not zero-shot, changes its score by"
         " +10.0 points of F1 (10.0 to 10.0), p < 0.001: significant.\n" in text
@@ -276,7 +280,7 @@ def test_the_worth_of_prompting_is_told_by_its_declared_comparison(worth, gains)
 def test_what_asking_alone_changes_is_told_as_a_range_with_the_significant_comparisons(
     worth, gains
 ):
-    text = summary.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
+    text = conclusions.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
     plain, last = (
         "student, trained zero-shot: asked one-shot, not zero-shot (-5.0)",
         "student, trained one-shot: asked one-shot, not zero-shot (+20.0)",
@@ -289,7 +293,7 @@ def test_what_asking_alone_changes_is_told_as_a_range_with_the_significant_compa
 
 
 def test_what_prompting_changes_by_question_is_described_and_not_tested(worth, gains):
-    text = summary.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
+    text = conclusions.prompting_conclusion(worth, gains, list(F1_BY_PROMPTS))
     assert (
         "by question**: The same change differs from that of the other questions for 1 of 2 kinds"
         " of question: asks who: +2.0 (1.0 to 3.0). This is described, not tested.\n" in text
@@ -300,7 +304,7 @@ def test_the_worth_of_prompting_has_no_significance_without_tests_and_no_kinds_w
     worth, gains
 ):
     untested = worth.assign(p_holm=np.nan)
-    text = summary.prompting_conclusion(untested, gains[:0], list(F1_BY_PROMPTS))
+    text = conclusions.prompting_conclusion(untested, gains[:0], list(F1_BY_PROMPTS))
     assert "ignificant" not in text and "by question" not in text
 
 
@@ -315,7 +319,9 @@ def test_what_a_student_learns_of_a_demonstration_that_it_never_sees_has_a_sente
         for (name, mode), value in each.items()
     ]
     worth = prompting.prompting(pd.concat(frames), modes, modes)
-    text = summary.prompting_conclusion(worth, prompting.by_trait(pd.concat(frames), modes), modes)
+    text = conclusions.prompting_conclusion(
+        worth, prompting.by_trait(pd.concat(frames), modes), modes
+    )
     assert (
         "**near, context distillation**: student, asked zero-shot: with context distillation, not"
         " without: +10.0 points of F1" in text
@@ -337,7 +343,7 @@ def test_the_conclusion_names_what_is_compared_besides():
         },
         articles=40,
     )
-    text = summary.conclusion(kept, gained, FREE, "zero-shot")
+    text = conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot")
     assert (
         "- **near, other losses − main losses**: 5 layers by taid: +10.0 points of F1 (10.0 to"
         " 10.0), p < 0.001 after Holm: significant." in text
@@ -351,7 +357,7 @@ def test_the_conclusion_names_what_is_compared_besides():
         "5 layers by taid: +10.0 (10.0 to 10.0); 3 layers by taid: +1.0 (-1.0 to 3.0) points of F1."
         " Significant after Holm: 5 layers by taid;"
     )
-    assert listed in summary.conclusion(kept, two, FREE, "zero-shot")
+    assert listed in conclusions.capacity_conclusion(kept, two, FREE, "zero-shot")
 
 
 def test_a_family_is_named_where_there_are_several():
@@ -361,7 +367,7 @@ def test_a_family_is_named_where_there_are_several():
         for frame in (kept, gained)
     ]
     assert (
-        "- **f, near**" in (text := summary.conclusion(*several, FREE, "zero-shot"))
+        "- **f, near**" in (text := conclusions.capacity_conclusion(*several, FREE, "zero-shot"))
         and "- **g, near, student − control**" in text
     )
     for table, single in (
@@ -377,7 +383,7 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
         {("student", 5): 0.76, ("student", 2): 0.4, ("control", 5): 0.7, ("control", 2): 0.4},
         articles=30,
     )
-    answer = summary.capacity_answer(kept, gained, "zero-shot")
+    answer = conclusions.capacity_answer(kept, gained, "zero-shot")
     assert answer.startswith(
         "Students with up to 25.0 % fewer parameters pass the test of keeping at least 90 %"
         " of F1 and EM on near. No control passes the test of keeping at least 90 % of F1 and"
@@ -388,24 +394,26 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
         " comparisons; minimum detectable effect 0.0). (Zero-shot"
     )
     assert answer.endswith("(Zero-shot, F1 from 0 to 100. 1 training seed: another may differ.)\n")
-    assert "1 to 5 training seeds" in summary.capacity_answer(
+    assert "1 to 5 training seeds" in conclusions.capacity_answer(
         kept.assign(seeds=[1, 5, 5, 5, 5]), gained, "zero-shot"
     )
     none = kept[kept.student != "f-5"]
-    assert summary.capacity_answer(none, gained, "zero-shot").startswith(
+    assert conclusions.capacity_answer(none, gained, "zero-shot").startswith(
         "No student and no control passes the test of keeping at least 90 % of F1 and EM on near. D"
     )
-    few = summary.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
+    few = conclusions.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
     assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters")
     assert "significant" not in few
     of_base = kept.assign(init=kept.init.where(kept.role == "teacher", "base"))
-    assert summary.capacity_answer(of_base, gained, "zero-shot").startswith("Nothing to compare")
+    assert conclusions.capacity_answer(of_base, gained, "zero-shot").startswith(
+        "Nothing to compare"
+    )
     weak = kept.assign(retention_f1=float("nan"))
-    assert summary.capacity_answer(weak, gained, "zero-shot").startswith(
+    assert conclusions.capacity_answer(weak, gained, "zero-shot").startswith(
         "The teacher is below 20 F1: nothing is said about what is kept. Against their controls"
     )
     assert (
-        summary.capacity_answer(*compared({}), "zero-shot")
+        conclusions.capacity_answer(*compared({}), "zero-shot")
         == "Nothing to compare was answered yet.\n"
     )
 
@@ -413,22 +421,22 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
 def test_the_answer_to_whom_to_learn_from_is_the_declared_contrast_and_a_range():
     rows = choice(**TAUGHT)
     gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
-    text = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
+    text = conclusions.choice_answer(gained, scores, "fine-tuned", "zero-shot")
     assert "the fine-tuned teacher adds +10.0 points (10.0 to 10.0) on near, significant. " in text
     assert (
         "Fine-tuned teachers of 50.0 to 80.0 F1 make students of 45.0 to 60.0. (Zero-shot, F1 from"
         " 0 to 100. 1 training seed" in text
     )
-    assert "near, not significant." in summary.choice_answer(
+    assert "near, not significant." in conclusions.choice_answer(
         gained.assign(p_holm=0.06), scores, "fine-tuned", "zero-shot"
     )
-    assert "no" in summary.choice_answer(gained[:0], scores, "fine-tuned", "zero-shot").lower()
+    assert "no" in conclusions.choice_answer(gained[:0], scores, "fine-tuned", "zero-shot").lower()
 
 
 def test_a_fine_tuned_teacher_alone_is_no_range_of_teachers():
     rows = choice(**{name: TAUGHT[name] for name in ("fine-tuned", "base")})
     gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
-    text = summary.choice_answer(gained, scores, "fine-tuned", "zero-shot")
+    text = conclusions.choice_answer(gained, scores, "fine-tuned", "zero-shot")
     assert " The fine-tuned teacher scores 80.0 F1, its students 60.0. (Zero-shot" in text
 
 
@@ -436,10 +444,10 @@ def test_the_correlation_over_fine_tuned_teachers_stands_beside_that_over_all():
     rows = choice(**TAUGHT)
     gained, scores = contrasts.contrasts(rows, "fine-tuned"), teacher_vs_student.compare(rows)
     assert (
-        "by 0" in (text := summary.choice_conclusion(gained, scores, "fine-tuned", "zero-shot"))
+        "by 0" in (text := conclusions.choice_conclusion(gained, scores, "fine-tuned", "zero-shot"))
         and "fine-tuned ones" not in text
     ), "too few"
-    text = summary.choice_conclusion(
+    text = conclusions.choice_conclusion(
         gained,
         scores.assign(fine_tuned_r=0.25, fine_tuned_r_low=-0.5, fine_tuned_r_high=0.75),
         "fine-tuned",
@@ -461,7 +469,7 @@ def test_the_answer_to_what_a_demonstration_is_worth_is_by_where_it_is_seen():
         for asked, value in modes.items()
     ]
     worth = prompting.prompting(pd.concat(both), list(scores), list(scores))
-    text = summary.prompting_answer(worth, list(scores))
+    text = conclusions.prompting_answer(worth, list(scores))
     assert (
         "Here training and evaluating one-shot instead of zero-shot changes a student's F1 by +10.0"
         " points (10.0 to 10.0) on near, significant." in text
@@ -489,13 +497,13 @@ def test_the_law_of_capacity_gap_in_words():
         " law predicts 2.5.\n"
     )
     assert (
-        summary.summits(fitted, "zero-shot") == expected
-        and summary.summits(fitted, "one-shot") == ""
+        conclusions.summits(fitted, "zero-shot") == expected
+        and conclusions.summits(fitted, "one-shot") == ""
     )
     none = fitted.assign(ratio=float("nan"))
     assert (
         "No size between was best among 4 teachers of 1.4 to 6.0 times its parameters. The law"
-        " predicts 2.5 times." in summary.summits(none, "zero-shot")
+        " predicts 2.5 times." in conclusions.summits(none, "zero-shot")
     )
 
 
@@ -523,10 +531,10 @@ def test_the_claim_rests_on_untouched_questions_alone():
     """On all questions both students keep the margin; on those that were not looked at, none does,
     but a control does."""
     kept, gained, claimed = looked_at()
-    assert "Students pass down to 40.0 % fewer" in summary.conclusion(
+    assert "Students pass down to 40.0 % fewer" in conclusions.capacity_conclusion(
         kept.assign(untouched=kept.n), gained, FREE, "zero-shot"
     )
-    text = summary.conclusion(kept, gained, FREE, "zero-shot", claimed)
+    text = conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot", claimed)
     (line,) = (line for line in text.splitlines() if line.startswith("- **near**"))
     assert line.startswith(
         "- **near**: The test is to keep at least 90 % of F1 and EM on the 375 of 750 questions"
@@ -538,7 +546,7 @@ def test_the_claim_rests_on_untouched_questions_alone():
         line.endswith("keeps 95.0 % of F1 (95.0 to 95.0) and 95.0 % of EM (95.0 to 95.0).")
         and "On all questions the largest" in line
     )
-    answer = summary.capacity_answer(kept, gained, "zero-shot", claimed)
+    answer = conclusions.capacity_answer(kept, gained, "zero-shot", claimed)
     assert answer.startswith(
         "No student passes the test of keeping at least 90 % of F1 and EM on near. Controls with up"
         " to 25.0 % fewer parameters pass the test of keeping at least 90 % of F1 and EM on near."
@@ -551,12 +559,12 @@ def test_nothing_is_claimed_of_questions_that_were_all_looked_at():
     """And none on all questions, if it is not said which comparison is of untouched ones."""
     kept, gained, claimed = looked_at()
     for comparison_of_none in (claimed[:0], None):
-        text = summary.conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
+        text = conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot", comparison_of_none)
         assert (
             "- **near**: There is no claim: all 750 questions were looked at while choices were"
             " made. The smallest student has" in text
         )
-        answer = summary.capacity_answer(kept, gained, "zero-shot", comparison_of_none)
+        answer = conclusions.capacity_answer(kept, gained, "zero-shot", comparison_of_none)
         assert answer.startswith(
             "Nothing is claimed: all questions were looked at while choices were made. Against"
         )
