@@ -7,7 +7,6 @@ n-grams.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from studylib.analysis import pairing, roles, run_ids, statistics
 from studylib.analysis.methods_table import MODEL, SETTING, other_way
@@ -54,4 +53,10 @@ def _correlation(models: list[pd.DataFrame], measure: str) -> dict:
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rank correlations of scores (..., models); 0 where all of one side are equal."""
-    return statistics.correlation(rankdata(first, axis=-1), rankdata(second, axis=-1))
+    return statistics.correlation(_ranks(first), _ranks(second))
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """The ranks of scores among the last axis, equal ones their mean."""
+    lines = pd.DataFrame(scores.reshape(-1, scores.shape[-1]))
+    return lines.rank(axis="columns").to_numpy().reshape(scores.shape)

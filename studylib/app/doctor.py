@@ -35,6 +35,7 @@ EXTRAS = {
     "submitit": ("slurm", "`engine: slurm`"),
     "lm_eval": ("lm-eval", "asking an exported model by lm-evaluation-harness"),
     "playwright": ("browser", "`pytest -m browser`"),
+    "optuna": ("search", "`study search`"),
     "trl": ("bench", "`study bench`"),
 }
 
