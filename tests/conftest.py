@@ -46,8 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         os.environ |= {
             "OMP_NUM_THREADS": "1",
+            "OMP_THREAD_LIMIT": "1",  # whatever a notebook asks for: two would wait for each other
             "OMP_WAIT_POLICY": "PASSIVE",
-        }  # of a notebook's kernel, too, which may take more threads
+        }
     elif config.option.markexpr != "small":
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)

@@ -84,14 +84,14 @@ def jobs(profile: str, engine: str | None = None, only: str | None = None) -> li
     Raises StudyError if there is none.
     """
     names = ["methods"] if only else list(experiments.EXPERIMENTS)
-    given: dict = ({"engine": engine} if engine else {}) | ({"methods": [only]} if only else {})
     if profile == "smoke":
-        return [_planned(notebook(Path(f"{name}.yaml")), given) for name in names]
+        values = _chosen({}, engine, only)
+        return [_planned(notebook(Path(f"{name}.yaml")), values) for name in names]
     files = [file for file in profiles(profile) if not only or file.stem in names]
     if not files:
         raise StudyError(f"{profile} has no methods.yaml: --only is for that notebook.")
     return sorted(
-        (_job(notebook(file), file, given) for file in files),
+        (_job(notebook(file), file, engine, only) for file in files),
         key=lambda job: names.index(job.notebook.stem),
     )
 
@@ -105,11 +105,11 @@ def given(profile: str, name: str) -> dict:
     if not files:
         raise StudyError(f"{profile} has no {name}.yaml, whose parameters are needed here: add it.")
     path = notebook(files[0])
-    return parameters.defaults(path) | _values(path, files[0], {})
+    return parameters.defaults(path) | _values(path, files[0])
 
 
-def _values(path: Path, file: Path, instead: dict) -> dict:
-    """What a YAML file gives, with what stands for it `instead`."""
+def _values(path: Path, file: Path) -> dict:
+    """What a YAML file gives."""
     if path.stem not in experiments.EXPERIMENTS:
         raise StudyError(
             f"{file}: {path.stem} is no experiment: name the file after one of"
@@ -121,15 +121,20 @@ def _values(path: Path, file: Path, instead: dict) -> dict:
             f"{file}: leave out `compute`, which is for whoever opens the notebook: here it is"
             " `study run --compute`."
         )
+    return values
+
+
+def _chosen(values: dict, engine: str | None, only: str | None) -> dict:
+    """Parameters with what a command says instead: another engine, whose options are not theirs,
+    and one method."""
     machine = values.get("machine", {})
-    engine = instead.get("engine", machine.get("engine", "local"))
-    if engine != machine.get("engine", "local"):
-        values["machine"] = machine | {"engine": engine, "engine_options": {}}
-    return values | {name: value for name, value in instead.items() if name != "engine"}
+    if engine and engine != machine.get("engine", "local"):
+        values = values | {"machine": machine | {"engine": engine, "engine_options": {}}}
+    return values | ({"methods": [only]} if only else {})
 
 
-def _job(path: Path, file: Path, instead: dict) -> Job:
-    values = _values(path, file, instead)
+def _job(path: Path, file: Path, engine: str | None, only: str | None) -> Job:
+    values = _chosen(_values(path, file), engine, only)
     try:
         job = _planned(path, values)
         _refuse_taken(job, file)

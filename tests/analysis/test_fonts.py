@@ -125,13 +125,13 @@ def test_pictures_made_with_other_fonts_are_not_compared(
     usual: None, han: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shown = drawn(HAN, tmp_path / "shown")
-    assert verify.differing(shown / "a.png", drawn(HAN, tmp_path / "again") / "a.png") is None
+    assert redrawing.differing(shown / "a.png", drawn(HAN, tmp_path / "again") / "a.png") is None
     monkeypatch.setattr(
         fontManager, "ttflist", [entry for entry in fontManager.ttflist if entry.name != han]
     )
     redrawn = drawn(HAN, tmp_path / "made")
     assert (shown / "a.svg").read_bytes() == (redrawn / "a.svg").read_bytes()
-    difference = verify.differing(shown / "a.png", redrawn / "a.png")
+    difference = redrawing.differing(shown / "a.png", redrawn / "a.png")
     assert (
         difference is not None
         and not difference.wrong

@@ -8,6 +8,8 @@ from miniatures import planned
 from studylib.app import study, verify
 from studylib.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(raw, tmp_path_factory):

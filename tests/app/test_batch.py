@@ -59,6 +59,14 @@ def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
         notebooks.jobs(str(tmp_path / "report.yaml"))
 
 
+@pytest.mark.parametrize("profile", ["smoke", "tiny"])
+def test_another_engine_has_none_of_the_options_of_the_parameters(profile):
+    for job in notebooks.jobs(profile, "ray"):
+        assert (job.plan.machine.engine, job.plan.machine.engine_options) == ("ray", {})
+    for job in notebooks.jobs(profile, "local"):
+        assert job.plan.machine.workers == {"smoke": 1, "tiny": 2}[profile]
+
+
 def test_computing_is_no_parameter_of_a_yaml(tmp_path):
     (tmp_path / "capacity_gap.yaml").write_text("profile: x\ncompute: false\n")
     with pytest.raises(StudyError, match="leave out `compute`"):

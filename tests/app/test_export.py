@@ -56,7 +56,12 @@ def alone(folder: Path, questions: list, work: Path) -> list[str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name == "llama" else pytest.mark.slow) for name in FAMILIES
+    ],
+)
 def miniature(request, tmp_path_factory):
     """A miniature study of an architecture: its plan and store."""
     folder = tmp_path_factory.mktemp(request.param)

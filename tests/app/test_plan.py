@@ -14,9 +14,15 @@ from studylib.store.store import Store
 
 
 @pytest.fixture(scope="module")
-def paper() -> pd.DataFrame:
+def work() -> Work:
+    """What counts the work of runs, of each once."""
+    return Work()
+
+
+@pytest.fixture(scope="module")
+def paper(work) -> pd.DataFrame:
     """All runs of `paper` on one kind of card, nothing of it at hand."""
-    return app_plan.runs(notebooks.jobs("paper"), app_plan.named("h100"), Work())
+    return app_plan.runs(notebooks.jobs("paper"), app_plan.named("h100"), work)
 
 
 def test_paper_is_planned_with_nothing_at_hand(paper):
@@ -30,9 +36,9 @@ def test_paper_is_planned_with_nothing_at_hand(paper):
     assert tuned.disk == pytest.approx(4 * tuned.parameters)
 
 
-def test_what_does_not_fit_is_said(paper):
+def test_what_does_not_fit_is_said(work):
     small = app_plan.named("8e12:16")
-    table = app_plan.runs(notebooks.jobs("paper")[:1], small, Work())
+    table = app_plan.runs(notebooks.jobs("paper")[:1], small, work)
     lines = list(app_plan.lines_of(table, small))
     warnings = [line for line in lines if line.startswith("WARNING")]
     assert any(
