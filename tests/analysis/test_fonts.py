@@ -15,7 +15,7 @@ from PIL import Image
 
 from studylib.analysis import fonts
 from studylib.analysis.figures import look
-from studylib.app import completion, forecast, verify
+from studylib.app import completion, forecast, redrawing
 from studylib.app.cli import main
 
 HAN, LINEAR_B = "学", "\U00010080"  # of the latter there is no font
