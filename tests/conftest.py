@@ -53,14 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
         place = TemporaryDirectory()
         config.add_cleanup(place.cleanup)
         os.environ["STUDY_HOME"] = place.name
+    config.option.loadscopereorder = False  # xdist's own order is by the number of tests
     config.add_cleanup(HUB.cleanup)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin first, so that none is left to a process alone in the end
-    (`--no-loadscope-reorder` keeps the order). Other notebooks go on from what the first has
-    computed."""
+    """The files that take longest begin first, so that none is left to a process alone in the end.
+    Other notebooks go on from what the first has computed."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(
         key=lambda item: order.get(item.path.name, len(order) + (item.path.suffix != ".ipynb"))

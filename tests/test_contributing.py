@@ -39,7 +39,14 @@ def test_each_part_has_at_most_five_steps_and_names_what_is_there():
         assert [line[:2] for line in part.strip().splitlines()] == ["1.", "2.", "3.", "4.", "5."]
     named = set(re.findall(r"`(studylib/[a-z/_]+\.py)`", TEXT))
     assert len(named) > 6 and all((root() / name).is_file() for name in named)
-    for name in ("features.py", "retention.py", "contrasts.py", "tables.py", "summary.py"):
+    for name in (
+        "features.py",
+        "retention.py",
+        "contrasts.py",
+        "tables.py",
+        "conclusions.py",
+        "summary.py",
+    ):
         assert list((root() / "studylib").rglob(name)) and f"`{name}`" in TEXT
     for owner, name in (
         (objective, "DIVERGENCES"),

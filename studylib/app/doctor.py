@@ -110,21 +110,21 @@ def at_hand() -> Iterator[str]:
     what it is needed for."""
     memory, browser = psutil.virtual_memory(), shutil.which("chromium")
     cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    yield from [
-        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads unless parameters say"
-        " otherwise",
-        f"{memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} GB of it free",
-        f"{free(home()) / 1e9:.1f} GB of disk free at {home()}",
-        *(
-            [f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards]
-            or ["no GPU: needed for `paper` only"]
-        ),
-        _hub(),
-        _index(),
+    yield (
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads unless parameters say otherwise"
+    )
+    yield f"{memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} GB of it free"
+    yield f"{free(home()) / 1e9:.1f} GB of disk free at {home()}"
+    yield from [f"GPU: {card.name}, {card.total_memory / 1e9:.1f} GB" for card in cards] or [
+        "no GPU: needed for `paper` only"
+    ]
+    yield _hub()
+    yield _index()
+    yield (
         f"browser: {browser}"
         if browser
-        else "no browser (chromium): needed for `pytest -m browser` only",
-    ]
+        else "no browser (chromium): needed for `pytest -m browser` only"
+    )
     for module, (extra, purpose) in EXTRAS.items():
         yield (
             f"{module} is installed"

@@ -131,7 +131,7 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
             score.test,
         ),
     )
-    taught_by = manifest["needs"].get("teacher", {}).get("key", "")
+    taught_by = manifest["needs"].get("teacher", {}).get("key", "none")
     teacher = store.finished(store.root / "teacher" / taught_by)
     return ModelCard(
         prose.filled(

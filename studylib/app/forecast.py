@@ -167,7 +167,7 @@ def _timed(run: Run, work: Work) -> Pace:
 def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, float, float]:
     """FLOPs and seconds of a step of a training with so many layers, the better of two, the first
     of which warms up; and seconds until the model was there."""
-    from studylib.bench import device  # which loads torch
+    from studylib.training.step_times import step_times  # which loads torch
 
     parameters, started = run.parameters, time.monotonic()
     model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
@@ -177,6 +177,6 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
     recipe = Recipe(size, 1e-6, 0, parameters["micro_batch_size"], parameters["precision"])
     return (
         size * flops.counted(model).training.flops(text.tokens, text.pairs, text.answers),
-        min(device.steps(model, [row] * size, vocabulary, recipe, 2)),
+        min(step_times(model, [row] * size, vocabulary, recipe, 2)),
         begin,
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 import pandas as pd
 
@@ -64,9 +63,21 @@ def copied(jobs: Sequence[Job]) -> Iterator[Path]:
                 copy = place / "figures" / profile.name / file.parent.name / file.name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-            for copied in (place / "figures" / profile.name).glob("*/"):
-                output_folder.adopt(copied)
+            for folder_copy in (place / "figures" / profile.name).glob("*/"):
+                output_folder.adopt(folder_copy)
         yield place
+
+
+@contextmanager
+def _home(place: Path) -> Iterator[None]:
+    """Within, STUDY_HOME is another folder."""
+    before = os.environ.copy()
+    os.environ["STUDY_HOME"] = str(place)
+    try:
+        yield
+    finally:
+        del os.environ["STUDY_HOME"]
+        os.environ |= before
 
 
 def redrawn(job: Job, place: Path) -> Iterator[Difference]:
@@ -76,7 +87,7 @@ def redrawn(job: Job, place: Path) -> Iterator[Difference]:
     shown, drawn = job.folder, place / "figures" / job.profile / job.notebook.stem
     copy = replace(job, notebook=place / "notebooks" / job.notebook.name)
     try:
-        with patch.dict(os.environ, STUDY_HOME=str(home() / "verified")), chdir(place):
+        with _home(home() / "verified"), chdir(place):
             execution.execute(copy, compute=False)
     except StudyError as error:
         yield Difference(str(error))

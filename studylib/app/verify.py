@@ -156,16 +156,16 @@ def _asked(job: Job, store: Store, random: Random, sample: int) -> Iterator[Diff
 def _fingerprints(job: Job, store: Store) -> Iterator[Difference]:
     """Where the tables that are only kept, not computed from rows, differ from what the store has
     of the same runs: what each run is, how it learnt, what it and its answers cost."""
-    rows = pd.read_parquet(job.folder / "rows.parquet")
+    table = pd.read_parquet(job.folder / "rows.parquet")
     stored = exports.timed(
         {"runs": origins.origins(job.plan, store), "learning": curves.curves(job.plan, store)}
     )
     for name, cost in (("timing", timing.timing), ("costs", training_cost.of)):
         if (job.folder / f"{name}.csv").exists():
-            stored[name] = cost(job.plan, rows, store)
-    for name, table in stored.items():
+            stored[name] = cost(job.plan, table, store)
+    for name, part in stored.items():
         if (job.folder / f"{name}.csv").exists():
-            yield from _kept(job, f"{name}.csv", table)
+            yield from _kept(job, f"{name}.csv", part)
 
 
 def _kept(job: Job, name: str, stored: pd.DataFrame) -> Iterator[Difference]:

@@ -6,24 +6,19 @@ bf16, answers alone through the head, AdamW on weights in fp32.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
 import psutil
 import torch
-from transformers import PreTrainedModel
 
 from studylib.data import hub
-from studylib.data.packing import Pack
-from studylib.methods.objective import Objective
 from studylib.models import flops, parts, prune
-from studylib.models.precision import products_in
 from studylib.runs.budget import FLOAT, TRAINED
 from studylib.runs.token_counts import BRANCH, PREFIX, example, pairs
-from studylib.training import loop
-from studylib.training.checkpoint import Learner
 from studylib.training.config import Recipe
+from studylib.training.step_times import step_times
 
 ROWS, MICRO, QUESTIONS, STEPS = 16, 4, 5, 3
 LARGE = (
@@ -75,7 +70,7 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     recipe = Recipe(ROWS, 1e-6, 0, MICRO, "bf16")
-    seconds = median(steps(model, [row] * ROWS, config.vocab_size, recipe, STEPS + 1)[1:])
+    seconds = median(step_times(model, [row] * ROWS, config.vocab_size, recipe, STEPS + 1)[1:])
     seen = pairs({branch: row.branches.count(branch) for branch in set(row.branches)})
     rate = ROWS * training.flops(len(row.ids), seen, len(row.answers.at)) / seconds
     used = (
@@ -91,28 +86,6 @@ def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     }
 
 
-def steps(
-    model: PreTrainedModel, rows: Sequence[Pack], vocabulary: int, recipe: Recipe, count: int
-) -> list[float]:
-    """Seconds of each of so many optimiser steps on these rows by cross-entropy, until the model's
-    device has done it."""
-    method, took = Objective(losses={"cross_entropy": 1.0}), []
-    learner = Learner(model, method, recipe, "")
-    for _ in range(count):
-        started = time.perf_counter()
-        with products_in(model, recipe.precision):
-            loop.backward(model, rows, method, (), vocabulary, recipe.micro_batch_size)
-        learner.step(recipe.lr)
-        _wait(model.device)
-        took.append(time.perf_counter() - started)
-    return took
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _peak(device: torch.device) -> float:
     """FLOP/s of the best of a few large matrix products in bf16."""
     size = LARGE if device.type == "cuda" else LARGE // 4
@@ -121,7 +94,8 @@ def _peak(device: torch.device) -> float:
     for _ in range(6):
         started = time.perf_counter()
         left @ right
-        _wait(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         took.append(time.perf_counter() - started)
     return 2 * size**3 / min(took)
 

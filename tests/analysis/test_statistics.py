@@ -21,6 +21,14 @@ def test_clusters_of_one_give_the_ordinary_error(rng):
     assert statistics.design_effect(values, np.arange(50)) == pytest.approx(1)
 
 
+def test_correlations_are_those_of_numpy_and_zero_without_spread(rng):
+    """Of many lines at once; a draw in which all scores are equal tells of no relation."""
+    first, second = rng.normal(size=(2, 5, 9))
+    expected = [np.corrcoef(*pair)[0, 1] for pair in zip(first, second, strict=True)]
+    assert statistics.correlation(first, second) == pytest.approx(expected)
+    assert statistics.correlation(np.ones((5, 9)), second).tolist() == [0.0] * 5
+
+
 def test_copies_of_a_question_add_nothing(rng):
     """Every value four times in its cluster: the error of one of each, and a design effect of about
     four."""
