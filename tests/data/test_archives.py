@@ -2,11 +2,8 @@
 else is asked."""
 
 import errno
-import hashlib
 import io
-import socket
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,25 +12,13 @@ from socketserver import BaseRequestHandler, TCPServer
 from threading import Thread
 
 import pytest
+from toy_data import CONTENT, TOY, sha, wheel
 
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import NoRoom
 from studylib.data import archives, downloads
 
-CONTENT = b"what is wanted\n"
 HOSTILE = b"open('escaped', 'w').write('run')\n"
-TOY = "toy==1.0"
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def wheel(path: Path, entries: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return path
 
 
 def source(path: Path, entries: list[tuple[str, bytes | str]]) -> Path:
@@ -67,14 +52,6 @@ def pin(monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]):
         )
 
     return set_pin
-
-
-@pytest.fixture
-def refused_port() -> Iterator[int]:
-    """A port of this machine at which nobody listens."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 def left(home: Path) -> list[str]:
@@ -371,45 +348,6 @@ def test_a_reference_that_is_not_pinned_is_refused(reference: str, pin, home: Pa
     ):
         archives.member(reference)
     assert not home.exists()
-
-
-def index(folder: Path, *packed: Path) -> None:
-    """A package index of the toy package."""
-    (folder / "simple" / "toy").mkdir(parents=True)
-    links = "".join(
-        f'<a href="/{path.name}#sha256={sha(path.read_bytes())}">{path.name}</a>' for path in packed
-    )
-    (folder / "simple" / "toy" / "index.html").write_text(
-        f"<!DOCTYPE html><html><body>{links}</body></html>"
-    )
-
-
-def test_the_address_comes_from_the_index_that_pip_is_configured_for(
-    served, monkeypatch: pytest.MonkeyPatch
-):
-    folder, address = served
-    old, new = (
-        wheel(folder / f"toy-{number}-py3-none-any.whl", {"wanted.txt": CONTENT})
-        for number in ("1.0", "2.0")
-    )
-    index(folder, old, new)
-    monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
-    monkeypatch.setattr(
-        archives,
-        "PINNED",
-        dict.fromkeys((TOY, "toy==3.0"), archives.Archive("", {"wanted.txt": "0"}, 1)),
-    )
-    assert downloads.address(TOY, "wait") == f"{address}/{old.name}"
-    with pytest.raises(StudyError, match=r"The package index has no toy==3\.0: check the network"):
-        downloads.address("toy==3.0", "wait")
-
-
-def test_an_index_that_cannot_be_asked_is_refused(
-    refused_port: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{refused_port}/simple/")
-    with pytest.raises(StudyError, match=f"No package index could be asked for {TOY}"):
-        downloads.address(TOY, "wait")
 
 
 def test_everything_pinned_has_checksums():

@@ -3,9 +3,12 @@
 import unicodedata
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
-from studylib.data import targets
+from studylib.data import prompts, targets
 from studylib.data.squad import Question
+from studylib.evaluation import metrics
+from studylib.evaluation.answers import clean
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,29 @@ def test_an_answer_is_found_where_it_stands_in_whichever_spelling(form: str):
         place = targets.place_of(answer, context)
         assert unicodedata.normalize("NFD", context[place:]).startswith(rest) and place > 3
     assert targets.place_of("nowhere", context) == targets.place_of("", context) == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "target"),
+    [
+        (("by\nKamo Belu",), "by Kamo Belu"),
+        (("a \r\n b",), "a b"),
+        (("a\n\n\tb\n",), "a b"),
+        (("x", "a\nb", "a b"), "a b"),
+        (("a  b",), "a  b"),
+    ],
+)
+def test_an_answer_with_line_breaks_is_learnt_in_one_line(
+    answers: tuple, target: str, tokenizer: PreTrainedTokenizerFast
+):
+    """An answer ends with its line, so nothing else could be heard."""
+    asked = Question(
+        "q", "A", "By\n" + " ".join(answers), "?", tuple((answer, 3) for answer in answers)
+    )
+    assert targets.target_of(asked) == target and targets.traits(asked)["answer_words"] == len(
+        target.split()
+    )
+    (prompt,) = prompts.build([asked], tokenizer, mode="zero-shot")
+    assert tokenizer.decode(prompt.branches[0].target[:-1]) == f" {target}"
+    if "\n" in answers[0]:
+        assert metrics.exact_match(clean(f" {target}"), answers) == 1.0
