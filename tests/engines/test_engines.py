@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -243,21 +242,6 @@ def test_two_processes_make_the_same_bits(here, raw, tmp_path):
     )
     assert results == here[0] and threads == {1}
     assert rows.equals(here[1])
-
-
-def _die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_is_named_and_loses_nothing_else(tmp_path):
-    """The run that kills its process fails; what does not need it is made by new ones."""
-    pool = engines.Processes(1, [])
-    future = pool.submit(_die)
-    with pytest.raises(engines.BrokenProcessPool):
-        future.result(PATIENCE)
-    assert pool.submit(os.getpid).result(PATIENCE) != os.getpid()
-    pool.shutdown()
 
 
 def test_a_run_whose_process_dies_every_time_fails_by_name(graph, tmp_path):

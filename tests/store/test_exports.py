@@ -11,67 +11,13 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
+from exported_tables import exported, table
 from hypothesis import given
 from hypothesis import strategies as st
 
 from studylib.core import filesystem
 from studylib.core.errors import StudyError
 from studylib.store import exports, output_folder
-
-
-def table(**planned: int) -> pd.DataFrame:
-    """A line per run: what was planned, what it is called, and a number."""
-    return pd.DataFrame(
-        [{"planned": name, "label": name[0], "value": value} for name, value in planned.items()]
-    )
-
-
-def test_what_the_study_did_not_write_is_neither_replaced_nor_deleted(tmp_path: Path):
-    exported(tmp_path, runs=table(a1=1), cost=table(b1=2))
-    foreign = {
-        "my_plot.svg": "<svg/>",
-        "my_plot.csv": "x",
-        f"{output_folder.DRAFT}notes/a.txt": "mine",
-        f"{exports.PARTS}/mine/a.txt": "mine",
-    }
-    for name, text in foreign.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    exported(tmp_path, runs=table(a1=3))
-    exports.clear_parts(tmp_path)
-    output_folder.drop(tmp_path, ["my_plot.svg", "my_plot.csv", "cost.csv", "none.csv"])
-    assert {name: (tmp_path / name).read_text() for name in foreign} == foreign
-    assert not (tmp_path / "cost.csv").exists() and set(output_folder.listed(tmp_path)) == {
-        "runs.csv"
-    }
-    (tmp_path / "cost.csv").write_text("mine")
-    with pytest.raises(
-        StudyError,
-        match=(
-            rf"{tmp_path}/cost.csv would be replaced, and digests.json does not list it .*: move it"
-            r" away\."
-        ),
-    ):
-        exported(tmp_path, cost=table(b1=2), runs=table(a1=4))
-    assert (tmp_path / "cost.csv").read_text() == "mine" and list(
-        exports.read(tmp_path / "runs.csv").value
-    ) == [3], "all or none"
-
-
-def test_what_was_edited_is_neither_replaced_nor_deleted(tmp_path: Path):
-    exported(tmp_path, cost=table(b1=2))
-    (tmp_path / "cost.csv").write_text("mine")
-    output_folder.drop(tmp_path, ["cost.csv"])
-    with pytest.raises(
-        StudyError,
-        match=(
-            r"cost\.csv is not what was written \(digest differs\): restore it, or delete it and"
-            r" run again\."
-        ),
-    ):
-        exported(tmp_path, cost=table(b1=3))
-    assert (tmp_path / "cost.csv").read_text() == "mine"
-
 
 NAMES = (
     "NA",
@@ -138,14 +84,6 @@ def test_a_table_does_not_grow_when_the_same_is_merged_again(text: str, tmp_path
     for _ in range(3):
         exports.save(exports.merged(lines, tmp_path, "learning.csv"), tmp_path / "learning.csv")
         assert len(exports.read(tmp_path / "learning.csv")) == 2
-
-
-def exported(place: Path, **tables_: pd.DataFrame) -> None:
-    """Write tables of these names into the folder."""
-    place.mkdir(parents=True, exist_ok=True)
-    with output_folder.draft(place) as scratch:
-        for name, lines in tables_.items():
-            exports.save(lines, scratch / f"{name}.csv")
 
 
 def test_a_table_that_was_edited_is_refused_and_others_are_not(tmp_path: Path):
