@@ -18,7 +18,7 @@ from studylib.core import sizes
 from studylib.core.project import known_profiles, root
 from studylib.data import hub
 from studylib.models import loading
-from studylib.runs.budget import Work
+from studylib.runs.budget import Budget
 
 WORDS = {"gpt_neox": 50277, "qwen2": 151665}  # tokens of the real tokenizers
 END = "<|endoftext|>"
@@ -205,7 +205,7 @@ def test_padded_siblings_learn_from_each_other_through_folders_too(family, rows,
 
 def test_the_qwen_profile_has_the_published_sizes_with_nothing_at_hand():
     """68.0 % fewer parameters, 72.7 % fewer outside embeddings; no model is fetched to say so."""
-    plan, accounts = notebooks.jobs("qwen")[0].plan, Work()
+    plan, accounts = notebooks.jobs("qwen")[0].plan, Budget()
     teacher, student = (
         next(run for run, called in plan.trained if called["role"] == role)
         for role in ("teacher", "student")

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from studylib.app import completion, forecast, notebooks, run_states
+from studylib.app import completion, notebooks, run_states, time_budget
 from studylib.app import plan as app_plan
 from studylib.app.notebooks import Job
 from studylib.core import filesystem
@@ -77,9 +77,9 @@ def _announce(jobs: Sequence[Job], showing: bool) -> None:
                 if line not in lines:
                     say(line)
                 lines.add(line)
-            seconds += forecast.seconds(job.plan, new)
+            seconds += time_budget.seconds(job.plan, new)
     if seconds:
-        say(forecast.sentence(seconds))
+        say(time_budget.sentence(seconds))
     from studylib.analysis import fonts  # and with it matplotlib, which only drawing needs
 
     if advice := fonts.advice("".join(sorted({name for job in jobs for name in job.plan.names}))):
@@ -93,10 +93,10 @@ def _counts(names: Iterable[str]) -> str:
 def needed(plan: Plan, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
     """What the missing runs need: downloads, data sets, and memory for the `new` ones among
     them."""
-    if megabytes := forecast.download(plan):
+    if megabytes := time_budget.download(plan):
         yield f"To download: {megabytes} MB, into {filesystem.home() / 'downloads'}."
     inputs.check(missing)
-    yield from forecast.datasets(plan)
+    yield from time_budget.datasets(plan)
     if plan.machine.engine == "local":
         yield from app_plan.too_large(plan, new)
 
@@ -130,11 +130,11 @@ def status(profile: str) -> Iterator[str]:
         for run, state, why in states:
             reason = f" ({printable(why)})" if why else ""
             yield f"  {state:8} {(store.key(run) or '')[:12]:12} {run.kind:8} {run.label}{reason}"
-        if new and forecast.download(job.plan):
+        if new and time_budget.download(job.plan):
             yield "  how long what is missing takes is known when its data are fetched"
         elif new:
             counted |= {run.planned for run in new}
-            seconds = forecast.seconds(job.plan, new, store)
+            seconds = time_budget.seconds(job.plan, new, store)
             left = f"  about {spoken(seconds)} of computing are left on this machine"
             yield f"{left}, beside what stands above" if total else left
             total += seconds

@@ -18,7 +18,7 @@ from studylib.core import versions
 from studylib.core.escaping import markdown
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store import exports
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -49,7 +49,7 @@ def origins(
         else:
             continue
         if np.isnan(line.get("lr", np.nan)):
-            line["lr"] = planning.learning_rate(run, result)
+            line["lr"] = plan_parts.learning_rate(run, result)
         lines.append(line)
     columns = ["kind", "label", "key", "seconds", "planned", "versions"]
     return pd.DataFrame(lines) if lines else pd.DataFrame(columns=columns)

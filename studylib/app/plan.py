@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 import psutil
 
-from studylib.app import forecast
+from studylib.app import time_budget
 from studylib.app.notebooks import Job
 from studylib.app.run_states import states
 from studylib.core.errors import StudyError
@@ -20,7 +20,7 @@ from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
 from studylib.models import parts
 from studylib.runs import kinds
-from studylib.runs.budget import FLOAT, SHARED, Took, Work
+from studylib.runs.budget import FLOAT, SHARED, Budget, Took
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -101,14 +101,14 @@ def named(device: str) -> Card:
     )
 
 
-def here(plans: Sequence[Plan], work: Work) -> Here:
+def here(plans: Sequence[Plan], work: Budget) -> Here:
     """This machine, after a training step of the largest model that the plans train."""
     taken = psutil.Process().memory_info().rss
-    pace = forecast.calibrated((run for plan in plans for run in plan.runs), plans[0], work)
+    pace = time_budget.calibrated((run for plan in plans for run in plan.runs), plans[0], work)
     return Here(pace.seconds, psutil.virtual_memory().total, taken)
 
 
-def runs(jobs: Iterable[Job], device: Device, work: Work) -> pd.DataFrame:
+def runs(jobs: Iterable[Job], device: Device, work: Budget) -> pd.DataFrame:
     """A line per run, those that several notebooks need once: what it is, its state, parameters,
     tokens, FLOPs, bytes of memory and of disk (and beside it while it goes on), seconds, whether it
     fits, whether its texts are estimated."""

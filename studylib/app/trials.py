@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from studylib.app import batch, forecast
+from studylib.app import batch, time_budget
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import NoRoom
 from studylib.core.machine import Machine
@@ -20,7 +20,7 @@ from studylib.engines import clusters, engines
 from studylib.experiments import search as planned
 from studylib.experiments.plans import Plan
 from studylib.experiments.search import TRIAL_KINDS, Score, Search, Trial
-from studylib.runs import inputs, planning
+from studylib.runs import inputs, plan_parts
 from studylib.store.run import Run
 from studylib.store.store import Store, failure
 
@@ -54,7 +54,7 @@ class Trials(ExitStack):
         after them, some with `fresh` seeds. Raises StudyError for failures that are not a trial's
         own: of what all share, of the machine."""
         started = monotonic()
-        runs = planning.each_run(run for trial in trials for run in trial.runs)
+        runs = plan_parts.each_run(run for trial in trials for run in trial.runs)
         store = self.store.snapshot()
         hopeless = {run.planned for run in runs if self.failed(run)}
         missing = [
@@ -82,7 +82,7 @@ class Trials(ExitStack):
         if self.shown is None:
             for line in batch.needed(self._plan(trials), missing, missing):
                 say(line)
-            say(forecast.sentence(self._seconds(trials, missing, later, fresh)))
+            say(time_budget.sentence(self._seconds(trials, missing, later, fresh)))
             self.store.open()
             self.pool = self.enter_context(engines.opened(self.machine))
             shown = Runs(self.title, ["trial"] * (len(trials) + later))
@@ -106,11 +106,12 @@ class Trials(ExitStack):
         and for what fresh seeds need beside."""
         defaults = self.search.trial(self.search.defaults)
         plan = self._plan([*trials, defaults])
-        every = planning.each_run(defaults.runs)
+        every = plan_parts.each_run(defaults.runs)
         return (
-            forecast.seconds(plan, missing)
-            + later * forecast.seconds(plan, [run for run in every if run.kind in TRIAL_KINDS])
-            + fresh * forecast.seconds(plan, [run for run in every if run.kind not in TRIAL_KINDS])
+            time_budget.seconds(plan, missing)
+            + later * time_budget.seconds(plan, [run for run in every if run.kind in TRIAL_KINDS])
+            + fresh
+            * time_budget.seconds(plan, [run for run in every if run.kind not in TRIAL_KINDS])
         )
 
     def failed(self, run: Run) -> str:
@@ -124,7 +125,7 @@ class Trials(ExitStack):
 
     def _excuse(self, runs: Iterable[Run]) -> str:
         """Why not all of these runs are there, if one of them or of what they build on failed."""
-        return next(filter(None, map(self.failed, planning.each_run(runs))), "")
+        return next(filter(None, map(self.failed, plan_parts.each_run(runs))), "")
 
 
 def _at_once(machine: Machine, batch: int) -> Machine:

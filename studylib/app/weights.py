@@ -10,7 +10,7 @@ from studylib.core.errors import StudyError
 from studylib.core.filesystem import digest
 from studylib.experiments.plans import Plan
 from studylib.models import loading
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.runs.budget import SHARED
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -32,7 +32,7 @@ def differences(plan: Plan, store: Store) -> Iterator[str]:
 def unknown(plan: Plan) -> set[str]:
     """The models from outside that are not at hand, so that the size of what is made of them is not
     known."""
-    return set(filter(loading.to_fetch, (planning.base_of(run).value for run, _ in plan.trained)))
+    return set(filter(loading.to_fetch, (plan_parts.base_of(run).value for run, _ in plan.trained)))
 
 
 def _differing(run: Run, store: Store, owners: dict[str, Run]) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _differing(run: Run, store: Store, owners: dict[str, Run]) -> Iterator[str]:
     )
     if result["facts"]["parameters"] != counted:
         yield f"{holds}, its result says {result['facts']['parameters']['total']:,}"
-    if not loading.to_fetch(planning.base_of(run).value):
+    if not loading.to_fetch(plan_parts.base_of(run).value):
         shape = SHARED.shape(run)
         if {"total": shape.total, "nonembedding": shape.nonembedding} != counted:
             yield f"{holds}, {shape.total:,} were planned"

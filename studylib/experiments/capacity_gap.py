@@ -27,7 +27,7 @@ from studylib.experiments.config import (
 from studylib.experiments.families import Family, check_teachers, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store.run import Run
 
 
@@ -168,7 +168,7 @@ class CapacityGap(SinglePrompt):
         What a control lacks are the teacher's distributions and words, not its choice of
         questions."""
         training, siblings = self.training, self._siblings
-        gold = training.targets if training.targets == planning.FILTERED else "gold"
+        gold = training.targets if training.targets == plan_parts.FILTERED else "gold"
         inits: dict[str, Sequence[int | str]] = {
             PRETRAINED: siblings,
             FINE_TUNED: self.sizes,
@@ -199,7 +199,7 @@ class CapacityGap(SinglePrompt):
                     "steps": 0,
                 } | blank
                 title = f"{student or family} as shipped"
-                plan.ask(planning.base_model(model), called, self.base_prompts, title)
+                plan.ask(plan_parts.base_model(model), called, self.base_prompts, title)
 
 
 def _sizes_of(arm: Arm, family: Family) -> list[int | str]:

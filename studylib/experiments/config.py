@@ -18,7 +18,7 @@ from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.models.precision import Precision
 from studylib.models.prune import Criterion
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.training.config import Recipe
 
 MOST_SEEDS = 100
@@ -80,7 +80,7 @@ class Training(Part):
     """What students learn, how long and how precisely; by default as in the smoke profile."""
 
     stages: Stages = [{"steps": 6, "losses": {"forward_kl": 1.0, "cross_entropy": 0.5}}]
-    targets: planning.Targets = "gold"  # the text that students learn
+    targets: plan_parts.Targets = "gold"  # the text that students learn
     pruning_contexts: Count = 8  # on which the layers that can go are found
     # by which neurons go: least harm to the reconstruction, or least gradients of the answer loss
     pruning_criterion: Criterion = "reconstruction"
@@ -148,7 +148,7 @@ class Experiment(Part):
 
     def check_targets(self, targets: str) -> None:
         """Raise StudyError where the text to learn is that of withheld answers, and none are."""
-        if targets == planning.WITHHELD and "labelled_paragraphs" not in self.data.train:
+        if targets == plan_parts.WITHHELD and "labelled_paragraphs" not in self.data.train:
             raise StudyError(
                 f"targets: {targets!r} needs answers that are withheld: give `train` its"
                 " `labelled_paragraphs`."
@@ -176,13 +176,13 @@ class Experiment(Part):
     def begin(self) -> Plan:
         """A plan with the data sets, and nothing to compute yet."""
         described = {"train": self.data.train, "dev": self.data.dev, **self.data.tests}
-        train, dev, *tests = starmap(planning.dataset, described.items())
+        train, dev, *tests = starmap(plan_parts.dataset, described.items())
         return Plan(self.machine, train, dev, tests, self.training.precision.answers)
 
-    def setting(self, plan: Plan, train_prompt: str, seed: int) -> planning.Setting:
+    def setting(self, plan: Plan, train_prompt: str, seed: int) -> plan_parts.Setting:
         """What all runs of one way of prompting and seed share."""
         training = self.training
-        return planning.Setting(
+        return plan_parts.Setting(
             plan.train,
             plan.dev,
             train_prompt,

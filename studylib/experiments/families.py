@@ -22,7 +22,7 @@ from studylib.core.labels import (
 from studylib.experiments.config import Experiment
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
-from studylib.runs import kinds, planning, supervision
+from studylib.runs import kinds, plan_parts, supervision
 from studylib.store.run import Input, Run
 
 FIRST, LAST = "first sibling", "last sibling"  # of each family, whatever it is called
@@ -35,9 +35,9 @@ class Family:
         self.plan, self.training = plan, experiment.training
         self.setting = experiment.setting(plan, train_prompt, seed)
         self.label = f"{name} s{seed}" + ("" if train_prompt == "zero-shot" else f" {train_prompt}")
-        self.base = planning.base_model(experiment.families[name])
+        self.base = plan_parts.base_model(experiment.families[name])
         self.siblings = {
-            sibling: planning.base_model(reference)
+            sibling: plan_parts.base_model(reference)
             for sibling, reference in experiment.siblings.get(name, {}).items()
         }
         self.teacher = self._fine_tuned(self.setting, self.label)
@@ -79,7 +79,7 @@ class Family:
         model = self._fine_tuned(setting, f"{self.label}, seed {setting.seed}")
         return self.supervised_by(name, model, self.setting.train_prompt)
 
-    def _fine_tuned(self, setting: planning.Setting, label: str) -> Run:
+    def _fine_tuned(self, setting: plan_parts.Setting, label: str) -> Run:
         training = self.training
         return kinds.teacher.plan(
             self.base,

@@ -7,7 +7,7 @@ from itertools import product
 
 from studylib.core.filesystem import digest
 from studylib.core.machine import Machine
-from studylib.runs import kinds, planning
+from studylib.runs import kinds, plan_parts
 from studylib.store.run import Input, Run
 
 
@@ -150,4 +150,4 @@ class Plan:
         """Every run, each once, in an order in which they can be made."""
         answered = (run for asked in self.asked for run in (asked.answers, asked.loyalty))
         others = (run for run, _ in (*self.costs, *self.trained))
-        return planning.each_run([*filter(None, answered), *others])
+        return plan_parts.each_run([*filter(None, answered), *others])

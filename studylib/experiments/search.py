@@ -23,7 +23,7 @@ from studylib.experiments.plans import Plan
 from studylib.methods import objective, spaces
 from studylib.methods import stages as method_stages
 from studylib.methods.spaces import Categorical, Option, Range
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -122,7 +122,7 @@ class Search:
         lrs = self.training.lrs
         return {
             LR: Option(Rate, lrs[0] if len(lrs) == 1 else None),
-            TARGETS: Option(planning.Targets, self.training.targets),
+            TARGETS: Option(plan_parts.Targets, self.training.targets),
         } | ({LOSSES: Option(dict, dict(self.losses))} if self.method == OBJECTIVE else {})
 
     def _space(self, described: Mapping[str, Any]) -> tuple[dict[str, Range], list[str]]:

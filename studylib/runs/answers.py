@@ -16,7 +16,7 @@ from studylib.evaluation.answers import Answer, best
 from studylib.methods import stages as method_stages
 from studylib.methods.base import Method
 from studylib.models.precision import products_in, round_frozen
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -37,9 +37,9 @@ def plan(
     demonstration."""
     return Run(
         "answers",
-        planning.asking(eval_prompt, seed, precision) | ({"way": way} if way else {}),
+        plan_parts.asking(eval_prompt, seed, precision) | ({"way": way} if way else {}),
         {"model": asked_model, "test": test, "pool": pool},
-        planning.versions_of(eval_prompt, "answering"),
+        plan_parts.versions_of(eval_prompt, "answering"),
         f"{label}, {way}" if way else label,
     )
 
@@ -116,7 +116,7 @@ def ask(
         return generate.answer(model, tokenizer, prompts, **how)
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """Each context is read once, then a token of each question after the other."""
     shape, text = work.shape(run.needs["model"]), work.text(run, "test")
     way = run.parameters.get("way", "")

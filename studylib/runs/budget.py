@@ -18,7 +18,7 @@ from studylib.methods import stages as method_stages
 from studylib.methods.base import Method
 from studylib.models import flops, loading, lora, parts, prune
 from studylib.models.precision import products_in
-from studylib.runs import planning, token_counts
+from studylib.runs import plan_parts, token_counts
 from studylib.runs.token_counts import Text
 from studylib.store.run import Input, Run
 
@@ -92,7 +92,7 @@ class Took:
 
 
 @dataclass
-class Work:
+class Budget:
     """Accounts for runs; keeps what several share."""
 
     texts: dict[tuple, Text] = field(default_factory=dict)
@@ -164,17 +164,17 @@ class Work:
         return self.steps[key]
 
 
-SHARED = Work()  # of this process
+SHARED = Budget()  # of this process
 
 
 def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
     """The model from outside that one goes back to, and the layers and neurons that it was cut to,
     if it was."""
     if isinstance(model, Run) and model.kind == "cut":
-        return planning.base_of(model), model.parameters["depth"], model.parameters["neurons"]
+        return plan_parts.base_of(model), model.parameters["depth"], model.parameters["neurons"]
     if isinstance(model, Run) and "init" in model.needs:
         return size_of(model.needs["init"])
-    return planning.base_of(model), None, None
+    return plan_parts.base_of(model), None, None
 
 
 def _saved(

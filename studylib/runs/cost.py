@@ -13,7 +13,7 @@ from studylib.data import packing
 from studylib.data.prompts import Prompt
 from studylib.models import parts
 from studylib.models.precision import products_in, round_frozen
-from studylib.runs import answers, budget, inputs, planning
+from studylib.runs import answers, budget, inputs, plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -33,9 +33,9 @@ def plan(
     of dev, answered by both in turns."""
     return Run(
         "cost",
-        planning.asking(eval_prompt, seed, precision) | {"contexts": 8, "rounds": 7},
+        plan_parts.asking(eval_prompt, seed, precision) | {"contexts": 8, "rounds": 7},
         {"model": asked_model, "teacher": teacher, "test": dev, "pool": pool},
-        planning.versions_of(eval_prompt, "answering"),
+        plan_parts.versions_of(eval_prompt, "answering"),
         label,
     )
 
@@ -86,7 +86,7 @@ def _memory(model: transformers.PreTrainedModel, longest: Prompt, precision: str
         return parts.memory(model, len(packing.pack(longest).ids)) / 1e6
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """Some contexts, by both models in turns."""
     shapes = [work.shape(run.needs[whose]) for whose in ("model", "teacher")]
     text, parameters = work.text(run, "test"), run.parameters

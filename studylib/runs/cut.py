@@ -13,7 +13,7 @@ from studylib.data import packing, vocabulary
 from studylib.methods import objective
 from studylib.models import loading, parts, prune, reconstruct
 from studylib.models.precision import products_in
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -21,7 +21,7 @@ from studylib.store.store import Store
 def plan(
     init: Run | Input,
     order: Run,
-    setting: planning.Setting,
+    setting: plan_parts.Setting,
     *,
     size: sizes.Size,
     contexts: int,
@@ -49,7 +49,7 @@ def plan(
         parameters,
         {"init": init, "layers": order, "train": setting.train}
         | ({"reference": order.needs["teacher"]} if trained else {}),
-        planning.versions_of(setting.train_prompt, "cutting"),
+        plan_parts.versions_of(setting.train_prompt, "cutting"),
         label,
     )
 
@@ -107,11 +107,11 @@ def _importance(
         return prune.neuron_importance(model, single, objective.cross_entropy, vocabulary=words)
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """The uncut model once; for each block two passes, sums of what it reads as dear as one, and
     what is left to be made good for. Before that, where neurons go by gradients, the model that is
     cut forward and backward, row after row."""
-    shape, whole = work.shape(run), work.shape(planning.base_of(run))
+    shape, whole = work.shape(run), work.shape(plan_parts.base_of(run))
     text, rows = work.text(run, "train", True), run.parameters["calibration_contexts"]
     passes = 1 + 4 * shape.layers / whole.layers
     held = (2 if "reference" not in run.needs else 3) * whole.total

@@ -12,7 +12,7 @@ from studylib.evaluation import generate
 from studylib.evaluation.ask import Models
 from studylib.methods import stages as method_stages
 from studylib.methods.stages import Stage
-from studylib.runs import budget, inputs, planning, supervision
+from studylib.runs import budget, inputs, plan_parts, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -21,7 +21,7 @@ def plan(
     stage: Mapping,
     init: Run | Input,
     supervised_by: supervision.Supervision,
-    setting: planning.Setting,
+    setting: plan_parts.Setting,
     *,
     targets: str,
     label: str,
@@ -37,7 +37,7 @@ def plan(
         "options": dict(stage.get("options", {})),
     }
     needs = {"teacher": supervised_by.teacher, "init": init, "train": setting.train}
-    recipe = planning.versions_of(setting.train_prompt, "answering", "scoring")
+    recipe = plan_parts.versions_of(setting.train_prompt, "answering", "scoring")
     return Run(
         "examples",
         parameters,
@@ -69,7 +69,7 @@ def _stage(run: Run) -> Stage:
     return method_stages.parse([{"steps": 1} | named])[0]
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """As much as the answers to the training questions that the method asks for."""
     shape, student = (work.shape(run.needs[name]) for name in ("teacher", "init"))
     text, method = work.text(run, "train", True), _stage(run).prototype

@@ -20,7 +20,7 @@ from studylib.data.squad import Question
 from studylib.data.targets import answered
 from studylib.evaluation import metrics
 from studylib.models import loading, parts, prune
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -112,8 +112,8 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
         return source.labelled
     teacher_answers = store.read(run.needs["teacher_answers"], "answers.json")
     text = run.parameters["targets"]
-    if text in ("sequence_kd", planning.WITHHELD):
-        gold = {q.id for q in source.labelled} if text == planning.WITHHELD else set()
+    if text in ("sequence_kd", plan_parts.WITHHELD):
+        gold = {q.id for q in source.labelled} if text == plan_parts.WITHHELD else set()
         return [
             q if q.id in gold else answered(q, teacher_answers[q.id]["text"])
             for q in source.questions
@@ -137,7 +137,7 @@ def learnable(run: Run) -> list[Question]:
     source = loaded(run.needs["train"])
     return (
         source.questions
-        if run.parameters.get("targets") in ("sequence_kd", planning.WITHHELD)
+        if run.parameters.get("targets") in ("sequence_kd", plan_parts.WITHHELD)
         else source.labelled
     )
 
@@ -153,7 +153,7 @@ def rehearse(runs: Iterable[Run]) -> None:
     read = check(runs)
     for run, need in product(runs, ("train", "dev", "test")):
         if need in run.needs:
-            how = (planning.base_of(run).digest, planning.mode_of(run), run.parameters["seed"])
+            how = (plan_parts.base_of(run).digest, plan_parts.mode_of(run), run.parameters["seed"])
             cases[run.needs[need].digest, need, *how] = run
     for (_, need, base, _, _), run in cases.items():
         given = questions(run.needs[need]) if need == "train" else None
@@ -172,7 +172,7 @@ def check(runs: Iterable[Run]) -> Read:
     read: Read = {}
     for run in runs:
         bases = [
-            planning.base_of(step) for step in (run, *run.needs.values()) if isinstance(step, Run)
+            plan_parts.base_of(step) for step in (run, *run.needs.values()) if isinstance(step, Run)
         ]
         for base in bases:
             if base.digest not in read:
@@ -212,7 +212,7 @@ def builder(
     return partial(
         prompts.build,
         tokenizer=tokenizer,
-        mode=mode or planning.mode_of(run),
+        mode=mode or plan_parts.mode_of(run),
         pool=loaded(run.needs["pool" if "pool" in run.needs else "train"]).labelled,
         seed=run.parameters["seed"],
         longest=config.max_position_embeddings,

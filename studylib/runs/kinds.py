@@ -18,7 +18,7 @@ from studylib.runs import (
     student,
     teacher,
 )
-from studylib.runs.budget import Took, Work
+from studylib.runs.budget import Budget, Took
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -29,7 +29,7 @@ class Kind(Protocol):
     def build(self, run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         """Make the run into its folder, and return facts about it."""
 
-    def cost(self, work: Work, run: Run) -> Took:
+    def cost(self, work: Budget, run: Run) -> Took:
         """What making it takes."""
 
 
@@ -59,7 +59,7 @@ def make(store: Store, progress: Progress) -> Callable[[Run, Path], dict]:
     return maker
 
 
-def took(work: Work, run: Run) -> Took:
+def took(work: Budget, run: Run) -> Took:
     """What a run takes. Raises StudyError for a model whose size is not known before it is
     fetched."""
     return KINDS[run.kind].cost(work, run)

@@ -7,12 +7,12 @@ from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.methods import objective
 from studylib.models import prune
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Run
 from studylib.store.store import Store
 
 
-def plan(taught_by: Run, setting: planning.Setting, *, contexts: int, label: str) -> Run:
+def plan(taught_by: Run, setting: plan_parts.Setting, *, contexts: int, label: str) -> Run:
     """The order in which the teacher's layers can go, down to one, by the answer loss on `contexts`
     rows without them."""
     return Run(
@@ -23,7 +23,7 @@ def plan(taught_by: Run, setting: planning.Setting, *, contexts: int, label: str
             "pruning_contexts": contexts,
         },
         {"teacher": taught_by, "train": setting.train},
-        planning.versions_of(setting.train_prompt, "cutting", "objectives"),
+        plan_parts.versions_of(setting.train_prompt, "cutting", "objectives"),
         f"{label} layer choice",
     )
 
@@ -55,7 +55,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"removed": [block for block, _ in order]}
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """Without each block that is left, from the place where it stood on, until one is left."""
     shape, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
     rows = run.parameters["pruning_contexts"]

@@ -10,7 +10,7 @@ from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.evaluation import metrics
 from studylib.models import parts
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -22,7 +22,7 @@ def plan(student: Run, teachers: Run, *, label: str) -> Run:
         "loyalty",
         student.parameters,
         {"student": student, "teacher's": teachers},
-        planning.versions_of(student.parameters["eval_prompt"], "answering", "scoring"),
+        plan_parts.versions_of(student.parameters["eval_prompt"], "answering", "scoring"),
         label,
     )
 
@@ -59,7 +59,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"questions": len(loyalties)}
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """Both models' output heads at all gold answers."""
     shapes = [work.shape(run.needs[whose].needs["model"]) for whose in ("student", "teacher's")]
     text = work.text(run.needs["student"], "test")

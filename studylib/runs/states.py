@@ -6,7 +6,7 @@ from pathlib import Path
 from studylib.core.progress import Progress
 from studylib.models import loading
 from studylib.models.precision import round_frozen
-from studylib.runs import budget, inputs, planning
+from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import teachers
@@ -14,7 +14,7 @@ from studylib.training import teachers
 
 def plan(
     teacher: Run | Input,
-    setting: planning.Setting,
+    setting: plan_parts.Setting,
     text: Mapping[str, Run],
     *,
     prompted: str,
@@ -35,7 +35,8 @@ def plan(
         "states",
         parameters,
         {"teacher": teacher, "train": setting.train, **text},
-        planning.versions_of(prompted, "teaching", "scoring"),  # which judges the teacher's answers
+        # scoring judges the teacher's answers
+        plan_parts.versions_of(prompted, "teaching", "scoring"),
         label,
     )
 
@@ -51,7 +52,7 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     return {"rows": len(packed), "vocabulary": loading.vocabulary_digest(tokenizer)}
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """Each row is read once."""
     shape, text = work.shape(run.needs["teacher"]), work.text(run, "train", True)
     stored = text.tokens if run.parameters["tokens"] == "all" else text.answers

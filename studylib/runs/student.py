@@ -7,7 +7,7 @@ from pathlib import Path
 from studylib.core.progress import Progress
 from studylib.methods import stages as method_stages
 from studylib.methods.stages import Stage
-from studylib.runs import examples, inputs, lr_search, planning, supervision
+from studylib.runs import examples, inputs, lr_search, plan_parts, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -15,7 +15,7 @@ from studylib.store.store import Store
 def plan(
     init: Run | Input,
     supervisions: Sequence[supervision.Supervision],
-    setting: planning.Setting,
+    setting: plan_parts.Setting,
     *,
     stages: Sequence[Mapping],
     targets: str,
@@ -42,7 +42,7 @@ def plan(
         }
     cut_to = {"depth": init.parameters["depth"]} if isinstance(init, Run) else {}
     parameters = cut_to | setting.recipe(stages, lrs[0], targets)
-    recipe = planning.versions_of(setting.train_prompt, *PARTS) | method_stages.versions(parsed)
+    recipe = plan_parts.versions_of(setting.train_prompt, *PARTS) | method_stages.versions(parsed)
     if len(lrs) > 1:
         search = lr_search.plan(
             parameters, needs, recipe, lrs=lrs, steps=lr_search_steps, label=label
@@ -68,7 +68,7 @@ def _taught_by(
             demonstration = method_stages.demonstration(stages)
             needs[f"states{which}"] = supervised_by.states(tokens, targets, demonstration)
     if any(stage.prototype.signals.base for stage in stages):
-        needs[supervision.BASE_TEACHER] = planning.base_of(supervisions[0].teacher)
+        needs[supervision.BASE_TEACHER] = plan_parts.base_of(supervisions[0].teacher)
     return needs
 
 

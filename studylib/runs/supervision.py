@@ -19,7 +19,7 @@ from studylib.methods import stages as method_stages
 from studylib.methods.stages import Stage
 from studylib.methods.views import Served, Teacher
 from studylib.models import loading, lora, parts, prune
-from studylib.runs import answers, budget, inputs, planning, states
+from studylib.runs import answers, budget, inputs, plan_parts, states
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop, teachers
@@ -35,7 +35,7 @@ class Supervision:
     asked in the way `prompted`."""
 
     teacher: Run | Input
-    setting: planning.Setting
+    setting: plan_parts.Setting
     prompted: str
     label: str
     kept: dict[str, Run] = field(default_factory=dict)
@@ -247,7 +247,7 @@ def train(
     return {"parameters": parts.parameters(model), "last_loss": curve[-1]["loss"], "rate": rate}
 
 
-def cost(work: budget.Work, run: Run) -> budget.Took:
+def cost(work: budget.Budget, run: Run) -> budget.Took:
     """Steps forward and backward, a teacher's reading beside (of stored states its output head's
     alone), answers that methods ask for, and what the training is watched by."""
     parameters, stages = run.parameters, method_stages.parse(run.parameters["stages"])

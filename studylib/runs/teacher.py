@@ -6,13 +6,13 @@ from pathlib import Path
 from studylib.core.progress import Progress
 from studylib.methods import stages as method_stages
 from studylib.models import lora
-from studylib.runs import inputs, planning, supervision
+from studylib.runs import inputs, plan_parts, supervision
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
 
 def plan(
-    base: Input, setting: planning.Setting, *, steps: int, lr: float, rank: int = 0, label: str
+    base: Input, setting: plan_parts.Setting, *, steps: int, lr: float, rank: int = 0, label: str
 ) -> Run:
     """The base model, fine-tuned on gold answers: all of its weights, or low-rank adapters of this
     `rank`."""
@@ -21,7 +21,7 @@ def plan(
         "teacher",
         setting.recipe(method_stages.gold(steps), lr) | adapters,
         {"base": base, "train": setting.train, "dev": setting.dev},
-        planning.versions_of(setting.train_prompt, "objectives", "training", *adapters),
+        plan_parts.versions_of(setting.train_prompt, "objectives", "training", *adapters),
         f"{label} teacher",
     )
 

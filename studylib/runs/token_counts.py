@@ -15,7 +15,7 @@ from studylib.data import packing, sources
 from studylib.data.prompts import Branch
 from studylib.data.squad import Question
 from studylib.models import loading
-from studylib.runs import inputs, planning
+from studylib.runs import inputs, plan_parts
 from studylib.store.run import Input, Run
 
 # Contexts and questions of published sets, for those that are not at hand; of MLQA's contexts 1.1
@@ -52,17 +52,17 @@ def at_hand(run: Run, need: str) -> bool:
     return all(
         not str(description["source"]).startswith("hub:") and not sources.to_fetch(description)
         for description in sets
-    ) and not loading.to_fetch(planning.base_of(run).value)
+    ) and not loading.to_fetch(plan_parts.base_of(run).value)
 
 
 def key(run: Run, need: str, learning: bool) -> tuple:
     """What the text that a run reads depends on: not on its seed, as demonstrations are of a
     length, though on the set that they are of. Until it is at hand it is estimated."""
-    mode = planning.mode_of(run)
+    mode = plan_parts.mode_of(run)
     shown = run.needs.get("pool", run.needs.get("train")) if mode != "zero-shot" else None
     return (
         at_hand(run, need),
-        planning.base_of(run).digest,
+        plan_parts.base_of(run).digest,
         run.needs[need].digest,
         mode,
         shown.digest if isinstance(shown, Input) else None,
@@ -74,8 +74,8 @@ def text(run: Run, need: str, learning: bool) -> Text:
     """What a run reads of one of its data sets, in the way in which it is prompted; where it is
     `learning`, with the answers that it learns."""
     if not at_hand(run, need):
-        return _estimated(run.needs[need], planning.mode_of(run))
-    reading = loading.reading(planning.base_of(run).value)
+        return _estimated(run.needs[need], plan_parts.mode_of(run))
+    reading = loading.reading(plan_parts.base_of(run).value)
     learnt = inputs.learnable(run) if learning else None
     # one at a time: a row takes many times the memory of its prompt
     rows = map(packing.pack, inputs.prompted(run, need, *reading, learnt=learnt))

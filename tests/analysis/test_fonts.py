@@ -15,7 +15,7 @@ from PIL import Image
 
 from studylib.analysis import fonts
 from studylib.analysis.figures import look
-from studylib.app import completion, forecast, redrawing
+from studylib.app import completion, redrawing, time_budget
 from studylib.app.cli import main
 
 HAN, LINEAR_B = "学", "\U00010080"  # of the latter there is no font
@@ -149,7 +149,7 @@ def test_a_run_says_beforehand_which_names_its_pictures_cannot_show(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(completion, "complete", interrupted)
     assert main(["run", params_file(families={HAN: "tiny:gpt_neox"}, profile="test-fonts")]) == 130
     assert (

@@ -14,18 +14,18 @@ from miniatures import chosen, planned
 from nbformat.v4 import new_code_cell, new_notebook
 
 import studylib
-from studylib.app import execution, forecast, notebooks
+from studylib.app import execution, notebooks, time_budget
 from studylib.core import progress, project
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import write_json
 from studylib.core.project import root
 from studylib.experiments import experiments
 from studylib.runs import kinds
-from studylib.runs.budget import Work
+from studylib.runs.budget import Budget
 from studylib.store.run import Run
 from studylib.store.store import Store
 
-WORK = Work()
+WORK = Budget()
 
 
 def test_a_profile_is_its_folder_of_yamls():
@@ -117,19 +117,19 @@ def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_pa
 
 def test_the_forecast_counts_downloads_once_an_archive():
     for job in notebooks.jobs("small"):
-        assert forecast.download(job.plan) == 358 + 93
-    assert forecast.download(notebooks.jobs("tiny")[0].plan) == 0
+        assert time_budget.download(job.plan) == 358 + 93
+    assert time_budget.download(notebooks.jobs("tiny")[0].plan) == 0
 
 
 def test_a_base_model_that_teaches_is_forecast_too(raw):
     plan = chosen(raw)
-    assert 0 < forecast.seconds(plan, plan.runs) < 3600
+    assert 0 < time_budget.seconds(plan, plan.runs) < 3600
 
 
 @pytest.fixture(autouse=True)
 def untimed(monkeypatch):
     """Nothing was timed before."""
-    monkeypatch.setattr(forecast, "TIMED", {})
+    monkeypatch.setattr(time_budget, "TIMED", {})
 
 
 def test_the_forecast_grows_with_every_run(tmp_path):
@@ -138,11 +138,11 @@ def test_the_forecast_grows_with_every_run(tmp_path):
     for kind in ("teacher", "layers", "states", "cut", "student", "answers", "loyalty", "cost"):
         missing += [run for run in plan.runs if run.kind == kind][:3]
         seconds = sum(
-            forecast.Pace(0.0, 1e9).seconds(run, kinds.took(WORK, run)) for run in missing
+            time_budget.Pace(0.0, 1e9).seconds(run, kinds.took(WORK, run)) for run in missing
         )
         assert seconds > last
         last = seconds
-    assert forecast.seconds(plan, missing, Store(tmp_path)) > 0
+    assert time_budget.seconds(plan, missing, Store(tmp_path)) > 0
     assert set(missing) <= set(plan.runs) and {run.kind for run in missing} == {
         run.kind for run in plan.runs
     }
@@ -159,15 +159,15 @@ def test_the_forecast_goes_by_the_runs_that_are_done(raw, tmp_path, monkeypatch)
     monkeypatch.setattr(
         store, "result", lambda run: {"seconds": took[run]} if run in took else None
     )
-    monkeypatch.setattr(forecast, "calibrated", lambda *_: pytest.fail("a step was timed"))
-    assert forecast.seconds(plan, [teacher], store) == pytest.approx(50)
+    monkeypatch.setattr(time_budget, "calibrated", lambda *_: pytest.fail("a step was timed"))
+    assert time_budget.seconds(plan, [teacher], store) == pytest.approx(50)
     same = next(
         run
         for run in plan.runs
         if run.kind == "answers" and run is not answered[0] and run.needs["model"] is teacher
     )
     times = kinds.took(WORK, same).flops / kinds.took(WORK, answered[0]).flops
-    assert forecast.seconds(plan, [same], store) == pytest.approx(7 * times)
+    assert time_budget.seconds(plan, [same], store) == pytest.approx(7 * times)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_runs_that_took_no_time_say_nothing_of_the_pace(raw, tmp_path, monkeypat
     """As of a store whose clock was set back, or of runs shorter than a tenth of a second."""
     plan, store = planned(raw), Store(tmp_path)
     monkeypatch.setattr(store, "result", lambda run: {"seconds": 0.0})
-    monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(1.0, 1e9))
-    assert forecast.seconds(plan, plan.runs[:1], store) > 1
+    monkeypatch.setattr(time_budget, "calibrated", lambda *_: time_budget.Pace(1.0, 1e9))
+    assert time_budget.seconds(plan, plan.runs[:1], store) > 1
 
 
 def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypatch, capfd):

@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 from patience import PATIENCE
 from refusals import check_refusal
 
-from studylib.app import cli, completion, execution, forecast, notebooks
+from studylib.app import cli, completion, execution, notebooks, time_budget
 from studylib.app.cli import main
 from studylib.core import project
 from studylib.core.errors import StudyError
@@ -203,7 +203,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(plan: plans.Plan, **_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 300.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 300.0)
     monkeypatch.setattr(completion, "complete", interrupted)
     assert main(["run", params_file()]) == 130
     output = capsys.readouterr()
@@ -235,7 +235,7 @@ def test_where_rows_are_shown_nothing_is_computed(
         "execute",
         lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook,
     )
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 1.0)
     assert main(["run", "shown"]) == 0
     assert executed == [("capacity_gap", False)] and not completed
     output = capsys.readouterr().out
@@ -258,7 +258,7 @@ def test_a_notebook_that_is_current_is_not_executed_again(
     (tmp_path / "answer.md").write_text("A student of half the size keeps 90 %.")
     monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path)
     monkeypatch.setattr(completion, "complete", lambda plan, **_: None)
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(notebooks.Job, "is_current", lambda _: True)
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("executed again"))
     assert main(["run", params_file()]) == 0
@@ -288,7 +288,7 @@ def test_a_notebook_that_stops_is_told(
     def stops(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(completion, "complete", lambda plan, **_: None)
     monkeypatch.setattr(papermill, "execute_notebook", stops)
     assert message in refused("run", params_file())
@@ -297,7 +297,7 @@ def test_a_notebook_that_stops_is_told(
 def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
     params_file: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 7200.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 7200.0)
 
     def fails(run: Run, folder: Path) -> dict:
         raise ValueError("no luck")
@@ -323,7 +323,9 @@ def test_status_tells_what_failed_what_waits_and_how_long_it_takes(
 def test_status_counts_what_notebooks_share_once(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(forecast, "seconds", lambda plan, missing, store: 60.0 * len(list(missing)))
+    monkeypatch.setattr(
+        time_budget, "seconds", lambda plan, missing, store: 60.0 * len(list(missing))
+    )
     monkeypatch.setattr(project, "figures_folder", lambda *_: tmp_path / "none")
     assert main(["status", "smoke"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -18,7 +18,7 @@ from studylib.app import exhibits, origins, study
 from studylib.core import labels
 from studylib.core.progress import Progress
 from studylib.evaluation import question_scores
-from studylib.runs import kinds, planning
+from studylib.runs import kinds, plan_parts
 from studylib.store import exports, output_folder
 from studylib.store.store import Store
 
@@ -60,7 +60,7 @@ def complete_until(last, plan, store):
     models = [(asked.called["role"], asked.called["teacher"]) for asked in plan.asked]
     first = plan.asked[: models.index(last) + 1]
     answers = (run for asked in first for run in (asked.answers, asked.loyalty) if run is not None)
-    for run in planning.each_run(answers):
+    for run in plan_parts.each_run(answers):
         store.complete(run, kinds.make(store, Progress()))
 
 

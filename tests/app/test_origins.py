@@ -8,23 +8,23 @@ import pytest
 from miniatures import exported
 
 from studylib.app import origins, study
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store import output_folder
 from studylib.store.run import Run
 from studylib.store.store import Store
 
 
 def test_the_learning_rate_of_a_run_is_the_planned_one_or_that_which_its_search_chose():
-    assert planning.learning_rate(Run("teacher", {"lr": 2e-4})) == 2e-4
+    assert plan_parts.learning_rate(Run("teacher", {"lr": 2e-4})) == 2e-4
     searched = Run("student", {"lr": "searched"})
-    assert planning.learning_rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(
-        planning.learning_rate(searched)
+    assert plan_parts.learning_rate(searched, {"facts": {"rate": 1e-4}}) == 1e-4 and np.isnan(
+        plan_parts.learning_rate(searched)
     )
     assert (
-        planning.learning_rate(Run("lr_search", {"lr": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}})
+        plan_parts.learning_rate(Run("lr_search", {"lr": [1e-4, 5e-5]}), {"facts": {"rate": 5e-5}})
         == 5e-5
     )
-    assert np.isnan(planning.learning_rate(Run("answers", {}), {"facts": {"questions": 3}}))
+    assert np.isnan(plan_parts.learning_rate(Run("answers", {}), {"facts": {"questions": 3}}))
 
 
 def test_what_is_missing_of_a_plan_is_counted():

@@ -6,17 +6,17 @@ import pandas as pd
 import pytest
 from miniatures import planned
 
-from studylib.app import cli, forecast, notebooks, study
+from studylib.app import cli, notebooks, study, time_budget
 from studylib.app import plan as app_plan
 from studylib.runs import kinds
-from studylib.runs.budget import Work
+from studylib.runs.budget import Budget
 from studylib.store.store import Store
 
 
 @pytest.fixture(scope="module")
-def work() -> Work:
+def work() -> Budget:
     """What counts the work of runs, of each once."""
-    return Work()
+    return Budget()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_twice_the_speed_is_half_the_time():
         for run in notebooks.jobs("tiny")[0].plan.runs
         if run.kind in ("student", "answers", "states", "cut")
     ]
-    work = Work()
+    work = Budget()
     slow, fast = (app_plan.Card("x", peak, peak, 1e9) for peak in (1e6, 2e6))
     for run in runs:
         took = kinds.took(work, run)
@@ -75,7 +75,7 @@ def test_seeds_stand_in_one_line_and_totals_below(raw, tmp_path, capsys, monkeyp
         "machine": {"threads": 1, "engine": "local"},
     }
     (tmp_path / "capacity_gap.yaml").write_text(json.dumps(values))
-    monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(1.0, 1e9))
+    monkeypatch.setattr(time_budget, "calibrated", lambda *_: time_budget.Pace(1.0, 1e9))
     assert (
         cli.main(["plan", str(tmp_path / "capacity_gap.yaml"), "--out", str(tmp_path / "plan.csv")])
         == 0
@@ -96,7 +96,7 @@ def test_what_is_done_is_named_and_counts_no_more(raw, tmp_path, home):
     plan = planned(raw, sizes=[3], from_base=[])
     job = notebooks.Job(tmp_path / "capacity_gap.ipynb", "test-plan", {}, plan)
     study.complete(plan, Store())
-    table = app_plan.runs([job], app_plan.named("t4"), Work())
+    table = app_plan.runs([job], app_plan.named("t4"), Budget())
     assert set(table.state) == {"done"}
     assert any(
         line.startswith(f"{len(table)} runs, 0 not done")

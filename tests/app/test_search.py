@@ -14,7 +14,7 @@ import yaml
 from miniatures import grouped
 from refusals import SMALL
 
-from studylib.app import batch, forecast, notebooks, search
+from studylib.app import batch, notebooks, search, time_budget
 from studylib.app.cli import main
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import NoRoom, write_json
@@ -54,7 +54,7 @@ class Stubs:
             "the loss is nan at step 1: lower the learning rate of 0.001."
         )
         monkeypatch.setattr(kinds, "make", lambda *_: self.make)
-        monkeypatch.setattr(forecast, "seconds", lambda *_: 60.0)
+        monkeypatch.setattr(time_budget, "seconds", lambda *_: 60.0)
         monkeypatch.setattr(batch, "needed", lambda *_: ["what it needs"])
         monkeypatch.setattr(inputs, "rehearse", lambda missing: None)
 

@@ -32,7 +32,7 @@ from studylib.evaluation.answers import Answer, best
 from studylib.methods import objective
 from studylib.methods import stages as method_stages
 from studylib.models import loading, parts, prune, reconstruct
-from studylib.runs import inputs, planning, supervision
+from studylib.runs import inputs, plan_parts, supervision
 from studylib.store.store import Store
 from studylib.training import loop, teachers
 from studylib.training.checkpoint import Diverged
@@ -69,12 +69,12 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert (
-        inputs.questions(planning.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question
+        inputs.questions(plan_parts.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question
         == "What?"
     )
     (tmp_path / "a.json").write_text(json.dumps(content).replace("What?", "Which?"))
     assert (
-        inputs.questions(planning.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question
+        inputs.questions(plan_parts.dataset("a", {"source": f"path:{tmp_path}/a.json"}))[0].question
         == "Which?"
     )
 
@@ -349,7 +349,7 @@ def half_right(raw, tmp_path, monkeypatch):
     answers and the teacher's."""
 
     def complete(targets):
-        asked = inputs.questions(planning.dataset("train", {"source": "facts:train", **FACTS}))
+        asked = inputs.questions(plan_parts.dataset("train", {"source": "facts:train", **FACTS}))
         texts = {
             q.id: q.answers[0][0] if number % 2 else "" if number % 4 else "nonsense"
             for number, q in enumerate(asked)
@@ -417,7 +417,7 @@ def withheld(raw, tmp_path_factory):
 def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_stand_for_them(
     withheld,
 ):
-    source = inputs.loaded(planning.dataset("train", WITHHELD))
+    source = inputs.loaded(plan_parts.dataset("train", WITHHELD))
     labelled = {q.id for q in source.labelled}
     assert len({q.context for q in source.labelled}) == 1 and {
         source.paragraphs[name] for name in labelled
@@ -441,7 +441,7 @@ def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_
 
 def test_demonstrations_are_of_labelled_paragraphs(withheld):
     plan, store = withheld
-    source = inputs.loaded(planning.dataset("train", WITHHELD))
+    source = inputs.loaded(plan_parts.dataset("train", WITHHELD))
     labelled, trained = {q.id for q in source.labelled}, {q.article for q in source.questions}
     net, words = inputs.load(store, students(plan)["control", "fine-tuned", "mini-2"])
     shown = [

@@ -12,7 +12,7 @@ import pytest
 from miniatures import SETTINGS, planned
 from patience import PATIENCE
 
-from studylib.app import cli, forecast, notebooks, study
+from studylib.app import cli, notebooks, study, time_budget
 from studylib.core.errors import StudyError
 from studylib.core.machine import Machine
 from studylib.engines import clusters, engines
@@ -200,10 +200,10 @@ def test_notebooks_of_one_machine_share_its_processes(monkeypatch):
 )
 def test_time_is_expected_by_the_processes_that_were_asked_for(changes, workers, raw, monkeypatch):
     plan = planned(raw, sizes=[3], from_base=[])
-    monkeypatch.setattr(forecast, "calibrated", lambda *_: forecast.Pace(6.0, math.inf))
+    monkeypatch.setattr(time_budget, "calibrated", lambda *_: time_budget.Pace(6.0, math.inf))
     plan.machine = Machine(**vars(MACHINE) | changes)
     expected = 6.0 * len(plan.runs) / workers
-    assert forecast.seconds(plan, plan.runs) == pytest.approx(expected)
+    assert time_budget.seconds(plan, plan.runs) == pytest.approx(expected)
 
 
 def digests(plan, store: Store) -> dict[str, str]:

@@ -8,7 +8,7 @@ import torch
 from miniatures import FAMILIES, built, model, tokenizer, unpack
 from same_answers import assert_same_answers
 
-from studylib.app import forecast, notebooks
+from studylib.app import notebooks, time_budget
 from studylib.data import archives, prompts, squad
 from studylib.evaluation import generate
 from studylib.evaluation.answers import clean
@@ -187,7 +187,7 @@ def test_answers_of_the_real_model_at_batch_1_4_and_16(capsys):
     test_set, teacher = plan.tests[0], plan.trained[0][0]
     tuned = store.result(teacher) is not None
     if archives.missing(test_set.value["source"].removeprefix("archive:")) or (
-        not tuned and forecast.download(plan)
+        not tuned and time_budget.download(plan)
     ):
         pytest.skip("needs the archives of the small profile: `study run small` fetches them")
     net, words = inputs.load(store, teacher if tuned else teacher.needs["raw"])

@@ -7,7 +7,7 @@ from miniatures import FACTS, chosen, planned, prompted, stages, students
 
 from studylib.core.errors import StudyError
 from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store.run import Input
 
 
@@ -382,8 +382,8 @@ def test_siblings_are_students_and_controls_as_they_were_pretrained(raw):
         and "depth" not in student.parameters
     )
     assert (
-        planning.base_of(student).value == "tiny:qwen2"
-        and planning.base_of(student.needs["teacher"]).value == raw
+        plan_parts.base_of(student).value == "tiny:qwen2"
+        and plan_parts.base_of(student.needs["teacher"]).value == raw
     )
     assert not any(run.kind in ("cut", "layers") for run in plan.runs)
 

@@ -17,7 +17,7 @@ from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.methods import stages
 from studylib.models import loading
-from studylib.runs import inputs, kinds, planning
+from studylib.runs import inputs, kinds, plan_parts
 from studylib.store.store import Store
 from studylib.training import loop
 
@@ -104,7 +104,7 @@ def test_the_base_model_teaches_the_stages_that_name_it(raw, tmp_path, monkeypat
 
     monkeypatch.setattr(loop, "train", recorded)
     store = Store()
-    for needed in planning.each_run([run]):
+    for needed in plan_parts.each_run([run]):
         store.complete(needed, kinds.make(store, Progress(quiet=True)))
     base, _ = loading.load(raw)
     fine_tuned, _ = inputs.load(store, run.needs["teacher"])
@@ -191,7 +191,7 @@ def test_a_student_that_answers_in_training_is_the_same_to_the_bit_after_a_stop(
     plain = [{"steps": 6, "losses": {"forward_kl": 1.0}}]
     plan, store = compared(raw, methods=[name], control_steps=[], stages=plain), Store(tmp_path)
     run = next(run for run, called in plan.trained if called["objective"] == name)
-    for need in planning.each_run([run])[:-1]:
+    for need in plan_parts.each_run([run])[:-1]:
         store.complete(need, kinds.make(store, Progress(quiet=True)))
     build, whole, halves = kinds.KINDS["student"].build, tmp_path / "whole", tmp_path / "halves"
     facts = build(run, whole, store, Bar())

@@ -22,7 +22,7 @@ from refusals import SMALL, check_refusal
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from studylib.app import forecast, study
+from studylib.app import study, time_budget
 from studylib.app.cli import main
 from studylib.data import squad as data_squad
 from studylib.engines import engines
@@ -39,7 +39,7 @@ def refused(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Whatever is let in by mistake fails at once instead of being trained on; how long it would
     take is not measured."""
     monkeypatch.setattr(engines, "complete", lambda *_: pytest.fail("let in"))
-    monkeypatch.setattr(forecast, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_: 1.0)
     return refused
 
 

@@ -15,7 +15,7 @@ from studylib.data.squad import load as load_questions
 from studylib.methods import stages as method_stages
 from studylib.models import loading, lora, parts, precision
 from studylib.models.precision import products_in
-from studylib.runs import kinds, planning
+from studylib.runs import kinds, plan_parts
 from studylib.store.store import Store
 from studylib.training import loop
 from studylib.training.checkpoint import Learner
@@ -136,9 +136,9 @@ def test_a_stopped_training_of_adapters_goes_on_to_the_same_bits(
 
 
 def test_the_rank_is_part_of_the_key_only_where_adapters_are_trained():
-    data = planning.dataset("train", SET)
-    setting = planning.Setting(data, data, "zero-shot", 0, 4, 0, "fp32", 1)
-    raw = planning.base_model("tiny:qwen2")
+    data = plan_parts.dataset("train", SET)
+    setting = plan_parts.Setting(data, data, "zero-shot", 0, 4, 0, "fp32", 1)
+    raw = plan_parts.base_model("tiny:qwen2")
     full, low, lower = (
         kinds.teacher.plan(raw, setting, steps=2, lr=1e-3, rank=rank, label="")
         for rank in (0, 8, 4)

@@ -13,11 +13,11 @@ from studylib.methods.views import Teacher
 from studylib.models import flops, lora, parts, prune
 from studylib.models.precision import products_in
 from studylib.runs import budget, kinds, token_counts
-from studylib.runs.budget import Shape, Work
+from studylib.runs.budget import Budget, Shape
 from studylib.store.store import Store
 from studylib.training import loop, teachers
 
-WORK = Work()
+WORK = Budget()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -6,7 +6,7 @@ import pytest
 from miniatures import questions
 
 from studylib.core.errors import StudyError
-from studylib.runs import inputs, planning
+from studylib.runs import inputs, plan_parts
 
 
 def learnt(targets, answers, monkeypatch):
@@ -31,7 +31,7 @@ def test_sequence_distillation_learns_the_teachers_words_of_all_questions(monkey
 
 
 def test_gold_stays_where_it_is_known_and_the_teachers_words_stand_for_the_rest(monkeypatch):
-    asked, result = learnt(planning.WITHHELD, ["a", "b", "c", "d"], monkeypatch)
+    asked, result = learnt(plan_parts.WITHHELD, ["a", "b", "c", "d"], monkeypatch)
     assert result[:2] == asked[:2] and [q.answers[0][0] for q in result[2:]] == ["c", "d"]
 
 

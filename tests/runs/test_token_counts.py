@@ -5,7 +5,7 @@ from miniatures import planned
 
 from studylib.data import packing
 from studylib.models import loading
-from studylib.runs import inputs, planning, token_counts
+from studylib.runs import inputs, plan_parts, token_counts
 
 
 def test_a_text_is_counted_as_it_is_read(raw):
@@ -27,11 +27,11 @@ def test_a_text_is_counted_as_it_is_read(raw):
 
 
 def test_published_sets_that_are_not_at_hand_are_estimated():
-    train = planning.dataset("train", {"source": "hub:rajpurkar/squad", "split": "train"})
+    train = plan_parts.dataset("train", {"source": "hub:rajpurkar/squad", "split": "train"})
     text = token_counts._estimated(train, "zero-shot")
     assert text.rows == 18891 and text.rows * text.questions == pytest.approx(87599)
     assert token_counts._estimated(train, "one-shot").tokens > text.tokens
-    few = planning.dataset(
+    few = plan_parts.dataset(
         "dev", {"source": "hub:rajpurkar/squad", "split": "train", "paragraphs": 100}
     )
     assert token_counts._estimated(few, "zero-shot").rows == 100
@@ -40,6 +40,6 @@ def test_published_sets_that_are_not_at_hand_are_estimated():
         "official": "mlqa-test-de",
         "language": "de",
     }
-    assert token_counts._estimated(planning.dataset("de", mlqa), "zero-shot").rows == pytest.approx(
-        4517 / token_counts.A_CONTEXT, abs=1
-    )
+    assert token_counts._estimated(
+        plan_parts.dataset("de", mlqa), "zero-shot"
+    ).rows == pytest.approx(4517 / token_counts.A_CONTEXT, abs=1)

@@ -20,7 +20,7 @@ from platformdirs import user_cache_path
 
 from studylib.core import filesystem, provenance
 from studylib.core.errors import StudyError
-from studylib.runs import planning
+from studylib.runs import plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 
@@ -448,7 +448,7 @@ def test_what_a_chain_of_runs_takes_grows_with_its_length(
     monkeypatch.setattr(
         Store, "finished", lambda store, folder: (read.append(folder), finished(store, folder))[1]
     )
-    assert planning.each_run(every) == list(every[-1].ancestry()) == every
+    assert plan_parts.each_run(every) == list(every[-1].ancestry()) == every
     assert len({run.planned for run in every}) == length == len(computed)
     computed.clear()
     store = Store().snapshot()

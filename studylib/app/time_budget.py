@@ -1,6 +1,6 @@
 """How long a plan will take on this machine and what it must fetch, before anything starts.
 
-What a run does is counted in FLOPs (`work`). How long these take is known from the runs that are
+What a run does is counted in FLOPs (`runs/budget`). How long these take is known from the runs that are
 done, of each kind for itself; before there are any, a training step is timed.
 """
 
@@ -17,8 +17,8 @@ from studylib.core.progress import spoken
 from studylib.data import archives, squad
 from studylib.experiments.plans import Plan
 from studylib.models import flops, loading, prune
-from studylib.runs import inputs, kinds, planning
-from studylib.runs.budget import SHARED, TRAINED, Took, Work
+from studylib.runs import inputs, kinds, plan_parts
+from studylib.runs.budget import SHARED, TRAINED, Budget, Took
 from studylib.runs.token_counts import Text, example
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -108,15 +108,16 @@ def sentence(seconds: float) -> str:
 def seconds(plan: Plan, missing: Sequence[Run], store: Store | None = None) -> float:
     """Expected seconds for the missing runs, made by as many workers as this machine is to have."""
     snapshot = (store or Store()).snapshot()
-    bases = {planning.base_of(run).digest for run in missing}
+    bases = {plan_parts.base_of(run).digest for run in missing}
     paces = {
         base: _pace(
-            [run for run in plan.runs if planning.base_of(run).digest == base], plan, snapshot
+            [run for run in plan.runs if plan_parts.base_of(run).digest == base], plan, snapshot
         )
         for base in bases
     }
     total = sum(
-        paces[planning.base_of(run).digest].seconds(run, kinds.took(SHARED, run)) for run in missing
+        paces[plan_parts.base_of(run).digest].seconds(run, kinds.took(SHARED, run))
+        for run in missing
     )
     return total / plan.machine.workers
 
@@ -134,7 +135,7 @@ def _pace(runs: list[Run], plan: Plan, store: Store) -> Pace:
     return Pace(0.0, 1 / median(paces.values()), paces)
 
 
-def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
+def calibrated(runs: Iterable[Run], plan: Plan, work: Budget) -> Pace:
     """As steps of training the largest of some models show it, with random weights, timed once in
     this process. Where all of its layers would take more than a quarter of the memory, what two
     layers more take is what counts: embeddings and optimiser would outweigh a few layers."""
@@ -150,7 +151,7 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Work) -> Pace:
     return TIMED[key]
 
 
-def _timed(run: Run, work: Work) -> Pace:
+def _timed(run: Run, work: Budget) -> Pace:
     """The pace of steps of a training."""
     shape, text = work.shape(run), work.text(run, "train", True)
     whole = 4 * TRAINED * shape.total < psutil.virtual_memory().total / 4
@@ -170,7 +171,7 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
     from studylib.training.step_times import step_times  # which loads torch
 
     parameters, started = run.parameters, time.monotonic()
-    model = prune.hollow(loading.config(planning.base_of(run).value), layers, None, "cpu")
+    model = prune.hollow(loading.config(plan_parts.base_of(run).value), layers, None, "cpu")
     begin = min(time.monotonic() - started, 5.0)
     row = example(round(text.tokens), round(text.questions))
     size = parameters["batch_size"]
