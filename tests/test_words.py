@@ -14,7 +14,8 @@ from studylib.core.project import root
 REPLACED = (
     r"\b(twins?|rivals?|pupils?|ladder|rungs?|nobody|heal|healed|healing|lessons?|schools?"
     r"|schooling|raw|raw_\w+|layer_packs|heal_packs|teacher_rate|base_asked|wording|contestants"
-    r"|catalogue|folded|(?<!fine.)tuned|\w+(?<!FINE)_TUNED(_\w+)?|could have seen)\b"
+    r"|catalogue|folded|(?<!fine.)tuned|\w+(?<!FINE)_TUNED(_\w+)?|could have seen"
+    r"|stored (teacher )?states|stored_states)\b"
 )
 NAMES = {"asked", "trained", "start", "learn", "packs", "micro", "rate", "rates", "search_steps"}
 NAMES |= {"evaluations", "variant", "xquad", "near", "far"}  # of parameters and columns

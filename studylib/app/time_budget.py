@@ -1,7 +1,7 @@
 """How long a plan will take on this machine and what it must fetch, before anything starts.
 
-What a run does is counted in FLOPs (`runs/budget`). How long these take is known from the runs that are
-done, of each kind for itself; before there are any, a training step is timed.
+What a run does is counted in FLOPs (`runs/budget`). How long these take is known from the runs that
+are done, of each kind for itself; before there are any, a training step is timed.
 """
 
 import time

@@ -135,16 +135,16 @@ class Packed(System):
         teachers.store(self.match.teacher, rows, self.folder, iter, precision=precision)
 
     def work(self, prompts: Sequence[Prompt]) -> float:
-        """A step from stored states."""
+        """A step from cached states."""
         return self.step([packing.pack(prompt) for prompt in prompts], self.teacher())
 
     def teacher(self) -> Teacher:
-        """The teacher, by its stored states."""
+        """The teacher, by its cached states."""
         return Teacher(self.match.head, self.stored())
 
-    def stored(self) -> teachers.StoredStates:
+    def stored(self) -> teachers.CachedStates:
         """The teacher's states."""
-        return teachers.StoredStates(self._files())
+        return teachers.CachedStates(self._files())
 
     def stored_bytes(self) -> int:
         """The size of the teacher's states."""

@@ -176,7 +176,7 @@ def distilled(
     turns: Turns, pool: Sequence[Prompt], precisions: Sequence[Precision], scale: Scale
 ) -> dict:
     """What steps of distillation take, in turns; then what ours alone does: its share of the peak,
-    how its cost grows, its stored states."""
+    how its cost grows, its cached states."""
     warm, *chosen = steps(pool, scale.rounds + 1, scale.contexts)
     turns.tune(warm, precisions, scale.rows)
     results = {"layers": turns.ours(_layers), "distilling": turns.rounds(chosen)}
@@ -267,7 +267,7 @@ def _of_depth(ours: Packed, depth: int, prompts: Sequence[Prompt]) -> float:
 
 
 def _states(ours: Packed, prompts: Sequence[Prompt]) -> dict[str, float]:
-    """Bytes of stored teacher states a question, and seconds to store and to read them."""
+    """Bytes of cached teacher states a question, and seconds to store and to read them."""
     packs, count = [packing.pack(prompt) for prompt in prompts], questions(prompts)
     stored = timed(ours.prepare, prompts)
 

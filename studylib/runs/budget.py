@@ -22,7 +22,7 @@ from studylib.runs import plan_parts, token_counts
 from studylib.runs.token_counts import Text
 from studylib.store.run import Input, Run
 
-FLOAT = 4  # bytes: weights, gradients, optimiser and stored states are in fp32
+FLOAT = 4  # bytes: weights, gradients, optimiser and cached states are in fp32
 BACKWARD = 2  # times what a forward pass keeps: gradients of it, and holes between
 HALF = 2  # bytes: the copies of weights that products in bf16 are made of
 TRAINED = 4  # of each trained weight: itself, its gradient, both moments

@@ -87,7 +87,7 @@ def _teacher(
     dev: Sequence[packing.Pack],
     need: str,
 ) -> tuple[Teacher, Teacher]:
-    """A teacher of a run, by the name of the need: on its training rows (by stored states) and on
+    """A teacher of a run, by the name of the need: on its training rows (by cached states) and on
     those it is watched by, `dev` (computed now). Several teach by the mean of their probabilities,
     or as a method says. Only where hidden states are compared does it stay: else its states and the
     head that makes logits of them are all that is needed."""
@@ -95,13 +95,13 @@ def _teacher(
     inputs.check_vocabularies(run, tokenizer, teacher_tokenizer)
     model.eval()
     head = parts.output_of(model, vocabulary.size(tokenizer))
-    beside = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
-    if beside:
+    online = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
+    if online:
         sharding.shard(parts.layers(model))
     aligned = [following - 1 for following in prune.readers(_kept(run, store, model), model)]
     cached = need.replace("teacher", "states")
     stored, computed = _cached(run, store, model, tokenizer, dev, cached)
-    teacher = Teacher(head, stored, model if beside else None, aligned, need == BASE_TEACHER)
+    teacher = Teacher(head, stored, model if online else None, aligned, need == BASE_TEACHER)
     return teacher, replace(teacher, states=computed)
 
 
@@ -120,7 +120,7 @@ def _cached(
         return None, None
     read = run.needs[need].parameters
     tokens, precision, mode = read["tokens"], read["precision"], read["train_prompt"]
-    stored = teachers.StoredStates(store.path(run.needs[need]).glob("states-*.safetensors"), tokens)
+    stored = teachers.CachedStates(store.path(run.needs[need]).glob("states-*.safetensors"), tokens)
     stages = method_stages.parse(run.parameters["stages"])
     reprompted = mode != run.parameters["train_prompt"]
     if not reprompted and not any(stage.prototype.overrides("batch") for stage in stages):
@@ -248,7 +248,7 @@ def train(
 
 
 def cost(work: budget.Budget, run: Run) -> budget.Took:
-    """Steps forward and backward, a teacher's reading beside (of stored states its output head's
+    """Steps forward and backward, a teacher's reading beside (of cached states its output head's
     alone), answers that methods ask for, and what the training is watched by."""
     parameters, stages = run.parameters, method_stages.parse(run.parameters["stages"])
     shape, whole = work.shape(run, parameters.get("lora", 0)), work.shape(run)
@@ -261,7 +261,7 @@ def cost(work: budget.Budget, run: Run) -> budget.Took:
     )
     rows = trials * method_stages.steps(chosen) * parameters["batch_size"]
     taught = {name: work.shape(run.needs[name]) for name in _teacher_needs(run)}
-    beside = any(stage.online for stage in stages)
+    online = any(stage.online for stage in stages)
     looked = train.tokens if method_stages.logits_everywhere(stages) else train.answers
     times = trials if run.kind == "lr_search" else 1 + parameters["num_evals"]
     reading = times * dev.rows * shape.forward.flops(dev.tokens, dev.pairs, dev.answers)
@@ -274,7 +274,7 @@ def cost(work: budget.Budget, run: Run) -> budget.Took:
     held = budget.FLOAT * (budget.TRAINED - 1) * shape.trained  # what a checkpoint is written from
     kept = budget.FLOAT * whole.total if run.kind != "lr_search" else 0
     read = rows * train.tokens + times * dev.rows * dev.tokens
-    heads = sum(t.total if beside else t.hidden * t.vocabulary for t in taught.values())
+    heads = sum(t.total if online else t.hidden * t.vocabulary for t in taught.values())
     together = parameters["micro_batch_size"] or parameters["batch_size"]
     logits = (3 + len(taught)) * together * looked * shape.vocabulary
     weights = budget.FLOAT * (budget.TRAINED * shape.trained + heads) + _frozen(shape, parameters)
@@ -293,7 +293,7 @@ def _beside(
     looked: float,
 ) -> tuple[float, float]:
     """FLOPs of a stage beside its student's steps, for a row a step: of its teachers, which read it
-    where they run and of whose stored states the output heads make logits; and of the answers that
+    where they run and of whose cached states the output heads make logits; and of the answers that
     the method asks for."""
     teachers = [
         teacher

@@ -94,8 +94,8 @@ def _is_sound(target: Path) -> bool:
     )
 
 
-class StoredStates:
-    """Serves stored states of a pack: (N, d) at answers, or (T, d) if they were stored at `all`
+class CachedStates:
+    """Serves cached states of a pack: (N, d) at answers, or (T, d) if they were stored at `all`
     tokens."""
 
     def __init__(self, files: Iterable[Path], tokens: str = "answers"):

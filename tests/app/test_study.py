@@ -485,7 +485,7 @@ def test_losses_at_all_tokens_store_states_at_all_tokens(raw, tmp_path):
     study.complete(plan, store)
     (student,) = (run for run, called in plan.trained if called["role"] == "student")
     assert student.needs["states"].parameters["tokens"] == "all"
-    served = teachers.StoredStates(
+    served = teachers.CachedStates(
         store.path(student.needs["states"]).glob("states-*.safetensors"), "all"
     )
     net, words = inputs.load(store, student.needs["teacher"])

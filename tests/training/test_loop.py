@@ -1,4 +1,4 @@
-"""The loop: micro-batches, resuming, learning, and a student from stored states."""
+"""The loop: micro-batches, resuming, learning, and a student from cached states."""
 
 import platform
 import shutil
@@ -237,7 +237,7 @@ def test_a_student_from_stored_states_equals_one_with_the_teacher_at_hand(
     training_teachers.store(teacher, rows, tmp_path, iter, precision=precision)
     live, stored = (
         Live(teacher, precision=precision),
-        training_teachers.StoredStates(tmp_path.glob("*.safetensors")),
+        training_teachers.CachedStates(tmp_path.glob("*.safetensors")),
     )
     assert {stored(row).dtype for row in rows} == {torch.float32}
     assert torch.equal(stored(rows[0]), training_teachers.answer_states(teacher, rows[0])) == (
@@ -352,7 +352,7 @@ def test_lower_precision_is_near_and_leaves_the_weights_in_single(tmp_path):
 def test_states_of_another_row_are_refused(tmp_path):
     rows = packs()
     training_teachers.store(model("llama"), rows[:3], tmp_path, iter)
-    served = training_teachers.StoredStates(tmp_path.glob("*.safetensors"))
+    served = training_teachers.CachedStates(tmp_path.glob("*.safetensors"))
     with pytest.raises(StudyError, match=rows[4].question_ids[0]):
         served(rows[4])
 
@@ -364,7 +364,7 @@ def test_storing_states_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     first = next(tmp_path.glob("*.safetensors")).stat().st_mtime_ns
     training_teachers.store(net, rows, tmp_path, iter)
     assert (tmp_path / "states-00000.safetensors").stat().st_mtime_ns == first
-    served = training_teachers.StoredStates(tmp_path.glob("*.safetensors"))
+    served = training_teachers.CachedStates(tmp_path.glob("*.safetensors"))
     for row in rows:
         assert torch.equal(served(row), training_teachers.answer_states(net, row))
 
@@ -574,7 +574,7 @@ def test_losses_at_all_tokens_need_states_at_all_tokens_and_give_the_same_from_d
     weights = {"forward_kl": {"tokens": "all"}, "reverse_kl": 1.0}
     for served in (
         Live(teacher, "all"),
-        training_teachers.StoredStates(tmp_path.glob("*.safetensors"), "all"),
+        training_teachers.CachedStates(tmp_path.glob("*.safetensors"), "all"),
     ):
         losses.append(
             {
