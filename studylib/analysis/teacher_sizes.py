@@ -1,5 +1,7 @@
 """One student under ever larger teachers, and under how large a one it does best."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -34,7 +36,9 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     swept = rows.seed[roles.arms(rows) == SMALLER_TEACHER]
     siblings = rows.init == PRETRAINED
     parts = rows[~siblings & rows.seed.isin(swept)], rows[siblings | (rows.role == TEACHER)]
-    pairs = pd.concat([_taught(retention.compare(part)) for part in parts], ignore_index=True)
+    pairs = pd.concat(
+        [_taught(retention.compare(part), ["f1", "runs"]) for part in parts], ignore_index=True
+    )
     settings = pairs.groupby(retention.SETTING, sort=False)
     several = (pairs.init != PRETRAINED) | (settings.teacher.transform("size") > 1)
     runs = zip(pairs.runs, pairs.runs_teacher, strict=True)
@@ -69,17 +73,17 @@ def law(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def _taught(table: pd.DataFrame) -> pd.DataFrame:
+def _taught(table: pd.DataFrame, measured: Sequence[str] = ()) -> pd.DataFrame:
     """The rows, or the lines of a comparison, of siblings and of cut students that smaller teachers
-    taught, too, with the `ratio` of parameters, and with those of their teachers that have answered
-    (`…_teacher`). The name of a sibling stands for its family, that of the family for its
-    teacher."""
+    taught, too, whose teachers have answered: with the `ratio` of parameters, and with what is
+    `measured` of their teachers (`…_teacher`). The name of a sibling stands for its family, that of
+    the family for its teacher."""
     arms, written = roles.arms(table), table.student.map(sizes.written)
     teachers = table.assign(teacher=written.map(control_of).where(arms == CONTROL, FINE_TUNED))[
         (arms == TEACHER) | ((arms == CONTROL) & (table.init == FINE_TUNED))
     ]
     names = [*retention.SETTING, "teacher"]
-    teachers = teachers.drop_duplicates(names).filter([*names, "parameters_total", "f1", "runs"])
+    teachers = teachers.drop_duplicates(names)[[*names, "parameters_total", *measured]]
     cut = (table.init == FINE_TUNED) & table.student.isin(table.student[arms == SMALLER_TEACHER])
     sibling = (table.init == PRETRAINED) & (arms == STUDENT)
     pairs = table.assign(size=written)[sibling | (cut & arms.isin((STUDENT, SMALLER_TEACHER)))]
