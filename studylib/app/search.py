@@ -154,14 +154,12 @@ def _retrained(
 ) -> list[Retrained]:
     """The defaults and the best trials again, with fresh seeds."""
     again = [outcomes[0], *recommendation.best(search, outcomes)]
-    seeds, results = search.fresh_seeds, list[Outcome]()
-    trials = [search.trial(each.trial.chosen, [seed]) for seed in seeds for each in again]
-    for first in range(0, len(trials), batch):
-        some = trials[first : first + batch]
-        results += make(some, first=first, later=len(trials) - first - len(some))
-    return [
-        Retrained(
-            each, [replace(result, number=each.number) for result in results[place :: len(again)]]
-        )
-        for place, each in enumerate(again)
-    ]
+    pairs = [(outcome, seed) for seed in search.fresh_seeds for outcome in again]
+    results: dict[int, list[Outcome]] = {outcome.number: [] for outcome in again}
+    for first in range(0, len(pairs), batch):
+        some = pairs[first : first + batch]
+        trials = [search.trial(outcome.trial.chosen, [seed]) for outcome, seed in some]
+        trained = make(trials, first=first, later=len(pairs) - first - len(some))
+        for (outcome, _), result in zip(some, trained, strict=True):
+            results[outcome.number].append(replace(result, number=outcome.number))
+    return [Retrained(outcome, results[outcome.number]) for outcome in again]
