@@ -79,10 +79,10 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(
         ) == bool(how)
         done = study.origins(today, Store(tmp_path / "empty"), tmp_path / "shown")
         assert set(outdated(today, done).values()) == ({how} if how else set())
-        texts = origins.summary(today, done).marked({"table": "| a |\n"})
-        assert texts["table"].startswith("| a |\n") and (texts["table"] == "| a |\n") == (not how)
-        assert texts["table"].count(f"those of all models ({how})") == bool(how)
-        assert not any(run.label in texts["table"] for run, _ in today.trained)
+        note = origins.summary(today, done).outdated
+        assert bool(note) == bool(how)
+        assert note.count(f"those of all models ({how})") == bool(how)
+        assert not any(run.label in note for run, _ in today.trained)
 
 
 def test_models_that_were_answered_by_other_versions_are_named(finished):

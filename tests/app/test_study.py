@@ -175,14 +175,14 @@ def test_a_student_may_be_cut_from_a_student_and_is_reconstructed_towards_the_te
         torch.equal(a, b)
         for a, b in zip(cut_model.parameters(), expected.parameters(), strict=True)
     )
-    assert supervision._teacher(smaller, store, words, [], "")[0].aligned == [keep[1] - 1, 3]
+    assert supervision._teacher(smaller, store, words, [], "teacher")[0].aligned == [keep[1] - 1, 3]
 
 
 def test_a_student_is_held_to_what_the_next_kept_block_read(finished):
     plan, store = finished
     run = students(plan)["student", "fine-tuned", "mini-2"]
     keep = json.loads(store.path(run.needs["init"], "layers.json").read_text())
-    teacher, _ = supervision._teacher(run, store, tokenizer(), [], "")
+    teacher, _ = supervision._teacher(run, store, tokenizer(), [], "teacher")
     assert list(teacher.aligned) == [keep[1] - 1, 3]
     assert teacher.model.config.num_hidden_layers == 4
 
