@@ -91,10 +91,11 @@ class _Linear(torch.autograd.Function):
         half, weight = ctx.saved_tensors
         weight = weight if ctx.is_rounded else _round(weight)
         gradient = gradients[0].float()
-        done = _gradients(gradient, half.float(), weight, ctx.needs_input_grad)
+        products = _gradients(gradient, half.float(), weight, ctx.needs_input_grad)
+        of_bias = gradient.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
         return *(
             None if each is None else each.bfloat16().to(dtype)
-            for each, dtype in zip(done, ctx.dtypes, strict=True)
+            for each, dtype in zip((*products, of_bias), ctx.dtypes, strict=True)
         ), None
 
 
@@ -113,21 +114,19 @@ class _WideLinear(torch.autograd.Function):
         cast = _round if torch.is_autocast_enabled("cpu") else Tensor.detach
         with torch.autocast("cpu", enabled=False):
             gradient, x, weight = map(cast, (*gradients, *ctx.saved_tensors))
-            products = _gradients(gradient, x, weight, ctx.needs_input_grad)[:2]
+            products = _gradients(gradient, x, weight, ctx.needs_input_grad)
             of_bias = gradients[0].flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
             return *(None if each is None else cast(each) for each in products), of_bias
 
 
 def _gradients(
     gradient: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Of a linear map's gradient (..., m), x (..., n) and weight (m, n): the gradients of x, weight
-    and bias, where they are needed."""
-    rows = gradient.flatten(0, -2)
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of a linear map's gradient (..., m), x (..., n) and weight (m, n): the gradients of x and of
+    the weight, where they are needed."""
     return (
         gradient @ weight if needed[0] else None,
-        rows.T @ x.flatten(0, -2) if needed[1] else None,
-        rows.sum(0) if needed[2] else None,
+        gradient.flatten(0, -2).T @ x.flatten(0, -2) if needed[1] else None,
     )
 
 
