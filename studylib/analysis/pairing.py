@@ -15,8 +15,10 @@ UNIT = [*PLACE, "article"]
 
 
 def distinct(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of questions that repeat another of their paragraph."""
-    return rows[rows.repeat.ne(True)]  # of rows that are only carried along the mark may be missing
+    """The rows without those of questions that repeat another of their paragraph. Questions and
+    articles are categories, which are faster to sort and to compare."""
+    kept = rows[rows.repeat.ne(True)]  # of rows that are only carried along the mark may be missing
+    return kept.astype({"question": "category", "article": "category"})
 
 
 def check(*models: pd.DataFrame) -> None:
@@ -44,14 +46,16 @@ def check(*models: pd.DataFrame) -> None:
 def shared(*models: pd.DataFrame) -> list[pd.DataFrame]:
     """The rows of each model of the seeds that all of them have, whatever their questions."""
     seeds = set.intersection(*(set(model.seed) for model in models))
-    return [model[model.seed.isin(seeds)] for model in models]
+    return [
+        model if set(model.seed) == seeds else model[model.seed.isin(seeds)] for model in models
+    ]
 
 
 def scores(models: Sequence[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles
     (n,). Raises StudyError for other ones."""
     check(*models)
-    ordered = [model.sort_values(PLACE) for model in models]
+    ordered = [model[[*UNIT, *metrics]].sort_values(PLACE) for model in models]
     shape = ordered[0].seed.nunique(), -1, len(metrics)
     values = np.stack([model[list(metrics)].to_numpy(float).reshape(shape) for model in ordered])
     return np.moveaxis(values, -1, 0), ordered[0].article.to_numpy()[: values.shape[2]]

@@ -6,7 +6,8 @@ run("tiny"); print(*status("tiny"), sep="\\n")
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 
 from studylib.app import completion, notebooks, run_states, time_budget
 from studylib.app import plan as app_plan
@@ -28,18 +29,22 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
     all else is done, for notebooks that failed."""
     started, failed = time.monotonic(), []
     jobs = notebooks.jobs(profile, engine, only)
-    for job in jobs:
-        engines.check(job.plan.machine)
     showing = not compute and any(
         run_states.lacking(job.folder) or run_states.superseded(job.plan, job.folder)
         for job in jobs
     )
+    for job in () if showing else jobs:
+        engines.check(job.plan.machine)
     _announce(jobs, showing)
-    with engines.Pools() as pools:
-        for job in jobs:
+    from studylib.app import execution  # and with it Jupyter
+
+    with engines.Pools() as pools, execution.side_by_side() as begin:
+        if showing:
+            jobs = [job for job in jobs if run_states.showable(job.plan, job.folder)]
+        shown = [begin(job, False) if showing else None for job in jobs]
+        for job, future in zip(jobs, shown, strict=True):
             try:
-                if not showing or run_states.showable(job.plan, job.folder):
-                    _execute(job, showing, pools)
+                _execute(job, pools, begin, future)
             except filesystem.NoRoom:
                 raise  # there is none for the others, either
             except StudyError as error:
@@ -101,18 +106,18 @@ def needed(plan: Plan, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[s
         yield from app_plan.too_large(plan, new)
 
 
-def _execute(job: Job, showing: bool, pools: engines.Pools) -> None:
+def _execute(
+    job: Job, pools: engines.Pools, begin: Callable[[Job, bool], Future], shown: Future | None
+) -> None:
     """Make the runs of one notebook and execute it, unless that was done before and nothing has
-    changed since; say what it found."""
-    if not showing:
+    changed since; or wait for one that only shows what was exported. Say what it found."""
+    if shown is None:
         completion.complete(job.plan, folder=job.folder, pools=pools)
-    if not showing and job.is_current():
+    if shown is None and job.is_current():
         say(f"{job.notebook.name} was executed before, and nothing has changed since.")
     else:
-        from studylib.app import execution  # papermill takes seconds to import
-
         say(f"Executing {job.notebook.name} …")
-        execution.execute(job, compute=not showing)
+        (shown or begin(job, True)).result()
     if (answer := job.folder / "answer.md").exists():
         say(answer.read_text(encoding="utf-8").strip())
     say(f"Tables and figures: {job.folder}; executed notebook: {job.executed}")

@@ -64,7 +64,7 @@ def check_plan(asked: pd.DataFrame, folder: Path | None) -> None:
     # the language is known from the questions only
     names = [name for name in IDENTITY if name in asked and name != "language"]
     shown, planned = (
-        set(table[names].itertuples(index=False, name=None))
+        set(table[names].drop_duplicates().itertuples(index=False, name=None))
         for table in (exports.read(folder / "rows.parquet", names), asked)
     )
     if shown and not shown & planned:

@@ -1,16 +1,22 @@
-"""A notebook executed by papermill.
+"""Notebooks executed by papermill, alone or side by side.
 
 execute(jobs("tiny")[0])
 """
 
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
-import papermill
 from filelock import FileLock
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
+from jupyter_client.provisioning import LocalProvisioner
+from jupyter_core.utils import ensure_event_loop
 from traitlets import default
 
 from studylib.app.notebooks import Job
@@ -19,11 +25,18 @@ from studylib.core.filesystem import room, write_text
 from studylib.store.store import Store
 
 EXECUTED = 1_000_000  # bytes that an executed notebook takes, about
+SIDE_BY_SIDE = 2  # notebooks, each of which keeps one core busy
 
 
 class InterpreterKernel(AsyncKernelManager):
     """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path
     under the same name. What it is sent is encrypted, where its version can do that."""
+
+    begun: ClassVar[WeakSet["InterpreterKernel"]] = WeakSet()
+
+    def __init__(self, **options: object):
+        super().__init__(**options)
+        self.begun.add(self)
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -33,6 +46,34 @@ class InterpreterKernel(AsyncKernelManager):
     @default("transport_encryption")
     def _encrypted(self) -> str:
         return "auto"
+
+
+@contextmanager
+def side_by_side() -> Iterator[Callable[[Job, bool], Future]]:
+    """To execute notebooks in threads: a function that begins one, as `execute` would. Those that
+    still go on when it is left are stopped."""
+    pool, begun = ThreadPoolExecutor(SIDE_BY_SIDE), list[Future]()
+
+    def begin(job: Job, compute: bool) -> Future:
+        begun.append(pool.submit(_in_a_thread, job, compute))
+        return begun[-1]
+
+    try:
+        yield begin
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in begun):
+            for kernel in InterpreterKernel.begun:
+                if isinstance(kernel.provisioner, LocalProvisioner) and kernel.provisioner.process:
+                    kernel.provisioner.process.kill()
+            time.sleep(0.1)
+
+
+def _in_a_thread(job: Job, compute: bool) -> None:
+    try:
+        execute(job, compute)
+    finally:
+        ensure_event_loop().close()  # which nbclient left open
 
 
 def _literally(path: Path) -> str:
@@ -63,12 +104,15 @@ def execute(job: Job, compute: bool = True) -> None:
 
 def _by_papermill(job: Job, compute: bool) -> None:
     """Raises StudyError for a notebook that raises, or whose kernel dies."""
+    import papermill  # takes seconds
+    from nbclient.exceptions import DeadKernelError
+
     try:
         papermill.execute_notebook(
             _literally(job.notebook),
             _literally(job.executed),
             parameters=job.values | {"compute": compute},
-            cwd=str(job.notebook.parent),
+            resources={"metadata": {"path": str(job.notebook.parent)}},  # `cwd` is of all threads
             progress_bar=False,
             request_save_on_cell_execute=False,
             kernel_manager_class=InterpreterKernel,

@@ -226,4 +226,5 @@ def merged(table: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
 def _called(table: pd.DataFrame) -> set[tuple]:
     """What the rows of a table are called."""
     columns = [column for column in (*IDENTITY, "label") if column in table]
-    return set(table[columns].astype(str).itertuples(index=False, name=None))
+    names = table[columns].drop_duplicates().itertuples(index=False, name=None)
+    return {tuple(map(str, name)) for name in names}

@@ -1,17 +1,13 @@
 """What a profile is, and that a notebook that did not finish is not believed."""
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import papermill
 import pytest
 import yaml
 from miniatures import chosen, planned
-from nbformat.v4 import new_code_cell, new_notebook
 
 import studylib
 from studylib.app import execution, notebooks, time_budget
@@ -103,18 +99,6 @@ def test_a_yaml_from_elsewhere_cannot_replace_what_a_profile_of_params_shows(tmp
     assert [job.profile for job in notebooks.jobs(str(file))] == ["small"]
 
 
-def test_a_notebook_that_seems_complete_but_left_no_table_is_not_believed(tmp_path, monkeypatch):
-    """As after a kernel that was killed: papermill returns, and nothing was written."""
-    (tmp_path / "capacity_gap.yaml").write_text("profile: test-dead\n")
-    (job,) = notebooks.jobs(str(tmp_path / "capacity_gap.yaml"))
-    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: None)
-    with pytest.raises(StudyError, match="ended without gpt_neox s0 teacher"):
-        execution.execute(job)
-    monkeypatch.setattr(Store, "result", lambda *_: {})
-    with pytest.raises(StudyError, match=r"ended without .*table\.md"):
-        execution.execute(job)
-
-
 def test_the_forecast_counts_downloads_once_an_archive():
     for job in notebooks.jobs("small"):
         assert time_budget.download(job.plan) == 358 + 93
@@ -184,34 +168,6 @@ def test_runs_that_took_no_time_say_nothing_of_the_pace(raw, tmp_path, monkeypat
     monkeypatch.setattr(store, "result", lambda run: {"seconds": 0.0})
     monkeypatch.setattr(time_budget, "calibrated", lambda *_: time_budget.Pace(1.0, 1e9))
     assert time_budget.seconds(plan, plan.runs[:1], store) > 1
-
-
-def test_a_notebook_is_executed_by_the_interpreter_that_runs(tmp_path, monkeypatch, capfd):
-    """Even where another environment has a kernel of the same name, first on Jupyter's path."""
-    kernel = tmp_path / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(
-        json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"})
-    )
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    monkeypatch.setattr(project, "figures_folder", lambda profile, notebook: tmp_path)
-    cells = [
-        new_code_cell("compute = True", metadata={"tags": ["parameters"]}),
-        new_code_cell(
-            "import pathlib,"
-            f" sys\npathlib.Path({str(tmp_path / 'table.md')!r}).write_text(sys.executable)"
-        ),
-    ]
-    metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "language_info": {"name": "python"},
-    }
-    nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "mine.ipynb")
-    execution.execute(
-        notebooks.Job(tmp_path / "mine.ipynb", "test-kernel", {}, SimpleNamespace(runs=[]))
-    )
-    assert (tmp_path / "table.md").read_text() == sys.executable
-    assert "without encryption" not in capfd.readouterr().err
 
 
 @pytest.fixture
