@@ -18,11 +18,16 @@ from studylib.experiments.experiments import EXPERIMENTS
 from studylib.store import exports
 
 ANSWERED = (
-    ("How much does a pretrained sibling keep (Qwen2.5-Coder)?", "qwen", "capacity_gap"),
-    ("How much does a pruned SmolLM2-135M keep?", "small", "capacity_gap"),
-    ("Whom should it learn from?", "small", "teacher_choice"),
-    ("What is a demonstration in the prompt worth?", "small", "prompting_mode"),
-)  # what the front page answers, of which profile and experiment
+    (
+        "How far can it be compressed?",
+        (
+            ("Qwen2.5-Coder's pretrained sibling:", "qwen", "capacity_gap"),
+            ("SmolLM2-135M, pruned:", "small", "capacity_gap"),
+        ),
+    ),
+    ("Whom should it learn from?", (("", "small", "teacher_choice"),)),
+    ("What is a demonstration in the prompt worth?", (("", "small", "prompting_mode"),)),
+)  # the study's questions, by what their answers are of, of which profile and experiment
 
 
 def pages() -> dict[Path, dict[str, str]]:
@@ -59,16 +64,19 @@ def _gains(folder: Path) -> dict[str, str]:
 
 
 def _answers() -> str:
-    """The answers as a list; what all of them add in paragraphs of their own stands once, after
+    """The answers as a list; what all of them add in a paragraph of its own stands once, after
     it."""
-    texts = [_text(study.folder(profile, name), "answer").strip() for _, profile, name in ANSWERED]
-    answers, notes = zip(*(text.partition("\n\n")[::2] for text in texts), strict=True)
-    shared = notes[0] if len({*notes}) == 1 else ""
-    lines = (
-        f"- **{question}** {' '.join(filter(None, (answer, '' if shared else note)))}\n"
-        for (question, _, _), answer, note in zip(ANSWERED, answers, notes, strict=True)
-    )
-    return "".join(lines) + (f"\n{shared}\n" if shared else "")
+    parts = [(part, *source) for _, parts in ANSWERED for part, *source in parts]
+    texts = [_text(study.folder(*source), "answer").strip() for _, *source in parts]
+    notes = {text.partition("\n\n")[2] for text in texts}
+    shared = notes.pop() if len(notes) == 1 else ""
+    answers = iter(text.removesuffix(shared).replace("\n\n", " ").strip() for text in texts)
+    lines = list[str]()
+    for question, several in ANSWERED:
+        told = [f"{part} {next(answers)}".strip() for part, *_ in several]
+        inline = told.pop() if len(told) == 1 else ""
+        lines += [f"- **{question}** {inline}".strip(), *(f"  - {answer}" for answer in told)]
+    return "\n".join([*lines, f"\n{shared}\n" if shared else ""])
 
 
 def _kept(job: Job) -> str:
