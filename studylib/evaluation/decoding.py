@@ -17,14 +17,14 @@ from typing import Any
 
 from studylib.core.libraries import torch, transformers
 from studylib.data import vocabulary
-from studylib.data.packing import collate, pack, padded, visible
+from studylib.data.packing import collate, pack
 from studylib.data.prompts import Prompt
 from studylib.evaluation.answers import Answer, clean
+from studylib.evaluation.context_cache import HIDDEN, ContextCache
 from studylib.models import parts
 
 LENGTH_RATIO = 1.05  # times the shortest of the contexts that are read together
 EMPTY = 0.25  # share of a batch's contexts that are answered before they leave it
-HIDDEN = -1  # the branch of what no question sees
 PAST, LAST, MASK = range(3)  # kinds of tokens that are read; from the first of them nothing follows
 
 
@@ -222,22 +222,24 @@ class Decoder:
         come from, `keys` (G, T) the branches of the tokens in the cache. Contexts leave it when
         enough of them are answered."""
         going, held, device = questions, list(range(len(keys))), self.model.device
+        contexts = ContextCache(cache, keys)
         while going := self._say(going, last):
             asked = {row: list(group) for row, group in groupby(going, key=lambda q: q.row)}
             if len(asked) <= (1 - EMPTY) * len(held):
-                kept = torch.tensor([held.index(row) for row in asked], device=device)
-                cache.reorder_cache(kept)  # type: ignore[arg-type]  # is a LongTensor
-                keys, held = keys[kept], list(asked)
-            rows = [[part for q in asked.get(row, []) for part in self._next(q)] for row in held]
-            branches, positions, ids, kinds = (
-                padded([[part[place] for part in row] for row in rows], filling).to(device)
-                for place, filling in enumerate((HIDDEN, 0, 0, PAST))
-            )  # (G, W)
-            mask = visible(branches, torch.cat([keys, branches], 1))
-            fresh = mask[..., keys.shape[1] :]  # (G, 1, W, W)
-            fresh &= torch.ones_like(fresh).tril()
-            last = _forward(self.model, cache, ids, positions, mask)[kinds != PAST]
-            keys = torch.cat([keys, branches.masked_fill(kinds == MASK, HIDDEN)], 1)
+                contexts.keep([held.index(row) for row in asked])
+                held = list(asked)
+            tokens = [
+                (held.index(row), *token)
+                for row, open_questions in asked.items()
+                for question in open_questions
+                for token in self._next(question)
+            ]
+            rows, branches, positions, ids, kinds = torch.tensor(tokens, device=device).T  # (N,)
+            mask = contexts.extend(rows, branches)
+            with parts.attention_by(self.model, contexts.attend):
+                states = _forward(self.model, contexts, ids[None], positions[None], mask)
+            last = states[0, kinds != PAST]
+            contexts.hide(kinds == MASK)
 
     def _next(self, question: _Asked) -> list[tuple[int, int, int, int]]:
         """What is read for a question in the next step, the tokens of its answer that were not read
@@ -302,12 +304,9 @@ class Decoder:
 
 def _forward(
     model: transformers.PreTrainedModel,
-    cache: transformers.DynamicCache,
+    cache: transformers.DynamicCache | ContextCache,
     ids: torch.Tensor,
     positions: torch.Tensor,
     mask: torch.Tensor,
 ) -> torch.Tensor:
-    with parts.grouped_attention(model):
-        return parts.following(
-            model, cache, input_ids=ids, position_ids=positions, attention_mask=mask
-        )
+    return parts.following(model, cache, input_ids=ids, position_ids=positions, attention_mask=mask)

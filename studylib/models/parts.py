@@ -35,7 +35,7 @@ def memory(model: transformers.PreTrainedModel, tokens: int) -> int:
 
 
 def following(
-    model: transformers.PreTrainedModel, cache: transformers.DynamicCache, **given: torch.Tensor
+    model: transformers.PreTrainedModel, cache: Any, **given: torch.Tensor
 ) -> torch.Tensor:
     """Post-final-norm hidden states (B, T, d) of tokens that follow those whose keys and values are
     in the cache, which takes theirs, too."""
@@ -136,40 +136,12 @@ def _noted_attention(model: transformers.PreTrainedModel) -> Iterator[list[Any]]
             noted.extend((query, key, how["scaling"]))
         return usual(module, query, key, *given, **how)
 
-    with _attention_by(model, attend):
+    with attention_by(model, attend):
         yield noted
 
 
 @contextmanager
-def grouped_attention(model: transformers.PreTrainedModel) -> Iterator[None]:
-    """Within, query heads that share keys and values are asked of them together. The usual
-    attention copies keys and values for each head, which takes longer than the products where few
-    tokens follow many."""
-    with _attention_by(model, _grouped):
-        yield
-
-
-def _grouped(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Queries (B, heads, T, d), keys and values (B, groups, S, d), a mask (B, 1, T, S) -> (B, T,
-    heads, d), without dropout."""
-    size = query.shape[1] // key.shape[1]
-    rows = query.reshape(*key.shape[:2], -1, query.shape[3])
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        rows, key, value, attn_mask=mask.repeat(1, 1, size, 1), scale=scaling
-    )
-    return mixed.reshape(query.shape).transpose(1, 2).contiguous(), None
-
-
-@contextmanager
-def _attention_by(model: transformers.PreTrainedModel, function: Callable) -> Iterator[None]:
+def attention_by(model: transformers.PreTrainedModel, function: Callable) -> Iterator[None]:
     """Within, the model attends by a function as transformers' `AttentionInterface` has them."""
     functions, config = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS, model.config
     usual, name = config._attn_implementation, f"{model.config._attn_implementation} within"
