@@ -106,7 +106,7 @@ def bases(rows: pd.DataFrame) -> pd.DataFrame:
 def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
     """Scores, reductions, retention and likeness of a model, on the seeds that its teacher has."""
     model, teacher = pairing.shared(model, teacher)
-    pairing.check(model, teacher)
+    intervals = _intervals(model, teacher)
     languages, seeds = model.language.unique(), model.groupby("seed")
     line: dict[str, Any] = pairing.counts(model)
     line["language"] = languages[0] if len(languages) == 1 else f"{len(languages)} languages"
@@ -120,31 +120,35 @@ def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
         * (1 - model[name].iloc[0] / teacher[name].iloc[0])
         for name in PARAMETERS
     }
-    comparable = 100 * teacher.f1.mean() >= FLOOR
     line |= {
         retained: 100 * model[metric].mean() / teacher[metric].mean()
         for metric, retained in zip(KEPT, RETAINED, strict=True)
-        if comparable and teacher[metric].any()
+        if _comparable(teacher) and teacher[metric].any()
     }
-    return line | _intervals(model, teacher, comparable) | {"runs": run_ids.of(model, teacher)}
+    return line | intervals | {"runs": run_ids.of(model, teacher)}
 
 
-def _intervals(model: pd.DataFrame, teacher: pd.DataFrame, comparable: bool) -> dict[str, float]:
+def _comparable(teacher: pd.DataFrame) -> bool:
+    """Whether it is good enough for a share of it to mean anything."""
+    return 100 * teacher.f1.mean() >= FLOOR
+
+
+def _intervals(model: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
     """The bounds of all that `BOUNDED` names and that there is something to say about, from one set
-    of draws."""
+    of draws. Raises StudyError for models that answered other questions."""
     student = model.role.iloc[0] != "teacher"
     measured = [*METRICS, *(LIKENESS if student else ())]
-    values, clusters = pairing.scores([model], [*measured, "probability"])  # (metric, 1, S, n)
+    values, clusters = pairing.scores([model, teacher], [*measured, "probability"])
     if not statistics.enough_clusters(clusters):
         return {}
-    reference, _ = pairing.scores([teacher], KEPT)
     *scores, confidence = values[:, 0]
+    reference = values[[measured.index(metric) for metric in KEPT], 1]
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1) == np.arange(BINS)[:, None, None]
     gaps = bins * (confidence - scores[measured.index("exact_match")])  # (bin, S, n)
-    parts = np.concatenate([scores, reference[:, 0], gaps])
+    parts = np.concatenate([scores, reference, gaps])
     drawn = 100 * statistics.bootstrap(parts, clusters).T  # (part, repeats)
     samples = dict(zip(measured, drawn, strict=False))
-    if student and comparable:
+    if student and _comparable(teacher):
         samples |= {
             retained: 100 * samples[metric] / draws
             for metric, retained, draws in zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)

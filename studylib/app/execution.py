@@ -40,8 +40,9 @@ class InterpreterKernel(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """How it is begun."""
-        return KernelSpec(**get_kernel_dict())
+        """How it is begun. NumPy has one thread, so that it adds up in one order on any machine;
+        torch has its own."""
+        return KernelSpec(**get_kernel_dict(), env={"OPENBLAS_NUM_THREADS": "1"})
 
     @default("transport_encryption")
     def _encrypted(self) -> str:
