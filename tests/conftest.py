@@ -20,6 +20,7 @@ from refusals import SMALL, check_refusal, exported
 
 HUB = TemporaryDirectory()
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": HUB.name}
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's, in processes that are begun from here
 import_module("huggingface_hub.constants")  # where HF_HOME is read, once
 LONGEST = [  # in the order in which they begin
     "test_kills.py",
