@@ -73,9 +73,9 @@ def _answers() -> str:
     answers = iter(text.removesuffix(shared).replace("\n\n", " ").strip() for text in texts)
     lines = list[str]()
     for question, several in ANSWERED:
-        told = [f"{part} {next(answers)}".strip() for part, *_ in several]
-        inline = told.pop() if len(told) == 1 else ""
-        lines += [f"- **{question}** {inline}".strip(), *(f"  - {answer}" for answer in told)]
+        inlined = [f"{part} {next(answers)}".strip() for part, *_ in several]
+        inline = inlined.pop() if len(inlined) == 1 else ""
+        lines += [f"- **{question}** {inline}".strip(), *(f"  - {answer}" for answer in inlined)]
     return "\n".join([*lines, f"\n{shared}\n" if shared else ""])
 
 

@@ -31,7 +31,7 @@ def first() -> bool:
     return count() == 1 or torch.distributed.get_rank() == 0
 
 
-def share(items: Sequence) -> Sequence:
+def shard(items: Sequence) -> Sequence:
     """This one's part of what all have to do."""
     return (
         items[torch.distributed.get_rank() :: count()]
@@ -40,7 +40,7 @@ def share(items: Sequence) -> Sequence:
     )
 
 
-def summed(values: Sequence[float], device: torch.device) -> list[float]:
+def all_reduce(values: Sequence[float], device: torch.device) -> list[float]:
     """Sums over all."""
     if count() == 1:
         return list(values)
@@ -49,7 +49,7 @@ def summed(values: Sequence[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
-def joined(value: object) -> list:
+def all_gather(value: object) -> list:
     """What all have, in their order."""
     if count() == 1:
         return [value]

@@ -11,18 +11,18 @@ from studylib.core.libraries import torch
 from studylib.core.parallel import count
 
 
-def whole(blocks: Iterable[torch.nn.Module], **modules: torch.nn.Module) -> torch.nn.ModuleDict:
+def sharded(blocks: Iterable[torch.nn.Module], **modules: torch.nn.Module) -> torch.nn.ModuleDict:
     """Modules whose weights several processes share.
 
-    All that reads weights is called through it: `whole(call, ...)` gathers those outside blocks,
+    All that reads weights is called through it: `sharded(call, ...)` gathers those outside blocks,
     and each block's when it is their turn.
     """
 
-    class Whole(torch.nn.ModuleDict):  # here, since its base is torch's
+    class Sharded(torch.nn.ModuleDict):  # here, since its base is torch's
         def forward(self, call: Callable, *given: object) -> object:
             return call(*given)
 
-    shared = Whole(modules)
+    shared = Sharded(modules)
     shard((*blocks, shared))
     return shared
 

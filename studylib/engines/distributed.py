@@ -78,11 +78,11 @@ def make(run: Run, store: Store) -> None:
         begun = []
 
         def all_make(run: Run, folder: Path) -> dict:
-            begun.extend(parallel.joined(True))
+            begun.extend(parallel.all_gather(True))
             return maker(run, folder)
 
         store.complete(run, all_make)
         if not begun:
-            parallel.joined(False)
-    elif any(parallel.joined(False)) and run.kind in SHARED:
+            parallel.all_gather(False)
+    elif any(parallel.all_gather(False)) and run.kind in SHARED:
         maker(run, store.folder(run))

@@ -59,10 +59,10 @@ def answer(
     if shared:
         batch = min(batch, max(1, -(-len(prompts) // parallel.count())))
     batches = _batched(prompts, batch)
-    local = parallel.share(batches) if shared else batches
+    local = parallel.shard(batches) if shared else batches
     for chosen in progress([batch for batch in local if not kept.answers.keys() >= set(batch)]):
         kept.add(dict(zip(chosen, decoder.answers([prompts[i] for i in chosen]), strict=True)))
-    every = reduce(or_, parallel.joined(kept.answers) if shared else [kept.answers])
+    every = reduce(or_, parallel.all_gather(kept.answers) if shared else [kept.answers])
     return [a for i in range(len(prompts)) for a in every[i]]
 
 

@@ -65,7 +65,7 @@ class Taid(Method):
 
     def update(self, step: int, steps: int, logged: dict[str, float]) -> None:
         """Move t: by the schedule, or by how much the loss fell, if that is more."""
-        total, tokens = parallel.summed([self.total, self.tokens], self.state.t.device)
+        total, tokens = parallel.all_reduce([self.total, self.tokens], self.state.t.device)
         loss, self.total, self.tokens = total / max(1, tokens), 0.0, 0
         state = self.state
         if math.isfinite(state.last):

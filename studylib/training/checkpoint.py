@@ -36,7 +36,7 @@ class Learner:
         recipe: Recipe,
         data: str,
     ):
-        self.whole = sharding.whole(parts.layers(model), model=model, method=method.state)
+        self.sharded = sharding.sharded(parts.layers(model), model=model, method=method.state)
         self.state, self.data, self.saved = method.state.to(model.device), data, time.monotonic()
         self.names = list(self._trained())
         self.optimizer = torch.optim.AdamW(
@@ -51,7 +51,7 @@ class Learner:
         """One optimiser step at this learning rate, the gradient's norm clipped to 1. Raises
         Diverged when that is no number."""
         self.optimizer.param_groups[0]["lr"] = rate
-        norm = torch.nn.utils.clip_grad_norm_(self.whole.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.sharded.parameters(), 1.0)
         norm = getattr(norm, "full_tensor", lambda: norm)()  # shared by several processes
         if not norm.isfinite():
             raise Diverged(
@@ -62,7 +62,7 @@ class Learner:
 
     def keep(self, curve: list[dict], work: Path) -> None:
         """Write a checkpoint from time to time: all processes do once one of them is due."""
-        if any(parallel.joined(time.monotonic() - self.saved > filesystem.CHECKPOINT_SECONDS)):
+        if any(parallel.all_gather(time.monotonic() - self.saved > filesystem.CHECKPOINT_SECONDS)):
             self.checkpoint(curve, work)
             self.saved = time.monotonic()
 
@@ -87,7 +87,7 @@ class Learner:
             draft.rename(final)
             for old in {*work.glob("step-*")} - {final}:
                 shutil.rmtree(old)
-        parallel.joined(None)  # no process goes on before it is there
+        parallel.all_gather(None)  # no process goes on before it is there
 
     def resume(self, work: Path) -> list[dict]:
         """Go back to the last checkpoint in `work`, if there is one, and return its curve; by
@@ -121,7 +121,9 @@ class Learner:
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, each once even where embeddings are tied: of an adapted
         model its adapters."""
-        return {name: value for name, value in self.whole.named_parameters() if value.requires_grad}
+        return {
+            name: value for name, value in self.sharded.named_parameters() if value.requires_grad
+        }
 
 
 def _save_shards(tensors: dict[str, torch.Tensor], draft: Path) -> None:

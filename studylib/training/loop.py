@@ -64,31 +64,31 @@ def backward(
     teachers: Sequence[Teacher],
     vocabulary: int,
     micro_batch_size: int = 0,
-    whole: torch.nn.Module | None = None,
+    sharded: torch.nn.Module | None = None,
 ) -> dict[str, float]:
     """Add one step's gradient, unless gradients are off; return each loss term and their weighted
     sum `loss`.
 
     Each is a mean over the units it looks at in the whole step: nats for losses on logits. A method
     whose unit is the step takes all rows at once. Several processes have a part of the step's rows
-    each, and `whole` of the weights.
+    each, and `sharded` of the weights.
     """
-    local_rows = rows if whole is None else parallel.share(rows)
+    local_rows = rows if sharded is None else parallel.shard(rows)
     logged: dict[str, float] = {}
     size = len(local_rows) if method.unit == "step" else micro_batch_size or len(local_rows)
     for start in range(0, len(local_rows), size):
         given = (model, local_rows[start : start + size], method, teachers, vocabulary)
-        sums = losses(*given) if whole is None else whole(losses, *given)
+        sums = losses(*given) if sharded is None else sharded(losses, *given)
         counts = {name: max(1, method.count(name, rows)) for name in sums}
         weights = {name: method.weights.get(name, 1.0) for name in sums}
         if torch.is_grad_enabled():
             loss: Any = sum(weights[name] * sums[name] / counts[name] for name in sums)
             # gradients are averaged over processes
-            ((1 if whole is None else parallel.count()) * loss).backward()
+            ((1 if sharded is None else parallel.count()) * loss).backward()
         for name, value in sums.items():
             logged[name] = logged.get(name, 0.0) + value.item() / counts[name]
-    if whole is not None:
-        totals = parallel.summed(list(logged.values()), model.device)
+    if sharded is not None:
+        totals = parallel.all_reduce(list(logged.values()), model.device)
         logged = dict(zip(logged, totals, strict=True))
     return {"loss": sum(weights[name] * value for name, value in logged.items()), **logged}
 
@@ -161,7 +161,7 @@ def train(
         curve.append({"step": step + 1, **values})
         report(step + 1, values)
         learner.keep(curve, work)
-    learner.whole(last)
+    learner.sharded(last)
     return curve
 
 
@@ -232,11 +232,11 @@ class _Optimiser:
         sampler.step = within if len(sampler.order) == stage.steps else step
         with products_in(self.model, self.recipe.precision):
             rows = (  # a method may ask the student for them, whose weights several processes share
-                self.learner.whole(method.batch, sampler, self.ask)
+                self.learner.sharded(method.batch, sampler, self.ask)
                 if method.overrides("batch")
                 else method.batch(sampler, self.ask)
             )
-            given = (self.vocabulary, self.recipe.micro_batch_size, self.learner.whole)
+            given = (self.vocabulary, self.recipe.micro_batch_size, self.learner.sharded)
             values = backward(self.model, rows, method, self.teachers, *given)
         if not math.isfinite(values["loss"]):
             raise Diverged(
@@ -251,4 +251,4 @@ class _Optimiser:
     def measured(self, dev: Dev, step: int) -> dict[str, float]:
         """What dev measures, by the method of this step."""
         method = self.curriculum.methods[self.curriculum.at(step)[0]]
-        return self.learner.whole(dev.measure, self.model, method, self.vocabulary, self.recipe)
+        return self.learner.sharded(dev.measure, self.model, method, self.vocabulary, self.recipe)

@@ -66,7 +66,7 @@ def store(
         for number in range(math.ceil(len(packs) / SHARD))
     ]
     missing = [
-        number for number in parallel.share(range(len(targets))) if not _is_sound(targets[number])
+        number for number in parallel.shard(range(len(targets))) if not _is_sound(targets[number])
     ]
     for number in progress(missing):
         target, shared = targets[number], packs[number * SHARD : (number + 1) * SHARD]
@@ -76,7 +76,7 @@ def store(
         save_file(shard, draft)
         write_json(_noted(target), file_digest(draft))
         draft.replace(target)
-    parallel.joined(None)  # no process goes on before all is there
+    parallel.all_gather(None)  # no process goes on before all is there
 
 
 def _noted(target: Path) -> Path:
