@@ -22,8 +22,8 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def check(*models: pd.DataFrame) -> None:
-    """Raise StudyError unless all models, rows of one each, have answered the same questions, once
-    in every seed."""
+    """Raise StudyError unless all models, rows of one each, from one table, have answered the same
+    questions, once in every seed."""
     first, units = models[0], [model[UNIT].sort_values(UNIT, ignore_index=True) for model in models]
     for model, answered in zip(models, units, strict=True):
         if (twice := answered.duplicated(PLACE)).any():

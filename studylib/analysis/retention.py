@@ -129,7 +129,7 @@ def _line(model: pd.DataFrame, teacher: pd.DataFrame) -> dict:
 
 
 def _comparable(teacher: pd.DataFrame) -> bool:
-    """Whether it is good enough for a share of it to mean anything."""
+    """Whether its F1 is high enough (`FLOOR`) for a share of it to mean anything."""
     return 100 * teacher.f1.mean() >= FLOOR
 
 

@@ -29,22 +29,27 @@ def run(profile: str, engine: str | None, only: str | None, compute: bool) -> No
     all else is done, for notebooks that failed."""
     started, failed = time.monotonic(), []
     jobs = notebooks.jobs(profile, engine, only)
+    for job in jobs:
+        engines.check(job.plan.machine)
     showing = not compute and any(
         run_states.lacking(job.folder) or run_states.superseded(job.plan, job.folder)
         for job in jobs
     )
-    for job in () if showing else jobs:
-        engines.check(job.plan.machine)
     _announce(jobs, showing)
     from studylib.app import execution  # and with it Jupyter
 
     with engines.Pools() as pools, execution.side_by_side() as begin:
         if showing:
             jobs = [job for job in jobs if run_states.showable(job.plan, job.folder)]
-        shown = [begin(job, False) if showing else None for job in jobs]
-        for job, future in zip(jobs, shown, strict=True):
+        shown = [begin(job, False) for job in jobs if showing]  # at once: nothing is computed
+        for number, job in enumerate(jobs):
             try:
-                _execute(job, pools, begin, future)
+                if showing:
+                    say(f"Executing {job.notebook.name} …")
+                    shown[number].result()
+                else:
+                    _complete(job, pools, begin)
+                _conclude(job)
             except filesystem.NoRoom:
                 raise  # there is none for the others, either
             except StudyError as error:
@@ -106,18 +111,19 @@ def needed(plan: Plan, missing: Sequence[Run], new: Sequence[Run]) -> Iterator[s
         yield from app_plan.too_large(plan, new)
 
 
-def _execute(
-    job: Job, pools: engines.Pools, begin: Callable[[Job, bool], Future], shown: Future | None
-) -> None:
+def _complete(job: Job, pools: engines.Pools, begin: Callable[[Job, bool], Future]) -> None:
     """Make the runs of one notebook and execute it, unless that was done before and nothing has
-    changed since; or wait for one that only shows what was exported. Say what it found."""
-    if shown is None:
-        completion.complete(job.plan, folder=job.folder, pools=pools)
-    if shown is None and job.is_current():
+    changed since."""
+    completion.complete(job.plan, folder=job.folder, pools=pools)
+    if job.is_current():
         say(f"{job.notebook.name} was executed before, and nothing has changed since.")
     else:
         say(f"Executing {job.notebook.name} …")
-        (shown or begin(job, True)).result()
+        begin(job, True).result()
+
+
+def _conclude(job: Job) -> None:
+    """Say what a notebook found, and where that is."""
     if (answer := job.folder / "answer.md").exists():
         say(answer.read_text(encoding="utf-8").strip())
     say(f"Tables and figures: {job.folder}; executed notebook: {job.executed}")

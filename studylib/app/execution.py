@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import ClassVar
-from weakref import WeakSet
 
 from filelock import FileLock
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import ensure_event_loop
 from traitlets import default
 
@@ -32,16 +31,22 @@ class InterpreterKernel(AsyncKernelManager):
     """A kernel by the interpreter that runs, whatever another environment has put on Jupyter's path
     under the same name. What it is sent is encrypted, where its version can do that."""
 
-    begun: ClassVar[WeakSet["InterpreterKernel"]] = WeakSet()
+    kernels: ClassVar[list["InterpreterKernel"]] = []  # of this process
 
     def __init__(self, **options: object):
         super().__init__(**options)
-        self.begun.add(self)
+        self.kernels.append(self)
+
+    def kill(self) -> None:
+        """End it at once, where it runs."""
+        process = getattr(self.provisioner, "process", None)
+        if process is not None:
+            process.kill()
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """How it is begun. NumPy has one thread, so that it adds up in one order on any machine;
-        torch has its own."""
+        """How it is begun. NumPy has one thread: sums do not depend on the number of cores. Torch
+        has threads of its own."""
         return KernelSpec(**get_kernel_dict(), env={"OPENBLAS_NUM_THREADS": "1"})
 
     @default("transport_encryption")
@@ -51,30 +56,31 @@ class InterpreterKernel(AsyncKernelManager):
 
 @contextmanager
 def side_by_side() -> Iterator[Callable[[Job, bool], Future]]:
-    """To execute notebooks in threads: a function that begins one, as `execute` would. Those that
-    still go on when it is left are stopped."""
-    pool, begun = ThreadPoolExecutor(SIDE_BY_SIDE), list[Future]()
+    """Yields a function that starts `execute` in a thread and returns its future. On exit kernels
+    that run are killed, and notebooks that wait are cancelled."""
+    pool, futures, stop = ThreadPoolExecutor(SIDE_BY_SIDE), list[Future](), Event()
 
     def begin(job: Job, compute: bool) -> Future:
-        begun.append(pool.submit(_in_a_thread, job, compute))
-        return begun[-1]
+        futures.append(pool.submit(_in_a_thread, job, compute, stop))
+        return futures[-1]
 
     try:
         yield begin
     finally:
+        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in begun):
-            for kernel in InterpreterKernel.begun:
-                if isinstance(kernel.provisioner, LocalProvisioner) and kernel.provisioner.process:
-                    kernel.provisioner.process.kill()
+        while not all(future.done() for future in futures):
+            for kernel in list(InterpreterKernel.kernels):
+                kernel.kill()
             time.sleep(0.1)
+        InterpreterKernel.kernels.clear()
 
 
-def _in_a_thread(job: Job, compute: bool) -> None:
+def _in_a_thread(job: Job, compute: bool, stop: Event) -> None:
     try:
-        execute(job, compute)
+        execute(job, compute, stop)
     finally:
-        ensure_event_loop().close()  # which nbclient left open
+        ensure_event_loop().close()  # which nbclient leaves open
 
 
 def _literally(path: Path) -> str:
@@ -82,15 +88,20 @@ def _literally(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def execute(job: Job, compute: bool = True) -> None:
-    """Execute the notebook by papermill, to where its job says.
+def execute(job: Job, compute: bool = True, stop: Event | None = None) -> None:
+    """Execute the notebook by papermill, to where its job says, unless it is to `stop` before.
 
     A notebook can look completed after its kernel died: what counts is that every run has a result,
-    if it was to `compute`, and the table is newer than the start. Raises StudyError otherwise.
+    if it was to `compute`, and the table is newer than the start. Raises StudyError otherwise, and
+    filelock's Timeout where it stopped while another process executed the notebook.
     """
     target, table = job.executed, job.folder / "table.md"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")), room(target.parent, target.name, lambda: EXECUTED):
+    lock = FileLock(target.with_suffix(".lock"))
+    with (
+        lock.acquire(cancel_check=(stop or Event()).is_set),
+        room(target.parent, target.name, lambda: EXECUTED),
+    ):
         before = table.stat().st_mtime_ns if table.exists() else 0
         _by_papermill(job, compute)
         undone = [run.label for run in job.plan.runs if compute and Store().result(run) is None]
@@ -113,7 +124,9 @@ def _by_papermill(job: Job, compute: bool) -> None:
             _literally(job.notebook),
             _literally(job.executed),
             parameters=job.values | {"compute": compute},
-            resources={"metadata": {"path": str(job.notebook.parent)}},  # `cwd` is of all threads
+            resources={
+                "metadata": {"path": str(job.notebook.parent)}
+            },  # not `cwd`: all threads have one
             progress_bar=False,
             request_save_on_cell_execute=False,
             kernel_manager_class=InterpreterKernel,

@@ -19,7 +19,7 @@ from studylib.store import exports
 
 ANSWERED = (
     (
-        "How far can it be compressed?",
+        "How far can a model be compressed?",
         (
             ("Qwen2.5-Coder's pretrained sibling:", "qwen", "capacity_gap"),
             ("SmolLM2-135M, pruned:", "small", "capacity_gap"),
@@ -27,7 +27,7 @@ ANSWERED = (
     ),
     ("Whom should it learn from?", (("", "small", "teacher_choice"),)),
     ("What is a demonstration in the prompt worth?", (("", "small", "prompting_mode"),)),
-)  # the study's questions, by what their answers are of, of which profile and experiment
+)  # questions, and of each of their answers what it is of, its profile and its experiment
 
 
 def pages() -> dict[Path, dict[str, str]]:
@@ -66,17 +66,24 @@ def _gains(folder: Path) -> dict[str, str]:
 def _answers() -> str:
     """The answers as a list; what all of them add in a paragraph of its own stands once, after
     it."""
-    parts = [(part, *source) for _, parts in ANSWERED for part, *source in parts]
-    texts = [_text(study.folder(*source), "answer").strip() for _, *source in parts]
-    notes = {text.partition("\n\n")[2] for text in texts}
+    sources = [source for _, answers in ANSWERED for _, *source in answers]
+    notes = {_answer(*source)[1] for source in sources}
     shared = notes.pop() if len(notes) == 1 else ""
-    answers = iter(text.removesuffix(shared).replace("\n\n", " ").strip() for text in texts)
-    lines = list[str]()
-    for question, several in ANSWERED:
-        inlined = [f"{part} {next(answers)}".strip() for part, *_ in several]
-        inline = inlined.pop() if len(inlined) == 1 else ""
-        lines += [f"- **{question}** {inline}".strip(), *(f"  - {answer}" for answer in inlined)]
+    lines = []
+    for question, answers in ANSWERED:
+        texts = []
+        for title, *source in answers:
+            answer, note = _answer(*source)
+            texts.append(" ".join(filter(None, (title, answer, "" if shared else note))))
+        several = len(texts) > 1
+        lines.append(f"- **{question}**" + ("" if several else f" {texts[0]}"))
+        lines += [f"  - {text}" for text in texts if several]
     return "\n".join([*lines, f"\n{shared}\n" if shared else ""])
+
+
+def _answer(profile: str, name: str) -> tuple[str, str]:
+    """An experiment's answer, and what it adds in a paragraph of its own."""
+    return _text(study.folder(profile, name), "answer").strip().partition("\n\n")[::2]
 
 
 def _kept(job: Job) -> str:

@@ -1,5 +1,5 @@
-"""Keys and values of contexts, with room for what follows in each. The tokens of a step are laid
-end to end: none of them is padding.
+"""Key-value cache of contexts whose answers go on. The tokens of a step are laid end to end: linear
+layers see no padding. Attention alone pads each context to the most tokens of the step.
 
 cache = ContextCache(keys_and_values, branches)
 mask = cache.extend(rows, branches)
@@ -14,69 +14,75 @@ from typing import Any
 
 from studylib.core.libraries import torch, transformers
 
-HIDDEN = -1  # the branch of what no question sees
-ROOM = 64  # tokens of a context that there is more room for, when there is too little
+HIDDEN = -1  # branch of tokens that no later token sees
+ROOM = 64  # columns that are added, beyond those that are needed, when the cache grows
 
 
 class ContextCache:
-    """A cache of G contexts, as models of transformers fill it. `branches` (G, S) name the question
-    that each token belongs to; 0 is the context, which all see."""
+    """Key-value cache of G contexts, with the `update` that transformers' models call. It takes the
+    layers out of `cache`. `branches` (G, S) name the question of each token: 0 is the context,
+    which all see."""
 
     def __init__(self, cache: transformers.DynamicCache, branches: torch.Tensor):
-        layers: list[Any] = cache.layers
-        self.layers = [(layer.keys, layer.values) for layer in layers]  # (G, groups, S, d) each
-        self.branches = branches
-        self.used = torch.full_like(branches[:, 0], branches.shape[1])
+        self.branches, self.layers = branches, list[tuple[torch.Tensor, torch.Tensor]]()
+        while layers := cache.layers:
+            layer: Any = layers.pop(0)
+            self.layers.append((layer.keys, layer.values))  # (G, groups, S, d) each
+        self.used = [branches.shape[1]] * len(branches)
+        self.length = branches.shape[1]
+        self.step: tuple[torch.Tensor, ...] = ()  # contexts, slots and columns of its tokens
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Leave out all contexts but these."""
+        """Keep these contexts alone, in this order."""
         kept = torch.tensor(rows, device=self.branches.device)
-        self.layers = [(keys[kept], values[kept]) for keys, values in self.layers]
-        self.branches, self.used = self.branches[kept], self.used[kept]
+        for number, (keys, values) in enumerate(self.layers):
+            self.layers[number] = keys[kept], values[kept]
+        self.branches, self.used = self.branches[kept], [self.used[row] for row in rows]
 
-    def extend(self, rows: torch.Tensor, branches: torch.Tensor) -> torch.Tensor:
-        """Note the tokens of the next step, by the contexts and branches (N,) of each, those of one
-        context after one another. Returns what is added to their scores (G, 1, W, S), W being the
-        most of a context: 0, or -inf where a token does not see another."""
-        counts = rows.bincount(minlength=len(self.used))
-        slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-        columns = self.used[rows] + slots
-        self.step, self.used = (rows, slots, columns), self.used + counts
-        self.length = int(self.used.max())
+    def extend(self, rows: Sequence[int], branches: Sequence[int]) -> torch.Tensor:
+        """Take in the tokens of the next step, N in all, by context and branch; those of one
+        context stand in their order. Returns the additive attention mask (G, 1, W, S), for up to W
+        tokens of a context."""
+        before, columns = list(self.used), []
+        for row in rows:
+            columns.append(self.used[row])
+            self.used[row] += 1
+        self.length, device = max(self.used), self.branches.device
         self._make_room()
-        self.branches[rows, columns] = branches
-        others = self.branches[rows, : self.length]  # (N, S)
-        sees = (others == 0) | (others == branches[:, None])
-        sees &= torch.arange(others.shape[1], device=rows.device) <= columns[:, None]
-        shape = len(self.used), 1, int(counts.max()), others.shape[1]
-        mask = torch.zeros(shape, device=rows.device)
-        mask[rows, 0, slots] = torch.where(sees, 0.0, -torch.inf)
+        slots = [column - before[row] for row, column in zip(rows, columns, strict=True)]
+        self.step = tuple(torch.tensor((rows, slots, columns), device=device))
+        context, slot, column = self.step
+        branch = torch.tensor(branches, device=device)
+        self.branches[context, column] = branch
+        others = self.branches[context, : self.length]  # (N, S)
+        sees = (others == 0) | (others == branch[:, None])
+        sees &= torch.arange(self.length, device=device) <= column[:, None]
+        mask = torch.zeros(len(self.used), 1, max(slots) + 1, self.length, device=device)
+        mask[context, 0, slot] = torch.where(sees, 0.0, -torch.inf)
         return mask
 
     def hide(self, hidden: torch.Tensor) -> None:
         """Let no later token see those of this step that are `hidden` (N,)."""
-        rows, _, columns = self.step
-        self.branches[rows[hidden], columns[hidden]] = HIDDEN
+        context, _, column = self.step
+        self.branches[context[hidden], column[hidden]] = HIDDEN
 
     def _make_room(self) -> None:
         if self.length > self.branches.shape[1]:
             pad, more = torch.nn.functional.pad, self.length - self.branches.shape[1] + ROOM
             self.branches = pad(self.branches, (0, more), value=HIDDEN)
-            self.layers = [
-                (pad(keys, (0, 0, 0, more)), pad(values, (0, 0, 0, more)))
-                for keys, values in self.layers
-            ]
+            for number, (keys, values) in enumerate(self.layers):
+                self.layers[number] = pad(keys, (0, 0, 0, more)), pad(values, (0, 0, 0, more))
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *args: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in a layer's keys and values (1, groups, N, d) of the step; returns all of them, (G,
         groups, S, d) each."""
-        rows, _, columns = self.step
-        for held, given in zip(self.layers[layer], (keys, values), strict=True):
-            held[rows, :, columns] = given[0].transpose(0, 1).to(held.dtype)
-        keys, values = self.layers[layer]
-        return keys[:, :, : self.length], values[:, :, : self.length]
+        context, _, column = self.step
+        every = self.layers[layer]
+        for held, given in zip(every, (keys, values), strict=True):
+            held[context, :, column] = given[0].transpose(0, 1).to(held.dtype)
+        return every[0][:, :, : self.length], every[1][:, :, : self.length]
 
     def attend(
         self,
@@ -89,17 +95,17 @@ class ContextCache:
         **more: Any,
     ) -> tuple[torch.Tensor, None]:
         """Attention of the step, as transformers' `AttentionInterface` has it: queries (1, heads,
-        N, d) -> (1, N, heads, d), without dropout. Heads that share keys and values ask them
-        together."""
-        (rows, slots, _), (contexts, groups, _, size) = self.step, key.shape
+        N, d) -> (1, N, heads, d), without dropout. Query heads that share keys and values need no
+        copies of these."""
+        (context, slot, _), (contexts, groups, _, size) = self.step, key.shape
         heads, width = query.shape[1], mask.shape[2]
-        asked = query.new_zeros(contexts, heads, width, size)
-        asked[rows, :, slots] = query[0].transpose(0, 1)
+        padded = query.new_zeros(contexts, heads, width, size)
+        padded[context, :, slot] = query[0].transpose(0, 1)
         mixed = torch.nn.functional.scaled_dot_product_attention(
-            asked.view(contexts, groups, -1, size),
+            padded.view(contexts, groups, -1, size),
             key,
             value,
             attn_mask=mask.to(query.dtype).repeat(1, 1, heads // groups, 1),
             scale=scaling,
         )
-        return mixed.view(asked.shape)[rows, :, slots][None], None
+        return mixed.reshape(padded.shape)[context, :, slot][None], None

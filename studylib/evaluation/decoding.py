@@ -229,13 +229,14 @@ class Decoder:
                 contexts.keep([held.index(row) for row in asked])
                 held = list(asked)
             tokens = [
-                (held.index(row), *token)
-                for row, open_questions in asked.items()
-                for question in open_questions
+                (row, *token)
+                for row, context in enumerate(held)
+                for question in asked.get(context, [])
                 for token in self._next(question)
             ]
-            rows, branches, positions, ids, kinds = torch.tensor(tokens, device=device).T  # (N,)
+            rows, branches, *places = map(list, zip(*tokens, strict=True))
             mask = contexts.extend(rows, branches)
+            positions, ids, kinds = torch.tensor(places, device=device)  # (N,)
             with parts.attention_by(self.model, contexts.attend):
                 states = _forward(self.model, contexts, ids[None], positions[None], mask)
             last = states[0, kinds != PAST]

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier, Event
 
 import pandas as pd
 import papermill
@@ -233,7 +234,7 @@ def test_where_rows_are_shown_nothing_is_computed(
     monkeypatch.setattr(
         execution,
         "execute",
-        lambda job, compute: executed.append((job.notebook.stem, compute)) or job.notebook,
+        lambda job, compute, stop: executed.append((job.notebook.stem, compute)),
     )
     monkeypatch.setattr(time_budget, "seconds", lambda *_: 1.0)
     assert main(["run", "shown"]) == 0
@@ -247,6 +248,34 @@ def test_where_rows_are_shown_nothing_is_computed(
     assert executed[1:] == [("capacity_gap", True), ("teacher_choice", True)] and completed == [
         job.plan for job in both
     ]
+
+
+def test_notebooks_that_only_show_are_executed_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """Each waits for the other; then one fails, and the other is shown all the same."""
+    jobs, both = [], Barrier(2)
+    for name in ("capacity_gap", "teacher_choice"):
+        (tmp_path / f"{name}.yaml").write_text("profile: shown\n")
+        jobs += notebooks.jobs(str(tmp_path / f"{name}.yaml"))
+        (tmp_path / name).mkdir()
+        pd.DataFrame(
+            {"planned": [asked.planned for asked in jobs[-1].plan.asked], "run": "elsewhere"}
+        ).to_parquet(tmp_path / name / "rows.parquet")
+    monkeypatch.setattr(notebooks, "jobs", lambda *_: jobs)
+    monkeypatch.setattr(project, "figures_folder", lambda _, notebook: tmp_path / notebook)
+
+    def execute(job: notebooks.Job, compute: bool, stop: Event) -> None:
+        both.wait(timeout=60)
+        if job is jobs[0]:
+            raise StudyError("it stopped.")
+        (job.folder / "answer.md").write_text("the other's answer")
+
+    monkeypatch.setattr(execution, "execute", execute)
+    assert main(["run", "shown"]) == 2
+    output = capsys.readouterr()
+    assert output.err.endswith("study: capacity_gap: it stopped.\n")
+    assert "the other's answer" in output.out
 
 
 def test_a_notebook_that_is_current_is_not_executed_again(

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import nbformat
 import papermill
+import psutil
 import pytest
+from filelock import FileLock, Timeout
 from nbformat.v4 import new_code_cell, new_notebook
 
 from studylib.app import execution, notebooks
@@ -93,7 +95,10 @@ def test_notebooks_side_by_side_are_each_in_their_folder(notebook: Callable):
 
 def test_notebooks_that_go_on_are_stopped(notebook: Callable):
     """As by Ctrl-C: of three endless ones two are executed, and one waits."""
-    source = "import time\nopen(table, 'w').close()\nwhile True: time.sleep(0.01)"
+    source = (
+        "import os, time\nopen('process', 'w').write(str(os.getpid()))\nopen(table, 'w').close()\n"
+        "while True: time.sleep(0.01)"
+    )
     jobs = [notebook(name, source) for name in ("first", "second", "third")]
     with pytest.raises(KeyboardInterrupt), execution.side_by_side() as begin:
         begun = [begin(job, False) for job in jobs]
@@ -102,3 +107,28 @@ def test_notebooks_that_go_on_are_stopped(notebook: Callable):
         raise KeyboardInterrupt
     assert all(isinstance(future.exception(), StudyError) for future in begun[:2])
     assert begun[2].cancelled() and not (jobs[2].folder / "table.md").exists()
+    for job in jobs[:2]:
+        process = int((job.folder / "process").read_text())
+        assert not psutil.pid_exists(process) or psutil.Process(process).status() == "zombie"
+
+
+def test_one_that_waits_for_another_process_is_stopped_too(notebook: Callable):
+    job = notebook("locked", "open(table, 'w').close()")
+    job.executed.parent.mkdir(parents=True)
+    with (
+        FileLock(job.executed.with_suffix(".lock")),
+        pytest.raises(KeyboardInterrupt),
+        execution.side_by_side() as begin,
+    ):
+        begun = begin(job, False)
+        while not begun.running():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert isinstance(begun.exception(), Timeout) and not (job.folder / "table.md").exists()
+
+
+def test_numpy_has_one_thread_in_a_notebook(notebook: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    job = notebook("mine", "import os\nopen(table, 'w').write(os.environ['OPENBLAS_NUM_THREADS'])")
+    execution.execute(job)
+    assert (job.folder / "table.md").read_text() == "1"
