@@ -30,6 +30,8 @@ LONGEST = [  # in the order in which they begin
     "test_notebooks.py",
 ]
 
+SLOW_NOTEBOOKS = ("teacher_choice.ipynb", "prompting_mode.ipynb")  # two others are like them
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """A home for the notebooks that are run as tests, which fixtures do not reach; and no hub, for
@@ -58,10 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(HUB.cleanup)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin first, so that none is left to a process alone in the end.
-    Other notebooks go on from what the first has computed."""
+    Other notebooks go on from what the first has computed; some of them are slow tests."""
+    for item in items:
+        if item.path.name in SLOW_NOTEBOOKS:
+            item.add_marker("slow")
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(
         key=lambda item: order.get(item.path.name, len(order) + (item.path.suffix != ".ipynb"))
