@@ -39,6 +39,15 @@ class Lists:
         return torch.einsum("hs,shd->hd", weights, values)
 
 
+def check_layer(lists, layer, rows, tokens, query, given, mixed):
+    """Let tokens follow in their contexts one after the other, and each attend in this layer."""
+    for at, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+        token.append((given[0, :, at], given[1, :, at]))
+        lists.contexts[row].append(token)
+        expected = lists.attention(row, token[0], layer, query[:, at])
+        torch.testing.assert_close(mixed[at], expected)
+
+
 @pytest.mark.parametrize("heads, groups", [(6, 2), (4, 4), (3, 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_each_token_attends_to_its_context_and_its_branch_before_it(
@@ -65,20 +74,15 @@ def test_each_token_attends_to_its_context_and_its_branch_before_it(
         mask = cache.extend(rows, asked)
         tokens = [[branch] for branch in asked]
         for layer in range(LAYERS):
+            before = [list(context) for context in lists.contexts]
             query = torch.randn(1, heads, len(rows), SIZE)
             given = torch.randn(2, 1, groups, len(rows), SIZE)
             keys, values = cache.update(*given, layer)
             mixed, weights = cache.attend(None, query, keys, values, mask, scaling=0.5)
             assert weights is None and mixed.shape == (1, len(rows), heads, SIZE)
-            before = [len(context) for context in lists.contexts]
-            for at, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-                token.append((given[0, 0, :, at], given[1, 0, :, at]))
-                lists.contexts[row].append(token)
-                expected = lists.attention(row, token[0], layer, query[0, :, at])
-                torch.testing.assert_close(mixed[0, at], expected)
+            check_layer(lists, layer, rows, tokens, query[0], given[:, 0], mixed[0])
             if layer < LAYERS - 1:  # the next layer meets the same tokens
-                for context, length in zip(lists.contexts, before, strict=True):
-                    del context[length:]
+                lists.contexts = before
         cache.hide(hidden)
         for is_hidden, token in zip(hidden, tokens, strict=True):
             token[0] = HIDDEN if is_hidden else token[0]
