@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studylib.core.libraries import torch, transformers
+from studylib.data.packing import visible
 
 HIDDEN = -1  # branch of tokens that no later token sees
 ROOM = 64  # columns that are added, beyond those that are needed, when the cache grows
@@ -55,7 +56,7 @@ class ContextCache:
         branch = torch.tensor(branches, device=device)
         self.branches[context, column] = branch
         others = self.branches[context, : self.length]  # (N, S)
-        sees = (others == 0) | (others == branch[:, None])
+        sees = visible(branch[:, None], others)[:, 0, 0]
         sees &= torch.arange(self.length, device=device) <= column[:, None]
         mask = torch.zeros(len(self.used), 1, max(slots) + 1, self.length, device=device)
         mask[context, 0, slot] = torch.where(sees, 0.0, -torch.inf)
