@@ -25,12 +25,11 @@ import_module("huggingface_hub.constants")  # where HF_HOME is read, once
 LONGEST = [  # in the order in which they begin
     "test_kills.py",
     "capacity_gap.ipynb",
-    "test_params.py",
-    "test_methods.py",
+    "test_every_method.py",
     "test_notebooks.py",
 ]
 
-SLOW_NOTEBOOKS = ("teacher_choice.ipynb", "prompting_mode.ipynb")  # two others are like them
+SLOW_NOTEBOOKS = ("teacher_choice.ipynb", "prompting_mode.ipynb", "methods.ipynb")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -949,6 +949,7 @@ def test_whatever_is_in_data_and_names_is_text_in_the_page(reported: Path):
     assert " ".join(printable(EVIL).split()) in shown, "so are runs and machines"
 
 
+@pytest.mark.slow
 def test_nothing_in_the_page_steers_what_is_written_beside_it(reported: Path):
     text = (reported / "report.html").read_text(encoding="utf-8")
     assert not {char for char in text if char not in "\n\t" and printable(char) != char}
@@ -957,6 +958,7 @@ def test_nothing_in_the_page_steers_what_is_written_beside_it(reported: Path):
     assert not {char for char in card if char != "\n" and printable(char) != char}
 
 
+@pytest.mark.slow
 def test_the_answers_in_the_page_are_what_the_store_has(reported: Path):
     """The part that the page's program reads: nothing in it ends the element early, and JSON gives
     back every character."""
@@ -999,6 +1001,7 @@ def test_a_name_that_would_be_more_than_text_in_a_table_is_refused(
         assert one_sentence(message) and "cannot be a name in tables" in message
 
 
+@pytest.mark.slow
 def test_a_figure_holds_names_as_text(reported: Path):
     drawn = list((reported / "capacity_gap").glob("*.svg"))
     assert drawn
@@ -1012,6 +1015,7 @@ def test_a_figure_holds_names_as_text(reported: Path):
         assert NAMED not in file.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_allows_its_own_program_and_style_and_nothing_else(reported: Path):
     """By their hashes: what is let in in spite of all would not be run by a browser, nor be able to
     send anything anywhere."""
@@ -1207,6 +1211,7 @@ def test_a_token_of_the_hub_is_told_to_nobody(
     assert not study.folder(f"test-{tmp_path.name}", "capacity_gap").exists()
 
 
+@pytest.mark.slow
 def test_no_manifest_table_figure_page_or_model_card_holds_the_token(reported: Path):
     files = [path for path in reported.rglob("*") if path.is_file()]
     assert {"manifest.json", "rows.parquet", "retention.svg", "report.html", "README.md"} <= {

@@ -25,6 +25,7 @@ def paper(work) -> pd.DataFrame:
     return app_plan.runs(notebooks.jobs("paper"), app_plan.named("h100"), work)
 
 
+@pytest.mark.slow
 def test_paper_is_planned_with_nothing_at_hand(paper):
     assert len(paper) > 5000 and (paper.state == "missing").all() and paper.estimated.any()
     assert (paper[["parameters", "flops", "memory", "seconds"]] > 0).all().all()
@@ -36,6 +37,7 @@ def test_paper_is_planned_with_nothing_at_hand(paper):
     assert tuned.disk == pytest.approx(4 * tuned.parameters)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_said(work):
     small = app_plan.named("8e12:16")
     table = app_plan.runs(notebooks.jobs("paper")[:1], small, work)

@@ -163,7 +163,14 @@ def test_more_trials_go_on_from_those_that_are_there(stubs, written, profile):
     assert trials_of(written)["trials"][:9] == few and set(stubs.counts().values()) == {1}
 
 
-@pytest.mark.parametrize(("stop_at", "size"), [(5, "1"), (10, "3"), (13, "1")])
+@pytest.mark.parametrize(
+    ("stop_at", "size"),
+    [
+        (5, "1"),
+        pytest.param(10, "3", marks=pytest.mark.slow),
+        pytest.param(13, "1", marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_that_was_stopped_ends_with_the_same_bytes(
     stop_at, size, stubs, written, profile, tmp_path, monkeypatch, capsys
 ):

@@ -43,11 +43,16 @@ def refused(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return refused
 
 
-LONG = ("of 100 MB", "that does not end", "that prints a hundred megabytes", "ten gigabytes")
+LONG = (
+    *("of 100 MB", "that does not end", "that prints a hundred megabytes", "ten gigabytes"),
+    *("that breaks off", "that is a number", "that refuses", "that calls itself"),
+    *("that prints what is elsewhere", "that shows it twice"),
+)
 
 
 def cases(table: list[tuple]) -> list:
-    """The cases of a table by their names; `LONG` ones are too slow for every day."""
+    """The cases of a table by their names. `LONG` ones are too slow for every day: each of some
+    renders a chat template in a process of its own."""
     return [
         pytest.param(
             *case[1:],

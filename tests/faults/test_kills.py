@@ -8,7 +8,7 @@ import pytest
 from small import INTERVAL, WHOLE, Victims, prepare, repeated, shown, stored
 from victim import MOMENTS
 
-QUICK = "in a checkpoint's weights"
+IN_WEIGHTS = "in a checkpoint's weights"
 RANDOM = 40
 
 
@@ -32,13 +32,17 @@ def check_goes_on(
     assert not list(folder.rglob(".draft-*"))
 
 
+def test_killed_in_the_weights_of_a_checkpoint_it_goes_on(
+    undrawn: Path, victims: Victims, tmp_path: Path
+):
+    """The kill that is in every test run."""
+    check_goes_on(tmp_path / "killed", undrawn, IN_WEIGHTS, victims, drawn=False)
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "moment",
-    [
-        pytest.param(m, marks=[pytest.mark.faults] * (m != QUICK))
-        for m in MOMENTS
-        if not m.startswith("no ")
-    ],
+    [moment for moment in MOMENTS if not moment.startswith("no ") and moment != IN_WEIGHTS],
 )
 def test_killed_at_a_moment_of_every_kind_it_goes_on(
     moment: str, undisturbed: Path, victims: Victims, tmp_path: Path
