@@ -137,13 +137,13 @@ def cut(model: transformers.PreTrainedModel, ids: torch.Tensor) -> transformers.
     Its configuration and generation configuration name the same tokens by their new ids; a token
     that is gone is named no more. Raises StudyError unless `ids` rise and are rows of the model.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
-    if not len(ids) or ids[0] < 0 or ids[-1] >= rows or not (ids.diff() > 0).all():
-        raise StudyError(f"token ids of a cut model must rise within its {rows:,} rows.")
     student = copy.deepcopy(model)
-    new = {token: number for number, token in enumerate(ids.tolist())}
     source: Any = student.get_input_embeddings()
     output: Any = student.get_output_embeddings()
+    rows = source.weight.shape[0]
+    if not len(ids) or ids[0] < 0 or ids[-1] >= rows or not (ids.diff() > 0).all():
+        raise StudyError(f"token ids of a cut model must rise within its {rows:,} rows.")
+    new = {token: number for number, token in enumerate(ids.tolist())}
     tied = output.weight is source.weight
     source.weight, source.num_embeddings = _rows(source.weight, ids), len(ids)
     source.padding_idx = new.get(source.padding_idx)
