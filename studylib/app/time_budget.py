@@ -126,9 +126,10 @@ def _pace(runs: list[Run], plan: Plan, store: Store) -> Pace:
     """As it was for the runs of a model that are done; else as a step of training it shows it."""
     took = defaultdict[str, list[float]](list)
     for run in runs:
-        # others were too short to be measured
-        if (result := store.result(run)) is not None and result["seconds"] > 0:
-            took[run.kind].append(result["seconds"] / kinds.took(SHARED, run).flops)
+        flops, result = kinds.took(SHARED, run).flops, store.result(run)
+        # others were too short to be measured, or run no model
+        if result is not None and result["seconds"] > 0 and flops:
+            took[run.kind].append(result["seconds"] / flops)
     if not took:
         return calibrated(runs, plan, SHARED)
     paces = {kind: median(each) for kind, each in took.items()}
@@ -171,7 +172,7 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
     from studylib.training.step_times import step_times  # which loads torch
 
     parameters, started = run.parameters, time.monotonic()
-    model = prune.hollow(loading.config(plan_parts.base_of(run).value), layers, None, "cpu")
+    model = prune.hollow(loading.config(plan_parts.base_of(run).value), layers, None, device="cpu")
     begin = min(time.monotonic() - started, 5.0)
     row = example(round(text.tokens), round(text.questions))
     size = parameters["batch_size"]

@@ -64,7 +64,7 @@ def _each() -> Iterator[tuple[str, dict]]:
 def _measured(name: str, device: torch.device, peak: float) -> dict[str, float]:
     """The median of a few steps, after one to warm up."""
     config = hub.known_config(name)
-    model = prune.hollow(config, config.num_hidden_layers, None, device)
+    model = prune.hollow(config, config.num_hidden_layers, None, device=device)
     training = flops.counted(prune.hollow(config, config.num_hidden_layers, None)).training
     row = example(PREFIX + QUESTIONS * BRANCH, QUESTIONS)
     if device.type == "cuda":

@@ -32,6 +32,7 @@ VERSIONS = {
     "sources": 1,
     "teaching": 2,
     "training": 3,
+    "trimming": 1,
 }
 UNKNOWN = "made with unknown versions"
 

@@ -45,6 +45,6 @@ def of(
             "agreement": (
                 metrics.agreement(text, teacher[question.id]["text"], **how) if teacher else np.nan
             ),
-            "loyalty": loyalty[question.id] if loyalty else np.nan,
+            "loyalty": (loyalty or {}).get(question.id, np.nan),
             "answer": digest(text)[:16],
         }

@@ -119,11 +119,19 @@ class Family:
                 self.order,
                 self.setting,
                 size=size,
+                trimmed=self._trimmed(size.tokens),
                 contexts=self.training.calibration_contexts,
                 criterion=self.training.pruning_criterion,
                 label=f"{self.label} {size.title}, {init} init, cut",
             )
         return self.cuts[key]
+
+    def _trimmed(self, tokens: int | None) -> Run | None:
+        """The vocabulary of so many tokens, if it is trimmed."""
+        if tokens is None:
+            return None
+        label = f"{self.label} vocabulary of {tokens} tokens"
+        return kinds.vocabulary.plan(self.base, self.setting.train, tokens=tokens, label=label)
 
     def student(
         self,

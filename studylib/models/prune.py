@@ -21,13 +21,18 @@ GROUP = 8  # neurons taken out at a time: fewer at a time take longer
 
 
 def check_size(
-    config: transformers.PretrainedConfig, depth: int, neurons: int | None, label: str
+    config: transformers.PretrainedConfig,
+    depth: int,
+    neurons: int | None,
+    tokens: int | None,
+    label: str,
 ) -> None:
-    """Raise StudyError if a model of this configuration cannot be cut to so many layers and
-    neurons."""
+    """Raise StudyError if a model of this configuration cannot be cut to so many layers, neurons
+    and tokens."""
     for requested, available, part in (
         (depth, config.num_hidden_layers, "layers"),
         (neurons or 0, config.intermediate_size, "neurons a layer"),
+        (tokens or 0, config.vocab_size, "tokens"),
     ):
         if requested > available:
             raise StudyError(f"{label}: the model has {available} {part} only: lower its size.")
@@ -37,16 +42,17 @@ def hollow(
     config: transformers.PretrainedConfig,
     depth: int,
     neurons: int | None,
+    tokens: int | None = None,
     device: str | torch.device = "meta",
 ) -> transformers.PreTrainedModel:
-    """A model of this configuration with so many layers and neurons, unless told otherwise without
-    its weights."""
+    """A model of this configuration with so many layers, neurons and tokens, unless told otherwise
+    without its weights."""
 
     smaller = copy.deepcopy(config)
-    smaller.num_hidden_layers, smaller.intermediate_size = (
-        depth,
-        neurons or config.intermediate_size,
-    )
+    smaller.num_hidden_layers = depth
+    smaller.intermediate_size = neurons or config.intermediate_size
+    if tokens:
+        smaller.vocab_size, smaller.pad_token_id = tokens, None  # which may be none of these
     if getattr(smaller, "layer_types", None):
         smaller.layer_types = smaller.layer_types[:depth]
     with torch.device(device):

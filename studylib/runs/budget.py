@@ -103,12 +103,12 @@ class Budget:
     def shape(self, model: Run | Input, rank: int = 0) -> Shape:
         """The size of a model that a run makes, or that comes from outside; while it is trained by
         adapters, with these of their `rank`."""
-        base, depth, neurons = size_of(model)
-        key = (base.digest, depth, neurons, rank)
+        base, depth, neurons, tokens = size_of(model)
+        key = (base.digest, depth, neurons, tokens, rank)
         if key not in self.shapes:
             config = loading.config(base.value)
-            prune.check_size(config, depth or 1, neurons, model.label)
-            hollow = prune.hollow(config, depth or config.num_hidden_layers, neurons)
+            prune.check_size(config, depth or 1, neurons, tokens, model.label)
+            hollow = prune.hollow(config, depth or config.num_hidden_layers, neurons, tokens)
             if rank:
                 lora.attach(hollow, rank, "fp32", 0)
             self.shapes[key] = Shape.of(hollow)
@@ -141,12 +141,13 @@ class Budget:
     def backward(self, run: Run, model: Run | Input, length: int, rows: int) -> float:
         """Bytes that the backward pass through a model needs, of so many of a run's rows, each of
         this length in tokens."""
-        parameters, (base, depth, neurons) = run.parameters, size_of(model)
+        parameters, (base, depth, neurons, tokens) = run.parameters, size_of(model)
         per_row = max(1, round(self.text(run, "train", True).questions))
         key = (
             base.digest,
             depth,
             neurons,
+            tokens,
             length,
             rows,
             per_row,
@@ -156,7 +157,9 @@ class Budget:
         if key not in self.steps:
             config = loading.config(base.value)
             one_block, two_blocks = (
-                _saved(config, blocks, neurons, length, rows, per_row, parameters)
+                _saved(
+                    prune.hollow(config, blocks, neurons, tokens), length, rows, per_row, parameters
+                )
                 for blocks in (1, 2)
             )
             more = (depth or config.num_hidden_layers) - 1  # blocks, which are alike
@@ -167,29 +170,32 @@ class Budget:
 SHARED = Budget()  # of this process
 
 
-def size_of(model: Run | Input) -> tuple[Input, int | None, int | None]:
-    """The model from outside that one goes back to, and the layers and neurons that it was cut to,
-    if it was."""
+def size_of(model: Run | Input) -> tuple[Input, int | None, int | None, int | None]:
+    """The model from outside that one goes back to, and the layers, neurons and tokens that it was
+    cut to, if it was."""
     if isinstance(model, Run) and model.kind == "cut":
-        return plan_parts.base_of(model), model.parameters["depth"], model.parameters["neurons"]
+        trimmed = model.needs.get("vocabulary")
+        return (
+            plan_parts.base_of(model),
+            model.parameters["depth"],
+            model.parameters["neurons"],
+            trimmed.parameters["tokens"] if trimmed else None,
+        )
     if isinstance(model, Run) and "init" in model.needs:
         return size_of(model.needs["init"])
-    return plan_parts.base_of(model), None, None
+    return plan_parts.base_of(model), None, None, None
 
 
 def _saved(
-    config: transformers.PretrainedConfig,
-    depth: int,
-    neurons: int | None,
+    model: transformers.PreTrainedModel,
     length: int,
     rows: int,
     questions: int,
     parameters: Mapping,
 ) -> float:
-    """Bytes of what a micro-batch of `rows` rows of this length keeps for its backward pass,
-    weights left out."""
+    """Bytes of what a micro-batch of `rows` rows of this length keeps for the backward pass of a
+    model on the meta device, weights left out."""
     row, kept = token_counts.example(length, questions), {}
-    model = prune.hollow(config, depth, neurons)
     if "lora" in parameters:
         lora.attach(model, parameters["lora"], parameters["precision"], 0)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
@@ -211,7 +217,7 @@ def _saved(
             logits = parts.head(
                 model,
                 hidden[torch.zeros(len(batch.answers.at), dtype=torch.long)],
-                config.vocab_size,
+                model.config.vocab_size,
             )
             objective.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)).sum()
         return sum(storage.nbytes() for storage in kept.values())

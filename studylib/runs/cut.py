@@ -11,7 +11,7 @@ from studylib.core.libraries import torch, transformers
 from studylib.core.progress import Progress
 from studylib.data import packing, vocabulary
 from studylib.methods import objective
-from studylib.models import loading, parts, prune, reconstruct
+from studylib.models import loading, parts, prune, reconstruct, trimming
 from studylib.models.precision import products_in
 from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Input, Run
@@ -24,6 +24,7 @@ def plan(
     setting: plan_parts.Setting,
     *,
     size: sizes.Size,
+    trimmed: Run | None,
     contexts: int,
     criterion: prune.Criterion,
     label: str,
@@ -32,7 +33,7 @@ def plan(
     reconstructed on `contexts` training rows: the base model, that teacher, or a student that was
     cut and trained before; this one is reconstructed towards the teacher's hidden states. Neurons
     go by a `criterion`: the usual one is left out, so that keys from before there was another
-    stay."""
+    stay. Then, if a vocabulary is `trimmed`, the embeddings of its tokens alone are kept."""
     parameters = {
         "depth": size.layers,
         "neurons": size.neurons,
@@ -48,7 +49,8 @@ def plan(
         "cut",
         parameters,
         {"init": init, "layers": order, "train": setting.train}
-        | ({"reference": order.needs["teacher"]} if trained else {}),
+        | ({"reference": order.needs["teacher"]} if trained else {})
+        | ({"vocabulary": trimmed} if trimmed else {}),
         plan_parts.versions_of(setting.train_prompt, "cutting"),
         label,
     )
@@ -86,6 +88,9 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
             importance=[importance[block] for block in blocks if importance],
             report=report,
         )
+    if "vocabulary" in run.needs:
+        tokenizer, ids = inputs.trimmed(store, run.needs["vocabulary"])
+        trimming.cut(student, ids)
     loading.save(student, tokenizer, folder / "model")
     write_json(folder / "layers.json", keep)
     return {"layers": keep, "gaps": left, "parameters": parts.parameters(student)}

@@ -19,7 +19,7 @@ from studylib.data import examples, model_files, packing, prompts, sources, squa
 from studylib.data.squad import Question
 from studylib.data.targets import answered
 from studylib.evaluation import metrics
-from studylib.models import loading, parts, prune
+from studylib.models import loading, parts, prune, trimming
 from studylib.runs import plan_parts
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
@@ -64,6 +64,12 @@ def load(
         model, tokenizer = loading.load_folder(store.path(source, "model"))
     # What wraps `to` hides its arguments.
     return model.to(prepared), tokenizer
+
+
+def trimmed(store: Store, run: Run) -> trimming.Trimmed:
+    """The vocabulary that a run trimmed."""
+    ids = torch.tensor(store.read(run, "ids.json"))
+    return trimming.Trimmed(loading.tokenizer_of(store.path(run, "tokenizer")), ids)
 
 
 def parameter_counts(store: Store, model: Run | Input) -> dict[str, int]:
@@ -181,10 +187,12 @@ def check(runs: Iterable[Run]) -> Read:
         if len(digests := {base.digest for base in bases}) > 1:
             check_vocabularies(run, *(read[digest][0] for digest in digests))
         if run.kind == "cut":
+            trimmed = run.needs.get("vocabulary")
             prune.check_size(
                 read[bases[0].digest][1],
                 run.parameters["depth"],
                 run.parameters["neurons"],
+                trimmed.parameters["tokens"] if trimmed else None,
                 run.label,
             )
     return read

@@ -17,6 +17,7 @@ from studylib.runs import (
     states,
     student,
     teacher,
+    vocabulary,
 )
 from studylib.runs.budget import Budget, Took
 from studylib.store.run import Run
@@ -37,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "teacher": teacher,
     "states": states,
     "layers": layers,
+    "vocabulary": vocabulary,
     "cut": cut,
     "examples": examples,
     "lr_search": lr_search,

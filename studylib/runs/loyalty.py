@@ -1,4 +1,5 @@
-"""How near a student's distributions are to its teacher's at the gold answers of a test set."""
+"""How near a student's distributions are to its teacher's at the gold answers of a test set; of a
+student with a trimmed vocabulary, at those that are the same tokens for both."""
 
 from collections import defaultdict
 from itertools import islice
@@ -10,7 +11,7 @@ from studylib.core.progress import Progress
 from studylib.data import vocabulary
 from studylib.evaluation import metrics
 from studylib.models import parts
-from studylib.runs import budget, inputs, plan_parts
+from studylib.runs import budget, comparison, inputs, plan_parts
 from studylib.store.run import Run
 from studylib.store.store import Store
 
@@ -30,16 +31,16 @@ def plan(student: Run, teachers: Run, *, label: str) -> Run:
 @without_gradients()
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Over all tokens of a gold answer, and over all windows in which its context was asked."""
-    (student, tokenizer), (teacher, words) = (
-        inputs.load(store, run.needs[whose].needs["model"]) for whose in ("student", "teacher's")
-    )
-    inputs.check_vocabularies(run, tokenizer, words)
+    answered, source = run.needs["student"], run.needs["teacher's"].needs["model"]
+    student, tokenizer = inputs.load(store, answered.needs["model"])
+    teacher = comparison.teacher(answered, store, tokenizer, source)
     student_states, teacher_states = (
         load_file(store.path(run.needs[whose], "gold.safetensors"))
         for whose in ("student", "teacher's")
     )
-    size = vocabulary.size(tokenizer)
-    names = sorted(student_states, key=lambda name: int(name.partition(" ")[0]))
+    alike, size = comparison.split_alike(answered, store, source), vocabulary.size(tokenizer)
+    names = [name for name in student_states if alike is None or name.partition(" ")[2] in alike]
+    names = sorted(names, key=lambda name: int(name.partition(" ")[0]))
     loyalties: dict[str, list[float]] = defaultdict(list)
     for batch in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
         both = (

@@ -94,6 +94,16 @@ def base_of(run: Run | Input) -> Input:
     return base_of(next(run.needs[name] for name in leading if name in run.needs))
 
 
+def vocabulary_of(run: Run | Input) -> Run | None:
+    """The run that trimmed the vocabulary of a model, if one did."""
+    if isinstance(run, Input):
+        return None
+    trimmed = run.needs.get("vocabulary")
+    return trimmed or next(
+        (vocabulary_of(run.needs[name]) for name in ("init", "model") if name in run.needs), None
+    )
+
+
 def learning_rate(run: Run, result: Mapping | None = None) -> float:
     """The learning rate of a run: as planned, or as its search chose; missing where that is not
     known."""

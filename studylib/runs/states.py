@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from studylib.core.progress import Progress
-from studylib.models import loading
+from studylib.models import loading, trimming
 from studylib.models.precision import round_frozen
 from studylib.runs import budget, inputs, plan_parts
 from studylib.store.run import Input, Run
@@ -20,10 +20,12 @@ def plan(
     prompted: str,
     tokens: str,
     targets: str,
+    trimmed: Run | None,
     label: str,
 ) -> Run:
     """A teacher's hidden states on the training rows, at answer positions or at all; `text` are the
-    runs that the text to learn is of."""
+    runs that the text to learn is of. Where the student's vocabulary is `trimmed`, the teacher
+    reads the rows in the student's tokens."""
     parameters = {
         "train_prompt": prompted,
         "seed": setting.seed,
@@ -34,7 +36,8 @@ def plan(
     return Run(
         "states",
         parameters,
-        {"teacher": teacher, "train": setting.train, **text},
+        {"teacher": teacher, "train": setting.train, **text}
+        | ({"vocabulary": trimmed} if trimmed else {}),
         # scoring judges the teacher's answers
         plan_parts.versions_of(prompted, "teaching", "scoring"),
         label,
@@ -44,6 +47,9 @@ def plan(
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Write the states of all training rows, in shards."""
     model, tokenizer = inputs.load(store, run.needs["teacher"])
+    if "vocabulary" in run.needs:
+        tokenizer, ids = inputs.trimmed(store, run.needs["vocabulary"])
+        trimming.cut(model, ids)
     packed = inputs.rows(run, store, tokenizer, model)
     round_frozen(model.requires_grad_(False), run.parameters["precision"])
     teachers.store(

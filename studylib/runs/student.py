@@ -4,6 +4,7 @@ control, on gold answers alone."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from studylib.core.errors import StudyError
 from studylib.core.progress import Progress
 from studylib.methods import stages as method_stages
 from studylib.methods.stages import Stage
@@ -30,9 +31,10 @@ def plan(
     is learnt.
     """
     parsed = method_stages.parse(stages)
+    _check_vocabulary(init, parsed, label)
     needs = {"init": init, "train": setting.train, "dev": setting.dev}
     if supervisions:
-        needs |= supervisions[0].text(targets) | _taught_by(supervisions, parsed, targets)
+        needs |= supervisions[0].text(targets) | _taught_by(supervisions, parsed, targets, init)
         needs |= {
             f"examples {number}": examples.plan(
                 stages[number], init, supervisions[0], setting, targets=targets, label=label
@@ -51,14 +53,29 @@ def plan(
     return Run("student", parameters, needs, recipe, label)
 
 
+def _check_vocabulary(init: Run | Input, stages: Sequence[Stage], label: str) -> None:
+    """Raise StudyError for a trimmed vocabulary in a method that asks teacher and student."""
+    if plan_parts.vocabulary_of(init) is None:
+        return
+    for stage in stages:
+        if stage.makes_data:
+            raise StudyError(
+                f"{label}: {stage.name} asks teacher and student, whose vocabularies differ: take a"
+                " size with the whole vocabulary."
+            )
+
+
 PARTS = ("cutting", "divergences", "features", "objectives", "teaching", "training", "scoring")
 
 
 def _taught_by(
-    supervisions: Sequence[supervision.Supervision], stages: Sequence[Stage], targets: str
+    supervisions: Sequence[supervision.Supervision],
+    stages: Sequence[Stage],
+    targets: str,
+    init: Run | Input,
 ) -> dict[str, Run | Input]:
     """The teachers, where a loss compares the student with them, and their states, where cached
-    ones will do."""
+    ones will do, in the vocabulary of the student's `init`."""
     needs: dict[str, Run | Input] = {}
     for number, supervised_by in enumerate(supervisions, start=1):
         which = f" {number}" if number > 1 else ""
@@ -66,7 +83,9 @@ def _taught_by(
             needs[f"teacher{which}"] = supervised_by.teacher
         if tokens := method_stages.cached(stages):
             demonstration = method_stages.demonstration(stages)
-            needs[f"states{which}"] = supervised_by.states(tokens, targets, demonstration)
+            needs[f"states{which}"] = supervised_by.states(
+                tokens, targets, demonstration, plan_parts.vocabulary_of(init)
+            )
     if any(stage.prototype.signals.base for stage in stages):
         needs[supervision.BASE_TEACHER] = plan_parts.base_of(supervisions[0].teacher)
     return needs

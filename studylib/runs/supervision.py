@@ -19,7 +19,7 @@ from studylib.methods import stages as method_stages
 from studylib.methods.stages import Stage
 from studylib.methods.views import Served, Teacher
 from studylib.models import loading, lora, parts, prune
-from studylib.runs import answers, budget, inputs, plan_parts, states
+from studylib.runs import answers, budget, comparison, inputs, plan_parts, states
 from studylib.store.run import Input, Run
 from studylib.store.store import Store
 from studylib.training import loop, teachers
@@ -53,10 +53,16 @@ class Supervision:
             label=f"{self.label} answers",
         )
 
-    def states(self, tokens: str, targets: str, demonstration: str = "") -> Run:
+    def states(
+        self, tokens: str, targets: str, demonstration: str = "", trimmed: Run | None = None
+    ) -> Run:
         """The teacher's hidden states on the training rows, at answer positions or at all; where it
-        reads another `demonstration` than it is asked with, after that."""
-        named = ", ".join(filter(None, [f"states at {tokens} tokens", targets, demonstration]))
+        reads another `demonstration` than it is asked with, after that; where the student's
+        vocabulary is `trimmed`, in its tokens."""
+        words = f"vocabulary of {trimmed.parameters['tokens']}" if trimmed else ""
+        named = ", ".join(
+            filter(None, [f"states at {tokens} tokens", targets, demonstration, words])
+        )
         if named not in self.kept:
             self.kept[named] = states.plan(
                 self.teacher,
@@ -65,6 +71,7 @@ class Supervision:
                 prompted=demonstrations.with_demonstration(self.prompted, demonstration),
                 tokens=tokens,
                 targets=targets,
+                trimmed=trimmed,
                 label=f"{self.label} {named}",
             )
         return self.kept[named]
@@ -91,9 +98,7 @@ def _teacher(
     those it is watched by, `dev` (computed now). Several teach by the mean of their probabilities,
     or as a method says. Only where hidden states are compared does it stay: else its states and the
     head that makes logits of them are all that is needed."""
-    model, teacher_tokenizer = inputs.load(store, run.needs[need])
-    inputs.check_vocabularies(run, tokenizer, teacher_tokenizer)
-    model.eval()
+    model = comparison.teacher(run, store, tokenizer, run.needs[need]).eval()
     head = parts.output_of(model, vocabulary.size(tokenizer))
     online = any(stage.online for stage in method_stages.parse(run.parameters["stages"]))
     if online:

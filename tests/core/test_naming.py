@@ -94,6 +94,22 @@ def test_siblings_are_named_in_every_script(name):
     assert sizes.named(sizes.name("a-b", name)).sibling == name
 
 
+def test_a_size_names_layers_neurons_and_tokens():
+    assert sizes.size("24x768v16384") == sizes.Size(24, 768, 16384)
+    assert sizes.size("24v16384") == sizes.Size(24, None, 16384)
+    assert sizes.size("27>24x768v9") == sizes.Size(24, 768, 9, "27")
+    whole, fewer = sizes.size("24x768"), sizes.size("24x768v9")
+    assert whole.holds(fewer) and not fewer.holds(whole)
+    assert (whole.way, fewer.way) == ("layers and neurons", "layers and neurons and vocabulary")
+    assert fewer.title == "24 layers of 768 neurons, 9 tokens"
+
+
+@pytest.mark.parametrize("name", ["24x768v", "24v0", "24v9x768", "24x768v9v9"])
+def test_other_ways_to_write_them_are_refused(name):
+    with pytest.raises(StudyError, match="is no size of a student"):
+        sizes.size(name)
+
+
 @pytest.mark.parametrize("name", ["a-b", "1a", "a/b", "a\nb", "a ", "_a"])
 def test_a_sibling_is_letters_digits_dots_and_blanks(name):
     with pytest.raises(StudyError, match="is no size of a student"):

@@ -12,7 +12,7 @@ from studylib.analysis.figures import look
 from studylib.analysis.retention import BOUNDS, MARGIN, MODEL, PAPER, REPORTED, SETTING
 from studylib.core import sizes
 
-FILLS = {
+FILLS = {  # by what is cut; a vocabulary besides, whatever else
     "layers": "full",
     "layers and neurons": "none",
     "layers, in stages": "left",
@@ -80,7 +80,11 @@ def _curves(axis: Axes, students: pd.DataFrame, seeds: pd.DataFrame, side: str) 
             fmt=marker,
             markersize=5,
             color=colour,
-            fillstyle=FILLS[way] if several_ways else "none" if role == "control" else "full",
+            fillstyle=FILLS.get(way, "bottom")
+            if several_ways
+            else "none"
+            if role == "control"
+            else "full",
             label=f"{label}: {way}" if several_ways else label,
             **look.BARS,
         )

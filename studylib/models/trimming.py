@@ -1,9 +1,11 @@
 """A vocabulary trimmed to the tokens that texts use: a byte-level BPE tokenizer with fewer tokens,
-a model with their embeddings alone, and its untrimmed teacher's distribution over them.
+and a model with their embeddings alone.
 
-trimmed = vocabulary.trim(tokenizer, texts, 24_576)
-student = vocabulary.cut(model, trimmed.ids)
-target = vocabulary.bucket_log_probs(teacher_logits, trimmed.ids)
+trimmed = trimming.trim(tokenizer, texts, 24_576)
+student = trimming.cut(model, trimmed.ids)
+
+A teacher that is cut in the same way reads what its student reads, and its probabilities are those
+of the tokens that are left, given that the next is one of them.
 
 BPE applies, of all merges that a word allows, the first in its list, again and again. Merges inside
 a token do not depend on what stands beside it. So a token in any text is the result of the same
@@ -14,7 +16,7 @@ always stay, so every text is still encoded, in more tokens.
 Words with a token that is gone are split anew, and not always into the most frequent tokens that
 are left: the order of merges decides. `added` counts what that takes.
 
-Try it: python -m pytest tests/models/test_vocabulary.py
+Try it: python -m pytest tests/models/test_trimming.py
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ SETTINGS = (
 class Trimmed(NamedTuple):
     """A trimmed tokenizer, and the old id of each of its tokens: int64 (V',), rising."""
 
-    tokenizer: transformers.PreTrainedTokenizerFast
+    tokenizer: transformers.PreTrainedTokenizerBase
     ids: torch.Tensor
 
 
@@ -93,9 +95,8 @@ def trim(
         if len(kept) == size:
             break
     ordered = sorted(kept, key=old.__getitem__)
-    return Trimmed(
-        _rebuilt(tokenizer, state, ordered), torch.tensor([old[token] for token in ordered])
-    )
+    ids = torch.tensor([old[token] for token in ordered])
+    return Trimmed(_rebuilt(tokenizer, state, ordered), ids)
 
 
 def added(
@@ -116,30 +117,15 @@ def added(
     return after / before - 1
 
 
-def unreachable(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    trimmed: transformers.PreTrainedTokenizerBase,
-) -> list[str]:
-    """Tokens of a trimmed tokenizer that are never merged from bytes any more, though they were in
-    the full one: none, if the trimmed one is by `trim`."""
-    full, fewer = (words.backend_tokenizer.model for words in (tokenizer, trimmed))
-    return [
-        token
-        for token in sorted(trimmed.get_vocab())
-        if _values(full, token) == [token] != _values(fewer, token)
-    ]
-
-
 @without_gradients()
 def cut(model: transformers.PreTrainedModel, ids: torch.Tensor) -> transformers.PreTrainedModel:
-    """A copy of `model` with only the rows `ids` (V',) of its input and output embeddings.
+    """`model` itself, of whose input and output embeddings only the rows `ids` (V',) are left.
 
     Its configuration and generation configuration name the same tokens by their new ids; a token
     that is gone is named no more. Raises StudyError unless `ids` rise and are rows of the model.
     """
-    student = copy.deepcopy(model)
-    source: Any = student.get_input_embeddings()
-    output: Any = student.get_output_embeddings()
+    source: Any = model.get_input_embeddings()
+    output: Any = model.get_output_embeddings()
     rows = source.weight.shape[0]
     if not len(ids) or ids[0] < 0 or ids[-1] >= rows or not (ids.diff() > 0).all():
         raise StudyError(f"token ids of a cut model must rise within its {rows:,} rows.")
@@ -152,31 +138,15 @@ def cut(model: transformers.PreTrainedModel, ids: torch.Tensor) -> transformers.
     if output.bias is not None:
         output.bias = _rows(output.bias, ids)
     module: Any
-    for module in (student, student.base_model):
+    for module in (model, model.base_model):
         if hasattr(module, "vocab_size"):
             module.vocab_size = len(ids)
         if hasattr(module, "padding_idx"):
             module.padding_idx = source.padding_idx
-    student.config.vocab_size = len(ids)
-    for settings in (student.config, student.generation_config):
+    model.config.vocab_size = len(ids)
+    for settings in (model.config, model.generation_config):
         _rename(settings, new)
-    return student
-
-
-def bucket_log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (N, V'+1) in nats of the tokens `ids` (V',) and, last, of all others
-    together, by logits (N, V) over the full vocabulary.
-
-    Rows of V beyond the tokenizer's length count among the others: cut them off before. The bucket
-    of no token is -inf.
-    """
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    log_probs = wide.log_softmax(-1)  # (N, V)
-    ids = ids.to(logits.device)
-    others = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    others[ids] = False
-    bucket = log_probs[:, others].logsumexp(-1, keepdim=True)  # (N, 1)
-    return torch.cat([log_probs[:, ids], bucket], -1)
+    return model
 
 
 def _state(tokenizer: transformers.PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -272,11 +242,6 @@ def _renumber(step: dict[str, Any], new: Mapping[str, int]) -> None:
     for name in ("cls", "sep"):
         if name in step:
             step[name] = [step[name][0], new[step[name][0]]]
-
-
-def _values(model: Any, token: str) -> list[str]:
-    """The tokens that a BPE model makes of a token's text."""
-    return [piece.value for piece in model.tokenize(token)]
 
 
 def _rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.nn.Parameter:

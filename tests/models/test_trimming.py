@@ -3,6 +3,7 @@
 import json
 import random
 import unicodedata
+from copy import deepcopy
 from functools import cache
 
 import pytest
@@ -17,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from studylib.core.errors import StudyError
 from studylib.data import vocabulary as words
-from studylib.models import loading, vocabulary
+from studylib.models import loading, trimming
 
 SCRIPTS = {
     "Latin": "The quick brown fox jumps over the lazy dog; naïve façade, Łódź, Straße.\n\n  ok ",
@@ -89,8 +90,8 @@ def built(merges: list[tuple[str, str]], gone: str = "", **options: str) -> PreT
 
 
 @cache
-def trimmed(kind: str, size: int) -> vocabulary.Trimmed:
-    return vocabulary.trim(trained(kind), TEXTS[-1:], size)
+def trimmed(kind: str, size: int) -> trimming.Trimmed:
+    return trimming.trim(trained(kind), TEXTS[-1:], size)
 
 
 def again(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
@@ -121,7 +122,7 @@ def test_any_text_is_encoded_and_decoded_exactly(text, size):
 @pytest.mark.parametrize("kind", ["gpt2", "qwen2"])
 def test_a_vocabulary_that_is_not_trimmed_gives_the_same_ids(kind):
     full = trained(kind)
-    tokenizer, ids = vocabulary.trim(full, [], len(full))
+    tokenizer, ids = trimming.trim(full, [], len(full))
     assert ids.dtype == torch.int64 and ids.tolist() == list(range(len(full)))
     assert tokenizer.get_vocab() == full.get_vocab() and merges(tokenizer) == merges(full)
     assert words.text_ids(tokenizer, TEXTS) == words.text_ids(full, TEXTS)
@@ -141,14 +142,26 @@ def test_tokens_keep_their_order_and_are_reached_by_merges_of_kept_tokens(kind, 
         pairs == [pair for pair in merges(full) if {*pair, "".join(pair)} <= {*tokens}]
         and len(pairs) == size - SMALLEST
     )
-    assert vocabulary.unreachable(full, tokenizer) == []
+    assert unreachable(full, tokenizer) == []
+
+
+def unreachable(full, fewer) -> list[str]:
+    """Tokens of a trimmed tokenizer that are never merged from bytes any more, though they were in
+    the full one."""
+    before, after = (
+        lambda token, model=words.backend_tokenizer.model: [
+            piece.value for piece in model.tokenize(token)
+        ]
+        for words in (full, fewer)
+    )
+    return [t for t in sorted(fewer.get_vocab()) if before(t) == [t] != after(t)]
 
 
 def test_a_token_that_no_merge_reaches_is_named():
     full = built([("a", "b"), ("ab", "c")])
     tokens = full.backend_tokenizer.get_vocab(with_added_tokens=False)
     backend = Tokenizer(models.BPE(tokens, [("a", "b")]))
-    assert vocabulary.unreachable(full, wrapped(backend)) == ["abc"]
+    assert unreachable(full, wrapped(backend)) == ["abc"]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -164,14 +177,14 @@ def test_tokens_of_random_merges_are_reached(seed):
     full = built(list(pairs))
     texts = ["".join(draw.choices("abc", k=30)) for _ in range(20)]
     for size in range(SMALLEST, len(full), 3):
-        tokenizer, _ = vocabulary.trim(full, texts, size)
-        assert vocabulary.unreachable(full, tokenizer) == []
+        tokenizer, _ = trimming.trim(full, texts, size)
+        assert unreachable(full, tokenizer) == []
         assert [again(tokenizer, text) for text in texts] == texts
 
 
 def test_a_token_keeps_the_merges_that_its_text_takes_and_no_others():
     full = built([("b", "c"), ("a", "b"), ("ab", "c"), ("a", "bc")])
-    tokenizer, _ = vocabulary.trim(full, ["abc"], SMALLEST + 2)
+    tokenizer, _ = trimming.trim(full, ["abc"], SMALLEST + 2)
     assert merges(tokenizer) == [("b", "c"), ("a", "bc")]
     assert tokenizer.tokenize("abc") == ["abc"]
 
@@ -179,7 +192,7 @@ def test_a_token_keeps_the_merges_that_its_text_takes_and_no_others():
 def test_frequent_tokens_stay_and_of_equally_frequent_ones_the_older():
     full = built([("a", "b"), ("c", "d"), ("e", "f")])
     kept = [
-        merges(vocabulary.trim(full, texts, SMALLEST + 1).tokenizer)
+        merges(trimming.trim(full, texts, SMALLEST + 1).tokenizer)
         for texts in (["ef cd ef"], ["ef ab cd"], ["cd", "ef"], ["xyz"])
     ]
     assert kept == [[("e", "f")], [("a", "b")], [("c", "d")], [("a", "b")]]
@@ -187,7 +200,7 @@ def test_frequent_tokens_stay_and_of_equally_frequent_ones_the_older():
 
 def test_the_order_of_texts_does_not_matter():
     full = trained()
-    first, second = (vocabulary.trim(full, texts, 400) for texts in (TEXTS, reversed(TEXTS)))
+    first, second = (trimming.trim(full, texts, 400) for texts in (TEXTS, reversed(TEXTS)))
     assert torch.equal(first.ids, second.ids)
     states = [each.tokenizer.backend_tokenizer.to_str() for each in (first, second)]
     assert states[0] == states[1]
@@ -196,20 +209,20 @@ def test_the_order_of_texts_does_not_matter():
 def test_texts_whose_tokens_all_stay_are_split_as_before():
     full = trained()
     text = TEXTS[-1:]
-    tokenizer, ids = vocabulary.trim(full, text, 380)
+    tokenizer, ids = trimming.trim(full, text, 380)
     (before,), (after,) = words.text_ids(full, text), words.text_ids(tokenizer, text)
     assert set(before) <= set(ids.tolist()) and len(set(before)) > 8
     assert ids[after].tolist() == before
-    assert vocabulary.added(full, tokenizer, text) == 0
+    assert trimming.added(full, tokenizer, text) == 0
 
 
 def test_the_share_of_added_tokens_is_counted_on_what_the_merges_left_make():
     """Without `cd` its `c` goes to `bc`, which comes before `ab` in the list: three tokens."""
     full = built([("c", "d"), ("b", "c"), ("a", "b")])
-    tokenizer, _ = vocabulary.trim(full, ["ab", "bc"], SMALLEST + 2)
+    tokenizer, _ = trimming.trim(full, ["ab", "bc"], SMALLEST + 2)
     assert full.tokenize("abcd") == ["ab", "cd"]
     assert tokenizer.tokenize("abcd") == ["a", "bc", "d"]
-    assert vocabulary.added(full, tokenizer, ["abcd", "ab"]) == pytest.approx(1 / 3)
+    assert trimming.added(full, tokenizer, ["abcd", "ab"]) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "qwen2"])
@@ -241,7 +254,7 @@ def test_tokens_that_a_tokenizer_puts_around_text_get_their_new_ids():
     ends = [(token, backend.token_to_id(token)) for token in ("<s>", "</s>")]
     backend.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
     backend.enable_padding(pad_id=backend.token_to_id("<pad>"), pad_token="<pad>", length=9)
-    tokenizer, ids = vocabulary.trim(wrapped(backend), [], SMALLEST)
+    tokenizer, ids = trimming.trim(wrapped(backend), [], SMALLEST)
     assert min(ids[-3:].tolist()) > SMALLEST
     padded = tokenizer.convert_ids_to_tokens(tokenizer.backend_tokenizer.encode("a").ids)
     assert sorted(padded) == sorted(["<s>", "a", "</s>", *["<pad>"] * 6])
@@ -254,19 +267,20 @@ def test_a_tokenizer_that_lacks_bytes_loses_the_same_characters():
     )
     full = built([("a", "b"), ("c", "d")], gone=gone)
     assert len(full) == SMALLEST
-    tokenizer, _ = vocabulary.trim(full, [], SMALLEST - 1)
+    tokenizer, _ = trimming.trim(full, [], SMALLEST - 1)
     assert again(tokenizer, "ab\x04cd\x1dé") == again(full, "ab\x04cd\x1dé") == "abcdé"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_is_not_cut_has_the_same_loss(family):
     full = trained()
-    tokenizer, ids = vocabulary.trim(full, TEXTS, len(full))
+    tokenizer, ids = trimming.trim(full, TEXTS, len(full))
     net = model(family, vocab_size=len(full))
     tokens = torch.tensor(words.text_ids(tokenizer, TEXTS[:1]))
     with torch.no_grad():
         losses = [
-            each(input_ids=tokens, labels=tokens).loss for each in (net, vocabulary.cut(net, ids))
+            each(input_ids=tokens, labels=tokens).loss
+            for each in (net, trimming.cut(deepcopy(net), ids))
         ]
     assert torch.equal(*losses)
 
@@ -276,8 +290,7 @@ def test_a_model_that_is_not_cut_has_the_same_loss(family):
 def test_a_cut_model_has_the_rows_of_its_tokens(family, tied, tmp_path):
     full, (tokenizer, ids) = trained(), trimmed("gpt2", 300)
     net = model(family, vocab_size=len(full) + 5, tie_word_embeddings=tied)
-    before = {name: weight.clone() for name, weight in net.named_parameters()}
-    student = vocabulary.cut(net, ids)
+    student = trimming.cut(deepcopy(net), ids)
     ends = student.get_input_embeddings(), student.get_output_embeddings()
     assert torch.equal(ends[0].weight, net.get_input_embeddings().weight[ids])
     assert torch.equal(ends[1].weight, net.get_output_embeddings().weight[ids])
@@ -287,7 +300,6 @@ def test_a_cut_model_has_the_rows_of_its_tokens(family, tied, tmp_path):
     with torch.no_grad():
         logits = student(input_ids=tokens).logits
         torch.testing.assert_close(logits, net(input_ids=ids[tokens]).logits[..., ids])
-    assert all(torch.equal(before[name], weight) for name, weight in net.named_parameters())
     loading.save(student, tokenizer, tmp_path)
     loaded, _ = loading.load_folder(tmp_path)
     with torch.no_grad():
@@ -303,14 +315,13 @@ def test_configurations_name_the_same_tokens(family):
     net.generation_config = GenerationConfig(
         eos_token_id=[full.eos_token_id, gone, full.pad_token_id], bos_token_id=gone
     )
-    student = vocabulary.cut(net, ids)
+    student = trimming.cut(deepcopy(net), ids)
     assert student.config.vocab_size == 300
     for role in ROLES:
         assert getattr(student.config, f"{role}_id") == getattr(tokenizer, f"{role}_id")
     generation = student.generation_config
     assert generation.eos_token_id == [tokenizer.eos_token_id, tokenizer.pad_token_id]
     assert (generation.bos_token_id, generation.pad_token_id) == (None, None)
-    assert net.config.vocab_size == len(full) + 5 and net.config.eos_token_id == full.eos_token_id
     padding = student.get_input_embeddings().padding_idx
     assert padding == (None if family == "gpt_neox" else tokenizer.pad_token_id)
 
@@ -318,7 +329,7 @@ def test_configurations_name_the_same_tokens(family):
 def test_a_frozen_embedding_stays_frozen_and_others_learn():
     net = model("llama", vocab_size=len(trained()), tie_word_embeddings=False)
     net.get_input_embeddings().weight.requires_grad_(False)
-    student = vocabulary.cut(net, trimmed("gpt2", 300).ids)
+    student = trimming.cut(deepcopy(net), trimmed("gpt2", 300).ids)
     assert not student.get_input_embeddings().weight.requires_grad
     assert student.get_output_embeddings().weight.requires_grad
 
@@ -328,38 +339,19 @@ def test_a_bias_of_the_output_is_cut():
     head = torch.nn.Linear(32, len(trained()))
     net.set_output_embeddings(head)
     ids = trimmed("gpt2", 300).ids
-    assert torch.equal(vocabulary.cut(net, ids).get_output_embeddings().bias, head.bias[ids])
-
-
-def test_the_bucket_is_the_sum_of_all_others():
-    logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * 4
-    ids = torch.tensor([0, 3, 4, 17, 39])
-    log_probs = vocabulary.bucket_log_probs(logits, ids)
-    probs = logits.double().softmax(-1)
-    others = [number for number in range(40) if number not in ids.tolist()]
-    assert log_probs.shape == (5, 6) and log_probs.dtype == torch.float32
-    torch.testing.assert_close(log_probs[:, :5].double().exp(), probs[:, ids])
-    torch.testing.assert_close(log_probs[:, 5].double().exp(), probs[:, others].sum(-1))
-    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(5))
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_a_bucket_of_next_to_nothing_keeps_its_logarithm(dtype):
-    """1 minus the kept probabilities would be 0, or below."""
-    logits = torch.tensor([[1000.0, 800.0, 800.0, -1000.0], [-500.0, 0.0, 0.0, -500.0]])
-    log_probs = vocabulary.bucket_log_probs(logits.to(dtype), torch.tensor([0, 3]))
-    log2 = torch.tensor(2.0).log().item()
-    expected = torch.tensor(
-        [[0, -2000, log2 - 200], [-500 - log2, -500 - log2, 0]], dtype=torch.float32
+    assert torch.equal(
+        trimming.cut(deepcopy(net), ids).get_output_embeddings().bias, head.bias[ids]
     )
-    torch.testing.assert_close(log_probs, expected)
 
 
-def test_the_bucket_of_no_token_is_empty():
-    logits = torch.randn(3, 7)
-    log_probs = vocabulary.bucket_log_probs(logits, torch.arange(7))
-    torch.testing.assert_close(log_probs[:, :7], logits.log_softmax(-1))
-    assert (log_probs[:, 7] == -torch.inf).all()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cut_teacher_says_how_likely_a_kept_token_is_among_those_that_are_kept(family):
+    net, ids = model(family, vocab_size=len(trained())), trimmed("gpt2", 300).ids
+    tokens = torch.randint(300, [2, 9], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = net(ids[tokens]).logits.softmax(-1)[..., ids]
+        kept = trimming.cut(net, ids)(tokens).logits.softmax(-1)
+    torch.testing.assert_close(kept, whole / whole.sum(-1, keepdim=True))
 
 
 def other_kinds() -> dict[str, PreTrainedTokenizerFast]:
@@ -379,24 +371,24 @@ def other_kinds() -> dict[str, PreTrainedTokenizerFast]:
 @pytest.mark.parametrize("kind", ["unigram", "byte fallback", "word ends"])
 def test_other_tokenizers_are_refused(kind):
     with pytest.raises(StudyError, match="only a byte-level BPE tokenizer can be trimmed"):
-        vocabulary.trim(other_kinds()[kind], ["a"], 2)
+        trimming.trim(other_kinds()[kind], ["a"], 2)
 
 
 def test_impossible_sizes_are_refused():
     full = trained()
     with pytest.raises(StudyError, match="260 tokens is too small: 261 byte and special tokens"):
-        vocabulary.trim(full, TEXTS, 260)
+        trimming.trim(full, TEXTS, 260)
     with pytest.raises(StudyError, match=f"{len(full) + 1} tokens: the tokenizer has {len(full)}"):
-        vocabulary.trim(full, TEXTS, len(full) + 1)
+        trimming.trim(full, TEXTS, len(full) + 1)
 
 
 def test_texts_without_tokens_add_none_that_can_be_counted():
     with pytest.raises(StudyError, match="texts without a token"):
-        vocabulary.added(trained(), trained(), [""])
+        trimming.added(trained(), trained(), [""])
 
 
 @pytest.mark.parametrize("ids", [[], [-1, 2], [3, 2], [2, 2], [5, 700]], ids=str)
 def test_ids_that_are_no_rising_rows_are_refused(ids):
     net = model("llama", vocab_size=700)
     with pytest.raises(StudyError, match="must rise within its 700 rows"):
-        vocabulary.cut(net, torch.tensor(ids, dtype=torch.long))
+        trimming.cut(deepcopy(net), torch.tensor(ids, dtype=torch.long))
