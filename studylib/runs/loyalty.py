@@ -38,8 +38,12 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         load_file(store.path(run.needs[whose], "gold.safetensors"))
         for whose in ("student", "teacher's")
     )
-    alike, size = comparison.split_alike(answered, store, source), vocabulary.size(tokenizer)
-    names = [name for name in student_states if alike is None or name.partition(" ")[2] in alike]
+    comparable, size = comparison.split_alike(answered, store, source), vocabulary.size(tokenizer)
+    names = [
+        name
+        for name in student_states
+        if comparable is None or name.partition(" ")[2] in comparable
+    ]
     names = sorted(names, key=lambda name: int(name.partition(" ")[0]))
     loyalties: dict[str, list[float]] = defaultdict(list)
     for batch in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):

@@ -20,7 +20,7 @@ SIZES = [f"3x16v{TOKENS}", "3x16"]
 
 
 @pytest.fixture(scope="module")
-def made(raw, tmp_path_factory):
+def trimmed_study(raw, tmp_path_factory):
     """A study of a student with the whole vocabulary and one with fewer tokens."""
     plan = planned(raw, sizes=SIZES, from_base=[], eval_prompts=["zero-shot"])
     store = Store(tmp_path_factory.mktemp("home"))
@@ -42,8 +42,8 @@ def states_of(store, run):
     return CachedStates(store.path(run.needs["states"]).glob("states-*.safetensors"))
 
 
-def test_the_tokens_of_the_training_text_are_kept(made):
-    plan, store = made
+def test_the_tokens_of_the_training_text_are_kept(trimmed_study):
+    plan, store = trimmed_study
     run = of(plan, "vocabulary")
     trimmed = inputs.trimmed(store, run)
     texts = {q.context for q in inputs.questions(run.needs["train"])}
@@ -54,8 +54,8 @@ def test_the_tokens_of_the_training_text_are_kept(made):
     assert store.result(run)["facts"]["added"] == 0
 
 
-def test_the_student_has_the_rows_of_these_tokens_and_is_planned_so(made):
-    plan, store = made
+def test_the_student_has_the_rows_of_these_tokens_and_is_planned_so(trimmed_study):
+    plan, store = trimmed_study
     run = of(plan, "cut")
     model, tokens = inputs.load(store, run)
     whole, _ = inputs.load(store, of(plan, "cut", trimmed=False))
@@ -66,8 +66,8 @@ def test_the_student_has_the_rows_of_these_tokens_and_is_planned_so(made):
     assert parts.parameters(model)["total"] == kinds.took(SHARED, run).parameters
 
 
-def test_the_teachers_states_are_those_of_the_same_tokens_by_their_old_ids(made):
-    plan, store = made
+def test_the_teachers_states_are_those_of_the_same_tokens_by_their_old_ids(trimmed_study):
+    plan, store = trimmed_study
     run = of(plan, "student")
     model, tokens = inputs.load(store, run.needs["init"])
     pack, *_ = inputs.rows(run, store, tokens, model)
@@ -83,8 +83,8 @@ def test_the_teachers_states_are_those_of_the_same_tokens_by_their_old_ids(made)
     torch.testing.assert_close(stored[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_teacher_says_how_likely_kept_tokens_are_among_themselves(made):
-    plan, store = made
+def test_the_teacher_says_how_likely_kept_tokens_are_among_themselves(trimmed_study):
+    plan, store = trimmed_study
     run = of(plan, "student")
     _, tokens = inputs.load(store, run.needs["init"])
     teacher = comparison.teacher(run, store, tokens, run.needs["teacher"])
@@ -98,8 +98,8 @@ def test_the_teacher_says_how_likely_kept_tokens_are_among_themselves(made):
     )
 
 
-def test_every_question_is_answered_and_compared(made):
-    plan, store = made
+def test_every_question_is_answered_and_compared(trimmed_study):
+    plan, store = trimmed_study
     table = rows.rows(plan, store)
     students = table[table.student.str.endswith(f"v{TOKENS}")]
     assert len(students) and students.f1.notna().all() and students.loyalty.notna().all()
@@ -113,13 +113,13 @@ def test_loyalty_leaves_out_answers_that_are_split_anew(raw, tmp_path):
     compared = json.loads(store.path(run, "loyalty.json").read_text())
     _, tokens = inputs.load(store, run.needs["student"].needs["model"])
     test = inputs.questions(run.needs["student"].needs["test"])
-    alike = {
+    same = {
         q.id
         for q in test
         if len(words.text_ids(tokens, [" " + q.answers[0][0]])[0])
         == len(words.text_ids(tokenizer(), [" " + q.answers[0][0]])[0])
     }
-    assert set(compared) == alike < {q.id for q in test} and alike
+    assert set(compared) == same < {q.id for q in test} and same
     assert rows.rows(plan, store).loyalty.isna().any()
 
 
@@ -142,8 +142,8 @@ def test_a_method_that_asks_both_is_refused(raw):
         planned(raw, sizes=["3v900"], from_base=[], stages=stages)
 
 
-def test_another_vocabulary_is_refused(made):
-    plan, store = made
+def test_another_vocabulary_is_refused(trimmed_study):
+    plan, store = trimmed_study
     run = of(plan, "student")
     with pytest.raises(StudyError, match="have different vocabularies"):
         comparison.teacher(run, store, tokenizer(), run.needs["teacher"])
