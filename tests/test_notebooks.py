@@ -34,6 +34,7 @@ OUTPUTS = [  # of the smoke profile of the capacity gap
     "learning.csv",
     "learning.png",
     "learning.svg",
+    "pooled.csv",
     "rates.md",
     "results.csv",
     "retention.csv",

@@ -72,9 +72,11 @@ def capacity_conclusion(
     costs: pd.DataFrame,
     eval_prompt: str,
     claimed: pd.DataFrame | None = None,
+    pooled: pd.DataFrame | None = None,
 ) -> str:
-    """What the tables say about the 90 % margin, about student and control, and about what answers
-    cost, in a few sentences a family, test set and way of cutting.
+    """What the tables say about the 90 % margin, about student and control (also of all sizes
+    `pooled`), and about what answers cost, in a few sentences a family, test set and way of
+    cutting.
 
     Claims (`claims`) rest on untouched questions alone (`claimed`, or those lines of `kept` that
     are of none else). Without intervals nothing is claimed, and the estimates are named as such.
@@ -92,6 +94,9 @@ def capacity_conclusion(
             "answered": "student" in set(group.role),
             "ways": _ways(*(_lines(lines, family=family, test_set=test) for lines in models)),
             "contrasts": _grouped(_lines(differences, family=family, test_set=test), "contrast"),
+            "pooled": []
+            if pooled is None
+            else _lines(pooled, family=family, test_set=test).to_dict("records"),
         }
         for (family, test), group in main.groupby(["family", "test_set"], sort=False)
     ]

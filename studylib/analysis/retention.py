@@ -143,8 +143,8 @@ def _intervals(model: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
         return {}
     *scores, confidence = values[:, 0]
     reference = values[[measured.index(metric) for metric in KEPT], 1]
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1) == np.arange(BINS)[:, None, None]
-    gaps = bins * (confidence - scores[measured.index("exact_match")])  # (bin, S, n)
+    right = scores[measured.index("exact_match")]
+    gaps = statistics.calibration_gaps(confidence, right, BINS)  # (bin, S, n)
     parts = np.concatenate([scores, reference, gaps])
     drawn = 100 * statistics.bootstrap(parts, clusters).T  # (part, repeats)
     samples = dict(zip(measured, drawn, strict=False))

@@ -169,7 +169,13 @@ def calibration_error(
 
     Guo et al. (2017), §2, from memory.
     """
-    stated, true = np.asarray(probabilities), np.asarray(right)
-    which = np.minimum((stated * bins).astype(int), bins - 1)
-    # a bin's size cancels out
-    return float(np.abs(np.bincount(which, stated - true, bins)).sum() / len(stated))
+    gaps = calibration_gaps(np.asarray(probabilities), np.asarray(right), bins)
+    return float(np.abs(gaps.mean(-1)).sum())  # a bin's size cancels out
+
+
+def calibration_gaps(probabilities: np.ndarray, right: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Probability − right (bins, ...) of answers (...), in the bin of the probability, 0 in others.
+    The absolute means of the bins sum up to the calibration error."""
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    inside = which == np.arange(bins).reshape(-1, *[1] * which.ndim)
+    return inside * (probabilities - right)

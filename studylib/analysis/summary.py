@@ -44,13 +44,14 @@ def capacity_gap(
     eval_prompt: str,
     origin: Origin,
     claimed: pd.DataFrame | None = None,
+    pooled: pd.DataFrame | None = None,
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts,
-    `costs` what answers cost, `law` the best teachers of siblings, `shipped` the scores of models
-    before any training, `origin` what its numbers come from, `claimed` the comparison on untouched
-    questions (`retention.on_untouched`)."""
+    `pooled` those of all sizes together, `costs` what answers cost, `law` the best teachers of
+    siblings, `shipped` the scores of models before any training, `origin` what its numbers come
+    from, `claimed` the comparison on untouched questions (`retention.on_untouched`)."""
     besides = rates.differences(origin.rates)
-    results = conclusions.capacity_conclusion(kept, gained, costs, eval_prompt, claimed)
+    results = conclusions.capacity_conclusion(kept, gained, costs, eval_prompt, claimed, pooled)
     bases = {"bases": tables.bases(shipped)} if len(shipped) else {}
     return origin.texts(
         kept,

@@ -163,7 +163,36 @@ def contrast_cells(table: pd.DataFrame) -> pd.DataFrame:
     title = table.contrast.iloc[0] if table.contrast.nunique() == 1 else "difference"
     names = ("family", "contrast", *always, "teacher", "objective")
     named = table.assign(size=table.student.map(sizes.written))
-    return _differences(table, varying(named, names, always), f"{title}, F1")
+    cells = _differences(table, varying(named, names, always), f"{title}, F1")
+    return _likeness(table, cells) if table.loyalty.notna().any() else cells
+
+
+def pooled_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Students minus controls of all sizes together (`contrasts.pooled`), every cell as text."""
+    named = varying(table, ("family", "test_set", "models"), ("test_set", "models"))
+    cells = named.rename(columns=IDENTITY | {"models": "pairs"})
+    cells["F1"] = _spanned(table, "difference", "")
+    cells["p"] = table.p.map(formats.probability)
+    cells["MDE"] = table.detectable.map(formats.number)
+    return _likeness(table, cells)
+
+
+def _likeness(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with what students differ by from their controls besides."""
+    named = {"loyalty": "loyalty", "calibration": "calibration error"}
+    return cells.assign(
+        **{title: _spanned(table, name, f"{name}_") for name, title in named.items()}
+    )
+
+
+def _spanned(table: pd.DataFrame, name: str, bound: str) -> list[str]:
+    """Differences with their intervals, a dash where there is none."""
+    return [
+        f"{formats.signed(value)}{formats.span(low, high)}" if value == value else "–"
+        for value, low, high in zip(
+            table[name], table[f"{bound}low"], table[f"{bound}high"], strict=True
+        )
+    ]
 
 
 def prompting(table: pd.DataFrame) -> str:
@@ -188,9 +217,7 @@ def _tested(table: pd.DataFrame, cells: pd.DataFrame) -> str:
 def _differences(table: pd.DataFrame, named: pd.DataFrame, difference: str) -> pd.DataFrame:
     """Differences with their intervals and tests beside what they are of, every cell as text."""
     cells = named.rename(columns=IDENTITY)
-    cells[difference] = table.difference.map(formats.signed) + [
-        formats.span(*pair) for pair in zip(table.low, table.high, strict=True)
-    ]
+    cells[difference] = _spanned(table, "difference", "")
     cells["p"] = table.p.map(formats.probability)
     cells["p, Holm"] = table.p_holm.map(formats.probability).mask(table.primary, "primary")
     cells["MDE"] = table.detectable.map(formats.number)

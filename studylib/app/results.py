@@ -119,17 +119,23 @@ class Source:
 
 def _capacity_gap(source: Source) -> Results:
     rows, kept, mode = source.rows, source.kept, source.train_prompts[0]
-    gained, bases = contrasts.contrasts(rows), retention.bases(rows)
+    gained, pooled, bases = contrasts.contrasts(rows), contrasts.pooled(rows), retention.bases(rows)
     timing = study.timing(source.plan, rows, folder=source.folder)
     untouched = retention.on_untouched(rows, kept)
     costs = cost.pareto(roles.named(timing, source.plan.arms))
     law, sweep = teacher_sizes.law(rows), teacher_sizes.sweep(rows)
     return source.compared(
-        {"timing": timing, "contrasts": gained, "untouched": untouched}
+        {"timing": timing, "contrasts": gained, "pooled": pooled, "untouched": untouched}
         | ({"bases": bases} if len(bases) else {}),
-        summary.capacity_gap(kept, gained, costs, law, bases, mode, source.origin, untouched),
+        summary.capacity_gap(
+            kept, gained, costs, law, bases, mode, source.origin, untouched, pooled
+        ),
         figures.capacity_gap(kept, source.seeds, costs, sweep, source.curves, mode),
-        {"contrasts": tables.contrast_cells(gained), "bases": tables.base_cells(bases)},
+        {
+            "contrasts": tables.contrast_cells(gained),
+            "pooled": tables.pooled_cells(pooled),
+            "bases": tables.base_cells(bases),
+        },
     )
 
 

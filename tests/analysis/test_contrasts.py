@@ -206,3 +206,72 @@ def test_only_the_first_test_set_has_a_primary_line():
         ["near", "zero-shot", "fine-tuned"]
     ]
     assert len(lines) == 8 and not contrasts.contrasts(pd.concat(frames)).primary.any()
+
+
+def pair(depth, gain, *, seed=0, loyalty=0.1, **more):
+    """A student and its control, 40 articles of four questions: F1 apart by the gain, EM, loyalty
+    and probability by chance."""
+    rng = np.random.default_rng(depth)
+    near, right = rng.random(160), rng.integers(0, 2, (2, 160)).astype(float)
+    both = {"depth": depth, "articles": 40, "seed": seed, **more}
+    student, control = (
+        rows(role, 0.5 + added, **both).assign(
+            loyalty=near + nearer, exact_match=correct, probability=rng.random(160)
+        )
+        for role, added, nearer, correct in (
+            ("student", gain, loyalty, right[0]),
+            ("control", 0.0, 0.0, right[1]),
+        )
+    )
+    return student, control
+
+
+def test_all_sizes_together_are_the_mean_of_each_question():
+    rng = np.random.default_rng(1)
+    gains = rng.normal(0.02, 0.2, (2, 160))
+    models = [
+        model for depth, gain in zip((5, 3), gains, strict=True) for model in pair(depth, gain)
+    ]
+    (line,) = contrasts.pooled(pd.concat(models)).itertuples()
+    mean, clusters = 100 * gains.mean(0), np.repeat(np.arange(40), 4)
+    assert (line.models, line.n, line.articles, line.seeds) == (2, 160, 40, 1)
+    assert line.difference == pytest.approx(mean.mean())
+    _, error = statistics.clustered_error(mean, clusters)
+    assert (line.low, line.high) == pytest.approx(
+        (mean.mean() - 1.96 * error, mean.mean() + 1.96 * error), abs=0.1 * error
+    )
+    p = statistics.sign_flip(mean, clusters, np.random.default_rng(0))
+    assert line.p == pytest.approx(p, abs=0.02)
+    each = contrasts.contrasts(pd.concat(models))
+    assert line.difference == pytest.approx(each.difference.mean())
+    assert line.loyalty == pytest.approx(each.loyalty.mean())
+    assert line.calibration == pytest.approx(each.calibration.mean())
+    assert line.detectable < each.detectable.min()
+
+
+def test_one_pair_alone_and_students_of_base_init_are_not_pooled():
+    assert contrasts.pooled(pd.concat(pair(5, 0.1))).empty
+    models = [*pair(5, 0.1), *(model.assign(init="base") for model in pair(3, 0.1))]
+    assert contrasts.pooled(pd.concat(models)).empty
+
+
+def test_nearness_and_calibration_stand_beside_the_difference():
+    student, control = pair(5, 0.1)
+    line = contrasts.contrasts(pd.concat([student, control])).iloc[0]
+    assert line.loyalty == pytest.approx(10) and line.loyalty_low == pytest.approx(10)
+    errors = [
+        100 * statistics.calibration_error(model.probability, model.exact_match)
+        for model in (student, control)
+    ]
+    assert line.calibration == pytest.approx(errors[0] - errors[1])
+    assert line.calibration_low < line.calibration < line.calibration_high
+
+
+def test_questions_without_a_loyalty_are_left_out_of_it_alone():
+    loyalty = np.where(np.arange(160) < 120, 0.1, np.nan)
+    student, control = pair(5, 0.1, loyalty=loyalty)
+    control.loyalty = control.loyalty.where(np.arange(160) < 120)
+    line = contrasts.contrasts(pd.concat([student, control])).iloc[0]
+    assert line.n == 160 and line.loyalty == pytest.approx(10)
+    none = [model.assign(loyalty=np.nan) for model in (student, control)]
+    assert np.isnan(contrasts.contrasts(pd.concat(none)).iloc[0].loyalty)
