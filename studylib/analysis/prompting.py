@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import contrasts, pairing, retention, statistics
-from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN
+from studylib.core.labels import BASE, FINE_TUNED, FINE_TUNED_SHOWN
 
 WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
 ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
+UNTRAINED = "in asking, before any training"
 DISTILLED = "context distillation"
 DISTILLED_SHOWN = "context distillation, with a demonstration in asking"
 APART = ("apart", "apart_low", "apart_high")
@@ -71,9 +72,11 @@ def _prompting(
     """Those lines, not yet corrected for their number."""
     lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
     for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
-        for role in ("student", "teacher"):
-            models = group[group.role == role].groupby(["teacher", "train_prompt", "eval_prompt"])
-            ways = {way: model for way, model in models}
+        for role in ("student", "teacher", BASE):
+            # of models as they come from outside siblings are left out
+            models = group[(group.role == role) & ((role != BASE) | (group.student == ""))]
+            each = models.groupby(["teacher", "train_prompt", "eval_prompt"])
+            ways = {way: model for way, model in each}
             for contrast, name, way, other in _ways(train_prompts, eval_prompts):
                 if {way, other} <= ways.keys() and set(ways[way].seed) & set(ways[other].seed):
                     lines.append(
@@ -96,6 +99,8 @@ def _ways(
         for mode, other in product(train_prompts, eval_prompts[number + 1 :]):
             name = f"trained {mode}: asked {other}, not {first}"
             yield contrast, name, (FINE_TUNED, mode, other), (FINE_TUNED, mode, first)
+    untrained = f"asked {last}, not {plain}"
+    yield UNTRAINED, untrained, ("", "", last), ("", "", plain)
     for mode in eval_prompts:
         name = f"asked {mode}: trained {last}, not {plain}"
         yield TRAINING, name, (FINE_TUNED, last, mode), (FINE_TUNED, plain, mode)

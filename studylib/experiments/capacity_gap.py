@@ -24,7 +24,7 @@ from studylib.experiments.config import (
     Stages,
     check_distributions,
 )
-from studylib.experiments.families import Family, check_teachers, families
+from studylib.experiments.families import Family, ask_bases, check_teachers, families
 from studylib.experiments.plans import Plan
 from studylib.methods import stages as method_stages
 from studylib.runs import plan_parts
@@ -147,7 +147,7 @@ class CapacityGap(SinglePrompt):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
-        self._ask_bases(plan)
+        ask_bases(self, plan, self.base_prompts)
         for family in families(self, plan, self.train_prompt):
             models = {}
             for arm in self._arms():
@@ -182,24 +182,6 @@ class CapacityGap(SinglePrompt):
             for init, main in ((PRETRAINED, siblings), (FINE_TUNED, self.sizes)):
                 sizes = [size for size in self.alternative.sizes if size in main]
                 yield Arm(OTHER_LOSSES, init, sizes, stages, training.targets)
-
-    def _ask_bases(self, plan: Plan) -> None:
-        """Put every family and sibling as it comes from outside into the plan, asked with the first
-        seed's demonstration."""
-        blank = dict.fromkeys(("teacher", "targets", "objective", "train_prompt"), "")
-        for family, reference in self.families.items():
-            for size, model in {"": reference, **self.siblings.get(family, {})}.items():
-                student = core_sizes.name(family, size) if size else ""
-                called = {
-                    "family": family,
-                    "student": student,
-                    "role": BASE,
-                    "init": PRETRAINED,
-                    "seed": self.seeds[0],
-                    "steps": 0,
-                } | blank
-                title = f"{student or family} as shipped"
-                plan.ask(plan_parts.base_model(model), called, self.base_prompts, title)
 
 
 def _sizes_of(arm: Arm, family: Family) -> list[int | str]:

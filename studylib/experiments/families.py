@@ -211,6 +211,24 @@ def check_teachers(teachers: Sequence[int | str], student: int | str) -> None:
             raise StudyError(f"teacher_sizes: {written} is no larger than its student, {student}.")
 
 
+def ask_bases(experiment: Experiment, plan: Plan, modes: Sequence[str]) -> None:
+    """Put every family and sibling as it comes from outside into the plan, asked in these ways with
+    the first seed's demonstration."""
+    blank = dict.fromkeys(("teacher", "targets", "objective", "train_prompt"), "")
+    for family, reference in experiment.families.items():
+        for size, model in {"": reference, **experiment.siblings.get(family, {})}.items():
+            student = core_sizes.name(family, size) if size else ""
+            called = {
+                "family": family,
+                "student": student,
+                "role": BASE,
+                "init": PRETRAINED,
+                "seed": experiment.seeds[0],
+                "steps": 0,
+            } | blank
+            plan.ask(plan_parts.base_model(model), called, modes, f"{student or family} as shipped")
+
+
 def families(experiment: Experiment, plan: Plan, train_prompt: str) -> Iterator[Family]:
     """Every family with every seed, its teacher, trained with this prompt, in the plan."""
     for name, seed in product(experiment.families, experiment.seeds):

@@ -8,7 +8,7 @@ from studylib.core.checks import check_lists
 from studylib.core.errors import StudyError
 from studylib.core.labels import FINE_TUNED, FINE_TUNED_SHOWN
 from studylib.experiments.config import Experiment, Prompt, Size, check_distributions
-from studylib.experiments.families import families
+from studylib.experiments.families import ask_bases, families
 from studylib.experiments.plans import Plan
 
 
@@ -17,7 +17,8 @@ class PromptingMode(Experiment):
     in every way of `train_prompts` and asked in every way of `eval_prompts`.
 
     By context distillation a student that is trained in the first way learns what the teacher of
-    the last way says in that way.
+    the last way says in that way. Families and siblings are asked as they come, too, in the first
+    and in the last way.
     """
 
     size: Size
@@ -38,6 +39,7 @@ class PromptingMode(Experiment):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
+        ask_bases(self, plan, [self.train_prompts[0], self.train_prompts[-1]])
         ways = (families(self, plan, prompt) for prompt in self.train_prompts)
         for several in zip(*ways, strict=True):
             supervised = [(family, family.supervision, FINE_TUNED) for family in several]

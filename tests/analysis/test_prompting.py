@@ -107,3 +107,17 @@ def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others
     )
     assert kinds.apart_low["what"] < 10 < kinds.apart_high["what"] < kinds.apart_low["what"] + 4
     assert np.isnan(kinds.apart["1 word"]), "there are no others"
+
+
+def test_what_a_demonstration_is_worth_before_any_training_is_of_base_models_without_siblings():
+    asked = ["zero-shot", "one-shot"]
+    blank = dict(teacher="", train_prompt="", role="base", init="pretrained")
+    base = [
+        rows("teacher", f1, eval_prompt=mode, articles=40).assign(student=student, **blank)
+        for student, scores in (("", (0.1, 0.3)), ("f-small", (0.1, 0.9)))
+        for mode, f1 in zip(asked, scores, strict=True)
+    ]
+    worth = prompting.prompting(pd.concat(base), asked, asked)
+    assert worth.contrast.tolist() == [prompting.UNTRAINED]
+    assert worth.ways.tolist() == ["asked one-shot, not zero-shot"]
+    assert worth.difference.tolist() == pytest.approx([20]) and not worth.primary.any()

@@ -321,7 +321,9 @@ def test_teacher_and_student_are_trained_in_every_way_and_asked_in_all(raw):
             ("fine-tuned with a demonstration", "zero-shot"),
         )
     )
-    assert len(ways) == 5 and len(plan.asked) == 5 * 2
+    assert len(ways) == 5 and len(plan.asked) == 5 * 2 + 2
+    base = [asked.called["eval_prompt"] for asked in plan.asked if asked.called["role"] == "base"]
+    assert base == ["zero-shot", "one-shot"], "before any training"
     assert (
         plain.needs["teacher"] is ways["teacher", "fine-tuned", "zero-shot"]
         and shown.needs["teacher"] is ways["teacher", "fine-tuned", "one-shot"]
