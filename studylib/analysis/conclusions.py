@@ -21,6 +21,8 @@ from studylib.analysis import (
 from studylib.core import sizes
 from studylib.core.labels import STUDENT
 
+NO_PAIRS = pd.DataFrame(columns=contrasts.POOLED)
+
 
 def capacity_answer(
     kept: pd.DataFrame,
@@ -72,11 +74,10 @@ def capacity_conclusion(
     costs: pd.DataFrame,
     eval_prompt: str,
     claimed: pd.DataFrame | None = None,
-    pooled: pd.DataFrame | None = None,
+    pooled: pd.DataFrame = NO_PAIRS,
 ) -> str:
-    """What the tables say about the 90 % margin, about student and control (also of all sizes
-    `pooled`), and about what answers cost, in a few sentences a family, test set and way of
-    cutting.
+    """What the tables say about the 90 % margin, about student and control (of all sizes `pooled`,
+    too), and about costs, in a few sentences a family, test set and way of cutting.
 
     Claims (`claims`) rest on untouched questions alone (`claimed`, or those lines of `kept` that
     are of none else). Without intervals nothing is claimed, and the estimates are named as such.
@@ -94,19 +95,14 @@ def capacity_conclusion(
             "answered": "student" in set(group.role),
             "ways": _ways(*(_lines(lines, family=family, test_set=test) for lines in models)),
             "contrasts": _grouped(_lines(differences, family=family, test_set=test), "contrast"),
-            "pooled": []
-            if pooled is None
-            else _lines(pooled, family=family, test_set=test).to_dict("records"),
+            "pooled": _lines(pooled, family=family, test_set=test).to_dict("records"),
         }
         for (family, test), group in main.groupby(["family", "test_set"], sort=False)
     ]
     return prose.render(
         "capacity_conclusion",
         cases=cases,
-        costs={
-            formats.titled(costs, family, "cost"): _costs(group)
-            for family, group in costs.groupby("family", sort=False)
-        },
+        costs=_costs(costs),
         notes=tables.notes_on(kept, gained),
         inherited=gained.contrast.isin(contrasts.INHERITED.values()).any(),
     )
@@ -125,8 +121,16 @@ def _ways(students: pd.DataFrame, fresh: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
-    """What answers of the students that the claim is about cost, in percent of the teacher's."""
+def _costs(costs: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """What answers of the students that the claim is about cost, by family."""
+    return {
+        formats.titled(costs, family, "cost"): _shares(group)
+        for family, group in costs.groupby("family", sort=False)
+    }
+
+
+def _shares(costs: pd.DataFrame) -> list[dict[str, Any]]:
+    """The same of one family, in percent of the teacher's."""
     main = tables.main(costs)
     students = main[main.role == STUDENT].drop_duplicates("student")
     return students.assign(

@@ -44,7 +44,7 @@ def capacity_gap(
     eval_prompt: str,
     origin: Origin,
     claimed: pd.DataFrame | None = None,
-    pooled: pd.DataFrame | None = None,
+    pooled: pd.DataFrame = conclusions.NO_PAIRS,
 ) -> dict[str, str]:
     """What that notebook says in words, by name: `kept` is its comparison, `gained` its contrasts,
     `pooled` those of all sizes together, `costs` what answers cost, `law` the best teachers of
