@@ -215,7 +215,9 @@ def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
 def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
     """What a demonstration is worth, in three sentences a family."""
     students = contrasts.judged(_lines(worth, role="student"))
-    untrained = contrasts.judged(_lines(worth, contrast=prompting.UNTRAINED))
+    untrained = contrasts.judged(_lines(worth, contrast=prompting.UNTRAINED)).assign(
+        model=lambda table: table.ways.str.extract(r"^(.*): ", expand=False).fillna("base model")
+    )
     asked = (students.contrast == prompting.ASKING) & students.ways.str.startswith(
         f"trained {train_prompts[0]}:"
     )
@@ -224,7 +226,7 @@ def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
             "prefix": _prefix(worth, family),
             "declared": _lines(group, contrast=prompting.WHOLE).to_dict("records"),
             "asking": _lines(students[asked], family=family).to_dict("records"),
-            "untrained": _lines(untrained, family=family).to_dict("records"),
+            "untrained": _grouped(_lines(untrained, family=family), "model"),
         }
         for family, group in students.groupby("family", sort=False)
     ]

@@ -27,9 +27,9 @@ INHERITED = {
 }
 TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = [*retention.COUNTS, "difference", *TESTED, "runs"]
-LIKENESS = ("loyalty", "calibration")  # also of student minus control, in points, with intervals
-BESIDE = [f"{name}{bound}" for name in LIKENESS for bound in ("", "_low", "_high")]
-POOLED = ["family", "train_prompt", "test_set", "contrast", "models"]
+CHECKS = ("loyalty", "calibration_error")  # also of student minus control, in points
+CHECKED = [f"{name}{bound}" for name in CHECKS for bound in ("", "_low", "_high")]
+POOLED = ["family", "train_prompt", "test_set", "contrast", "pairs"]
 Pairs = Sequence[tuple[pd.DataFrame, pd.DataFrame]]
 
 
@@ -51,7 +51,7 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     All are missing where questions or articles are too few.
 
     Of student minus control, `loyalty` is how much nearer the student is to its teacher, and
-    `calibration` how much larger its calibration error is.
+    `calibration_error` how much larger that error is.
     """
     rows = pairing.distinct(rows)
     table, first = _contrasts(rows), rows.test_set.iloc[0]
@@ -61,28 +61,27 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
 
 def pooled(rows: pd.DataFrame) -> pd.DataFrame:
     """Student minus control over all sizes and ways of asking, a line per family and test set: of
-    each question the mean difference of the `models` that are cut from the fine-tuned teacher, or
-    siblings of it, on the seeds that all have. Columns are as in `contrasts`; nothing is
-    corrected.
+    each question the mean difference over all `pairs` of models that are cut from the fine-tuned
+    teacher, or siblings of it. Seeds are those that all have. There is no line where they share
+    none, or were asked other questions.
 
-    One line has more power than many under Holm. It was chosen when the rows of seed 0 in `small`
-    had been seen, and was declared for those that come later.
+    It is described, not tested: this line was chosen when rows of seed 0 in `small` had been seen.
+    It was declared then for further seeds and further questions.
     """
-    models = roles.compared(pairing.distinct(rows))
+    models, lines = roles.compared(pairing.distinct(rows)), []
     models = models[models.init.isin(retention.HEAD_INITS)]
-    lines = []
     for setting, group in models.groupby(POOLED[:3], sort=False):
         pairs = [
             (model, other)
             for _, size in group.groupby(["eval_prompt", "student"], sort=False)
             for name, model, other in _pairs(size)
-            if name == ADDED and set(model.seed) & set(other.seed)
+            if name == ADDED and len(model) and len(other)
         ]
-        if len(pairs) > 1:
+        if len(pairs) > 1 and _are_shared(pairs):
             named = dict(zip(POOLED, [*setting, ADDED, len(pairs)], strict=True))
-            lines.append(named | _difference(pairs, "f1") | beside(pairs))
-    names = [name for name in DIFFERENCE if name != "p_holm"]
-    return pd.DataFrame(lines, columns=[*POOLED, *names, *BESIDE])
+            lines.append(named | _difference(pairs, "f1") | manipulation_check(pairs))
+    names = [name for name in DIFFERENCE if name not in ("p", "p_holm")]
+    return pd.DataFrame(lines, columns=[*POOLED, *names, *CHECKED])
 
 
 def tested(
@@ -95,7 +94,7 @@ def tested(
     untouched questions, and missing where none is. `p_holm` is Holm's over all other lines. What
     can be detected is by his first step, the strictest."""
     if not rows.untouched.all() and primary.any():
-        names = [name for name in table if name not in (*DIFFERENCE, *BESIDE)]
+        names = [name for name in table if name not in (*DIFFERENCE, *CHECKED)]
         lines, fresh = table.loc[primary, names], compare_rows(rows[rows.untouched])
         untouched = lines.merge(fresh, how="left", on=names).set_index(lines.index)
         table = pd.concat([table[~primary], untouched]).loc[table.index]
@@ -139,21 +138,21 @@ def _difference(pairs: Pairs, metric: str) -> dict:
     return line | {"low": low, "high": high, "p": p, "detectable": least}
 
 
-def beside(pairs: Pairs) -> dict[str, float]:
-    """What models differ by besides, the mean over pairs of a student and its control, in points,
-    as in `BESIDE`: loyalty to the teacher, on the questions that have it, and calibration error."""
-    values, clusters = pairing.scores(_shared(pairs), ["loyalty", "probability", "exact_match"])
-    loyalty, probability, right = values  # (2 * pairs, S, n) each
-    known = ~np.isnan(loyalty).any((0, 1))
-    nearer = 100 * (loyalty[::2] - loyalty[1::2]).mean(0)[:, known]  # (S, n)
+def manipulation_check(pairs: Pairs) -> dict[str, float]:
+    """Whether students came closer to their teacher than their controls at all, the mean over
+    pairs, in points: loyalty to it, on the questions that have one, and calibration error."""
+    shared = _shared(pairs)
+    (probability, right), clusters = pairing.scores(shared, ["probability", "exact_match"])
     gaps = 100 * statistics.calibration_gaps(probability, right, retention.BINS)
-    line = {"calibration": float(_error(gaps.mean((-2, -1))))}
-    if enough := statistics.enough_clusters(clusters):
-        line |= _bounds("calibration", _error(statistics.bootstrap(gaps, clusters)))
-    if known.any():
+    line = {"calibration_error": float(_error(gaps.mean((-2, -1))))}
+    if statistics.enough_clusters(clusters):
+        line |= _bounds("calibration_error", _error(statistics.bootstrap(gaps, clusters)))
+    if len((compared := pairing.known(shared, "loyalty"))[0]):
+        (loyalty,), clusters = pairing.scores(compared, ["loyalty"])  # (2 * pairs, S, n)
+        nearer = 100 * (loyalty[::2] - loyalty[1::2]).mean(0)
         line["loyalty"] = nearer.mean()
-        if enough and statistics.enough_clusters(clusters[known]):
-            line |= _bounds("loyalty", statistics.bootstrap(nearer, clusters[known]))
+        if statistics.enough_clusters(clusters):
+            line |= _bounds("loyalty", statistics.bootstrap(nearer, clusters))
     return line
 
 
@@ -167,6 +166,14 @@ def _bounds(name: str, samples: np.ndarray) -> dict[str, float]:
     """The interval of bootstrap samples, by its names."""
     low, high = statistics.interval(samples)
     return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _are_shared(pairs: Pairs) -> bool:
+    """Whether all models have some seed, and the same questions."""
+    models = [model for pair in pairs for model in pair]
+    first = set(models[0].question)
+    seeds = set.intersection(*(set(model.seed) for model in models))
+    return bool(seeds) and all(set(model.question) == first for model in models)
 
 
 def _shared(pairs: Pairs) -> list[pd.DataFrame]:
@@ -184,9 +191,9 @@ def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
                     model[[*retention.SETTING, *PAIR[1:]]].iloc[0].to_dict()
                     | {"contrast": name}
                     | difference(model, other)
-                    | (beside([(model, other)]) if name == ADDED else {})
+                    | (manipulation_check([(model, other)]) if name == ADDED else {})
                 )
-    return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE, *BESIDE])
+    return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE, *CHECKED])
 
 
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:

@@ -30,10 +30,11 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
     for setting, part in students.groupby(SETTING, sort=False):
         models = [model for _, model in part.groupby(MODEL[2:], sort=False)]
         for measure, title in FIDELITY.items():
-            measured = [model for model in models if model[measure].notna().all()]
+            measured = [model for model in models if model[measure].notna().any()]
             if len(measured) >= FEW_METHODS:
                 line = dict(zip(SETTING, setting, strict=True)) | {"measure": title}
-                lines.append(line | _correlation(pairing.shared(*measured), measure))
+                known = pairing.known(pairing.shared(*measured), measure)
+                lines.append(line | _correlation(known, measure))
     columns = [*SETTING, "measure", "methods", "correlation", "low", "high", "runs"]
     return pd.DataFrame(lines, columns=columns)
 

@@ -76,8 +76,11 @@ def _beside(model: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> dict[str
     """A model's differences to the models that it is compared with, by their names."""
     line: dict[str, float] = {}
     for name, metric in COMPARED:
-        known = name in others and model[metric].notna().all()
-        values = contrasts.difference(model, others[name], metric) if known else {}
+        known = name in others and model[metric].notna().any()
+        values = {}
+        if known:
+            compared, other = pairing.known([model, others[name]], metric)
+            values = contrasts.difference(compared, other, metric)
         line |= {f"{name}_{metric}_{each}": float(values.get(each, "nan")) for each in TESTED}
     return line
 

@@ -51,6 +51,13 @@ def shared(*models: pd.DataFrame) -> list[pd.DataFrame]:
     ]
 
 
+def known(models: Sequence[pd.DataFrame], metric: str) -> list[pd.DataFrame]:
+    """The rows of each model of the questions for which all of them have a metric: of students with
+    a trimmed vocabulary some have no loyalty."""
+    missing = {q for model in models for q in model.question[model[metric].isna()]}
+    return [model[~model.question.isin(missing)] for model in models] if missing else list(models)
+
+
 def scores(models: Sequence[pd.DataFrame], metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Scores (metric, model, S, n) on the same seeds and questions, and the questions' articles
     (n,). Raises StudyError for other ones."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import contrasts, pairing, retention, statistics
+from studylib.core import sizes
 from studylib.core.labels import BASE, FINE_TUNED, FINE_TUNED_SHOWN
 
 WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
@@ -72,18 +73,27 @@ def _prompting(
     """Those lines, not yet corrected for their number."""
     lines, columns = [], ["family", "test_set", "role", "contrast", "ways"]
     for (family, test), group in rows.groupby(["family", "test_set"], sort=False):
-        for role in ("student", "teacher", BASE):
-            # of models as they come from outside siblings are left out
-            models = group[(group.role == role) & ((role != BASE) | (group.student == ""))]
+        for role, title, models in _roles(group):
             each = models.groupby(["teacher", "train_prompt", "eval_prompt"])
             ways = {way: model for way, model in each}
             for contrast, name, way, other in _ways(train_prompts, eval_prompts):
                 if {way, other} <= ways.keys() and set(ways[way].seed) & set(ways[other].seed):
                     lines.append(
-                        dict(zip(columns, (family, test, role, contrast, name), strict=True))
+                        dict(
+                            zip(columns, (family, test, role, contrast, title + name), strict=True)
+                        )
                         | contrasts.difference(ways[way], ways[other])
                     )
     return pd.DataFrame(lines, columns=[*columns, *contrasts.DIFFERENCE])
+
+
+def _roles(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The rows by role; of models as they come from outside one by one, a sibling with its name."""
+    for role in ("student", "teacher"):
+        yield role, "", rows[rows.role == role]
+    for student, model in rows[rows.role == BASE].groupby("student", sort=False):
+        name = sizes.written(student)
+        yield BASE, f"{name}: " if name else "", model
 
 
 def _ways(

@@ -148,6 +148,13 @@ def _intervals(model: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
     parts = np.concatenate([scores, reference, gaps])
     drawn = 100 * statistics.bootstrap(parts, clusters).T  # (part, repeats)
     samples = dict(zip(measured, drawn, strict=False))
+    for metric, each in zip(measured, scores, strict=True):
+        if (missing := np.isnan(each).any(0)).any():  # of students with a trimmed vocabulary
+            if not statistics.enough_clusters(clusters[~missing]):
+                del samples[metric]
+            else:
+                some = statistics.bootstrap(each[:, ~missing], clusters[~missing])
+                samples[metric] = 100 * some
     if student and _comparable(teacher):
         samples |= {
             retained: 100 * samples[metric] / draws

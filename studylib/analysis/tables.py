@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.analysis import formats, prose, retention, roles, statistics
+from studylib.analysis.contrasts import CHECKS
 from studylib.core import labels, sizes
 
 IDENTITY = {
@@ -164,24 +165,23 @@ def contrast_cells(table: pd.DataFrame) -> pd.DataFrame:
     names = ("family", "contrast", *always, "teacher", "objective")
     named = table.assign(size=table.student.map(sizes.written))
     cells = _differences(table, varying(named, names, always), f"{title}, F1")
-    return _likeness(table, cells) if table.loyalty.notna().any() else cells
+    return _checked(table, cells) if table.loyalty.notna().any() else cells
 
 
 def pooled_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Students minus controls of all sizes together (`contrasts.pooled`), every cell as text."""
-    named = varying(table, ("family", "test_set", "models"), ("test_set", "models"))
-    cells = named.rename(columns=IDENTITY | {"models": "pairs"})
+    cells = varying(table, ("family", "test_set", "pairs"), ("test_set", "pairs"))
+    cells = cells.rename(columns=IDENTITY)
     cells["F1"] = _spanned(table, "difference", "")
-    cells["p"] = table.p.map(formats.probability)
     cells["MDE"] = table.detectable.map(formats.number)
-    return _likeness(table, cells)
+    return _checked(table, cells)
 
 
-def _likeness(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def _checked(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """The cells with what students differ by from their controls besides."""
-    named = {"loyalty": "loyalty", "calibration": "calibration error"}
+    titles = {name: name.replace("_", " ") for name in CHECKS}
     return cells.assign(
-        **{title: _spanned(table, name, f"{name}_") for name, title in named.items()}
+        **{title: _spanned(table, name, f"{name}_") for name, title in titles.items()}
     )
 
 

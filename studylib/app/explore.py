@@ -23,8 +23,8 @@ from studylib.evaluation import generate
 from studylib.evaluation.answers import best
 from studylib.experiments.plans import Asked, Plan
 from studylib.models import parts as model_parts
-from studylib.runs import inputs
-from studylib.store.run import Input, Run
+from studylib.runs import comparison, inputs
+from studylib.store.run import Run
 from studylib.store.store import Store
 from studylib.training import teachers
 
@@ -150,7 +150,7 @@ class Panel:
     def __init__(self, plan: Plan, store: Store | None = None):
         self.plan, self.store = plan, store or Store()
         self.there = pairs(plan, self.store)
-        self.loaded: dict[str, tuple[Run | Input, PreTrainedModel, PreTrainedTokenizerBase]] = {}
+        self.loaded: tuple[Asked, dict[str, PreTrainedModel], PreTrainedTokenizerBase] | None = None
         self.pair = ipywidgets.Dropdown(
             options=list(self.there), description="pair", layout={"width": "95%"}
         )
@@ -185,13 +185,16 @@ class Panel:
         self.context.value, self.question.value = self._chosen().context, self._chosen().question
 
     def _models(self) -> tuple[dict[str, PreTrainedModel], PreTrainedTokenizerBase]:
+        """Both models, in the vocabulary of the student."""
         pair = self.there[self.pair.value]
-        for name, each in (("teacher", pair.teacher), ("student", pair)):
-            if each and (name not in self.loaded or self.loaded[name][0] is not each.counted):
-                self.loaded[name] = (each.counted, *inputs.load(self.store, each.counted))
-        return {name: model for name, (_, model, _) in self.loaded.items()}, self.loaded["student"][
-            2
-        ]
+        if self.loaded is None or self.loaded[0] is not pair:
+            student, tokenizer = inputs.load(self.store, pair.counted)
+            both = {"student": student}
+            if pair.teacher:
+                source = pair.teacher.counted
+                both["teacher"] = comparison.teacher(pair.answers, self.store, tokenizer, source)
+            self.loaded = pair, both, tokenizer
+        return self.loaded[1:]
 
     def _clicked(self, _: ipywidgets.Button) -> None:
         """Show what `ask` finds, or why it cannot."""

@@ -16,6 +16,7 @@ from studylib.app.run_states import states
 from studylib.core.errors import StudyError
 from studylib.core.filesystem import free, home
 from studylib.core.libraries import torch
+from studylib.core.machine import Machine
 from studylib.core.progress import spoken
 from studylib.experiments.plans import Plan
 from studylib.models import parts
@@ -103,9 +104,18 @@ def named(device: str) -> Card:
 
 def here(plans: Sequence[Plan], work: Budget) -> Here:
     """This machine, after a training step of the largest model that the plans train."""
-    taken = psutil.Process().memory_info().rss
+    room, taken = _room(plans[0].machine)
     pace = time_budget.calibrated((run for plan in plans for run in plan.runs), plans[0], work)
-    return Here(pace.seconds, psutil.virtual_memory().total, taken)
+    return Here(pace.seconds, room, taken)
+
+
+def _room(machine: Machine) -> tuple[float, float]:
+    """Bytes of memory of the device that runs are made on, and those that are taken before there is
+    a model."""
+    device = parts.device(machine.device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory, CONTEXT
+    return psutil.virtual_memory().total, psutil.Process().memory_info().rss
 
 
 def runs(jobs: Iterable[Job], device: Device, work: Budget) -> pd.DataFrame:
@@ -177,7 +187,6 @@ def lines_of(table: pd.DataFrame, device: Device) -> list[str]:
 def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
     """A warning for each of the missing runs that this machine's memory, or its GPU's, will not
     hold, as far as their sizes are known; and one if all of them will not find room on the disk."""
-    device = parts.device(plan.machine.device)
     took = [kinds.took(SHARED, run) for run in missing]
     disk = sum(each.disk for each in took) + max((each.work for each in took), default=0)
     if disk > free(home()):
@@ -185,11 +194,7 @@ def too_large(plan: Plan, missing: Sequence[Run]) -> Iterator[str]:
             f"WARNING: all of it takes about {disk / 1e9:.1f} GB of disk, {free(home()) / 1e9:.1f}"
             f" GB are free in {home()}: make room."
         )
-    room, taken = (
-        (torch.cuda.get_device_properties(device).total_memory, CONTEXT)
-        if device.type == "cuda"
-        else (psutil.virtual_memory().total, psutil.Process().memory_info().rss)
-    )
+    room, taken = _room(plan.machine)
     for run, each in zip(missing, took, strict=True):
         needed = _needed(run, each, plan, taken)
         if needed > room:

@@ -35,7 +35,8 @@ EFFICIENCY = {
 }
 
 
-TIMED: dict[tuple[str, int], "Pace"] = {}  # trainings, by what was planned and the threads
+# of trainings, by what was planned, threads and device
+TIMED: dict[tuple[str, int, str], "Pace"] = {}
 
 
 def download(plan: Plan) -> int:
@@ -146,7 +147,7 @@ def calibrated(runs: Iterable[Run], plan: Plan, work: Budget) -> Pace:
         training_ones or [candidate for candidate in plan.runs if candidate.kind == "teacher"],
         key=lambda candidate: work.shape(candidate).total,
     )
-    key = run.planned, plan.machine.threads
+    key = run.planned, plan.machine.threads, plan.machine.device
     if key not in TIMED:
         TIMED[key] = _timed(run, work)
     return TIMED[key]
@@ -172,7 +173,8 @@ def _step(run: Run, text: Text, vocabulary: int, layers: int) -> tuple[float, fl
     from studylib.training.step_times import step_times  # which loads torch
 
     parameters, started = run.parameters, time.monotonic()
-    model = prune.hollow(loading.config(plan_parts.base_of(run).value), layers, None, device="cpu")
+    config = loading.config(plan_parts.base_of(run).value)
+    model = prune.hollow(config, layers, None, device=inputs.prepared)
     begin = min(time.monotonic() - started, 5.0)
     row = example(round(text.tokens), round(text.questions))
     size = parameters["batch_size"]

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 
+from studylib.core import parallel
 from studylib.data import hub
 from studylib.models import flops, parts, prune
 from studylib.runs.budget import FLOAT, TRAINED
@@ -31,7 +32,9 @@ def speed(name: str, say: Callable[[str], None]) -> list[dict]:
     product, gigabytes at most; printed as they come. Raises StudyError for a device that is not
     there."""
     device = parts.device(name)
-    peak, room = _peak(device), _memory(device)
+    peak = _peak(device)
+    parallel.give_back()  # what the products took
+    room = _memory(device)
     title = torch.cuda.get_device_name(device) if device.type == "cuda" else "this processor"
     say(
         f"{title}: {room / 1e9:.0f} GB, best matrix product in bf16 {peak / 1e12:.2f} TFLOP/s;"

@@ -114,8 +114,8 @@ def matched(
 ) -> System:
     """A system for the teacher that is stored in a folder; with the study's settings of the memory
     allocator, or as anyone's program."""
-    if as_study:
-        inputs.prepare(machine)
+    if as_study:  # on the processor, as the others
+        inputs.prepare(machine.model_copy(update={"device": "cpu"}))
     torch.set_num_threads(machine.threads)
     teacher, tokenizer = loading.load_folder(model)
     return system(Match(teacher.eval(), tokenizer, teacher.config.num_hidden_layers // 2), folder)

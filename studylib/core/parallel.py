@@ -101,8 +101,10 @@ def keep_memory() -> None:
 
 
 def give_back() -> None:
-    """Give back what is kept, where it is glibc that keeps it."""
+    """Give back what is kept, where it is glibc that keeps it; and what torch keeps on a GPU."""
     _glibc("malloc_trim", 0)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def make_room() -> None:

@@ -81,13 +81,13 @@ def size(written: int | str) -> Size:
         )
     layers, neurons, tokens = (int(number) if number else None for number in match.groups())
     smaller = Size(layers or 0, neurons, tokens, before)
-    if before and not size(before).holds(smaller):
-        raise StudyError(
-            f"{written!r}: {last} cannot be cut from {before}, which has fewer layers or neurons."
-        )
     if before and size(before).tokens:
         raise StudyError(
             f"{written!r}: a vocabulary is trimmed last: leave the tokens of {before} out."
+        )
+    if before and not size(before).holds(smaller):
+        raise StudyError(
+            f"{written!r}: {last} cannot be cut from {before}, which has fewer layers or neurons."
         )
     return smaller
 

@@ -122,13 +122,12 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same on another device; to a GPU from pinned memory, so that nothing waits for the
         copy."""
-        if device.type == "cpu":
+        if self.ids.device == device:
             return self
+        pinned = device.type == "cuda" and self.ids.device.type == "cpu"
 
         def moved(tensor: torch.Tensor) -> torch.Tensor:
-            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(
-                device, non_blocking=True
-            )
+            return (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=True)
 
         return replace(
             self,

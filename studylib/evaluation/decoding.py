@@ -122,7 +122,7 @@ class _Asked:
             self.margin,
             self.log_probability,
             self.count,
-            self.gold,
+            self.gold.to("cpu", copy=True),  # no view: else all of its group's states stay
             self.steps,
             tuple(self.tokens),
         )

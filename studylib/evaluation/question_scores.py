@@ -25,7 +25,7 @@ def of(
     *,
     mlqa: bool,
     teacher: Mapping[str, Mapping] | None = None,
-    loyalty: Mapping[str, float] | None = None,
+    loyalty: Mapping[str, float | None] | None = None,
 ) -> Iterator[dict]:
     """A row per question of a data set with the scores, 0 to 1, of a model's `answers` (text and
     probability by question), by MLQA's rules or by SQuAD's; agreement with its `teacher`'s answers
@@ -45,6 +45,6 @@ def of(
             "agreement": (
                 metrics.agreement(text, teacher[question.id]["text"], **how) if teacher else np.nan
             ),
-            "loyalty": (loyalty or {}).get(question.id, np.nan),
+            "loyalty": loyalty[question.id] if loyalty else np.nan,
             "answer": digest(text)[:16],
         }

@@ -62,13 +62,13 @@ class Ddk(Method):
         branches, factors = [_by_domain(row, ask) for row in sampler.rows], self.state.factors
         if sampler.step % self.every == 0:
             perplexities = self._perplexities(ask)
-            factors.copy_(domain_factors(factors, *perplexities, self.alpha))
+            factors.copy_(domain_factors(factors.cpu(), *perplexities, self.alpha))
         present = [
             number
             for number in range(len(DOMAINS))
             if any(number in domains for domains in branches)
         ]
-        chances = factors[present].numpy()
+        chances = factors[present].cpu().numpy()
         random, rows = sampler.random(), []
         for _ in sampler.next():
             domain = random.choice(present, p=chances / chances.sum())

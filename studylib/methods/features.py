@@ -59,7 +59,7 @@ def mi_alpha(
     baseline = math.log(1 - alpha) if alpha < 1 else -math.inf
     partition = torch.logaddexp(
         critic.logsumexp(-1) - count + (math.log(alpha) if alpha else -math.inf),
-        torch.tensor(baseline),
+        critic.new_tensor(baseline),
     )
     bound = 1 + critic.diagonal() - partition - (critic.logsumexp(-1) - count - partition).exp()
     return count - bound

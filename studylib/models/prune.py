@@ -24,15 +24,13 @@ def check_size(
     config: transformers.PretrainedConfig,
     depth: int,
     neurons: int | None,
-    tokens: int | None,
     label: str,
 ) -> None:
-    """Raise StudyError if a model of this configuration cannot be cut to so many layers, neurons
-    and tokens."""
+    """Raise StudyError if a model of this configuration cannot be cut to so many layers and
+    neurons."""
     for requested, available, part in (
         (depth, config.num_hidden_layers, "layers"),
         (neurons or 0, config.intermediate_size, "neurons a layer"),
-        (tokens or 0, config.vocab_size, "tokens"),
     ):
         if requested > available:
             raise StudyError(f"{label}: the model has {available} {part} only: lower its size.")

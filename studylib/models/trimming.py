@@ -5,7 +5,10 @@ trimmed = trimming.trim(tokenizer, texts, 24_576)
 student = trimming.cut(model, trimmed.ids)
 
 A teacher that is cut in the same way reads what its student reads, and its probabilities are those
-of the tokens that are left, given that the next is one of them.
+of the tokens that are left, given that the next is one of them. To give the probability of a token
+that is gone to the first of its pieces is no better: so the fine-tuned SmolLM2 gives gold dev
+answers 3.40 nats a question with 24,576 tokens, 3.47 with 16,384 and 3.73 with 8,192; the way taken
+3.39, 3.42 and 3.74; the whole vocabulary 3.48.
 
 BPE applies, of all merges that a word allows, the first in its list, again and again. Merges inside
 a token do not depend on what stands beside it. So a token in any text is the result of the same
@@ -75,19 +78,10 @@ def trim(
     Raises StudyError for another kind of tokenizer, and for a size that is smaller than what must
     stay or larger than the vocabulary.
     """
-    state = _state(tokenizer)
-    old: dict[str, int] = tokenizer.get_vocab()
-    ranks = {pair: rank for rank, pair in enumerate(map(tuple, state["model"]["merges"]))}
+    check(tokenizer, size)
+    state, old = _state(tokenizer), tokenizer.get_vocab()
+    ranks = _ranks(state)
     kept = _required(state, old, ranks)
-    if size < len(kept):
-        raise StudyError(
-            f"a vocabulary of {size:,} tokens is too small: {len(kept):,} byte and special tokens"
-            " must stay."
-        )
-    if size > len(old):
-        raise StudyError(
-            f"a vocabulary cannot be trimmed to {size:,} tokens: the tokenizer has {len(old):,}."
-        )
     counts = Counter(token for ids in vocabulary.text_ids(tokenizer, list(texts)) for token in ids)
     for token in sorted(old, key=lambda token: (-counts[old[token]], old[token])):
         missing = [part for part in _built(token, ranks) if part not in kept]
@@ -97,6 +91,21 @@ def trim(
     ordered = sorted(kept, key=old.__getitem__)
     ids = torch.tensor([old[token] for token in ordered])
     return Trimmed(_rebuilt(tokenizer, state, ordered), ids)
+
+
+def check(tokenizer: transformers.PreTrainedTokenizerBase, size: int) -> None:
+    """Raise StudyError for a tokenizer that cannot be trimmed, or not to this size."""
+    state, old = _state(tokenizer), tokenizer.get_vocab()
+    least = len(_required(state, old, _ranks(state)))
+    if size < least:
+        raise StudyError(
+            f"a vocabulary of {size:,} tokens is too small: {least:,} byte and special tokens must"
+            " stay."
+        )
+    if size > len(old):
+        raise StudyError(
+            f"a vocabulary cannot be trimmed to {size:,} tokens: the tokenizer has {len(old):,}."
+        )
 
 
 def added(
@@ -173,6 +182,11 @@ def _steps(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
         for name in ("pretokenizers", "decoders", "processors"):
             for step in part.get(name, ()):
                 yield from _steps(step)
+
+
+def _ranks(state: Mapping[str, Any]) -> dict[tuple, int]:
+    """The places of merges in their order."""
+    return {pair: rank for rank, pair in enumerate(map(tuple, state["model"]["merges"]))}
 
 
 def _required(

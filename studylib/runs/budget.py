@@ -107,7 +107,7 @@ class Budget:
         key = (base.digest, depth, neurons, tokens, rank)
         if key not in self.shapes:
             config = loading.config(base.value)
-            prune.check_size(config, depth or 1, neurons, tokens, model.label)
+            prune.check_size(config, depth or 1, neurons, model.label)
             hollow = prune.hollow(config, depth or config.num_hidden_layers, neurons, tokens)
             if rank:
                 lora.attach(hollow, rank, "fp32", 0)

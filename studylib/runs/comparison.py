@@ -21,9 +21,13 @@ def teacher(
     Raises StudyError for vocabularies of other origin.
     """
     model, words = inputs.load(store, source)
-    trimmed = _trimmed(run, store, source)
-    inputs.check_vocabularies(run, tokenizer, trimmed.tokenizer if trimmed else words)
-    return trimming.cut(model, trimmed.ids) if trimmed else model
+    if (trimmed := _trimmed(run, store, source)) is None:
+        inputs.check_vocabularies(run, tokenizer, words)
+        return model
+    whole, _ = loading.reading(plan_parts.base_of(run).value)
+    inputs.check_vocabularies(run, whole, words)
+    inputs.check_vocabularies(run, tokenizer, trimmed.tokenizer)
+    return trimming.cut(model, trimmed.ids)
 
 
 def split_alike(run: Run, store: Store, source: Run | Input) -> set[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
@@ -51,13 +52,8 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     both = {whose: inputs.load(store, run.needs[whose]) for whose in timed}
     for whose, (model, tokenizer) in both.items():
         round_frozen(model.requires_grad_(False), precision)
-        built = sorted(
-            inputs.prompted(run, "test", tokenizer, model.config),
-            key=lambda prompt: len(prompt.prefix),
-            reverse=True,
-        )
-        # of all lengths, the longest among them
-        prompts[whose] = built[:: -(-len(built) // parameters["contexts"])]
+        prompts[whose] = inputs.prompted(run, "test", tokenizer, model.config)
+    prompts = _chosen(prompts, parameters["contexts"])
     for whose in bar.over(list(timed) * parameters["rounds"]):
         model, tokenizer = both[whose]
         started = time.perf_counter()
@@ -78,6 +74,25 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     costs["shares"] = {"time": median(shares), "time_low": min(shares), "time_high": max(shares)}
     write_json(folder / "cost.json", costs)
     return costs
+
+
+def _chosen(prompts: Mapping[str, list[Prompt]], count: int) -> dict[str, list[Prompt]]:
+    """So many contexts of all lengths, the longest first, the same of all models."""
+    ordered = {
+        whose: sorted(each, key=lambda prompt: len(prompt.prefix), reverse=True)
+        for whose, each in prompts.items()
+    }
+    first, *_ = ordered.values()
+    names = {_name(prompt) for prompt in first[:: -(-len(first) // count)]}
+    return {
+        whose: [prompt for prompt in each if _name(prompt) in names]
+        for whose, each in ordered.items()
+    }
+
+
+def _name(prompt: Prompt) -> str:
+    """A prompt's first question."""
+    return prompt.branches[0].question.id
 
 
 def _memory(model: transformers.PreTrainedModel, longest: Prompt, precision: str) -> float:

@@ -186,13 +186,13 @@ def check(runs: Iterable[Run]) -> Read:
                 loading.check_weights(base.value)
         if len(digests := {base.digest for base in bases}) > 1:
             check_vocabularies(run, *(read[digest][0] for digest in digests))
+        if run.kind == "vocabulary":
+            trimming.check(read[bases[0].digest][0], run.parameters["tokens"])
         if run.kind == "cut":
-            trimmed = run.needs.get("vocabulary")
             prune.check_size(
                 read[bases[0].digest][1],
                 run.parameters["depth"],
                 run.parameters["neurons"],
-                trimmed.parameters["tokens"] if trimmed else None,
                 run.label,
             )
     return read

@@ -1,7 +1,14 @@
-"""How near a student's distributions are to its teacher's at the gold answers of a test set; of a
-student with a trimmed vocabulary, at those that are the same tokens for both."""
+"""How near a student's distributions are to its teacher's at the gold answers of a test set.
+
+Of a student with a trimmed vocabulary only answers that are the same tokens for both count, and the
+teacher's probabilities are those of the tokens that are left, given that the next is one of them.
+So its loyalty is comparable with its control's, not with that of other vocabularies.
+"""
+
+from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -39,29 +46,57 @@ def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
         for whose in ("student", "teacher's")
     )
     comparable, size = comparison.split_alike(answered, store, source), vocabulary.size(tokenizer)
-    names = [
-        name
-        for name in student_states
-        if comparable is None or name.partition(" ")[2] in comparable
-    ]
-    names = sorted(names, key=lambda name: int(name.partition(" ")[0]))
-    loyalties: dict[str, list[float]] = defaultdict(list)
+    names = _paired(student_states, teacher_states, comparable)
+    loyalties: dict[str, list[float]] = {_question(name): [] for name in student_states}
     for batch in bar.over([names[start : start + 64] for start in range(0, len(names), 64)]):
-        both = (
-            torch.cat([kept[name] for name in batch]) for kept in (student_states, teacher_states)
-        )
+        sides = zip((student_states, teacher_states), zip(*batch, strict=True), strict=True)
+        both = (torch.cat([states[name] for name in side]) for states, side in sides)
         logits = (
             parts.head(model, hidden, size)
             for model, hidden in zip((student, teacher), both, strict=True)
         )
         values = iter(metrics.probability_loyalty(*logits).tolist())
-        for name in batch:
-            loyalties[name.partition(" ")[2]] += islice(values, len(student_states[name]))
-    write_json(
-        folder / "loyalty.json",
-        {question: sum(values) / len(values) for question, values in loyalties.items()},
-    )
-    return {"questions": len(loyalties)}
+        for name, _ in batch:
+            loyalties[_question(name)] += islice(values, len(student_states[name]))
+    means = {
+        question: sum(values) / len(values) if values else None
+        for question, values in loyalties.items()
+    }
+    write_json(folder / "loyalty.json", means)
+    return {"questions": sum(map(bool, loyalties.values()))}
+
+
+def _paired(
+    student: Mapping[str, torch.Tensor],
+    teacher: Mapping[str, torch.Tensor],
+    comparable: set[str] | None,
+) -> list[tuple[str, str]]:
+    """The names of both models' states at the same gold answer, window by window: of all questions,
+    or of comparable ones. Of these one is left out whose context the two read in other windows."""
+    theirs = _by_question(teacher)
+    pairs = [
+        pair
+        for question, names in _by_question(student).items()
+        if comparable is None or (question in comparable and len(names) == len(theirs[question]))
+        for pair in zip(names, theirs[question], strict=True)
+    ]
+    return sorted(pairs, key=lambda pair: _number(pair[0]))
+
+
+def _by_question(states: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """The names of states by question, in the order of windows."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(states, key=_number):
+        names[_question(name)].append(name)
+    return names
+
+
+def _number(name: str) -> int:
+    return int(name.partition(" ")[0])
+
+
+def _question(name: str) -> str:
+    return name.partition(" ")[2]
 
 
 def cost(work: budget.Budget, run: Run) -> budget.Took:

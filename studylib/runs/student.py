@@ -31,7 +31,7 @@ def plan(
     is learnt.
     """
     parsed = method_stages.parse(stages)
-    _check_vocabulary(init, parsed, label)
+    _check_vocabularies(init, supervisions, parsed, label)
     needs = {"init": init, "train": setting.train, "dev": setting.dev}
     if supervisions:
         needs |= supervisions[0].text(targets) | _taught_by(supervisions, parsed, targets, init)
@@ -53,14 +53,32 @@ def plan(
     return Run("student", parameters, needs, recipe, label)
 
 
-def _check_vocabulary(init: Run | Input, stages: Sequence[Stage], label: str) -> None:
-    """Raise StudyError for a trimmed vocabulary in a method that asks teacher and student."""
-    if plan_parts.vocabulary_of(init) is None:
-        return
-    for stage in stages:
-        if stage.makes_data:
+def _to_trim(init: Run | Input, supervised_by: supervision.Supervision) -> Run | None:
+    """The vocabulary to which a teacher must be cut to read its student's tokens, if it must."""
+    trimmed = plan_parts.vocabulary_of(init)
+    return trimmed if plan_parts.vocabulary_of(supervised_by.teacher) is None else None
+
+
+def _check_vocabularies(
+    init: Run | Input,
+    supervisions: Sequence[supervision.Supervision],
+    stages: Sequence[Stage],
+    label: str,
+) -> None:
+    """Raise StudyError for a teacher whose vocabulary was trimmed to other tokens than its
+    student's, and for a method that asks both where the student's alone was trimmed."""
+    trimmed = plan_parts.vocabulary_of(init)
+    for supervised_by in supervisions:
+        theirs = plan_parts.vocabulary_of(supervised_by.teacher)
+        if theirs is not None and (trimmed is None or theirs.planned != trimmed.planned):
             raise StudyError(
-                f"{label}: {stage.name} asks teacher and student, whose vocabularies differ: take a"
+                f"{label}: teacher and student are trimmed to different vocabularies: take a"
+                " teacher of the student's tokens, or of all."
+            )
+        asking = [stage.name for stage in stages if stage.makes_data]
+        if asking and trimmed is not None and theirs is None:
+            raise StudyError(
+                f"{label}: {asking[0]} asks teacher and student, whose vocabularies differ: take a"
                 " size with the whole vocabulary."
             )
 
@@ -84,7 +102,7 @@ def _taught_by(
         if tokens := method_stages.cached(stages):
             demonstration = method_stages.demonstration(stages)
             needs[f"states{which}"] = supervised_by.states(
-                tokens, targets, demonstration, plan_parts.vocabulary_of(init)
+                tokens, targets, demonstration, _to_trim(init, supervised_by)
             )
     if any(stage.prototype.signals.base for stage in stages):
         needs[supervision.BASE_TEACHER] = plan_parts.base_of(supervisions[0].teacher)

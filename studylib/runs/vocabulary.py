@@ -15,7 +15,7 @@ from studylib.store.store import Store
 
 def plan(base: Input, train: Input, *, tokens: int, label: str) -> Run:
     """The `tokens` of a base model's vocabulary that its prompts of the training questions use
-    most: contexts, questions, gold answers, and the words around them."""
+    most: contexts, questions, the words around them, and gold answers, but for those withheld."""
     return Run(
         "vocabulary",
         {"tokens": tokens, "train_prompt": "zero-shot", "seed": 0},
@@ -28,11 +28,11 @@ def plan(base: Input, train: Input, *, tokens: int, label: str) -> Run:
 def build(run: Run, folder: Path, store: Store, bar: Progress) -> dict:
     """Count, trim, and write the tokenizer, with the old ids of its tokens."""
     tokenizer, config = loading.reading(run.needs["base"].value)
-    texts = []
-    for prompt in bar.over(
-        inputs.prompted(run, "train", tokenizer, config, learnt=inputs.learnt(run, store))
-    ):
-        pieces = [prompt.prefix, *(b.given + b.target[:-1] for b in prompt.branches)]
+    asked, texts = inputs.questions(run.needs["train"]), []
+    gold = {question.id for question in inputs.learnt(run, store)}
+    for prompt in bar.over(inputs.prompted(run, "train", tokenizer, config, learnt=asked)):
+        answers = [b.target[:-1] for b in prompt.branches if b.question.id in gold]
+        pieces = [prompt.prefix, *(branch.given for branch in prompt.branches), *answers]
         texts += [vocabulary.text(tokenizer, ids) for ids in pieces]
     trimmed = trimming.trim(tokenizer, texts, run.parameters["tokens"])
     trimmed.tokenizer.save_pretrained(folder / "tokenizer")

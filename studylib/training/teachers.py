@@ -156,7 +156,8 @@ class ComputedStates:
         precision: str = "fp32",
     ):
         self.tokens = tokens
-        self.kept = {pack.digest: STATES[tokens](teacher.eval(), pack, precision) for pack in packs}
+        teacher.eval()
+        self.kept = {pack.digest: STATES[tokens](teacher, pack, precision).cpu() for pack in packs}
 
     def __call__(self, pack: Pack) -> torch.Tensor:
         return self.kept[pack.digest]

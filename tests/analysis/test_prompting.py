@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from invented import marked, rows
 
-from studylib.analysis import prompting, teacher_vs_student
+from studylib.analysis import conclusions, prompting, teacher_vs_student
 
 
 def test_repeats_are_left_out_of_prompting_and_of_traits():
@@ -109,7 +109,7 @@ def test_a_kind_of_question_stands_apart_only_by_what_it_gains_beyond_the_others
     assert np.isnan(kinds.apart["1 word"]), "there are no others"
 
 
-def test_what_a_demonstration_is_worth_before_any_training_is_of_base_models_without_siblings():
+def test_what_a_demonstration_is_worth_before_any_training_is_of_each_model_as_it_comes():
     asked = ["zero-shot", "one-shot"]
     blank = dict(teacher="", train_prompt="", role="base", init="pretrained")
     base = [
@@ -117,7 +117,15 @@ def test_what_a_demonstration_is_worth_before_any_training_is_of_base_models_wit
         for student, scores in (("", (0.1, 0.3)), ("f-small", (0.1, 0.9)))
         for mode, f1 in zip(asked, scores, strict=True)
     ]
-    worth = prompting.prompting(pd.concat(base), asked, asked)
-    assert worth.contrast.tolist() == [prompting.UNTRAINED]
-    assert worth.ways.tolist() == ["asked one-shot, not zero-shot"]
-    assert worth.difference.tolist() == pytest.approx([20]) and not worth.primary.any()
+    student = [
+        rows("student", 0.5, depth=5, eval_prompt=mode, articles=40).assign(train_prompt=asked[0])
+        for mode in asked
+    ]
+    table = prompting.prompting(pd.concat(base + student), asked, asked)
+    answer = conclusions.prompting_answer(table, asked)
+    assert "of the base model by +20.0 points" in answer and "of the small by +80.0" in answer
+    worth = table[table.role == "base"]
+    assert worth.contrast.tolist() == [prompting.UNTRAINED] * 2
+    asking = "asked one-shot, not zero-shot"
+    assert worth.ways.tolist() == [asking, f"small: {asking}"]
+    assert worth.difference.tolist() == pytest.approx([20, 80]) and not worth.primary.any()

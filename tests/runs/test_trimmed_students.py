@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from miniatures import planned, tokenizer
+from miniatures import chosen, planned, tokenizer
 
 from studylib.app import rows, study
 from studylib.core.errors import StudyError
 from studylib.data import vocabulary as words
 from studylib.models import parts, trimming
-from studylib.runs import comparison, inputs, kinds
+from studylib.runs import comparison, inputs, kinds, loyalty, plan_parts
 from studylib.runs.budget import SHARED
 from studylib.store.store import Store
 from studylib.training.teachers import CachedStates
@@ -119,7 +119,9 @@ def test_loyalty_leaves_out_answers_that_are_split_anew(raw, tmp_path):
         if len(words.text_ids(tokens, [" " + q.answers[0][0]])[0])
         == len(words.text_ids(tokenizer(), [" " + q.answers[0][0]])[0])
     }
-    assert set(compared) == same < {q.id for q in test} and same
+    assert set(compared) == {q.id for q in test}
+    assert {q for q, value in compared.items() if value is not None} == same < set(compared)
+    assert same
     assert rows.rows(plan, store).loyalty.isna().any()
 
 
@@ -127,13 +129,50 @@ def test_loyalty_leaves_out_answers_that_are_split_anew(raw, tmp_path):
     ("sizes", "message"),
     [
         (["3v99"], "a vocabulary of 99 tokens is too small"),
-        (["3v99999"], "the model has 1714 tokens only"),
+        (["3v99999"], "cannot be trimmed to 99,999 tokens: the tokenizer has 1,714"),
         (["4v900>3v900"], "a vocabulary is trimmed last"),
     ],
 )
 def test_what_cannot_be_trimmed_is_refused(raw, tmp_path, sizes, message):
     with pytest.raises(StudyError, match=message):
         study.complete(planned(raw, sizes=sizes, from_base=[]), Store(tmp_path))
+
+
+@pytest.mark.parametrize("tokens", [99, 1714 + 1])
+def test_a_size_that_cannot_be_is_refused_before_anything_is_made(raw, tokens):
+    with pytest.raises(StudyError):
+        inputs.check(planned(raw, sizes=[f"3v{tokens}"], from_base=[]).runs)
+
+
+@pytest.mark.parametrize("size", ["2v900", "2"])
+def test_a_teacher_of_other_tokens_is_refused(raw, size):
+    with pytest.raises(StudyError, match="trimmed to different vocabularies"):
+        chosen(raw, size=size, smaller="3v800")
+
+
+def test_teachers_that_are_trimmed_alike_or_not_at_all_teach_a_trimmed_student(raw, tmp_path):
+    plan = chosen(raw, size="2v900", smaller="3v900")
+    store = Store(tmp_path)
+    study.complete(plan, store)
+    students = [run for run, called in plan.trained if called["role"] == "student"]
+    trimmed = [
+        run
+        for student in students
+        for name, run in student.needs.items()
+        if name.startswith("states") and "vocabulary" in run.needs
+    ]
+    assert len(students) > 4 and trimmed, "of teachers with the whole vocabulary alone"
+    assert all(plan_parts.vocabulary_of(run.needs["teacher"]) is None for run in trimmed)
+    assert rows.rows(plan, store).f1.notna().all()
+
+
+def test_loyalty_pairs_windows_of_a_question():
+    """By hand: of three questions one is read in two windows by both, one in more by the student,
+    one is not comparable."""
+    ones = {name: torch.ones(1) for name in ("0 a", "1 b", "2 a", "3 b", "4 c", "5 b")}
+    theirs = {name: torch.ones(1) for name in ("0 a", "1 a", "2 b", "3 b", "4 c")}
+    assert loyalty._paired(ones, theirs, {"a", "b"}) == [("0 a", "0 a"), ("2 a", "1 a")]
+    assert loyalty._paired(theirs, theirs, None) == [(name, name) for name in theirs]
 
 
 def test_a_method_that_asks_both_is_refused(raw):
