@@ -73,12 +73,13 @@ def _paired(
 ) -> list[tuple[str, str]]:
     """The names of both models' states at the same gold answer, window by window: of all questions,
     or of comparable ones. Of these one is left out whose context the two read in other windows."""
-    theirs = _by_question(teacher)
+    teacher_names = _by_question(teacher)
     pairs = [
         pair
         for question, names in _by_question(student).items()
-        if comparable is None or (question in comparable and len(names) == len(theirs[question]))
-        for pair in zip(names, theirs[question], strict=True)
+        if comparable is None
+        or (question in comparable and len(names) == len(teacher_names[question]))
+        for pair in zip(names, teacher_names[question], strict=True)
     ]
     return sorted(pairs, key=lambda pair: _number(pair[0]))
 

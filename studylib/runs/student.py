@@ -69,14 +69,14 @@ def _check_vocabularies(
     student's, and for a method that asks both where the student's alone was trimmed."""
     trimmed = plan_parts.vocabulary_of(init)
     for supervised_by in supervisions:
-        theirs = plan_parts.vocabulary_of(supervised_by.teacher)
-        if theirs is not None and (trimmed is None or theirs.planned != trimmed.planned):
+        other = plan_parts.vocabulary_of(supervised_by.teacher)
+        if other is not None and (trimmed is None or other.planned != trimmed.planned):
             raise StudyError(
                 f"{label}: teacher and student are trimmed to different vocabularies: take a"
                 " teacher of the student's tokens, or of all."
             )
         asking = [stage.name for stage in stages if stage.makes_data]
-        if asking and trimmed is not None and theirs is None:
+        if asking and trimmed is not None and other is None:
             raise StudyError(
                 f"{label}: {asking[0]} asks teacher and student, whose vocabularies differ: take a"
                 " size with the whole vocabulary."

@@ -169,10 +169,15 @@ def test_teachers_that_are_trimmed_alike_or_not_at_all_teach_a_trimmed_student(r
 def test_loyalty_pairs_windows_of_a_question():
     """By hand: of three questions one is read in two windows by both, one in more by the student,
     one is not comparable."""
-    ones = {name: torch.ones(1) for name in ("0 a", "1 b", "2 a", "3 b", "4 c", "5 b")}
-    theirs = {name: torch.ones(1) for name in ("0 a", "1 a", "2 b", "3 b", "4 c")}
-    assert loyalty._paired(ones, theirs, {"a", "b"}) == [("0 a", "0 a"), ("2 a", "1 a")]
-    assert loyalty._paired(theirs, theirs, None) == [(name, name) for name in theirs]
+    student_states = {name: torch.ones(1) for name in ("0 a", "1 b", "2 a", "3 b", "4 c", "5 b")}
+    teacher_states = {name: torch.ones(1) for name in ("0 a", "1 a", "2 b", "3 b", "4 c")}
+    assert loyalty._paired(student_states, teacher_states, {"a", "b"}) == [
+        ("0 a", "0 a"),
+        ("2 a", "1 a"),
+    ]
+    assert loyalty._paired(teacher_states, teacher_states, None) == [
+        (name, name) for name in teacher_states
+    ]
 
 
 def test_a_method_that_asks_both_is_refused(raw):
