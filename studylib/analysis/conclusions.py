@@ -215,9 +215,9 @@ def _with_fine_tuned(scores: pd.DataFrame) -> pd.DataFrame:
 def prompting_answer(worth: pd.DataFrame, train_prompts: Sequence[str]) -> str:
     """What a demonstration is worth, in three sentences a family."""
     students = contrasts.judged(_lines(worth, role="student"))
-    untrained = contrasts.judged(_lines(worth, contrast=prompting.UNTRAINED)).assign(
-        model=lambda table: table.ways.str.extract(r"^(.*): ", expand=False).fillna("base model")
-    )
+    untrained = contrasts.judged(_lines(worth, contrast=prompting.UNTRAINED))
+    names = [ways.rpartition(": ")[0] or "base model" for ways in untrained.ways]
+    untrained = untrained.assign(model=names)
     asked = (students.contrast == prompting.ASKING) & students.ways.str.startswith(
         f"trained {train_prompts[0]}:"
     )
