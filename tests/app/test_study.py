@@ -534,7 +534,7 @@ def test_a_demonstration_that_the_teacher_sees_may_be_distilled_into_a_student_t
     plan, store = prompted(raw), Store(tmp_path)
     study.complete(plan, store)
     rows = study.rows(plan, store)
-    assert rows.groupby(["role", "teacher", "train_prompt", "eval_prompt"]).ngroups == 5 * 2
+    assert rows.groupby(["role", "teacher", "train_prompt", "eval_prompt"]).ngroups == 5 * 2 + 2
     learned = study.curves(plan, store)
     first = learned[(learned.role == "student") & (learned.step == 0)]
     assert first.dev_forward_kl.nunique() == 3, (
