@@ -47,8 +47,14 @@ SHARED = dict(
 
 
 def compared(scores, teacher=0.8, articles=4):
-    """A teacher compared with students, and these with their controls: {(arm, depth): F1 of every
-    question}, 25 questions an article."""
+    """A teacher compared with students, and these with their controls, of the same."""
+    table = table_of(scores, teacher, articles)
+    return retention.compare(table), contrasts.contrasts(table)
+
+
+def table_of(scores, teacher=0.8, articles=4):
+    """Rows of a teacher, and of students and controls: {(arm, depth): F1 of every question}, 25
+    questions an article."""
     frames = []
     for (arm, depth), value in {(TEACHER, 10): teacher, **scores}.items():
         size = float(str(depth).replace("x", "."))  # a little larger with neurons cut, too
@@ -67,8 +73,7 @@ def compared(scores, teacher=0.8, articles=4):
             "article": [f"a{number % articles}" for number in numbers],
         }
         frames.append(pd.DataFrame(questions).assign(**model))
-    table = pd.concat(frames, ignore_index=True)
-    return retention.compare(table), contrasts.contrasts(table)
+    return pd.concat(frames, ignore_index=True)
 
 
 def choice(**students):

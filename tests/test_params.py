@@ -68,14 +68,8 @@ def miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("profile", known_profiles())
 def test_every_profile_can_be_planned_with_nothing_at_hand(profile):
     jobs = notebooks.jobs(profile)
-    notebooks_of = {
-        "qwen-few": 1,
-        "qwen-few-answered": 1,
-        "tiny": 4,
-        "small": 4,
-        "small-fidelity": 1,
-    }
-    assert len(jobs) == notebooks_of.get(profile, 3)
+    notebooks_of = {"tiny": 4, "small": 4, "qwen": 3, "paper": 3}
+    assert len(jobs) == notebooks_of.get(profile, 1)
     assert all(job.profile == profile and job.plan.runs for job in jobs)
 
 

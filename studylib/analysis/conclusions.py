@@ -21,7 +21,7 @@ from studylib.analysis import (
 from studylib.core import sizes
 from studylib.core.labels import STUDENT
 
-NO_PAIRS = pd.DataFrame(columns=contrasts.POOLED)
+NO_PAIRS = pd.DataFrame(columns=[*contrasts.POOLED, *contrasts.DIFFERENCE, "declared"])
 
 
 def capacity_answer(
@@ -89,13 +89,14 @@ def capacity_conclusion(
         _lines(gained[gained.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
     ).assign(name=lambda table: list(_sized(table)))
     main = _lines(kept[kept.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
+    together = contrasts.judged(pooled)
     cases = [
         {
             "title": formats.titled(kept, family, test),
             "answered": "student" in set(group.role),
             "ways": _ways(*(_lines(lines, family=family, test_set=test) for lines in models)),
             "contrasts": _grouped(_lines(differences, family=family, test_set=test), "contrast"),
-            "pooled": _lines(pooled, family=family, test_set=test).to_dict("records"),
+            "pooled": _lines(together, family=family, test_set=test).to_dict("records"),
         }
         for (family, test), group in main.groupby(["family", "test_set"], sort=False)
     ]

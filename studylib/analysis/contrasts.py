@@ -59,16 +59,18 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     return tested(table, declared & (table.eval_prompt == table.train_prompt), rows, _contrasts)
 
 
-def pooled(rows: pd.DataFrame) -> pd.DataFrame:
+def pooled(rows: pd.DataFrame, *, declared: bool = False) -> pd.DataFrame:
     """Student minus control over all sizes and ways of asking, a line per family and test set: of
     each question the mean difference over all `pairs` of models that are cut from the fine-tuned
     teacher, or siblings of it. Seeds are those that all have. There is no line where they share
     none, or were asked other questions.
 
-    It is described, not tested: this line was chosen when rows of seed 0 in `small` had been seen.
-    It was declared then for further seeds and further questions.
+    Where it was `declared` before any of these rows was there, it is the primary contrast: of
+    untouched questions alone, and tested, `p_holm` after Holm over these lines. Elsewhere it is
+    described, not tested: this line was chosen when rows of seed 0 in `small` had been seen.
     """
-    models, lines = roles.compared(pairing.distinct(rows)), []
+    rows = pairing.distinct(rows)
+    models, lines = roles.compared(rows[rows.untouched] if declared else rows), []
     models = models[models.init.isin(retention.HEAD_INITS)]
     for setting, group in models.groupby(POOLED[:3], sort=False):
         pairs = [
@@ -80,8 +82,13 @@ def pooled(rows: pd.DataFrame) -> pd.DataFrame:
         if len(pairs) > 1 and _are_shared(pairs):
             named = dict(zip(POOLED, [*setting, ADDED, len(pairs)], strict=True))
             lines.append(named | _difference(pairs, "f1") | manipulation_check(pairs))
-    names = [name for name in DIFFERENCE if name not in ("p", "p_holm")]
-    return pd.DataFrame(lines, columns=[*POOLED, *names, *CHECKED])
+    table = pd.DataFrame(lines, columns=[*POOLED, *DIFFERENCE, *CHECKED])
+    if declared:
+        corrected = table.p.notna()
+        table.loc[corrected, "p_holm"] = statistics.holm(list(table.p[corrected]))
+        table["detectable"] *= statistics.stricter(corrected.sum())
+        return table.assign(declared=True)
+    return table.assign(p=np.nan, declared=False)
 
 
 def tested(

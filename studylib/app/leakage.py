@@ -7,14 +7,14 @@ import pandas as pd
 
 from studylib.data import demonstrations, squad
 from studylib.experiments.plans import Plan
-from studylib.runs import inputs
+from studylib.runs import inputs, plan_parts
 
 
 def leakage(plan: Plan) -> pd.DataFrame:
     """What must not be, counted, a line per set: its articles, contexts and questions that are
     among the training ones, too, and its contexts that are shown a demonstration of their own
     article in any way in which they are asked or trained on."""
-    training, lines = inputs.questions(plan.train), []
+    training, lines = inputs.loaded(plan.train), []
     ways = {
         (
             run.needs[need].digest,
@@ -27,14 +27,15 @@ def leakage(plan: Plan) -> pd.DataFrame:
     }  # of prompting, and seeds, in which questions are read
     for source in (plan.train, plan.dev, *plan.tests):
         questions = inputs.questions(source)
-        shared = squad.shared(training, questions) if source is not plan.train else {}
+        digests = (source.digest, plan_parts.labelled(source).digest)
+        shared = squad.shared(training.questions, questions) if source is not plan.train else {}
         first = [group[0] for group in squad.by_context(questions)]
         shown = sum(
             demonstration is not None and demonstration.article == question.article
             for digest, mode, seed in ways
-            if digest == source.digest
+            if digest in digests
             for demonstration, question in zip(
-                demonstrations.choose(first, mode, training, seed), first, strict=True
+                demonstrations.choose(first, mode, training.labelled, seed), first, strict=True
             )
         )
         counts = {what: len(shared[what]) if what in shared else pd.NA for what in squad.SHARED}

@@ -119,7 +119,8 @@ class Source:
 
 def _capacity_gap(source: Source) -> Results:
     rows, kept, mode = source.rows, source.kept, source.train_prompts[0]
-    gained, pooled, bases = contrasts.contrasts(rows), contrasts.pooled(rows), retention.bases(rows)
+    gained, bases = contrasts.contrasts(rows), retention.bases(rows)
+    pooled = contrasts.pooled(rows, declared=source.plan.pooled_declared)
     timing = study.timing(source.plan, rows, folder=source.folder)
     untouched = retention.on_untouched(rows, kept)
     costs = cost.pareto(roles.named(timing, source.plan.arms))

@@ -18,14 +18,15 @@ form.
 `part`, `dev_articles` and `paragraphs` select (see `data`); `repeats: drop` leaves out the
 questions that repeat another of their paragraph. `skip_paragraphs: 100` leaves out those that
 `paragraphs: 100` draws. `labelled_paragraphs: 100` withholds from training the gold answers of all
-but the first 100 that are drawn. `seen_paragraphs: 100` declares that the questions which
+but the first 100 that are drawn; `unlabelled: [{source: ...}, ...]` adds all questions of other
+data sets, with theirs withheld. `seen_paragraphs: 100` declares that the questions which
 `paragraphs: 100` draws were looked at while choices were made: it changes nothing that is computed
 and is no part of the fingerprint. Only the hub's and the archives' bytes are ever fetched.
 """
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -46,6 +47,7 @@ SELECTING = DECLARED | {
     "paragraphs",
     "skip_paragraphs",
     "labelled_paragraphs",
+    "unlabelled",
     "language",
     "articles",
     "offsets",
@@ -57,7 +59,15 @@ KEYS = {
     "mlqa": {"source", "split", "context", "question", "paragraphs", "repeats"} | DECLARED,
     "path": SELECTING,
     "archive": SELECTING,
-    "facts": {"source", "paragraphs", "labelled_paragraphs", "facts", "seed", "languages"},
+    "facts": {
+        "source",
+        "paragraphs",
+        "labelled_paragraphs",
+        "unlabelled",
+        "facts",
+        "seed",
+        "languages",
+    },
 }
 SOURCES = (
     "hub:OWNER/NAME@COMMIT, mlqa:FOLDER, path:FILE, archive:NAME==VERSION/MEMBER or facts:SPLIT"
@@ -108,9 +118,9 @@ def fingerprint(dataset: Mapping) -> str:
 
     Raises StudyError for an unknown source or key, or a local file that is not there.
     """
-    description = _identified(dataset)
+    description = _identified(dataset, fingerprint)
     made_by = recipe(dataset)
-    version = f" {made_by['facts']}" if "facts" in made_by else ""
+    version = f" {made_by['facts']}" if described(dataset)[0] == "facts" else ""
     return digest(
         description
         | {"identity": f"{description['identity']}{version}", "recipe": made_by["sources"]}
@@ -119,16 +129,23 @@ def fingerprint(dataset: Mapping) -> str:
 
 def identity(dataset: Mapping) -> str:
     """The same, whatever the versions of the code that reads or generates it."""
-    return digest(_identified(dataset))
+    return digest(_identified(dataset, identity))
 
 
 def recipe(dataset: Mapping) -> dict[str, int]:
     """The versions of the code that has a part in what the data set holds."""
-    return versions.of("sources", *(["facts"] if described(dataset)[0] == "facts" else []))
+    generated = any(described(part)[0] == "facts" for part in (dataset, *unlabelled(dataset)))
+    return versions.of("sources", *["facts"] * generated)
 
 
-def _identified(dataset: Mapping) -> dict:
-    """Source and selection of a described data set."""
+def unlabelled(dataset: Mapping) -> list[Mapping]:
+    """The data sets whose questions are added to a described one, without gold answers in
+    training."""
+    return dataset.get("unlabelled", [])
+
+
+def _identified(dataset: Mapping, of: Callable[[Mapping], str]) -> dict:
+    """Source and selection of a described data set; `of` says what each unlabelled one is."""
     kind, rest = described(dataset)
     if kind in ("path", "mlqa"):
         identity = file_digest(_local(kind, rest, dataset))
@@ -139,6 +156,8 @@ def _identified(dataset: Mapping) -> dict:
     else:
         identity = rest
     selection = {key: dataset[key] for key in sorted(set(dataset) - DECLARED - {"source"})}
+    if "unlabelled" in selection:
+        selection["unlabelled"] = list(map(of, selection["unlabelled"]))
     return {"kind": kind, "identity": identity, "selection": selection}
 
 
@@ -146,7 +165,9 @@ def to_fetch(dataset: Mapping) -> int:
     """Megabytes of archive to download before the described data set is at hand; what the hub
     serves is not counted."""
     kind, rest = described(dataset)
-    return archives.missing(rest) if kind == "archive" else 0
+    return (archives.missing(rest) if kind == "archive" else 0) + sum(
+        map(to_fetch, unlabelled(dataset))
+    )
 
 
 def content(dataset: Mapping) -> tuple[object, str]:
@@ -233,7 +254,23 @@ def described(dataset: Mapping) -> tuple[str, str]:
             raise StudyError(f"{dataset['source']}: say which split, for example `split: train`.")
     if kind == "facts":
         _check_facts(rest, dataset)
+    _check_unlabelled(dataset)
     return kind, rest
+
+
+def _check_unlabelled(dataset: Mapping) -> None:
+    added = unlabelled(dataset)
+    if "unlabelled" in dataset and (not isinstance(added, list) or not added):
+        raise StudyError(
+            f"{dataset['source']}: unlabelled must be a list of data sets, not {added!r}."
+        )
+    for other in added:
+        described(other)
+        if unknown := sorted({"labelled_paragraphs", "unlabelled"} & set(other)):
+            raise StudyError(
+                f"{dataset['source']}: the unlabelled {other['source']} has {unknown[0]!r}: none of"
+                " its answers is known, so leave that out."
+            )
 
 
 def _check_facts(split: str, dataset: Mapping) -> None:

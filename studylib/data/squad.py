@@ -3,7 +3,7 @@ training."""
 
 import itertools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,12 +33,14 @@ class Question:
 class Loaded:
     """Questions of one data set, how many answers were shifted by one character, how many
     paragraphs were skipped, and of how many of those drawn the gold answers are known in training;
-    None: of all."""
+    None: of all. The last questions, so many as are `unlabelled`, are of other data sets: their
+    gold answers are not known."""
 
     questions: list[Question]
     shifted: int
     skipped: int = 0
     known: int | None = None
+    unlabelled: int = 0
 
     @cached_property
     def repeats(self) -> frozenset[str]:
@@ -52,9 +54,14 @@ class Loaded:
     @cached_property
     def labelled(self) -> list[Question]:
         """The questions whose gold answers are known in training."""
+        drawn = self._drawn_from
         if self.known is None:
-            return self.questions
-        return [q for q in self.questions if self.paragraphs[q.id] < self.skipped + self.known]
+            return drawn
+        return [q for q in drawn if self.paragraphs[q.id] < self.skipped + self.known]
+
+    @property
+    def _drawn_from(self) -> list[Question]:
+        return self.questions[: len(self.questions) - self.unlabelled]
 
     @cached_property
     def paragraphs(self) -> dict[str, int]:
@@ -62,7 +69,7 @@ class Loaded:
         `paragraphs: 100` takes places 0 to 99."""
         return {
             q.id: place
-            for place, group in enumerate(_drawn(self.questions), start=self.skipped)
+            for place, group in enumerate(_drawn(self._drawn_from), start=self.skipped)
             for q in group
         }
 
@@ -101,10 +108,26 @@ def load(dataset: Mapping) -> Loaded:
             f" are, not {selected.known}."
         )
     if dataset.get("repeats") == "drop":
-        return replace(
+        selected = replace(
             selected, questions=[q for q in selected.questions if q.id not in selected.repeats]
         )
-    return selected
+    return _with_unlabelled(selected, name, sources.unlabelled(dataset))
+
+
+def _with_unlabelled(labelled: Loaded, name: str, added: Sequence[Mapping]) -> Loaded:
+    """Questions of other data sets after those of `labelled`. Raises StudyError for an id that two
+    of them have."""
+    loaded = [load(dataset) for dataset in added]
+    others = [question for part in loaded for question in part.questions]
+    questions = labelled.questions + others
+    ids = Counter(question.id for question in questions)
+    if twice := [question.id for question in others if ids[question.id] > 1]:
+        raise StudyError(
+            f"{name}: question {twice[0]!r} of an unlabelled data set is there twice: leave it out"
+            " of one."
+        )
+    shifted = labelled.shifted + sum(part.shifted for part in loaded)
+    return replace(labelled, questions=questions, shifted=shifted, unlabelled=len(others))
 
 
 def parse(content: Any, name: str, language: str | None, *, nearest: bool = False) -> Loaded:

@@ -78,6 +78,9 @@ class CapacityGap(SinglePrompt):
     Some learn by other losses, too (`alternative`). The first of `teacher_sizes` is also taught by
     the controls of the others, not by the whole teacher. Families and siblings are asked as they
     come, too, in every way of `base_prompts`.
+
+    `pooled_declared` declares, before any row is there, that students minus controls of all sizes
+    together are the primary contrast.
     """
 
     sizes: Sizes = []
@@ -85,6 +88,7 @@ class CapacityGap(SinglePrompt):
     alternative: Alternative | None = None
     teacher_sizes: Sizes = []
     base_prompts: list[Prompt] = []
+    pooled_declared: bool = False
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
@@ -147,6 +151,7 @@ class CapacityGap(SinglePrompt):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
+        plan.pooled_declared = self.pooled_declared
         ask_bases(self, plan, self.base_prompts)
         for family in families(self, plan, self.train_prompt):
             models = {}

@@ -63,7 +63,9 @@ class Data(Part):
                 raise StudyError(
                     f"tests names a set {name!r}: call it by another word than train and dev."
                 )
-        for described in (self.dev, *self.tests.values()):
+        for name, described in {"dev": self.dev, **self.tests}.items():
+            if "unlabelled" in described:
+                raise StudyError(f"{name} has `unlabelled`, which is for `train` alone.")
             for language in sources.languages(described):
                 segmentation.usual_rules(language)
         return self
@@ -148,10 +150,11 @@ class Experiment(Part):
 
     def check_targets(self, targets: str) -> None:
         """Raise StudyError where the text to learn is that of withheld answers, and none are."""
-        if targets == plan_parts.WITHHELD and "labelled_paragraphs" not in self.data.train:
+        withheld = {"labelled_paragraphs", "unlabelled"} & set(self.data.train)
+        if targets == plan_parts.WITHHELD and not withheld:
             raise StudyError(
                 f"targets: {targets!r} needs answers that are withheld: give `train` its"
-                " `labelled_paragraphs`."
+                " `labelled_paragraphs`, or data sets that are `unlabelled`."
             )
 
     def _check_siblings(self) -> None:

@@ -32,7 +32,8 @@ class Asked:
 @dataclass
 class Plan:
     """What an experiment needs: training, dev and test questions, every trained model with what it
-    is called in tables, and its answers."""
+    is called in tables, and its answers; and whether students minus controls of all sizes together
+    were declared to be its primary contrast (`pooled_declared`)."""
 
     machine: Machine
     train: Input
@@ -42,6 +43,7 @@ class Plan:
     trained: list[tuple[Run, dict]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     costs: list[tuple[Run, dict]] = field(default_factory=list)
+    pooled_declared: bool = False
 
     def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
         """Add a teacher, asked on every test set in every mode; return what its students are to be
@@ -87,7 +89,7 @@ class Plan:
             model,
             teacher,
             self.dev,
-            self.train,
+            plan_parts.labelled(self.train),
             eval_prompt=called["train_prompt"],
             seed=called["seed"],
             precision=self.answer_precision,
@@ -112,7 +114,7 @@ class Plan:
         answers = kinds.answers.plan(
             model,
             test,
-            self.train,
+            plan_parts.labelled(self.train),
             eval_prompt=mode,
             seed=called["seed"],
             precision=self.answer_precision,

@@ -48,7 +48,7 @@ def plan(
     return Run(
         "cut",
         parameters,
-        {"init": init, "layers": order, "train": setting.train}
+        {"init": init, "layers": order, "train": setting.questions()}
         | ({"reference": order.needs["teacher"]} if trained else {})
         | ({"vocabulary": trimmed} if trimmed else {}),
         plan_parts.versions_of(setting.train_prompt, "cutting"),

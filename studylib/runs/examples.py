@@ -36,7 +36,7 @@ def plan(
         "method": parsed.name,
         "options": dict(stage.get("options", {})),
     }
-    needs = {"teacher": supervised_by.teacher, "init": init, "train": setting.train}
+    needs = {"teacher": supervised_by.teacher, "init": init, "train": setting.questions(targets)}
     recipe = plan_parts.versions_of(setting.train_prompt, "answering", "scoring")
     return Run(
         "examples",

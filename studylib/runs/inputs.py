@@ -118,7 +118,7 @@ def learnt(run: Run, store: Store, need: str = "train") -> list[Question]:
         return source.labelled
     teacher_answers = store.read(run.needs["teacher_answers"], "answers.json")
     text = run.parameters["targets"]
-    if text in ("sequence_kd", plan_parts.WITHHELD):
+    if text in plan_parts.ANSWERED:
         gold = {q.id for q in source.labelled} if text == plan_parts.WITHHELD else set()
         return [
             q if q.id in gold else answered(q, teacher_answers[q.id]["text"])
@@ -143,7 +143,7 @@ def learnable(run: Run) -> list[Question]:
     source = loaded(run.needs["train"])
     return (
         source.questions
-        if run.parameters.get("targets") in ("sequence_kd", plan_parts.WITHHELD)
+        if run.parameters.get("targets") in plan_parts.ANSWERED
         else source.labelled
     )
 

@@ -22,7 +22,7 @@ def plan(taught_by: Run, setting: plan_parts.Setting, *, contexts: int, label: s
             "seed": setting.seed,
             "pruning_contexts": contexts,
         },
-        {"teacher": taught_by, "train": setting.train},
+        {"teacher": taught_by, "train": setting.questions()},
         plan_parts.versions_of(setting.train_prompt, "cutting", "objectives"),
         f"{label} layer choice",
     )

@@ -21,6 +21,15 @@ def dataset(label: str, description: Mapping) -> Input:
     )
 
 
+def labelled(train: Input) -> Input:
+    """A training set without the data sets that are unlabelled, of which no gold answer is
+    known."""
+    if not sources.unlabelled(train.value):
+        return train
+    known = {key: value for key, value in train.value.items() if key != "unlabelled"}
+    return dataset(train.label, known)
+
+
 def base_model(reference: str) -> Input:
     """A model from outside as something to build on."""
     return Input(reference, reference, loading.fingerprint(reference))
@@ -40,6 +49,11 @@ class Setting:
     precision: str
     num_evals: int
     answer_precision: str = "fp32"
+
+    def questions(self, targets: str = "gold") -> Input:
+        """The training set that is read for this text: without what is unlabelled, unless the
+        teacher's answers are learnt, too."""
+        return self.train if targets in ANSWERED else labelled(self.train)
 
     def recipe(self, stages: Sequence[Mapping], lr: float, targets: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""
@@ -82,7 +96,8 @@ def versions_of(mode: str, *names: str) -> dict[str, int]:
 
 # The text to learn.
 Targets = Literal["gold", "sequence_kd", "filtered", "gold, sequence_kd where withheld"]
-_, _, FILTERED, WITHHELD = get_args(Targets)
+_, SEQUENCE_KD, FILTERED, WITHHELD = get_args(Targets)
+ANSWERED = (SEQUENCE_KD, WITHHELD)  # by which the teacher's answers are learnt
 
 
 def base_of(run: Run | Input) -> Input:

@@ -36,7 +36,7 @@ def plan(
     return Run(
         "states",
         parameters,
-        {"teacher": teacher, "train": setting.train, **text}
+        {"teacher": teacher, "train": setting.questions(targets), **text}
         | ({"vocabulary": trimmed} if trimmed else {}),
         # scoring judges the teacher's answers
         plan_parts.versions_of(prompted, "teaching", "scoring"),

@@ -32,7 +32,7 @@ def plan(
     """
     parsed = method_stages.parse(stages)
     _check_vocabularies(init, supervisions, parsed, label)
-    needs = {"init": init, "train": setting.train, "dev": setting.dev}
+    needs = {"init": init, "train": setting.questions(targets), "dev": setting.dev}
     if supervisions:
         needs |= supervisions[0].text(targets) | _taught_by(supervisions, parsed, targets, init)
         needs |= {

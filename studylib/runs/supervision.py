@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from studylib.core import sharding
@@ -40,13 +39,12 @@ class Supervision:
     label: str
     kept: dict[str, Run] = field(default_factory=dict)
 
-    @cached_property
-    def answers(self) -> Run:
-        """The teacher's answers to the training questions."""
+    def answers(self, targets: str) -> Run:
+        """The teacher's answers to the training questions that are read for this text."""
         return answers.plan(
             self.teacher,
-            self.setting.train,
-            self.setting.train,
+            self.setting.questions(targets),
+            plan_parts.labelled(self.setting.train),
             eval_prompt=self.prompted,
             seed=self.setting.seed,
             precision=self.setting.answer_precision,
@@ -78,7 +76,7 @@ class Supervision:
 
     def text(self, targets: str) -> dict[str, Run]:
         """What a run needs besides the training questions to know the text to learn."""
-        return {} if targets == "gold" else {"teacher_answers": self.answers}
+        return {} if targets == "gold" else {"teacher_answers": self.answers(targets)}
 
 
 def _teacher_needs(run: Run) -> list[str]:

@@ -20,7 +20,7 @@ def plan(
     return Run(
         "teacher",
         setting.recipe(method_stages.gold(steps), lr) | adapters,
-        {"base": base, "train": setting.train, "dev": setting.dev},
+        {"base": base, "train": setting.questions(), "dev": setting.dev},
         plan_parts.versions_of(setting.train_prompt, "objectives", "training", *adapters),
         f"{label} teacher",
     )

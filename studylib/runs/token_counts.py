@@ -26,6 +26,8 @@ SETS = {
     ("squaddev_v1.1.json", ""): (2066, 10565),
     ("new_wiki_v1.0.json", ""): (1583, 7936),
     ("nyt_v1.0.json", ""): (2003, 10056),
+    ("reddit_v1.0.json", ""): (2033, 9767),
+    ("amazon_reviews_v1.0.json", ""): (2050, 9877),
 }
 A_CONTEXT = 1.1
 # tokens around SQuAD: of a context, a demonstration, a question with its answer, and that answer
@@ -50,8 +52,9 @@ def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
     return all(
-        not str(description["source"]).startswith("hub:") and not sources.to_fetch(description)
+        not str(part["source"]).startswith("hub:") and not sources.to_fetch(part)
         for description in sets
+        for part in (description, *sources.unlabelled(description))
     ) and not loading.to_fetch(plan_parts.base_of(run).value)
 
 
@@ -99,18 +102,25 @@ def pairs(branches: Mapping[int, int]) -> float:
 def _estimated(source: Input, mode: str) -> Text:
     """A published set's rows, in tokens like SQuAD's. Of another one as many are assumed as SQuAD's
     dev set has."""
-    described = source.value
-    kind, _, name = described["source"].partition("@")[0].partition(":")
-    published = (Path(name).name if kind == "archive" else name, described.get("split", ""))
-    count, questions = SETS.get(published, SETS["rajpurkar/squad", "validation"])
-    if official := sources.official(described):
-        count, questions = round(official / A_CONTEXT), official
-    per_row, count = questions / count, min(count, described.get("paragraphs", count))
+    parts = map(_published, (source.value, *sources.unlabelled(source.value)))
+    count, questions = map(sum, zip(*parts, strict=True))
+    per_row = questions / count
     prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), BRANCH
     tokens = prefix + per_row * branch
     seen = pairs({0: prefix} | dict.fromkeys(range(1, round(per_row) + 1), branch))
     lengths = [round(SPREAD * tokens)] + [round(tokens)] * (count - 1)
     return Text(count, tokens, seen, per_row * TARGET, per_row, lengths)
+
+
+def _published(described: Mapping) -> tuple[int, float]:
+    """How many contexts and questions a described set has by what is published of it."""
+    kind, _, name = described["source"].partition("@")[0].partition(":")
+    published = (Path(name).name if kind == "archive" else name, described.get("split", ""))
+    count, questions = SETS.get(published, SETS["rajpurkar/squad", "validation"])
+    if official := sources.official(described):
+        count, questions = round(official / A_CONTEXT), official
+    drawn = min(count, described.get("paragraphs", count))
+    return drawn, drawn * questions / count
 
 
 def example(length: int, questions: int) -> packing.Pack:

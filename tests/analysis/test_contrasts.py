@@ -247,6 +247,27 @@ def test_all_sizes_together_are_the_mean_of_each_question():
     assert line.detectable < each.detectable.min()
 
 
+def test_all_sizes_together_are_tested_on_untouched_questions_where_that_was_declared():
+    models = pd.concat([*pair(5, 0.1), *pair(3, -0.02)])
+    near = models.assign(untouched=models.question.str[-1] > "2")
+    gain = np.random.default_rng(2).normal(0, 0.3, 160)
+    far = pd.concat([*pair(5, gain), *pair(3, gain)]).assign(test_set="far")
+    lines = contrasts.judged(contrasts.pooled(pd.concat([near, far]), declared=True))
+    alone = [
+        contrasts.pooled(table, declared=True).iloc[0]
+        for table in (near[near.untouched].assign(untouched=True), far)
+    ]
+    assert list(lines.n) == [line.n for line in alone] == [112, 160]
+    assert list(lines.p_holm) == pytest.approx(statistics.holm([line.p for line in alone]))
+    assert list(lines.detectable) == pytest.approx(
+        [statistics.stricter(2) * line.detectable for line in alone]
+    )
+    assert list(lines.significant) == [True, False] and lines.declared.all()
+    described = contrasts.judged(contrasts.pooled(near))
+    assert list(described.n) == [160] and not described.tested.any()
+    assert contrasts.pooled(models.assign(untouched=False), declared=True).empty
+
+
 def test_one_pair_alone_and_students_of_base_init_are_not_pooled():
     assert contrasts.pooled(pd.concat(pair(5, 0.1))).empty
     models = [*pair(5, 0.1), *(model.assign(init="base") for model in pair(3, 0.1))]

@@ -393,16 +393,20 @@ def test_the_text_to_learn_is_gold_where_the_teacher_is_right(half_right):
     assert dict(plan.trained)[student]["targets"] == "filtered"
 
 
-WITHHELD = {"source": "facts:train", **FACTS, "labelled_paragraphs": 1}
+TRAINING = {"source": "facts:train", **FACTS}
+WITHHELD = {
+    "of the same set": TRAINING | {"labelled_paragraphs": 1},
+    "of another set": TRAINING | {"paragraphs": 1, "unlabelled": [TRAINING | {"seed": 1}]},
+}
 
 
-@pytest.fixture(scope="module")
-def withheld(raw, tmp_path_factory):
+@pytest.fixture(scope="module", params=list(WITHHELD.values()), ids=list(WITHHELD))
+def withheld(request, raw, tmp_path_factory):
     """A study in which the gold answers of all paragraphs but one are withheld: its plan and store.
     A teacher answers with what it was asked."""
     plan = planned(
         raw,
-        train=WITHHELD,
+        train=request.param,
         targets="gold, sequence_kd where withheld",
         sizes=[2],
         from_base=[],
@@ -417,12 +421,12 @@ def withheld(raw, tmp_path_factory):
 def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_stand_for_them(
     withheld,
 ):
-    source = inputs.loaded(plan_parts.dataset("train", WITHHELD))
+    plan, store = withheld
+    source = inputs.loaded(plan.train)
     labelled = {q.id for q in source.labelled}
     assert len({q.context for q in source.labelled}) == 1 and {
         source.paragraphs[name] for name in labelled
     } == {0}
-    plan, store = withheld
     arms = students(plan)
     student, control, teacher = (
         first_answers(inputs.learnt(arms[arm], store))
@@ -441,7 +445,7 @@ def test_gold_answers_that_are_withheld_are_learnt_by_no_model_and_the_teachers_
 
 def test_demonstrations_are_of_labelled_paragraphs(withheld):
     plan, store = withheld
-    source = inputs.loaded(plan_parts.dataset("train", WITHHELD))
+    source = inputs.loaded(plan.train)
     labelled, trained = {q.id for q in source.labelled}, {q.article for q in source.questions}
     net, words = inputs.load(store, students(plan)["control", "fine-tuned", "mini-2"])
     shown = [

@@ -92,6 +92,24 @@ def test_a_wrong_description_is_refused_before_anything_is_read(dataset: object,
         data_squad.load(dataset)
 
 
+def test_what_is_unlabelled_counts_in_what_a_data_set_is(save: Callable):
+    file = save({"data": []})
+    main, other = {"source": "facts:train"}, {"source": "facts:dev", "paragraphs": 5}
+    more = main | {"unlabelled": [other]}
+    for what in (sources.fingerprint, sources.identity):
+        assert len({what(main), what(more), what(main | {"unlabelled": [other, other]})}) == 3
+    assert "facts" not in sources.recipe({"source": f"path:{file}"})
+    assert "facts" in sources.recipe({"source": f"path:{file}", "unlabelled": [other]})
+    mine = main | {"unlabelled": [{"source": f"path:{file}"}]}
+    before = sources.identity(mine)
+    mine["unlabelled"][0]["seen_paragraphs"] = 3
+    assert sources.identity(mine) == before
+    save({"data": [{}]})
+    assert sources.identity(mine) != before
+    fetched = {"source": "archive:MLQA_V1/test-context-de-question-de.json"}
+    assert sources.to_fetch(main | {"unlabelled": [fetched]}) == sources.to_fetch(fetched)
+
+
 def test_paths_are_relative_to_the_project(
     squad: dict, save: Callable, monkeypatch: pytest.MonkeyPatch
 ):

@@ -309,6 +309,24 @@ def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save
     assert sorted(set(skipping.paragraphs.values())) == list(range(10, 15))
 
 
+def test_unlabelled_questions_of_other_sets_come_after_the_labelled_ones(save: Callable):
+    path, other = save(library(articles=12, paragraphs=2)), {"source": "facts:train", "facts": 2}
+    added = [other | {"paragraphs": 3, "seed": seed} for seed in (0, 1)]
+    described = {"source": f"path:{path}", "paragraphs": 10, "labelled_paragraphs": 4}
+    whole = data_squad.load(described | {"unlabelled": added})
+    main = data_squad.load(described)
+    assert whole.labelled == main.labelled and whole.paragraphs == main.paragraphs
+    assert whole.questions == main.questions + [
+        question for part in added for question in data_squad.load(part).questions
+    ]
+    assert (
+        data_squad.load({"source": f"path:{path}", "paragraphs": 10, "unlabelled": added}).labelled
+        == main.questions
+    )
+    with pytest.raises(StudyError, match=f"{path}: question .* of an unlabelled data set is there"):
+        ids(path, unlabelled=[added[0], added[0]])
+
+
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
@@ -327,6 +345,12 @@ def test_paragraphs_that_are_skipped_are_those_that_as_many_paragraphs_draw(save
         ),
         ({"labelled_paragraphs": 0}, "labelled_paragraphs must be a whole number"),
         ({"seen_paragraphs": 0}, "seen_paragraphs must be a whole number"),
+        ({"unlabelled": []}, r"unlabelled must be a list of data sets, not \[\]"),
+        ({"unlabelled": {"source": "facts:dev"}}, "unlabelled must be a list of data sets"),
+        (
+            {"unlabelled": [{"source": "facts:dev", "labelled_paragraphs": 3}]},
+            "the unlabelled facts:dev has 'labelled_paragraphs': none of its answers is known",
+        ),
         ({"repeats": "keep"}, "repeats must be one of drop"),
         ({"paragraphs": 25}, "has 24 paragraphs, 25 were asked for"),
         ({"part": "train"}, "part must be train or dev, and dev_articles between 1 and 11"),

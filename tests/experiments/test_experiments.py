@@ -158,7 +158,10 @@ def test_states_are_needed_only_where_the_teacher_does_not_run_beside(raw):
         ({"lrs": ["fast"]}, r"training.lrs.0 must be a valid number, not 'fast'"),
         ({"lrs": [None]}, r"training.lrs.0 must be a valid number, not None"),
         ({"lr_search_steps": "x"}, "lr_search_steps"),
-        ({"targets": "gold, sequence_kd where withheld"}, "give `train` its `labelled_paragraphs`"),
+        (
+            {"targets": "gold, sequence_kd where withheld"},
+            "give `train` its `labelled_paragraphs`, or",
+        ),
         ({"precision": "bf16"}, "training.precision must be a mapping, not 'bf16'"),
         (
             {"precision": {"training": "fp16", "answers": "fp32"}},
@@ -192,6 +195,32 @@ def test_a_criterion_of_pruning_matters_where_neurons_go_and_the_usual_one_is_in
 def test_a_test_set_is_not_called_like_another_set(name, raw):
     with pytest.raises(StudyError, match=f"tests names a set {name!r}"):
         planned(raw, tests={name: {"source": "facts:test", **FACTS}})
+
+
+def test_training_alone_has_unlabelled_questions(raw):
+    unlabelled = {"source": "facts:test", **FACTS, "unlabelled": [{"source": "facts:dev"}]}
+    for sets in ({"dev": unlabelled}, {"tests": {"near": unlabelled}}):
+        with pytest.raises(StudyError, match=r"(dev|near) has `unlabelled`, which is for `train`"):
+            planned(raw, **sets)
+
+
+def test_unlabelled_questions_change_the_student_alone_that_learns_the_teachers_answers(raw):
+    train = {"source": "facts:train", **FACTS}
+    more = train | {"unlabelled": [{"source": "facts:dev", "paragraphs": 2}]}
+    few, many, gold = (
+        {run.planned for run in planned(raw, sizes=[2], from_base=[], **changes).runs}
+        for changes in (
+            {"train": train, "targets": "sequence_kd"},
+            {"train": more, "targets": "sequence_kd"},
+            {"train": more},
+        )
+    )
+    plan = planned(raw, sizes=[2], from_base=[], train=more, targets="sequence_kd")
+    changed = {run.label for run in plan.runs if run.planned in many - few}
+    assert changed and all(
+        "student" in label or "teacher answers" in label or "states" in label for label in changed
+    )
+    assert gold == {run.planned for run in planned(raw, sizes=[2], from_base=[], train=train).runs}
 
 
 def test_other_losses_and_smaller_teachers_are_all_that_some_students_differ_in(raw):

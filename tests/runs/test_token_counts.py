@@ -43,3 +43,7 @@ def test_published_sets_that_are_not_at_hand_are_estimated():
     assert token_counts._estimated(
         plan_parts.dataset("de", mlqa), "zero-shot"
     ).rows == pytest.approx(4517 / token_counts.A_CONTEXT, abs=1)
+    more = few.value | {"unlabelled": [{"source": "hub:rajpurkar/squad", "split": "validation"}]}
+    whole = token_counts._estimated(plan_parts.dataset("train", more), "zero-shot")
+    assert whole.rows == 100 + 2067
+    assert whole.rows * whole.questions == pytest.approx(100 * 87599 / 18891 + 10570)

@@ -50,13 +50,17 @@ def retention_figure(kept: pd.DataFrame, seeds: pd.DataFrame, eval_prompt: str) 
     axes = drawn.subplots(len(tests), 2, sharex=True, sharey=True, squeeze=False)
     least = students[["retention_f1", LOWER]].min().min() if len(students) else 0
     most = kept[["retention_f1", UPPER]].max().max()
-    axes[0][0].set(xlim=(0, 100), ylim=(max(0, 10 * (least // 10) - 10), max(106, 1.04 * most)))
+    uncut = (students[list(SIDES)] < 1).any(axis=None)  # its points need room beside the axis
+    axes[0][0].set(
+        xlim=(-3 if uncut else 0, 100),
+        ylim=(max(0, 10 * (least // 10) - 10), max(106, 1.04 * most)),
+    )
     for row, test in zip(axes, tests, strict=True):
         for axis, side in zip(row, SIDES, strict=True):
             _curves(axis, students[students.test_set == test], seeds, side)
             _teachers(axis, teachers[teachers.test_set == test])
             _marks(axis)
-        row[0].set_ylabel(f"F1 kept, {test}, {mode}")
+        row[0].set_ylabel(f"F1 kept\n{test}, {mode}")
     for axis, name in zip(axes[-1], SIDES.values(), strict=True):
         axis.set_xlabel(name)
     look.legend(drawn)
