@@ -100,6 +100,7 @@ def _counts(
     """What a data set that is at hand holds, and what it has in common with the training set."""
     asked, declared = loaded.questions, dataset.get("seen_paragraphs", 0)
     seen = sum(place < declared for place in loaded.paragraphs.values())
+    withheld = len(asked) - len(loaded.labelled)
     return {
         "questions": len(asked),
         "contexts": len(squad.by_context(asked)),
@@ -108,6 +109,7 @@ def _counts(
         "answers of the file shifted": loaded.shifted,
         "repeated questions": len(loaded.repeats),
         **({"questions seen while choices were made": seen} if declared else {}),
+        **({"questions without gold answers": withheld} if withheld else {}),
         "shared with train": (
             {what: len(same) for what, same in squad.shared(training, asked).items()}
             if training is not asked and training
@@ -175,7 +177,7 @@ def shown(name: str, count: int, mode: str) -> Iterator[str]:
             f"There is no data set {short!r} in {profile}: known are {', '.join(described)}."
         )
     tokenizer, config = loading.reading(next(iter(experiment.families.values())))
-    pool, seed = squad.load(described["train"]).questions, experiment.seeds[0]
+    pool, seed = squad.load(described["train"]).labelled, experiment.seeds[0]
     for group in squad.by_context(squad.load(described[short]).questions)[:count]:
         (example,) = demonstrations.choose(group[:1], mode, pool, seed)
         (text,) = template.segments([example], tokenizer, mode)

@@ -122,7 +122,8 @@ def card(folder: Path, store: Store, name: str) -> ModelCard:
     parameters, facts = manifest["parameters"], result["facts"]
     roots = list(_roots(store, manifest))
     models = sorted({root for root in roots if isinstance(root, str)})
-    sets = sorted({root["source"] for root in roots if isinstance(root, dict)})
+    described = [part for root in roots if isinstance(root, dict) for part in sources.parts(root)]
+    sets = sorted({part["source"] for part in described})
     measured = sorted(
         scores(folder, store),
         key=lambda score: (

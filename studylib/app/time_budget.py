@@ -14,7 +14,7 @@ import psutil
 
 from studylib.app.leakage import leakage
 from studylib.core.progress import spoken
-from studylib.data import archives, squad
+from studylib.data import archives, sources, squad
 from studylib.experiments.plans import Plan
 from studylib.models import flops, loading, prune
 from studylib.runs import inputs, kinds, plan_parts
@@ -43,7 +43,8 @@ def download(plan: Plan) -> int:
     """Megabytes to fetch."""
     needs = [need for run in plan.runs for need in run.needs.values() if isinstance(need, Input)]
     models = {need.value for need in needs if isinstance(need.value, str)}
-    sets = {need.value["source"] for need in needs if isinstance(need.value, dict)}
+    described = (need.value for need in needs if isinstance(need.value, dict))
+    sets = {part["source"] for value in described for part in sources.parts(value)}
     archived = {
         reference.removeprefix("archive:")
         for reference in models | sets
@@ -68,6 +69,8 @@ def datasets(plan: Plan) -> Iterator[str]:
             f"{need.label}: {len(dataset.questions)} questions on"
             f" {len(squad.by_context(dataset.questions))} contexts"
         )
+        if withheld := len(dataset.questions) - len(dataset.labelled):
+            line += f", {withheld} questions without gold answers"
         if dataset.shifted:
             line += f", {dataset.shifted} answers of the file shifted to where they stand"
         if need is not plan.train:

@@ -134,7 +134,7 @@ def identity(dataset: Mapping) -> str:
 
 def recipe(dataset: Mapping) -> dict[str, int]:
     """The versions of the code that has a part in what the data set holds."""
-    generated = any(described(part)[0] == "facts" for part in (dataset, *unlabelled(dataset)))
+    generated = any(described(part)[0] == "facts" for part in parts(dataset))
     return versions.of("sources", *["facts"] * generated)
 
 
@@ -142,6 +142,11 @@ def unlabelled(dataset: Mapping) -> list[Mapping]:
     """The data sets whose questions are added to a described one, without gold answers in
     training."""
     return dataset.get("unlabelled", [])
+
+
+def parts(dataset: Mapping) -> list[Mapping]:
+    """A described data set, and those that are added to it."""
+    return [dataset, *unlabelled(dataset)]
 
 
 def _identified(dataset: Mapping, of: Callable[[Mapping], str]) -> dict:
@@ -164,10 +169,8 @@ def _identified(dataset: Mapping, of: Callable[[Mapping], str]) -> dict:
 def to_fetch(dataset: Mapping) -> int:
     """Megabytes of archive to download before the described data set is at hand; what the hub
     serves is not counted."""
-    kind, rest = described(dataset)
-    return (archives.missing(rest) if kind == "archive" else 0) + sum(
-        map(to_fetch, unlabelled(dataset))
-    )
+    members = [rest for kind, rest in map(described, parts(dataset)) if kind == "archive"]
+    return sum({archives.pinned(rest)[0]: archives.missing(rest) for rest in members}.values())
 
 
 def content(dataset: Mapping) -> tuple[object, str]:

@@ -54,7 +54,7 @@ def at_hand(run: Run, need: str) -> bool:
     return all(
         not str(part["source"]).startswith("hub:") and not sources.to_fetch(part)
         for description in sets
-        for part in (description, *sources.unlabelled(description))
+        for part in sources.parts(description)
     ) and not loading.to_fetch(plan_parts.base_of(run).value)
 
 
@@ -102,7 +102,7 @@ def pairs(branches: Mapping[int, int]) -> float:
 def _estimated(source: Input, mode: str) -> Text:
     """A published set's rows, in tokens like SQuAD's. Of another one as many are assumed as SQuAD's
     dev set has."""
-    parts = map(_published, (source.value, *sources.unlabelled(source.value)))
+    parts = map(_published, sources.parts(source.value))
     count, questions = map(sum, zip(*parts, strict=True))
     per_row = questions / count
     prefix, branch = PREFIX + (0 if mode.endswith("zero-shot") else SHOWN), BRANCH
