@@ -16,10 +16,11 @@ from studylib.core.labels import CONTROL, STUDENT, TEACHER
 
 
 def compressed(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
-    """The lines that the claim is about: students and controls with this eval prompt. `way` says
-    how they were cut."""
+    """The lines that the claim is about: students and controls with this eval prompt, but for those
+    that were not cut. `way` says how they were cut."""
     main = tables.main(kept)
-    models = main[(main.eval_prompt == eval_prompt) & (main.role != TEACHER)]
+    smaller = (main.role != TEACHER) & (main.reduction_total != 0)
+    models = main[(main.eval_prompt == eval_prompt) & smaller]
     return models.assign(way=[sizes.named(name).way for name in models.student])
 
 

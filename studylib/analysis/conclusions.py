@@ -21,7 +21,7 @@ from studylib.analysis import (
 from studylib.core import sizes
 from studylib.core.labels import STUDENT
 
-NO_PAIRS = pd.DataFrame(columns=[*contrasts.POOLED, *contrasts.DIFFERENCE, "declared"])
+NO_PAIRS = pd.DataFrame(columns=[*contrasts.POOLED, *contrasts.DIFFERENCE, "primary"])
 
 
 def capacity_answer(
@@ -29,22 +29,26 @@ def capacity_answer(
     gained: pd.DataFrame,
     eval_prompt: str,
     claimed: pd.DataFrame | None = None,
+    pooled: pd.DataFrame = NO_PAIRS,
 ) -> str:
     """How far a model can be compressed, in three sentences a family: which students and controls
-    keep enough, how that compares with what the paper reports, and what the teacher adds. Shares
-    are of untouched questions (see `capacity_conclusion`)."""
+    keep enough, how that compares with what the paper reports, and what the teacher adds, by the
+    primary contrast where one was declared. Shares are of untouched questions (see
+    `capacity_conclusion`)."""
     eval_prompt = _way(kept, eval_prompt)
     students = _lines(claims.compressed(kept, eval_prompt), role="student")
     measured = set(students.family[students.retention_f1.notna()])
     fresh = claims.untouched(kept if claimed is None else claimed, eval_prompt)
     main = gained[gained.init.isin(retention.HEAD_INITS) & (gained.contrast == contrasts.ADDED)]
     added = contrasts.judged(_lines(main, eval_prompt=eval_prompt))
+    primary = contrasts.judged(pooled[pooled.primary.eq(True)])
     families = [
         {
             "prefix": _prefix(students, family),
             "claims": claims.by_test(_lines(fresh, family=family)),
             "nearest": _nearest(_lines(fresh, family=family, role="student")),
             "added": _lines(added, family=family).to_dict("records"),
+            "primary": _lines(primary, family=family).to_dict("records"),
             "measured": family in measured,
         }
         for family in students.family.unique()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from studylib.analysis import pairing, retention, roles, run_ids, statistics
 from studylib.core import labels
-from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT
+from studylib.core.labels import BASE, CONTROL, FINE_TUNED, STUDENT, TEACHER
 
 PAIR = ["contrast", "init", "student", "teacher", "objective"]
 ADDED = "student − control"
@@ -21,6 +21,7 @@ AGAINST = {
     OTHER_LOSSES: (labels.OTHER_LOSSES, STUDENT),
     SMALLER_TEACHER: (labels.SMALLER_TEACHER, STUDENT),
 }
+MORE_TRAINING = "uncut control − teacher"
 INHERITED = {
     STUDENT: "fine-tuned − base init, students",
     CONTROL: "fine-tuned − base init, controls",
@@ -39,6 +40,7 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
 
     Student minus control is what the teacher adds while training. Other losses or a smaller teacher
     are compared with the student. Fine-tuned minus base init is what is inherited through weights.
+    An uncut control minus the teacher that it began as is what more training adds.
     Each side has the learning rate that is best for it. Loss weights may add up to different sums
     (`rates.differences`).
 
@@ -59,19 +61,20 @@ def contrasts(rows: pd.DataFrame, primary: str = "") -> pd.DataFrame:
     return tested(table, declared & (table.eval_prompt == table.train_prompt), rows, _contrasts)
 
 
-def pooled(rows: pd.DataFrame, *, declared: bool = False) -> pd.DataFrame:
+def pooled(rows: pd.DataFrame, *, declared: bool = False, complete: bool = True) -> pd.DataFrame:
     """Student minus control over all sizes and ways of asking, a line per family and test set: of
     each question the mean difference over all `pairs` of models that are cut from the fine-tuned
-    teacher, or siblings of it. Seeds are those that all have. There is no line where they share
-    none, or were asked other questions.
+    teacher, or siblings of it; uncut ones are left out. Seeds are those that all have. There is no
+    line where they share none, or were asked other questions.
 
     Where it was `declared` before any of these rows was there, it is the primary contrast: of
-    untouched questions alone, and tested, `p_holm` after Holm over these lines. Elsewhere it is
-    described, not tested: this line was chosen when rows of seed 0 in `small` had been seen.
+    untouched questions alone and, once its rows are `complete`, tested, `p_holm` after Holm over
+    these lines. Elsewhere it is described, not tested: this line was chosen when rows of seed 0 in
+    `small` had been seen.
     """
     rows = pairing.distinct(rows)
     models, lines = roles.compared(rows[rows.untouched] if declared else rows), []
-    models = models[models.init.isin(retention.HEAD_INITS)]
+    models = models[models.init.isin(retention.HEAD_INITS) & ~_uncut(models)]
     for setting, group in models.groupby(POOLED[:3], sort=False):
         pairs = [
             (model, other)
@@ -82,13 +85,19 @@ def pooled(rows: pd.DataFrame, *, declared: bool = False) -> pd.DataFrame:
         if len(pairs) > 1 and _are_shared(pairs):
             named = dict(zip(POOLED, [*setting, ADDED, len(pairs)], strict=True))
             lines.append(named | _difference(pairs, "f1") | manipulation_check(pairs))
-    table = pd.DataFrame(lines, columns=[*POOLED, *DIFFERENCE, *CHECKED])
-    if declared:
-        corrected = table.p.notna()
-        table.loc[corrected, "p_holm"] = statistics.holm(list(table.p[corrected]))
-        table["detectable"] *= statistics.stricter(corrected.sum())
-        return table.assign(declared=True)
-    return table.assign(p=np.nan, declared=False)
+    table = pd.DataFrame(lines, columns=[*POOLED, *DIFFERENCE, *CHECKED]).assign(primary=declared)
+    if not (declared and complete):
+        return table.assign(p=np.nan)
+    corrected = table.p.notna()
+    table.loc[corrected, "p_holm"] = statistics.holm(list(table.p[corrected]))
+    table["detectable"] *= statistics.stricter(corrected.sum())
+    return table
+
+
+def _uncut(models: pd.DataFrame) -> pd.Series:
+    """Which rows are of models with as many parameters as their family's teacher."""
+    whole = models[models.role == TEACHER].groupby("family").parameters_total.max()
+    return models.parameters_total == models.family.map(whole)
 
 
 def tested(
@@ -190,17 +199,26 @@ def _shared(pairs: Pairs) -> list[pd.DataFrame]:
 
 def _contrasts(rows: pd.DataFrame) -> pd.DataFrame:
     """Those lines, not yet corrected for their number."""
-    models, lines = roles.compared(rows[rows.student != ""]), []
-    for _, group in models.groupby([*retention.SETTING, "student"], sort=False):
-        for name, model, other in _pairs(group):
-            if set(model.seed) & set(other.seed):
-                lines.append(
-                    model[[*retention.SETTING, *PAIR[1:]]].iloc[0].to_dict()
-                    | {"contrast": name}
-                    | difference(model, other)
-                    | (manipulation_check([(model, other)]) if name == ADDED else {})
-                )
+    lines = [
+        model[[*retention.SETTING, *PAIR[1:]]].iloc[0].to_dict()
+        | {"contrast": name}
+        | difference(model, other)
+        | (manipulation_check([(model, other)]) if name == ADDED else {})
+        for name, model, other in _compared(roles.compared(rows))
+        if set(model.seed) & set(other.seed)
+    ]
     return pd.DataFrame(lines, columns=[*retention.SETTING, *PAIR, *DIFFERENCE, *CHECKED])
+
+
+def _compared(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """The contrasts of all settings and sizes, by name, with the rows of both sides."""
+    students = models[models.student != ""]
+    for _, group in students.groupby([*retention.SETTING, "student"], sort=False):
+        yield from _pairs(group)
+    for _, group in models[_uncut(models)].groupby(retention.SETTING, sort=False):
+        controls, teacher = group[group.arm == CONTROL], group[group.role == TEACHER]
+        for _, control in controls[controls.init == FINE_TUNED].groupby("student", sort=False):
+            yield MORE_TRAINING, control, teacher
 
 
 def _pairs(models: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:

@@ -1,7 +1,7 @@
 """All that a notebook says, by name: tables in Markdown, the answer and the conclusion
 (`conclusions`), and what they rest on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -28,11 +28,23 @@ class Origin:
         texts = others | {
             "table": tables.table(kept),
             "rates": rates.markdown(self.rates),
-            "answer": f"{answer.strip()} {self.missing}".strip() + "\n",
-            "conclusion": _paragraphs(conclusion, f"{self.computed} {self.missing}"),
+            "answer": self.with_missing(answer),
+            "conclusion": self.below(conclusion),
         }
+        return self.noted(texts)
+
+    def noted(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Texts by name, what is outdated below each."""
         note = f"\n{self.outdated}\n" if self.outdated else ""
         return {name: f"{text}{note}" for name, text in texts.items()}
+
+    def with_missing(self, answer: str) -> str:
+        """An answer, and what is missing of it."""
+        return f"{answer.strip()} {self.missing}".strip() + "\n"
+
+    def below(self, conclusion: str) -> str:
+        """A conclusion, and below it what its numbers come from."""
+        return _paragraphs(conclusion, f"{self.computed} {self.missing}")
 
 
 def capacity_gap(
@@ -55,7 +67,7 @@ def capacity_gap(
     bases = {"bases": tables.bases(shipped)} if len(shipped) else {}
     return origin.texts(
         kept,
-        conclusions.capacity_answer(kept, gained, eval_prompt, claimed),
+        conclusions.capacity_answer(kept, gained, eval_prompt, claimed, pooled),
         _paragraphs(conclusions.summits(law, eval_prompt) + results, besides),
         headline=tables.headline(kept),
         contrasts=_paragraphs(tables.contrasts(gained), besides),

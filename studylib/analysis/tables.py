@@ -173,7 +173,7 @@ def pooled_cells(table: pd.DataFrame) -> pd.DataFrame:
     cells = varying(table, ("family", "test_set", "pairs"), ("test_set", "pairs"))
     cells = cells.rename(columns=IDENTITY)
     cells["F1"] = _spanned(table, "difference", "")
-    if table.declared.any():
+    if table.p_holm.notna().any():
         cells["p, Holm"] = table.p_holm.map(formats.probability)
     cells["MDE"] = table.detectable.map(formats.number)
     return _checked(table, cells)

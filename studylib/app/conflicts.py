@@ -27,11 +27,11 @@ Record = tuple[str, str]
 def check_weights(plan: Plan, store: Store, folder: Path | None) -> dict[str, list[Record]]:
     """Raise StudyError if a trained model was exported with other weights than the store has, and
     by the same versions: its scores must not stand beside these. Returns the records of all that
-    was exported to `folder` or beside it, by what was planned."""
+    was exported to `folder` or to one that shares results with it, by what was planned."""
     records = defaultdict[str, list[Record]](list)
     if folder is None:
         return records
-    for place in sorted(folder.parent.glob("*/")):
+    for place in exports.sharing(folder):
         for table in exports.tables(place, "runs.csv"):
             for line in table.itertuples():
                 records[line.planned].append((line.digest, getattr(line, "versions", "")))

@@ -72,7 +72,7 @@ def overview(profile: str) -> Iterator[dict]:
         line = {
             "set": f"{profile}/{name}",
             "language": ",".join(sources.languages(dataset)),
-            "source": dataset["source"],
+            "source": " + ".join(part["source"] for part in sources.parts(dataset)),
         }
         if megabytes := sources.to_fetch(dataset):
             yield line | {"missing": f"not fetched yet: {megabytes} MB with its archive"}
@@ -80,7 +80,7 @@ def overview(profile: str) -> Iterator[dict]:
         try:
             loaded = squad.load(dataset)
         except StudyError as error:
-            if not dataset["source"].startswith("hub:"):
+            if not any(part["source"].startswith("hub:") for part in sources.parts(dataset)):
                 raise
             yield line | {"missing": str(error)}
         else:
@@ -109,7 +109,7 @@ def _counts(
         "answers of the file shifted": loaded.shifted,
         "repeated questions": len(loaded.repeats),
         **({"questions seen while choices were made": seen} if declared else {}),
-        **({"questions without gold answers": withheld} if withheld else {}),
+        **({"gold answers withheld in training": withheld} if withheld else {}),
         "shared with train": (
             {what: len(same) for what, same in squad.shared(training, asked).items()}
             if training is not asked and training

@@ -15,25 +15,20 @@ def leakage(plan: Plan) -> pd.DataFrame:
     among the training ones, too, and its contexts that are shown a demonstration of their own
     article in any way in which they are asked or trained on."""
     training, lines = inputs.loaded(plan.train), []
-    ways = {
-        (
-            run.needs[need].digest,
-            run.parameters.get("eval_prompt", run.parameters.get("train_prompt")),
-            run.parameters["seed"],
-        )
+    ways = {  # of prompting, and seeds, in which questions are read
+        (run.needs[need].digest, plan_parts.mode_of(run), run.parameters["seed"])
         for run in plan.runs
         for need in ("train", "dev", "test")
         if need in run.needs
-    }  # of prompting, and seeds, in which questions are read
+    }
     for source in (plan.train, plan.dev, *plan.tests):
         questions = inputs.questions(source)
-        digests = (source.digest, plan_parts.labelled(source).digest)
+        digests = {source.digest, plan_parts.labelled(source).digest}
         shared = squad.shared(training.questions, questions) if source is not plan.train else {}
         first = [group[0] for group in squad.by_context(questions)]
         shown = sum(
             demonstration is not None and demonstration.article == question.article
-            for digest, mode, seed in ways
-            if digest in digests
+            for mode, seed in {way[1:] for way in ways if way[0] in digests}
             for demonstration, question in zip(
                 demonstrations.choose(first, mode, training.labelled, seed), first, strict=True
             )

@@ -26,7 +26,7 @@ from studylib.core.errors import StudyError, sentence_of
 from studylib.core.escaping import printable
 from studylib.core.filesystem import write_text
 from studylib.core.labels import FINE_TUNED, TEACHER
-from studylib.runs import inputs
+from studylib.runs import inputs, plan_parts
 from studylib.store import exports, output_folder
 from studylib.store.run import Input
 from studylib.store.store import Store
@@ -229,10 +229,11 @@ def _data(jobs: Sequence[Job]) -> list[tuple]:
             if isinstance(need, Input)
         }
         for source in (job.plan.train, job.plan.dev, *job.plan.tests):
+            read = {source.digest, plan_parts.labelled(source).digest} & used
             sets[source.label, source.digest] = (
                 source.label,
                 source.value,
-                source.digest[:12] if source.digest in used else CHANGED,
+                source.digest[:12] if read else CHANGED,
             )
     return list(sets.values())
 

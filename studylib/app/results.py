@@ -120,7 +120,8 @@ class Source:
 def _capacity_gap(source: Source) -> Results:
     rows, kept, mode = source.rows, source.kept, source.train_prompts[0]
     gained, bases = contrasts.contrasts(rows), retention.bases(rows)
-    pooled = contrasts.pooled(rows, declared=source.plan.pooled_declared)
+    declared, complete = source.plan.pooled_declared, not source.origin.missing
+    pooled = contrasts.pooled(rows, declared=declared, complete=complete)
     timing = study.timing(source.plan, rows, folder=source.folder)
     untouched = retention.on_untouched(rows, kept)
     costs = cost.pareto(roles.named(timing, source.plan.arms))
@@ -167,18 +168,22 @@ def _prompting_mode(source: Source) -> Results:
 
 def _methods(source: Source) -> Results:
     costs = training_cost.of(source.plan, source.rows, folder=source.folder)
-    table = methods_table.compare(source.rows, costs)
+    table, origin = methods_table.compare(source.rows, costs), source.origin
     near = fidelity.correlations(methods_table.of_methods(source.rows))
     swept = source.rows[roles.arms(source.rows) != labels.METHOD]
     sweep, law = teacher_sizes.sweep(swept), teacher_sizes.law(swept)
     return Results(
         source.folder,
         {"methods": table, "costs": costs, "fidelity": near, "law": law},
-        {
-            "table": tables.markdown(methods_table.shown(table)) + "\n",
-            "answer": methods_table.answer(table),
-            "conclusion": methods_table.conclusion(table, near) + conclusions.summits(law),
-        },
+        origin.noted(
+            {
+                "table": tables.markdown(methods_table.shown(table)) + "\n",
+                "answer": origin.with_missing(methods_table.answer(table)),
+                "conclusion": origin.below(
+                    methods_table.conclusion(table, near) + conclusions.summits(law)
+                ),
+            }
+        ),
         figures.methods(table, sweep, retention.by_seed(swept)),
         {
             "table": methods_table.shown(table),

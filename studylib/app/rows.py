@@ -45,8 +45,8 @@ def rows(plan: Plan, store: Store | None = None, folder: Path | None = None) -> 
     whether an earlier question of the paragraph asks the same. `probability` is the model's of its
     answer; `agreement` and `loyalty` (to the teacher) are missing in a teacher's rows. Rows that
     the store does not have are those that were exported for just such runs (`planned`) to `folder`
-    or to one beside it, if they were. Raises StudyError where these are of other weights, or if
-    there are no rows.
+    or to one that shares results with it, if they were. Raises StudyError where these are of other
+    weights, or if there are no rows.
     """
     store, exported = (store or Store()).snapshot(), exports.exported(folder, "rows.parquet")
     conflicts.check_weights(plan, store, folder)

@@ -50,11 +50,7 @@ def download(plan: Plan) -> int:
         for reference in models | sets
         if reference.startswith("archive:")
     }
-    megabytes = {
-        archives.pinned(reference)[0]: archives.missing(reference)
-        for reference in sorted(archived, key=archives.missing)
-    }
-    return sum(megabytes.values()) + sum(
+    return archives.to_fetch(archived) + sum(
         loading.to_fetch(reference) for reference in models if reference.startswith("hub:")
     )
 
@@ -70,7 +66,7 @@ def datasets(plan: Plan) -> Iterator[str]:
             f" {len(squad.by_context(dataset.questions))} contexts"
         )
         if withheld := len(dataset.questions) - len(dataset.labelled):
-            line += f", {withheld} questions without gold answers"
+            line += f"; the gold answers of {withheld} questions are withheld in training"
         if dataset.shifted:
             line += f", {dataset.shifted} answers of the file shifted to where they stand"
         if need is not plan.train:

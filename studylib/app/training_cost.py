@@ -10,7 +10,7 @@ import pandas as pd
 
 from studylib.experiments.plans import Asked, Plan
 from studylib.methods import stages as method_stages
-from studylib.runs import budget, inputs, kinds
+from studylib.runs import budget, inputs, kinds, supervision
 from studylib.store import exports
 from studylib.store.run import Run
 from studylib.store.store import Store
@@ -43,11 +43,12 @@ def of(
 
 def _counted(asked: Asked, model: Run) -> dict:
     questions = inputs.questions(asked.answers.needs["test"])
+    tuned = [name for name in supervision.teacher_needs(model) if name != supervision.BASE_TEACHER]
     return {
         "training_flops": sum(kinds.took(budget.SHARED, run).flops for run in _made_by(model)),
         "answer_flops": kinds.took(budget.SHARED, asked.answers).flops / len(questions),
         "extra_data": method_stages.extra_data(
-            method_stages.parse(model.parameters["stages"]), model.parameters["targets"]
+            method_stages.parse(model.parameters["stages"]), model.parameters["targets"], len(tuned)
         ),
     }
 

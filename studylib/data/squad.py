@@ -123,8 +123,8 @@ def _with_unlabelled(labelled: Loaded, name: str, added: Sequence[Mapping]) -> L
     ids = Counter(question.id for question in questions)
     if twice := [question.id for question in others if ids[question.id] > 1]:
         raise StudyError(
-            f"{name}: question {twice[0]!r} of an unlabelled data set is there twice: leave it out"
-            " of one."
+            f"{name}: question {twice[0]!r} of an unlabelled data set is there twice: name each"
+            " data set once, or narrow one by `part` or `paragraphs`."
         )
     shifted = labelled.shifted + sum(part.shifted for part in loaded)
     return replace(labelled, questions=questions, shifted=shifted, unlabelled=len(others))

@@ -80,7 +80,7 @@ class CapacityGap(SinglePrompt):
     come, too, in every way of `base_prompts`.
 
     `pooled_declared` declares, before any row is there, that students minus controls of all sizes
-    together are the primary contrast.
+    together are the primary contrast (`analysis.contrasts.pooled`).
     """
 
     sizes: Sizes = []
@@ -107,6 +107,7 @@ class CapacityGap(SinglePrompt):
         }
         for name, chosen in lists.items():
             _check_sizes(name, chosen, self.sizes, self._siblings)
+        self._check_declared()
         self._check_alternative()
         self._check_teacher_sizes()
         return self
@@ -114,6 +115,15 @@ class CapacityGap(SinglePrompt):
     @property
     def _siblings(self) -> list[str]:
         return list(dict.fromkeys(name for smaller in self.siblings.values() for name in smaller))
+
+    def _check_declared(self) -> None:
+        """Raise StudyError where there are no several sizes or ways of asking to be together."""
+        pairs = (len(self.sizes) + len(self._siblings)) * len(self.eval_prompts)
+        if self.pooled_declared and pairs < 2:
+            raise StudyError(
+                "pooled_declared: there is a single pair of student and control: name more sizes,"
+                " or leave it out."
+            )
 
     def _check_alternative(self) -> None:
         """Raise StudyError for other losses of no size, or that take another number of steps, and

@@ -65,7 +65,9 @@ class Data(Part):
                 )
         for name, described in {"dev": self.dev, **self.tests}.items():
             if "unlabelled" in described:
-                raise StudyError(f"{name} has `unlabelled`, which is for `train` alone.")
+                raise StudyError(
+                    f"{name} has `unlabelled`, which is for `train` alone: move it there."
+                )
             for language in sources.languages(described):
                 segmentation.usual_rules(language)
         return self
@@ -149,7 +151,13 @@ class Experiment(Part):
         return self
 
     def check_targets(self, targets: str) -> None:
-        """Raise StudyError where the text to learn is that of withheld answers, and none are."""
+        """Raise StudyError where the text to learn is that of withheld answers, and none are; and
+        where nothing is learnt of data sets that are unlabelled."""
+        if "unlabelled" in self.data.train and targets not in plan_parts.ANSWERED:
+            raise StudyError(
+                f"targets: {targets!r} leaves the data sets out that are `unlabelled`: take"
+                f" {plan_parts.WITHHELD!r}, or leave them out of `train`."
+            )
         withheld = {"labelled_paragraphs", "unlabelled"} & set(self.data.train)
         if targets == plan_parts.WITHHELD and not withheld:
             raise StudyError(

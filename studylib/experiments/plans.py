@@ -3,6 +3,7 @@ answers to every test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 from studylib.core.filesystem import digest
@@ -44,6 +45,11 @@ class Plan:
     asked: list[Asked] = field(default_factory=list)
     costs: list[tuple[Run, dict]] = field(default_factory=list)
     pooled_declared: bool = False
+
+    @cached_property
+    def labelled(self) -> Input:
+        """The training set without data sets that are unlabelled."""
+        return plan_parts.labelled(self.train)
 
     def teacher(self, model: Run, called: dict, modes: Sequence[str]) -> list[Asked]:
         """Add a teacher, asked on every test set in every mode; return what its students are to be
@@ -89,7 +95,7 @@ class Plan:
             model,
             teacher,
             self.dev,
-            plan_parts.labelled(self.train),
+            self.labelled,
             eval_prompt=called["train_prompt"],
             seed=called["seed"],
             precision=self.answer_precision,
@@ -114,7 +120,7 @@ class Plan:
         answers = kinds.answers.plan(
             model,
             test,
-            plan_parts.labelled(self.train),
+            self.labelled,
             eval_prompt=mode,
             seed=called["seed"],
             precision=self.answer_precision,

@@ -164,15 +164,15 @@ def demonstration(stages: Sequence[Stage]) -> str:
     return named.pop() if named else ""
 
 
-def extra_data(stages: Sequence[Stage], targets: str = "gold") -> str:
-    """What is learnt from beside gold answers and one fine-tuned teacher's distributions, in
-    words; nothing for none."""
+def extra_data(stages: Sequence[Stage], targets: str = "gold", teachers: int = 1) -> str:
+    """What is learnt from so many `teachers` beside gold answers and a single fine-tuned one's
+    distributions, in words; nothing for none."""
     words = [f"targets {targets}"] if targets != "gold" else []
+    words += ["several teachers"] * (teachers > 1)
     for method in (stage.prototype for stage in stages):
         for decision, when in (("data", "question"), ("batch", "question and step")):
             generated = method.generates(decision).items()
             words += [f"the {model}'s answers, {count:g} a {when}" for model, count in generated]
-        words += ["several teachers"] * (method.signals.teachers < 0)
         words += ["the base model"] * method.signals.base
         words += [f"a {method.signals.demonstration} teacher"] * bool(method.signals.demonstration)
     return "; ".join(dict.fromkeys(words))

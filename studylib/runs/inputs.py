@@ -29,7 +29,8 @@ from studylib.store.store import Store
 def _loaded(description: bytes, content: str) -> squad.Loaded:
     described = json.loads(description)
     dataset = squad.load(described)
-    _as_planned(described["source"], sources.fingerprint(described), content)
+    what = " or ".join(part["source"] for part in sources.parts(described))
+    _as_planned(what, sources.fingerprint(described), content)
     return dataset
 
 

@@ -3,6 +3,7 @@ is named."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -53,7 +54,12 @@ class Setting:
     def questions(self, targets: str = "gold") -> Input:
         """The training set that is read for this text: without what is unlabelled, unless the
         teacher's answers are learnt, too."""
-        return self.train if targets in ANSWERED else labelled(self.train)
+        return self.train if targets in ANSWERED else self.labelled
+
+    @cached_property
+    def labelled(self) -> Input:
+        """The training set without what is unlabelled."""
+        return labelled(self.train)
 
     def recipe(self, stages: Sequence[Mapping], lr: float, targets: str = "gold") -> dict:
         """The parameters of a training, as its key holds them."""

@@ -44,7 +44,7 @@ class Supervision:
         return answers.plan(
             self.teacher,
             self.setting.questions(targets),
-            plan_parts.labelled(self.setting.train),
+            self.setting.labelled,
             eval_prompt=self.prompted,
             seed=self.setting.seed,
             precision=self.setting.answer_precision,
@@ -79,7 +79,7 @@ class Supervision:
         return {} if targets == "gold" else {"teacher_answers": self.answers(targets)}
 
 
-def _teacher_needs(run: Run) -> list[str]:
+def teacher_needs(run: Run) -> list[str]:
     """The needs of a run that are teachers: `teacher`, `teacher 2` and so on, and `teacher base`;
     not their answers."""
     return [name for name in run.needs if name.split()[0] == "teacher"]
@@ -169,7 +169,7 @@ class TrainingInputs:
         }
         custom_batches = any(stage.prototype.overrides("batch") for stage in self.stages)
         watched = self.dev if custom_batches or "num_evals" in run.parameters else []
-        pairs = [_teacher(run, store, tokenizer, watched, need) for need in _teacher_needs(run)]
+        pairs = [_teacher(run, store, tokenizer, watched, need) for need in teacher_needs(run)]
         self.teachers = [learnt_from for learnt_from, _ in pairs]
         self.watching = [watching for _, watching in pairs]
 
@@ -263,7 +263,7 @@ def cost(work: budget.Budget, run: Run) -> budget.Took:
         else stages
     )
     rows = trials * method_stages.steps(chosen) * parameters["batch_size"]
-    taught = {name: work.shape(run.needs[name]) for name in _teacher_needs(run)}
+    taught = {name: work.shape(run.needs[name]) for name in teacher_needs(run)}
     online = any(stage.online for stage in stages)
     looked = train.tokens if method_stages.logits_everywhere(stages) else train.answers
     times = trials if run.kind == "lr_search" else 1 + parameters["num_evals"]

@@ -119,7 +119,8 @@ def _published(described: Mapping) -> tuple[int, float]:
     count, questions = SETS.get(published, SETS["rajpurkar/squad", "validation"])
     if official := sources.official(described):
         count, questions = round(official / A_CONTEXT), official
-    drawn = min(count, described.get("paragraphs", count))
+    left = max(1, count - described.get("skip_paragraphs", 0))
+    drawn = min(left, described.get("paragraphs", left))
     return drawn, drawn * questions / count
 
 

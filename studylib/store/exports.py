@@ -62,12 +62,15 @@ TEXT = {
 WHEN = ["started", "seconds"]  # what differs when the same is computed again: in a table of its own
 # what is read again, where nothing is computed
 KEPT = ("rows.parquet", "runs.csv", "times.csv", "learning.csv", "timing.csv", "costs.csv")
+# Experiments that show no results of others, nor lend them theirs: with dozens of trainings they
+# may come from another machine, on which the same runs have other weights.
+APART = {"methods"}
 PARTS = "parts"  # holds a folder for each run that was done since the tables were last written
 
 
 def exported(folder: Path | None, name: str) -> dict[str, pd.DataFrame]:
-    """The rows of this file, by what was planned for them, in `folder` and in those beside it: of a
-    profile's other experiments."""
+    """The rows of this file, by what was planned for them, in `folder` and in those of a profile's
+    other experiments, where they share results."""
     return {
         planned: rows
         for table in _profile_tables(folder, name)
@@ -86,16 +89,19 @@ def records(folder: Path | None, name: str) -> dict[str, dict]:
 
 
 def _profile_tables(folder: Path | None, name: str) -> Iterator[pd.DataFrame]:
-    """This table of all experiments of a profile, that in `folder` last."""
-    if folder is None:
-        return
+    """This table of all experiments that share results with that in `folder`, whose own is last."""
+    for place in sharing(folder) if folder is not None else ():
+        yield from reversed(tables(place, name))
+
+
+def sharing(folder: Path) -> list[Path]:
+    """The folders of a profile's experiments that show each other's results, `folder` last."""
     others = [
         place
         for place in sorted(folder.parent.glob("*/"))
         if place != folder and not place.name.startswith(".")
     ]
-    for place in (*others, folder):
-        yield from reversed(tables(place, name))
+    return [place for place in others if APART.isdisjoint({place.name, folder.name})] + [folder]
 
 
 def tables(folder: Path, name: str, columns: Sequence[str] | None = None) -> list[pd.DataFrame]:

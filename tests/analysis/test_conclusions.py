@@ -122,11 +122,18 @@ def test_pairs_together_are_judged_where_that_was_declared_and_described_elsewhe
         for by_yaml in (False, True)
     )
     start = "- **near, student − control, 2 pairs together**: "
-    assert f"{start}+3.5 (3.5 to 3.5) points of F1, MDE 0.0. This is described" in described
-    assert (
-        f"{start}+3.5 points of F1 (3.5 to 3.5), p < 0.001 after Holm: significant. This is the"
-        " primary contrast, of 750 untouched questions: it was declared before any of these rows"
-        " was there. Loyalty" in declared
+    assert f"{start}+3.5 (3.5 to 3.5) points of F1, MDE 0.0. Loyalty" in described
+    assert "This is described, not tested" in described
+    assert f"{start}+3.5 points of F1 (3.5 to 3.5), p < 0.001: significant. Loyalty" in declared
+    assert "It is of 750 untouched questions and of 1 training of each model." in declared
+    primary = contrasts.pooled(rows, declared=True, complete=False)
+    unfinished = conclusions.capacity_conclusion(kept, gained, FREE, "zero-shot", pooled=primary)
+    assert "It is tested when all evaluations are done" in unfinished and "p <" not in unfinished
+    answer = conclusions.capacity_answer(
+        kept, gained, "zero-shot", pooled=contrasts.pooled(rows, declared=True)
+    )
+    assert "the mean of all sizes, students gain +3.5 points (3.5 to 3.5) on near, significant" in (
+        answer
     )
 
 

@@ -262,10 +262,26 @@ def test_all_sizes_together_are_tested_on_untouched_questions_where_that_was_dec
     assert list(lines.detectable) == pytest.approx(
         [statistics.stricter(2) * line.detectable for line in alone]
     )
-    assert list(lines.significant) == [True, False] and lines.declared.all()
+    assert list(lines.significant) == [True, False] and lines.primary.all()
+    unfinished = contrasts.pooled(near, declared=True, complete=False)
+    assert list(unfinished.n) == [112] and unfinished.p.isna().all()
     described = contrasts.judged(contrasts.pooled(near))
     assert list(described.n) == [160] and not described.tested.any()
     assert contrasts.pooled(models.assign(untouched=False), declared=True).empty
+
+
+def test_an_uncut_control_is_compared_with_its_teacher_and_is_in_no_mean_of_sizes():
+    whole = {"parameters_total": 10.0, "init": "fine-tuned"}
+    teacher = rows("teacher", 0.5, articles=40).assign(parameters_total=10.0)
+    uncut = [model.assign(**whole) for model in pair(10, 0.2)]
+    cut = [model for depth in (5, 3) for model in pair(depth, 0.1)]
+    table = pd.concat([teacher, *uncut, *cut])
+    lines = contrasts.contrasts(table)
+    (more,) = lines[lines.contrast == contrasts.MORE_TRAINING].itertuples()
+    gap = uncut[1].set_index("question").f1 - teacher.set_index("question").f1
+    assert more.student == "f-10" and more.difference == pytest.approx(100 * gap.mean())
+    (line,) = contrasts.pooled(table).itertuples()
+    assert line.pairs == 2 and line.difference == pytest.approx(10)
 
 
 def test_one_pair_alone_and_students_of_base_init_are_not_pooled():

@@ -43,7 +43,7 @@ def test_a_profile_is_its_folder_of_yamls():
 
 
 def test_unknown_profiles_and_notebooks_are_refused(tmp_path):
-    with pytest.raises(StudyError, match="small-trimmed, tiny"):
+    with pytest.raises(StudyError, match="small-unlabelled, tiny"):
         notebooks.jobs("huge")
     (tmp_path / "other.yaml").write_text("profile: x\n")
     with pytest.raises(StudyError, match="no notebook other"):

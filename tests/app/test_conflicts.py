@@ -26,6 +26,7 @@ def test_results_of_other_weights_are_not_mixed_with_those_of_the_store(finished
             verb(plan, store, tmp_path / "shown")
         with pytest.raises(StudyError, match="move that folder away"):
             verb(plan, store, tmp_path / "beside")
+        verb(plan, store, tmp_path / "methods")  # stands apart
     assert len(study.rows(plan, Store(tmp_path / "empty"), tmp_path / "shown"))
 
 

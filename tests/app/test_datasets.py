@@ -108,6 +108,24 @@ def test_nothing_is_said_of_leaks_where_the_training_set_is_not_there(
     assert "missing" in train and dev["shared with train"] == same["shared with train"] == ""
 
 
+def test_what_is_unlabelled_is_counted_named_and_looked_through_for_leaks(
+    mine: str, save: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        archives, "PINNED", {"toy==1.0": archives.Archive("0" * 64, {"dev.json": "0" * 64}, 7)}
+    )
+    values = json.loads(Path(mine).read_text())
+    values["data"]["train"]["unlabelled"] = [values["data"]["dev"]]
+    values.setdefault("training", {})["targets"] = "gold, sequence_kd where withheld"
+    train, dev, *_ = datasets.overview(str(save(values, "capacity_gap.yaml")))
+    assert train["questions"] == 3 + 6 and train["gold answers withheld in training"] == 6
+    assert train["source"].endswith(f" + {values['data']['dev']['source']}")
+    assert dev["shared with train"]["questions"] == dev["questions"] == 6
+    values["data"]["train"]["unlabelled"] = [{"source": "archive:toy==1.0/dev.json"}]
+    train, *_ = datasets.overview(str(save(values, "capacity_gap.yaml")))
+    assert train["missing"] == "not fetched yet: 7 MB with its archive"
+
+
 @pytest.mark.parametrize("mode", ["zero-shot", "one-shot", "one-shot retrieved"])
 def test_prompts_are_shown_as_they_are_built(mode: str, mine: str):
     shown = "\n".join(datasets.shown(f"{mine}/dev", 2, mode))

@@ -23,6 +23,12 @@ def test_what_test_sets_share_with_training_is_counted(raw):
     }
 
 
+def test_unlabelled_questions_are_training_questions(raw):
+    train = {"source": "facts:train", **FACTS, "unlabelled": [{"source": "facts:test", **FACTS}]}
+    plan = planned(raw, train=train, targets="sequence_kd")
+    assert study.leakage(plan).set_index("set").T.near.tolist() == [6, 6, 12, 0]
+
+
 def test_a_demonstration_of_the_asked_article_would_be_counted(raw, monkeypatch):
     plan = planned(raw)
     monkeypatch.setitem(

@@ -385,6 +385,7 @@ def test_a_member_that_nothing_vouches_for_is_fetched_anew(
     if digests is not None:
         (path.parent / archives.DIGESTS).write_text(digests)
     assert archives.missing(f"{TOY}/wanted.txt") == 7, "it is not at hand"
+    assert archives.to_fetch([f"{TOY}/wanted.txt"] * 2) == 7, "an archive is fetched once"
     assert archives.member(f"{TOY}/wanted.txt").read_bytes() == CONTENT
     assert archives.missing(f"{TOY}/wanted.txt") == 0
 

@@ -166,13 +166,14 @@ def test_answers_that_it_asks_for_are_counted(method, monkeypatch):
         ("hinton", ""),
         ("redi", "the teacher's answers, 4 a question"),
         ("minillm", "the student's answers, 1 a question and step"),
-        ("several_teachers", "several teachers"),
+        ("several_teachers", ""),
         ("ernie_tiny", "the base model"),
         ("context_distillation", "a one-shot teacher"),
     ],
 )
 def test_the_data_that_it_needs_are_named(name, words):
     assert stages.extra_data(stages.parse(stages.known()[name].recipe(12))) == words
+    assert stages.extra_data(stages.gold(12)) == ""
 
 
 @pytest.mark.slow

@@ -43,6 +43,10 @@ def test_published_sets_that_are_not_at_hand_are_estimated():
     assert token_counts._estimated(
         plan_parts.dataset("de", mlqa), "zero-shot"
     ).rows == pytest.approx(4517 / token_counts.A_CONTEXT, abs=1)
+    rest = plan_parts.dataset(
+        "dev", {"source": "hub:rajpurkar/squad", "split": "validation", "skip_paragraphs": 300}
+    )
+    assert token_counts._estimated(rest, "zero-shot").rows == 1767
     more = few.value | {"unlabelled": [{"source": "hub:rajpurkar/squad", "split": "validation"}]}
     whole = token_counts._estimated(plan_parts.dataset("train", more), "zero-shot")
     assert whole.rows == 100 + 2067

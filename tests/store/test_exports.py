@@ -154,11 +154,13 @@ def test_lines_of_the_same_name_are_replaced_and_others_are_kept(name: str, tmp_
 def test_what_was_planned_alike_is_found_in_a_folder_beside_it_and_first_of_all_in_its_own(
     tmp_path: Path,
 ):
-    for place, value in (("first", 1), ("own", 2), ("third", 3)):
+    for place, value in (("first", 1), ("own", 2), ("third", 3), ("methods", 4)):
         (tmp_path / place).mkdir()
         exports.save(table(shared=value, **{place: 0}), tmp_path / place / "runs.csv")
     rows = exports.exported(tmp_path / "own", "runs.csv")
     assert set(rows) == {"shared", "first", "own", "third"} and list(rows["shared"].value) == [2]
+    apart = exports.exported(tmp_path / "methods", "runs.csv")
+    assert set(apart) == {"shared", "methods"} and list(apart["shared"].value) == [4]
     assert exports.exported(None, "runs.csv") == {}
 
 
