@@ -122,7 +122,12 @@ def test_the_frontier_draws_every_model(answered):
     figure, drawn = figures.methods(table, NOTHING, NOTHING)["frontier"]
     (axis,) = figure.axes
     labels = axis.get_legend_handles_labels()[1]
-    assert labels == ["control", PLAIN, *METHODS] and len(drawn) == len(table)
+    band = "control ± minimum detectable effect"
+    assert labels == ["control", band, PLAIN, *METHODS] and len(drawn) == len(table)
+    control = table.f1[table.role == "control"].item()
+    drawn_band = next(patch for patch in axis.patches if patch.get_label() == band)
+    reach = table.control_f1_detectable.median()
+    assert drawn_band.get_bbox().intervaly == pytest.approx((control - reach, control + reach))
 
 
 def test_a_line_names_its_runs_and_those_that_it_is_compared_with(answered):
