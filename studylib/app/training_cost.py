@@ -29,26 +29,32 @@ def of(
     and of an answer (`answer_flops`), and its `extra_data`, in words. Of answers that the store
     does not have, what was exported to `folder`: counting takes data."""
     store, lines = (store or Store()).snapshot(), []
-    exported, answered = exports.records(folder, "costs.csv"), set(table.planned)
+    exported = exports.records(folder, "costs.csv")
+    answered = dict(zip(table.planned, table.run, strict=True))
     for asked in plan.asked:
         model = asked.answers.needs["model"]
         if asked.teacher is None or not isinstance(model, Run) or asked.planned not in answered:
             continue
         if store.result(asked.answers) is not None:
-            lines.append(asked.called | {"planned": asked.planned} | _counted(asked, model))
+            line = {"planned": asked.planned} | _counted(asked, model)
         elif asked.planned in exported:
-            lines.append(exported[asked.planned] | asked.called)
-    return pd.DataFrame(lines, columns=["planned", *GROUP, *COUNTED])
+            line = exported[asked.planned]
+        else:
+            continue
+        lines.append(line | asked.called | {"run": answered[asked.planned]})
+    return pd.DataFrame(lines, columns=["planned", *GROUP, *COUNTED, "run"])
 
 
 def _counted(asked: Asked, model: Run) -> dict:
     questions = inputs.questions(asked.answers.needs["test"])
-    tuned = [name for name in supervision.teacher_needs(model) if name != supervision.BASE_TEACHER]
+    teachers = set(supervision.teacher_needs(model)) - {supervision.BASE_TEACHER}
     return {
         "training_flops": sum(kinds.took(budget.SHARED, run).flops for run in _made_by(model)),
         "answer_flops": kinds.took(budget.SHARED, asked.answers).flops / len(questions),
         "extra_data": method_stages.extra_data(
-            method_stages.parse(model.parameters["stages"]), model.parameters["targets"], len(tuned)
+            method_stages.parse(model.parameters["stages"]),
+            model.parameters["targets"],
+            len(teachers),
         ),
     }
 

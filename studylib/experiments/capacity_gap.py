@@ -78,9 +78,6 @@ class CapacityGap(SinglePrompt):
     Some learn by other losses, too (`alternative`). The first of `teacher_sizes` is also taught by
     the controls of the others, not by the whole teacher. Families and siblings are asked as they
     come, too, in every way of `base_prompts`.
-
-    `pooled_declared` declares, before any row is there, that students minus controls of all sizes
-    together are the primary contrast (`analysis.contrasts.pooled`).
     """
 
     sizes: Sizes = []
@@ -88,7 +85,6 @@ class CapacityGap(SinglePrompt):
     alternative: Alternative | None = None
     teacher_sizes: Sizes = []
     base_prompts: list[Prompt] = []
-    pooled_declared: bool = False
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
@@ -119,9 +115,9 @@ class CapacityGap(SinglePrompt):
     def _check_declared(self) -> None:
         """Raise StudyError where there are no several sizes or ways of asking to be together."""
         pairs = (len(self.sizes) + len(self._siblings)) * len(self.eval_prompts)
-        if self.pooled_declared and pairs < 2:
+        if self.data.pooled_declared and pairs < 2:
             raise StudyError(
-                "pooled_declared: there is a single pair of student and control: name more sizes,"
+                "data.pooled_declared: there is a single pair of student and control: name more sizes,"
                 " or leave it out."
             )
 
@@ -161,7 +157,6 @@ class CapacityGap(SinglePrompt):
     def plan(self) -> Plan:
         """Every run of it."""
         plan = self.begin()
-        plan.pooled_declared = self.pooled_declared
         ask_bases(self, plan, self.base_prompts)
         for family in families(self, plan, self.train_prompt):
             models = {}

@@ -48,11 +48,14 @@ class Part(BaseModel):
 
 
 class Data(Part):
-    """The data sets, as `data.sources` describes them; by default those of the smoke profile."""
+    """The data sets, as `data.sources` describes them; by default those of the smoke profile. And
+    whether it was declared before any row of the test sets was there that students minus controls
+    of all sizes together are the primary contrast (`analysis.contrasts.pooled`)."""
 
     train: dict[str, Any] = FACTS | {"source": "facts:train", "paragraphs": 32}
     dev: dict[str, Any] = FACTS | {"source": "facts:dev", "paragraphs": 4}
     tests: dict[str, dict[str, Any]] = {"in-domain": FACTS}
+    pooled_declared: bool = False
 
     @model_validator(mode="after")
     def _sets(self) -> "Data":
@@ -188,7 +191,14 @@ class Experiment(Part):
         """A plan with the data sets, and nothing to compute yet."""
         described = {"train": self.data.train, "dev": self.data.dev, **self.data.tests}
         train, dev, *tests = starmap(plan_parts.dataset, described.items())
-        return Plan(self.machine, train, dev, tests, self.training.precision.answers)
+        return Plan(
+            self.machine,
+            train,
+            dev,
+            tests,
+            self.training.precision.answers,
+            pooled_declared=self.data.pooled_declared,
+        )
 
     def setting(self, plan: Plan, train_prompt: str, seed: int) -> plan_parts.Setting:
         """What all runs of one way of prompting and seed share."""

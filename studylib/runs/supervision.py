@@ -41,15 +41,17 @@ class Supervision:
 
     def answers(self, targets: str) -> Run:
         """The teacher's answers to the training questions that are read for this text."""
-        return answers.plan(
-            self.teacher,
-            self.setting.questions(targets),
-            self.setting.labelled,
-            eval_prompt=self.prompted,
-            seed=self.setting.seed,
-            precision=self.setting.answer_precision,
-            label=f"{self.label} answers",
-        )
+        if targets not in self.kept:
+            self.kept[targets] = answers.plan(
+                self.teacher,
+                self.setting.questions(targets),
+                self.setting.labelled,
+                eval_prompt=self.prompted,
+                seed=self.setting.seed,
+                precision=self.setting.answer_precision,
+                label=f"{self.label} answers",
+            )
+        return self.kept[targets]
 
     def states(
         self, tokens: str, targets: str, demonstration: str = "", trimmed: Run | None = None

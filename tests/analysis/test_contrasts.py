@@ -191,12 +191,12 @@ def test_the_primary_line_is_of_untouched_questions_and_the_others_are_of_all():
 
 def test_only_the_first_test_set_has_a_primary_line():
     frames = [
-        rows(role, f1, depth=5, test_set=test, eval_prompt=asked, teacher=teacher, articles=12)
-        for role, f1, teacher in (
-            ("teacher", 0.8, "fine-tuned"),
-            ("control", 0.3, "none (gold only)"),
-            ("student", 0.5, "fine-tuned"),
-            ("student", 0.4, "base"),
+        rows(role, f1, depth=depth, test_set=test, eval_prompt=asked, teacher=teacher, articles=12)
+        for role, depth, f1, teacher in (
+            ("teacher", 10, 0.8, "fine-tuned"),
+            ("control", 5, 0.3, "none (gold only)"),
+            ("student", 5, 0.5, "fine-tuned"),
+            ("student", 5, 0.4, "base"),
         )
         for test in ("near", "far")
         for asked in ("zero-shot", "one-shot")

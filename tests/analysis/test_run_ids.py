@@ -15,6 +15,8 @@ COMMITTED = sorted((root() / "figures" / "small").glob("*/*.csv"))
 @pytest.mark.parametrize("file", COMMITTED, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_number_of_a_committed_table_leads_to_runs_that_are_listed(file: Path):
     table, listed = pd.read_csv(file), pd.read_csv(file.with_name("runs.csv")).key
+    if table.empty:
+        pytest.skip("it has no number yet")
     assert table.select_dtypes("number").shape[1] > 0
     named = table["key" if "key" in table else "runs" if "runs" in table else "run"]
     assert named.notna().all() and named.str.len().min() >= run_ids.DIGITS

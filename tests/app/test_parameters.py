@@ -202,6 +202,8 @@ def test_every_yaml_makes_a_plan_without_a_network(
     every = {"teacher", "states", "student", "answers", "loyalty"} | (
         {"layers", "cut"} if job.values.get("sizes") or not job.values.get("siblings") else set()
     )
+    trimmed = [size for size in job.values.get("sizes", []) if "v" in str(size)]
+    every |= {"vocabulary"} if trimmed else set()
     every |= {"examples"} if job.values.get("methods") == [] else set()  # of every method
     assert {run.kind for run in job.plan.runs} - {"cost"} == searched | every
     assert ("cost" in {run.kind for run in job.plan.runs}) == (file.stem == "capacity_gap")

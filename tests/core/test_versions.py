@@ -8,6 +8,7 @@ import pytest
 from studylib.app import notebooks
 from studylib.core import versions
 from studylib.core.project import root
+from studylib.store import exports
 from studylib.store.run import Run
 from studylib.store.store import Snapshot
 
@@ -56,12 +57,19 @@ class Exported(Snapshot):
         return {"digest": digest} if digest else None
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["shared", "methods"])
 @pytest.mark.parametrize("profile", COMMITTED)
 def test_the_keys_of_committed_results_come_out_as_before(
-    profile: str, monkeypatch: pytest.MonkeyPatch
+    profile: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    """By the versions that they were made with."""
-    files = sorted((root() / "figures" / profile).glob("*/runs.csv"))
+    """By the versions that they were made with; those of methods stand apart."""
+    files = [
+        file
+        for file in sorted((root() / "figures" / profile).glob("*/runs.csv"))
+        if (file.parent.name in exports.APART) == apart
+    ]
+    if not files:
+        pytest.skip("nothing of it is committed")
     runs = pd.concat(map(pd.read_csv, files)).drop_duplicates("planned").set_index("planned")
     recorded = {pair for written in runs.versions for pair in written.split(", ")}
     numbers = dict(pair.split(" ") for pair in recorded)

@@ -209,7 +209,7 @@ def test_training_alone_has_unlabelled_questions(raw):
 
 def test_a_contrast_of_a_single_pair_is_not_declared_to_be_of_several(raw):
     alone = {"sizes": [2], "from_base": [], "eval_prompts": ["zero-shot"]}
-    with pytest.raises(StudyError, match="pooled_declared: there is a single pair"):
+    with pytest.raises(StudyError, match=r"data.pooled_declared: there is a single pair"):
         planned(raw, **alone, pooled_declared=True)
     assert planned(raw, **alone | {"sizes": [2, 3]}, pooled_declared=True).pooled_declared
 

@@ -173,7 +173,7 @@ def test_answers_that_it_asks_for_are_counted(method, monkeypatch):
 )
 def test_the_data_that_it_needs_are_named(name, words):
     assert stages.extra_data(stages.parse(stages.known()[name].recipe(12))) == words
-    assert stages.extra_data(stages.gold(12)) == ""
+    assert stages.extra_data(stages.parse(stages.gold(12))) == ""
 
 
 @pytest.mark.slow
