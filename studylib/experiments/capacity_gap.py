@@ -117,8 +117,8 @@ class CapacityGap(SinglePrompt):
         pairs = (len(self.sizes) + len(self._siblings)) * len(self.eval_prompts)
         if self.data.pooled_declared and pairs < 2:
             raise StudyError(
-                "data.pooled_declared: there is a single pair of student and control: name more sizes,"
-                " or leave it out."
+                "data.pooled_declared: there is a single pair of student and control: name more"
+                " sizes, or leave it out."
             )
 
     def _check_alternative(self) -> None:
