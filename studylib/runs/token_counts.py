@@ -51,11 +51,12 @@ class Text:
 def at_hand(run: Run, need: str) -> bool:
     """Whether a run's data set can be read as its model does, nothing fetched."""
     sets = [run.needs[name].value for name in (need, "pool", "train") if name in run.needs]
-    return all(
-        not str(part["source"]).startswith("hub:") and not sources.to_fetch(part)
-        for description in sets
-        for part in sources.parts(description)
-    ) and not loading.to_fetch(plan_parts.base_of(run).value)
+    served = [part for described in sets for part in sources.parts(described)]
+    return (
+        not any(str(part["source"]).startswith("hub:") for part in served)
+        and not any(map(sources.to_fetch, sets))
+        and not loading.to_fetch(plan_parts.base_of(run).value)
+    )
 
 
 def key(run: Run, need: str, learning: bool) -> tuple:
