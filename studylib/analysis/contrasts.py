@@ -162,13 +162,15 @@ def manipulation_check(pairs: Pairs) -> dict[str, float]:
     gaps = 100 * statistics.calibration_gaps(probability, right, retention.BINS)
     line = {"calibration_error": float(_error(gaps.mean((-2, -1))))}
     if statistics.enough_clusters(clusters):
-        line |= _bounds("calibration_error", _error(statistics.bootstrap(gaps, clusters)))
+        line |= retention.bounds(
+            {"calibration_error": _error(statistics.bootstrap(gaps, clusters))}
+        )
     if len((compared := pairing.known(shared, "loyalty"))[0]):
         (loyalty,), clusters = pairing.scores(compared, ["loyalty"])  # (2 * pairs, S, n)
         nearer = 100 * (loyalty[::2] - loyalty[1::2]).mean(0)
         line["loyalty"] = nearer.mean()
         if statistics.enough_clusters(clusters):
-            line |= _bounds("loyalty", statistics.bootstrap(nearer, clusters))
+            line |= retention.bounds({"loyalty": statistics.bootstrap(nearer, clusters)})
     return line
 
 
@@ -176,12 +178,6 @@ def _error(gaps: np.ndarray) -> np.ndarray:
     """The mean difference of calibration errors (...), by gaps (..., bin, 2 * pairs)."""
     errors = np.abs(gaps).sum(-2)
     return (errors[..., ::2] - errors[..., 1::2]).mean(-1)
-
-
-def _bounds(name: str, samples: np.ndarray) -> dict[str, float]:
-    """The interval of bootstrap samples, by its names."""
-    low, high = statistics.interval(samples)
-    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _are_shared(pairs: Pairs) -> bool:

@@ -97,7 +97,7 @@ def bases(rows: pd.DataFrame) -> pd.DataFrame:
         line = dict(zip(columns, setting, strict=True)) | pairing.counts(model)
         line |= {metric: each.mean() for metric, each in zip(KEPT, scores, strict=True)}
         if statistics.enough_clusters(clusters):
-            line |= _bounds(dict(zip(KEPT, statistics.bootstrap(scores, clusters).T, strict=True)))
+            line |= bounds(dict(zip(KEPT, statistics.bootstrap(scores, clusters).T, strict=True)))
         lines.append(line | {"runs": run_ids.of(model)})
     measured = [name for metric in KEPT for name in (metric, *BOUNDS[metric])]
     return pd.DataFrame(lines, columns=[*columns, *COUNTS, *measured, "runs"])
@@ -161,10 +161,10 @@ def _intervals(model: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
             for metric, retained, draws in zip(KEPT, RETAINED, drawn[len(measured) :], strict=False)
             if draws.all()
         }
-    return _bounds(samples | {"calibration_error": np.abs(drawn[-BINS:]).sum(0)})
+    return bounds(samples | {"calibration_error": np.abs(drawn[-BINS:]).sum(0)})
 
 
-def _bounds(samples: dict[str, np.ndarray]) -> dict[str, float]:
+def bounds(samples: dict[str, np.ndarray]) -> dict[str, float]:
     """The 95 % intervals of bootstrap samples (repeats,), by the names in `BOUNDS`."""
     return {
         bound: edge
