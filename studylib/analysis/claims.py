@@ -38,7 +38,8 @@ def untouched(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
 def claim(models: pd.DataFrame) -> dict[str, Any]:
     """What is claimed of some lines of the headline; nothing where there are none. `models` are
     those lines from the largest model to the smallest, `tested` says whether intervals test the
-    claim, `passed` is the smallest model that passes, if any does."""
+    claim, `passed` is the smallest model that passes, if any does. It is `undecided` where none
+    does, but no interval of the largest lies below the margin."""
     if models.empty:
         return {}
     models = models.sort_values("reduction_total")
@@ -47,7 +48,13 @@ def claim(models: pd.DataFrame) -> dict[str, Any]:
     passes = (models[names] >= MARGIN).all(axis=1)
     passed = models[passes.groupby(models.way).cummin()].nlargest(1, "reduction_total")
     smallest = next(iter(passed.to_dict("records")), None)
-    return {"models": models.to_dict("records"), "tested": tested, "passed": smallest}
+    edges = models.iloc[0][[BOUNDS[name][1] for name in RETAINED]]
+    return {
+        "models": models.to_dict("records"),
+        "tested": tested,
+        "passed": smallest,
+        "undecided": bool(tested and smallest is None and (edges >= MARGIN).all()),
+    }
 
 
 def by_test(models: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

@@ -47,7 +47,9 @@ def capacity_answer(
             "prefix": _prefix(students, family),
             "claims": claims.by_test(_lines(fresh, family=family)),
             "nearest": _nearest(_lines(fresh, family=family, role="student")),
+            "sizes": students[students.family == family].student.nunique(),
             "added": _lines(added, family=family).to_dict("records"),
+            "loyalty": list(_lines(added, family=family).loyalty.dropna()),
             "primary": _lines(primary, family=family).to_dict("records"),
             "measured": family in measured,
         }
@@ -91,7 +93,7 @@ def capacity_conclusion(
     models = _lines(claims.headline(kept, eval_prompt), role="student"), fresh
     differences = contrasts.judged(
         _lines(gained[gained.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
-    ).assign(name=lambda table: list(_sized(table)))
+    ).assign(name=lambda table: list(_sized(table)), nearness=_nearness)
     main = _lines(kept[kept.init.isin(retention.HEAD_INITS)], eval_prompt=eval_prompt)
     together = contrasts.judged(pooled)
     cases = [
@@ -111,6 +113,13 @@ def capacity_conclusion(
         notes=tables.notes_on(kept, gained),
         inherited=gained.contrast.isin(contrasts.INHERITED.values()).any(),
     )
+
+
+def _nearness(differences: pd.DataFrame) -> pd.Series:
+    """Whether loyalty to the teacher is higher than the control's, in a word, by its interval."""
+    words = pd.Series("", differences.index).mask(differences.loyalty_low.notna(), "no different")
+    words = words.mask(differences.loyalty_low > 0, "higher")
+    return words.mask(differences.loyalty_high < 0, "lower")
 
 
 def _ways(students: pd.DataFrame, fresh: pd.DataFrame) -> list[dict[str, Any]]:
@@ -163,18 +172,15 @@ def summits(law: pd.DataFrame, eval_prompt: str = "") -> str:
     return f"{text}\n" if text else ""
 
 
-def choice_answer(
-    gained: pd.DataFrame, scores: pd.DataFrame, primary: str, eval_prompt: str
-) -> str:
+def choice_answer(gained: pd.DataFrame, primary: str, eval_prompt: str) -> str:
     """Whom a student should learn from, in two sentences a family."""
     eval_prompt = _way(gained, eval_prompt)
     differences = contrasts.judged(_lines(gained, eval_prompt=eval_prompt))
-    fine_tuned = _with_fine_tuned(scores)[lambda table: table.fine_tuned]
     families = [
         {
             "prefix": _prefix(gained, family),
             "declared": _lines(group, teacher=primary).to_dict("records"),
-            "scores": _lines(fine_tuned, family=family, eval_prompt=eval_prompt).to_dict("records"),
+            "others": _grouped(group[group.teacher != primary], "teacher"),
         }
         for family, group in differences.groupby("family", sort=False)
     ]

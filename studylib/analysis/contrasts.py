@@ -30,7 +30,8 @@ TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = [*retention.COUNTS, "difference", *TESTED, "runs"]
 CHECKS = ("loyalty", "calibration_error")  # also of student minus control, in points
 CHECKED = [f"{name}{bound}" for name in CHECKS for bound in ("", "_low", "_high")]
-POOLED = ["family", "train_prompt", "test_set", "contrast", "pairs"]
+VARYING = ("student", "eval_prompt")  # among pairs that are taken together
+POOLED = ["family", "train_prompt", "test_set", "contrast", "pairs", "sizes", "eval_prompts"]
 Pairs = Sequence[tuple[pd.DataFrame, pd.DataFrame]]
 
 
@@ -83,7 +84,9 @@ def pooled(rows: pd.DataFrame, *, declared: bool = False, complete: bool = True)
             if name == ADDED and len(model) and len(other)
         ]
         if len(pairs) > 1 and _are_shared(pairs):
-            named = dict(zip(POOLED, [*setting, ADDED, len(pairs)], strict=True))
+            sizes, modes = ({m[name].iloc[0]: 0 for m, _ in pairs} for name in VARYING)
+            counted = [len(pairs), len(sizes), " and ".join(modes)]
+            named = dict(zip(POOLED, [*setting, ADDED, *counted], strict=True))
             lines.append(named | _difference(pairs, "f1") | manipulation_check(pairs))
     table = pd.DataFrame(lines, columns=[*POOLED, *DIFFERENCE, *CHECKED]).assign(primary=declared)
     if not (declared and complete):

@@ -29,7 +29,8 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
     Differences to the control of as many steps and to plain distillation have an interval, p and
     detectable difference (`contrasts.difference`), e.g. `control_f1_low`. `p_holm` is Holm's over
-    all students and test sets, for each metric and reference; controls are not tested.
+    all students and test sets, for each metric and reference, and the detectable difference is by
+    his first step; controls are not tested.
     """
     rows = of_methods(rows)
     table = pd.DataFrame(_lines(pairing.distinct(rows)))
@@ -37,6 +38,7 @@ def compare(rows: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         tested = table[f"{other}_{metric}_p"][table.role == STUDENT].dropna()
         corrected = pd.Series(statistics.holm(list(tested)), tested.index, float)
         table[f"{other}_{metric}_p_holm"] = corrected
+        table.loc[tested.index, f"{other}_{metric}_detectable"] *= statistics.stricter(len(tested))
     costs = costs[costs.student.isin(rows.student)]
     names = ["family", "objective", "steps"]
     needed = costs.groupby([*names, EXTRA], sort=False)[COST].mean().reset_index(EXTRA)
@@ -66,6 +68,7 @@ def _lines(rows: pd.DataFrame) -> Iterator[dict]:
             }
             yield {
                 **dict(zip([*SETTING, *MODEL], [*setting, *key], strict=True)),
+                **pairing.counts(model),
                 **{metric: 100 * model[metric].mean() for metric in METRICS},
                 "runs": run_ids.of(model, *others.values()),
                 **_beside(model, others),
@@ -94,6 +97,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         title = f"{METRICS[metric]} minus {name}"
         read[title] = [_interval(row, f"{name}_{metric}") for _, row in table.iterrows()]
         read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
+        if metric == "f1":
+            read[f"MDE, {title}"] = table[f"{name}_{metric}_detectable"].map(number)
     for cost in COST:
         flops = table[cost].map("{:.2e}".format, na_action="ignore")
         read[cost.replace("_flops", ", FLOPs")] = flops.astype(object).fillna(NONE)
@@ -119,15 +124,16 @@ def _interval(row: pd.Series, name: str) -> str:
 
 def answer(table: pd.DataFrame) -> str:
     """How many methods differ from the control, and the best student, a sentence per test set."""
-    return prose.render("methods_answer", settings=list(_settings(table)))
+    seeds = table.seeds.min(), table.seeds.max()
+    return prose.render("methods_answer", settings=list(_settings(table)), seeds=seeds) + "\n"
 
 
 def conclusion(table: pd.DataFrame, fidelity: pd.DataFrame) -> str:
     """The answer; which students come nearer to their teacher than the control, by a test; and what
     being near is worth (`fidelity.correlations`). A method that does not move the student cannot
     help it by the teacher."""
-    settings = list(_settings(table))
-    texts = prose.render("methods_conclusion", settings=settings, fidelity=fidelity)
+    settings, notes = list(_settings(table)), tables.notes_on(table)
+    texts = prose.render("methods_conclusion", settings=settings, fidelity=fidelity, notes=notes)
     return f"{answer(table)}\n{texts}"
 
 
@@ -136,7 +142,8 @@ def _settings(table: pd.DataFrame) -> Iterator[dict]:
     for (_, eval_prompt, test_set), part in table.groupby(SETTING, sort=False):
         students = part[part.role == STUDENT]
         best, usual = students.loc[students.f1.idxmax()], students[~other_way(students)]
-        methods, nearer = usual[usual.arm == METHOD], _significant(usual, "control_loyalty", 1)
+        methods = usual[usual.arm == METHOD]
+        nearer, farther = (set(_significant(usual, "control_loyalty", sign)) for sign in (1, -1))
         yield {
             "test_set": test_set,
             "eval_prompt": eval_prompt,
@@ -146,8 +153,9 @@ def _settings(table: pd.DataFrame) -> Iterator[dict]:
             "best": best.objective,
             "f1": number(best.f1),
             "difference": _interval(best, "control_f1"),
-            "nearer": list(nearer),
-            "others": [name for name in usual.objective if name not in set(nearer)],
+            "nearer": [name for name in usual.objective if name in nearer],
+            "farther": [name for name in usual.objective if name in farther],
+            "others": [name for name in usual.objective if name not in nearer | farther],
         }
 
 

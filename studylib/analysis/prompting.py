@@ -11,11 +11,12 @@ from studylib.analysis import contrasts, pairing, retention, statistics
 from studylib.core import sizes
 from studylib.core.labels import BASE, FINE_TUNED, FINE_TUNED_SHOWN
 
-WHOLE, TRAINING = "in training and asking", "in training"  # where a demonstration is shown
-ASKING, CHOOSING = "in asking", "in asking, chosen otherwise"
-UNTRAINED = "in asking, before any training"
+# where a demonstration is shown
+WHOLE, TRAINING, ASKING = "in training and evaluation", "in training", "in evaluation"
+CHOOSING = "in evaluation, another choice of demonstration"
+UNTRAINED = "in evaluation, before any training"
 DISTILLED = "context distillation"
-DISTILLED_SHOWN = "context distillation, with a demonstration in asking"
+DISTILLED_SHOWN = "context distillation, with a demonstration in evaluation"
 APART = ("apart", "apart_low", "apart_high")
 
 

@@ -83,7 +83,7 @@ def teacher_choice(
     results = conclusions.choice_conclusion(gained, scores, FINE_TUNED, eval_prompt)
     return origin.texts(
         kept,
-        conclusions.choice_answer(gained, scores, FINE_TUNED, eval_prompt),
+        conclusions.choice_answer(gained, FINE_TUNED, eval_prompt),
         _paragraphs(results, besides),
         contrasts=_paragraphs(tables.contrasts(gained), besides),
     )

@@ -1,6 +1,7 @@
 """A comparison as tables in Markdown, and the notes on intervals and tests that belong to its
 numbers."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -44,9 +45,11 @@ HEADLINE = (*list(MEASURES)[:2], *retention.RETAINED, *labels.METRICS)
 
 def markdown(cells: pd.DataFrame) -> str:
     """A table in Markdown, every cell as it stands."""
-    return cells.to_markdown(
+    text = cells.to_markdown(
         index=False, tablefmt="github", disable_numparse=True, stralign=None, numalign=None
     )
+    head, rule, *lines = text.split("\n")
+    return "\n".join([head, re.sub("-+", "---", rule), *lines])
 
 
 def headline(kept: pd.DataFrame) -> str:

@@ -26,9 +26,9 @@ GAIN = "F1 minus control in `small`"
 PAPER = re.compile(r"^(?P<name>.+?)\.\s\s(?P<paper>.+?)(?:;|\n\n)", re.DOTALL)
 
 
-def table(gains: Mapping[str, str] | None = None) -> str:
+def table(gains: Mapping[str, str] | None = None, test_set: str = "") -> str:
     """Markdown, a line per method with a link to its file: paper, what it is, what it decides, and
-    its `gains` in `small`, by name, if there are any."""
+    its `gains` in `small` on a test set, by name, if there are any."""
     lines = []
     for name, method in stages.known().items():
         header = PAPER.match(inspect.getdoc(sys.modules[method.__module__]) or "")
@@ -40,7 +40,7 @@ def table(gains: Mapping[str, str] | None = None) -> str:
                 "paper": paper,
                 "what": what,
                 "decides": decided(method),
-                **({GAIN: gains.get(name, "–")} if gains else {}),
+                **({f"{GAIN}, {test_set}": gains.get(name, "–")} if gains else {}),
             }
         )
     return tables.markdown(pd.DataFrame(lines)) + "\n"

@@ -7,7 +7,9 @@ import json
 import re
 from pathlib import Path
 
-from studylib.analysis import methods_table, retention, roles, tables
+import pandas as pd
+
+from studylib.analysis import methods_table, prose, repeats, retention, roles, tables
 from studylib.app import methods_list, study
 from studylib.app.notebooks import Job, jobs
 from studylib.bench import table
@@ -21,12 +23,15 @@ ANSWERED = (
     (
         "How far can a model be compressed?",
         (
-            ("Qwen2.5-Coder's pretrained sibling:", "qwen", "capacity_gap"),
+            ("Qwen2.5-Coder-0.5B, pretrained sibling of the 1.5B:", "qwen", "capacity_gap"),
             ("SmolLM2-135M, pruned:", "small", "capacity_gap"),
         ),
     ),
-    ("Whom should it learn from?", (("", "small", "teacher_choice"),)),
-    ("What is a demonstration in the prompt worth?", (("", "small", "prompting_mode"),)),
+    ("Whom should it learn from?", (("Pruned:", "small", "teacher_choice"),)),
+    (
+        "What is a demonstration in the prompt worth?",
+        (("Sibling:", "qwen", "prompting_mode"), ("Pruned:", "small", "prompting_mode")),
+    ),
 )  # questions, and of each of their answers what it is of, its profile and its experiment
 
 
@@ -45,22 +50,34 @@ def pages() -> dict[Path, dict[str, str]]:
             name: _text(folder, "conclusion", "headline")
             for name, folder in folders.items()
             if folder.exists()
-        },
+        }
+        | {"repeats": repeats.markdown(_repeated())},
         root() / "studylib" / "bench" / "README.md": {"bench": table.table(measured)},
         root() / "studylib" / "methods" / "README.md": {
-            "methods": methods_list.table(_gains(folders["methods"]))
+            "methods": methods_list.table(*_gains(folders["methods"]))
         },
     }
 
 
-def _gains(folder: Path) -> dict[str, str]:
-    """What each method adds to its control on the first test set, with its interval, by name; of
-    one that was not computed nothing."""
+def _repeated() -> pd.DataFrame:
+    """What a second training changed: models of `small` in `capacity_gap` and again in `methods`,
+    which stands apart."""
+    rows, others = (
+        exports.read(study.folder("small", name) / "rows.parquet")
+        for name in ("capacity_gap", "methods")
+    )
+    return repeats.compare(rows, others)
+
+
+def _gains(folder: Path) -> tuple[dict[str, str], str]:
+    """What each method adds to its control on the first test set, with its interval, by name, and
+    the test set; of a method that was not computed nothing."""
     if not (folder / "methods.csv").exists():
-        return {}
+        return {}, ""
     table = exports.read(folder / "methods.csv")
-    shown = methods_table.shown(table[table.test_set == table.test_set.iloc[0]])
-    return dict(zip(shown.objective, shown["F1 minus control"], strict=True))
+    first = table.test_set.iloc[0]
+    shown = methods_table.shown(table[table.test_set == first])
+    return dict(zip(shown.objective, shown["F1 minus control"], strict=True)), first
 
 
 def _answers() -> str:
@@ -78,7 +95,8 @@ def _answers() -> str:
         several = len(texts) > 1
         lines.append(f"- **{question}**" + ("" if several else f" {texts[0]}"))
         lines += [f"  - {text}" for text in texts if several]
-    return "\n".join([*lines, f"\n{shared}\n" if shared else ""])
+    again = prose.render("repeats", profile="small", changes=list(_repeated().difference))
+    return "\n".join([*lines, f"\n{again} {shared}".rstrip() + "\n"])
 
 
 def _answer(profile: str, name: str) -> tuple[str, str]:
@@ -87,11 +105,16 @@ def _answer(profile: str, name: str) -> tuple[str, str]:
 
 
 def _kept(job: Job) -> str:
-    """What students and controls keep of F1 and EM, as a table."""
+    """What students and controls keep of F1 and EM, as a table with a column for each way of asking
+    them."""
     kept = tables.main(roles.named(exports.read(job.folder / "retention.csv"), job.plan.arms))
     models = kept[kept.role != TEACHER]
-    cells = tables.cells(models, ("role", "eval_prompt", "test_set"), retention.RETAINED)
-    return tables.markdown(cells) + "\n"
+    cells = tables.cells(models, ("test_set", "role", "eval_prompt"), retention.RETAINED)
+    by_mode = (
+        cells.groupby(["test set", "role", "eval prompt"], sort=False).first().unstack(sort=False)
+    )
+    wide = by_mode.set_axis([f"{kept} {mode}" for kept, mode in by_mode.columns], axis=1)
+    return tables.markdown(wide.reset_index()) + "\n"
 
 
 def filled(page: Path, text: str, results: dict[str, str]) -> str:

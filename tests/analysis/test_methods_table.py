@@ -1,10 +1,11 @@
 """Methods beside the control and beside plain distillation, on made-up scores."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from invented import rows
 
-from studylib.analysis import figures, methods_table, run_ids, statistics
+from studylib.analysis import contrasts, figures, methods_table, run_ids, statistics
 from studylib.analysis.fidelity import correlations
 from studylib.core.labels import CONTROL, GOLD_ONLY, METHOD, SMALLER_TEACHER, STUDENT
 
@@ -79,9 +80,9 @@ def test_a_sweep_over_teachers_is_no_line_of_the_table(answered):
 def test_the_answer_counts_methods_and_names_the_best_student(answered):
     table = methods_table.compare(answered, COSTS)
     assert methods_table.answer(table) == (
-        "On near, zero-shot, 1 of 2 methods score significantly above the control, and 1 below it."
-        " The best student learns by better and has 70.0 F1. Its difference to the control is"
-        " +20.0 (20.0 to 20.0)."
+        "On near, zero-shot, 2 methods have answered: 1 significantly above the control, 1 below"
+        " it. The best distilled student learns by better and has 70.0 F1. Its difference to the"
+        " control is +20.0 (20.0 to 20.0). (1 training seed.)\n"
     )
     few = methods_table.compare(answered[~answered.objective.isin(METHODS)], COSTS)
     assert "no method but plain distillation has answered yet" in methods_table.answer(few)
@@ -90,7 +91,7 @@ def test_the_answer_counts_methods_and_names_the_best_student(answered):
 def test_no_method_stands_in_for_plain_distillation_that_has_not_answered(answered):
     table = methods_table.compare(answered[answered.objective != PLAIN], COSTS)
     assert table.plain_f1_difference.isna().all() and table.control_f1_difference.notna().sum() == 2
-    assert "1 of 2 methods" in methods_table.answer(table)
+    assert "2 methods have answered: 1 significantly above" in methods_table.answer(table)
 
 
 def test_exact_match_and_loyalty_have_differences_too(answered):
@@ -110,11 +111,25 @@ def test_a_control_is_not_among_those_that_are_tested(answered):
 
 
 def test_the_conclusion_tells_who_is_significantly_nearer_to_the_teacher(answered):
-    near = answered.assign(loyalty=answered.objective.map({"better": 0.9}).fillna(0.6))
+    loyalty = answered.objective.map({"better": 0.9, "worse": 0.5}).fillna(0.6)
+    near = answered.assign(loyalty=loyalty)
     table, fidelity = methods_table.compare(near, COSTS), correlations(near)
     text = methods_table.conclusion(table, fidelity)
-    assert "significantly nearer to the teacher than the control are better." in text
-    assert "Not so are forward_kl, worse." in text and "rank correlation" not in text
+    assert (
+        "loyalty to the teacher, compared with the control's, is significantly higher with better;"
+        " significantly lower with worse; not significantly different with forward_kl." in text
+    )
+    assert "rank correlation" not in text and "drawn with replacement" in text
+
+
+def test_the_least_detectable_difference_is_that_of_holms_first_step(answered):
+    noise = np.random.default_rng(0).normal(0, 0.2, len(answered))
+    noisy = answered.assign(f1=answered.f1 + noise)
+    table = methods_table.compare(noisy, COSTS).set_index("objective")
+    control, better = (noisy[noisy.objective == name] for name in ("cross_entropy", "better"))
+    single = contrasts.difference(better, control)["detectable"]
+    assert table.control_f1_detectable["better"] == pytest.approx(single * statistics.stricter(3))
+    assert methods_table.shown(table.reset_index())["MDE, F1 minus control"].iloc[0] == "–"
 
 
 def test_the_frontier_draws_every_model(answered):
@@ -145,6 +160,6 @@ def test_another_way_to_answer_is_a_line_of_the_table_and_no_method_more(answere
     early = answered[answered.objective == "better"].assign(objective="better, exit 1/2")
     table = methods_table.compare(pd.concat([answered, early], ignore_index=True), COSTS)
     assert list(table.objective[methods_table.other_way(table)]) == ["better, exit 1/2"]
-    assert "1 of 2 methods" in methods_table.answer(table)
+    assert "2 methods have answered: 1 significantly above" in methods_table.answer(table)
     (axis,) = figures.methods(table, NOTHING, NOTHING)["frontier"][0].axes
     assert "better, exit 1/2" not in axis.get_legend_handles_labels()[1]

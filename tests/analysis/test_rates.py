@@ -56,6 +56,17 @@ def test_of_models_without_a_control_only_the_search_is_said():
         assert rates.markdown(table).endswith(f"|\n\n{words}\n" if words else "|\n")
 
 
+def test_where_searches_find_the_same_rate_and_weights_are_equal_nothing_differs():
+    plan = planned("tiny:gpt_neox", stages=stages(forward_kl=0.5, cross_entropy=0.5), **SEARCHED)
+    same, other, unknown = (
+        rates.differences(origins.rates(plan, chosen(plan, student=1e-3, **control)))
+        for control in ({"control": 1e-3}, {"control": 5e-3}, {})
+    )
+    assert same.startswith("Student and control differ in the teacher's losses alone")
+    assert same.endswith("and learning rates are the same, though each was searched.")
+    assert all("differ in more than the teacher" in text for text in (other, unknown))
+
+
 def test_of_one_rate_and_weights_alike_nothing_differs():
     plan = planned("tiny:gpt_neox", stages=stages(forward_kl=1.0))
     table = origins.rates(plan, chosen(plan, teacher=1e-3, student=1e-3, control=1e-3))

@@ -31,15 +31,15 @@ def test_gains_of_the_first_test_set_stand_beside_the_methods(tmp_path):
     costs = costs.assign(training_flops=0.0, answer_flops=0.0)
     table = methods_table.compare(pd.concat(frames, ignore_index=True), costs)
     exports.save(table, tmp_path / "methods.csv")
-    gains = readme._gains(tmp_path)
+    gains, test_set = readme._gains(tmp_path)
     assert gains["redi"].startswith("+20.0")
-    lines = methods_list.table(gains).splitlines()
-    assert lines[0].endswith(f"{methods_list.GAIN} |")
+    lines = methods_list.table(gains, test_set).splitlines()
+    assert lines[0].endswith(f"{methods_list.GAIN}, near |")
     (redi,) = [line for line in lines if line.startswith("| [`redi`]")]
     (hinton,) = [line for line in lines if line.startswith("| [`hinton`]")]
     assert redi.endswith(f"{gains['redi']} |") and hinton.endswith("– |")
 
 
 def test_without_results_there_is_no_column(tmp_path):
-    assert readme._gains(tmp_path / "methods") == {}
+    assert readme._gains(tmp_path / "methods") == ({}, "")
     assert methods_list.GAIN not in methods_list.table({}) == methods_list.table()
