@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from studylib.analysis import cost, figures, retention, teacher_vs_student
-from studylib.analysis.figures.retention import SIDES
+from studylib.analysis.figures.retention import MOVED, SIDES
 from studylib.core.labels import SMALLER_TEACHER
 from studylib.core.project import root
 from studylib.store import exports
@@ -116,19 +116,45 @@ def test_retention_is_drawn_where_the_comparison_has_it():
     )
     axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
     for axis, side in zip(axes, SIDES, strict=True):
-        for role, name, beside in (("student", "student", -0.6), ("control", "control", 0.6)):
+        for role, beside in (("student", 0), ("control", MOVED)):
             models = kept[kept.role == role].sort_values(side)
-            x, y, low, high = drawn_bars(axis)[f"{name}, fine-tuned init"]
+            x, y, low, high = drawn_bars(axis)[f"{role}, fine-tuned init"]
             assert x == pytest.approx(models[side] + beside) and y == pytest.approx(
                 models.retention_f1
             )
             assert low == pytest.approx(models.retention_f1_low) and high == pytest.approx(
                 models.retention_f1_high
             )
-        lines = {line.get_ydata()[0] for line in axis.lines if len(set(line.get_ydata())) == 1}
-        assert {90.0, 100.0} <= lines and 57.1 in np.hstack(
-            [line.get_xdata() for line in axis.lines]
-        )
+
+
+def test_a_curve_of_retention_joins_the_points_of_students_alone():
+    kept, _ = compared(
+        {(role, size): size / 10 for role in ("student", "control") for size in (2, 5)}
+    )
+    axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
+    students = kept[kept.role == "student"]
+    for axis, side in zip(axes, SIDES, strict=True):
+        solid = [line for line in axis.lines if line.get_linestyle() == "-"]
+        (curve,) = (line for line in solid if len(set(line.get_ydata())) == 2)
+        assert sorted(curve.get_xdata()) == pytest.approx(sorted(students[side]))
+
+
+def test_the_margin_is_on_both_sides_and_the_reduction_of_the_paper_on_that_of_all_parameters():
+    kept, _ = compared({("student", 5): 0.6}, articles=30)
+    drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
+    level = [
+        {
+            line.get_ydata()[0]: line.get_linestyle()
+            for line in axis.lines
+            if len(line.get_ydata()) == 2
+        }
+        for axis in drawn.axes
+    ]
+    assert all(lines[90.0] != lines[100.0] == "-" for lines in level)
+    marks = [57.1 in np.hstack([line.get_xdata() for line in axis.lines]) for axis in drawn.axes]
+    assert marks == [True, False]
+    assert "all questions" in drawn.axes[0].get_ylabel()
+    assert "95 % intervals" in drawn.legends[0].get_title().get_text()
 
 
 def timed(kept):
@@ -391,10 +417,11 @@ def test_no_text_crosses_another_or_leaves_its_figure(notebook: str, monkeypatch
 
 
 def test_the_marks_are_named_where_nothing_is_drawn(monkeypatch):
-    """The 57.1 % mark and the 90 % line of every panel, beside it: over no band and no curve."""
+    """The 57.1 % mark and the 90 % line, beside their panels: over no band and no curve."""
     figure = from_small("capacity_gap")["retention"]
-    marks = [text for text in written(figure, monkeypatch) if text in figure.axes[0].texts]
-    assert sorted(text.get_text() for text in marks) == ["57.1 %", "90 %"]
+    drawn = written(figure, monkeypatch)
+    for axis, marks in zip(figure.axes, 2 * [["57.1 %", "90 %"], ["90 %"]], strict=True):
+        assert sorted(text.get_text() for text in drawn if text in axis.texts) == marks
     for axis in figure.axes:
         for text in axis.texts:
             assert not any(text.get_window_extent().overlaps(panel.bbox) for panel in figure.axes)
