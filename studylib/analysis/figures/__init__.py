@@ -48,7 +48,8 @@ def capacity_gap(
 def methods(table: pd.DataFrame, sweep: pd.DataFrame, seeds: pd.DataFrame) -> Drawn:
     """The figures of that notebook for which there is something to draw
     (`methods_table.compare`)."""
-    compared = ["f1", "control_f1_difference", "control_f1_detectable", "training_flops", "runs"]
+    difference = [f"control_f1_{name}" for name in ("difference", "low", "high")]
+    compared = ["f1", *difference, "training_flops", "runs"]
     names = [*methods_table.SETTING, *methods_table.MODEL, *compared]
     return _drawn(
         frontier=(table[names], frontier_figure),

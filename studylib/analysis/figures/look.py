@@ -20,7 +20,7 @@ from studylib.analysis.retention import BOUNDS
 from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 
 PALETTE = sns.color_palette("colorblind")
-MARKERS = "osD^vPX"
+MARKERS = "oD^vPX*"  # a square is a control's
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 2}  # of intervals
 # Markers and lines of students and controls, by arm (`roles.arms`) and initialisation.
 LOOKS = {
