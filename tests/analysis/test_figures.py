@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from studylib.analysis import cost, figures, retention, teacher_vs_student
+from studylib.analysis.figures.cost import FRONT
 from studylib.analysis.figures.retention import MOVED, SIDES
-from studylib.core.labels import SMALLER_TEACHER
+from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 from studylib.core.project import root
 from studylib.store import exports
 
@@ -176,6 +177,34 @@ def timed(kept):
     )
 
 
+def test_bars_of_costs_are_of_students_and_of_time_once_a_size():
+    kept, _ = compared({("student", 5): 0.6, ("control", 5): 0.55, (OTHER_LOSSES, 5): 0.5})
+    costs = timed(kept)
+    again = costs[costs.arm == "student"].assign(init="base", f1=51.0)
+    costs = pd.concat([costs, again], ignore_index=True)
+    drawn = figures.cost_figure(costs.assign(f1_low=costs.f1 - 3, f1_high=costs.f1 + 2))
+    ends = {
+        bars.get_label(): [np.array(bar) for lines in bars[2] for bar in lines.get_segments()]
+        for bars in drawn.axes[0].containers
+    }
+    (time,) = again.time
+    across, upright = ends["student, fine-tuned init"]
+    assert across.tolist() == [[50.0, 60.0], [200.0, 60.0]]
+    assert upright.tolist() == [[time, 57.0], [time, 62.0]]
+    across, upright = ends["student, base init"]
+    assert not across.size and upright.tolist() == [[time, 48.0], [time, 53.0]]
+    others = ("control, fine-tuned init", "student (other losses), fine-tuned init")
+    assert not any(ends[name] for name in others)
+
+
+def test_the_teacher_stands_at_its_own_cost():
+    kept, _ = compared({("student", 5): 0.6})
+    costs = timed(kept).assign(f1_low=50.0, f1_high=90.0)
+    for axis in figures.cost_figure(costs).axes:
+        (teacher,) = (line for line in axis.lines if line.get_label() == "teacher")
+        assert np.hstack(teacher.get_data()) == pytest.approx([100, 80])
+
+
 def learned():
     """A curve of one step."""
     setting = {
@@ -273,7 +302,7 @@ def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
     (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
     assert sorted(dots.get_xdata()) == 3 * [1.2] + 3 * [1.7]
     words = {
-        "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", "front"],
+        "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", FRONT],
         "teacher_sizes": ["its teacher"],
     }
     for name, labels in words.items():
