@@ -252,6 +252,32 @@ def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
         assert line.f1_low == pytest.approx(line.student_f1 - 3)
 
 
+def choice_figures(rows):
+    """The figures of the choice of teachers by name, from rows."""
+    kept, scores = retention.compare(rows), teacher_vs_student.compare(rows)
+    drawn = figures.teacher_choice(kept, retention.by_seed(rows), scores, learned())
+    return {name: figure for name, (figure, _) in drawn.items()}
+
+
+def test_panels_of_fewer_than_three_teachers_are_not_drawn():
+    rows = choice(**TAUGHT)
+    (panel,) = choice_figures(rows)["teacher_vs_student"].axes
+    assert panel.get_xlabel() == "teacher's F1, as it taught"
+    few = rows[(rows.role != "student") | rows.teacher.isin(["fine-tuned", "base"])]
+    assert "teacher_vs_student" not in choice_figures(few)
+    both = pd.concat([rows, few.assign(test_set="far")])
+    (panel,) = choice_figures(both)["teacher_vs_student"].axes
+    assert panel.get_title() == "near, zero-shot"
+
+
+def test_students_of_all_panels_share_their_axes():
+    rows = choice(**TAUGHT)
+    drawn = choice_figures(pd.concat([rows, rows.assign(test_set="far", f1=rows.f1 / 4)]))
+    near, far = drawn["students"].axes
+    assert near.get_xlim() == far.get_xlim() and near.get_ylim() == far.get_ylim()
+    assert (near.get_ylabel(), far.get_ylabel()) == ("teacher", "")
+
+
 def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     kept, _ = compared({("student", 5): 0.0}, teacher=0.0)
     drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
@@ -337,13 +363,8 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
             tmp_path / folder,
             "students",
         )
-        drawn = figures.teacher_choice(
-            retention.compare(rows),
-            retention.by_seed(rows),
-            teacher_vs_student.compare(rows),
-            learned(),
-        )
-        figures.save(drawn["teacher_vs_student"][0], tmp_path / folder, "teacher_vs_student")
+        drawn = choice_figures(rows)["teacher_vs_student"]
+        figures.save(drawn, tmp_path / folder, "teacher_vs_student")
         figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
     for name, words in {
         "students": ["self-distillation", "none (gold only)", "fine-tuned"],

@@ -19,6 +19,7 @@ from studylib.analysis.figures.prompting import modes_figure, traits_figure
 from studylib.analysis.figures.retention import retention_figure
 from studylib.analysis.figures.teachers import (
     choice_figure,
+    of_several_teachers,
     teacher_sizes_figure,
     teacher_vs_student_figure,
 )
@@ -65,7 +66,7 @@ def teacher_choice(
     return _drawn(
         students=(kept if len(students) else students, lambda table: choice_figure(table, seeds)),
         teacher_vs_student=(
-            _bounded(scores, students[students.role == "student"]),
+            of_several_teachers(_bounded(scores, students[students.role == "student"])),
             teacher_vs_student_figure,
         ),
         learning=(curves, learning_figure),
