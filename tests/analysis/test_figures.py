@@ -345,18 +345,51 @@ def test_a_png_fills_a_slide_in_one_direction(tmp_path):
         )
 
 
+def kinds():
+    """What a demonstration adds for two kinds of question (`prompting.by_trait`), made up."""
+    gain = {"difference": [5.0, 6.0], "low": [4.0, 5.0], "high": [6.0, 7.0]}
+    apart = {"apart": [1.0, 2.0], "apart_low": [-2.0, None], "apart_high": [3.0, None]}
+    traits = {"trait": ["asks", "answer stands in the"], "value": ["who", "first third"]}
+    return pd.DataFrame({"family": "f", "test_set": "t", **traits, "n": [30, 40], **gain, **apart})
+
+
+def test_kinds_of_question_are_drawn_with_their_difference_to_the_others_and_their_number():
+    (axis,) = figures.traits_figure(kinds()).axes
+    points, _, (bars,) = axis.containers[0]
+    assert points.get_xdata().tolist() == [1.0, 2.0]
+    assert bars.get_segments()[0].tolist() == [[-2.0, 0.0], [3.0, 0.0]]
+    (counts,) = axis.child_axes
+    labels = [[text.get_text() for text in side.get_yticklabels()] for side in (axis, counts)]
+    assert labels == [["asks: who", "answer in the first third"], ["n = 30", "n = 40"]]
+
+
+def test_kinds_that_are_compared_with_no_others_are_not_drawn():
+    kept = retention.compare(choice(**TAUGHT))
+    alone = kinds().assign(apart=[1.0, None])
+    _, drawn = figures.prompting_mode(kept, kept.assign(seed=0), alone)["traits"]
+    assert list(drawn.trait) == ["asks"]
+    none = figures.prompting_mode(kept, kept.assign(seed=0), alone.assign(apart=np.nan))
+    assert "traits" not in none
+
+
+def test_models_before_any_training_have_a_panel_of_their_own():
+    rows = choice(**{"fine-tuned": 0.6})
+    models = pd.concat([rows, rows[rows.role == "teacher"].assign(seed=1)])
+    setting = {"family": "f", "test_set": "near", "f1_low": 8.0, "f1_high": 32.0}
+    asked = {"student": ["", "", "f-S"], "eval_prompt": ["zero-shot", "one-shot", "zero-shot"]}
+    bases = pd.DataFrame({**asked, "f1": [10.0, 30.0, 20.0], **setting})
+    drawn = figures.modes_figure(retention.compare(models), retention.by_seed(models), bases)
+    titles = ["near, teacher", "near, control", "near, student", "near, base"]
+    assert [axis.get_title() for axis in drawn.axes] == titles
+    bars = drawn_bars(drawn.axes[-1])
+    assert bars.keys() == {"not trained", "S, not trained"}
+    assert bars["not trained"][0] == pytest.approx([0, 1], abs=0.1)
+    assert bars["not trained"][1].tolist() == [10, 30]
+    assert bars["not trained"][2:] == ([8, 8], [32, 32])
+
+
 def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     rows = choice(**TAUGHT)
-    differences = {"low": [-1.0, None], "difference": [1.0, 2.0], "high": [3.0, None]}
-    traits = pd.DataFrame(
-        {
-            "family": "f",
-            "test_set": "t",
-            "trait": ["asks", "answer"],
-            "value": ["who", "1 word"],
-            **differences,
-        }
-    )
     for folder in ("a", "b"):
         figures.save(
             figures.choice_figure(retention.compare(rows), retention.by_seed(rows)),
@@ -365,11 +398,11 @@ def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
         )
         drawn = choice_figures(rows)["teacher_vs_student"]
         figures.save(drawn, tmp_path / folder, "teacher_vs_student")
-        figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
+        figures.save(figures.traits_figure(kinds()), tmp_path / folder, "traits")
     for name, words in {
         "students": ["self-distillation", "none (gold only)", "fine-tuned"],
         "teacher_vs_student": ["base", "smaller, fine-tuned"],
-        "traits": ["asks: who", "answer: 1 word"],
+        "traits": ["asks: who", "answer in the first third", "n = 30"],
     }.items():
         drawn = (tmp_path / "a" / f"{name}.svg").read_text()
         assert all(f">{word}<" in drawn for word in words), name

@@ -73,10 +73,17 @@ def teacher_choice(
     )
 
 
-def prompting_mode(kept: pd.DataFrame, seeds: pd.DataFrame, traits: pd.DataFrame) -> Drawn:
-    """The figures of that notebook for which there is something to draw."""
+def prompting_mode(
+    kept: pd.DataFrame,
+    seeds: pd.DataFrame,
+    traits: pd.DataFrame,
+    bases: pd.DataFrame | None = None,
+) -> Drawn:
+    """The figures of that notebook for which there is something to draw, with models as they come
+    from outside (`retention.bases`)."""
     return _drawn(
-        prompting=(kept, lambda table: modes_figure(table, seeds)), traits=(traits, traits_figure)
+        prompting=(kept, lambda table: modes_figure(table, seeds, bases)),
+        traits=(traits.dropna(subset="apart"), traits_figure),
     )
 
 
