@@ -285,22 +285,23 @@ def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     assert not [text for text in drawn.legends[0].get_texts() if "teachers" in text.get_text()]
 
 
-def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
+def learned_of(teachers):
+    """Curves of an uncut teacher, a control, and students of so many other teachers."""
     step = {"step": [0, 5], "loss": [2.0, 1.0], "dev_loss": [2.0, 1.0], "dev_f1": [0.0, 50.0]}
-    setting = {
-        "family": "f",
-        "train_prompt": "zero-shot",
-        "init": "base",
-        "seed": 0,
-        "objective": "o",
-    }
+    setting = {"family": "f", "train_prompt": "zero-shot", "init": "base", "seed": 0}
+    setting |= {"objective": "o"}
     names = [("teacher", "fine-tuned", ""), ("control", "none (gold only)", "f-5")]
-    names += [("student", f"a teacher of a long name, {number}", "f-5") for number in range(9)]
+    students = [f"a teacher of a long name, {number}" for number in range(teachers)]
+    names += [("student", name, "f-5") for name in students]
     curves = [
         pd.DataFrame(step).assign(**setting, role=role, teacher=teacher, student=student)
         for role, teacher, student in names
     ]
-    drawn = figures.learning_figure(pd.concat(curves))
+    return pd.concat(curves)
+
+
+def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
+    drawn = figures.learning_figure(learned_of(9))
     drawn.draw_without_rendering()
     assert min(axis.get_window_extent().height for axis in drawn.axes) > 0.7 * drawn.dpi
     entries = [text.get_text() for text in drawn.legends[0].get_texts()]
@@ -309,6 +310,17 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
         "teacher: none (gold only)",
         "teacher: a teacher of a long name, 0",
     ]
+
+
+def test_curves_that_meet_differ_in_colour_and_in_marker_or_line_and_cover_nothing():
+    drawn = figures.learning_figure(learned_of(9))
+    drawn.draw_without_rendering()
+    *_, control, f1 = drawn.axes
+    assert f1.get_window_extent().width > 1.5 * control.get_window_extent().width
+    looks = [(line.get_marker(), line.get_linestyle()) for line in f1.lines]
+    assert len(set(looks)) == len({line.get_color() for line in f1.lines}) == 9
+    assert {line.get_fillstyle() for line in f1.lines} == {"none"}
+    assert f1.get_ylim()[1] < 60, "no room for what nobody scores"
 
 
 def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
