@@ -1,26 +1,23 @@
 """Figures show every line, and are written the same twice."""
 
 import re
-from itertools import product
 
 import matplotlib.image
-import numpy as np
 import pandas as pd
 import pytest
+from drawings import TAUGHT, choice_figures, kinds, timed
 from invented import choice, compared
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studylib.analysis import cost, figures, retention, teacher_vs_student
-from studylib.analysis.figures.retention import SIDES
+from studylib.analysis import cost, figures, retention
+from studylib.analysis.figures.cost import FRONT
 from studylib.core.labels import SMALLER_TEACHER
 from studylib.core.project import root
 from studylib.store import exports
 
 SMALL = root() / "figures" / "small"
-# F1 of students by who taught them
-TAUGHT = {"fine-tuned": 0.6, "base": 0.4, "smaller, fine-tuned": 0.5, "self-distillation": 0.45}
 
 
 def learned_by_role():
@@ -91,112 +88,6 @@ def test_text_is_in_a_font_that_is_the_same_wherever_it_is_drawn(retention_svg):
     assert set(re.findall('font-family: ([^;"]+)', retention_svg)) == {"'DejaVu Sans'"}
 
 
-def drawn_bars(axis):
-    """What an axis shows as points with bars: label -> (x, y, lower ends, upper ends)."""
-    series = {}
-    for bars in axis.containers:
-        points, _, lines = bars
-        ends = [np.array(segment) for several in lines for segment in several.get_segments()]
-        upright = [segment for segment in ends if segment[0, 0] == segment[1, 0]]
-        series[bars.get_label()] = (
-            *points.get_data(),
-            [segment[:, 1].min() for segment in upright],
-            [segment[:, 1].max() for segment in upright],
-        )
-    return series
-
-
-def test_retention_is_drawn_where_the_comparison_has_it():
-    kept, _ = compared(
-        {("student", 5): 0.76, ("student", 2): 0.4, ("control", 5): 0.7, ("control", 2): 0.3},
-        articles=30,
-    )
-    kept = kept.assign(
-        retention_f1_low=kept.retention_f1 - 3, retention_f1_high=kept.retention_f1 + 2
-    )
-    axes = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot").axes
-    for axis, side in zip(axes, SIDES, strict=True):
-        for role, name, beside in (("student", "student", -0.6), ("control", "control", 0.6)):
-            models = kept[kept.role == role].sort_values(side)
-            x, y, low, high = drawn_bars(axis)[f"{name}, fine-tuned init"]
-            assert x == pytest.approx(models[side] + beside) and y == pytest.approx(
-                models.retention_f1
-            )
-            assert low == pytest.approx(models.retention_f1_low) and high == pytest.approx(
-                models.retention_f1_high
-            )
-        lines = {line.get_ydata()[0] for line in axis.lines if len(set(line.get_ydata())) == 1}
-        assert {90.0, 100.0} <= lines and 57.1 in np.hstack(
-            [line.get_xdata() for line in axis.lines]
-        )
-
-
-def timed(kept):
-    """What answers of these models cost, made up."""
-    measured = {
-        f"{whose}{what}": 5.0
-        for whose in ("", "teacher_")
-        for what in ("milliseconds", "memory", "disk")
-    }
-    each = measured | {
-        "time": 60.0 + 10 * np.arange(len(kept)),
-        "time_low": 50.0,
-        "time_high": 200.0,
-    }
-    return cost.pareto(
-        kept.drop(columns=["eval_prompt", *retention.BOUNDS["f1"]]).assign(
-            seed=0, planned="p", **each
-        )
-    )
-
-
-def learned():
-    """A curve of one step."""
-    setting = {
-        "family": "f",
-        "student": "",
-        "role": "teacher",
-        "init": "base",
-        "teacher": "fine-tuned",
-        "objective": "cross_entropy",
-        "train_prompt": "zero-shot",
-        "seed": 0,
-    }
-    return pd.DataFrame([setting | {"step": 1, "loss": 1.0, "dev_loss": 1.0, "dev_f1": 5.0}])
-
-
-def test_what_is_drawn_of_costs_and_teachers_is_exported_beside():
-    kept, _ = compared({("student", 5): 0.6, ("student", 2): 0.4}, articles=30)
-    kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
-    figure, costs = figures.capacity_gap(
-        kept, kept.assign(seed=0), timed(kept), pd.DataFrame(), learned(), "zero-shot"
-    )["cost"]
-    x, y, low, high = drawn_bars(figure.axes[0])["student, fine-tuned init"]
-    students = costs[costs.role == "student"]
-    assert (
-        x == pytest.approx(students.time)
-        and y == pytest.approx(students.f1)
-        and sorted(y) == pytest.approx([40, 60])
-    )
-    assert (
-        low == pytest.approx(students.f1_low)
-        and low == pytest.approx(y - 3)
-        and high == pytest.approx(students.f1_high)
-    )
-    rows = choice(**TAUGHT)
-    kept = retention.compare(rows)
-    kept = kept.assign(f1_low=kept.f1 - 3, f1_high=kept.f1 + 2)
-    figure, scores = figures.teacher_choice(
-        kept, retention.by_seed(rows), teacher_vs_student.compare(rows), learned()
-    )["teacher_vs_student"]
-    bars = drawn_bars(figure.axes[0])
-    for line in scores.itertuples():
-        assert np.hstack(bars[line.teacher]) == pytest.approx(
-            [line.teacher_f1, line.student_f1, line.student_f1 - 3, line.student_f1 + 2]
-        )
-        assert line.f1_low == pytest.approx(line.student_f1 - 3)
-
-
 def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     kept, _ = compared({("student", 5): 0.0}, teacher=0.0)
     drawn = figures.retention_figure(kept, kept.assign(seed=0), "zero-shot")
@@ -204,22 +95,23 @@ def test_a_teacher_that_knows_nothing_can_be_drawn(tmp_path):
     assert not [text for text in drawn.legends[0].get_texts() if "teachers" in text.get_text()]
 
 
-def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
+def learned_of(teachers):
+    """Curves of an uncut teacher, a control, and students of so many other teachers."""
     step = {"step": [0, 5], "loss": [2.0, 1.0], "dev_loss": [2.0, 1.0], "dev_f1": [0.0, 50.0]}
-    setting = {
-        "family": "f",
-        "train_prompt": "zero-shot",
-        "init": "base",
-        "seed": 0,
-        "objective": "o",
-    }
+    setting = {"family": "f", "train_prompt": "zero-shot", "init": "base", "seed": 0}
+    setting |= {"objective": "o"}
     names = [("teacher", "fine-tuned", ""), ("control", "none (gold only)", "f-5")]
-    names += [("student", f"a teacher of a long name, {number}", "f-5") for number in range(9)]
+    students = [f"a teacher of a long name, {number}" for number in range(teachers)]
+    names += [("student", name, "f-5") for name in students]
     curves = [
         pd.DataFrame(step).assign(**setting, role=role, teacher=teacher, student=student)
         for role, teacher, student in names
     ]
-    drawn = figures.learning_figure(pd.concat(curves))
+    return pd.concat(curves)
+
+
+def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
+    drawn = figures.learning_figure(learned_of(9))
     drawn.draw_without_rendering()
     assert min(axis.get_window_extent().height for axis in drawn.axes) > 0.7 * drawn.dpi
     entries = [text.get_text() for text in drawn.legends[0].get_texts()]
@@ -228,6 +120,17 @@ def test_curves_of_many_teachers_keep_their_height_above_a_long_legend():
         "teacher: none (gold only)",
         "teacher: a teacher of a long name, 0",
     ]
+
+
+def test_curves_that_meet_differ_in_colour_and_in_marker_or_line_and_cover_nothing():
+    drawn = figures.learning_figure(learned_of(9))
+    drawn.draw_without_rendering()
+    *_, control, f1 = drawn.axes
+    assert f1.get_window_extent().width > 1.5 * control.get_window_extent().width
+    looks = [(line.get_marker(), line.get_linestyle()) for line in f1.lines]
+    assert len(set(looks)) == len({line.get_color() for line in f1.lines}) == 9
+    assert {line.get_fillstyle() for line in f1.lines} == {"none"}
+    assert f1.get_ylim()[1] < 60, "no room for what nobody scores"
 
 
 def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
@@ -247,7 +150,7 @@ def test_figures_of_cost_and_teacher_sizes_show_every_model(tmp_path):
     (dots,) = (line for line in drawn.axes[0].lines if line.get_marker() == ".")
     assert sorted(dots.get_xdata()) == 3 * [1.2] + 3 * [1.7]
     words = {
-        "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", "front"],
+        "cost": ["student, fine-tuned init", "student (smaller teacher), fine-tuned init", FRONT],
         "teacher_sizes": ["its teacher"],
     }
     for name, labels in words.items():
@@ -266,75 +169,23 @@ def test_a_png_fills_a_slide_in_one_direction(tmp_path):
 
 def test_figures_of_the_choice_and_of_prompting_show_every_line(tmp_path):
     rows = choice(**TAUGHT)
-    differences = {"low": [-1.0, None], "difference": [1.0, 2.0], "high": [3.0, None]}
-    traits = pd.DataFrame(
-        {
-            "family": "f",
-            "test_set": "t",
-            "trait": ["asks", "answer"],
-            "value": ["who", "1 word"],
-            **differences,
-        }
-    )
     for folder in ("a", "b"):
         figures.save(
             figures.choice_figure(retention.compare(rows), retention.by_seed(rows)),
             tmp_path / folder,
             "students",
         )
-        drawn = figures.teacher_choice(
-            retention.compare(rows),
-            retention.by_seed(rows),
-            teacher_vs_student.compare(rows),
-            learned(),
-        )
-        figures.save(drawn["teacher_vs_student"][0], tmp_path / folder, "teacher_vs_student")
-        figures.save(figures.traits_figure(traits), tmp_path / folder, "traits")
+        drawn = choice_figures(rows)["teacher_vs_student"]
+        figures.save(drawn, tmp_path / folder, "teacher_vs_student")
+        figures.save(figures.traits_figure(kinds()), tmp_path / folder, "traits")
     for name, words in {
         "students": ["self-distillation", "none (gold only)", "fine-tuned"],
         "teacher_vs_student": ["base", "smaller, fine-tuned"],
-        "traits": ["asks: who", "answer: 1 word"],
+        "traits": ["asks: who", "answer in the first third", "n = 30"],
     }.items():
         drawn = (tmp_path / "a" / f"{name}.svg").read_text()
         assert all(f">{word}<" in drawn for word in words), name
         assert drawn == (tmp_path / "b" / f"{name}.svg").read_text()
-
-
-def test_teachers_keep_their_order_where_some_were_not_asked_everywhere():
-    kept = retention.compare(
-        choice(**{name: TAUGHT[name] for name in TAUGHT if "smaller" not in name})
-    )
-    harder = kept[kept.teacher != "self-distillation"].assign(eval_prompt="one-shot", f1=1.0)
-    drawn = figures.choice_figure(
-        pd.concat([kept, harder]), retention.by_seed(choice(**{"fine-tuned": 0.6}))
-    )
-    assert list(drawn.axes[0].containers[0][0].get_ydata()) == [
-        "base",
-        "self-distillation",
-        "none (gold only)",
-        "fine-tuned",
-    ]
-
-
-def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_seed(tmp_path):
-    each = []
-    for seed, (trained, asked), role in product(
-        (0, 1), product(("zero-shot", "one-shot"), repeat=2), ("teacher", "student")
-    ):
-        each.append(
-            choice()[lambda rows: (rows.role == "teacher") & (rows.teacher == "fine-tuned")].assign(
-                seed=seed, train_prompt=trained, eval_prompt=asked, role=role
-            )
-        )
-    rows = pd.concat(each)
-    drawn = figures.modes_figure(retention.compare(rows), retention.by_seed(rows))
-    panel = drawn.axes[0]
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == [
-        "trained zero-shot",
-        "trained one-shot",
-    ]
-    dots = [line for line in panel.lines if line.get_marker() == "."]
-    assert sorted(len(line.get_xdata()) for line in dots) == [4, 4]
 
 
 def written(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
@@ -373,12 +224,17 @@ def from_small(notebook: str) -> dict[str, Figure]:
     elif notebook == "teacher_choice":
         scores = table("teacher_vs_student").drop(columns=bounds)
         drawn = figures.teacher_choice(table("students"), table("seeds"), scores, table("learning"))
+    elif notebook == "methods":
+        nothing = pd.DataFrame()
+        drawn = figures.methods(table("methods").assign(arm="student"), nothing, nothing)
     else:
         drawn = figures.prompting_mode(table("prompting"), table("seeds"), table("traits"))
     return {name: figure for name, (figure, _) in drawn.items()}
 
 
-@pytest.mark.parametrize("notebook", ["capacity_gap", "teacher_choice", "prompting_mode"])
+@pytest.mark.parametrize(
+    "notebook", ["capacity_gap", "teacher_choice", "prompting_mode", "methods"]
+)
 def test_no_text_crosses_another_or_leaves_its_figure(notebook: str, monkeypatch):
     drawn = from_small(notebook)
     assert {file.stem for file in (SMALL / notebook).glob("*.svg")} == drawn.keys()
@@ -391,10 +247,11 @@ def test_no_text_crosses_another_or_leaves_its_figure(notebook: str, monkeypatch
 
 
 def test_the_marks_are_named_where_nothing_is_drawn(monkeypatch):
-    """The 57.1 % mark and the 90 % line of every panel, beside it: over no band and no curve."""
+    """The 57.1 % mark and the 90 % line, beside their panels: over no band and no curve."""
     figure = from_small("capacity_gap")["retention"]
-    marks = [text for text in written(figure, monkeypatch) if text in figure.axes[0].texts]
-    assert sorted(text.get_text() for text in marks) == ["57.1 %", "90 %"]
+    drawn = written(figure, monkeypatch)
+    for axis, marks in zip(figure.axes, 2 * [["57.1 %", "90 %"], ["90 %"]], strict=True):
+        assert sorted(text.get_text() for text in drawn if text in axis.texts) == marks
     for axis in figure.axes:
         for text in axis.texts:
             assert not any(text.get_window_extent().overlaps(panel.bbox) for panel in figure.axes)

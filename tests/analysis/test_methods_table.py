@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from invented import rows
+from matplotlib.axes import Axes
 
 from studylib.analysis import contrasts, figures, methods_table, run_ids, statistics
 from studylib.analysis.fidelity import correlations
@@ -132,17 +133,53 @@ def test_the_least_detectable_difference_is_that_of_holms_first_step(answered):
     assert methods_table.shown(table.reset_index())["MDE, F1 minus control"].iloc[0] == "–"
 
 
-def test_the_frontier_draws_every_model(answered):
+def frontier(table: pd.DataFrame) -> Axes:
+    """The panel of a table of one test set."""
+    (axis,) = figures.methods(table, NOTHING, NOTHING)["frontier"][0].axes
+    return axis
+
+
+def handles(axis: Axes) -> dict:
+    """What a panel draws, by its label."""
+    return dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+
+
+def test_the_frontier_draws_the_interval_of_each_difference_to_the_control(answered):
+    table = methods_table.compare(answered, COSTS).assign(control_f1_low=-12, control_f1_high=22)
+    drawn = handles(frontier(table))
+    level = "control of as many steps"
+    assert set(drawn) == {"control", level, PLAIN, *METHODS}
+    assert list(drawn[level].get_ydata()) == pytest.approx([50, 50])
+    for objective in (PLAIN, *METHODS):
+        point, _, (bar,) = drawn[objective]
+        (line,) = table[table.objective == objective].itertuples()
+        assert np.hstack(point.get_data()) == pytest.approx([line.training_flops, line.f1])
+        assert bar.get_segments()[0][:, 1] == pytest.approx([50 - 12, 50 + 22])
+
+
+def test_only_the_control_is_a_square_and_only_several_budgets_are_joined(answered):
     table = methods_table.compare(answered, COSTS)
-    figure, drawn = figures.methods(table, NOTHING, NOTHING)["frontier"]
-    (axis,) = figure.axes
-    labels = axis.get_legend_handles_labels()[1]
-    band = "control ± minimum detectable effect"
-    assert labels == ["control", band, PLAIN, *METHODS] and len(drawn) == len(table)
-    control = table.f1[table.role == "control"].item()
-    drawn_band = next(patch for patch in axis.patches if patch.get_label() == band)
-    reach = table.control_f1_detectable.median()
-    assert drawn_band.get_bbox().intervaly == pytest.approx((control - reach, control + reach))
+    longer = table[table.role == CONTROL].assign(steps=10, training_flops=8.0, f1=55.0)
+    for lines, style in ((table, "None"), (pd.concat([table, longer]), "--")):
+        drawn = handles(frontier(lines.reset_index(drop=True)))
+        assert (drawn["control"].get_linestyle(), drawn["control"].get_marker()) == (style, "s")
+        assert "s" not in {drawn[objective][0].get_marker() for objective in (PLAIN, *METHODS)}
+
+
+def test_methods_of_the_same_cost_stand_side_by_side(answered):
+    drawn = handles(frontier(methods_table.compare(answered, COSTS.assign(training_flops=4.0))))
+    places = [drawn[objective][0].get_xdata()[0] for objective in (PLAIN, *METHODS)]
+    assert places == sorted(set(places)) and places == pytest.approx(3 * [4], rel=0.02)
+
+
+@pytest.mark.parametrize("reach", [1.0, 1.2, 3.0, 15.0, 90.0, 120.0, 1e6])
+def test_the_axis_of_training_has_two_labels_whatever_its_range(answered, reach):
+    costs = COSTS.assign(training_flops=[1.7e14, *3 * [1.7e14 * reach]])
+    axis = frontier(methods_table.compare(answered, costs))
+    axis.figure.draw_without_rendering()
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in axis.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert len([tick for tick in ticks if tick.label1.get_text()]) >= 2
 
 
 def test_a_line_names_its_runs_and_those_that_it_is_compared_with(answered):
@@ -161,5 +198,4 @@ def test_another_way_to_answer_is_a_line_of_the_table_and_no_method_more(answere
     table = methods_table.compare(pd.concat([answered, early], ignore_index=True), COSTS)
     assert list(table.objective[methods_table.other_way(table)]) == ["better, exit 1/2"]
     assert "2 methods have answered: 1 significantly above" in methods_table.answer(table)
-    (axis,) = figures.methods(table, NOTHING, NOTHING)["frontier"][0].axes
-    assert "better, exit 1/2" not in axis.get_legend_handles_labels()[1]
+    assert "better, exit 1/2" not in handles(frontier(table))

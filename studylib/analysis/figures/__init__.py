@@ -19,6 +19,7 @@ from studylib.analysis.figures.prompting import modes_figure, traits_figure
 from studylib.analysis.figures.retention import retention_figure
 from studylib.analysis.figures.teachers import (
     choice_figure,
+    of_several_teachers,
     teacher_sizes_figure,
     teacher_vs_student_figure,
 )
@@ -48,7 +49,8 @@ def capacity_gap(
 def methods(table: pd.DataFrame, sweep: pd.DataFrame, seeds: pd.DataFrame) -> Drawn:
     """The figures of that notebook for which there is something to draw
     (`methods_table.compare`)."""
-    compared = ["f1", "control_f1_difference", "control_f1_detectable", "training_flops", "runs"]
+    difference = [f"control_f1_{name}" for name in ("difference", "low", "high")]
+    compared = ["f1", *difference, "training_flops", "runs"]
     names = [*methods_table.SETTING, *methods_table.MODEL, *compared]
     return _drawn(
         frontier=(table[names], frontier_figure),
@@ -64,17 +66,24 @@ def teacher_choice(
     return _drawn(
         students=(kept if len(students) else students, lambda table: choice_figure(table, seeds)),
         teacher_vs_student=(
-            _bounded(scores, students[students.role == "student"]),
+            of_several_teachers(_bounded(scores, students[students.role == "student"])),
             teacher_vs_student_figure,
         ),
         learning=(curves, learning_figure),
     )
 
 
-def prompting_mode(kept: pd.DataFrame, seeds: pd.DataFrame, traits: pd.DataFrame) -> Drawn:
-    """The figures of that notebook for which there is something to draw."""
+def prompting_mode(
+    kept: pd.DataFrame,
+    seeds: pd.DataFrame,
+    traits: pd.DataFrame,
+    bases: pd.DataFrame | None = None,
+) -> Drawn:
+    """The figures of that notebook for which there is something to draw, with models as they come
+    from outside (`retention.bases`)."""
     return _drawn(
-        prompting=(kept, lambda table: modes_figure(table, seeds)), traits=(traits, traits_figure)
+        prompting=(kept, lambda table: modes_figure(table, seeds, bases)),
+        traits=(traits.dropna(subset="apart"), traits_figure),
     )
 
 

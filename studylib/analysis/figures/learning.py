@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
@@ -12,6 +11,8 @@ from studylib.analysis.figures import look
 from studylib.core import sizes
 
 LINES = ("-", "--", "-.", ":")
+COLOURS = [look.PALETTE[number] for number in (0, 1, 2, 3, 4, 9, 7, 5, 6, 8)]  # pale ones last
+MANY = 4  # curves: a column of more is twice as wide
 UNCUT = "uncut"  # what the teacher's curve is called
 LABEL = "Loss by training step, on dev as dots, and F1 on dev, of teacher, students and controls"
 
@@ -29,9 +30,16 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     columns, families = list(curves.model.unique()), list(curves.family.unique())
     styles = _styles([label for label in curves.label.unique() if label != UNCUT])
     lines = -(-(len(styles) - 1) // look.legend_columns(list(styles)))
-    drawn = look.figure(3.0 * len(families) + 0.2 * lines, LABEL)
+    drawn = look.figure(4.0 * len(families) + 0.2 * lines, LABEL)
+    shown = curves.groupby("model", sort=False).label.nunique()
     axes = drawn.subplots(
-        2 * len(families), len(columns), sharex="col", sharey="row", squeeze=False
+        2 * len(families),
+        len(columns),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        width_ratios=1 + (shown > MANY),
+        height_ratios=[2, 3] * len(families),
     )
     trainings = curves.groupby(["family", "model", "label", "seed"], sort=False)
     for (family, model, label, _), curve in trainings:
@@ -40,7 +48,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
     for number, family in enumerate(families):
         upper, lower = axes[2 * number : 2 * number + 2]
         upper[0].set_ylabel("loss per token\n(dots: dev)")
-        lower[0].set(ylabel="dev F1", ylim=(0, 105), yticks=range(0, 101, 25))
+        lower[0].set(ylabel="dev F1", ylim=(0, None))
         for axis, model in zip(upper, columns, strict=True):
             axis.set_title(f"{family}\n{model}" if len(families) > 1 else model, fontsize="medium")
             _logarithmic(axis)
@@ -53,22 +61,24 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
 def _curve(loss: Axes, f1: Axes, curve: pd.DataFrame, label: str, style: dict) -> None:
     """One training: its loss in one panel, its F1 on dev in the other."""
     smooth = curve.loss.rolling(max(1, len(curve) // 20), min_periods=1).mean()
-    loss.plot(curve.step, smooth, linewidth=1.2, **style | {"marker": "none"})
+    loss.plot(curve.step, smooth, **style | {"marker": "none"})
     dev = curve.dropna(subset="dev_f1")
-    loss.plot(dev.step, dev.dev_loss, markersize=4, **style | {"linestyle": "none"})
-    f1.plot(dev.step, dev.dev_f1, markersize=4, label=label, **style)
+    loss.plot(dev.step, dev.dev_loss, **style | {"linestyle": "none"})
+    f1.plot(dev.step, dev.dev_f1, label=label, **style)
 
 
 def _styles(labels: list[str]) -> dict[str, dict]:
     """Colour, marker and line of each curve; the uncut teacher's first."""
-    colours = ["0.2", *sns.color_palette("colorblind", len(labels))]
     return {
         label: {
-            "color": colour,
+            "color": COLOURS[(number - 1) % len(COLOURS)] if number else "0.2",
             "marker": look.MARKERS[number % len(look.MARKERS)],
             "linestyle": LINES[number % len(LINES)],
+            "linewidth": 1,
+            "fillstyle": "none",
+            "markersize": 5,
         }
-        for number, (label, colour) in enumerate(zip([UNCUT, *labels], colours, strict=True))
+        for number, label in enumerate([UNCUT, *labels])
     }
 
 

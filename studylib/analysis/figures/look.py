@@ -20,7 +20,7 @@ from studylib.analysis.retention import BOUNDS
 from studylib.core.labels import OTHER_LOSSES, SMALLER_TEACHER
 
 PALETTE = sns.color_palette("colorblind")
-MARKERS = "osD^vPX"
+MARKERS = "oD^vPX*"  # a square is a control's
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 2}  # of intervals
 # Markers and lines of students and controls, by arm (`roles.arms`) and initialisation.
 LOOKS = {
@@ -31,7 +31,7 @@ LOOKS = {
     (OTHER_LOSSES, "fine-tuned"): ("D", "-"),
     (SMALLER_TEACHER, "fine-tuned"): ("P", "-"),
     ("student", "pretrained"): ("h", "-"),
-    ("control", "pretrained"): ("X", "--"),
+    ("control", "pretrained"): (">", "--"),
     (OTHER_LOSSES, "pretrained"): ("d", "-"),
 }
 SETTINGS = {
@@ -108,8 +108,8 @@ def teacher_line(line: Callable, span: Callable, teacher: Any) -> None:
         span(teacher.f1_low, teacher.f1_high, color="0.85", linewidth=0, zorder=0)
 
 
-def legend(drawn: Figure) -> None:
-    """One legend below the figure for what its panels show."""
+def legend(drawn: Figure, note: str | None = None) -> None:
+    """One legend below the figure for what its panels show, with a note above."""
     entries = {
         label: handle
         for axis in drawn.axes
@@ -122,6 +122,8 @@ def legend(drawn: Figure) -> None:
         ncols=legend_columns(entries),
         frameon=False,
         fontsize="small",
+        title=note,
+        title_fontsize="small",
     )
 
 

@@ -7,46 +7,60 @@ from matplotlib.figure import Figure
 
 from studylib.analysis import formats
 from studylib.analysis.figures import look
-from studylib.analysis.retention import MODEL, SETTING
-from studylib.core.labels import FINE_TUNED
+from studylib.analysis.prompting import APART
+from studylib.analysis.retention import SETTING
+from studylib.core import sizes
+from studylib.core.labels import BASE, FINE_TUNED
 
 
-def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+def modes_figure(
+    kept: pd.DataFrame, seeds: pd.DataFrame, bases: pd.DataFrame | None = None
+) -> Figure:
     """F1 by how a model is asked, a colour per way of training, with intervals. There is a panel
-    per family, test set and role, and a dot per seed where there are several."""
-    kept = kept.assign(
-        way="trained "
-        + kept.train_prompt
-        + np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
-    )
+    per family, test set and role, and a dot per seed where there are several. Models as they come
+    from outside (`retention.bases`) have panels of their own, on scales of their own."""
+    models = pd.concat([_trained(kept), *([] if bases is None else [_untrained(bases)])])
     drawn, panels = look.panels(
-        kept,
+        models,
         ["family", "test_set", "role"],
         2.3,
-        legend=0.5,
-        label="F1 of teacher and student by how they are asked, a colour for each way they were"
-        " trained, with intervals of each alone (not paired)",
+        legend=0.7,
+        label="F1 of teacher, student and base model by how they are asked, a colour for each way"
+        " they were trained, with 95 % intervals of each alone (not paired)",
         sharex=True,
-        sharey=True,
+        sharey="row",
     )
-    modes = list(kept.eval_prompt.unique())
+    modes, ways = list(models.eval_prompt.unique()), list(models.way.unique())
     labels = [mode.replace(" ", "\n") for mode in modes]
     for axis, names, group in panels:
-        _ways(axis, group, seeds, list(kept.way.unique()), modes)
-        axis.set_title(formats.titled(kept, *names), fontsize="medium")
+        _ways(axis, group, seeds, ways, modes)
+        axis.set_title(formats.titled(models, *names), fontsize="medium")
         axis.set(xlim=(-0.5, len(modes) - 0.5), ylabel="F1")
         axis.set_xticks(range(len(modes)), labels, fontsize="small")
-    look.legend(drawn)
+    look.legend(drawn, "Bars: 95 % intervals of each alone, not paired.")
     return drawn
+
+
+def _trained(kept: pd.DataFrame) -> pd.DataFrame:
+    """The models that were trained, with the way in words."""
+    distilled = np.where(kept.teacher == FINE_TUNED, "", ", context distillation")
+    return kept.assign(way="trained " + kept.train_prompt + distilled)
+
+
+def _untrained(bases: pd.DataFrame) -> pd.DataFrame:
+    """The models as they come from outside, siblings by their names."""
+    siblings = [sizes.written(student) for student in bases.student]
+    ways = [f"{name}, not trained" if name else "not trained" for name in siblings]
+    return bases.assign(role=BASE, way=ways)
 
 
 def _ways(
     axis: Axes, models: pd.DataFrame, seeds: pd.DataFrame, ways: list[str], modes: list[str]
 ) -> None:
     """The models of one panel by how they are asked, ways of training side by side."""
+    shown = [way for way in ways if way in set(models.way)]
     for way, points in models.groupby("way", sort=False):
-        number = ways.index(way)
-        beside = 0.16 * (number - (len(ways) - 1) / 2)
+        beside = 0.16 * (shown.index(way) - (len(shown) - 1) / 2)
         places = {mode: place + beside for place, mode in enumerate(modes)}
         axis.errorbar(
             points.eval_prompt.map(places),
@@ -54,44 +68,56 @@ def _ways(
             yerr=look.reach(points),
             label=way,
             markersize=4,
-            **look.mark(number),
+            **look.mark(ways.index(way)),
             **look.BARS,
         )
-        each = seeds.merge(points[[*SETTING, *MODEL]])
+        each = seeds.merge(points[[*SETTING, "role", "teacher", "student"]])
         look.seed_dots(axis, each, each.eval_prompt.map(places), each.f1)
 
 
 def traits_figure(table: pd.DataFrame) -> Figure:
-    """Differences in F1 by a demonstration with intervals around a line at 0
-    (`prompting.by_trait`). There is a panel per family and test set, and a line per trait of the
-    questions."""
+    """By kind of question, how far what a demonstration adds to F1 is above what it adds to all
+    other questions (`apart` of `prompting.by_trait`), with intervals around a line at 0. There is a
+    panel per family and test set, with the number of questions on its right, and a line per trait
+    of the questions."""
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
+    names = names.str.replace("stands in the:", "in the", regex=False)
     lines = [
         name for _, values in names.groupby(table.trait, sort=False) for name in values.unique()
     ]
     drawn, panels = look.panels(
         table,
         ["family", "test_set"],
-        0.9 + 0.19 * len(lines),
-        label="F1 of the student trained and asked with a demonstration minus that of the one"
-        " without, by traits of the questions, with intervals",
+        1.1 + 0.19 * len(lines),
+        label="What a demonstration in training and asking adds to the student's F1 on a kind of"
+        " question minus what it adds on all other questions, with 95 % intervals",
         sharex=True,
         sharey=True,
     )
     for axis, title, group in panels:
-        group = group.set_index(names[group.index]).reindex(lines)
-        axis.axvline(0, color="0.25", linewidth=1)
-        axis.errorbar(
-            group.difference,
-            lines,
-            xerr=look.reach(group, "difference", ("low", "high")),
-            fmt="o",
-            color=look.PALETTE[0],
-            markersize=4,
-            **look.BARS,
-        )
+        _kinds(axis, group.set_index(names[group.index]).reindex(lines))
         axis.set_title(formats.titled(table, *title), fontsize="medium")
-        axis.set_xlabel("F1, with a demonstration − without", fontsize="small")
-        axis.margins(y=0.05)
     drawn.axes[0].invert_yaxis()
     return drawn
+
+
+def _kinds(axis: Axes, kinds: pd.DataFrame) -> None:
+    """The kinds of question of one panel, and how many there are of each."""
+    middle, *bounds = APART
+    places = range(len(kinds))
+    axis.axvline(0, color="0.25", linewidth=1)
+    axis.errorbar(
+        kinds[middle],
+        places,
+        xerr=look.reach(kinds, middle, bounds),
+        fmt="o",
+        color=look.PALETTE[0],
+        markersize=4,
+        **look.BARS,
+    )
+    axis.set_yticks(places, kinds.index)
+    counts = [f"n = {n:.0f}" if n > 0 else "" for n in kinds.n]
+    axis.secondary_yaxis("right").set_yticks(places, counts, fontsize="small")
+    words = "F1 gained by a demonstration:\nthis kind − all others (95 % intervals)"
+    axis.set_xlabel(words, fontsize="small")
+    axis.margins(y=0.05)

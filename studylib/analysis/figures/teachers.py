@@ -9,6 +9,7 @@ from studylib.analysis.retention import SETTING
 from studylib.core.labels import OTHER_LOSSES
 
 PANEL = ["family", "test_set", "eval_prompt"]
+FEW_TEACHERS = 3  # of fewer no panel is drawn: it would say nothing of teachers
 
 
 def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
@@ -53,9 +54,9 @@ def teacher_sizes_figure(sweep: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
 
 
 def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """F1 of a student by who taught it, the best on top, with intervals. There is a panel per test
+    """F1 of a student by its teacher, the best on top, with intervals. There is a panel per test
     set and prompting, and a dot per seed where there are several (`retention.by_seed`). The
-    fine-tuned teacher is a line with a band."""
+    fine-tuned teacher itself is a line with a band."""
     students, seeds = (table[table.role != "teacher"] for table in (kept, seeds))
     best_last = list(students.drop_duplicates("teacher").sort_values("f1").teacher)  # first asked
     drawn, panels = look.panels(
@@ -64,8 +65,11 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         0.9 + 0.2 * len(best_last),
         label="F1 of the student by who taught it, with intervals of its own (not paired), and"
         " that of the fine-tuned teacher",
+        sharex=True,
         sharey=True,
     )
+    for axis in drawn.axes[::2]:
+        axis.set_ylabel("teacher")
     teachers = kept[kept.role == "teacher"].set_index(PANEL)
     for axis, names, group in panels:
         group = group.set_index("teacher").reindex(best_last)
@@ -87,15 +91,22 @@ def choice_figure(kept: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     return drawn
 
 
+def of_several_teachers(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores (`teacher_vs_student.compare`) of panels with three teachers or more."""
+    return scores[scores.groupby(PANEL).teacher.transform("nunique") >= FEW_TEACHERS]
+
+
 def teacher_vs_student_figure(scores: pd.DataFrame) -> Figure:
-    """F1 of teachers and of their students (`teacher_vs_student.compare`, with the bounds of F1),
-    these with intervals, a panel per test set and prompting."""
+    """F1 of teachers, in the prompt in which they taught, and of their students
+    (`teacher_vs_student.compare`, with the bounds of F1), these with intervals. There is a panel
+    per test set and prompting of the students."""
     drawn, panels = look.panels(
         scores,
         PANEL,
         2.4,
         legend=0.6,
-        label="F1 of students, with intervals, against F1 of their teachers",
+        label="F1 of students, with 95 % intervals, against F1 of their teachers in the prompt in"
+        " which these taught",
         sharex=True,
         sharey=True,
     )
@@ -112,6 +123,6 @@ def teacher_vs_student_figure(scores: pd.DataFrame) -> Figure:
                 **look.mark(teachers.index(name)),
             )
         axis.set_title(formats.titled(scores, *names), fontsize="medium")
-        axis.set(xlabel="F1 of the teacher, asked as it taught", ylabel="F1 of its student")
-    look.legend(drawn)
+        axis.set(xlabel="teacher's F1, as it taught", ylabel=f"student's F1, {names[-1]}")
+    look.legend(drawn, "Bars: 95 % intervals.")
     return drawn
