@@ -165,7 +165,7 @@ def _traits(rows: pd.DataFrame) -> dict[str, pd.Series]:
             [0, 1, 2, 4, np.inf],
             labels=["1 word", "2 words", "3 or 4 words", "5 or more words"],
         ),
-        "answer stands in the": pd.cut(
+        "answer in the": pd.cut(
             rows.answer_place,
             [-1, 1 / 3, 2 / 3, 1],
             labels=["first third", "second third", "last third"],

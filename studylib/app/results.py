@@ -157,11 +157,11 @@ def _prompting_mode(source: Source) -> Results:
     kept, modes = source.kept, source.train_prompts
     eval_prompts = dict.fromkeys(asked.called["eval_prompt"] for asked in source.plan.asked)
     worth = prompting.prompting(source.rows, modes, list(eval_prompts))
-    traits = prompting.by_trait(source.rows, modes)
+    traits, bases = prompting.by_trait(source.rows, modes), retention.bases(source.rows)
     return source.compared(
-        {"comparisons": worth},
+        {"comparisons": worth} | ({"bases": bases} if len(bases) else {}),
         summary.prompting_mode(kept, worth, traits, modes, source.origin),
-        figures.prompting_mode(kept, source.seeds, traits),
+        figures.prompting_mode(kept, source.seeds, traits, bases),
         {"comparisons": tables.prompting_cells(worth)},
     )
 

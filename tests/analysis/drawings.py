@@ -47,7 +47,7 @@ def kinds():
     """What a demonstration adds for two kinds of question (`prompting.by_trait`), made up."""
     gain = {"difference": [5.0, 6.0], "low": [4.0, 5.0], "high": [6.0, 7.0]}
     apart = {"apart": [1.0, 2.0], "apart_low": [-2.0, None], "apart_high": [3.0, None]}
-    traits = {"trait": ["asks", "answer stands in the"], "value": ["who", "first third"]}
+    traits = {"trait": ["asks", "answer in the"], "value": ["who", "first third"]}
     return pd.DataFrame({"family": "f", "test_set": "t", **traits, "n": [30, 40], **gain, **apart})
 
 

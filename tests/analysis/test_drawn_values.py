@@ -12,6 +12,8 @@ from studylib.analysis import figures, retention, teacher_vs_student
 from studylib.analysis.figures.retention import MOVED, SIDES
 from studylib.core.labels import OTHER_LOSSES
 
+NONE = pd.DataFrame()
+
 
 def drawn_bars(axis):
     """What an axis shows as points with bars: label -> (x, y, lower ends, upper ends)."""
@@ -187,9 +189,9 @@ def test_kinds_of_question_are_drawn_with_their_difference_to_the_others_and_the
 def test_kinds_that_are_compared_with_no_others_are_not_drawn():
     kept = retention.compare(choice(**TAUGHT))
     alone = kinds().assign(apart=[1.0, None])
-    _, drawn = figures.prompting_mode(kept, kept.assign(seed=0), alone)["traits"]
+    _, drawn = figures.prompting_mode(kept, kept.assign(seed=0), alone, NONE)["traits"]
     assert list(drawn.trait) == ["asks"]
-    none = figures.prompting_mode(kept, kept.assign(seed=0), alone.assign(apart=np.nan))
+    none = figures.prompting_mode(kept, kept.assign(seed=0), alone.assign(apart=np.nan), NONE)
     assert "traits" not in none
 
 
@@ -220,7 +222,7 @@ def test_the_figure_of_prompting_has_a_line_per_way_of_training_and_a_dot_per_se
             )
         )
     rows = pd.concat(each)
-    drawn = figures.modes_figure(retention.compare(rows), retention.by_seed(rows))
+    drawn = figures.modes_figure(retention.compare(rows), retention.by_seed(rows), NONE)
     panel = drawn.axes[0]
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == [
         "trained zero-shot",

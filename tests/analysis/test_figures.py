@@ -228,7 +228,9 @@ def from_small(notebook: str) -> dict[str, Figure]:
         nothing = pd.DataFrame()
         drawn = figures.methods(table("methods").assign(arm="student"), nothing, nothing)
     else:
-        drawn = figures.prompting_mode(table("prompting"), table("seeds"), table("traits"))
+        drawn = figures.prompting_mode(
+            table("prompting"), table("seeds"), table("traits"), table("bases")
+        )
     return {name: figure for name, (figure, _) in drawn.items()}
 
 

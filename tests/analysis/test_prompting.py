@@ -82,7 +82,7 @@ def test_rare_question_words_are_taken_together_and_only_english_ones_are_read()
     }
     assert set(prompting.by_trait(both.assign(language="de"), modes).trait) == {
         "answer",
-        "answer stands in the",
+        "answer in the",
     }
 
 

@@ -99,7 +99,7 @@ def test_what_is_answered_so_far_of_prompting_can_be_shown(raw, tmp_path):
         modes,
         origins.summary(plan, study.origins(plan, store)),
     )
-    drawn = figures.prompting_mode(kept, retention.by_seed(rows), traits)
+    drawn = figures.prompting_mode(kept, retention.by_seed(rows), traits, retention.bases(rows))
     check_shown_so_far(tmp_path / "shown", rows, curves, texts, drawn)
 
 

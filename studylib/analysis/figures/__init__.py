@@ -1,6 +1,6 @@
 """Every figure, from a comparison, by the notebook that shows it.
 
-drawn = figures.prompting_mode(kept, seeds, traits); figures.show(drawn, folder, "traits")
+drawn = figures.prompting_mode(kept, seeds, traits, bases); figures.show(drawn, folder, "traits")
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def prompting_mode(
     kept: pd.DataFrame,
     seeds: pd.DataFrame,
     traits: pd.DataFrame,
-    bases: pd.DataFrame | None = None,
+    bases: pd.DataFrame,
 ) -> Drawn:
     """The figures of that notebook for which there is something to draw, with models as they come
     from outside (`retention.bases`)."""

@@ -14,11 +14,11 @@ LINES = ("-", "--", "-.", ":")
 COLOURS = [look.PALETTE[number] for number in (0, 1, 2, 3, 4, 9, 7, 5, 6, 8)]  # pale ones last
 MANY = 4  # curves: a column of more is twice as wide
 UNCUT = "uncut"  # what the teacher's curve is called
-LABEL = "Loss by training step, on dev as dots, and F1 on dev, of teacher, students and controls"
+LABEL = "Loss by training step, on dev as markers, and F1 on dev, of teacher, students and controls"
 
 
 def learning_figure(curves: pd.DataFrame) -> Figure:
-    """Loss over steps (a line, smoothed; on dev as dots) and dev F1, a colour per size, teacher,
+    """Loss over steps (a line, smoothed; on dev as markers) and dev F1, a colour per size, teacher,
     students and controls in columns."""
     curves = curves[roles.main(curves)]
     curves = curves.assign(
@@ -47,7 +47,7 @@ def learning_figure(curves: pd.DataFrame) -> Figure:
         _curve(axes[top][column], axes[top + 1][column], curve, label, styles[label])
     for number, family in enumerate(families):
         upper, lower = axes[2 * number : 2 * number + 2]
-        upper[0].set_ylabel("loss per token\n(dots: dev)")
+        upper[0].set_ylabel("loss per token\n(markers: dev)")
         lower[0].set(ylabel="dev F1", ylim=(0, None))
         for axis, model in zip(upper, columns, strict=True):
             axis.set_title(f"{family}\n{model}" if len(families) > 1 else model, fontsize="medium")

@@ -13,13 +13,11 @@ from studylib.core import sizes
 from studylib.core.labels import BASE, FINE_TUNED
 
 
-def modes_figure(
-    kept: pd.DataFrame, seeds: pd.DataFrame, bases: pd.DataFrame | None = None
-) -> Figure:
+def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame, bases: pd.DataFrame) -> Figure:
     """F1 by how a model is asked, a colour per way of training, with intervals. There is a panel
     per family, test set and role, and a dot per seed where there are several. Models as they come
     from outside (`retention.bases`) have panels of their own, on scales of their own."""
-    models = pd.concat([_trained(kept), *([] if bases is None else [_untrained(bases)])])
+    models = pd.concat([_trained(kept), *([_untrained(bases)] if len(bases) else [])])
     drawn, panels = look.panels(
         models,
         ["family", "test_set", "role"],
@@ -81,7 +79,7 @@ def traits_figure(table: pd.DataFrame) -> Figure:
     panel per family and test set, with the number of questions on its right, and a line per trait
     of the questions."""
     names = table[["trait", "value"]].astype(str).agg(": ".join, axis=1)
-    names = names.str.replace("stands in the:", "in the", regex=False)
+    names = names.str.replace("in the:", "in the", regex=False)
     lines = [
         name for _, values in names.groupby(table.trait, sort=False) for name in values.unique()
     ]
