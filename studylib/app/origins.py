@@ -154,7 +154,7 @@ def computed(done: pd.DataFrame) -> str:
     if done.empty:
         return ""
     machines = {
-        markdown(f"{run.system} {run.processor}, {run.threads:.0f} threads, torch {run.torch}")
+        markdown(f"{run.system} {run.processor}, threads: {run.threads:.0f}, torch {run.torch}")
         for run in done.itertuples()
     }
     students = done.seconds[done.kind == "student"]

@@ -43,7 +43,7 @@ def test_what_is_missing_of_a_plan_is_counted():
         asked=[SimpleNamespace(answers=SimpleNamespace(planned=name)) for name in "abc"]
     )
     assert origins.computed(runs).endswith(
-        "(S P, 2 threads, torch 2); training a student took up to 60 seconds."
+        "(S P, threads: 2, torch 2); training a student took up to 60 seconds."
     )
     assert origins.missing(plan, runs) == "1 of 3 evaluations done."
     assert origins.missing(SimpleNamespace(asked=plan.asked[:1]), runs) == ""
