@@ -193,7 +193,7 @@ def test_what_is_committed_is_what_the_notebook_computes_from_the_committed_rows
 def test_the_readme_shows_the_results_that_are_committed():
     """Number by number: what `python -m studylib.app.readme` puts into the pages is there."""
     pages = readme.pages()
-    assert sum(map(len, pages.values())) == 9
+    assert sum(map(len, pages.values())) == 10
     for page, results in pages.items():
         text = page.read_text(encoding="utf-8")
         assert readme.filled(page, text, results) == text

@@ -456,8 +456,8 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     )
     answer = conclusions.capacity_answer(kept, gained, "zero-shot")
     assert answer.startswith(
-        "Students with up to 25.0 % fewer parameters are shown to keep at least 90 % of F1 and EM"
-        " on near. No control is shown to do so on near. Datta et al. (2025)"
+        "Students with up to 25.0 % fewer parameters provably keep at least 90 % of F1 and EM"
+        " on near. No control provably does on near. Datta et al. (2025)"
         " report this at up to 57.1 % fewer, by model names; our nearest student has"
         " 40.0 % fewer and keeps 50.0 % of F1 (50.0 to 50.0) and 50.0 % of EM (50.0 to 50.0) on"
         " near. In F1, student minus control is +0.0 to +6.0 points (1 of 2 significant; MDE 0.0)."
@@ -469,7 +469,7 @@ def test_the_answer_says_how_far_and_what_the_teacher_adds_beside_what_the_paper
     )
     none = kept[kept.student != "f-5"]
     assert conclusions.capacity_answer(none, gained, "zero-shot").startswith(
-        "No student and no control is shown to keep at least 90 % of F1 and EM on near. D"
+        "No student and no control provably keeps at least 90 % of F1 and EM on near. D"
     )
     few = conclusions.capacity_answer(*compared({("student", 5): 0.76}), "zero-shot")
     assert few.startswith("By estimates alone: students with up to 25.0 % fewer parameters")
@@ -617,8 +617,8 @@ def test_the_claim_rests_on_untouched_questions_alone():
     )
     answer = conclusions.capacity_answer(kept, gained, "zero-shot", claimed)
     assert answer.startswith(
-        "No student is shown to keep at least 90 % of F1 and EM on near. Controls with up to 25.0 %"
-        " fewer parameters are shown to keep enough on near."
+        "No student provably keeps at least 90 % of F1 and EM on near. Controls with up to 25.0 %"
+        " fewer parameters provably keep enough on near."
     )
     assert "our nearest student has 40.0 % fewer and keeps 50.0 % of F1" in answer
     assert answer.endswith("1 training seed; percentages kept are of untouched questions.)\n")

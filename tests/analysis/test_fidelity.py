@@ -47,7 +47,7 @@ def test_of_few_students_there_is_none():
 
 def test_it_is_a_sentence_of_the_conclusion():
     table = fidelity.correlations(students([0, 1, 2, 3, 4, 5]))
-    text = prose.render("methods_conclusion", settings=[], fidelity=table)
+    text = prose.render("methods_conclusion", settings=[], fidelity=table, notes="")
     assert (
         "Over these 6 students on near, the rank correlation of F1 with loyalty is +1.00 (" in text
     )
