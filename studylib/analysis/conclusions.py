@@ -31,9 +31,9 @@ def capacity_answer(
     claimed: pd.DataFrame | None = None,
     pooled: pd.DataFrame = NO_PAIRS,
 ) -> str:
-    """How far a model can be compressed, in few sentences a family: which students and controls keep
-    enough, beside what the paper reports, and what the teacher adds, by the primary contrast where
-    one was declared. Shares are of untouched questions (see `capacity_conclusion`)."""
+    """How far a model can be compressed, in few sentences a family: which students and controls
+    keep enough, beside what the paper reports, and what the teacher adds, by the primary contrast
+    where one was declared. Shares are of untouched questions (see `capacity_conclusion`)."""
     eval_prompt = _way(kept, eval_prompt)
     students = _lines(claims.compressed(kept, eval_prompt), role="student")
     measured = set(students.family[students.retention_f1.notna()])
