@@ -14,6 +14,9 @@ from studylib.analysis.retention import BOUNDS, MARGIN, RETAINED
 from studylib.core import sizes
 from studylib.core.labels import CONTROL, STUDENT, TEACHER
 
+YES, NO, UNDECIDED = "yes", "no", "undecided"  # whether enough is kept
+SCORES = dict(zip(RETAINED, ("F1", "EM"), strict=True))
+
 
 def compressed(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
     """The lines that the claim is about: students and controls with this eval prompt, but for those
@@ -38,8 +41,8 @@ def untouched(kept: pd.DataFrame, eval_prompt: str) -> pd.DataFrame:
 def claim(models: pd.DataFrame) -> dict[str, Any]:
     """What is claimed of some lines of the headline; nothing where there are none. `models` are
     those lines from the largest model to the smallest, `tested` says whether intervals test the
-    claim, `passed` is the smallest model that passes, if any does. It is `undecided` where none
-    does, but no interval of the largest lies below the margin."""
+    claim, `passed` is the smallest model that passes, if any does. `verdict` is yes where one does,
+    else what the largest model says; `deciding` are the scores that it says it by."""
     if models.empty:
         return {}
     models = models.sort_values("reduction_total")
@@ -48,13 +51,22 @@ def claim(models: pd.DataFrame) -> dict[str, Any]:
     passes = (models[names] >= MARGIN).all(axis=1)
     passed = models[passes.groupby(models.way).cummin()].nlargest(1, "reduction_total")
     smallest = next(iter(passed.to_dict("records")), None)
-    edges = models.iloc[0][[BOUNDS[name][1] for name in RETAINED]]
+    verdict, deciding = _verdict(models.iloc[0], tested)
     return {
         "models": models.to_dict("records"),
         "tested": tested,
         "passed": smallest,
-        "undecided": bool(tested and smallest is None and (edges >= MARGIN).all()),
+        "verdict": YES if smallest else verdict,
+        "deciding": deciding,
     }
+
+
+def _verdict(model: pd.Series, tested: bool) -> tuple[str, list[str]]:
+    """What is said of a model that does not pass, and the scores that decide it: it keeps less
+    where a whole interval, or without intervals an estimate, lies below the margin."""
+    lower, upper = ({k: model[BOUNDS[k][end] if tested else k] for k in SCORES} for end in (0, 1))
+    less, short = ([SCORES[k] for k in SCORES if ends[k] < MARGIN] for ends in (upper, lower))
+    return (NO, less) if less else (UNDECIDED, short)
 
 
 def by_test(models: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

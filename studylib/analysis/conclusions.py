@@ -40,15 +40,15 @@ def capacity_answer(
     fresh = claims.untouched(kept if claimed is None else claimed, eval_prompt)
     main = gained[gained.init.isin(retention.HEAD_INITS) & (gained.contrast == contrasts.ADDED)]
     added = contrasts.judged(_lines(main, eval_prompt=eval_prompt))
+    loyal = added.assign(nearness=_nearness)[added.loyalty_low.notna()]
     primary = contrasts.judged(pooled[pooled.primary.eq(True)])
     families = [
         {
             "prefix": _prefix(students, family),
             "claims": claims.by_test(_lines(fresh, family=family)),
             "nearest": _nearest(_lines(fresh, family=family, role="student")),
-            "sizes": students[students.family == family].student.nunique(),
             "added": _lines(added, family=family).to_dict("records"),
-            "loyalty": list(_lines(added, family=family).loyalty.dropna()),
+            "loyal": _lines(loyal, family=family).to_dict("records"),
             "primary": _lines(primary, family=family).to_dict("records"),
             "measured": family in measured,
         }
@@ -115,8 +115,9 @@ def capacity_conclusion(
 
 
 def _nearness(differences: pd.DataFrame) -> pd.Series:
-    """Whether loyalty to the teacher is higher than the control's, in a word, by its interval."""
-    words = pd.Series("", differences.index).mask(differences.loyalty_low.notna(), "no different")
+    """Whether loyalty to the teacher is higher than the control's, in a word, by its interval;
+    empty where there is none."""
+    words = pd.Series("", differences.index).mask(differences.loyalty_low.notna(), "undecided")
     words = words.mask(differences.loyalty_low > 0, "higher")
     return words.mask(differences.loyalty_high < 0, "lower")
 

@@ -30,7 +30,6 @@ TESTED = ["low", "high", "p", "p_holm", "detectable"]
 DIFFERENCE = [*retention.COUNTS, "difference", *TESTED, "runs"]
 CHECKS = ("loyalty", "calibration_error")  # also of student minus control, in points
 CHECKED = [f"{name}{bound}" for name in CHECKS for bound in ("", "_low", "_high")]
-VARYING = ("student", "eval_prompt")  # among pairs that are taken together
 POOLED = ["family", "train_prompt", "test_set", "contrast", "pairs", "sizes", "eval_prompts"]
 Pairs = Sequence[tuple[pd.DataFrame, pd.DataFrame]]
 
@@ -84,7 +83,10 @@ def pooled(rows: pd.DataFrame, *, declared: bool = False, complete: bool = True)
             if name == ADDED and len(model) and len(other)
         ]
         if len(pairs) > 1 and _are_shared(pairs):
-            sizes, modes = ({m[name].iloc[0]: 0 for m, _ in pairs} for name in VARYING)
+            sizes, modes = (
+                dict.fromkeys(model[name].iloc[0] for model, _ in pairs)
+                for name in ("student", "eval_prompt")
+            )
             counted = [len(pairs), len(sizes), " and ".join(modes)]
             named = dict(zip(POOLED, [*setting, ADDED, *counted], strict=True))
             lines.append(named | _difference(pairs, "f1") | manipulation_check(pairs))

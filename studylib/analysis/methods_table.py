@@ -98,7 +98,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         read[title] = [_interval(row, f"{name}_{metric}") for _, row in table.iterrows()]
         read[f"p, {title}"] = table[f"{name}_{metric}_p_holm"].map(probability)
         if metric == "f1":
-            read[f"MDE, {title}"] = table[f"{name}_{metric}_detectable"].map(number)
+            corrected = table[f"{name}_{metric}_p_holm"].notna()
+            read[f"MDE, {title}"] = (
+                table[f"{name}_{metric}_detectable"].where(corrected).map(number)
+            )
     for cost in COST:
         flops = table[cost].map("{:.2e}".format, na_action="ignore")
         read[cost.replace("_flops", ", FLOPs")] = flops.astype(object).fillna(NONE)
@@ -142,7 +145,7 @@ def _settings(table: pd.DataFrame) -> Iterator[dict]:
     for (_, eval_prompt, test_set), part in table.groupby(SETTING, sort=False):
         students = part[part.role == STUDENT]
         best, usual = students.loc[students.f1.idxmax()], students[~other_way(students)]
-        methods = usual[usual.arm == METHOD]
+        methods, tested = usual[usual.arm == METHOD], usual[usual.control_loyalty_p_holm.notna()]
         nearer, farther = (set(_significant(usual, "control_loyalty", sign)) for sign in (1, -1))
         yield {
             "test_set": test_set,
@@ -153,9 +156,10 @@ def _settings(table: pd.DataFrame) -> Iterator[dict]:
             "best": best.objective,
             "f1": number(best.f1),
             "difference": _interval(best, "control_f1"),
+            "loyalty": _interval(best, "control_loyalty"),
             "nearer": [name for name in usual.objective if name in nearer],
             "farther": [name for name in usual.objective if name in farther],
-            "others": [name for name in usual.objective if name not in nearer | farther],
+            "others": [name for name in tested.objective if name not in nearer | farther],
         }
 
 

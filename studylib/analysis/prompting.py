@@ -103,7 +103,7 @@ def _ways(
     """What is compared of ways of prompting: contrast, both ways in words, and as (teacher,
     train prompt, eval prompt) the one and the other."""
     plain, last = train_prompts[0], train_prompts[-1]
-    whole = f"{last} in training and asking, not {plain}"
+    whole = f"{last} in training and evaluation, not {plain}"
     yield WHOLE, whole, (FINE_TUNED, last, last), (FINE_TUNED, plain, plain)
     for number, contrast in enumerate((ASKING, CHOOSING)):
         first = eval_prompts[number]

@@ -7,8 +7,12 @@ import pandas as pd
 
 from studylib.analysis import contrasts, formats, pairing, tables
 from studylib.core import sizes
+from studylib.core.labels import TEACHER
 
 MODEL = ["role", "student", "init", "targets", "objective", "train_prompt", "seed", "steps"]
+TITLES = {
+    name: tables.IDENTITY[name] for name in ("role", "objective", "eval_prompt", "test_set")
+} | {"seed": "seed"}
 PLACE = ["family", "teacher", *MODEL, "eval_prompt", "test_set"]
 
 
@@ -19,12 +23,9 @@ def compare(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     lines, again = [], dict(tuple(pairing.distinct(others).groupby(PLACE, sort=False)))
     for place, model in pairing.distinct(rows).groupby(PLACE, sort=False):
         if place in again:
+            scores = {"first": 100 * model.f1.mean(), "second": 100 * again[place].f1.mean()}
             change = contrasts.difference(again[place], model)
-            f1 = {
-                name: 100 * each.f1.mean()
-                for name, each in (("first", model), ("second", again[place]))
-            }
-            lines.append(dict(zip(PLACE, place, strict=True)) | f1 | change)
+            lines.append(dict(zip(PLACE, place, strict=True)) | scores | change)
     return pd.DataFrame(lines, columns=[*PLACE, "first", "second", *contrasts.DIFFERENCE])
 
 
@@ -32,10 +33,8 @@ def markdown(table: pd.DataFrame) -> str:
     """That table, to read."""
     shown = pd.DataFrame(
         {
-            "size": table.student.map(sizes.written).where(table.role != "teacher", "uncut"),
-            "role": table.role,
-            "objective": table.objective,
-            "test set": table.test_set,
+            "size": table.student.map(sizes.written).where(table.role != TEACHER, "uncut"),
+            **{TITLES[name]: table[name] for name in TITLES},
             "F1": table["first"].map(formats.number),
             "F1, trained again": table.second.map(formats.number),
             "difference": [

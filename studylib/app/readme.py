@@ -23,14 +23,17 @@ ANSWERED = (
     (
         "How far can a model be compressed?",
         (
-            ("Qwen2.5-Coder-0.5B, pretrained sibling of the 1.5B:", "qwen", "capacity_gap"),
+            ("Qwen2.5-Coder-0.5B, pretrained sibling:", "qwen", "capacity_gap"),
             ("SmolLM2-135M, pruned:", "small", "capacity_gap"),
         ),
     ),
-    ("Whom should it learn from?", (("Pruned:", "small", "teacher_choice"),)),
+    ("Whom should it learn from?", (("SmolLM2-135M, pruned:", "small", "teacher_choice"),)),
     (
         "What is a demonstration in the prompt worth?",
-        (("Sibling:", "qwen", "prompting_mode"), ("Pruned:", "small", "prompting_mode")),
+        (
+            ("Qwen2.5-Coder-0.5B:", "qwen", "prompting_mode"),
+            ("SmolLM2-135M, pruned:", "small", "prompting_mode"),
+        ),
     ),
 )  # questions, and of each of their answers what it is of, its profile and its experiment
 
@@ -109,11 +112,12 @@ def _kept(job: Job) -> str:
     them."""
     kept = tables.main(roles.named(exports.read(job.folder / "retention.csv"), job.plan.arms))
     models = kept[kept.role != TEACHER]
-    cells = tables.cells(models, ("test_set", "role", "eval_prompt"), retention.RETAINED)
-    by_mode = (
-        cells.groupby(["test set", "role", "eval prompt"], sort=False).first().unstack(sort=False)
-    )
-    wide = by_mode.set_axis([f"{kept} {mode}" for kept, mode in by_mode.columns], axis=1)
+    cells = tables.cells(models, ("size", "test_set", "role", "eval_prompt"), retention.RETAINED)
+    if "eval prompt" not in cells:  # which is the same in every line
+        return tables.markdown(cells) + "\n"
+    names = [name for name in cells if not name.endswith("kept, %")]
+    by_mode = cells.set_index(names).unstack("eval prompt", sort=False)
+    wide = by_mode.set_axis([f"{score} {mode}" for score, mode in by_mode.columns], axis=1)
     return tables.markdown(wide.reset_index()) + "\n"
 
 

@@ -204,6 +204,8 @@ def test_models_before_any_training_have_a_panel_of_their_own():
     drawn = figures.modes_figure(retention.compare(models), retention.by_seed(models), bases)
     titles = ["near, teacher", "near, control", "near, student", "near, base"]
     assert [axis.get_title() for axis in drawn.axes] == titles
+    *trained, base = (axis.get_ylim() for axis in drawn.axes)
+    assert len(set(trained)) == 1 and base not in trained, "scales"
     bars = drawn_bars(drawn.axes[-1])
     assert bars.keys() == {"not trained", "S, not trained"}
     assert bars["not trained"][0] == pytest.approx([0, 1], abs=0.1)

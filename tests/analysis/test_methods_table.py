@@ -83,7 +83,8 @@ def test_the_answer_counts_methods_and_names_the_best_student(answered):
     assert methods_table.answer(table) == (
         "On near, zero-shot, 2 methods have answered: 1 significantly above the control, 1 below"
         " it. The best distilled student learns by better and has 70.0 F1. Its difference to the"
-        " control is +20.0 (20.0 to 20.0). (1 training seed.)\n"
+        " control is +20.0 (20.0 to 20.0), in loyalty to the teacher +0.0 (0.0 to 0.0). (1 training"
+        " seed: others may differ.)\n"
     )
     few = methods_table.compare(answered[~answered.objective.isin(METHODS)], COSTS)
     assert "no method but plain distillation has answered yet" in methods_table.answer(few)
@@ -130,7 +131,15 @@ def test_the_least_detectable_difference_is_that_of_holms_first_step(answered):
     control, better = (noisy[noisy.objective == name] for name in ("cross_entropy", "better"))
     single = contrasts.difference(better, control)["detectable"]
     assert table.control_f1_detectable["better"] == pytest.approx(single * statistics.stricter(3))
-    assert methods_table.shown(table.reset_index())["MDE, F1 minus control"].iloc[0] == "–"
+    shown = methods_table.shown(table.reset_index()).set_index("objective")
+    least = shown["MDE, F1 minus plain"]
+    assert least["cross_entropy"] == "–" and least["better"] != "–", "controls are not tested"
+
+
+def test_loyalty_that_was_not_tested_is_not_told(answered):
+    table = methods_table.compare(answered.assign(loyalty=np.nan), COSTS)
+    text = methods_table.conclusion(table, correlations(answered))
+    assert "significantly higher" not in text and "not significantly different" not in text
 
 
 def frontier(table: pd.DataFrame) -> Axes:

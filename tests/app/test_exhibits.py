@@ -168,6 +168,6 @@ def test_what_models_answer_before_any_training_is_shown_before_there_is_a_teach
     )
     done = sum(asked.called["role"] == "base" for asked in plan.asked)
     assert (folder / "answer.md").read_text() == (
-        f"Nothing to compare was answered yet. {done} of {len(plan.asked)} evaluations are done.\n"
+        f"Nothing to compare was answered yet. {done} of {len(plan.asked)} evaluations done.\n"
     )
     assert f"{rows.parameters_total.iloc[0]:,}" in (folder / "bases.md").read_text()

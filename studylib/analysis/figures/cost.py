@@ -10,7 +10,7 @@ from studylib.core.labels import STUDENT, TEACHER
 
 COSTS = {"milliseconds": "time", "memory": "memory", "disk": "disk"}
 TIMES = ["time_low", "time_high"]
-FRONT = "front: no other is both faster and better"
+FRONT = "front: no other is as fast and better"
 NOTE = (
     "Bars: students' 95 % intervals of F1; of time, measured once a size, the range of its rounds."
 )
@@ -50,7 +50,8 @@ def _models(axis: Axes, group: pd.DataFrame, measure: str) -> None:
     group = group.assign(
         share=group.time if timed else 100 * group[measure] / group[f"teacher_{measure}"]
     )
-    group[TIMES] = group[TIMES].where(~group.duplicated("student"))  # it is the size that was timed
+    main = group[roles.arms(group) == STUDENT]
+    group.loc[main.index[main.duplicated("student")], TIMES] = None  # a size is timed once
     students = group[group.role != TEACHER]
     for (arm, init), points in students.groupby([roles.arms(students), "init"], sort=False):
         main = arm == STUDENT

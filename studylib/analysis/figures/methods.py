@@ -49,7 +49,7 @@ def _controls(axis: Axes, part: pd.DataFrame) -> None:
     controls = part[part.role == CONTROL].sort_values("training_flops")
     style = "s--" if len(controls) > 1 else "s"
     axis.plot(controls.training_flops, controls.f1, style, color="0.4", label="control")
-    for level in (part.f1 - part[DIFFERENCE]).dropna().iloc[:1]:
+    for level in controls.f1[controls.steps == part.steps[part.role != CONTROL].max()]:
         axis.axhline(level, color="0.4", linewidth=0.8, label=LEVEL, zorder=1)
 
 

@@ -1,5 +1,7 @@
 """What a demonstration in the prompt does, and to which questions."""
 
+from collections import defaultdict
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,15 +28,20 @@ def modes_figure(kept: pd.DataFrame, seeds: pd.DataFrame, bases: pd.DataFrame) -
         label="F1 of teacher, student and base model by how they are asked, a colour for each way"
         " they were trained, with 95 % intervals of each alone (not paired)",
         sharex=True,
-        sharey="row",
     )
     modes, ways = list(models.eval_prompt.unique()), list(models.way.unique())
     labels = [mode.replace(" ", "\n") for mode in modes]
+    scales = defaultdict[tuple, list[Axes]](list)
     for axis, names, group in panels:
         _ways(axis, group, seeds, ways, modes)
+        scales[*names[:2], names[2] == BASE].append(axis)
         axis.set_title(formats.titled(models, *names), fontsize="medium")
         axis.set(xlim=(-0.5, len(modes) - 0.5), ylabel="F1")
         axis.set_xticks(range(len(modes)), labels, fontsize="small")
+    for axes in scales.values():
+        ends = [end for axis in axes for end in axis.get_ylim()]
+        for axis in axes:
+            axis.set_ylim(min(ends), max(ends))
     look.legend(drawn, "Bars: 95 % intervals of each alone, not paired.")
     return drawn
 
@@ -87,8 +94,8 @@ def traits_figure(table: pd.DataFrame) -> Figure:
         table,
         ["family", "test_set"],
         1.1 + 0.19 * len(lines),
-        label="What a demonstration in training and asking adds to the student's F1 on a kind of"
-        " question minus what it adds on all other questions, with 95 % intervals",
+        label="What a demonstration in training and evaluation adds to the student's F1 on a kind"
+        " of question minus what it adds on all other questions, with 95 % intervals",
         sharex=True,
         sharey=True,
     )

@@ -25,8 +25,10 @@ SIDES = {
     "reduction_nonembedding": "fewer non-embedding parameters",
 }
 CURVE = ["family", "role", "init", "way"]
-MOVED = 2  # percent: how far controls are drawn from their place, so that no bar hides another
-NOTE = f"Bars: 95 % intervals. Controls have no curve and stand {MOVED} % right of their place."
+MOVED = 2  # points: how far controls are drawn from their place, so that no bar hides another
+NOTE = (
+    f"Bars: 95 % intervals. Controls have no curve and stand {MOVED} points right of their place."
+)
 LOWER, UPPER = BOUNDS["retention_f1"]
 LABEL = (
     "F1 kept of the teacher against the reduction in parameters, in all and without embeddings, by"
