@@ -262,7 +262,7 @@ def test_what_earlier_versions_made_is_marked(
         ).read_text()
         trained = [run for run in plan.runs if "training" in run.versions]
         assert page.count(f"({how})</td>") == (len(trained) if how else 0)
-        assert page.count(f"those of all models ({how})") == bool(how)
+        assert page.count(f"answers of all models ({how})") == bool(how)
 
 
 def swept(raw: str) -> Plan:

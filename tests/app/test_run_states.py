@@ -81,7 +81,7 @@ def test_what_was_made_with_earlier_versions_is_shown_and_marked(
         assert set(outdated(today, done).values()) == ({how} if how else set())
         note = origins.summary(today, done).outdated
         assert bool(note) == bool(how)
-        assert note.count(f"those of all models ({how})") == bool(how)
+        assert note.count(f"answers of all models ({how})") == bool(how)
         assert not any(run.label in note for run, _ in today.trained)
 
 
@@ -95,7 +95,7 @@ def test_models_that_were_answered_by_other_versions_are_named(finished):
     before = done.versions.str.replace(r"answering \d+", "answering 0", regex=True)
     some = done.versions.where(~done.planned.isin(of_old), before)
     text = origins.superseded(plan, done.assign(versions=some))
-    assert f"those of {old} (made with answering 0, today" in text and others
+    assert f"answers of {old} (made with answering 0, today" in text and others
     assert not any(other in text for other in others)
     everything = origins.superseded(plan, done.assign(versions=before))
-    assert "those of all models (made with" in everything and old not in everything
+    assert "answers of all models (made with" in everything and old not in everything

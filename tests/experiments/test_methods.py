@@ -227,4 +227,4 @@ def test_all_of_it_is_made_and_stands_in_one_table(raw, tmp_path, monkeypatch):
     assert roles.count("chosen") >= roles.count("rejected") > 0
     shown = methods_table.shown(table)
     assert len(shown) == len(table) and "F1 minus control" in shown
-    assert methods_table.answer(table).startswith("On near, zero-shot, 0 of 4 methods score")
+    assert methods_table.answer(table).startswith("On near, zero-shot, 4 methods have answered: 0")
