@@ -42,10 +42,10 @@ def pages() -> dict[Path, dict[str, str]]:
     """The results that each page shows, by name: answers, conclusions of the experiments in
     `small` (each with its headline table if it has one), the bench's table."""
     measured = json.loads((root() / "figures" / "bench.json").read_text(encoding="utf-8"))
-    folders = {name: study.folder("small", name) for name in EXPERIMENTS}
+    folders, again = {name: study.folder("small", name) for name in EXPERIMENTS}, _repeated()
     return {
         root() / "README.md": {
-            "answers": _answers(),
+            "answers": _answers(again),
             "methods": methods_list.overview(),
             "kept": _kept(next(job for job in jobs("qwen") if job.notebook.stem == "capacity_gap")),
         },
@@ -54,7 +54,7 @@ def pages() -> dict[Path, dict[str, str]]:
             for name, folder in folders.items()
             if folder.exists()
         }
-        | {"repeats": repeats.markdown(_repeated())},
+        | {"repeats": repeats.markdown(again)},
         root() / "studylib" / "bench" / "README.md": {"bench": table.table(measured)},
         root() / "studylib" / "methods" / "README.md": {
             "methods": methods_list.table(*_gains(folders["methods"]))
@@ -83,9 +83,9 @@ def _gains(folder: Path) -> tuple[dict[str, str], str]:
     return dict(zip(shown.objective, shown["F1 minus control"], strict=True)), first
 
 
-def _answers() -> str:
-    """The answers as a list; what all of them add in a paragraph of its own stands once, after
-    it."""
+def _answers(again: pd.DataFrame) -> str:
+    """The answers as a list. After it stands what a second training changed (`again`), and once
+    what all of them add in a paragraph of its own."""
     sources = [source for _, answers in ANSWERED for _, *source in answers]
     notes = {_answer(*source)[1] for source in sources}
     shared = notes.pop() if len(notes) == 1 else ""
@@ -98,8 +98,8 @@ def _answers() -> str:
         several = len(texts) > 1
         lines.append(f"- **{question}**" + ("" if several else f" {texts[0]}"))
         lines += [f"  - {text}" for text in texts if several]
-    again = prose.render("repeats", profile="small", changes=list(_repeated().difference))
-    return "\n".join([*lines, f"\n{again} {shared}".rstrip() + "\n"])
+    changed = prose.render("repeats", profile="small", changes=list(again.difference))
+    return "\n".join([*lines, f"\n{changed} {shared}".rstrip() + "\n"])
 
 
 def _answer(profile: str, name: str) -> tuple[str, str]:
